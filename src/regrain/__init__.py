@@ -1,0 +1,43 @@
+"""Regrain: representations and classifiers from labels of the wrong granularity.
+
+``regrain.load``, ``fit``, ``resume``, ``evaluate`` and ``Run`` are the public verbs (:mod:`regrain.api`); they load on
+first use, so that ``import regrain.objectives`` brings torch and nothing else heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regrain.api import Run, evaluate, fit, load, resume
+    from regrain.data.dataset import Dataset
+    from regrain.errors import RegrainWarning, UserError
+    from regrain.labels import Labels, Taxonomy
+
+__all__ = [
+    "Dataset",
+    "Labels",
+    "RegrainWarning",
+    "Run",
+    "Taxonomy",
+    "UserError",
+    "evaluate",
+    "fit",
+    "load",
+    "resume",
+]
+
+_HOMES = {
+    "regrain.api": ("Run", "evaluate", "fit", "load", "resume"),
+    "regrain.data.dataset": ("Dataset",),
+    "regrain.errors": ("RegrainWarning", "UserError"),
+    "regrain.labels": ("Labels", "Taxonomy"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'regrain' has no attribute '{name}'")

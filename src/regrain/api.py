@@ -1,0 +1,516 @@
+"""The public verbs: load data, fit a method, resume, open a run, evaluate it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrain.data.dataset import Dataset
+from regrain.data.readers import read
+from regrain.encoders import build_encoder, weights_origin
+from regrain.errors import UserError
+from regrain.evaluation import Evaluation, apply_model, embed, evaluate_model
+from regrain.labels import Labels
+from regrain.methods import method_class
+from regrain.training.assemble import Assembly, assemble, split_parts
+from regrain.training.loop import Device, resolve_device, resolve_precision, train
+from regrain.training.model import Model, load_model
+from regrain.training.recipe import merge, parse_assignments, read_recipe
+from regrain.training.store import RunFolder, labels_to_json, library_versions
+
+__all__ = ["Run", "evaluate", "export_embeddings", "fit", "load", "resume"]
+
+_NOT_FOR_READERS = ("source", "levels", "holdout", "limit_per_class", "roles", "fingerprint")
+
+
+def load(source: Any, **options: Any) -> Dataset:
+    """Data from a catalog name, a path, arrays, a DataFrame or a Hugging Face data set.
+
+    Parameters
+    ----------
+    source
+        See :func:`regrain.data.readers.read`.
+    **options
+        Of the reader.
+
+    Examples
+    --------
+    >>> data = load("digits")
+    >>> data.modality, data.labels.levels
+    ('image', ('group', 'digit'))
+    """
+    return read(source, **options)
+
+
+@dataclass
+class Run:
+    """A run folder, and the model in it.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    data : Dataset, optional
+        The data it was made from, where they are at hand; otherwise they are read again from the recipe.
+    device : {"auto", "cpu", "cuda"}
+    notices : list of str
+        What was chosen for the user at the start.
+    """
+
+    folder: RunFolder
+    data: Dataset | None = None
+    device: Device = "auto"
+    notices: list[str] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, path: str | Path, *, device: Device = "auto") -> Run:
+        """A run on disk; a UserError where there is none."""
+        return cls(RunFolder.open(path), device=device)
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder.path
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """Everything the run was made of."""
+        return self.folder.read_recipe()
+
+    @cached_property
+    def _loaded(self) -> tuple[Model, Labels]:
+        if not (self.folder.model_folder / "config.json").exists():
+            raise UserError(f"{self.path} is not finished: go on with `regrain resume {self.path}`")
+        model, labels = load_model(self.folder.model_folder)
+        return model.to(resolve_device(self.device)), labels
+
+    @property
+    def model(self) -> Model:
+        """The trained model."""
+        return self._loaded[0]
+
+    @property
+    def labels(self) -> Labels:
+        """Levels and classes that the method was trained on (labels of no samples)."""
+        return self._loaded[1]
+
+    def parts(self) -> dict[str, Dataset]:
+        """The splits of the data it was made from."""
+        settings = self.recipe["data"]
+        data = self.data
+        if data is None:
+            if settings.get("source") is None:
+                raise UserError(f"{self.path} was trained on data in memory: give the data to evaluate or embed")
+            data = read(settings["source"], **_reader_options(settings))
+        return split_parts(data, holdout=settings["holdout"], limit_per_class=settings["limit_per_class"])
+
+    def embed(self, data: Dataset | None = None, *, split: str | None = None) -> Tensor:
+        """Embeddings (N, width) of data, or of a split of the run's own; float32 on the CPU."""
+        return embed(self.model, data if data is not None else _part(self.parts(), split or "test", str(self.path)))
+
+    def predict_proba(self, data: Dataset, role: str) -> Tensor:
+        """Class probabilities (N, classes) at the level of a role; a UserError where the method does not classify."""
+        return apply_model(self.model, data, lambda x: self.model.method.predict_proba(x, role))
+
+
+def fit(
+    method: str,
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    levels: Sequence[str] | None = None,
+    encoder: str | None = None,
+    pretrained: bool | str = False,
+    frozen: bool = False,
+    recipe: Mapping[str, Any] | str | Path | None = None,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    holdout: float = 0.2,
+    limit_per_class: int | None = None,
+    device: Device = "auto",
+    devices: int = 1,
+    overwrite: bool = False,
+    progress: bool = False,
+    tensorboard: bool = False,
+    interrupt: threading.Event | None = None,
+    on_start: Any = None,
+    **reader_options: Any,
+) -> Run:
+    """Train a method on data, in a run folder.
+
+    Parameters
+    ----------
+    method : str
+        A name of :data:`regrain.methods.METHODS`.
+    data
+        A Dataset, or whatever :func:`load` reads.
+    out : path, optional
+        The run folder; default ``runs/METHOD-DATA-sSEED``.
+    levels : sequence of str, optional
+        Label levels from coarse to fine; the first plays ``coarse``, the last ``fine``. Default: all that the data have.
+    encoder : str, optional
+        Default by modality and size.
+    pretrained : bool or path
+    frozen : bool
+        Keep the encoder as it is, and train an adapter on its features, which are computed once.
+    recipe : mapping or path, optional
+    settings : sequence of str
+        ``key=value`` assignments, as ``--set`` takes them.
+    seed : int, optional
+        Fixes everything; default 0, or the recipe's.
+    holdout : float
+        Share of the data held out for testing where they come without splits; 0 trains on everything.
+    limit_per_class : int, optional
+        At most so many training samples of every class of the finest level: a smaller experiment.
+    device, devices
+        ``auto``, ``cpu`` or ``cuda``, and how many.
+    overwrite : bool
+        Replace a run that lies at ``out``.
+    progress, tensorboard : bool
+    interrupt : threading.Event, optional
+        Set it to stop after the step, with a checkpoint.
+    on_start : callable, optional
+        Called with the Run and the training Dataset before the first epoch.
+    **reader_options
+        See :func:`load`.
+
+    Raises
+    ------
+    UserError
+        For whatever in the options or the data cannot work.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> run = fit("maskcon", "digits", encoder="conv4", out=folder.name, settings=["epochs=1"], limit_per_class=20)
+    >>> run.embed(split="test").shape[1]
+    64
+    >>> folder.cleanup()
+    """
+    method_class(method)
+    from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else dict(recipe or {})
+    flags: dict[str, Any] = {"method": {"name": method}}
+    if seed is not None:
+        flags["seed"] = seed
+    flags["encoder"] = {k: v for k, v in {"name": encoder, "pretrained": pretrained, "frozen": frozen}.items() if v}
+    wanted = merge(from_file, flags, parse_assignments(settings, method))
+    if from_file.get("method", {}).get("name", method) != method:
+        raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")
+
+    dataset = data if isinstance(data, Dataset) else read(data, **reader_options, **_level_option(data, levels))
+    in_use = list(levels) if levels else list(dataset.labels.levels)
+    for level in in_use:
+        dataset.labels.level_index(level)
+    training = split_parts(dataset, holdout=holdout, limit_per_class=limit_per_class)["train"]
+    wanted["data"] = {
+        "source": str(data) if isinstance(data, str | Path) else None,
+        **{k: str(v) if isinstance(v, Path) else v for k, v in reader_options.items()},
+        "levels": in_use,
+        "holdout": holdout,
+        "limit_per_class": limit_per_class,
+        "fingerprint": training.fingerprint(),
+    }
+    assembly = assemble(wanted, _with_levels(training, in_use))
+
+    place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
+    first_process = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    folder = RunFolder.create(place, overwrite=overwrite) if first_process else RunFolder(place)
+    run = Run(folder, dataset, device, [*dataset.notes.get("notices", []), *assembly.notices])
+    if first_process:
+        folder.write_json("versions.json", {"versions": library_versions()})
+        folder.write_json("labels.json", labels_to_json(training.labels))
+        folder.write_recipe(assembly.recipe)
+    if on_start is not None:
+        on_start(run, training)
+    _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=False)
+    return run
+
+
+def resume(
+    path: str | Path,
+    data: Dataset | None = None,
+    *,
+    device: Device = "auto",
+    devices: int = 1,
+    progress: bool = False,
+    interrupt: threading.Event | None = None,
+) -> Run:
+    """Go on with an interrupted run; it ends with the weights of an uninterrupted one.
+
+    Parameters
+    ----------
+    path : path
+    data : Dataset, optional
+        Needed where the run was started on data in memory.
+    device, devices, progress, interrupt
+        As in :func:`fit`.
+
+    Raises
+    ------
+    UserError
+        If there is no run, it is finished, or the data are no longer those it was started on.
+    """
+    run = Run(RunFolder.open(path), data, device)
+    if run.folder.finished and run.folder.model_folder.exists():
+        raise UserError(f"{path} is finished: nothing to resume")
+    settings = run.recipe["data"]
+    training = run.parts()["train"]
+    if training.fingerprint() != settings["fingerprint"]:
+        raise UserError(
+            f"the training data of {path} are not those it was started on (their fingerprint differs); "
+            "bring the old data back, or start again with `regrain fit ... --overwrite`"
+        )
+    recipe = merge(run.recipe)
+    recipe["data"].pop("roles")
+    assembly = assemble(recipe, _with_levels(training, settings["levels"]))
+    _train(run, assembly, device, devices, progress, False, interrupt, resume=True)
+    return run
+
+
+def evaluate(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    split: str = "test",
+    levels: Sequence[str] | None = None,
+    protocols: Sequence[str] = ("recall", "knn", "clustering"),
+    options: Mapping[str, Any] | None = None,
+    baselines: bool = True,
+    seed: int = 0,
+    write: bool = True,
+    **reader_options: Any,
+) -> Evaluation:
+    """Judge a run, beside raw inputs and random weights.
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own; whatever :func:`load` reads.
+    split : str
+        Default ``test``.
+    levels, protocols, options, baselines, seed
+        See :func:`regrain.evaluation.evaluate_model`.
+    write : bool
+        Whether to write ``evaluation.json`` into the run folder.
+    **reader_options
+        See :func:`load`.
+
+    Raises
+    ------
+    UserError
+        For an unknown split, protocol or level, or K larger than the set.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if data is None:
+        parts, where = run.parts(), str(run.path)
+    else:
+        dataset = data if isinstance(data, Dataset) else read(data, **reader_options)
+        parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {split: dataset}
+        where = dataset.name
+    test = _part(parts, split, where)
+    _require_fitting(run, test)
+    evaluation = evaluate_model(
+        run.model,
+        test,
+        parts.get("train") if split != "train" else None,
+        split=split,
+        levels=levels,
+        protocols=protocols,
+        options=options,
+        baselines=baselines,
+        model_folder=run.folder.model_folder,
+        start=_start(run) if baselines else None,
+        seed=seed,
+    )
+    if split == "train" and data is None:
+        evaluation.notes.append("these are the samples the model was trained on: the figures say nothing about new ones")
+    if write:
+        run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where})
+    return evaluation
+
+
+def export_embeddings(
+    run: Run | str | Path,
+    out: str | Path,
+    data: Any = None,
+    *,
+    split: str | None = None,
+    levels: Sequence[str] | None = None,
+    **reader_options: Any,
+) -> tuple[int, int]:
+    """Write embeddings as Parquet: id, split, one column of class names a level, and ``embedding``, a list of float32.
+
+    Parameters
+    ----------
+    run : Run or path
+    out : path
+    data : optional
+        Default: the run's own.
+    split : str, optional
+        Only this split; default all.
+    levels, **reader_options
+        See :func:`load`.
+
+    Returns
+    -------
+    (rows, width)
+
+    Raises
+    ------
+    UserError
+        If the data do not fit the run, or have no such split.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    run = run if isinstance(run, Run) else Run.open(run)
+    if data is None:
+        parts = run.parts()
+    else:
+        dataset = data if isinstance(data, Dataset) else read(data, **reader_options, **_level_option(data, levels))
+        parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
+    if split is not None:
+        parts = {split: _part(parts, split, str(data or run.path))}
+    tables = []
+    for name, part in parts.items():
+        _require_fitting(run, part)
+        vectors = run.embed(part)
+        columns: dict[str, Any] = {"id": [str(i) for i in part.ids], "split": [name] * len(part)}
+        for level, names in zip(part.labels.levels, part.labels.classes, strict=True):
+            columns[level] = pa.array([names[c] if c >= 0 else None for c in part.labels.level(level).tolist()], pa.string())
+        flat = pa.array(vectors.numpy().reshape(-1))
+        columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+        tables.append(pa.table(columns))
+    table = pa.concat_tables(tables)
+    target = Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(target)
+    return table.num_rows, vectors.shape[1]
+
+
+def _train(
+    run: Run,
+    assembly: Assembly,
+    device: Device,
+    devices: int,
+    progress: bool,
+    tensorboard: bool,
+    interrupt: threading.Event | None,
+    *,
+    resume: bool,
+) -> None:
+    kind = resolve_device(device)
+    model = assembly.model
+    if model.backbone is not None:
+        model.to(kind)
+        assembly.dataset = model.featurised(assembly.dataset, workers=assembly.options.workers)
+        _set_statistics(model, assembly.dataset)
+    train(
+        model.method,
+        model.views,
+        assembly.dataset,
+        assembly.options,
+        run.folder,
+        seed=assembly.recipe["seed"],
+        device=kind,
+        devices=devices,
+        resume=resume,
+        progress=progress,
+        tensorboard=tensorboard,
+        interrupt=interrupt,
+    )
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        model.save(run.folder, labels_to_json(assembly.dataset.labels))
+        precision = resolve_precision(assembly.options.precision, kind)
+        run.folder.write_text("card.md", _card(assembly, precision, kind))
+
+
+def _set_statistics(model: Model, features: Dataset) -> None:
+    """An adapter standardises what comes in by the training features."""
+    values = features.samples.take(torch.arange(len(features)))
+    std, mean = torch.std_mean(values, dim=0)
+    encoder = model.method.encoder
+    if hasattr(encoder, "set_statistics"):
+        encoder.set_statistics(mean, std)
+
+
+def _card(assembly: Assembly, precision: str, device: str) -> str:
+    recipe, labels = assembly.recipe, assembly.dataset.labels
+    origin = weights_origin(assembly.model.backbone or assembly.model.method.encoder)
+    levels = ", ".join(f"{level} ({count} classes)" for level, count in labels.counts.items()) or "none"
+    lines = [
+        f"# {recipe['method']['name']} on {assembly.dataset.name}",
+        "",
+        f"- data: {assembly.dataset.name}, {len(assembly.dataset)} training samples",
+        f"- labels read: {levels}",
+        f"- encoder: {recipe['encoder']['name']}; initial weights: {origin}",
+        f"- trained for {recipe['training']['epochs']} epochs in {precision} on {device}, seed {recipe['seed']}",
+    ]
+    for key in ("source", "licence", "license"):
+        if assembly.dataset.notes.get(key):
+            lines.append(f"- {key} of the data: {assembly.dataset.notes[key]}")
+    if origin != "random initialisation" and origin != "no parameters":
+        lines += [
+            "",
+            "Leak notice: the initial weights come from other data. Where those had fine labels of these classes, figures at "
+            "the fine level are not those of a model that never saw fine labels.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _start(run: Run) -> Model | None:
+    """The model as training found it, where it began from pretrained weights that training changed."""
+    section = dict(run.recipe["encoder"])
+    saved = run.model.config["encoder"]
+    if section.get("frozen") or saved.get("origin") in ("random initialisation", "no parameters"):
+        return None
+    name = section.pop("name")
+    encoder = build_encoder(name, modality=saved["modality"], sample_shape=saved["sample_shape"], **section)
+    config = run.model.config
+    model = Model.build(config["method"], config["hyperparameters"], config["classes"], encoder, config["inputs"])
+    return model.to(run.model.device)
+
+
+def _level_option(data: Any, levels: Sequence[str] | None) -> dict[str, Any]:
+    """Readers of tables and folders are told the names of the levels; a catalog entry has its own."""
+    from regrain.data.catalog import entries
+
+    return {"levels": list(levels)} if levels and not (isinstance(data, str) and data in entries()) else {}
+
+
+def _reader_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    options = {k: v for k, v in settings.items() if k not in _NOT_FOR_READERS}
+    return options | _level_option(settings["source"], settings["levels"])
+
+
+def _with_levels(dataset: Dataset, levels: Sequence[str]) -> Dataset:
+    return replace(dataset, labels=dataset.labels.keep(levels))
+
+
+def _part(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:
+    if name not in parts:
+        raise UserError(f"{where} has no split '{name}': there are {', '.join(parts)}")
+    return parts[name]
+
+
+def _require_fitting(run: Run, dataset: Dataset) -> None:
+    """Samples must look like those the model was trained on."""
+    inputs = run.model.config["inputs"]
+    if dataset.modality != inputs["modality"]:
+        raise UserError(f"{run.path} was trained on {inputs['modality']} data; {dataset.name} holds {dataset.modality} data")
+    shape, trained = list(dataset.samples.shape), inputs["shape"]
+    if dataset.modality == "image" and shape[0] != trained[0]:
+        raise UserError(f"{run.path} was trained on images with {trained[0]} channels; {dataset.name} has {shape[0]}")
+    if dataset.modality in ("vector", "series") and shape != trained:
+        raise UserError(f"{run.path} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}")

@@ -1,0 +1,134 @@
+"""Options that several commands share, and how tables are shown."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+if TYPE_CHECKING:
+    from regrain.evaluation import Evaluation
+
+__all__ = ["DeviceName", "Json", "LevelNames", "RelationName", "Split", "reads_data", "show_evaluation"]
+
+LevelNames = Annotated[
+    list[str] | None,
+    typer.Option("--level", "-l", help="A label level (column); repeat from coarse to fine.", show_default=False),
+]
+Split = Annotated[str, typer.Option("--split", help="Which split to judge.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines, nothing else on standard output.")]
+
+
+class RelationName(StrEnum):
+    """How levels hang together."""
+
+    tree = "tree"
+    paths = "paths"
+    aspects = "aspects"
+
+
+class DeviceName(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def _option(annotation: Any, flag: str, text: str, **more: Any) -> Any:
+    """A parameter of the panel about the user's data."""
+    return Annotated[annotation, typer.Option(flag, help=text, rich_help_panel="Your data", show_default=False, **more)]
+
+
+_READER: dict[str, Any] = {
+    "root": _option(Path | None, "--root", "Where catalog data lie.", envvar="REGRAIN_DATA"),
+    "image": _option(str | None, "--image", "Column with image paths or bytes."),
+    "text": _option(str | None, "--text", "Column with texts."),
+    "columns": _option(list[str] | None, "--columns", "Numeric columns; repeat, or a pattern such as 'f*'."),
+    "series_shape": _option(str | None, "--series-shape", "Shape of a flat series column, such as 128x6."),
+    "split_column": _option(str | None, "--split-column", "Column that says train or test."),
+    "group": _option(str | None, "--group", "Column of what a split must not tear apart (subject, product)."),
+    "id": _option(str | None, "--id", "Column of unique ids."),
+    "label_paths": _option(bool, "--label-paths", "The level's column holds paths such as a/b/c."),
+    "relation": _option(
+        RelationName | None,
+        "--relation",
+        "tree: a class has one parent; paths: a class is its path; aspects: levels do not nest.",
+    ),
+    "image_size": _option(int | None, "--image-size", "Side in pixels at which images are kept."),
+    "channels": _option(int | None, "--channels", "1 grey, 3 colour."),
+    "skip_unreadable": _option(bool, "--skip-unreadable", "Leave out, and count, samples that cannot be read."),
+    "download": _option(bool, "--download", "Fetch catalog data that are missing."),
+}
+"""Options of every command that reads data, by the name a reader knows them by (but for ``split_column``)."""
+
+
+def reads_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of readers; what the user set arrives as its keyword ``reading``."""
+    own = inspect.signature(command, eval_str=True)
+    kept = [p for p in own.parameters.values() if p.name != "reading"]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=_default(kind))
+        for name, kind in _READER.items()
+    ]
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> None:
+        reading = {name: given.pop(name) for name in _READER}
+        command(**given, reading=_reader_options(reading))
+
+    wrapper.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]  # what typer reads
+    wrapper.__annotations__ = {p.name: p.annotation for p in [*kept, *added]}
+    return wrapper
+
+
+def _default(annotation: Any) -> Any:
+    return False if get_args(annotation)[0] is bool else None
+
+
+def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
+    """What the user gave, as readers take it."""
+    from regrain.errors import UserError
+
+    options = {name: value for name, value in given.items() if value not in (None, False, [])}
+    if "split_column" in options:
+        options["split"] = options.pop("split_column")
+    if "relation" in options:
+        options["relation"] = str(options["relation"])
+    if "root" in options:
+        options["root"] = str(options["root"])
+    if "series_shape" in options:
+        try:
+            options["series_shape"] = tuple(int(n) for n in options["series_shape"].lower().split("x"))
+        except ValueError:
+            raise UserError(f"--series-shape is TIMExCHANNELS, such as 128x6; got '{options['series_shape']}'") from None
+    return options
+
+
+def show_evaluation(evaluation: Evaluation) -> None:
+    """A table: one line a metric, one column a representation."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(row.representation for row in evaluation.rows))
+    scores = {(row.representation, row.level, row.metric): row.score for row in evaluation.rows}
+    table = Table(title=f"{evaluation.split}: {evaluation.samples} samples", title_justify="left")
+    table.add_column("level")
+    table.add_column("metric")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("95% interval", justify="right")
+    for level, metric in dict.fromkeys((row.level, row.metric) for row in evaluation.rows):
+        score = scores[names[0], level, metric]
+        interval = "" if score.low is None else f"{100 * score.low:.2f} to {100 * (score.high or 0):.2f}, {score.over}"
+        cells = [f"{100 * scores[name, level, metric].value:.2f}" for name in names]
+        table.add_row(level, metric, *cells, interval)
+    console = Console()
+    console.print(table)
+    for note in evaluation.notes:
+        console.print(f"- {note}", highlight=False, markup=False)

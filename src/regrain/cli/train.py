@@ -1,0 +1,217 @@
+"""``demo``, ``fit`` and ``resume``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrain.cli import options as o
+
+if TYPE_CHECKING:
+    from regrain.api import Run
+    from regrain.data.dataset import Dataset
+
+__all__ = ["register"]
+
+_DEMO_METHODS = ("sup-ce", "maskcon", "sup-fine")
+_DEMO_SETTINGS = ("training.epochs=30", "training.batch_size=64", "training.learning_rate=0.05")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(demo)
+    app.command()(fit)
+    app.command()(resume)
+
+
+@o.reads_data
+def fit(
+    method: Annotated[str, typer.Argument(help="A method; `regrain methods` lists them.")],
+    data: Annotated[str, typer.Argument(help="A catalog name (`regrain datasets`), or the path of a folder or table.")],
+    level: o.LevelNames = None,
+    encoder: Annotated[str | None, typer.Option(help="An encoder, such as resnet18-w16, minilm, mlp.")] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Start from a local weights file.")] = None,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")] = False,
+    epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples of a batch.")] = None,
+    limit_per_class: Annotated[
+        int | None, typer.Option(help="At most so many training samples of every class of the finest level.")
+    ] = None,
+    holdout: Annotated[float, typer.Option(help="Share held out for testing, where the data have no splits.")] = 0.2,
+    seed: Annotated[int | None, typer.Option(help="Fixes everything.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; default runs/METHOD-DATA-sSEED.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A YAML file with sections method, encoder, views, training.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, such as weight=0.8 or training.precision=bf16; repeat.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that lies there.")] = False,
+    device: Annotated[o.DeviceName, typer.Option(help="Where to compute.")] = o.DeviceName.auto,
+    devices: Annotated[int, typer.Option(help="How many devices.")] = 1,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Train a METHOD on DATA; everything about the run lands in one folder.
+
+    Examples:
+
+    `regrain fit maskcon digits --epochs 20`
+
+    `regrain fit maskcon photos/ --encoder resnet18 --pretrained`  (folders super/sub/.../image)
+
+    `regrain fit supcon table.csv --text question --level domain --level intent`
+
+    `regrain fit maskcon cifar100-20 --root data --set weight=1.0 --set soft_temperature=0.05`
+    """
+    from regrain import api
+
+    chosen = list(assignments or [])
+    chosen += [f"training.epochs={epochs}"] if epochs is not None else []
+    chosen += [f"training.batch_size={batch_size}"] if batch_size is not None else []
+    run = _stoppable(
+        lambda: api.fit(
+            method,
+            data,
+            out=out,
+            levels=level,
+            encoder=encoder,
+            pretrained=str(weights) if weights is not None else pretrained,
+            frozen=frozen,
+            recipe=recipe,
+            settings=chosen,
+            seed=seed,
+            holdout=holdout,
+            limit_per_class=limit_per_class,
+            device=device.value,
+            devices=devices,
+            overwrite=overwrite,
+            progress=not quiet and sys.stderr.isatty(),
+            tensorboard=tensorboard,
+            on_start=_announce,
+            **reading,
+        ),
+        out,
+    )
+    _report(run)
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(help="The folder of an interrupted run.")],
+    device: Annotated[o.DeviceName, typer.Option(help="Where to compute.")] = o.DeviceName.auto,
+    devices: Annotated[int, typer.Option(help="How many devices.")] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Go on with an interrupted RUN; it ends with the same weights as one that was never interrupted.
+
+    Example: `regrain resume runs/maskcon-digits-s0`
+    """
+    from regrain import api
+
+    done = _stoppable(
+        lambda: api.resume(run, device=device.value, devices=devices, progress=not quiet and sys.stderr.isatty()), run
+    )
+    _report(done)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Fixes everything.")] = 0,
+) -> None:
+    """Train on the coarse labels of scikit-learn's digits, and see who finds the ten digits again. Two minutes.
+
+    Trains a plain classifier (SupCE), MaskCon, and the upper bound that sees the fine labels (SupFINE).
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from regrain import api
+
+    console = Console()
+    data = api.load("digits")
+    coarse, fine = data.labels.levels
+    counts = data.labels.counts
+    console.print(
+        f"Digits: {len(data)} images of 8x8 pixels. Training sees {counts[coarse]} {coarse}s "
+        f"({'; '.join(data.labels.names(coarse))}); we ask for the {counts[fine]} digits.",
+        highlight=False,
+    )
+    table = Table(title="recall@1 of the hidden digits, test split")
+    for column in ("what", "labels seen", "recall@1", "95% interval", "run folder"):
+        table.add_column(column, justify="right" if "1" in column or "%" in column else "left", overflow="fold")
+    baselines: list[tuple[str, ...]] = []
+    for name in _DEMO_METHODS:
+        with console.status(f"training {name} ..."):
+            run = api.fit(
+                name, data, encoder="conv4", out=out / name, seed=seed, settings=_DEMO_SETTINGS, overwrite=True
+            )
+            judged = api.evaluate(run, data, levels=[fine], protocols=["recall"], baselines=not baselines)
+        scores = {row.representation: row.score for row in judged.rows if row.metric == "recall@1"}
+        if not baselines:
+            baselines = [
+                (words, "none", f"{100 * scores[key].value:.1f}", _interval(scores[key]), "")
+                for words, key in (("raw pixels", "raw"), ("random encoder", "random"))
+            ]
+            for row in baselines:
+                table.add_row(*row)
+        seen = fine if name == "sup-fine" else coarse
+        table.add_row(name, seen, f"{100 * scores['model'].value:.1f}", _interval(scores["model"]), str(run.path))
+    console.print(table)
+    console.print(
+        f"One seed, {len(data.part('test'))} test images; intervals are over test images. Look closer with "
+        f"`regrain evaluate {out / 'maskcon'} --data digits`, and at your own labels with `regrain methods`.",
+        highlight=False,
+    )
+
+
+def _interval(score: Any) -> str:
+    return "" if score.low is None else f"{100 * score.low:.1f} to {100 * score.high:.1f}"
+
+
+def _announce(run: Run, training: Dataset) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    recipe = run.recipe
+    known = training.labels.known
+    levels = ", ".join(
+        f"{level} ({count} classes, {known[level]} of {len(training)} labelled)"
+        for level, count in training.labels.counts.items()
+    )
+    roles = ", ".join(f"{level} as {role}" for role, level in recipe["data"]["roles"].items()) or "none"
+    console.print(f"data      {training.name}: {len(training)} training samples; levels: {levels or 'none'}", highlight=False)
+    filled = {level: count for level, count in training.labels.filled.items() if count}
+    if filled:
+        text = ", ".join(f"{count} at {level}" for level, count in filled.items())
+        console.print(f"          labels filled in from finer ones: {text}", highlight=False)
+    console.print(f"method    {recipe['method']['name']}; labels it sees: {roles}", highlight=False)
+    size = f", views of {recipe['views']['size']} px" if "size" in recipe["views"] else ""
+    frozen = ", frozen" if recipe["encoder"].get("frozen") else ""
+    console.print(f"encoder   {recipe['encoder']['name']}{frozen}{size}", highlight=False)
+    for notice in run.notices:
+        console.print(f"note      {notice}", highlight=False)
+    console.print(f"run       {run.path}", highlight=False)
+
+
+def _stoppable(work: Any, path: Path | None) -> Run:
+    from regrain.training.loop import Stopped
+
+    try:
+        result: Run = work()
+    except Stopped as stopped:
+        where = path or stopped.args[0]
+        print(f"stopped; go on with `regrain resume {where}`", file=sys.stderr)
+        raise typer.Exit(130) from None
+    return result
+
+
+def _report(run: Run) -> None:
+    metrics = run.folder.read_metrics()
+    last = metrics[-1] if metrics else {}
+    loss = f", last loss {last['loss']:.4f}" if "loss" in last else ""
+    speed = f", {last['samples_per_second']:.0f} samples/s" if "samples_per_second" in last else ""
+    print(f"finished {len(metrics)} epochs{loss}{speed}; judge it with `regrain evaluate {run.path}`", file=sys.stderr)

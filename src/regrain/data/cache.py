@@ -1,0 +1,140 @@
+"""Tables that are dear to compute, kept in memory-mapped files named after what they were computed from.
+
+A file holds one array in NumPy's ``.npy`` format. It is written under a temporary name and renamed when it is whole, so
+that a run that is killed leaves no half a table, and two runs that compute the same table do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrain.errors import RegrainWarning, UserError
+
+__all__ = ["cache_folder", "cached_tensor", "features"]
+
+_DTYPES = ("uint8", "float32")
+
+
+def cache_folder() -> Path:
+    """Where cached tables are kept: the environment variable REGRAIN_CACHE, else ``~/.cache/regrain``."""
+    return Path(os.environ.get("REGRAIN_CACHE") or Path.home() / ".cache" / "regrain").expanduser()
+
+
+def cached_tensor(
+    key: str,
+    shape: tuple[int, ...],
+    make_batches: Callable[[], Iterable[Tensor | np.ndarray]],
+    *,
+    dtype: str = "float32",
+) -> Tensor:
+    """The tensor that ``make_batches`` computes, from the cache where it is there.
+
+    Parameters
+    ----------
+    key : str
+        Everything that the content depends on: a data set's fingerprint, weights, options. Hashed into the file's name.
+    shape : tuple of int
+        Of the whole tensor; the first dimension counts rows.
+    make_batches : callable
+        Returns consecutive blocks of rows; called only when the file is not there or damaged.
+    dtype : "float32" or "uint8"
+
+    Returns
+    -------
+    Tensor
+        A memory map: pages are read when they are touched. Writing to it changes memory, never the file.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written to or the disk is full, and for values that are not finite.
+    ValueError
+        If the batches do not add up to ``shape``.
+
+    Examples
+    --------
+    >>> getfixture("monkeypatch").setenv("REGRAIN_CACHE", str(getfixture("tmp_path")))
+    >>> cached_tensor("doctest", (2, 2), lambda: [torch.zeros(1, 2), torch.ones(1, 2)]).tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
+    >>> cached_tensor("doctest", (2, 2), lambda: []).tolist()  # from the file
+    [[0.0, 0.0], [1.0, 1.0]]
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"cached tables are {' or '.join(_DTYPES)}; got {dtype}")
+    description = f"{key}|{shape}|{dtype}".encode("utf-8", "surrogatepass")
+    file = cache_folder() / f"{hashlib.blake2b(description, digest_size=16).hexdigest()}.npy"
+    table = _open(file, shape, dtype)
+    if table is None:
+        try:
+            _write(file, shape, dtype, make_batches())
+        except OSError as error:
+            if error.filename is not None and not str(error.filename).startswith(str(file.parent)):
+                raise  # not about the cache: a batch could not be read
+            raise UserError(
+                f"the cache folder {file.parent} cannot be written to ({error.strerror or error}); "
+                "set REGRAIN_CACHE to a folder with room"
+            ) from error
+        table = _open(file, shape, dtype)
+        assert table is not None
+    return torch.from_numpy(table)
+
+
+def features(key: str, rows: int, width: int, make_batches: Callable[[], Iterable[Tensor]]) -> Tensor:
+    """Features (rows, width) float32 of a frozen encoder, computed once: see :func:`cached_tensor`."""
+    return cached_tensor(f"features|{key}", (rows, width), make_batches)
+
+
+def _open(file: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
+    """The file's array; None when there is no file, or, with a warning, when it is not what was written."""
+    if not file.exists():
+        return None
+    try:
+        # Mode "c" is private and writable: torch warns about arrays that it cannot write to.
+        table: np.ndarray = np.load(file, mmap_mode="c", allow_pickle=False)
+        if table.shape == shape and table.dtype == np.dtype(dtype):
+            return table
+        reason = f"it holds {table.dtype} of shape {table.shape}"
+    except (OSError, ValueError, EOFError) as error:
+        reason = str(error) or type(error).__name__
+    warnings.warn(f"the cached table {file} is damaged ({reason}) and is computed again", RegrainWarning, stacklevel=3)
+    return None
+
+
+def _write(file: Path, shape: tuple[int, ...], dtype: str, batches: Iterable[Tensor | np.ndarray]) -> None:
+    """Write the blocks one after the other: a full disk is an error here, where a memory map would kill the process."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.stem}-", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            rows = 0
+            for batch in batches:
+                block = _block(batch, dtype)
+                if block.shape[1:] != shape[1:]:
+                    raise ValueError(f"a batch has rows of shape {block.shape[1:]}; expected {shape[1:]}")
+                if dtype == "float32" and not np.isfinite(block).all():
+                    raise UserError(f"features of rows {rows} to {rows + len(block) - 1} are not all finite numbers")
+                stream.write(block.tobytes())
+                rows += len(block)
+            if rows != shape[0]:
+                raise ValueError(f"the batches hold {rows} rows; expected {shape[0]}")
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _block(batch: Tensor | np.ndarray, dtype: str) -> np.ndarray:
+    if isinstance(batch, Tensor):
+        batch = batch.detach().to(device="cpu", dtype=getattr(torch, dtype)).numpy()
+    return np.ascontiguousarray(batch, dtype=dtype)

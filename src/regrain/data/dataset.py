@@ -1,0 +1,464 @@
+"""Samples of one modality, their labels, and stable identities."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrain.errors import UserError, nearest
+from regrain.labels import Labels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "ImageSamples",
+    "Modality",
+    "Samples",
+    "TensorSamples",
+    "TextSamples",
+    "decode_image",
+    "decode_images",
+]
+
+_CHUNK = 256
+
+Modality = Literal["image", "text", "vector", "series"]
+
+
+class Batch(NamedTuple):
+    """What a method trains on.
+
+    views : tuple of Tensor or dict, one per view, each of B samples
+    labels : LongTensor (B, levels needed), -1 unknown
+    ids : LongTensor (B,), the samples' identities (:attr:`Dataset.keys`)
+    """
+
+    views: tuple[Any, ...]
+    labels: Tensor
+    ids: Tensor
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Where raw samples come from. ``shape`` is one raw sample's: (C, H, W), (D,), (T, C), or () for text."""
+
+    @property
+    def modality(self) -> Modality: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def in_memory(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Tensor) -> Any:
+        """Raw samples of some rows: a Tensor (B, *shape), or a list of str."""
+        ...
+
+    def select(self, index: Tensor) -> Samples:
+        """The samples of some rows, as samples again."""
+        ...
+
+    def digest(self) -> str:
+        """A hash of the content."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorSamples:
+    """Samples in one tensor in memory, or a memory map: uint8 images (N, C, H, W), vectors (N, D), series (N, T, C)."""
+
+    tensor: Tensor
+    modality: Modality
+
+    in_memory = True
+
+    def __post_init__(self) -> None:
+        dimensions = {"image": 4, "vector": 2, "series": 3}[self.modality]
+        if self.tensor.ndim != dimensions or (self.modality == "image") != (self.tensor.dtype == torch.uint8):
+            wanted = {"image": "uint8 (N, C, H, W)", "vector": "float (N, D)", "series": "float (N, T, C)"}
+            got = f"{self.tensor.dtype} of shape {tuple(self.tensor.shape)}"
+            raise UserError(f"{self.modality} samples are {wanted[self.modality]}; got {got}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def take(self, index: Tensor) -> Tensor:
+        return self.tensor[index]
+
+    def select(self, index: Tensor) -> TensorSamples:
+        return TensorSamples(self.tensor[index], self.modality)
+
+    def digest(self) -> str:
+        form = f"{self.modality}{tuple(self.tensor.shape)}{self.tensor.dtype}"
+        content = hashlib.blake2b(form.encode(), digest_size=16)
+        for chunk in self.tensor.split(4096):
+            content.update(chunk.contiguous().numpy().tobytes())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class TextSamples:
+    """Texts, as they are."""
+
+    texts: tuple[str, ...]
+
+    modality: Modality = field(default="text", init=False)
+    shape: tuple[int, ...] = field(default=(), init=False)
+    in_memory = True
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, index: Tensor) -> list[str]:
+        return [self.texts[i] for i in index.tolist()]
+
+    def select(self, index: Tensor) -> TextSamples:
+        return TextSamples(tuple(self.take(index)))
+
+    def digest(self) -> str:
+        content = hashlib.blake2b(b"text", digest_size=16)
+        for text in self.texts:
+            content.update(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+        return content.hexdigest()
+
+
+def decode_image(source: str | Path | bytes, channels: int, size: int | tuple[int, int] | None = None) -> np.ndarray:
+    """One image as uint8 (channels, H, W); with ``size`` its shorter side is resized to it and the centre cut out.
+
+    Parameters
+    ----------
+    source : path or encoded bytes
+    channels : int
+        1 (grey), 3 (RGB) or 4 (RGBA).
+    size : int or (height, width), optional
+        Pixels of the result; one number means a square.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or no image; the caller knows the row and says so.
+    """
+    from PIL import Image, ImageOps
+
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    height, width = (size, size) if isinstance(size, int) else size or (None, None)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            if height is not None and width is not None:
+                opened.draft(mode, (width, height))  # JPEG decodes at a reduced scale
+            image: Image.Image = _eight_bit(ImageOps.exif_transpose(opened)).convert(mode)
+    except OSError:
+        raise
+    except (
+        Exception
+    ) as error:  # on damaged data decoders raise nearly anything: SyntaxError, EOFError, struct.error, ...
+        raise OSError(str(error) or type(error).__name__) from error
+    if height is not None and width is not None and image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _eight_bit(image: PILImage) -> PILImage:
+    """16-bit grey images scaled to 8 bits; Pillow's own conversion clips them to white."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise OSError("floating-point pixels have no known range; save the image with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+
+
+def decode_images(
+    sources: Sequence[str | bytes], shape: tuple[int, int, int], *, threads: int = 1
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Many images at one size, and which of them could not be decoded.
+
+    Parameters
+    ----------
+    sources : sequence of path or bytes, N of them
+    shape : (channels, height, width)
+    threads : int
+        More than one pays for photographs only: on tiny images threads wait for each other.
+
+    Returns
+    -------
+    images : uint8 array (N, channels, height, width)
+        Zeros where decoding failed.
+    failures : dict of position to reason
+    """
+    images = np.zeros((len(sources), *shape), dtype=np.uint8)
+    failures: dict[int, str] = {}
+
+    def decode(start: int) -> None:
+        for row in range(start, min(start + _CHUNK, len(sources))):
+            try:
+                images[row] = decode_image(sources[row], shape[0], shape[1:])
+            except OSError as error:
+                failures[row] = "does not exist" if isinstance(error, FileNotFoundError) else _reason(error)
+
+    starts = range(0, len(sources), _CHUNK)
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(decode, starts))
+    else:
+        for start in starts:
+            decode(start)
+    return images, dict(sorted(failures.items()))
+
+
+def _reason(error: OSError) -> str:
+    """The decoder's words, without the address of the buffer."""
+    unknown = "cannot identify image file"
+    return "is no image in a known format" if str(error).startswith(unknown) else f"cannot be decoded ({error})"
+
+
+@dataclass(frozen=True)
+class ImageSamples:
+    """Images that stay encoded (files or bytes) and are decoded when they are taken, at a storage size.
+
+    Parameters
+    ----------
+    sources : tuple of path or bytes
+    size : int
+        Side in pixels at which images are handed on (square: shorter side resized, centre cut out).
+    channels : int
+        1, 3 or 4.
+    names : tuple of str
+        How the user finds each image, for error messages; without it the path, or the position.
+    """
+
+    sources: tuple[str | bytes, ...]
+    size: int
+    channels: int = 3
+    names: tuple[str, ...] = ()
+
+    modality: Modality = field(default="image", init=False)
+    in_memory = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.size, self.size)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def take(self, index: Tensor) -> Tensor:
+        rows = index.tolist()
+        return self._decode([self.sources[row] for row in rows], rows)
+
+    def select(self, index: Tensor) -> ImageSamples:
+        rows = index.tolist()
+        names = tuple(self.names[row] for row in rows) if self.names else ()
+        return ImageSamples(tuple(self.sources[row] for row in rows), self.size, self.channels, names)
+
+    def digest(self) -> str:
+        content = hashlib.blake2b(f"{self.shape}".encode(), digest_size=16)
+        for source in self.sources:
+            if isinstance(source, bytes):
+                content.update(hashlib.blake2b(source, digest_size=16).digest())
+            else:
+                status = Path(source).stat()
+                content.update(f"{source}|{status.st_size}|{status.st_mtime_ns}".encode())
+        return content.hexdigest()
+
+    def load(self, threads: int = 4) -> TensorSamples:
+        """All images decoded into one tensor in memory."""
+        return TensorSamples(self._decode(self.sources, range(len(self)), threads), "image")
+
+    def _decode(self, sources: Sequence[str | bytes], rows: Sequence[int], threads: int = 1) -> Tensor:
+        images, failures = decode_images(sources, self.shape, threads=threads)
+        for position, reason in failures.items():
+            row, source = rows[position], sources[position]
+            name = self.names[row] if self.names else f"row {row}" if isinstance(source, bytes) else source
+            raise UserError(
+                f"image {name} {reason}; `regrain check` lists every such image, --skip-unreadable leaves them out"
+            )
+        return torch.from_numpy(images)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of one modality with labels and stable ids.
+
+    Parameters
+    ----------
+    samples : Samples
+    labels : Labels
+        Of the same length.
+    ids : array of str (N,)
+        Unique identities, from the data's id column or path, else the row number. Random draws belong to them, so that
+        the order of rows changes nothing.
+    name : str
+    splits : array of str (N,), optional
+        The split of every sample, such as ``train`` and ``test``.
+    groups : array of str (N,), optional
+        What must not be torn apart by a split: the subject, the product.
+    notes : dict
+        What a reader has to tell: source, licence, rows left out and why, the default views.
+    """
+
+    samples: Samples
+    labels: Labels
+    ids: np.ndarray
+    name: str = "data"
+    splits: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {"samples": len(self.samples), "labels": len(self.labels), "ids": len(self.ids)}
+        if self.splits is not None:
+            lengths["splits"] = len(self.splits)
+        if self.groups is not None:
+            lengths["groups"] = len(self.groups)
+        if len(set(lengths.values())) != 1:
+            raise UserError(f"the parts of a data set differ in length: {lengths}")
+
+    @property
+    def modality(self) -> Modality:
+        """One of image, text, vector, series."""
+        return self.samples.modality
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """LongTensor (N,): a hash of each id, stable over runs, machines and subsets."""
+        digests = (hashlib.blake2b(str(i).encode("utf-8", "surrogatepass"), digest_size=8).digest() for i in self.ids)
+        return torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[Any, dict[str, str | None], str]:
+        """One sample: its raw value, its class name per level (None if unknown), its id."""
+        index = range(len(self))[index]
+        raw = self.samples.take(torch.tensor([index]))[0]
+        codes = self.labels.codes[index].tolist()
+        names = {
+            level: None if code < 0 else classes[code]
+            for level, classes, code in zip(self.labels.levels, self.labels.classes, codes, strict=True)
+        }
+        return raw, names, str(self.ids[index])
+
+    def select(self, index: Tensor | np.ndarray | Sequence[int]) -> Dataset:
+        """Some of the samples, in the order given; an index or a boolean mask."""
+        rows = torch.as_tensor(np.asarray(index))
+        rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows.long()
+        array = rows.numpy()
+        return replace(
+            self,
+            samples=self.samples.select(rows),
+            labels=self.labels.select(rows),
+            ids=self.ids[array],
+            splits=None if self.splits is None else self.splits[array],
+            groups=None if self.groups is None else self.groups[array],
+        )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the splits that the data come with."""
+        return () if self.splits is None else tuple(dict.fromkeys(map(str, self.splits)))
+
+    def part(self, name: str) -> Dataset:
+        """The samples of one split.
+
+        Raises
+        ------
+        UserError
+            If the data have no such split; the message names those there are.
+        """
+        if self.splits is None or name not in self.parts:
+            hint = nearest(name, self.parts) if self.parts else "the data have no splits"
+            raise UserError(f"{self.name} has no split '{name}': {hint}")
+        return self.select(self.splits == name)
+
+    def split(
+        self,
+        fraction: float,
+        *,
+        by: Literal["sample", "group"] | None = None,
+        stratify: str | None = None,
+        seed: int = 0,
+    ) -> tuple[Dataset, Dataset]:
+        """Two parts: the rest, and about ``fraction`` of the samples held out.
+
+        Parameters
+        ----------
+        fraction : float in (0, 1)
+        by : "sample" or "group", optional
+            With "group" a group lies wholly on one side, so that near-copies do not leak; default when there are
+            groups.
+        stratify : str, optional
+            A level whose class shares are kept (by sample only).
+        seed : int
+
+        Raises
+        ------
+        UserError
+            If a side would be empty, or "group" is asked for and the data have no groups.
+        """
+        if not 0 < fraction < 1:
+            raise UserError(f"the fraction to hold out lies between 0 and 1; got {fraction}")
+        by = by or ("sample" if self.groups is None else "group")
+        generator = np.random.default_rng(seed)
+        if by == "group":
+            if self.groups is None:
+                raise UserError("splitting by group needs a group column; name one with --group")
+            names, sizes = np.unique(self.groups, return_counts=True)
+            order = generator.permutation(len(names))
+            count = max(1, int((sizes[order].cumsum() <= round(fraction * len(self))).sum()))
+            held = np.isin(self.groups, names[order[:count]])
+        else:
+            held = np.zeros(len(self), dtype=bool)
+            for rows in self._drawn_by_class(stratify, generator):
+                held[rows[: round(fraction * len(rows))]] = True
+        if held.all() or not held.any():
+            raise UserError(
+                f"holding out {fraction:.0%} of {len(self)} samples by {by} leaves one side empty; use another fraction"
+            )
+        return self.select(~held), self.select(held)
+
+    def limit_per_class(self, count: int, *, level: str | None = None, seed: int = 0) -> Dataset:
+        """At most ``count`` samples of every class of ``level`` (default: the finest), drawn by seed; order is kept.
+
+        This makes a smaller data set for an experiment, before anything is hidden from a method. Samples of unknown
+        class at that level are limited together.
+        """
+        if count < 1:
+            raise UserError(f"the limit per class is at least 1; got {count}")
+        finest = self.labels.levels[-1] if self.labels.levels else None
+        drawn = self._drawn_by_class(level or finest, np.random.default_rng(seed))
+        return self.select(np.sort(np.concatenate([rows[:count] for rows in drawn])))
+
+    def _drawn_by_class(self, level: str | None, generator: np.random.Generator) -> list[np.ndarray]:
+        """The rows of every class in a random order that hangs on the samples' ids, not on the order of rows."""
+        codes = np.zeros(len(self), dtype=np.int64) if level is None else self.labels.level(level).numpy()
+        by_id = np.argsort(self.keys.numpy(), kind="stable")
+        return [generator.permutation(by_id[codes[by_id] == code]) for code in np.unique(codes)]
+
+    def fingerprint(self) -> str:
+        """A hash of ids and content: the key of caches, and the run folder's record of what it was trained on."""
+        content = hashlib.blake2b(self.samples.digest().encode(), digest_size=16)
+        content.update(self.keys.numpy().tobytes())
+        return content.hexdigest()

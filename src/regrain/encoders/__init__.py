@@ -1,0 +1,18 @@
+"""Encoders f: images (timm and small networks), texts, vectors; heads; frozen encoders with an adapter."""
+
+from .base import Encoder
+from .build import build_encoder, default_encoder, encoder_config, encoder_names, weights_origin
+from .frozen import FrozenEncoder
+from .heads import predictor, projector
+
+__all__ = [
+    "Encoder",
+    "FrozenEncoder",
+    "build_encoder",
+    "default_encoder",
+    "encoder_config",
+    "encoder_names",
+    "predictor",
+    "projector",
+    "weights_origin",
+]

@@ -1,0 +1,241 @@
+"""Image encoders: any timm model as feature extractor, with a stem for small images where it is a ResNet."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrain.errors import UserError, nearest
+
+from .base import Encoder
+from .weights import cached_weights, first_line, load_weights, why_no_download
+
+__all__ = ["NAMED", "SMALL_IMAGE", "TimmEncoder"]
+
+SMALL_IMAGE = 64
+"""Side in pixels up to which a ResNet gets the small-image stem."""
+
+_NARROW = {"resnet18-w16": 16, "resnet18-w32": 32}
+NAMED = ("resnet18", "resnet50", *_NARROW)
+"""Names shown in lists; every other name of timm works too."""
+
+_DATA_IN_TAG = {"in1k": "ImageNet-1K", "in12k": "ImageNet-12K", "in21k": "ImageNet-21K", "in22k": "ImageNet-22K"}
+_SELF_SUPERVISED_TAGS = ("dino", "mae", "ijepa", "lvd")
+
+
+class TimmEncoder(Encoder):
+    """A timm model without its classifier: global pooled features of shape (B, width).
+
+    ResNets (timm's ``ResNet`` class) get a 3x3 stride-1 first convolution and no max-pool on images of up to 64 px.
+    That convolution is new also when the other weights are pretrained, as in the published MaskCon; a weights file
+    whose own first convolution has this shape keeps it. ``resnet18-w16`` and ``resnet18-w32`` are ResNet-18 with
+    widths 16, 32, 64, 128 and 32, 64, 128, 256.
+
+    Parameters
+    ----------
+    name : str
+        A timm model name, with or without tag ("resnet18", "vit_small_patch16_224.dino"), or a narrow ResNet-18.
+    sample_shape : (C, H, W)
+        Shape of the views; any number of channels (timm adapts pretrained first convolutions to it).
+    pretrained : bool or str, default False
+        True: timm's published weights; a path: a local ``.safetensors`` or ``.pth`` file.
+    small_stem : bool, optional
+        Whether to use the small-image stem; by default on ResNets when both sides are at most 64 px.
+    drop_path_rate : float in [0, 1), optional
+        Stochastic depth, where the model has it.
+    mean, std : sequence of C floats, optional
+        The normalisation that the weights expect. Default: that of timm's published weights when ``pretrained``,
+        else None (a single channel gets the average of the three).
+
+    Raises
+    ------
+    UserError
+        Unknown name or tag, image size the model cannot take, weights that do not fit or cannot be downloaded.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = TimmEncoder("resnet18-w16", (1, 8, 8))
+    >>> encoder.width, encoder(torch.zeros(2, 1, 8, 8)).shape
+    (128, torch.Size([2, 128]))
+    """
+
+    modality = "image"
+
+    def __init__(
+        self,
+        name: str,
+        sample_shape: Sequence[int],
+        *,
+        pretrained: bool | str = False,
+        small_stem: bool | None = None,
+        drop_path_rate: float | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        from timm.models.resnet import ResNet
+
+        super().__init__()
+        channels, *size = sample_shape
+        published = pretrained is True
+        self.net = _create(name, sample_shape, published, {"drop_path_rate": drop_path_rate})
+        is_resnet = isinstance(self.net, ResNet)
+        if small_stem is None:
+            small_stem = is_resnet and max(size) <= SMALL_IMAGE
+        if small_stem and not is_resnet:
+            raise UserError(
+                f"small_stem is for timm's ResNets; '{name}' is a {type(self.net).__name__}: drop the option"
+            )
+        if name in _NARROW:
+            _narrow_first_block(self.net, _NARROW[name])
+        if small_stem or name in _NARROW:
+            _replace_stem(
+                self.net, channels, _NARROW.get(name) or self.net.feature_info[0]["num_chs"], small=small_stem
+            )
+
+        weights: dict[str, Any] = {} if name in _NARROW else self.net.pretrained_cfg
+        if published:
+            self.origin = _published_origin(weights) + (" (first convolution new)" if small_stem else "")
+        elif isinstance(pretrained, str):
+            first_conv = weights.get("first_conv")
+            load_weights(
+                self.net,
+                pretrained,
+                first_conv=first_conv if isinstance(first_conv, str) else None,
+                fresh="conv1" if small_stem else None,
+            )
+            self.origin = f"weights file {pretrained}"
+        if pretrained and weights:
+            mean = mean or _per_channel(weights["mean"], channels)
+            std = std or _per_channel(weights["std"], channels)
+        self.mean = tuple(mean) if mean else None
+        self.std = tuple(std) if std else None
+        self.width = _output_width(self.net, name, sample_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (B, C, H, W) -> embeddings (B, width)."""
+        return self.net(x)
+
+
+def _create(name: str, sample_shape: Sequence[int], published: bool, options: dict[str, Any]) -> Any:
+    import timm
+
+    options |= {"num_classes": 0, "in_chans": sample_shape[0]}
+    if name in _NARROW:
+        if published:
+            raise UserError(f"no published weights for '{name}': give a weights file, or drop --pretrained")
+        width = _NARROW[name]
+        return timm.create_model("resnet18", channels=(width, 2 * width, 4 * width, 8 * width), **options)
+
+    card = _pretrained_card(name)
+    if card.fixed_input_size:
+        options["img_size"] = tuple(sample_shape[1:])
+    if published:
+        options |= _weights_source(name, card)
+    try:
+        return timm.create_model(name, pretrained=published, **options)
+    except OSError as error:
+        raise _no_weights(name, card, first_line(error)) from error
+    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        shape = "x".join(map(str, sample_shape))
+        raise UserError(f"timm cannot build '{name}' for samples of shape {shape}: {error}") from error
+
+
+def _pretrained_card(name: str) -> Any:
+    """timm's description of a model's published weights; a UserError that names the nearest model or tag."""
+    import timm
+
+    if "/" in name or ":" in name or not timm.is_model(name):
+        names = [*timm.list_models(), "conv4", "resnet12", *_NARROW]
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = nearest(name, close) if close else "any name of timm.list_models(), or conv4, resnet12, resnet18-w16"
+        raise UserError(f"unknown image encoder '{name}': {hint}")
+    try:
+        return timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+    except RuntimeError as error:
+        tagged = timm.list_pretrained(name.partition(".")[0] + ".*")
+        raise UserError(f"timm has no weights '{name}': {nearest(name, tagged)}") from error
+
+
+def _weights_source(name: str, card: Any) -> dict[str, Any]:
+    """What timm must be told to find the published weights; a UserError when there are none to be had."""
+    if not (card.hf_hub_id or card.url or card.file):
+        raise UserError(f"timm has no published weights for '{name}': give a weights file, or drop --pretrained")
+    if not card.hf_hub_id:
+        return {}
+    cached = cached_weights(card.hf_hub_id, card.hf_hub_filename)
+    if cached:
+        return {"pretrained_cfg_overlay": {"file": cached}}
+    reason = why_no_download(card.hf_hub_id)
+    if reason:
+        raise _no_weights(name, card, reason)
+    return {}
+
+
+def _no_weights(name: str, card: Any, reason: str) -> UserError:
+    source = card.hf_hub_id or card.url
+    return UserError(
+        f"could not get the pretrained weights of '{name}' ({source}); the network or the Hugging Face hub refused: "
+        f"{reason}. Put the weights in a local file and give --pretrained PATH.safetensors (or .pth), "
+        "or drop --pretrained to start from random weights."
+    )
+
+
+def _replace_stem(net: Any, channels: int, width: int, *, small: bool) -> None:
+    kernel, stride = (3, 1) if small else (7, 2)
+    net.conv1 = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if small:
+        net.maxpool = nn.Identity()
+
+
+def _narrow_first_block(net: Any, width: int) -> None:
+    """timm's stem is 64 wide whatever the stages are: make the first block take ``width`` channels instead."""
+    first = net.layer1[0]
+    net.bn1 = nn.BatchNorm2d(width)
+    first.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(first.conv1.weight, mode="fan_out", nonlinearity="relu")
+    first.downsample = None
+    net.feature_info[0]["num_chs"] = width
+
+
+def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """timm repeats the first convolution's channels over more inputs, and sums them for a single one."""
+    if channels == 1:
+        return (sum(values) / len(values),)
+    return tuple(itertools.islice(itertools.cycle(values), channels))
+
+
+def _output_width(net: nn.Module, name: str, sample_shape: Sequence[int]) -> int:
+    """One forward pass of an empty image: the width, and the proof that the model takes this size."""
+    shape = "x".join(map(str, sample_shape))
+    training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            output = net(torch.zeros(1, *sample_shape))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(f"'{name}' cannot take samples of shape {shape}: {error}") from error
+    net.train(training)
+    if output.ndim != 2 or not output.isfinite().all():
+        raise UserError(
+            f"'{name}' gives no pooled embedding for samples of shape {shape}: use larger views or 'resnet18'"
+        )
+    return output.shape[1]
+
+
+def _published_origin(weights: dict[str, Any]) -> str:
+    """What the model card says of timm's weights; the tag names the data ("a1_in1k", "lvd142m", "augreg_in21k")."""
+    tag = weights.get("tag") or ""
+    seen = " and ".join(label for key, label in _DATA_IN_TAG.items() if key in tag)
+    if any(word in tag for word in _SELF_SUPERVISED_TAGS) and "_ft_" not in tag:
+        data = ", trained without labels"
+    else:
+        data = f", trained on {seen} with fine labels" if seen else ""
+    licence = f", licence {weights['license']}" if weights.get("license") else ""
+    return f"timm {weights['architecture']}{'.' if tag else ''}{tag}{data}{licence}"

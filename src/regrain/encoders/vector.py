@@ -1,0 +1,185 @@
+"""Encoders of vectors, and of any other tensor once flattened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from regrain.errors import UserError
+
+from .base import Encoder
+
+__all__ = ["IdentityEncoder", "MLPEncoder", "ResidualEncoder"]
+
+Norm = Literal["layer", "batch", "none"]
+Activation = Literal["gelu", "relu"]
+
+
+class _Standardised(Encoder):
+    """Flattens its input and brings columns of different scales to mean 0 and standard deviation 1."""
+
+    modality = "vector"
+    input_mean: Tensor
+    input_std: Tensor
+
+    def __init__(self, sample_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.in_width = math.prod(sample_shape)
+        self.register_buffer("input_mean", torch.zeros(self.in_width))
+        self.register_buffer("input_std", torch.ones(self.in_width))
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take the columns' means and standard deviations over the training samples.
+
+        Parameters
+        ----------
+        mean, std : Tensor of the sample's shape
+            Constant columns (standard deviation 0) are only centred.
+
+        Raises
+        ------
+        UserError
+            When the sizes differ from the input's or a value is not finite.
+        """
+        for name, value in (("mean", mean), ("std", std)):
+            if value.numel() != self.in_width:
+                raise UserError(f"{name} has {value.numel()} columns, the encoder's input has {self.in_width}")
+            if not value.isfinite().all():
+                raise UserError(f"{name} of the input columns is not finite; does the table hold missing values?")
+        self.input_mean.copy_(mean.flatten())
+        self.input_std.copy_(torch.where(std == 0, 1.0, std).flatten())
+
+    def _standardise(self, flat: Tensor) -> Tensor:
+        return (flat - self.input_mean) / self.input_std
+
+    def _flatten(self, x: Tensor) -> Tensor:
+        return x.flatten(1).to(self.input_mean.dtype)  # (B, in_width)
+
+
+class MLPEncoder(_Standardised):
+    """A multilayer perceptron on the flattened, standardised input.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        Shape of one sample: (D,) for vectors; (T, C) or (C, H, W) are flattened.
+    hidden : sequence of int, default (256, 256)
+        Widths of the hidden layers.
+    width : int, default 128
+        Width of the embedding.
+    norm : {"layer", "batch", "none"}, default "layer"
+        Normalisation of each hidden layer.
+    activation : {"gelu", "relu"}, default "gelu"
+    dropout : float in [0, 1), default 0
+        Dropout after each hidden layer.
+
+    Examples
+    --------
+    >>> encoder = MLPEncoder((20,), hidden=(64,), width=16)
+    >>> encoder.set_statistics(mean=torch.full((20,), 5.0), std=torch.ones(20))
+    >>> encoder(torch.zeros(3, 20)).shape
+    torch.Size([3, 16])
+    """
+
+    def __init__(
+        self,
+        sample_shape: Sequence[int],
+        *,
+        hidden: Sequence[int] = (256, 256),
+        width: int = 128,
+        norm: Norm = "layer",
+        activation: Activation = "gelu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(sample_shape)
+        self.mlp = _mlp(self.in_width, hidden, width, norm, activation, dropout)
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples (B, ...) -> embeddings (B, width)."""
+        return self.mlp(self._standardise(self._flatten(x)))
+
+
+class ResidualEncoder(_Standardised):
+    """x + MLP(x), whose last layer starts at zero: training starts exactly at the input features.
+
+    The adapter of frozen encoders. The MLP's input is standardised, the sum's other term is x as it comes.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        Shape of one sample; the embedding is as wide as the flattened sample.
+    hidden, norm, activation, dropout
+        As in :class:`MLPEncoder`; one hidden layer of 512 by default.
+
+    Examples
+    --------
+    >>> x = torch.randn(3, 20)
+    >>> torch.equal(ResidualEncoder((20,))(x), x)
+    True
+    """
+
+    def __init__(
+        self,
+        sample_shape: Sequence[int],
+        *,
+        hidden: Sequence[int] = (512,),
+        norm: Norm = "layer",
+        activation: Activation = "gelu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(sample_shape)
+        self.mlp = _mlp(self.in_width, hidden, self.in_width, norm, activation, dropout)
+        for parameter in self.mlp[-1].parameters():
+            nn.init.zeros_(parameter)
+        self.width = self.in_width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples (B, ...) -> embeddings (B, in_width)."""
+        flat = self._flatten(x)
+        return flat + self.mlp(self._standardise(flat))
+
+
+class IdentityEncoder(Encoder):
+    """The flattened sample itself, without parameters: for embeddings that come ready-made.
+
+    Examples
+    --------
+    >>> IdentityEncoder((4, 5))(torch.ones(2, 4, 5)).shape
+    torch.Size([2, 20])
+    """
+
+    modality = "vector"
+    origin = "no parameters"
+
+    def __init__(self, sample_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.width = math.prod(sample_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples (B, ...) -> (B, width)."""
+        return x.flatten(1).to(torch.get_default_dtype()) if not x.is_floating_point() else x.flatten(1)
+
+
+def _mlp(
+    in_width: int, hidden: Sequence[int], width: int, norm: Norm, activation: Activation, dropout: float
+) -> nn.Sequential:
+    norms: dict[str, Callable[[int], nn.Module]] = {
+        "layer": nn.LayerNorm,
+        "batch": nn.BatchNorm1d,
+        "none": lambda _: nn.Identity(),
+    }
+    activations: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+    if norm not in norms:
+        raise UserError(f"norm '{norm}' is unknown; choose from {', '.join(sorted(norms))}")
+    if activation not in activations:
+        raise UserError(f"activation '{activation}' is unknown; choose from {', '.join(sorted(activations))}")
+    layers: list[nn.Module] = []
+    for size in hidden:
+        layers += [nn.Linear(in_width, size), norms[norm](size), activations[activation](), nn.Dropout(dropout)]
+        in_width = size
+    return nn.Sequential(*layers, nn.Linear(in_width, width))

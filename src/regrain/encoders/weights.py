@@ -1,0 +1,151 @@
+"""Weights from elsewhere: local files, and a quick answer to whether the Hugging Face hub can be asked."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrain.errors import RegrainWarning, UserError
+
+__all__ = ["cached_weights", "first_line", "load_weights", "read_weights", "why_no_download"]
+
+
+def cached_weights(repository: str, filename: str | None) -> str | None:
+    """A repository's weights file in the local hub cache, or None.
+
+    Asking for it by path needs no network, where the hub's own download first asks for a newer version.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (
+        try_to_load_from_cache(repository, name) for name in (filename or "model.safetensors", "pytorch_model.bin")
+    )
+    return next((path for path in found if isinstance(path, str)), None)
+
+
+def why_no_download(repository: str) -> str | None:
+    """None when the hub answers for ``repository``, else the reason in one line.
+
+    A download retries for most of a minute before it gives up; this one question is answered at once.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(repository, timeout=10)
+    except Exception as error:  # the hub's HTTP library, and so the exception, has changed from version to version
+        return first_line(error)
+    return None
+
+
+def first_line(error: Exception) -> str:
+    """The part of a library's message that fits into ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file or of a ``torch.save`` checkpoint that holds nothing but tensors.
+
+    Raises
+    ------
+    UserError
+        When the file is absent, unreadable, or needs unpickling of arbitrary objects.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"no weights file at {path}; give a .safetensors or .pth file, or drop --pretrained")
+    try:
+        state = _read(path)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds Python objects beside tensors, which are not unpickled for safety; "
+            "save its state_dict alone, best as .safetensors"
+        ) from error
+    except Exception as error:  # safetensors and torch each have their own error for a damaged file
+        raise UserError(f"{path} is not a readable weights file: {first_line(error)}") from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state.get(key), dict):
+            state = state[key]
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(f"{path} holds no named tensors; a state_dict is needed")
+    return tensors
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return content if isinstance(content, dict) else {}
+
+
+def load_weights(
+    network: nn.Module, path: str | Path, *, first_conv: str | None = None, fresh: str | None = None
+) -> None:
+    """Load the tensors of a file that fit ``network`` in name and shape, whatever prefix the names carry.
+
+    Heads that the network lacks (a classifier, a projector) are left out.
+
+    Parameters
+    ----------
+    network : nn.Module
+    path : str or Path
+        A ``.safetensors`` or ``torch.save`` file.
+    first_conv : str, optional
+        Name of the first convolution; its weights are adapted when the file's number of input channels differs.
+    fresh : str, optional
+        Name of a module that may keep its new weights without a warning (a replaced stem).
+
+    Raises
+    ------
+    UserError
+        When no parameter fits.
+
+    Warns
+    -----
+    RegrainWarning
+        When a part of the parameters keeps its initial values.
+    """
+    wanted = network.state_dict()
+    given = _without_prefix(read_weights(path), wanted)
+    stem = f"{first_conv}.weight"
+    if stem in given and stem in wanted and given[stem].ndim == 4 and given[stem].shape[1] != wanted[stem].shape[1]:
+        from timm.models import adapt_input_conv
+
+        given[stem] = adapt_input_conv(wanted[stem].shape[1], given[stem])
+    matching = {name: value for name, value in given.items() if name in wanted and value.shape == wanted[name].shape}
+    parameters = [name for name, _ in network.named_parameters()]
+    missing = [name for name in parameters if name not in matching]
+    if len(missing) == len(parameters):
+        unexpected = [name for name in given if name not in matching]
+        raise UserError(
+            f"{path}: none of its {len(given)} tensors fits the encoder; the encoder wants {_few(missing)}, "
+            f"the file has {_few(unexpected)}. Is it another architecture?"
+        )
+    network.load_state_dict(matching, strict=False)
+    missing = [name for name in missing if fresh is None or not name.startswith(f"{fresh}.")]
+    if missing:
+        warnings.warn(
+            f"{path}: {len(missing)} of the encoder's {len(parameters)} parameters are absent or of another shape "
+            f"and keep their initial values: {_few(missing)}",
+            RegrainWarning,
+            stacklevel=2,
+        )
+
+
+def _without_prefix(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Strip the prefix ("module.", "encoder_q.", ...) under which most of the wanted names are found."""
+    last = list(wanted)[-1]
+    prefixes = ["", *(name.removesuffix(last) for name in given if name.endswith(last))]
+    best = max(prefixes, key=lambda prefix: sum(prefix + name in given for name in wanted))
+    return {name.removeprefix(best): value for name, value in given.items() if name.startswith(best)}
+
+
+def _few(names: list[str], count: int = 4) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -1,0 +1,34 @@
+"""What goes wrong because of the input: one exception type that every face turns into one clear message."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["RegrainWarning", "UserError", "nearest"]
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave: the message says what is wrong, where, and what would be right.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
+
+
+class RegrainWarning(UserWarning):
+    """Something the user may not mean; training or evaluation goes on."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A hint that names the valid choice nearest to ``word``, else all of them.
+
+    Examples
+    --------
+    >>> nearest("maskon", ["maskcon", "grafit"])
+    "did you mean 'maskcon'?"
+    >>> nearest("zzz", ["maskcon", "grafit"])
+    'choose from grafit, maskcon'
+    """
+    choices = sorted(choices)
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(choices)}"

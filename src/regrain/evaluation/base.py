@@ -1,0 +1,89 @@
+"""What a protocol judges, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrain.errors import UserError
+
+__all__ = ["Protocol", "Representation", "Score", "Setting", "unit_rows"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure, with the ends of its 95% interval where there is one.
+
+    Attributes
+    ----------
+    value, low, high : float
+    over : str
+        What the interval is over: ``queries``, ``seeds``; empty without one.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    over: str = ""
+
+
+@dataclass(frozen=True)
+class Representation:
+    """One way to see the samples: the trained embedding, or a baseline.
+
+    Attributes
+    ----------
+    name : str
+        ``model``, ``raw``, ``random`` ...
+    test : Tensor (N, d)
+    train : Tensor (M, d) or None
+        Of the training split, for protocols that fit on it.
+    """
+
+    name: str
+    test: Tensor
+    train: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The labels of one level, and how to judge by them.
+
+    Attributes
+    ----------
+    level : str
+    classes : tuple of str
+    test_labels : LongTensor (N,)
+        -1 unknown: such samples are left out.
+    train_labels : LongTensor (M,) or None
+    seed : int
+    options : mapping
+        Options of the protocols: ``ks``, ``neighbours``, ``cluster_seeds``.
+    """
+
+    level: str
+    classes: tuple[str, ...]
+    test_labels: Tensor
+    train_labels: Tensor | None
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def known(self) -> Tensor:
+        """BoolTensor (N,): the test samples labelled at this level; a UserError where there are fewer than two."""
+        known = self.test_labels >= 0
+        if int(known.sum()) < 2:
+            raise UserError(f"level '{self.level}' has fewer than two labelled samples in this split: nothing to judge by")
+        return known
+
+
+Protocol = Callable[[Representation, Setting], dict[str, Score]]
+"""Figures by metric name."""
+
+
+def unit_rows(embeddings: Tensor) -> Tensor:
+    """Rows scaled to unit length; k-means on them clusters by cosine."""
+    return torch.nn.functional.normalize(embeddings, dim=1)

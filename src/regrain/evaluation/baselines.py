@@ -1,0 +1,75 @@
+"""The weak baseline beside every figure: the samples as they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from regrain.data.dataset import Dataset
+from regrain.evaluation.base import Representation
+from regrain.training.loader import scan_batches
+from regrain.training.model import Model
+
+__all__ = ["raw_representation"]
+
+_PIXELS = 32
+_WORDS = 4096
+
+
+def raw_representation(
+    test: Dataset, train: Dataset | None, model: Model, *, workers: int = 2
+) -> tuple[Representation, str]:
+    """Raw inputs as vectors, and in words what they are.
+
+    With a frozen backbone its features; else pixels (at most 32 x 32), TF-IDF of words, or standardised values.
+    Statistics come from the training samples where there are any.
+    """
+    if model.backbone is not None:
+        what = "features of the frozen encoder"
+        parts = [None if d is None else _values(model.featurised(d, workers=workers), workers) for d in (test, train)]
+    elif test.modality == "text":
+        what = f"TF-IDF of at most {_WORDS} words"
+        parts = list(_word_weights(test, train))
+    elif test.modality == "image":
+        what = f"pixels at {min(_PIXELS, *test.samples.shape[1:])} px"
+        parts = [None if d is None else _values(d, workers) for d in (test, train)]
+    else:
+        what = "standardised values"
+        parts = _standardised([None if d is None else _values(d, workers) for d in (test, train)])
+    judged, fitted = parts
+    assert judged is not None
+    return Representation("raw", judged, fitted), what
+
+
+def _values(dataset: Dataset, workers: int) -> Tensor:
+    """Samples flattened, images made small first."""
+    rows = []
+    for raw, _, _ in scan_batches(dataset, workers=workers):
+        values = raw.float()
+        if dataset.modality == "image" and min(values.shape[2:]) > _PIXELS:
+            values = functional.interpolate(values, size=(_PIXELS, _PIXELS), mode="bilinear", antialias=True)
+        rows.append(values.flatten(1))
+    return torch.cat(rows)
+
+
+def _standardised(parts: list[Tensor | None]) -> list[Tensor | None]:
+    fitted = next(p for p in reversed(parts) if p is not None)
+    std, mean = torch.std_mean(fitted, dim=0)
+    return [None if p is None else (p - mean) / std.clamp(min=1e-6) for p in parts]
+
+
+def _word_weights(test: Dataset, train: Dataset | None) -> tuple[Tensor, Tensor | None]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    def texts(dataset: Dataset) -> list[str]:
+        result: list[str] = dataset.samples.take(torch.arange(len(dataset)))
+        return result
+
+    vectorizer = TfidfVectorizer(max_features=_WORDS, dtype="float32", token_pattern=r"(?u)\b\w+\b")
+    vectorizer.fit(texts(train if train is not None else test))
+
+    def weigh(dataset: Dataset) -> Tensor:
+        return torch.from_numpy(vectorizer.transform(texts(dataset)).toarray())
+
+    return weigh(test), None if train is None else weigh(train)

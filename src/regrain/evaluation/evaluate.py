@@ -1,0 +1,174 @@
+"""Judges a model beside its baselines, level by level, protocol by protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError, nearest
+from regrain.evaluation.base import Protocol, Representation, Score, Setting
+from regrain.evaluation.baselines import raw_representation
+from regrain.evaluation.clustering import clustering
+from regrain.evaluation.embed import embed
+from regrain.evaluation.neighbours import knn
+from regrain.evaluation.retrieval import recall
+from regrain.training.model import Model
+
+__all__ = ["PROTOCOLS", "Evaluation", "Row", "evaluate_model"]
+
+PROTOCOLS: dict[str, Protocol] = {"recall": recall, "knn": knn, "clustering": clustering}
+"""Protocol by name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: what was judged, on which split and level, by which metric."""
+
+    representation: str
+    split: str
+    level: str
+    metric: str
+    score: Score
+
+
+@dataclass
+class Evaluation:
+    """All figures of one evaluation.
+
+    Attributes
+    ----------
+    split : str
+    samples : int
+    rows : list of Row
+    notes : list of str
+        What the reader of the figures must know.
+    """
+
+    split: str
+    samples: int
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def flat(self) -> dict[str, float]:
+        """``split/level/metric`` -> value; the interval's ends with ``.low`` and ``.high``, baselines with ``.NAME``."""
+        result: dict[str, float] = {}
+        for row in self.rows:
+            key = f"{row.split}/{row.level}/{row.metric}"
+            if row.representation != "model":
+                result[f"{key}.{row.representation}"] = row.score.value
+                continue
+            result[key] = row.score.value
+            if row.score.low is not None and row.score.high is not None:
+                result[f"{key}.low"], result[f"{key}.high"] = row.score.low, row.score.high
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for ``evaluation.json``."""
+        return {
+            "split": self.split,
+            "samples": self.samples,
+            "notes": self.notes,
+            "rows": [{**asdict(row), "score": asdict(row.score)} for row in self.rows],
+        }
+
+
+def evaluate_model(
+    model: Model,
+    test: Dataset,
+    train: Dataset | None,
+    *,
+    split: str = "test",
+    levels: Sequence[str] | None = None,
+    protocols: Sequence[str] = ("recall", "knn", "clustering"),
+    options: Mapping[str, Any] | None = None,
+    baselines: bool = True,
+    model_folder: Path | None = None,
+    start: Model | None = None,
+    seed: int = 0,
+    workers: int = 2,
+) -> Evaluation:
+    """Judge a model's embeddings, and the same for raw inputs and for random weights.
+
+    Parameters
+    ----------
+    model : Model
+    test : Dataset
+        The samples to judge on.
+    train : Dataset, optional
+        The training samples, for protocols that fit on them (k-NN).
+    split : str
+        The name of the test samples' split.
+    levels : sequence of str, optional
+        Default: every level that has labels there.
+    protocols : sequence of str
+    options : mapping, optional
+        ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` of clustering.
+    baselines : bool
+        Whether to judge raw inputs and random weights too.
+    model_folder : path, optional
+        Where a text model keeps its tokenizer, to rebuild it with random weights.
+    start : Model, optional
+        The model as training found it, where it began from pretrained weights.
+    seed, workers : int
+
+    Raises
+    ------
+    UserError
+        For an unknown protocol or level, a level without labels, K larger than the set.
+    """
+    for name in protocols:
+        if name not in PROTOCOLS:
+            raise UserError(f"no protocol '{name}': {nearest(name, PROTOCOLS)}")
+    evaluation = Evaluation(split, len(test))
+    chosen = _levels(test, levels, evaluation)
+    fits = "knn" in protocols and train is not None
+    if "knn" in protocols and train is None:
+        evaluation.notes.append("knn was left out: it needs training samples with labels")
+        protocols = [name for name in protocols if name != "knn"]
+
+    def represent(name: str, judged: Model) -> Representation:
+        return Representation(
+            name, embed(judged, test, workers=workers), embed(judged, train, workers=workers) if fits and train else None
+        )
+
+    representations = [represent("model", model)]
+    if baselines:
+        raw, what = raw_representation(test, train, model, workers=workers)
+        representations += [raw, represent("random", model.untrained(model_folder, seed + 1).to(model.device))]
+        evaluation.notes.append(f"raw: {what}; random: the same network with random weights")
+        if start is not None:
+            representations.append(represent("start", start))
+            evaluation.notes.append("start: the pretrained weights that training began from")
+    for level in chosen:
+        setting = Setting(
+            level,
+            test.labels.names(level),
+            test.labels.level(level),
+            train.labels.level(level) if train is not None and level in train.labels.levels else None,
+            seed,
+            options or {},
+        )
+        for representation in representations:
+            for name in protocols:
+                scores = PROTOCOLS[name](representation, setting)
+                evaluation.rows += [Row(representation.name, split, level, m, s) for m, s in scores.items()]
+    return evaluation
+
+
+def _levels(test: Dataset, levels: Sequence[str] | None, evaluation: Evaluation) -> list[str]:
+    labelled = [level for level, count in test.labels.known.items() if count >= 2]
+    if levels is None:
+        for level in test.labels.levels:
+            if level not in labelled:
+                evaluation.notes.append(f"level '{level}' was left out: it has no labels in this split")
+        if not labelled:
+            raise UserError(f"{test.name} has no labels in this split: nothing to judge by")
+        return labelled
+    for level in levels:
+        test.labels.level_index(level)
+        if level not in labelled:
+            raise UserError(f"level '{level}' has no labels in this split of {test.name}: nothing to judge by")
+    return list(levels)

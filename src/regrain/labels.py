@@ -1,0 +1,578 @@
+"""Labels at several levels, and how the levels hang together.
+
+A *level* is one column of labels, coarse before fine (``superclass``, ``label``). Levels form a taxonomy (every fine class
+has a parent one level up) or are *aspects* of the sample that do not nest (``rooms``, ``location``). A sample may be
+labelled at any mixture of levels: code -1 means that nobody knows, and never equals another -1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrain.errors import UserError, nearest
+
+__all__ = ["SOURCES", "UNKNOWN", "Labels", "Relation", "Taxonomy"]
+
+UNKNOWN = -1
+"""The code of a label that is not known."""
+
+SOURCES = ("given", "filled")
+"""Where a label comes from: read from the data, or filled in from a finer label by the taxonomy."""
+
+Relation = Literal["tree", "paths", "aspects"]
+"""How levels hang together.
+
+``tree``: a class is its name, and has one parent (two parents are an error). ``paths``: a class is its name together with
+its ancestors' (``a/other`` is not ``b/other``). ``aspects``: levels do not nest.
+"""
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """Which classes of a level lie under which classes of the level above.
+
+    Parameters
+    ----------
+    levels : tuple of str
+        Level names from coarse to fine, L of them.
+    classes : tuple of tuple of str
+        Class names of every level.
+    parents : tuple of tuple of frozenset of int
+        ``parents[l][c]`` are the classes of level ``l - 1`` above class ``c`` of level ``l``; the sets of the coarsest level
+        are empty. More than one parent is allowed here; methods that need a tree call :meth:`require_tree`. An empty set
+        below the coarsest level means that the parent is not known.
+
+    Examples
+    --------
+    >>> taxonomy = Taxonomy.from_edges([("beagle", "dog"), ("poodle", "dog"), ("siamese", "cat")])
+    >>> taxonomy.levels, taxonomy.classes[1]
+    (('level1', 'level2'), ('beagle', 'poodle', 'siamese'))
+    >>> taxonomy.ancestors("level2", "level1").tolist()
+    [1, 1, 0]
+    """
+
+    levels: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    parents: tuple[tuple[frozenset[int], ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != len(self.levels) or len(self.parents) != len(self.levels):
+            raise UserError(
+                f"a taxonomy of {len(self.levels)} levels needs class names and parents for each level; got "
+                f"{len(self.classes)} lists of classes and {len(self.parents)} of parents"
+            )
+
+    @classmethod
+    def from_codes(cls, codes: Tensor, levels: Sequence[str], classes: Sequence[Sequence[str]]) -> Taxonomy:
+        """The parents that occur in samples: codes (N, L), -1 unknown, say nothing about a pair of levels they lack."""
+        parents: list[tuple[frozenset[int], ...]] = []
+        for level, names in enumerate(classes):
+            above: list[set[int]] = [set() for _ in names]
+            if level > 0:
+                pairs = codes[:, level - 1 : level + 1]
+                pairs = pairs[(pairs != UNKNOWN).all(dim=1)].unique(dim=0)
+                for parent, child in pairs.tolist():
+                    above[child].add(parent)
+            parents.append(tuple(frozenset(s) for s in above))
+        return cls(tuple(levels), tuple(tuple(c) for c in classes), tuple(parents))
+
+    @classmethod
+    def from_paths(cls, paths: Iterable[str], levels: Sequence[str] | None = None) -> Taxonomy:
+        """From ``a/b/c`` paths; a class is its whole path, so ``a/other`` and ``b/other`` differ.
+
+        Examples
+        --------
+        >>> Taxonomy.from_paths(["a/other", "b/other"]).classes
+        (('a', 'b'), ('a/other', 'b/other'))
+        """
+        labels = Labels.from_paths(list(paths), levels)
+        assert labels.taxonomy is not None
+        return labels.taxonomy
+
+    @classmethod
+    def from_edges(cls, edges: Iterable[tuple[str, str]], levels: Sequence[str] | None = None) -> Taxonomy:
+        """From (child, parent) pairs of class names; a class's level is its distance from the root above it.
+
+        Raises
+        ------
+        UserError
+            If the edges contain a cycle, or a class would sit at two depths.
+        """
+        above: dict[str, set[str]] = {}
+        names: set[str] = set()
+        for child, parent in edges:
+            above.setdefault(str(child), set()).add(str(parent))
+            names |= {str(child), str(parent)}
+        if not names:
+            raise UserError("the taxonomy has no edges: give (child, parent) pairs")
+        depth: dict[str, int] = {}
+        remaining = sorted(names)
+        while remaining:
+            ready = [n for n in remaining if all(p in depth for p in above.get(n, ()))]
+            if not ready:
+                raise UserError(f"the taxonomy's edges run in a circle through {', '.join(remaining[:_EXAMPLES])}")
+            for name in ready:
+                depths = {depth[p] for p in above.get(name, ())}
+                if len(depths) > 1:
+                    raise UserError(
+                        f"class '{name}' has parents at different depths ({', '.join(sorted(above[name]))}): "
+                        "levels must line up; leave one of these edges out or insert the missing level"
+                    )
+                depth[name] = depths.pop() + 1 if depths else 0
+            remaining = [n for n in remaining if n not in depth]
+        count = max(depth.values()) + 1
+        classes = [sorted((n for n in names if depth[n] == level), key=_class_order) for level in range(count)]
+        code = [{n: i for i, n in enumerate(c)} for c in classes]
+        parents = tuple(
+            tuple(frozenset(code[level - 1][p] for p in above.get(n, ())) for n in classes[level])
+            for level in range(count)
+        )
+        return cls(_level_names(levels, count), tuple(tuple(c) for c in classes), parents)
+
+    @classmethod
+    def from_json(cls, source: str | Path | Mapping[str, Any]) -> Taxonomy:
+        """From JSON: what :meth:`to_json` gives, ``{"edges": [[child, parent], ...]}`` or ``{"paths": [...]}``.
+
+        ``{"classes": {fine: coarse or [coarsest, ...]}}`` is read too: each fine class with its ancestors, coarsest first.
+
+        Raises
+        ------
+        UserError
+            If the file is missing, is not JSON or has none of these forms; the message says which.
+        """
+        where = "the taxonomy" if isinstance(source, Mapping) else str(source)
+        content: Any = source
+        if not isinstance(source, Mapping):
+            try:
+                content = json.loads(Path(source).read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                raise UserError(f"no such taxonomy file: {where}") from None
+            except (OSError, ValueError) as error:
+                raise UserError(f"{where} cannot be read as JSON: {error}") from None
+        if not isinstance(content, Mapping):
+            raise UserError(f"{where} holds a {type(content).__name__}; a JSON object was expected")
+        levels = content.get("levels")
+        if "parents" in content:
+            classes = tuple(tuple(map(str, names)) for names in content["classes"])
+            parents = tuple(tuple(frozenset(p) for p in level) for level in content["parents"])
+            return cls(tuple(levels or ()), classes, parents)
+        if "edges" in content:
+            return cls.from_edges([(child, parent) for child, parent in content["edges"]], levels)
+        if "paths" in content:
+            return cls.from_paths(content["paths"], levels)
+        if isinstance(content.get("classes"), Mapping):
+            rows = [
+                [*([above] if isinstance(above, str) else above), fine] for fine, above in content["classes"].items()
+            ]
+            names = [*(levels or []), "label"] if levels and len(levels) == len(rows[0]) - 1 else levels
+            names = _level_names(names, max(map(len, rows)))
+            columns = {name: [row[i] if i < len(row) else None for row in rows] for i, name in enumerate(names)}
+            labels = Labels.from_columns(columns)
+            assert labels.taxonomy is not None
+            return labels.taxonomy
+        raise UserError(f"{where} has no taxonomy: one of the keys parents, edges, paths or classes was expected")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that :meth:`from_json` reads back."""
+        return {
+            "levels": list(self.levels),
+            "classes": [list(names) for names in self.classes],
+            "parents": [[sorted(p) for p in level] for level in self.parents],
+        }
+
+    def level_index(self, level: str) -> int:
+        """Position of a level by name; a UserError names the nearest one."""
+        return _index_of(level, self.levels)
+
+    def conflicts(self) -> list[str]:
+        """Sentences that name every class with more than one parent."""
+        found = []
+        for index in range(1, len(self.levels)):
+            for child, parents in enumerate(self.parents[index]):
+                if len(parents) > 1:
+                    names = " and ".join(f"'{self.classes[index - 1][p]}'" for p in sorted(parents))
+                    level, above = self.levels[index], self.levels[index - 1]
+                    found.append(f"{level} '{self.classes[index][child]}' lies under {above} {names}")
+        return found
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether no class has more than one parent."""
+        return all(len(p) <= 1 for level in self.parents for p in level)
+
+    def require_tree(self, advice: str = "") -> None:
+        """Raise a UserError with examples when a class has two parents."""
+        conflicts = self.conflicts()
+        if conflicts:
+            more = f" and {len(conflicts) - _EXAMPLES} more" if len(conflicts) > _EXAMPLES else ""
+            raise UserError(f"{'; '.join(conflicts[:_EXAMPLES])}{more}. {advice}".rstrip())
+
+    def ancestors(self, level: str, above: str) -> Tensor:
+        """The class at level ``above`` over each class of ``level``: LongTensor (classes,), -1 where there is none.
+
+        Raises
+        ------
+        UserError
+            If ``above`` is finer than ``level``, or a class on the way has two parents.
+        """
+        start, stop = self.level_index(level), self.level_index(above)
+        if stop > start:
+            raise UserError(f"level '{above}' is finer than '{level}': ancestors are looked up from fine to coarse")
+        current = torch.arange(len(self.classes[start]))
+        for index in range(start, stop, -1):
+            if any(len(p) > 1 for p in self.parents[index]):
+                self.require_tree()
+            up = torch.tensor([next(iter(p), UNKNOWN) for p in self.parents[index]] + [UNKNOWN])
+            current = up[current]  # -1 looks up the appended entry
+        return current
+
+    def has_children(self, level: str) -> Tensor:
+        """BoolTensor (classes,): whether a class has classes under it one level down."""
+        index = self.level_index(level)
+        result = torch.zeros(len(self.classes[index]), dtype=torch.bool)
+        if index + 1 < len(self.levels):
+            for parents in self.parents[index + 1]:
+                result[list(parents)] = True
+        return result
+
+    def keep(self, levels: Sequence[str]) -> Taxonomy:
+        """The taxonomy of some of the levels, parents carried over the levels left out."""
+        kept = sorted(self.level_index(level) for level in levels)
+        parents: list[tuple[frozenset[int], ...]] = []
+        for position, index in enumerate(kept):
+            sets = [frozenset([c]) for c in range(len(self.classes[index]))]
+            stop = kept[position - 1] if position else None
+            if stop is None:
+                sets = [frozenset() for _ in sets]
+            else:
+                for step in range(index, stop, -1):
+                    sets = [frozenset[int]().union(*(self.parents[step][c] for c in s)) for s in sets]
+            parents.append(tuple(sets))
+        return Taxonomy(
+            tuple(self.levels[i] for i in kept), tuple(self.classes[i] for i in kept), tuple(parents)
+        )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of N samples at L levels.
+
+    Parameters
+    ----------
+    codes : LongTensor (N, L)
+        Class codes, -1 unknown.
+    levels : tuple of str
+        Level names, coarse to fine when they nest.
+    classes : tuple of tuple of str
+        Class names of every level.
+    taxonomy : Taxonomy or None
+        None when the levels are aspects that do not nest.
+    confidence : Tensor (N, L), optional
+        How sure each label is, in [0, 1].
+    source : Tensor (N, L) uint8, optional
+        Index into ``SOURCES``.
+
+    Examples
+    --------
+    >>> labels = Labels.from_columns({"animal": ["dog", None, "cat"], "breed": ["beagle", "beagle", None]})
+    >>> labels.codes.tolist()  # the second sample's animal was filled in from its breed
+    [[1, 0], [1, 0], [0, -1]]
+    >>> labels.filled
+    {'animal': 1, 'breed': 0}
+    """
+
+    codes: Tensor
+    levels: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    taxonomy: Taxonomy | None = None
+    confidence: Tensor | None = None
+    source: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.codes.ndim != 2 or self.codes.shape[1] != len(self.levels) or len(self.classes) != len(self.levels):
+            raise UserError(
+                f"codes of shape {tuple(self.codes.shape)} do not fit {len(self.levels)} levels with "
+                f"{len(self.classes)} lists of class names: codes are (samples, levels)"
+            )
+        if len(set(self.levels)) != len(self.levels):
+            raise UserError(f"level names must differ; got {', '.join(self.levels)}")
+        for index, (level, names) in enumerate(zip(self.levels, self.classes, strict=True)):
+            column = self.codes[:, index]
+            if len(column) and (int(column.max()) >= len(names) or int(column.min()) < UNKNOWN):
+                raise UserError(
+                    f"level '{level}' has codes from {int(column.min())} to {int(column.max())}; "
+                    f"its {len(names)} classes allow 0 to {len(names) - 1}, and -1 for unknown"
+                )
+
+    @classmethod
+    def empty(cls, count: int) -> Labels:
+        """No level at all, for data without labels."""
+        return cls(torch.empty(count, 0, dtype=torch.long), (), ())
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, Sequence[Any] | np.ndarray], *, relation: Relation = "tree"
+    ) -> Labels:
+        """From one column of class names per level, coarse to fine.
+
+        None, NaN and the empty string mean unknown. Known fine labels fill in their known ancestors.
+
+        Raises
+        ------
+        UserError
+            For columns of different lengths; and, unless the levels are aspects, for a class with two parents (with
+            examples) and for levels that do not go from coarse to fine, judged by their numbers of classes.
+        """
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"label columns differ in length: {lengths}")
+        names = [[_name(v) for v in values] for values in columns.values()]
+        if relation == "paths":
+            names = _qualify(names)
+        codes, classes = _encode(names)
+        levels = tuple(columns)
+        if not levels:
+            raise UserError("no label column was given; use Labels.empty(count) for data without labels")
+        if relation == "aspects":
+            return cls(codes, levels, classes, source=torch.zeros_like(codes, dtype=torch.uint8))
+        taxonomy = Taxonomy.from_codes(codes, levels, classes)
+        _require_order(taxonomy)
+        taxonomy.require_tree(
+            "A class has one parent: fix the rows, say that a class is its whole path (relation 'paths'), "
+            "or that the levels are aspects that do not nest (relation 'aspects')"
+        )
+        return cls(codes, levels, classes, taxonomy)._filled_in()
+
+    @classmethod
+    def from_paths(cls, paths: Sequence[str | None], levels: Sequence[str] | None = None) -> Labels:
+        """From ``a/b/c`` paths, one per sample; a class is its whole path. None or "" is unknown at every level.
+
+        Paths may differ in depth: below a path that nobody extends there is no level (:meth:`absent`), below one that
+        others extend the label is unknown.
+
+        Examples
+        --------
+        >>> labels = Labels.from_paths(["a/x", "a/y", "a", "b"])
+        >>> labels.codes.tolist(), labels.absent("level2").tolist()
+        ([[0, 0], [0, 1], [0, -1], [1, -1]], [False, False, False, True])
+        """
+        parts = [[p for p in str(path).strip("/").split("/") if p] if path else [] for path in paths]
+        depth = max(map(len, parts), default=0)
+        if depth == 0:
+            raise UserError("the paths hold no class: expected strings like 'animal/dog/beagle'")
+        columns = {
+            name: ["/".join(p[: i + 1]) if i < len(p) else None for p in parts]
+            for i, name in enumerate(_level_names(levels, depth))
+        }
+        codes, classes = _encode([list(values) for values in columns.values()])
+        names = tuple(columns)
+        taxonomy = Taxonomy.from_codes(codes, names, classes)
+        return cls(codes, names, classes, taxonomy, source=torch.zeros_like(codes, dtype=torch.uint8))
+
+    @classmethod
+    def from_codes(
+        cls,
+        codes: Tensor | np.ndarray,
+        levels: Sequence[str] | None = None,
+        classes: Sequence[Sequence[str]] | None = None,
+        *,
+        relation: Relation = "tree",
+    ) -> Labels:
+        """From integer codes (N,) or (N, L); classes are named by their numbers unless names are given.
+
+        Raises
+        ------
+        UserError
+            As :meth:`from_columns`; and for codes that are not whole numbers.
+        """
+        values = torch.as_tensor(np.asarray(codes))
+        values = values[:, None] if values.ndim == 1 else values
+        if values.is_floating_point():
+            if not torch.equal(values, values.round()):
+                raise UserError("labels given as numbers must be whole numbers (class codes); got fractions or NaN")
+        values = values.long()
+        if values.ndim != 2:
+            raise UserError(f"codes have shape {tuple(values.shape)}; expected (samples,) or (samples, levels)")
+        names = _level_names(levels, values.shape[1])
+        if classes is None:
+            classes = [[str(c) for c in range(int(values[:, i].max()) + 1 if len(values) else 0)] for i in range(len(names))]
+        named = tuple(tuple(map(str, c)) for c in classes)
+        labels = cls(values, names, named)
+        if relation == "aspects":
+            return labels
+        if relation == "paths":
+            raise UserError("relation 'paths' needs class names: use Labels.from_columns or Labels.from_paths")
+        taxonomy = Taxonomy.from_codes(values, names, named)
+        _require_order(taxonomy)
+        taxonomy.require_tree("Say that the levels are aspects (relation 'aspects') if they do not nest")
+        return replace(labels, taxonomy=taxonomy)._filled_in()
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of classes per level."""
+        return {level: len(names) for level, names in zip(self.levels, self.classes, strict=True)}
+
+    @property
+    def filled(self) -> dict[str, int]:
+        """Per level, how many labels were filled in from finer ones."""
+        filled = torch.zeros_like(self.codes, dtype=torch.bool) if self.source is None else self.source == 1
+        return dict(zip(self.levels, filled.sum(dim=0).tolist(), strict=True))
+
+    @property
+    def known(self) -> dict[str, int]:
+        """Per level, how many samples are labelled."""
+        return dict(zip(self.levels, (self.codes != UNKNOWN).sum(dim=0).tolist(), strict=True))
+
+    def level_index(self, level: str) -> int:
+        """Position of a level by name; a UserError names the nearest one."""
+        return _index_of(level, self.levels)
+
+    def level(self, level: str) -> Tensor:
+        """Codes (N,) at one level."""
+        return self.codes[:, self.level_index(level)]
+
+    def names(self, level: str) -> tuple[str, ...]:
+        """Class names of one level."""
+        return self.classes[self.level_index(level)]
+
+    def present(self, level: str) -> list[int]:
+        """The classes of a level that at least one sample has."""
+        return [c for c in self.level(level).unique().tolist() if c != UNKNOWN]
+
+    def absent(self, level: str) -> Tensor:
+        """BoolTensor (N,): samples for which this level does not exist, because their class above has no children.
+
+        A label that is missing here although the class above has children is unknown instead.
+        """
+        index = self.level_index(level)
+        result = torch.zeros(len(self), dtype=torch.bool)
+        if self.taxonomy is None or index == 0:
+            return result
+        above = self.levels[index - 1]
+        codes = self.codes[:, index - 1]
+        leaf = torch.cat([~self.taxonomy.has_children(above), torch.tensor([False])])
+        missing = self.codes[:, index] == UNKNOWN
+        return missing & (leaf[codes] | self.absent(above))
+
+    def select(self, index: Tensor | np.ndarray | Sequence[int]) -> Labels:
+        """The labels of some samples; classes and taxonomy stay as they are."""
+        rows = torch.as_tensor(np.asarray(index))
+        rows = rows.long() if rows.dtype != torch.bool else rows
+        return replace(
+            self,
+            codes=self.codes[rows],
+            confidence=None if self.confidence is None else self.confidence[rows],
+            source=None if self.source is None else self.source[rows],
+        )
+
+    def keep(self, levels: Sequence[str]) -> Labels:
+        """Only these levels, in the order given by the data: no trace of the others remains."""
+        kept = sorted({self.level_index(level) for level in levels})
+        return Labels(
+            self.codes[:, kept].clone(),
+            tuple(self.levels[i] for i in kept),
+            tuple(self.classes[i] for i in kept),
+            None if self.taxonomy is None else self.taxonomy.keep([self.levels[i] for i in kept]),
+            None if self.confidence is None else self.confidence[:, kept].clone(),
+            None if self.source is None else self.source[:, kept].clone(),
+        )
+
+    def hide(self, levels: Sequence[str]) -> Labels:
+        """All levels but these. What a method does not need never reaches it."""
+        hidden = {self.level_index(level) for level in levels}
+        return self.keep([level for i, level in enumerate(self.levels) if i not in hidden])
+
+    def _filled_in(self) -> Labels:
+        """Fill unknown ancestors of known classes in, from fine to coarse."""
+        assert self.taxonomy is not None
+        codes = self.codes.clone()
+        for index in range(len(self.levels) - 1, 0, -1):
+            up = self.taxonomy.ancestors(self.levels[index], self.levels[index - 1])
+            parent = torch.cat([up, torch.tensor([UNKNOWN])])[codes[:, index]]
+            codes[:, index - 1] = torch.where(codes[:, index - 1] == UNKNOWN, parent, codes[:, index - 1])
+        return replace(self, codes=codes, source=(codes != self.codes).to(torch.uint8))
+
+
+def _index_of(level: str, levels: Sequence[str]) -> int:
+    if level not in levels:
+        hint = nearest(level, levels) if levels else "the data have no labels"
+        raise UserError(f"no level '{level}': {hint}")
+    return tuple(levels).index(level)
+
+
+def _level_names(levels: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if levels is None:
+        return tuple(f"level{i + 1}" for i in range(count)) if count != 1 else ("label",)
+    if len(levels) != count:
+        raise UserError(f"{len(levels)} level names were given ({', '.join(levels)}) for {count} levels")
+    return tuple(levels)
+
+
+def _require_order(taxonomy: Taxonomy) -> None:
+    """Fine before coarse shows itself by fewer classes further down, each with many parents."""
+    if taxonomy.is_tree:
+        return
+    counts = [len(names) for names in taxonomy.classes]
+    for above, below, many, few in zip(taxonomy.levels, taxonomy.levels[1:], counts, counts[1:], strict=False):
+        if many > few > 0:
+            raise UserError(
+                f"levels go from coarse to fine, but '{above}' has {many} classes and '{below}', after it, "
+                f"{few}: swap them, or say that they are aspects that do not nest (relation 'aspects')"
+            )
+
+
+def _name(value: Any) -> str | None:
+    """A class name, None when unknown."""
+    if value is None or value == "" or value is np.ma.masked:
+        return None
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return None
+        if float(value).is_integer():  # a column of whole numbers with gaps is read as floats
+            return str(int(value))
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    return str(value).strip() or None
+
+
+def _qualify(names: list[list[str | None]]) -> list[list[str | None]]:
+    """Each class becomes its path from the top; an unknown ancestor leaves a '?' in it."""
+    result: list[list[str | None]] = []
+    for index, column in enumerate(names):
+        above = names[:index]
+        result.append(
+            [None if own is None else "/".join([*(a[row] or "?" for a in above), own]) for row, own in enumerate(column)]
+        )
+    return result
+
+
+def _class_order(name: str) -> tuple[int, float, str]:
+    """Numbers by value, before names in alphabetical order."""
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)
+
+
+def _encode(columns: list[list[str | None]]) -> tuple[Tensor, tuple[tuple[str, ...], ...]]:
+    codes, classes = [], []
+    for column in columns:
+        names = sorted((n for n in Counter(column) if n is not None), key=_class_order)
+        lookup: dict[str | None, int] = {name: code for code, name in enumerate(names)} | {None: UNKNOWN}
+        codes.append(torch.tensor([lookup[n] for n in column], dtype=torch.long))
+        classes.append(tuple(names))
+    return torch.stack(codes, dim=1) if codes else torch.empty(0, 0, dtype=torch.long), tuple(classes)

@@ -1,0 +1,148 @@
+"""What a method is: an ``nn.Module`` that turns a batch of views into losses, with no trainer in sight."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from regrain.data.dataset import Batch
+from regrain.errors import UserError
+from regrain.objectives.gather import gather
+
+__all__ = ["Method", "Needs", "Scan", "hyperparameters"]
+
+Scan = Callable[[], Iterable[tuple[Any, Tensor, Tensor]]]
+"""Gives (un-augmented view, labels, ids) batch by batch over the whole training set."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of the data.
+
+    Attributes
+    ----------
+    levels : tuple of str
+        Roles of the label levels it reads, ``coarse`` or ``fine``; no other label reaches it.
+    views : tuple of str
+        Default view presets, one per view of a sample.
+    minimum_classes : int
+        Fewest classes a level it reads may have.
+    """
+
+    levels: tuple[str, ...]
+    views: tuple[str, ...]
+    minimum_classes: int = 1
+
+
+class Method(nn.Module):
+    """Base of all methods.
+
+    A method implements :meth:`project`, which works row by row, and :meth:`losses_from`, which sees the whole batch. What
+    ``project`` returns is gathered from all processes in between, so that every objective is a function of the global
+    batch, computed wholly on every process; see :func:`regrain.objectives.gather.gather` for why the gradients are exact.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        f, with an attribute ``width``.
+    classes : sequence of int
+        Number of classes for each level in ``needs.levels``.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    needs: ClassVar[Needs]
+    training_only: ClassVar[tuple[str, ...]] = ()
+    """Submodules that only training needs; a shared model does not hold them."""
+    in_batch: ClassVar[bool] = False
+    """Whether the loss contrasts samples of one batch with each other (then large batches pay, in chunks if need be)."""
+
+    def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
+        super().__init__()
+        if len(classes) != len(self.needs.levels):
+            raise UserError(
+                f"{self.name} reads {len(self.needs.levels)} label levels ({', '.join(self.needs.levels) or 'none'}); "
+                f"got class counts for {len(classes)}"
+            )
+        for role, count in zip(self.needs.levels, classes, strict=True):
+            if count < self.needs.minimum_classes:
+                raise UserError(
+                    f"{self.name} needs at least {self.needs.minimum_classes} {role} classes to tell apart; "
+                    f"the data have {count}"
+                )
+        self.encoder = encoder
+        self.classes = tuple(classes)
+
+    @property
+    def encoder_width(self) -> int:
+        """Width of f(x)."""
+        return int(self.encoder.width)  # type: ignore[arg-type]  # every encoder has one; nn.Module does not know
+
+    def project(self, batch: Batch) -> dict[str, Tensor]:
+        """Everything the loss needs, row by row: tensors (B, ...)."""
+        raise NotImplementedError
+
+    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``loss`` and its named terms (detached numbers for the log) from the projections of the global batch."""
+        raise NotImplementedError
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """``loss`` (a scalar with gradient) and named terms of one batch."""
+        projected = self.project(batch)
+        return self.losses_from(
+            {name: gather(rows, with_gradient=rows.requires_grad) for name, rows in projected.items()}
+        )
+
+    def embed(self, x: Any) -> Tensor:
+        """What evaluation uses: f(x), (B, width)."""
+        result: Tensor = self.encoder(x)
+        return result
+
+    def predict_proba(self, x: Any, level: str) -> Tensor:
+        """Class probabilities (B, classes) at the level of a role; a UserError where the method does not classify."""
+        raise UserError(
+            f"{self.name} learns embeddings and has no classifier for the {level} level; "
+            "judge it by recall, knn or clustering"
+        )
+
+    def shared_state(self) -> dict[str, Tensor]:
+        """The part of the state dict that a shared model holds."""
+        state = self.state_dict()
+        return {n: v for n, v in state.items() if n.split(".")[0] not in self.training_only}
+
+    def after_step(self) -> None:
+        """Called after every optimiser step."""
+
+    def before_epoch(self, scan: Scan) -> None:
+        """Called before every epoch."""
+
+
+def hyperparameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a constructor, those passed on to base classes by ``**`` included.
+
+    Constructor signatures are the only place where hyper-parameters are declared; recipes are checked against this.
+
+    Examples
+    --------
+    >>> class Base:
+    ...     def __init__(self, x, *, momentum: float = 0.9): ...
+    >>> class Sub(Base):
+    ...     def __init__(self, x, *, weight: float = 1.0, **base): ...
+    >>> list(hyperparameters(Sub))
+    ['weight', 'momentum']
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for owner in cls.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        parameters = inspect.signature(vars(owner)["__init__"], eval_str=True).parameters.values()
+        for parameter in parameters:
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                found.setdefault(parameter.name, parameter)
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            break
+    return found

@@ -1,0 +1,215 @@
+"""What a method remembers between steps: a queue of keys, and a momentum twin of its network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regrain.data.dataset import Batch
+from regrain.encoders.heads import projector
+from regrain.errors import UserError
+from regrain.methods.base import Method
+
+__all__ = ["MomentumContrast", "MomentumTwin", "Queue"]
+
+
+class Queue(nn.Module):
+    """A first-in-first-out store of unit keys with their labels and sample ids, of any length and for any batch size.
+
+    It starts empty and :attr:`keys` gives what it holds, so no random key ever poses as a sample. What is put in by
+    :meth:`stage` enters with :meth:`commit`, after the optimiser's step: no batch meets its own keys, and the batches of an
+    accumulated step meet the same queue. Everything is part of the state dict.
+
+    Parameters
+    ----------
+    size : int
+        Entries, at least 0.
+    width : int
+        Width of a key.
+    levels : int
+        Label levels kept with each key.
+
+    Examples
+    --------
+    >>> queue = Queue(3, 2, 1)
+    >>> for step in range(2):
+    ...     queue.stage(torch.eye(2), torch.tensor([[0], [1]]), torch.tensor([2 * step, 2 * step + 1]))
+    ...     queue.commit()
+    >>> queue.ids.tolist()  # the oldest entry, sample 0, gave way to sample 3
+    [3, 1, 2]
+    """
+
+    def __init__(self, size: int, width: int, levels: int) -> None:
+        super().__init__()
+        if size < 0:
+            raise UserError(f"queue_size is a number of entries, at least 0; got {size}")
+        self.size = size
+        self.register_buffer("_keys", torch.zeros(size, width))
+        self.register_buffer("_labels", torch.full((size, levels), -1, dtype=torch.long))
+        self.register_buffer("_ids", torch.full((size,), -1, dtype=torch.long))
+        self._position = 0
+        self._filled = 0
+        self._staged: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @property
+    def keys(self) -> Tensor:
+        """(filled, width)."""
+        return self._keys[: self._filled]  # type: ignore[index]  # a buffer
+
+    @property
+    def labels(self) -> Tensor:
+        """(filled, levels)."""
+        return self._labels[: self._filled]  # type: ignore[index]
+
+    @property
+    def ids(self) -> Tensor:
+        """(filled,)."""
+        return self._ids[: self._filled]  # type: ignore[index]
+
+    def stage(self, keys: Tensor, labels: Tensor, ids: Tensor) -> None:
+        """Keep a batch (B, width), (B, levels), (B,) until :meth:`commit`."""
+        self._staged.append((keys.detach(), labels, ids))
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Let the staged batches in, over the oldest entries."""
+        for keys, labels, ids in self._staged:
+            keys, labels, ids = keys[-self.size :], labels[-self.size :], ids[-self.size :]
+            if self.size == 0:
+                continue
+            places = torch.arange(self._position, self._position + len(keys), device=keys.device) % self.size
+            self._keys[places] = keys.to(self._keys.dtype)  # type: ignore[index, arg-type]
+            self._labels[places] = labels  # type: ignore[index]
+            self._ids[places] = ids  # type: ignore[index]
+            self._position = (self._position + len(keys)) % self.size
+            self._filled = min(self._filled + len(keys), self.size)
+        self._staged.clear()
+
+    def candidate_mask(self, ids: Tensor) -> Tensor:
+        """BoolTensor (B, 1 + filled): False at a sample's own old keys; the first column is the own new key."""
+        own = ids[:, None] == self.ids
+        return ~functional.pad(own, (1, 0))
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor([self._position, self._filled])
+
+    def set_extra_state(self, state: Any) -> None:
+        self._position, self._filled = (int(v) for v in state)
+
+
+class MomentumTwin(nn.Module):
+    """A copy of a network that follows it as a moving average, batch-norm statistics included.
+
+    twin <- momentum * twin + (1 - momentum) * network, for parameters and floating-point buffers; counters are copied.
+    (He et al. 2020, eq. 2, average parameters alone and leave the twin's statistics to its own batches.)
+
+    Parameters
+    ----------
+    network : nn.Module
+    momentum : float in [0, 1)
+    """
+
+    def __init__(self, network: nn.Module, momentum: float) -> None:
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise UserError(f"momentum lies in [0, 1); got {momentum}")
+        self.momentum = momentum
+        self.network = copy.deepcopy(network).requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, x: Any) -> Tensor:
+        result: Tensor = self.network(x)
+        return result
+
+    @torch.no_grad()
+    def follow(self, network: nn.Module) -> None:
+        """One step towards ``network``."""
+        own, other = list(self.network.parameters()), list(network.parameters())
+        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
+            if mine.is_floating_point():
+                own.append(mine)  # type: ignore[arg-type]
+                other.append(theirs)  # type: ignore[arg-type]
+            else:
+                mine.copy_(theirs)
+        torch._foreach_lerp_(own, other, 1 - self.momentum)
+
+
+class MomentumContrast(Method):
+    """Base of the methods that contrast a query with its own key and a queue of keys (He et al. 2020).
+
+    Query: z = h(f(view 1)), trained. Key: the momentum twin's embedding of view 2, without gradient.
+
+    Parameters
+    ----------
+    encoder, classes
+        See :class:`Method`.
+    temperature : float
+        tau, > 0.
+    queue_size : int
+        Entries of the queue.
+    momentum : float
+        Of the twin, in [0, 1).
+    projector_hidden, projector_width : int
+        Hidden and output width of the projection head h, an MLP.
+    """
+
+    training_only: ClassVar[tuple[str, ...]] = ("twin", "queue")
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: Sequence[int],
+        *,
+        temperature: float = 0.1,
+        queue_size: int = 8192,
+        momentum: float = 0.99,
+        projector_hidden: int = 512,
+        projector_width: int = 128,
+    ) -> None:
+        super().__init__(encoder, classes)
+        self.temperature = temperature
+        self.projector = projector(self.encoder_width, projector_hidden, projector_width)
+        self.twin = MomentumTwin(nn.ModuleDict({"encoder": encoder, "projector": self.projector}), momentum)
+        self.queue = Queue(queue_size, projector_width, len(self.needs.levels))
+
+    def project(self, batch: Batch) -> dict[str, Tensor]:
+        query_view, key_view = batch.views
+        features = self.encoder(query_view)
+        with torch.no_grad():
+            twin = self.twin.network
+            key = functional.normalize(twin["projector"](twin["encoder"](key_view)).float(), dim=1)  # type: ignore[index, operator]
+        return {
+            "query": self.projector(features),
+            "key": key,
+            "labels": batch.labels,
+            "ids": batch.ids,
+        } | self.project_features(features)
+
+    def project_features(self, features: Tensor) -> dict[str, Tensor]:
+        """Further rows computed from f(view 1), such as class logits."""
+        return {}
+
+    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        losses = self.contrast(projected, self.queue.candidate_mask(projected["ids"]))
+        self.queue.stage(projected["key"], projected["labels"], projected["ids"])
+        return losses
+
+    def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
+        """``loss`` and terms from query, key and queue; candidate_mask (B, 1 + queue) leaves own old keys out."""
+        raise NotImplementedError
+
+    def lonely_share(self, coarse: Tensor) -> Tensor:
+        """The share of rows that no queue entry has the coarse label of: their relation falls back to self."""
+        present = torch.zeros(self.classes[0] + 1, dtype=torch.bool, device=coarse.device)
+        present[self.queue.labels[:, 0]] = True  # -1 marks the last place
+        present[-1] = False
+        return 1 - present[coarse].float().mean()
+
+    def after_step(self) -> None:
+        self.queue.commit()
+        self.twin.follow(nn.ModuleDict({"encoder": self.encoder, "projector": self.projector}))

@@ -1,0 +1,54 @@
+"""What every objective asks of its arguments. Only shapes, types and numbers are read, never a tensor's values: no device sync."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from regrain.errors import UserError
+
+
+def check_temperature(value: float, name: str = "temperature", *, infinite: bool = False) -> None:
+    """A temperature is a positive number; ``infinite`` allows ``math.inf``."""
+    if not value > 0 or (math.isinf(value) and not infinite):
+        raise UserError(f"{name} must be a positive{'' if infinite else ', finite'} number, got {value}")
+
+
+def check_weight(value: float, name: str = "weight") -> None:
+    """A mixing weight lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{name} must lie in [0, 1], got {value}")
+
+
+def check_matrix(tensor: Tensor, name: str, *, rows: int | None = None, columns: int | None = None) -> None:
+    """A two-dimensional tensor of floats, of ``rows`` rows and ``columns`` columns where these are given."""
+    wanted = f"({'n' if rows is None else rows}, {'d' if columns is None else columns})"
+    fits = tensor.ndim == 2 and rows in (None, tensor.shape[0]) and columns in (None, tensor.shape[1])
+    if not fits or not tensor.is_floating_point():
+        raise UserError(f"{name} must be floats of shape {wanted}, got {tensor.dtype} of shape {tuple(tensor.shape)}")
+
+
+def check_labels(labels: Tensor, rows: int, name: str) -> None:
+    """One integer for each of ``rows`` rows."""
+    if labels.shape != (rows,) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise UserError(
+            f"{name} must be integers of shape ({rows},), one for each row, got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+
+
+def check_mask(mask: Tensor | None, rows: int, columns: int, name: str = "candidate_mask") -> None:
+    """Booleans of shape (rows, columns), or nothing."""
+    if mask is not None and (mask.shape != (rows, columns) or mask.dtype != torch.bool):
+        raise UserError(
+            f"{name} must be booleans (True = counts) of shape ({rows}, {columns}), "
+            f"got {mask.dtype} of shape {tuple(mask.shape)}"
+        )
+
+
+def check_queue(query: Tensor, key: Tensor, queue: Tensor) -> None:
+    """Query and key are (B, d), the queue (Q, d)."""
+    check_matrix(query, "query")
+    check_matrix(key, "key", rows=query.shape[0], columns=query.shape[1])
+    check_matrix(queue, "queue", columns=query.shape[1])

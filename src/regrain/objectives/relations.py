@@ -1,0 +1,397 @@
+r"""Relations between a batch and a queue: MaskCon, Grafit, SupCon; and the two losses beside them, CoIns and NNCLR.
+
+Candidates are each query's own key, then the queue. A relation gives the own key 1 and the queue entries of the same
+coarse label a weight each; rows are normalised and mixed with the self relation (1 at the own key, else 0):
+
+.. math:: R = w \operatorname{normalise}([1, \omega]) + (1 - w)\, [1, 0]
+
+with :math:`\omega_j = [y_j = y]` for Grafit (w = 1: SupCon), and :math:`\omega_j = [y_j = y] \exp((k \cdot c_j -
+\max) / \tau_s)` for MaskCon.
+
+Letters: B queries, Q queue entries, d embedding width, C classes.
+
+Unknown labels (-1) equal nothing. A query without a label, or without an entry of its label in the queue, has the self
+relation. An unlabelled queue entry is a negative of queries with the self relation, and masked out for all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._checks import check_labels, check_mask, check_matrix, check_queue, check_temperature, check_weight
+from ._numerics import full_precision, mean_over_rows, unit
+from .contrastive import info_nce_loss, key_and_queue_logits, mask_out, relation_losses
+
+
+def _same_label(labels: Tensor, queue_labels: Tensor) -> Tensor:
+    """(B, Q) booleans: equal and known."""
+    return labels.long().where(labels >= 0, -2)[:, None] == queue_labels.long().clamp(min=-1)
+
+
+def _soft_weight(similarity: Tensor, same: Tensor) -> Tensor:
+    """(B, Q) softmax over the queue entries of the same label, over its largest value (MaskCon eq. 11-13)."""
+    if not similarity.shape[1]:
+        return similarity
+    soft = mask_out(similarity, ~same).softmax(dim=1)
+    return soft / soft.amax(dim=1, keepdim=True) * same
+
+
+def _with_self(queue_weight: Tensor, weight: float) -> Tensor:
+    """(B, 1 + Q) relation: own key 1, queue entries (B, Q) as given, rows normalised, mixed with the self relation."""
+    share = weight / (1 + queue_weight.sum(dim=1, keepdim=True))
+    return torch.cat([share + (1 - weight), share * queue_weight], dim=1)
+
+
+def grafit_relation(coarse: Tensor, queue_coarse: Tensor, *, weight: float) -> Tensor:
+    """Grafit's relation: own key and same coarse label alike, mixed with self (Touvron et al. 2021; MaskCon eq. 9).
+
+    Parameters
+    ----------
+    coarse, queue_coarse
+        (B,) and (Q,) integers, -1 = unknown.
+    weight
+        w in [0, 1]: 0 is the self relation, 1 is SupCon's.
+
+    Returns
+    -------
+    (B, 1 + Q) float32, own key first, rows sum to 1.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above, or the weight lies outside [0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> grafit_relation(torch.tensor([0, -1]), torch.tensor([0, 1, -1]), weight=0.5)
+    tensor([[0.7500, 0.2500, 0.0000, 0.0000],
+            [1.0000, 0.0000, 0.0000, 0.0000]])
+    """
+    check_labels(coarse, coarse.numel(), "coarse")
+    check_labels(queue_coarse, queue_coarse.numel(), "queue_coarse")
+    check_weight(weight)
+    return _with_self(_same_label(coarse, queue_coarse).float(), weight)
+
+
+@torch.no_grad()
+@full_precision
+def maskcon_relation(
+    key: Tensor, queue: Tensor, coarse: Tensor, queue_coarse: Tensor, *, soft_temperature: float, weight: float
+) -> Tensor:
+    """MaskCon's relation: queue entries of the same coarse label count by their similarity to the own key.
+
+    The nearest of them counts as much as the own key (Feng & Patras 2023, eq. 11-15). No gradient flows through it.
+
+    Parameters
+    ----------
+    key, queue
+        (B, d) and (Q, d) unit vectors.
+    coarse, queue_coarse
+        (B,) and (Q,) integers, -1 = unknown.
+    soft_temperature
+        tau_s, positive; ``math.inf`` gives :func:`grafit_relation`, near 0 only the nearest entry keeps a weight.
+    weight
+        w in [0, 1]: 0 is the self relation.
+
+    Returns
+    -------
+    (B, 1 + Q), own key first, rows sum to 1.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above, or a number lies outside its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> key, queue = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    >>> maskcon_relation(key, queue, torch.tensor([3]), torch.tensor([3, 3, 5]), soft_temperature=0.05, weight=1.0)
+    tensor([[5.0000e-01, 5.0000e-01, 1.0306e-09, 0.0000e+00]])
+    """
+    _check_labelled_queue(key, key, queue, coarse, queue_coarse, None)
+    check_temperature(soft_temperature, "soft_temperature", infinite=True)
+    check_weight(weight)
+    return _with_self(_soft_weight(key / soft_temperature @ queue.T, _same_label(coarse, queue_coarse)), weight)
+
+
+@full_precision
+def maskcon_loss(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    coarse: Tensor,
+    queue_coarse: Tensor,
+    *,
+    temperature: float,
+    soft_temperature: float,
+    weight: float,
+    candidate_mask: Tensor | None = None,
+) -> Tensor:
+    """MaskCon: contrast with soft relations inside the coarse class (Feng & Patras, CVPR 2023, eq. 8-15).
+
+    Parameters
+    ----------
+    query
+        (B, d) embeddings of one view, normalised here.
+    key, queue
+        (B, d) and (Q, d) unit vectors from the momentum encoder: the other view, and earlier keys; Q may be 0.
+    coarse, queue_coarse
+        (B,) and (Q,) integers, -1 = unknown (see the module's rule).
+    temperature, soft_temperature, weight
+        tau_0, tau_s and w, as in :func:`key_and_queue_logits` and :func:`maskcon_relation`.
+    candidate_mask
+        (B, 1 + Q) booleans, own key first, True = counts: False for a sample's own older keys in the queue, which then
+        leave both softmaxes and the maximum.
+
+    Returns
+    -------
+    Scalar: the mean over the queries.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above, or a number lies outside its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> query, key, queue = torch.ones(1, 2), torch.eye(2)[:1], torch.eye(2)[1:]
+    >>> coarse = torch.tensor([0])
+    >>> settings = dict(temperature=0.1, soft_temperature=0.05, weight=1.0)
+    >>> round(maskcon_loss(query, key, queue, coarse, coarse, **settings).item(), 4)  # all similarities equal: log 2
+    0.6931
+    """
+    check_temperature(soft_temperature, "soft_temperature", infinite=True)
+
+    def queue_weight(rows: slice, same: Tensor) -> Tensor:
+        return _soft_weight(key[rows] / soft_temperature @ queue.T, same)
+
+    return _labelled_queue_loss(
+        query, key, queue, coarse, queue_coarse, queue_weight, temperature, weight, candidate_mask
+    )
+
+
+@full_precision
+def grafit_loss(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    coarse: Tensor,
+    queue_coarse: Tensor,
+    *,
+    temperature: float,
+    weight: float,
+    candidate_mask: Tensor | None = None,
+) -> Tensor:
+    """Grafit: w SupCon + (1 - w) self contrast, against a queue (Touvron et al. 2021; MaskCon eq. 9).
+
+    Parameters, return value and errors are those of :func:`maskcon_loss`, without the soft temperature.
+
+    Examples
+    --------
+    >>> import torch
+    >>> query, key, queue = torch.ones(1, 2), torch.eye(2)[:1], torch.eye(2)[1:]
+    >>> coarse = torch.tensor([0])
+    >>> round(grafit_loss(query, key, queue, coarse, coarse, temperature=0.1, weight=0.8).item(), 4)
+    0.6931
+    """
+
+    def queue_weight(rows: slice, same: Tensor) -> Tensor:
+        return same.to(query.dtype)
+
+    return _labelled_queue_loss(
+        query, key, queue, coarse, queue_coarse, queue_weight, temperature, weight, candidate_mask
+    )
+
+
+def supcon_queue_loss(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    labels: Tensor,
+    queue_labels: Tensor,
+    *,
+    temperature: float,
+    candidate_mask: Tensor | None = None,
+) -> Tensor:
+    """SupCon against a queue: own key and all entries of the same label are positives alike; Grafit with w = 1.
+
+    Parameters, return value and errors are those of :func:`grafit_loss`; the labels may be of any one level.
+
+    Examples
+    --------
+    >>> import torch
+    >>> query, key, queue = torch.ones(1, 2), torch.eye(2)[:1], torch.eye(2)[1:]
+    >>> round(supcon_queue_loss(query, key, queue, torch.tensor([0]), torch.tensor([1]), temperature=0.1).item(), 4)
+    0.6931
+    """
+    return grafit_loss(
+        query, key, queue, labels, queue_labels, temperature=temperature, weight=1.0, candidate_mask=candidate_mask
+    )
+
+
+@full_precision
+def coins_loss(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    class_logits: Tensor,
+    coarse: Tensor,
+    *,
+    temperature: float,
+    weight: float,
+    candidate_mask: Tensor | None = None,
+) -> Tensor:
+    """CoIns: w cross entropy on the coarse label + (1 - w) self contrast (Xu et al. 2021; MaskCon eq. 10).
+
+    Parameters
+    ----------
+    query, key, queue, temperature, candidate_mask
+        As in :func:`info_nce_loss`.
+    class_logits
+        (B, C) of a classifier.
+    coarse
+        (B,) integers below C; the cross entropy is the mean over the rows that are not -1 (zero if there is none).
+    weight
+        w in [0, 1].
+
+    Returns
+    -------
+    Scalar.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above, or a number lies outside its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> query, key, queue = torch.ones(1, 2), torch.eye(2)[:1], torch.eye(2)[1:]
+    >>> args = query, key, queue, torch.zeros(1, 2), torch.tensor([0])
+    >>> round(coins_loss(*args, temperature=0.1, weight=0.5).item(), 4)
+    0.6931
+    """
+    check_weight(weight)
+    check_matrix(class_logits, "class_logits", rows=query.shape[0])
+    check_labels(coarse, query.shape[0], "coarse")
+    known = coarse >= 0
+    cross_entropy = F.cross_entropy(class_logits, coarse.long().where(known, -1), ignore_index=-1, reduction="sum")
+    contrast = info_nce_loss(query, key, queue, temperature=temperature, candidate_mask=candidate_mask)
+    return weight * cross_entropy / known.sum().clamp(min=1) + (1 - weight) * contrast
+
+
+@full_precision
+def nnclr_loss(
+    query: Tensor, prediction: Tensor, queue: Tensor, *, temperature: float, neighbour_mask: Tensor | None = None
+) -> Tensor:
+    r"""NNCLR: each query's nearest neighbour in the queue against the other views of the batch (Dwibedi et al. 2021).
+
+    .. math:: L = -\frac{1}{B} \sum_i \log \operatorname{softmax}_k (\mathrm{NN}(z_i) \cdot p_k / \tau)_{k = i}
+
+    The neighbour carries no gradient, so only ``prediction`` is trained; the paper adds the loss with the views
+    exchanged. A query without any allowed entry stands for its own neighbour.
+
+    Parameters
+    ----------
+    query
+        (B, d) embeddings of one view, by which the neighbours are found.
+    prediction
+        (B, d) the predictor's output for the other view, normalised here.
+    queue
+        (Q, d) unit vectors; Q may be 0.
+    temperature
+        Positive (0.1 in the paper).
+    neighbour_mask
+        (B, Q) booleans, True = may be the neighbour: False for a sample's own older entries.
+
+    Returns
+    -------
+    Scalar: the mean over the batch.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above, or the temperature is not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> query, queue = torch.eye(2), torch.eye(2)
+    >>> round(nnclr_loss(query, torch.ones(2, 2), queue, temperature=0.1).item(), 4)  # equal predictions: log 2
+    0.6931
+    """
+    check_queue(query, prediction, queue)
+    check_temperature(temperature)
+    check_mask(neighbour_mask, query.shape[0], queue.shape[0], "neighbour_mask")
+
+    def rows_loss(rows: slice, prediction: Tensor) -> tuple[Tensor, Tensor]:
+        allowed = None if neighbour_mask is None else neighbour_mask[rows]
+        logits = _neighbours(query[rows], queue, allowed) @ prediction.T / temperature
+        own = logits[:, rows].diagonal()
+        return logits.logsumexp(dim=1) - own, torch.ones_like(own, dtype=torch.bool)
+
+    return mean_over_rows(
+        rows_loss, unit(prediction), rows=query.shape[0], columns=max(query.shape[0], queue.shape[0])
+    )
+
+
+@torch.no_grad()
+def _neighbours(query: Tensor, queue: Tensor, allowed: Tensor | None) -> Tensor:
+    """(B, d) the most similar allowed queue entry of each query, else the query itself."""
+    if not queue.shape[0]:
+        return unit(query)
+    similarity = query @ queue.T
+    if allowed is None:
+        return queue[similarity.argmax(dim=1)]
+    nearest = similarity.masked_fill(~allowed, -torch.inf).argmax(dim=1)
+    return queue[nearest].where(allowed.any(dim=1, keepdim=True), unit(query))
+
+
+def _labelled_queue_loss(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    coarse: Tensor,
+    queue_coarse: Tensor,
+    queue_weight: Callable[[slice, Tensor], Tensor],
+    temperature: float,
+    weight: float,
+    candidate_mask: Tensor | None,
+) -> Tensor:
+    """The loss whose relation is ``queue_weight(rows, same)`` (b, Q) over the queue, mixed with self; unknowns by rule."""
+    _check_labelled_queue(query, key, queue, coarse, queue_coarse, candidate_mask)
+    check_weight(weight)
+
+    unlabelled = F.pad(queue_coarse < 0, (1, 0)).to(query.dtype)  # (1 + Q,), 1 where a queue entry has no label
+    lowest = torch.finfo(query.dtype).min  # out of the softmax, see mask_out
+
+    def rows_loss(rows: slice, query: Tensor, key: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
+        same = _same_label(coarse[rows], queue_coarse)
+        if candidate_mask is not None:
+            same &= candidate_mask[rows, 1:]
+        with torch.no_grad():
+            relation = _with_self(queue_weight(rows, same), weight)
+        beyond_self = (relation[:, 1:].sum(dim=1, keepdim=True) > 0).to(relation.dtype)
+        logits = key_and_queue_logits(query[rows], key[rows], queue, temperature=temperature)
+        logits = logits.addcmul(beyond_self, unlabelled, value=lowest)
+        if candidate_mask is not None:
+            logits, relation = mask_out(logits, ~candidate_mask[rows]), relation * candidate_mask[rows]
+        return relation_losses(logits, relation)
+
+    return mean_over_rows(rows_loss, query, key, queue, rows=query.shape[0], columns=1 + queue.shape[0])
+
+
+def _check_labelled_queue(
+    query: Tensor, key: Tensor, queue: Tensor, coarse: Tensor, queue_coarse: Tensor, candidate_mask: Tensor | None
+) -> None:
+    check_queue(query, key, queue)
+    check_labels(coarse, query.shape[0], "coarse")
+    check_labels(queue_coarse, queue.shape[0], "queue_coarse")
+    check_mask(candidate_mask, query.shape[0], 1 + queue.shape[0])

@@ -1,0 +1,197 @@
+"""The one LightningModule: drives any method in any ``lightning.Trainer``."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from regrain.data.dataset import Batch
+from regrain.errors import UserError
+from regrain.methods.base import Method
+from regrain.training.loader import Loader, derived_seed, scan_batches
+from regrain.training.optim import build_optimizer, build_schedule
+from regrain.training.options import TrainingOptions
+
+__all__ = ["Adapter"]
+
+_CHECK_EVERY = 16
+"""Steps between looks at the loss on an accelerator, where each look waits for the device."""
+
+
+class Adapter(lightning.LightningModule):
+    """Trains a method on batches of (raw samples, labels, ids).
+
+    Parameters
+    ----------
+    method : Method
+    views : nn.Module
+        Called as ``views(raw, ids, epoch)`` on the device after the transfer; ``views.plain(raw)`` is the un-augmented view.
+    options : TrainingOptions
+    seed : int
+        Dropout and the like are seeded by (seed, step), so that a resumed run draws what an uninterrupted one does.
+    """
+
+    def __init__(self, method: Method, views: nn.Module, options: TrainingOptions, *, seed: int = 0) -> None:
+        super().__init__()
+        self.method = method
+        self.views = views
+        self.options = options
+        self.seed = seed
+        self.batches_seen = 0
+        self._sums: dict[str, Tensor] = {}
+        self._batches_in_epoch = 0
+        self._recent: deque[float] = deque(maxlen=5)
+        self._chunks: tuple[list[Batch], dict[str, Tensor], list[int]] | None = None
+        if options.chunk_size is not None and not method.in_batch:
+            raise UserError(
+                f"training.chunk_size is for losses within the batch; {method.name} contrasts with a queue or classifies, "
+                "where training.accumulate does the same"
+            )
+
+    # -- data ------------------------------------------------------------------------------------------------------
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        raw, labels, ids = batch
+        return Batch(self.views(raw, ids, self.current_epoch), labels, ids)
+
+    def on_train_epoch_start(self) -> None:
+        self._sums = {}
+        self._batches_in_epoch = 0
+        self.method.before_epoch(self._scan)
+
+    def on_train_start(self) -> None:
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, Loader):
+            loader.rank, loader.world_size = self.global_rank, self.trainer.world_size
+            loader.epoch = self.current_epoch
+            loader.start = self._batches_in_epoch
+
+    def _scan(self) -> Iterator[tuple[Any, Tensor, Tensor]]:
+        loader = self.trainer.train_dataloader
+        if not isinstance(loader, Loader):
+            raise UserError(f"{self.method.name} looks over the whole training set before an epoch: train with a regrain Loader")
+        for raw, labels, ids in scan_batches(loader.dataset, workers=loader.workers):
+            moved = raw.to(self.device) if isinstance(raw, Tensor) else raw
+            yield self.views.plain(moved), labels.to(self.device), ids.to(self.device)  # type: ignore[operator]
+
+    # -- a step ----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        torch.manual_seed(derived_seed(self.seed, self.batches_seen, self.global_rank))
+        self.batches_seen += 1
+        size = self.options.chunk_size
+        losses = self.method.losses(batch) if size is None else self._losses_in_chunks(batch, size)
+        self._keep(losses)
+        return losses["loss"]
+
+    def _losses_in_chunks(self, batch: Batch, size: int) -> dict[str, Tensor]:
+        """Embed chunk by chunk without a graph, and let the loss meet the embeddings as leaves (Gao et al. 2021)."""
+        chunks = [_rows(batch, slice(start, start + size)) for start in range(0, len(batch.ids), size)]
+        seeds = [int(torch.randint(2**62, ())) for _ in chunks]
+        projected = []
+        for chunk, seed in zip(chunks, seeds, strict=True):
+            torch.manual_seed(seed)
+            with torch.no_grad():
+                projected.append(self.method.project(chunk))
+        leaves = {name: torch.cat([p[name] for p in projected]) for name in projected[0]}
+        for leaf in leaves.values():
+            leaf.requires_grad_(leaf.is_floating_point())
+        self._chunks = (chunks, leaves, seeds)
+        return self.method.losses_from(leaves)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        super().backward(loss, *args, **kwargs)
+        if self._chunks is None:
+            return
+        chunks, leaves, seeds = self._chunks
+        self._chunks = None
+        start = 0
+        for chunk, seed in zip(chunks, seeds, strict=True):
+            torch.manual_seed(seed)
+            with self.trainer.precision_plugin.forward_context():
+                projected = self.method.project(chunk)
+            rows = slice(start, start + len(chunk.ids))
+            outputs = {n: p for n, p in projected.items() if p.requires_grad and leaves[n].grad is not None}
+            gradients = [leaves[n].grad[rows] for n in outputs]  # type: ignore[index]  # filtered above
+            torch.autograd.backward(list(outputs.values()), gradients)
+            start = rows.stop
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.method.after_step()
+
+    def _keep(self, losses: dict[str, Tensor]) -> None:
+        for name, value in losses.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._batches_in_epoch += 1
+        if losses["loss"].device.type == "cpu" or self.batches_seen % _CHECK_EVERY == 0:
+            loss = float(losses["loss"].detach())
+            if not torch.isfinite(losses["loss"].detach()):
+                recent = ", ".join(f"{v:.4g}" for v in self._recent) or "none"
+                raise UserError(
+                    f"the loss became {loss} at step {self.batches_seen} (epoch {self.current_epoch + 1}); losses before: "
+                    f"{recent}. Lower training.learning_rate, add training.warmup_epochs or training.clip_gradient, or set "
+                    "training.precision=float32; the last checkpoint in the run folder is from before"
+                )
+            self._recent.append(loss)
+
+    # -- the end of an epoch, optimiser, checkpoint ----------------------------------------------------------------
+
+    def epoch_means(self) -> dict[str, float]:
+        """The mean of every term over the batches of this epoch so far."""
+        return {name: float(value) / self._batches_in_epoch for name, value in self._sums.items()}
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict(self.epoch_means(), prog_bar=True, sync_dist=False, rank_zero_only=True)
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, Loader):
+            loader.epoch = self.current_epoch + 1
+
+    def configure_optimizers(self) -> Any:
+        options = self.options
+        optimizer = build_optimizer(
+            self.method,
+            name=options.optimizer,
+            learning_rate=options.learning_rate,
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
+            encoder_learning_rate=options.encoder_learning_rate,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        per_epoch = steps / max(1, self.trainer.max_epochs or options.epochs)
+        schedule = build_schedule(
+            optimizer,
+            name=options.schedule,
+            steps=steps,
+            warmup_steps=round(options.warmup_epochs * per_epoch),
+            restart_steps=None if options.restart_epochs is None else max(1, round(options.restart_epochs * per_epoch)),
+            final_factor=options.final_factor,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        within = self._batches_in_epoch < int(self.trainer.num_training_batches)
+        checkpoint["regrain"] = {
+            "batches_seen": self.batches_seen,
+            "batches_in_epoch": self._batches_in_epoch if within else 0,
+            "sums": {name: value.cpu() for name, value in self._sums.items()},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["regrain"]
+        self.batches_seen = state["batches_seen"]
+        self._batches_in_epoch = state["batches_in_epoch"]
+        self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+
+
+def _rows(batch: Batch, rows: slice) -> Batch:
+    def cut(view: Any) -> Any:
+        return {name: value[rows] for name, value in view.items()} if isinstance(view, dict) else view[rows]
+
+    return Batch(tuple(cut(view) for view in batch.views), batch.labels[rows], batch.ids[rows])

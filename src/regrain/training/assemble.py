@@ -1,0 +1,218 @@
+"""From a recipe and a data set to everything a training needs; every default is resolved and written back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+
+from regrain.data.dataset import Dataset
+from regrain.encoders import FrozenEncoder, build_encoder, default_encoder
+from regrain.errors import UserError, nearest
+from regrain.labels import Labels
+from regrain.methods import Method, hyperparameters, method_class
+from regrain.training.model import Model, channel_statistics
+from regrain.training.options import TrainingOptions
+from regrain.training.recipe import check_values, merge, recipe_for_modality
+
+__all__ = ["Assembly", "assemble", "roles_of", "split_parts"]
+
+_VIEW_ALIASES = {
+    "text": {"strong": "token-drop", "weak": "plain", "simclr": "plain"},
+    "vector": {"simclr": "strong"},
+    "series": {"simclr": "strong"},
+}
+"""What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
+
+_LARGE_VIEW, _LARGE_STORAGE = 224, 256
+
+
+@dataclass
+class Assembly:
+    """What a training needs.
+
+    Attributes
+    ----------
+    model : Model
+    dataset : Dataset
+        For the loader: only the levels the method reads, in its order; features where the encoder has a frozen backbone.
+    options : TrainingOptions
+    recipe : dict
+        Resolved.
+    notices : list of str
+        What was chosen for the user and they may want to know.
+    """
+
+    model: Model
+    dataset: Dataset
+    options: TrainingOptions
+    recipe: dict[str, Any]
+    notices: list[str] = field(default_factory=list)
+
+
+def split_parts(dataset: Dataset, *, holdout: float = 0.2, limit_per_class: int | None = None) -> dict[str, Dataset]:
+    """The parts of a data set by name: its own splits, else ``train`` and a held-out ``test``.
+
+    Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
+    ``limit_per_class`` applies to ``train``, by the classes of the finest level.
+
+    Raises
+    ------
+    UserError
+        If the data have splits and none is called ``train``.
+    """
+    if dataset.splits is not None:
+        if "train" not in dataset.parts:
+            raise UserError(f"{dataset.name} has the splits {', '.join(dataset.parts)}, and none called 'train'")
+        parts = {name: dataset.part(name) for name in dataset.parts}
+    elif holdout == 0:
+        parts = {"train": dataset}
+    else:
+        stratify = dataset.labels.levels[0] if dataset.labels.levels and dataset.groups is None else None
+        train, test = dataset.split(holdout, stratify=stratify)
+        parts = {"train": train, "test": test}
+    if limit_per_class is not None:
+        parts["train"] = parts["train"].limit_per_class(limit_per_class)
+    return parts
+
+
+def roles_of(method: type[Method], levels: Sequence[str]) -> dict[str, str]:
+    """The level that plays each role a method reads: ``coarse`` is the first of the levels, ``fine`` the last.
+
+    Raises
+    ------
+    UserError
+        If the method reads labels and there are none.
+    """
+    if not method.needs.levels:
+        return {}
+    if not levels:
+        raise UserError(
+            f"{method.name} reads {' and '.join(method.needs.levels)} labels, and the data have none; "
+            "selfcon, simclr and nnclr need none"
+        )
+    ends = {"coarse": levels[0], "fine": levels[-1]}
+    return {role: ends[role] for role in method.needs.levels}
+
+
+def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
+    """Build model, views and options for a recipe; ``train`` holds all the training samples with the levels in use.
+
+    Raises
+    ------
+    UserError
+        For whatever in the recipe or the data cannot work: the message names it and what would be right.
+    """
+    notices: list[str] = []
+    given = merge(recipe_for_modality(train.modality), recipe)
+    seed = int(given.get("seed", 0))
+    method_section = dict(given.get("method", {}))
+    method = method_class(method_section.pop("name"))
+    settings = check_values(method_section, hyperparameters(method), method.name)
+    options = TrainingOptions(**check_values(given.get("training", {}), hyperparameters(TrainingOptions), "training"))
+
+    roles = roles_of(method, train.labels.levels)
+    _require_labels(method, roles, train.labels)
+    _fit_queue(settings, "queue_size" in method_section, len(train), notices)
+    reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
+
+    encoder_section = dict(given.get("encoder", {}))
+    size = _view_size(given.get("views", {}), train)
+    shape = (train.samples.shape[0], size, size) if train.modality == "image" else train.samples.shape
+    name = encoder_section.pop("name", None) or default_encoder(train.modality, shape)
+    encoder = build_encoder(name, modality=train.modality, sample_shape=shape, seed=seed, **encoder_section)
+    inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
+    if train.modality == "image":
+        mean, std = (encoder.mean, encoder.std) if encoder.mean and encoder.std else channel_statistics(train)
+        inputs |= {"size": size, "mean": list(mean), "std": list(std)}
+    elif train.modality in ("vector", "series") and not isinstance(encoder, FrozenEncoder):
+        values = train.samples.take(torch.arange(len(train)))
+        std_of, mean_of = torch.std_mean(values, dim=0)
+        if hasattr(encoder, "set_statistics"):
+            encoder.set_statistics(mean_of, std_of)
+        if train.modality == "vector":
+            inputs["std"] = std_of.tolist()
+
+    seen_as = "vector" if isinstance(encoder, FrozenEncoder) else train.modality
+    presets = _presets(given.get("views", {}), method, train, seen_as)
+    classes = [len(reduced.labels.names(level)) for level in roles.values()]
+    model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)
+    resolved = {
+        "data": dict(given.get("data", {})),
+        "method": {"name": method.name, **settings},
+        "encoder": {"name": name, **encoder_section},
+        "views": {"presets": presets} | ({"size": size} if train.modality == "image" else {}),
+        "training": asdict(options),
+        "seed": seed,
+    }
+    resolved["data"]["roles"] = roles
+    return Assembly(model, reduced, options, resolved, notices)
+
+
+def _by_role(labels: Labels, levels: Sequence[str]) -> Labels:
+    """Only these levels, in the order of the roles."""
+    kept = labels.keep(levels)
+    order = [kept.levels.index(level) for level in levels]
+    return replace(kept, codes=kept.codes[:, order], levels=tuple(levels), classes=tuple(kept.classes[i] for i in order))
+
+
+def _require_labels(method: type[Method], roles: Mapping[str, str], labels: Labels) -> None:
+    for role, level in roles.items():
+        present = labels.present(level)
+        if not present:
+            raise UserError(
+                f"every label of level '{level}' is unknown in the training data: {method.name} has no {role} label to learn from"
+            )
+        if len(present) < method.needs.minimum_classes:
+            raise UserError(
+                f"level '{level}' has one class in the training data ('{labels.names(level)[present[0]]}'): {method.name} "
+                f"needs at least {method.needs.minimum_classes} {role} classes. Choose another --level, or a method without "
+                "labels (selfcon, simclr, nnclr)"
+            )
+
+
+def _fit_queue(settings: dict[str, Any], asked_for: bool, samples: int, notices: list[str]) -> None:
+    """A queue shorter than the data; the default gives way, what the user asked for is refused."""
+    size = settings.get("queue_size")
+    if size is None or size <= samples // 2:
+        return
+    if not asked_for:
+        settings["queue_size"] = samples // 2
+        notices.append(f"queue of {samples // 2} entries, half of the {samples} training samples (default {size})")
+    elif size > samples:
+        raise UserError(
+            f"queue_size {size} is longer than the training data ({samples} samples): it would hold a sample's own old keys. "
+            f"Use at most {samples}; {samples // 2} is a good start"
+        )
+
+
+def _view_size(views: Mapping[str, Any], train: Dataset) -> int:
+    unknown = set(views) - {"presets", "size"}
+    if unknown:
+        name = sorted(unknown)[0]
+        raise UserError(f"views has no setting '{name}': {nearest(name, ['presets', 'size'])}")
+    if train.modality != "image":
+        return 0
+    size = views.get("size")
+    if size is not None:
+        if not isinstance(size, int) or size < 4:
+            raise UserError(f"views.size is the side of a view in pixels, at least 4; got {size!r}")
+        return size
+    storage = min(train.samples.shape[1:])
+    return storage if storage < _LARGE_STORAGE else round(storage * _LARGE_VIEW / _LARGE_STORAGE)
+
+
+def _presets(views: Mapping[str, Any], method: type[Method], train: Dataset, modality: str) -> list[Any]:
+    wanted = len(method.needs.views)
+    presets = views.get("presets")
+    if presets is None:
+        strong, weak = train.notes.get("views", ("strong", "weak")) if modality == "image" else ("strong", "weak")
+        own = {"strong": strong, "weak": weak, "simclr": strong if strong != "strong" else "simclr"}
+        names = [own[name] for name in method.needs.views]
+        return [_VIEW_ALIASES.get(modality, {}).get(name, name) for name in names]
+    if not isinstance(presets, list) or len(presets) != wanted:
+        raise UserError(f"{method.name} takes {wanted} views; views.presets is {presets!r}")
+    return list(presets)
+

@@ -1,0 +1,128 @@
+"""Batches of raw samples: an order drawn by seed and epoch, shared out over processes, resumable at any batch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+
+__all__ = ["Loader", "derived_seed", "scan_batches"]
+
+RawBatch = tuple[Any, Tensor, Tensor]
+"""Raw samples, labels (B, L), ids (B,)."""
+
+
+def derived_seed(*parts: int) -> int:
+    """A seed for one purpose from whole numbers, the same on every machine.
+
+    Examples
+    --------
+    >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(1, 0)
+    (True, False)
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1  # torch seeds are below 2^63
+
+
+class _Rows(TorchDataset[RawBatch]):
+    """Takes whole batches by index, for workers to decode."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.keys = dataset.keys  # hashed once, before workers fork
+
+    def __getitems__(self, index: list[int]) -> RawBatch:
+        rows = torch.tensor(index)
+        return self.dataset.samples.take(rows), self.dataset.labels.codes[rows], self.keys[rows]
+
+    def __getitem__(self, index: int) -> RawBatch:
+        return self.__getitems__([index])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+def _as_it_is(batch: RawBatch) -> RawBatch:
+    return batch
+
+
+def _batches(dataset: Dataset, plan: list[Tensor], workers: int) -> Iterator[RawBatch]:
+    rows = _Rows(dataset)
+    if dataset.samples.in_memory or workers == 0:
+        for index in plan:
+            yield dataset.samples.take(index), dataset.labels.codes[index], rows.keys[index]
+    else:
+        indices = [index.tolist() for index in plan]
+        yield from DataLoader(rows, batch_sampler=indices, num_workers=workers, collate_fn=_as_it_is)
+
+
+class Loader:
+    """Iterates over one epoch of (raw samples, labels, ids).
+
+    An epoch visits every sample exactly once: the order is drawn from (seed, epoch), cut into ``ceil(N / batch_size)``
+    batches whose sizes differ by at most one, and every batch is shared out over the processes.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With only the label levels that the method needs.
+    batch_size : int
+        Largest size of a global batch.
+    seed : int
+    workers : int
+        Processes that decode images; data in memory need none.
+    rank, world_size : int
+        This process among how many.
+
+    Attributes
+    ----------
+    epoch, start : int
+        The epoch to draw, and the batch to begin it at (used up by the next iteration).
+    """
+
+    def __init__(
+        self, dataset: Dataset, *, batch_size: int, seed: int, workers: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if len(dataset) < 2:
+            raise UserError(f"training needs at least 2 samples; {dataset.name} has {len(dataset)}")
+        if batch_size < 2:
+            raise UserError(f"batch_size is at least 2; got {batch_size}")
+        count = math.ceil(len(dataset) / batch_size)
+        if len(dataset) // count < world_size:
+            raise UserError(f"batches of {len(dataset) // count} samples cannot be shared out over {world_size} processes")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.workers = workers
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start = 0
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def plan(self, epoch: int) -> list[Tensor]:
+        """The rows of every batch of an epoch, this process's share."""
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
+        order = torch.randperm(len(self.dataset), generator=generator)
+        return [batch[self.rank :: self.world_size] for batch in order.tensor_split(self._count)]
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        start, self.start = self.start, 0
+        yield from _batches(self.dataset, self.plan(self.epoch)[start:], self.workers)
+
+
+def scan_batches(dataset: Dataset, *, batch_size: int = 512, workers: int = 0) -> Iterator[RawBatch]:
+    """Every sample once, in the order of the data."""
+    return _batches(dataset, list(torch.arange(len(dataset)).split(batch_size)), workers)

@@ -1,0 +1,241 @@
+"""Runs a training in a run folder: Lightning's trainer, checkpoints, metrics, and a clean stop on Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from regrain.data.dataset import Dataset
+from regrain.errors import RegrainWarning, UserError
+from regrain.methods.base import Method
+from regrain.training.adapter import Adapter
+from regrain.training.loader import Loader
+from regrain.training.options import Precision, TrainingOptions
+from regrain.training.store import RunFolder
+
+__all__ = ["Device", "Stopped", "resolve_device", "resolve_precision", "train"]
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class Stopped(Exception):
+    """Training was interrupted and left a checkpoint from which it resumes."""
+
+
+def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
+    """The device that ``auto`` means here; a UserError where CUDA is asked for and absent."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu or auto")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"no device '{device}': choose from auto, cpu, cuda")
+    return device
+
+
+def resolve_precision(precision: Precision, device: Literal["cpu", "cuda"]) -> Literal["float32", "bf16", "fp16"]:
+    """The precision that ``auto`` means on a device: bf16 where its arithmetic is fast."""
+    if precision == "fp16" and device == "cpu":
+        raise UserError("training.precision fp16 crawls on a CPU; use bf16 or float32")
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bf16" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else "float32"
+
+
+class _Keeper(Callback):
+    """Writes checkpoints and metrics, and stops at the end of a step when asked to."""
+
+    def __init__(self, run: RunFolder, interrupt: threading.Event, checkpoint_seconds: float) -> None:
+        self.run = run
+        self.interrupt = interrupt
+        self.checkpoint_seconds = checkpoint_seconds
+        self.saved_at = time.monotonic()
+        self.epoch_started = time.monotonic()
+        self.samples = 0
+
+    def save(self, trainer: lightning.Trainer) -> None:
+        file = self.run.checkpoint_file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(file.with_suffix(".new"))
+        if trainer.is_global_zero:
+            os.replace(file.with_suffix(".new"), file)
+        self.saved_at = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self.epoch_started, self.samples = time.monotonic(), 0
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.samples += len(batch.ids) * trainer.world_size
+        if batch_idx + 1 >= trainer.num_training_batches or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # the end of the epoch saves; the middle of an accumulated step has gradients no checkpoint holds
+        if self.interrupt.is_set():
+            self.save(trainer)
+            raise Stopped(self.run.path)
+        if time.monotonic() - self.saved_at > self.checkpoint_seconds:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        assert isinstance(module, Adapter)
+        elapsed = time.monotonic() - self.epoch_started
+        if trainer.is_global_zero:
+            row: dict[str, float] = {"epoch": trainer.current_epoch + 1, **module.epoch_means()}
+            row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+            row["seconds"] = round(elapsed, 3)
+            row["samples_per_second"] = round(self.samples / elapsed, 1)
+            self.run.append_metrics(row)
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.run.write_json("state.json", {"finished": False, "epoch": trainer.current_epoch})
+
+
+class _EpochCheckpoint(lightning.pytorch.callbacks.Checkpoint):
+    """Saves at the very end of an epoch; Lightning calls Checkpoint callbacks after all the others."""
+
+    def __init__(self, keeper: _Keeper) -> None:
+        self.keeper = keeper
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0) or trainer.should_stop
+        stopping = self.keeper.interrupt.is_set() and not last
+        if last or stopping or time.monotonic() - self.keeper.saved_at > 1:
+            self.keeper.save(trainer)
+        if stopping:
+            raise Stopped(self.keeper.run.path)
+
+
+@contextmanager
+def _interruptible(event: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C asks for a stop after the step; a second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: Any) -> None:
+        if event.is_set():
+            signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt
+        event.set()
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def train(
+    method: Method,
+    views: nn.Module,
+    dataset: Dataset,
+    options: TrainingOptions,
+    run: RunFolder,
+    *,
+    seed: int,
+    device: Literal["cpu", "cuda"] = "cpu",
+    devices: int = 1,
+    resume: bool = False,
+    progress: bool = True,
+    tensorboard: bool = False,
+    checkpoint_seconds: float = 300.0,
+    interrupt: threading.Event | None = None,
+) -> None:
+    """Train a method in a run folder, from the start or from its last checkpoint.
+
+    Parameters
+    ----------
+    method : Method
+        Trained in place.
+    views : nn.Module
+        Makes the views of a raw batch.
+    dataset : Dataset
+        With only the label levels that the method needs.
+    options : TrainingOptions
+    run : RunFolder
+    seed : int
+    device, devices
+        Kind and number of devices; more than one trains by Lightning's DDP.
+    resume : bool
+        Go on from ``checkpoints/last.ckpt``.
+    progress, tensorboard : bool
+        Show a progress bar; log to ``tensorboard/`` too.
+    checkpoint_seconds : float
+        Save within an epoch when the last save is this long ago.
+    interrupt : threading.Event, optional
+        Ask for a stop after the step by setting it, as Ctrl-C does.
+
+    Raises
+    ------
+    Stopped
+        After an interrupt; the checkpoint is written.
+    UserError
+        When the loss stops being finite, or there is no checkpoint to resume from.
+    """
+    if resume and not run.checkpoint_file.exists():
+        raise UserError(f"{run.path} has no checkpoint to resume from; start again with `regrain fit ... --overwrite`")
+    if options.chunk_size is not None:
+        if devices > 1:
+            raise UserError("training.chunk_size works on one device; leave it out with --devices > 1")
+        if any(isinstance(m, _BATCH_STATISTICS) for m in method.modules()):
+            warnings.warn(
+                "batch normalisation sees chunks of training.chunk_size samples: gradients equal those of the whole batch "
+                "only for encoders without it",
+                RegrainWarning,
+                stacklevel=2,
+            )
+    loader = Loader(dataset, batch_size=options.batch_size, seed=seed, workers=options.workers, world_size=devices)
+    event = interrupt or threading.Event()
+    keeper = _Keeper(run, event, checkpoint_seconds)
+    callbacks: list[Callback] = [keeper, _EpochCheckpoint(keeper)]
+    if progress:
+        callbacks.append(RichProgressBar(leave=False))
+    if options.early_stop:
+        callbacks.append(EarlyStopping("loss", patience=options.patience, mode="min", check_on_train_epoch_end=True))
+    precision = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[resolve_precision(options.precision, device)]
+    adapter = Adapter(method, views, options, seed=seed)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer = lightning.Trainer(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=devices,
+            strategy="ddp" if devices > 1 else "auto",
+            max_epochs=options.epochs,
+            precision=precision,  # type: ignore[arg-type]  # one of Lightning's literals
+            accumulate_grad_batches=options.accumulate,
+            gradient_clip_val=options.clip_gradient,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(run.path, name="tensorboard", version="") if tensorboard else False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            enable_checkpointing=True,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            log_every_n_steps=1_000_000_000,
+        )
+        with _interruptible(event):
+            trainer.fit(adapter, train_dataloaders=loader, ckpt_path=run.checkpoint_file if resume else None, weights_only=True)
+    if trainer.is_global_zero:
+        run.write_json("state.json", {"finished": True, "epoch": trainer.current_epoch})
+

@@ -1,0 +1,235 @@
+"""A trained thing as one object: method, encoder, how raw samples become its input; built from a config, saved, loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from regrain.data.cache import features as cached_features
+from regrain.data.dataset import Dataset, TensorSamples
+from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
+from regrain.errors import UserError
+from regrain.labels import Labels
+from regrain.methods import Method, method_class
+from regrain.training.loader import scan_batches
+from regrain.training.store import RunFolder, labels_from_json
+from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
+from regrain.views.base import Views
+
+__all__ = ["Model", "channel_statistics", "load_model"]
+
+_STATISTICS_SAMPLES = 2000
+
+
+def channel_statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every image channel in [0, 1], over at most 2000 evenly spaced samples."""
+    step = max(1, len(dataset) // _STATISTICS_SAMPLES)
+    images = dataset.samples.take(torch.arange(0, len(dataset), step)[:_STATISTICS_SAMPLES]).float() / 255
+    std, mean = torch.std_mean(images, dim=(0, 2, 3))
+    return tuple(mean.tolist()), tuple(std.clamp(min=1e-3).tolist())
+
+
+def _views(modality: str, presets: Sequence[Any], encoder: Encoder, inputs: Mapping[str, Any], seed: int) -> Views[Any]:
+    """Views for an encoder; ``inputs`` holds size, mean and std for images."""
+    if modality == "image":
+        return ImageViews(presets, size=inputs["size"], mean=inputs["mean"], std=inputs["std"], seed=seed)
+    if modality == "text":
+        return TextViews(
+            presets,
+            tokenize=encoder.tokenize,  # type: ignore[arg-type]  # text encoders have it
+            mask_token_id=encoder.mask_token_id,  # type: ignore[arg-type]
+            special_token_ids=encoder.special_token_ids,  # type: ignore[arg-type]
+            seed=seed,
+        )
+    if modality == "series":
+        return SeriesViews(presets, seed=seed)
+    std = inputs.get("std")
+    return VectorViews(presets, std=None if std is None else torch.tensor(std), seed=seed)
+
+
+@dataclass
+class Model:
+    """Everything between a raw sample and its embedding or its class.
+
+    Attributes
+    ----------
+    config : dict
+        Plain JSON from which the same structure is built again.
+    method : Method
+        Its encoder is the adapter alone where a frozen backbone comes before.
+    views : Views
+        Of the method's input.
+    backbone : Encoder or None
+        A frozen encoder whose features the method works on.
+    backbone_views : Views or None
+    """
+
+    config: dict[str, Any]
+    method: Method
+    views: Views[Any]
+    backbone: Encoder | None = None
+    backbone_views: Views[Any] | None = None
+
+    @classmethod
+    def build(
+        cls,
+        method: str,
+        hyperparameters: Mapping[str, Any],
+        classes: Sequence[int],
+        encoder: Encoder,
+        inputs: Mapping[str, Any],
+        *,
+        presets: Sequence[Any] = ("plain",),
+        seed: int = 0,
+    ) -> Model:
+        """A model around an encoder.
+
+        Parameters
+        ----------
+        method : str
+        hyperparameters : mapping
+        classes : sequence of int
+            Per level that the method reads.
+        encoder : Encoder
+            A FrozenEncoder is taken apart: the method trains the adapter on the backbone's features.
+        inputs : mapping
+            ``modality`` and ``shape`` of a raw sample; for images ``size``, ``mean`` and ``std`` of the views.
+        presets : sequence
+            Views for training.
+        seed : int
+            Of heads and views.
+        """
+        modality, raw_inputs = inputs["modality"], dict(inputs)
+        backbone, backbone_views, trained = None, None, encoder
+        if isinstance(encoder, FrozenEncoder):
+            backbone, trained = encoder.backbone, encoder.adapter
+            backbone_views = _views(modality, ["plain"], backbone, inputs, seed)
+            modality, inputs = "vector", {**inputs, "std": None}
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            built = method_class(method)(trained, classes, **hyperparameters)
+        config = {
+            "method": method,
+            "hyperparameters": dict(hyperparameters),
+            "classes": list(classes),
+            "encoder": encoder_config(encoder),
+            "inputs": raw_inputs,
+        }
+        return cls(config, built, _views(modality, presets, trained, inputs, seed), backbone, backbone_views)
+
+    def to(self, device: str | torch.device) -> Model:
+        """Move everything to a device."""
+        for module in (self.method, self.views, self.backbone, self.backbone_views):
+            if module is not None:
+                module.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the method is."""
+        return next((p.device for p in self.method.parameters()), torch.device("cpu"))
+
+    def prepare(self, raw: Any) -> Any:
+        """Raw samples -> the un-augmented input of the method."""
+        raw = raw.to(self.device, non_blocking=True) if isinstance(raw, Tensor) else raw
+        if self.backbone is not None:
+            raw = self.backbone_features(raw)
+        return self.views.plain(raw)
+
+    @torch.no_grad()
+    def backbone_features(self, raw: Any) -> Tensor:
+        """Raw samples -> features of the frozen backbone (B, width)."""
+        assert self.backbone is not None and self.backbone_views is not None
+        raw = raw.to(self.device, non_blocking=True) if isinstance(raw, Tensor) else raw
+        result: Tensor = self.backbone(self.backbone_views.plain(raw))
+        return result.float()
+
+    def featurised(self, dataset: Dataset, *, workers: int = 0) -> Dataset:
+        """The data set of the backbone's features, computed once and cached; the data set itself without a backbone."""
+        if self.backbone is None:
+            return dataset
+        key = f"{dataset.fingerprint()}-{_weights_digest(self.backbone)}-{json.dumps(self.config['inputs'], sort_keys=True)}"
+        table = cached_features(
+            key,
+            len(dataset),
+            int(self.backbone.width),
+            lambda: (self.backbone_features(raw).cpu() for raw, _, _ in scan_batches(dataset, workers=workers)),
+        )
+        return Dataset(
+            TensorSamples(table, "vector"), dataset.labels, dataset.ids, dataset.name, dataset.splits, dataset.groups, dataset.notes
+        )
+
+    def untrained(self, folder: Path | None, seed: int) -> Model:
+        """The same structure with random weights: the baseline that tells what training brought."""
+        encoder = build_encoder(**self.config["encoder"], folder=folder, seed=seed)
+        if isinstance(encoder, FrozenEncoder) and self.backbone is not None:
+            encoder.backbone = self.backbone
+        hyperparameters = self.config["hyperparameters"]
+        return Model.build(
+            self.config["method"], hyperparameters, self.config["classes"], encoder, self.config["inputs"], seed=seed
+        )
+
+    def save(self, run: RunFolder, labels: Mapping[str, Any]) -> None:
+        """Write the run folder's ``model/``."""
+        state = {f"method.{name}": value for name, value in self.method.shared_state().items()}
+        if self.backbone is not None:
+            state |= {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
+
+        def save_extra(folder: Path) -> None:
+            for encoder in (self.method.encoder, self.backbone):
+                if isinstance(encoder, Encoder):
+                    encoder.save_extra(folder)
+
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        run.write_model(tensors, self.config | {"labels": dict(labels)}, save_extra)
+
+
+def load_model(folder: str | Path) -> tuple[Model, Labels]:
+    """A saved model, and the levels and classes it was trained on (labels of no samples).
+
+    Raises
+    ------
+    UserError
+        If the folder holds no model, or one of a newer schema.
+    """
+    folder = Path(folder)
+    config = RunFolder(folder).read_json("config.json")
+    labels = labels_from_json(config.pop("labels"))
+    config.pop("schema")
+    encoder = build_encoder(**config["encoder"], folder=folder)
+    hyperparameters = dict(config["hyperparameters"])
+    if "queue_size" in hyperparameters:
+        hyperparameters["queue_size"] = 0  # a queue is for training; a shared model has none
+    model = Model.build(config["method"], hyperparameters, config["classes"], encoder, config["inputs"])
+    model.config = config
+    state = load_file(folder / "model.safetensors")
+    for name, module in (("method", model.method), ("backbone", model.backbone)):
+        if module is None:
+            continue
+        part = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+        expected = set(model.method.shared_state()) if module is model.method else set(module.state_dict())
+        tensors = {key for key in expected if isinstance(module.state_dict()[key], Tensor)}
+        if set(part) != tensors:
+            odd = ", ".join(sorted(set(part) ^ tensors)[:3])
+            raise UserError(f"{folder / 'model.safetensors'} does not fit its config.json: {odd} differ")
+        module.load_state_dict(part, strict=False)
+    for module in (model.method, model.backbone):
+        if module is not None:
+            module.eval()
+    return model, labels
+
+
+def _weights_digest(module: nn.Module) -> str:
+    content = hashlib.blake2b(digest_size=16)
+    for name, value in module.state_dict().items():
+        content.update(name.encode())
+        content.update(value.detach().cpu().contiguous().float().numpy().tobytes())
+    return content.hexdigest()

@@ -1,0 +1,99 @@
+"""Optimisers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+__all__ = ["OptimizerName", "ScheduleName", "build_optimizer", "build_schedule"]
+
+OptimizerName = Literal["sgd", "adamw", "lars"]
+ScheduleName = Literal["cosine", "restarts", "constant"]
+
+
+def build_optimizer(
+    module: nn.Module,
+    *,
+    name: OptimizerName,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    encoder_learning_rate: float | None = None,
+) -> Optimizer:
+    """SGD, AdamW or LARS over the parameters that are trained.
+
+    ``encoder_learning_rate`` sets the rate of ``module.encoder`` apart from that of the heads. AdamW and LARS do not decay
+    biases and normalisation; SGD decays everything, as the papers do.
+    """
+    encoder = {id(p) for p in module.encoder.parameters()} if encoder_learning_rate is not None else set()
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            decayed = name == "sgd" or parameter.ndim > 1
+            groups.setdefault((id(parameter) in encoder, decayed), []).append(parameter)
+    settings = [
+        {
+            "params": parameters,
+            "lr": encoder_learning_rate if in_encoder else learning_rate,
+            "weight_decay": weight_decay if decayed else 0.0,
+        }
+        for (in_encoder, decayed), parameters in groups.items()
+    ]
+    if name == "sgd":
+        return torch.optim.SGD(settings, lr=learning_rate, momentum=momentum, fused=True)
+    if name == "adamw":
+        return torch.optim.AdamW(settings, lr=learning_rate, betas=(momentum, 0.999), fused=True)
+    from timm.optim import Lars
+
+    return Lars(settings, lr=learning_rate, momentum=momentum, trust_coeff=0.001)
+
+
+def build_schedule(
+    optimizer: Optimizer,
+    *,
+    name: ScheduleName,
+    steps: int,
+    warmup_steps: int = 0,
+    restart_steps: int | None = None,
+    final_factor: float = 0.0,
+) -> LambdaLR:
+    """Linear warm-up, then cosine (once or with warm restarts) down to ``final_factor`` of the rate, or constant.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    name : str
+    steps : int
+        Optimiser steps in all.
+    warmup_steps : int
+        Steps of the linear rise to the full rate.
+    restart_steps : int, optional
+        Length of a cosine cycle with ``restarts``.
+    final_factor : float
+        Share of the rate at the end of a cosine, in [0, 1].
+
+    Examples
+    --------
+    >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = build_schedule(optimizer, name="cosine", steps=6, warmup_steps=2)
+    >>> [round(schedule.lr_lambdas[0](step), 3) for step in range(7)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        if name == "constant":
+            return 1.0
+        length = max(1, steps - warmup_steps)
+        done = step - warmup_steps
+        if name == "restarts" and restart_steps:
+            length, done = restart_steps, done % restart_steps
+        return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done / length)))
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,97 @@
+"""The settings of a training, declared once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from regrain.errors import UserError
+from regrain.training.optim import OptimizerName, ScheduleName
+
+__all__ = ["Precision", "TrainingOptions"]
+
+Precision = Literal["auto", "float32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How to train; defaults are the MaskCon paper's (appendix A.1).
+
+    Parameters
+    ----------
+    epochs : int
+        At least 1.
+    batch_size : int
+        Samples of a global batch, at least 2.
+    optimizer : {"sgd", "adamw", "lars"}
+    learning_rate : float
+        > 0.
+    encoder_learning_rate : float, optional
+        Another rate for the encoder than for the heads (fine-tuning).
+    momentum : float
+        Of SGD and LARS; the first beta of AdamW.
+    weight_decay : float
+    schedule : {"cosine", "restarts", "constant"}
+    warmup_epochs : float
+        Epochs of linear warm-up; fractions count.
+    restart_epochs : float, optional
+        Length of a cycle, for the schedule ``restarts``.
+    final_factor : float
+        Share of the learning rate left at the end of a cosine, in [0, 1].
+    precision : {"auto", "float32", "bf16", "fp16"}
+        Of the encoder's arithmetic; losses are float32. ``auto`` is bf16 where the processor has it.
+    accumulate : int
+        Batches per optimiser step.
+    chunk_size : int, optional
+        For losses within the batch: embed this many samples at a time and cache gradients, so that a large batch fits.
+    clip_gradient : float, optional
+        Largest norm of the gradient.
+    early_stop : {"loss"}, optional
+        Stop when the training loss has not fallen for ``patience`` epochs; no label is looked at.
+    patience : int
+    workers : int
+        Processes that decode images; data in memory need none.
+    """
+
+    epochs: int = 200
+    batch_size: int = 128
+    optimizer: OptimizerName = "sgd"
+    learning_rate: float = 0.02
+    encoder_learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: ScheduleName = "cosine"
+    warmup_epochs: float = 0.0
+    restart_epochs: float | None = None
+    final_factor: float = 0.0
+    precision: Precision = "auto"
+    accumulate: int = 1
+    chunk_size: int | None = None
+    clip_gradient: float | None = None
+    early_stop: Literal["loss"] | None = None
+    patience: int = 10
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        for name, smallest in {
+            "epochs": 1,
+            "batch_size": 2,
+            "accumulate": 1,
+            "patience": 1,
+            "workers": 0,
+            "warmup_epochs": 0,
+            "weight_decay": 0,
+        }.items():
+            if getattr(self, name) < smallest:
+                raise UserError(f"training.{name} is at least {smallest}; got {getattr(self, name)}")
+        for name in ("learning_rate", "encoder_learning_rate", "clip_gradient", "restart_epochs", "chunk_size"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"training.{name} is greater than 0; got {value}")
+        for name in ("momentum", "final_factor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"training.{name} lies in [0, 1]; got {getattr(self, name)}")
+        if self.schedule == "restarts" and self.restart_epochs is None:
+            raise UserError("training.schedule 'restarts' needs training.restart_epochs, the length of a cycle")
+        if self.chunk_size is not None and self.accumulate > 1:
+            raise UserError("training.chunk_size and training.accumulate exclude each other: a chunked batch is one step")

@@ -1,0 +1,153 @@
+"""What the views of all modalities share: presets by name, the loop over views, and the checks."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from regrain.errors import UserError, nearest
+from regrain.views.random import Draws
+
+__all__ = ["Views", "check_probabilities", "check_ranges", "check_sizes"]
+
+PresetType = TypeVar("PresetType")
+
+
+class Views(nn.Module, Generic[PresetType]):
+    """Makes all views of a batch at once, on the device of the data; one preset per view.
+
+    A view depends on (seed, epoch, sample id, view index) and the raw sample alone: not on the batch, its order or the
+    process. Nothing here is trained and nothing is saved with a model. Gradients are off and autocast is off inside.
+
+    Parameters
+    ----------
+    presets : sequence with one entry per view
+        The name of a preset, a preset object, or a dictionary ``{"preset": name, field: value, ...}`` that overrides
+        fields of the named preset (``"plain"`` when no name is given).
+    known : mapping of name to preset
+    seed : int
+
+    Attributes
+    ----------
+    presets : tuple of preset objects
+    count : int
+        How many views ``forward`` returns.
+
+    Raises
+    ------
+    UserError
+        For an unknown preset or field (the nearest valid name is given) and for values out of range.
+    """
+
+    modality: ClassVar[str]
+    preset_type: ClassVar[type]
+
+    def __init__(
+        self,
+        presets: Sequence[str | PresetType | Mapping[str, Any]],
+        *,
+        known: Mapping[str, PresetType],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if isinstance(presets, (str, Mapping)) or not presets:
+            raise UserError(f"presets has one entry per view, for example ['strong', 'weak']; got {presets!r}")
+        self.presets: tuple[PresetType, ...] = tuple(self._resolve(preset, known) for preset in presets)
+        self.seed = seed
+
+    @property
+    def count(self) -> int:
+        return len(self.presets)
+
+    def forward(self, raw: Any, ids: Tensor, epoch: int) -> tuple[Any, ...]:
+        """One entry per view, each for the whole batch.
+
+        Parameters
+        ----------
+        raw : the batch of raw samples, in the form the modality's class states
+        ids : LongTensor (B,), what tells samples apart (any int64 values)
+        epoch : int
+        """
+        if ids.ndim != 1 or ids.is_floating_point():
+            raise UserError(f"ids must be a LongTensor of shape (B,), got {ids.dtype} of shape {tuple(ids.shape)}")
+        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
+            prepared, size, device = self._prepare(raw, ids.device)
+            if size != len(ids):
+                raise UserError(f"{size} samples came with {len(ids)} ids; every sample needs one")
+            ids = ids.to(device)
+            return tuple(
+                self._view(prepared, preset, Draws(ids, seed=self.seed, epoch=epoch, view=view))
+                for view, preset in enumerate(self.presets)
+            )
+
+    @abstractmethod
+    def plain(self, raw: Any) -> Any:
+        """The un-augmented view, as used for evaluation."""
+
+    @abstractmethod
+    def _prepare(self, raw: Any, device: torch.device) -> tuple[Any, int, torch.device]:
+        """What all views start from (computed once per batch), the batch size, and the device the views live on."""
+
+    @abstractmethod
+    def _view(self, prepared: Any, preset: PresetType, draws: Draws) -> Any:
+        """One view of the batch."""
+
+    def _resolve(self, preset: str | PresetType | Mapping[str, Any], known: Mapping[str, PresetType]) -> PresetType:
+        if isinstance(preset, self.preset_type):
+            return preset
+        if not isinstance(preset, (str, Mapping)):
+            raise UserError(
+                f"a preset is a name, a {self.preset_type.__name__} or a dictionary; got {type(preset).__name__}"
+            )
+        overrides = dict(preset) if isinstance(preset, Mapping) else {"preset": preset}
+        name = overrides.pop("preset", "plain")
+        if name not in known:
+            raise UserError(f"no {self.modality} preset is called {name!r}: {nearest(str(name), known)}")
+        fields = {field.name for field in dataclasses.fields(self.preset_type)}
+        for field in overrides:
+            if field not in fields:
+                raise UserError(f"{self.preset_type.__name__} has no field {field!r}: {nearest(str(field), fields)}")
+        return dataclasses.replace(known[name], **overrides)  # type: ignore[type-var]
+
+
+def check_probabilities(preset: object, *names: str) -> None:
+    """Raise UserError unless each named field of ``preset`` is a number in [0, 1]."""
+    for name in names:
+        value = getattr(preset, name)
+        if not _is_number(value) or not 0 <= value <= 1:
+            raise UserError(f"{type(preset).__name__}.{name} must be a probability in [0, 1], got {value!r}")
+
+
+def check_sizes(preset: object, high: float, *names: str) -> None:
+    """Raise UserError unless each named field of ``preset`` is a number in [0, high]."""
+    for name in names:
+        value = getattr(preset, name)
+        if not _is_number(value) or not 0 <= value <= high:
+            raise UserError(f"{type(preset).__name__}.{name} must be a number in [0, {high:g}], got {value!r}")
+
+
+def check_ranges(preset: object, low: float, high: float, *names: str) -> None:
+    """Raise UserError unless each named field is a pair with low < first <= second <= high; None is left alone.
+
+    A list (from YAML) becomes a tuple.
+    """
+    for name in names:
+        value = getattr(preset, name)
+        if value is None:
+            continue
+        if not isinstance(value, Sequence) or len(value) != 2 or not all(_is_number(end) for end in value):
+            raise UserError(f"{type(preset).__name__}.{name} must be a pair of numbers (from, to), got {value!r}")
+        if not low < value[0] <= value[1] <= high:
+            raise UserError(
+                f"{type(preset).__name__}.{name} must be an ordered pair within ({low:g}, {high:g}], got {value!r}"
+            )
+        object.__setattr__(preset, name, tuple(value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

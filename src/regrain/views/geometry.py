@@ -1,0 +1,260 @@
+"""Geometry of a batch of images, one set of parameters per sample: crop boxes, 3x3 maps, and the two resamplers.
+
+Square coordinates run over [-1, 1] from edge to edge of a square image, x first. A map is given in the direction that
+resampling needs: from a place in the output to the place in the input it is read from. A box is (top, left, height,
+width) in whole pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = [
+    "BOX_DRAWS",
+    "affine_map",
+    "centre_boxes",
+    "constant",
+    "flip_map",
+    "perspective_map",
+    "random_boxes",
+    "resample",
+    "resize_weights",
+    "warp",
+]
+
+_TRIES = 10
+BOX_DRAWS = 2 * _TRIES + 2
+
+
+def random_boxes(
+    draws: Tensor, *, scale: tuple[float, float], ratio: tuple[float, float], height: int, width: int
+) -> Tensor:
+    """Boxes with the distribution of torchvision's ``RandomResizedCrop``: the first of ten tries that fits.
+
+    Parameters
+    ----------
+    draws : Tensor (B, BOX_DRAWS), uniform in [0, 1)
+    scale : share of the image's area, uniform between the two
+    ratio : width over height, log-uniform between the two
+    height, width : of the image, pixels
+
+    Returns
+    -------
+    Tensor (B, 4), whole numbers; where no try fits, the largest central box whose ratio is allowed.
+
+    Examples
+    --------
+    >>> random_boxes(torch.full((1, BOX_DRAWS), 0.5), scale=(0.25, 0.25), ratio=(1, 1), height=8, width=8)
+    tensor([[2., 2., 4., 4.]])
+    """
+    area = (scale[0] + (scale[1] - scale[0]) * draws[:, :_TRIES]) * (height * width)
+    shape = torch.exp((math.log(ratio[1] / ratio[0])) * draws[:, _TRIES : 2 * _TRIES] + math.log(ratio[0]))
+    heights, widths = torch.sqrt(area / shape).round_(), torch.sqrt(area * shape).round_()  # (B, tries)
+    fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
+    sizes = torch.stack((heights, widths), dim=2)
+    sizes = sizes[torch.arange(len(draws), device=draws.device), fits.int().argmax(dim=1)]  # (B, 2)
+    room = torch.stack((height - sizes[:, 0], width - sizes[:, 1]), dim=1)
+    boxes = torch.cat((torch.floor(draws[:, 2 * _TRIES :] * (room + 1)), sizes), dim=1)
+    allowed = min(max(width / height, ratio[0]), ratio[1])
+    fallback = centre_boxes(
+        len(draws), min(height, round(width / allowed)), min(width, round(height * allowed)), height, width, draws.device
+    )
+    return torch.where(fits.any(dim=1, keepdim=True), boxes, fallback)
+
+
+def centre_boxes(count: int, box_height: int, box_width: int, height: int, width: int, device: torch.device) -> Tensor:
+    """``count`` times the central box of the given size, (count, 4)."""
+    return constant(
+        ((height - box_height) // 2, (width - box_width) // 2, box_height, box_width), device
+    ).expand(count, 4)
+
+
+def resize_weights(start: Tensor, length: Tensor, *, size: int, extent: int, flip: Tensor | None = None) -> Tensor:
+    """One axis of a crop and resize as a matrix: output pixel i is the weighted sum of the input pixels along the axis.
+
+    Bilinear where the crop is enlarged; where it is shrunk, the triangle filter as wide as the shrinkage (what PIL, and
+    torchvision with ``antialias=True``, use). Pixels outside the crop have no weight.
+
+    Parameters
+    ----------
+    start, length : Tensor (B,), the crop along this axis, pixels
+    size, extent : pixels of the output and of the input along this axis
+    flip : BoolTensor (B,), optional, mirrors the output
+
+    Returns
+    -------
+    Tensor (B, size, extent), rows sum to 1
+
+    Examples
+    --------
+    >>> resize_weights(torch.tensor([0.0]), torch.tensor([2.0]), size=4, extent=2)
+    tensor([[[1.0000, 0.0000],
+             [0.7500, 0.2500],
+             [0.2500, 0.7500],
+             [0.0000, 1.0000]]])
+    """
+    steps = _centres(size, start.device)
+    places = steps if flip is None else torch.where(flip[:, None], size - steps, steps)  # (B, size) or (size,)
+    centres = start[:, None] + places * (length / size)[:, None]
+    pixels = _centres(extent, start.device)
+    if extent <= size:
+        # Nothing is shrunk: a triangle of width one about a centre kept half a pixel inside the crop sums to 1 there.
+        centres = torch.minimum(torch.maximum(centres, start[:, None] + 0.5), (start + length)[:, None] - 0.5)
+        return (1 - (pixels - centres[:, :, None]).abs_()).relu_()
+    support = (length / size).clamp(min=1)[:, None, None]
+    weights = (1 - (pixels - centres[:, :, None]).abs_().div_(support)).relu_()
+    weights *= ((pixels > start[:, None]) & (pixels < (start + length)[:, None]))[:, None, :]
+    return weights.div_(weights.sum(dim=2, keepdim=True))
+
+
+def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Separable resampling: (B, C, H, W), rows (B, S, H), columns (B, T, W) -> (B, C, S, T), two batched products."""
+    batch, channels, height, width = pixels.shape
+    across = torch.bmm(pixels.reshape(batch, channels * height, width), columns.transpose(1, 2))
+    return torch.matmul(rows[:, None], across.view(batch, channels, height, -1))
+
+
+def affine_map(rotation: Tensor, translation: Tensor, shear: Tensor, zoom: Tensor) -> Tensor:
+    """Output-to-input map (B, 3, 3) of torchvision's ``affine``: about the centre, zoom and shear, then rotation, then shift.
+
+    Parameters
+    ----------
+    rotation : Tensor (B,), degrees, clockwise
+    translation : Tensor (B, 2), share of the image's side, x then y
+    shear : Tensor (B, 2), degrees, x then y
+    zoom : Tensor (B,), above 1 enlarges
+
+    Examples
+    --------
+    >>> none = torch.zeros(1)
+    >>> affine_map(none, torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([2.0]))[0].diagonal()
+    tensor([0.5000, 0.5000, 1.0000])
+    """
+    angle = torch.deg2rad(rotation)
+    shear_x, shear_y = torch.deg2rad(shear).unbind(dim=1)
+    a = torch.cos(angle - shear_y) / torch.cos(shear_y)
+    b = -a * torch.tan(shear_x) - torch.sin(angle)
+    c = torch.sin(angle - shear_y) / torch.cos(shear_y)
+    d = -c * torch.tan(shear_x) + torch.cos(angle)
+    # The matrix ((a, b), (c, d)) has determinant 1: its inverse is ((d, -b), (-c, a)).
+    inverse = torch.stack((d, -b, -c, a), dim=1).view(-1, 2, 2) / zoom[:, None, None]
+    shift = -2 * torch.bmm(inverse, translation[:, :, None])
+    return _homogeneous(torch.cat((inverse, shift), dim=2))
+
+
+def flip_map(flip: Tensor) -> Tensor:
+    """Map (B, 3, 3) that mirrors left and right where ``flip`` (B,) is true."""
+    one = torch.ones_like(flip, dtype=torch.float32)
+    return torch.diag_embed(torch.stack((torch.where(flip, -one, one), one, one), dim=1))
+
+
+def perspective_map(corners: Tensor) -> Tensor:
+    """Output-to-input map (B, 3, 3) that takes the image's corners to ``corners``.
+
+    Parameters
+    ----------
+    corners : Tensor (B, 4, 2), square coordinates of where the top-left, top-right, bottom-right and bottom-left corners
+        land; each strictly inside its own quadrant, so that the centre is inside their hull
+
+    Notes
+    -----
+    The projective frame of four points p1..p4 is the matrix with columns l_k p_k that sends (1, 1, 1) to a multiple
+    of p4. The map is frame(square) frame(corners)^-1, up to a factor; adjugates in place of inverses spare the divisions.
+
+    Examples
+    --------
+    >>> square = torch.tensor([[[-1.0, -1], [1, -1], [1, 1], [-1, 1]]])
+    >>> torch.allclose(perspective_map(square), torch.eye(3))
+    True
+    """
+    square = constant((-1, -1, 1, -1, 1, 1, -1, 1), corners.device).view(1, 4, 2)
+    matrix = torch.matmul(_frame(square), _adjugate(_frame(corners)))
+    return matrix / matrix[:, 2:, 2:]
+
+
+def warp(
+    pixels: Tensor, matrix: Tensor, boxes: Tensor, *, size: int, fill: float | None, mode: str = "bilinear"
+) -> Tensor:
+    """The image in each box, seen through a 3x3 map, in one resampling.
+
+    Parameters
+    ----------
+    pixels : Tensor (B, C, H, W)
+    matrix : Tensor (B, 3, 3), from square coordinates of the output to square coordinates of the box
+    boxes : Tensor (B, 4)
+    size : side of the output, pixels
+    fill : what lies outside the box; ``None``: the image goes on there, and its edge pixels beyond it
+    mode : "bilinear" or "nearest"
+
+    Notes
+    -----
+    Where the input's shorter side is n >= 1.5 times the output's, the output is the mean over a finer grid of round(n)
+    x round(n) places a pixel, so that strong shrinking does not alias.
+
+    Returns
+    -------
+    Tensor (B, C, size, size)
+    """
+    batch, _, height, width = pixels.shape
+    finer = max(1, round(min(height, width) / size)) if mode == "bilinear" else 1
+    places = torch.matmul(_square_grid(size * finer, pixels.device), matrix.transpose(1, 2))  # (B, N, 3)
+    # Beyond the horizon of a perspective the divisor is not positive: such places are sent far outside.
+    places = places[..., :2] / places[..., 2:].clamp(min=1e-6)
+    start, length = boxes[:, None, [1, 0]], boxes[:, None, [3, 2]]  # x then y, as places
+    extent = constant((width, height), pixels.device)
+    inside = (places + 1) * (length / 2) - 0.5  # pixels from the centre of the box's first pixel
+    cover = None
+    if fill is not None:
+        # How much of a bilinear tap falls inside the box, as if the box were padded with zeros.
+        cover = torch.minimum(inside + 1, length - inside).clamp_(0, 1)
+        cover = cover.round_() if mode == "nearest" else cover
+        inside = torch.minimum(inside.clamp_(min=0), length - 1)
+    grid = (inside + (start + 0.5)) * (2 / extent) - 1
+    grid = grid.view(batch, size * finer, size * finer, 2)
+    out = F.grid_sample(pixels, grid, mode=mode, padding_mode="border", align_corners=False)
+    if cover is not None:
+        cover = cover.prod(dim=2).view(batch, 1, size * finer, size * finer)
+        out = out.sub_(fill).mul_(cover).add_(fill)
+    return F.avg_pool2d(out, finer) if finer > 1 else out
+
+
+def _homogeneous(top: Tensor) -> Tensor:
+    """(B, 2, 3) -> (B, 3, 3) with the last row (0, 0, 1)."""
+    last = constant((0, 0, 1), top.device).expand(len(top), 1, 3)
+    return torch.cat((top, last), dim=1)
+
+
+def _frame(points: Tensor) -> Tensor:
+    homogeneous = F.pad(points, (0, 1), value=1.0)  # (B, 4, 3)
+    columns = homogeneous[:, :3].transpose(1, 2)
+    return columns * torch.matmul(_adjugate(columns), homogeneous[:, 3, :, None]).transpose(1, 2)
+
+
+def _adjugate(matrix: Tensor) -> Tensor:
+    first, second, third = matrix.unbind(dim=1)
+    cross = torch.linalg.cross
+    return torch.stack((cross(second, third), cross(third, first), cross(first, second)), dim=2)
+
+
+@functools.lru_cache(maxsize=64)
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Kept per device, so that no step waits for a copy from the host."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+@functools.lru_cache(maxsize=64)
+def _centres(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, dtype=torch.float32, device=device) + 0.5
+
+
+@functools.lru_cache(maxsize=64)
+def _square_grid(size: int, device: torch.device) -> Tensor:
+    """(size * size, 3): the homogeneous square coordinates of the pixel centres, rows first."""
+    line = _centres(size, device) * (2 / size) - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack((x, y, torch.ones_like(x)), dim=2).view(-1, 3)

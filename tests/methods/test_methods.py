@@ -1,0 +1,219 @@
+"""Every method: a step, unknown labels, the firewall's inside, classifiers, the queue."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regrain.data.dataset import Batch
+from regrain.encoders import build_encoder
+from regrain.errors import UserError
+from regrain.methods import METHODS, Method, hyperparameters, method_class
+from regrain.methods.memory import MomentumTwin, Queue
+
+WIDTH, CLASSES = 12, 3
+
+
+def make(name: str, **settings: object) -> Method:
+    torch.manual_seed(0)
+    cls = method_class(name)
+    if "queue_size" in hyperparameters(cls):
+        settings.setdefault("queue_size", 20)
+    encoder = build_encoder("mlp", modality="vector", sample_shape=(WIDTH,), hidden=(16,), width=8, seed=0)
+    return cls(encoder, [CLASSES] * len(cls.needs.levels), **settings)
+
+
+def batch_for(method: Method, *, size: int = 6, labels: list[int] | None = None, start: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(start)
+    views = tuple(torch.randn(size, WIDTH, generator=generator) for _ in method.needs.views)
+    column = torch.tensor(labels if labels is not None else [i % CLASSES for i in range(size)])
+    return Batch(views, column[:, None].expand(size, len(method.needs.levels)), torch.arange(start, start + size))
+
+
+def step(method: Method, batch: Batch) -> dict[str, Tensor]:
+    method.zero_grad()
+    losses = method.losses(batch)
+    losses["loss"].backward()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+    method.after_step()
+    return losses
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_lowers_the_loss_on_a_fixed_batch(name: str) -> None:
+    method = make(name)
+    batch = batch_for(method)
+    step(method, batch)
+    first = float(step(method, batch)["loss"])
+    for _ in range(30):
+        last = float(step(method, batch)["loss"])
+    assert last < first
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_unknown_labels_give_finite_losses(name: str) -> None:
+    method = make(name)
+    for labels in ([0, -1, 1, -1, 0, 2], [-1] * 6, [1] * 6):
+        for start in (0, 6):
+            losses = step(method, batch_for(method, labels=labels, start=start))
+            assert torch.isfinite(losses["loss"])
+    assert all(torch.isfinite(p).all() for p in method.parameters())
+
+
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.needs.levels and n in ("sup-ce", "sup-fine", "supcon")])
+def test_a_batch_without_any_label_has_zero_gradient(name: str) -> None:
+    method = make(name)
+    losses = method.losses(batch_for(method, labels=[-1] * 6))
+    losses["loss"].backward()
+    assert float(losses["loss"]) == 0
+    assert all(p.grad is None or not p.grad.any() for p in method.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_sample_works(name: str) -> None:
+    method = make(name).eval() if name == "nnclr" else make(name)  # NNCLR's predictor has batch norm
+    losses = method.losses(batch_for(method, size=1))
+    assert torch.isfinite(losses["loss"])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_state_goes_through_a_checkpoint(name: str) -> None:
+    method, other = make(name), make(name)
+    for start in (0, 6, 12, 18):
+        step(method, batch_for(method, start=start))
+    other.load_state_dict(copy.deepcopy(method.state_dict()))
+    batch = batch_for(method, start=24)
+    assert torch.equal(step(method, batch)["loss"], step(other, batch)["loss"])
+    assert torch.equal(step(method, batch)["loss"], step(other, batch)["loss"])
+
+
+def test_shared_state_leaves_queue_and_twin_out() -> None:
+    names = set(make("maskcon").shared_state())
+    assert {n.split(".")[0] for n in names} == {"encoder", "projector"}
+
+
+def test_classifiers_give_probabilities_and_others_say_that_they_have_none() -> None:
+    x = torch.randn(4, WIDTH)
+    for name, role in (("sup-ce", "coarse"), ("sup-fine", "fine"), ("coins", "coarse")):
+        probabilities = make(name).predict_proba(x, role)
+        assert probabilities.shape == (4, CLASSES)
+        assert torch.allclose(probabilities.sum(dim=1), torch.ones(4))
+    with pytest.raises(UserError, match="no classifier for the coarse level"):
+        make("maskcon").predict_proba(x, "coarse")
+
+
+def test_limits_join_the_methods() -> None:
+    """With full queues, MaskCon of weight 0 is SelfCon, and Grafit of weight 1 is SupCon against a queue."""
+    values = {}
+    for name, settings in (
+        ("selfcon", {}),
+        ("maskcon", {"weight": 0.0}),
+        ("grafit", {"weight": 1.0}),
+        ("supcon-queue", {}),
+        ("maskcon-flat", {"soft_temperature": 1e9}),
+    ):
+        method = make(name.removesuffix("-flat"), **settings)
+        for start in (0, 6, 12):
+            labels = None if method.needs.levels else []
+            batch = batch_for(method, start=start) if labels is None else batch_for(method, start=start)
+            loss = method.losses(batch)["loss"]
+            method.after_step()
+        values[name] = loss
+    assert torch.allclose(values["selfcon"], values["maskcon"], atol=1e-6)
+    assert torch.allclose(values["grafit"], values["supcon-queue"], atol=1e-6)
+    assert torch.allclose(values["grafit"], values["maskcon-flat"], atol=1e-5)
+
+
+def test_own_old_keys_are_no_candidates() -> None:
+    """The second look at a sample must not meet its first key: a queue of only own keys equals an empty queue."""
+    method = make("selfcon", queue_size=6)
+    batch = batch_for(method)
+    method.losses(batch)
+    method.after_step()
+    with_own = method.losses(batch)["loss"]
+    assert len(method.queue.keys) == 6
+    others = Batch(batch.views, batch.labels, batch.ids + 100)
+    meets_others = method.losses(others)["loss"]
+    mask = method.queue.candidate_mask(batch.ids)
+    expected = (~torch.eye(6, dtype=torch.bool))
+    assert torch.equal(mask[:, 1:], expected)
+    assert mask[:, 0].all()
+    assert with_own < meets_others  # one negative fewer
+
+
+def test_lonely_rows_are_counted() -> None:
+    method = make("maskcon")
+    method.losses(batch_for(method, labels=[0, 0, 0, 1, 1, -1]))
+    method.after_step()
+    losses = method.losses(batch_for(method, labels=[0, 1, 2, 2, -1, 0], start=6))
+    assert float(losses["lonely_share"]) == pytest.approx(3 / 6)
+
+
+def test_accumulated_halves_equal_the_whole_batch() -> None:
+    """Keys enter the queue after the step, so two half batches meet the same queue as one whole batch."""
+    whole, halves = make("maskcon"), make("maskcon")
+    warm = batch_for(whole)
+    for method in (whole, halves):
+        method.losses(warm)
+        method.after_step()
+    batch = batch_for(whole, start=6)
+    whole.losses(batch)["loss"].backward()
+    for rows in (slice(0, 3), slice(3, 6)):
+        part = Batch(tuple(v[rows] for v in batch.views), batch.labels[rows], batch.ids[rows])
+        (halves.losses(part)["loss"] / 2).backward()
+    whole.after_step()
+    halves.after_step()
+    for one, other in zip(whole.encoder.parameters(), halves.encoder.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, atol=1e-6)
+    assert torch.equal(whole.queue.ids, halves.queue.ids)
+
+
+@pytest.mark.parametrize(("size", "batch"), [(5, 3), (3, 7), (4, 4), (0, 3), (7, 1)])
+def test_queue_against_a_plain_list(size: int, batch: int) -> None:
+    queue, reference = Queue(size, 2, 1), []
+    for step_number in range(9):
+        ids = torch.arange(step_number * batch, (step_number + 1) * batch)
+        keys = functional.normalize(torch.randn(batch, 2), dim=1)
+        queue.stage(keys, ids[:, None] % 4, ids)
+        assert sorted(queue.ids.tolist()) == sorted(reference)
+        queue.commit()
+        reference = (reference + ids.tolist())[-size:] if size else []
+        assert sorted(queue.ids.tolist()) == sorted(reference)
+        assert queue.labels[:, 0].tolist() == (queue.ids % 4).tolist()
+
+
+def test_twin_follows_parameters_and_statistics() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    twin = MomentumTwin(network, 0.75)
+    before = copy.deepcopy(twin.network.state_dict())
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1.0)
+    network(torch.randn(8, 3))
+    twin.follow(network)
+    for name, value in twin.network.state_dict().items():
+        target = network.state_dict()[name]
+        if value.is_floating_point():
+            assert torch.allclose(value, 0.75 * before[name] + 0.25 * target, atol=1e-6)
+        else:
+            assert torch.equal(value, target)
+    assert not any(p.requires_grad for p in twin.parameters())
+
+
+def test_wrong_construction_is_said() -> None:
+    encoder = build_encoder("mlp", modality="vector", sample_shape=(WIDTH,), seed=0)
+    with pytest.raises(UserError, match="momentum lies in"):
+        method_class("maskcon")(encoder, [2], momentum=1.0)
+    with pytest.raises(UserError, match="at least 2 coarse classes"):
+        method_class("sup-ce")(encoder, [1])
+    with pytest.raises(UserError, match="reads 1 label levels"):
+        method_class("maskcon")(encoder, [])
+    with pytest.raises(UserError, match="did you mean 'maskcon'"):
+        method_class("maskkon")

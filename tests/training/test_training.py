@@ -1,0 +1,270 @@
+"""Training: exact resume, accumulation, cached gradients, the order of batches, a NaN, a user's own Trainer."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regrain.data.dataset import Dataset, TensorSamples
+from regrain.encoders import build_encoder
+from regrain.errors import RegrainWarning, UserError
+from regrain.labels import Labels
+from regrain.methods import METHODS, Method, hyperparameters, method_class
+from regrain.training.adapter import Adapter
+from regrain.training.loader import Loader, scan_batches
+from regrain.training.loop import Stopped, resolve_device, resolve_precision, train
+from regrain.training.optim import build_optimizer, build_schedule
+from regrain.training.options import TrainingOptions
+from regrain.training.store import RunFolder
+
+WIDTH = 6
+
+
+class NoisyViews(nn.Module):
+    """Views whose noise depends on (epoch, id, view) alone, as the real ones' does."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, raw: Tensor, ids: Tensor, epoch: int) -> tuple[Tensor, ...]:
+        return tuple(raw + 0.1 * torch.sin(ids[:, None] % 1000 + epoch + view) for view in range(self.count))
+
+    def plain(self, raw: Tensor) -> Tensor:
+        return raw
+
+
+def make_data(count: int = 50, levels: int = 1) -> Dataset:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(count, WIDTH, generator=generator)
+    codes = torch.randint(0, 3, (count, levels), generator=generator)
+    labels = Labels.from_codes(codes, relation="aspects") if levels else Labels.empty(count)
+    return Dataset(TensorSamples(x, "vector"), labels, np.array([f"s{i}" for i in range(count)]))
+
+
+def make_method(name: str, *, dropout: float = 0.0, norm: str = "layer") -> Method:
+    cls = method_class(name)
+    encoder = build_encoder(
+        "mlp", modality="vector", sample_shape=(WIDTH,), hidden=(16,), width=8, norm=norm, dropout=dropout, seed=0
+    )
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"queue_size": 20} if "queue_size" in hyperparameters(cls) else {}
+    return cls(encoder, [3] * len(cls.needs.levels), **settings)
+
+
+def run_training(
+    folder: Path, name: str = "maskcon", *, resume: bool = False, interrupt: Any = None, dropout: float = 0.2, **options: Any
+) -> Method:
+    method = make_method(name, dropout=dropout)
+    settings = {"epochs": 3, "batch_size": 16, "precision": "float32", "learning_rate": 0.05} | options
+    train(
+        method,
+        NoisyViews(len(method.needs.views)),
+        make_data(levels=len(method.needs.levels)),
+        TrainingOptions(**settings),
+        RunFolder(folder),
+        seed=3,
+        resume=resume,
+        interrupt=interrupt,
+        progress=False,
+    )
+    return method
+
+
+class StopAfter(threading.Event):
+    """Is set from the n-th look at it on; training looks once a step, and once at the end of an epoch."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def is_set(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+def equal_states(one: nn.Module, other: nn.Module) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_resume_equals_no_interruption(name: str, tmp_path: Path) -> None:
+    whole = run_training(tmp_path / "whole", name)
+    with pytest.raises(Stopped):
+        run_training(tmp_path / "cut", name, interrupt=StopAfter(5))  # in the middle of the second epoch
+    resumed = run_training(tmp_path / "cut", name, resume=True)
+    assert equal_states(whole, resumed)
+    ours, theirs = (RunFolder(tmp_path / n).read_metrics() for n in ("whole", "cut"))
+    assert [r["loss"] for r in ours] == [r["loss"] for r in theirs]
+    assert RunFolder(tmp_path / "cut").finished
+
+
+@pytest.mark.parametrize("looks", range(0, 11))
+def test_resume_from_anywhere(looks: int, tmp_path: Path) -> None:
+    """Stopped after any step and at any end of an epoch, dropout and accumulation included."""
+    whole = run_training(tmp_path / "whole", accumulate=2, clip_gradient=1.0, optimizer="adamw", learning_rate=0.01)
+    settings = {"accumulate": 2, "clip_gradient": 1.0, "optimizer": "adamw", "learning_rate": 0.01}
+    try:
+        resumed = run_training(tmp_path / "cut", interrupt=StopAfter(looks), **settings)
+    except Stopped:
+        resumed = run_training(tmp_path / "cut", resume=True, **settings)
+    assert equal_states(whole, resumed)
+
+
+def test_seed_fixes_everything_and_matters(tmp_path: Path) -> None:
+    assert equal_states(run_training(tmp_path / "a"), run_training(tmp_path / "b"))
+    assert not equal_states(run_training(tmp_path / "c"), run_training(tmp_path / "d", learning_rate=0.04))
+
+
+@pytest.mark.parametrize("name", ["supcon", "simclr"])
+@pytest.mark.parametrize("size", [1, 5, 16])
+def test_cached_gradients_equal_the_whole_batch(name: str, size: int, tmp_path: Path) -> None:
+    whole = run_training(tmp_path / "whole", name, dropout=0.0)
+    chunked = run_training(tmp_path / "chunked", name, dropout=0.0, chunk_size=size)
+    for (key, one), other in zip(whole.state_dict().items(), chunked.state_dict().values(), strict=True):
+        assert torch.allclose(one, other, atol=2e-5), key
+
+
+def test_cached_gradients_draw_the_same_dropout_twice() -> None:
+    """With dropout, the gradient must belong to the embeddings that the loss saw: finite differences would not agree else."""
+    method = make_method("simclr", dropout=0.5)
+    adapter = Adapter(method, NoisyViews(2), TrainingOptions(chunk_size=4, precision="float32"), seed=0)
+    trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+                                enable_progress_bar=False, enable_model_summary=False, limit_train_batches=1)
+    seen: list[Tensor] = []
+    original = method.project
+
+    def project(batch: Any) -> dict[str, Tensor]:
+        projected = original(batch)
+        seen.append(projected["views"].detach().clone())
+        return projected
+
+    method.project = project  # type: ignore[method-assign]
+    trainer.fit(adapter, Loader(make_data(levels=0), batch_size=16, seed=0))
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert len(first) == len(second) > 1
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_chunks_are_refused_where_they_cannot_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="contrasts with a queue or classifies"):
+        run_training(tmp_path, "maskcon", chunk_size=4)
+    with pytest.raises(UserError, match="exclude each other"):
+        TrainingOptions(chunk_size=4, accumulate=2)
+    method = make_method("supcon", norm="batch")
+    with pytest.warns(RegrainWarning, match="batch normalisation sees chunks"):
+        train(method, NoisyViews(2), make_data(), TrainingOptions(epochs=1, batch_size=16, chunk_size=8),
+              RunFolder(tmp_path / "bn"), seed=0, progress=False)
+
+
+def test_an_epoch_visits_every_sample_once_and_ranks_share_it() -> None:
+    data = make_data(53)
+    loader = Loader(data, batch_size=16, seed=5)
+    assert len(loader) == 4
+    sizes = [len(ids) for _, _, ids in loader]
+    assert max(sizes) - min(sizes) <= 1
+    for epoch in range(2):
+        plan = loader.plan(epoch)
+        assert sorted(torch.cat(plan).tolist()) == list(range(53))
+        shares = [Loader(data, batch_size=16, seed=5, rank=r, world_size=2).plan(epoch) for r in range(2)]
+        for whole, *parts in zip(plan, *shares, strict=True):
+            assert sorted(whole.tolist()) == sorted(torch.cat(parts).tolist())
+    assert not torch.equal(torch.cat(loader.plan(0)), torch.cat(loader.plan(1)))
+    loader.start = 2
+    assert [ids.tolist() for _, _, ids in loader] == [data.keys[rows].tolist() for rows in loader.plan(0)[2:]]
+    assert torch.equal(torch.cat([ids for _, _, ids in scan_batches(data, batch_size=7)]), data.keys)
+
+
+def test_loader_refuses_what_cannot_be_batched() -> None:
+    with pytest.raises(UserError, match="at least 2 samples"):
+        Loader(make_data(1), batch_size=16, seed=0)
+    with pytest.raises(UserError, match="cannot be shared out over 4 processes"):
+        Loader(make_data(3), batch_size=16, seed=0, world_size=4)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d+ .*losses before: .*learning_rate"):
+        run_training(tmp_path, "sup-ce", learning_rate=1e30, epochs=20)
+
+
+def test_early_stop_looks_at_the_training_loss(tmp_path: Path) -> None:
+    run_training(tmp_path, "sup-ce", epochs=40, learning_rate=1e-12, early_stop="loss", patience=2, dropout=0.0,
+                 schedule="constant")
+    assert len(RunFolder(tmp_path).read_metrics()) < 10
+
+
+def test_any_method_in_a_users_own_trainer_and_loader() -> None:
+    data = make_data()
+    rows = torch.utils.data.TensorDataset(data.samples.take(torch.arange(50)), data.labels.codes, data.keys)
+    trainer = lightning.Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+                                enable_progress_bar=False, enable_model_summary=False)
+    method = make_method("maskcon")
+    before = {k: v.clone() for k, v in method.state_dict().items() if isinstance(v, Tensor)}
+    trainer.fit(Adapter(method, NoisyViews(2), TrainingOptions()), torch.utils.data.DataLoader(rows, batch_size=10))
+    assert "loss" in trainer.callback_metrics
+    assert any(not torch.equal(before[k], v) for k, v in method.encoder.state_dict(prefix="encoder.").items())
+
+
+def test_schedules() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    restarts = build_schedule(optimizer, name="restarts", steps=8, restart_steps=4).lr_lambdas[0]
+    assert [restarts(s) for s in range(4)] == pytest.approx([restarts(s) for s in range(4, 8)])
+    assert restarts(0) == 1
+    constant = build_schedule(optimizer, name="constant", steps=8, warmup_steps=4).lr_lambdas[0]
+    assert [constant(s) for s in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_optimizers_group_parameters(name: Any) -> None:
+    method = make_method("sup-ce")
+    optimizer = build_optimizer(
+        method, name=name, learning_rate=0.1, momentum=0.9, weight_decay=0.01, encoder_learning_rate=0.001
+    )
+    encoder = {id(p) for p in method.encoder.parameters()}
+    count = 0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            count += 1
+            assert group["lr"] == (0.001 if id(parameter) in encoder else 0.1)
+            assert group["weight_decay"] == (0.01 if name == "sgd" or parameter.ndim > 1 else 0)
+    assert count == len(list(method.parameters()))
+    method.losses_from({"logits": method.classifier(torch.randn(4, 8)), "labels": torch.tensor([[0], [1], [2], [0]])})[
+        "loss"
+    ].backward()
+    before = method.classifier.weight.detach().clone()
+    optimizer.step()
+    assert not torch.equal(before, method.classifier.weight)
+
+
+def test_options_say_what_is_out_of_range() -> None:
+    for settings, message in (
+        ({"epochs": 0}, "training.epochs is at least 1; got 0"),
+        ({"learning_rate": -1}, "learning_rate is greater than 0"),
+        ({"momentum": 2}, r"momentum lies in \[0, 1\]"),
+        ({"schedule": "restarts"}, "restart_epochs"),
+    ):
+        with pytest.raises(UserError, match=message):
+            TrainingOptions(**settings)
+
+
+def test_device_and_precision() -> None:
+    assert resolve_device("cpu") == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="sees no CUDA device"):
+            resolve_device("cuda")
+    with pytest.raises(UserError, match="crawls on a CPU"):
+        resolve_precision("fp16", "cpu")
+    assert resolve_precision("auto", "cpu") in ("bf16", "float32")
+
+
+def test_resume_without_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        run_training(tmp_path, resume=True)
