@@ -223,7 +223,7 @@ def fit(
     place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
     first_process = int(os.environ.get("LOCAL_RANK", "0")) == 0
     folder = RunFolder.create(place, overwrite=overwrite) if first_process else RunFolder(place)
-    run = Run(folder, dataset, device, [*dataset.notes.get("notices", []), *assembly.notices])
+    run = Run(folder, dataset, device, [*dataset.notes.get("messages", []), *assembly.notices])
     if first_process:
         folder.write_json("versions.json", {"versions": library_versions()})
         folder.write_json("labels.json", labels_to_json(training.labels))

@@ -84,9 +84,7 @@ def _csv_table(path: Path, text: str) -> Table:
         csv.field_size_limit(limit)
     _require_rows(path, records, broken)
     columns: dict[str, Column] = dict(zip(header, zip(*records, strict=True), strict=True)) if records else {}
-    return Table(
-        str(path), path.stem, columns, lambda row: f"line {lines[row]}", path.parent, broken=tuple(broken)
-    )
+    return Table(str(path), path.stem, columns, lambda row: f"line {lines[row]}", path.parent, broken=tuple(broken))
 
 
 def _header(path: Path, cells: Sequence[str], line: int) -> list[str]:
@@ -112,7 +110,7 @@ def _json_table(path: Path, text: str) -> Table:
             records.append(record)
             places.append(place)
         else:
-            broken.append(Fault("broken line", -1, place, reason or "is no JSON object such as {\"text\": \"...\"}"))
+            broken.append(Fault("broken line", -1, place, reason or 'is no JSON object such as {"text": "..."}'))
     _require_rows(path, records, broken)
     names = list(dict.fromkeys(name for record in records for name in record))
     columns: dict[str, Column] = {name: [record.get(name) for record in records] for name in names}
@@ -256,9 +254,7 @@ def huggingface_table(dataset: Any) -> Table:
         part = int(np.searchsorted(starts, row, side="right")) - 1
         return f"row {row} (from 0)" if whole else f"{list(parts)[part]} row {row - int(starts[part])} (from 0)"
 
-    return Table(
-        where, "data", columns, finds, Path(), splits=None if whole else splits, classes=tuple(declared)
-    )
+    return Table(where, "data", columns, finds, Path(), splits=None if whole else splits, classes=tuple(declared))
 
 
 def _huggingface_column(part: Any, name: str, feature: Any) -> Column:

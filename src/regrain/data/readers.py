@@ -255,7 +255,7 @@ def read_huggingface(dataset: Any, **options: Unpack[TableOptions]) -> Dataset:
     return _read(_rows_from_huggingface, dataset, options)
 
 
-def find_rows(source: Any, **options: Any) -> tuple[Rows, StorageOptions]:
+def find_rows(source: Any, **options: Any) -> tuple[Rows, dict[str, Any]]:
     """The rows of anything that :func:`read` takes, and those of the options that say how to store them.
 
     Raises
@@ -263,24 +263,167 @@ def find_rows(source: Any, **options: Any) -> tuple[Rows, StorageOptions]:
     UserError
         As :func:`read`, but for what is wrong with single rows.
     """
-    if isinstance(source, Dataset):
-        _require_known(options, (), "a data set that has been read")
-        return _rows_from_dataset(source), {}
-    reader, known, what = _reader(source)
+    reader, known, what = _reader(source, options)
     _require_known(options, known, what)
-    storage: StorageOptions = {k: v for k, v in options.items() if k in StorageOptions.__annotations__}  # type: ignore[assignment]
-    return reader(source, **{k: v for k, v in options.items() if k not in storage}), storage
+    own, storage = _separate(options)
+    return reader(source, **own), storage
 
 
-def _read(reader: Callable[..., Rows], source: Any, options: Mapping[str, Any]) -> Dataset:
-    storage = {k: v for k, v in options.items() if k in StorageOptions.__annotations__}
-    return reader(source, **{k: v for k, v in options.items() if k not in storage}).dataset(**storage)
+def rows_from_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: str | None = None) -> Rows:
+    """The rows of :func:`read_folder`."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}")
+    images, others = _walk(folder)
+    if not images:
+        found = ", ".join(f"{count} {suffix}" for suffix, count in Counter(map(_suffix, others)).most_common(5))
+        raise UserError(
+            f"{folder} holds no images: looked in all its folders for files ending in {', '.join(IMAGE_SUFFIXES)}; "
+            f"found {f'{len(others)} other files ({found})' if others else 'no files at all'}"
+        )
+    messages = []
+    parts = [image.split("/")[:-1] for image in images]
+    top = {part[0] if part else "" for part in parts}
+    splits = None
+    if all(map(is_split, top)):
+        splits = [split_name(part[0]) for part in parts]
+        parts = [part[1:] for part in parts]
+    elif any(map(is_split, top)):
+        beside = examples(sorted(repr(t) if t else "images" for t in top if not is_split(t)))
+        messages.append(
+            f"folders like {', '.join(sorted(filter(is_split, top)))} are taken for classes: beside them is {beside}"
+        )
+    labels = {} if levels is not None and not levels else path_columns(["/".join(part) for part in parts], levels)
+    if not labels and levels is None:
+        messages.append("the images lie in no folders of classes, so that there are no labels")
+    tables = [other for other in others if "/" not in other and other.lower().endswith(TABLE_SUFFIXES)]
+    if tables:
+        messages.append(f"labels come from folders; to take them from {tables[0]}, give the path of that file")
+    if others:
+        messages.append(f"{len(others)} files that are no images were passed over")
+    return Rows(
+        where=str(folder),
+        name=name or folder.resolve().name,
+        modality="image",
+        values=[f"{folder}/{image}" for image in images],
+        labels=labels,
+        ids=images,
+        finds=images.__getitem__,
+        splits=splits,
+        notes={"source": str(folder), "ignored_files": len(others), "messages": messages},
+    )
 
 
-def _reader(source: Any) -> tuple[Callable[..., Rows], Mapping[str, Any], str]:
+def rows_from_parquet_folder(
+    path: str | Path, *, splits: Sequence[str] | None = None, **roles: Unpack[RoleOptions]
+) -> Rows:
+    """The rows of :func:`read_parquet_folder`."""
+    folder = Path(path).expanduser()
+    files = _parquet_files(folder, splits)
+    present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    for split in splits or ():
+        if split not in files.values():
+            raise UserError(f"{folder} has no {split}.parquet; it holds {examples(present, 8) or 'nothing'}")
+    if not files:
+        raise UserError(
+            f"{folder} holds no Parquet splits: looked for train.parquet, val.parquet and test.parquet; "
+            f"found {examples(present, 8) or 'nothing'}"
+        )
+    rows = parquet_table(list(files), list(files.values()), folder.resolve().name).rows(**roles)
+    unread = [name for name in present if name.endswith(".parquet") and folder / name not in files]
+    if unread:
+        rows.notes["messages"].append(f"not read, being no split: {', '.join(unread)}; splits=[...] names what to read")
+    return rows
+
+
+def rows_from_arrays(
+    samples: Any,
+    *,
+    labels: Any = None,
+    levels: Sequence[str] | None = None,
+    relation: Relation = "tree",
+    ids: Sequence[Any] | np.ndarray | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    splits: Sequence[Any] | np.ndarray | None = None,
+    modality: Modality | None = None,
+    layout: Literal["NCHW", "NHWC"] | None = None,
+    name: str | None = None,
+) -> Rows:
+    """The rows of :func:`read_arrays`."""
+    messages: list[str] = []
+    found, values, wrong = _array_samples(samples, modality, layout, messages)
+    names = _array_labels(labels, levels, messages)
+    given = {"ids": ids, "groups": groups, "splits": splits}
+    lengths = {key: len(value) for key, value in given.items() if value is not None}
+    lengths |= (
+        {"labels": len(names)} if isinstance(names, Labels) else {f"labels '{k}'": len(v) for k, v in names.items()}
+    )
+    for what, length in lengths.items():
+        if length != len(values):
+            raise UserError(
+                f"there are {len(values)} samples, but {what} {'has' if "'" in what else 'have'} length {length}"
+            )
+    texts = {key: None if value is None else [str(v) for v in _listed(value)] for key, value in given.items()}
+
+    def finds(row: int) -> str:
+        return f"row {row} (from 0)"
+
+    return Rows(
+        where="the array",
+        name=name or "data",
+        modality=found,
+        values=values,
+        labels=names,
+        ids=texts["ids"] or numbered(len(values)),
+        finds=finds,
+        relation=relation,
+        splits=None if texts["splits"] is None else list(map(split_name, texts["splits"])),
+        groups=texts["groups"],
+        faults_found=tuple(Fault("not a number", row, finds(row), why) for row, why in sorted(wrong.items())),
+        notes={"source": f"an array of {len(values)} samples", "messages": messages},
+    )
+
+
+def _rows_from_table(source: Any, **roles: Unpack[RoleOptions]) -> Rows:
+    table = frame_table(source) if _is_frame(source) else file_table(_existing(source))
+    return table.rows(**roles)
+
+
+def _rows_from_huggingface(source: Any, **roles: Unpack[RoleOptions]) -> Rows:
+    return huggingface_table(source).rows(**roles)
+
+
+def _rows_from_dataset(source: Dataset) -> Rows:
+    samples = source.samples
+    values: Any
+    if isinstance(samples, TensorSamples):
+        values = samples.tensor.cpu().numpy()
+    elif isinstance(samples, TextSamples):
+        values = samples.texts
+    elif isinstance(samples, ImageSamples):
+        values = samples.sources
+    else:
+        values = samples.take(torch.arange(len(samples))).numpy()
+    return Rows(
+        where=source.name,
+        name=source.name,
+        modality=source.modality,
+        values=values,
+        labels=source.labels,
+        ids=list(map(str, source.ids)),
+        finds=lambda row: f"sample '{source.ids[row]}'",
+        splits=None if source.splits is None else list(source.splits),
+        groups=None if source.groups is None else list(source.groups),
+        notes=source.notes,
+    )
+
+
+def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows], Mapping[str, Any], str]:
     """The reader for a source, the options it knows, and what the source is."""
-    from regrain.data import catalog  # the catalogue's entries are read with the readers of this module
+    from regrain.data import catalog  # it reads its entries with this module
 
+    if isinstance(source, Dataset):
+        return _rows_from_dataset, {}, "a data set that has been read"
     if isinstance(source, str | os.PathLike):
         if str(source) in catalog.entries():
             return catalog.rows, catalog.CatalogOptions.__annotations__, f"the catalogue's {source}"
@@ -291,12 +434,211 @@ def _reader(source: Any) -> tuple[Callable[..., Rows], Mapping[str, Any], str]:
             return rows_from_parquet_folder, ParquetFolderOptions.__annotations__, "a folder of Parquet files"
         if path.is_dir():
             return rows_from_folder, FolderOptions.__annotations__, "a folder of images"
-        raise UserError(
-            f"no path '{source}', and no data set of that name in the catalogue: {nearest(path.name, catalog.entries())}"
-        )
+        hint = nearest(path.name, catalog.entries())
+        raise UserError(f"no path '{source}', and no data set of that name in the catalogue: {hint}")
     first = next(iter(source.values()), None) if isinstance(source, Mapping) else source
     if hasattr(first, "features") and hasattr(first, "column_names"):
         return _rows_from_huggingface, TableOptions.__annotations__, "a Hugging Face data set"
-    if _is_frame(source) and "labels" not in _given(source):
+    if _is_frame(source) and options.get("labels") is None:
         return _rows_from_table, TableOptions.__annotations__, "a DataFrame"
     return rows_from_arrays, ArrayOptions.__annotations__, "an array"
+
+
+def _read(reader: Callable[..., Rows], source: Any, options: Mapping[str, Any]) -> Dataset:
+    own, storage = _separate(options)
+    return reader(source, **own).dataset(**storage)
+
+
+def _separate(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A reader's own options, and those that say how to store samples."""
+    stored = StorageOptions.__annotations__.keys() & options.keys()
+    return {k: v for k, v in options.items() if k not in stored}, {k: options[k] for k in stored}
+
+
+def _require_known(options: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known) if known else "it has none"
+            raise UserError(f"reading {what} has no option '{option}': {hint}")
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"no file {file}")
+    return file
+
+
+def _is_frame(source: Any) -> bool:
+    return hasattr(source, "iloc") and hasattr(source, "columns")
+
+
+def _walk(folder: Path) -> tuple[list[str], list[str]]:
+    """Images and other files under a folder, as sorted relative paths; links to folders are followed, once each."""
+    images: list[str] = []
+    others: list[str] = []
+    seen = set()
+    for current, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _IGNORED_FOLDERS)
+        base = Path(current).relative_to(folder).as_posix()
+        for file in files:
+            if not file.startswith("."):
+                found = images if file.lower().endswith(IMAGE_SUFFIXES) else others
+                found.append(file if base == "." else f"{base}/{file}")
+    return sorted(images), sorted(others)
+
+
+def _suffix(file: str) -> str:
+    return Path(file).suffix.lower() or "without ending"
+
+
+def _parquet_files(folder: Path, splits: Sequence[str] | None = None) -> dict[Path, str]:
+    """Parquet files of splits, shards included, and the split of each; in the folder or in its ``data`` folder."""
+    for place in (folder, folder / "data"):
+        files = {}
+        for path in sorted(place.glob("*.parquet")):
+            stem = path.stem.partition("-")[0] if "-of-" in path.stem else path.stem
+            if (splits is None and is_split(stem)) or (splits is not None and {stem, split_name(stem)} & set(splits)):
+                files[path] = stem if splits is not None and stem in splits else split_name(stem)
+        if files:
+            order = ("train", "val", "test")
+            return dict(sorted(files.items(), key=lambda f: (order.index(f[1]) if f[1] in order else len(order), f[0])))
+    return {}
+
+
+def _listed(values: Any) -> list[Any]:
+    listed: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
+    return listed
+
+
+def _array_samples(
+    samples: Any, modality: Modality | None, layout: str | None, messages: list[str]
+) -> tuple[Modality, Any, dict[int, str]]:
+    """Modality, values, and by row what is not a finite number."""
+    if _is_frame(samples):
+        table = frame_table(samples)
+        for name in table.columns:
+            if table.kind(name) != "numbers":
+                raise UserError(f"the table of samples has column '{name}', which does not hold numbers")
+        return "vector", *as_matrix(list(table.columns.items()))
+    array = _as_array(samples)
+    if isinstance(array, list):
+        if all(text.lower().endswith(IMAGE_SUFFIXES) for text in array) and array and modality != "text":
+            messages.append(
+                "the texts end like image files and are taken for their paths; modality='text' takes them as texts"
+            )
+            return "image", array, {}
+        return "text", array, {}
+    if array.dtype.kind not in "iufb":
+        raise UserError(f"an array of samples holds numbers or texts; got {array.dtype} of shape {array.shape}")
+    by_dimensions: dict[int, Modality] = {2: "vector", 3: "image" if array.dtype == np.uint8 else "series", 4: "image"}
+    found = modality or by_dimensions.get(array.ndim)
+    fits = {"vector": (2,), "series": (3,), "image": (3, 4)}.get(str(found), ())
+    if found is None or array.ndim not in fits:
+        raise UserError(
+            f"an array of shape {array.shape} holds no {found or 'known kind of'} samples; expected (N, D) vectors, "
+            "(N, T, C) series, (N, H, W), (N, H, W, C) or (N, C, H, W) images, or a list of texts"
+        )
+    wrong = {}
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            single = array.astype(np.float32)
+        flat = single.reshape(len(array), -1)
+        for row in np.flatnonzero(~np.isfinite(flat).all(axis=1)).tolist():
+            place = tuple(map(int, np.argwhere(~np.isfinite(single[row]))[0]))
+            wrong[row] = (
+                f"holds {array[row][place]} at column {', '.join(map(str, place))}, which is not a finite number"
+            )
+        array = single
+    if found != "image":
+        if array.ndim == 3 and modality is None:
+            messages.append(
+                f"an array of shape {array.shape} is taken for series (N, time, channels); modality='image' for images"
+            )
+        return found, array.astype(np.float32, copy=False), wrong
+    channels_last = isinstance(samples, np.ndarray) if layout is None else layout == "NHWC"
+    return "image", _as_images(array, channels_last, layout, wrong), wrong
+
+
+def _as_array(samples: Any) -> np.ndarray | list[Any]:
+    """An array of numbers, or a list of texts."""
+    if isinstance(samples, torch.Tensor):
+        samples = samples.detach().cpu()
+        return np.asarray(samples.float() if samples.dtype == torch.bfloat16 else samples)
+    if isinstance(samples, Sequence) and samples and isinstance(samples[0], str | os.PathLike):
+        return list(map(str, samples))
+    try:
+        array = np.asarray(samples)
+    except ValueError:
+        raise UserError("the samples differ in shape: an array needs rows of one length") from None
+    if array.dtype.kind == "U" or (
+        array.dtype == object and array.size and all(isinstance(v, str) for v in array.flat)
+    ):
+        if array.ndim != 1:
+            raise UserError(f"texts are a list; got an array of texts of shape {array.shape}")
+        texts: list[Any] = array.tolist()
+        return texts
+    return array
+
+
+def _as_images(array: np.ndarray, channels_last: bool, layout: str | None, wrong: Mapping[int, str]) -> np.ndarray:
+    """uint8 (N, C, H, W)."""
+    if array.ndim == 3:
+        array = array[:, None]
+    else:
+        first, last = array.shape[1] in (1, 3, 4), array.shape[3] in (1, 3, 4)
+        if not (first or last) or (layout is not None and not (last if channels_last else first)):
+            raise UserError(
+                f"images of shape {array.shape[1:]} have no 1, 3 or 4 channels, neither first (N, C, H, W) nor last "
+                "(N, H, W, C)"
+                if layout is None
+                else f"layout {layout} does not fit images of shape {array.shape[1:]}"
+            )
+        if last and (channels_last or not first):
+            array = array.transpose(0, 3, 1, 2)
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    kept = np.delete(array, list(wrong), axis=0)
+    low, high = (float(kept.min()), float(kept.max())) if kept.size else (0.0, 0.0)
+    scale = 1 if array.dtype.kind in "iu" else 255
+    if low < 0 or high > 255 / scale:
+        raise UserError(
+            f"images are uint8 from 0 to 255, or floating point from 0 to 1; got {array.dtype} from {low:g} to {high:g}"
+        )
+    if array.dtype.kind == "f":
+        warnings.warn("images in floating point were rounded to 8 bits (0 to 255)", RegrainWarning, stacklevel=6)
+    return np.ascontiguousarray(np.nan_to_num(array * scale).round().astype(np.uint8))
+
+
+def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]) -> Labels | dict[str, list[Any]]:
+    if labels is None:
+        return {}
+    if isinstance(labels, Labels):
+        return labels
+    if isinstance(labels, Mapping):
+        columns = {str(level): _listed(values) for level, values in labels.items()}
+    elif _is_frame(labels):
+        columns = {name: _listed(column) for name, column in frame_table(labels).columns.items()}
+    else:
+        try:
+            array = np.asarray(labels.detach().cpu() if isinstance(labels, torch.Tensor) else labels)
+        except ValueError:
+            raise UserError(
+                "labels are one name per sample, or one row of names of the same length per sample"
+            ) from None
+        if array.dtype.kind == "f" and not np.array_equal(array[~np.isnan(array)], array[~np.isnan(array)].round()):
+            raise UserError("labels given as numbers must be whole numbers (class codes); got fractions")
+        array = array[:, None] if array.ndim == 1 else array
+        if array.ndim != 2:
+            raise UserError(f"labels have shape {array.shape}; expected (samples,) or (samples, levels)")
+        count = array.shape[1]
+        names = levels or (["label"] if count == 1 else [f"level{i + 1}" for i in range(count)])
+        if len(names) != count:
+            raise UserError(f"{len(names)} level names were given ({', '.join(names)}) for {count} levels")
+        columns = {name: array[:, i].tolist() for i, name in enumerate(names)}
+    return {level: label_names(names, (), level, messages) for level, names in columns.items()}

@@ -493,15 +493,25 @@ def missing(cell: Any) -> bool:
 def label_names(cells: Column, unknown: Sequence[str], level: str, messages: list[str]) -> list[Any]:
     """Class names of one level, None where the class is not known.
 
-    -1 among class numbers that are not negative means unknown, as everywhere here; it is told in ``messages``.
+    -1 among class numbers means unknown, as everywhere here; it is told in ``messages``.
+
+    Raises
+    ------
+    UserError
+        If the only class numbers are -1 and 1, which could be two classes.
     """
     without = {*_UNKNOWN, *map(str, unknown)}
     names = [None if missing(cell) or str(cell).strip() in without else _plain(cell) for cell in cells]
-    others = {str(name) for name in names if name is not None} - {"-1", "-1.0"}
-    marks = sum(str(name) in ("-1", "-1.0") for name in names if name is not None)
-    if marks and len(others) > 1 and all(re.fullmatch(r"\d+(\.0)?", other) for other in others):
+    minus = ("-1", "-1.0")
+    marks = sum(str(name) in minus for name in names)
+    others = {str(name) for name in names if name is not None and str(name) not in minus} if marks else set()
+    if marks and all(re.fullmatch(r"\d+(\.0)?", other) for other in others):
+        if others in ({"1"}, {"1.0"}):
+            raise UserError(
+                f"level '{level}' holds only -1 and 1: -1 means unknown here; for two classes write 0 and 1, or names"
+            )
         messages.append(f"level '{level}': -1 is read as unknown ({marks} samples)")
-        names = [None if str(name) in ("-1", "-1.0") else name for name in names]
+        names = [None if str(name) in minus else name for name in names]
     return names
 
 

@@ -1,8 +1,8 @@
-"""Retrieval: exact nearest neighbours by cosine, and Recall@K, precision@K and MAP@R over them."""
+"""Retrieval: Recall@K, precision@K and MAP@R."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,52 +11,171 @@ from torch import Tensor
 
 from regrain.errors import UserError
 
-from ._arrays import as_labels, as_unit_vectors, exact_products
-
-BLOCK_ELEMENTS = 2**24
-"""Elements of the largest block of similarities that is held at once: 64 MB in float32."""
-
-_GROUP = 16
-_FEW_NEIGHBOURS = 64
+from ._arrays import as_labels, as_unit_vectors
+from .neighbours import neighbour_blocks
 
 
-def nearest_neighbours(
-    query: ArrayLike | Tensor, gallery: ArrayLike | Tensor, k: int, *, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
-    """The k most similar gallery rows of each query by cosine: exact, and of equally similar rows the first come first.
+@dataclass(frozen=True)
+class Retrieval:
+    """What :func:`retrieval_metrics` found. Per-query tensors are on the CPU, in the order of the labelled queries."""
 
-    Memory beside the result stays below some 300 MB in float32. Where ``gallery`` is the very object ``query``, only
-    one triangle of the similarities is computed.
+    recall: dict[int, float]
+    """Recall@K: the share of queries with an item of their class among the K nearest."""
+    precision: dict[int, float]
+    """Precision@K: the mean share of the query's class among the K nearest."""
+    map_at_r: float | None
+    """MAP@R over the queries that have anything to retrieve; None if not asked for, or if no query has."""
+    hits: dict[int, Tensor]
+    """K -> (queries,) booleans, whose mean is Recall@K."""
+    average_precision: Tensor | None
+    """(queries - unmatched,) average precision at R, whose mean is MAP@R; None if not asked for."""
+    unlabelled: int
+    """Queries that were left out because their label is -1."""
+    unmatched: int
+    """Labelled queries whose class has no other item in the gallery: misses in recall, left out of MAP@R."""
+
+
+def recall_at_k(embeddings: ArrayLike | Tensor, labels: ArrayLike | Tensor, ks: Sequence[int]) -> dict[int, float]:
+    """Recall@K: each sample retrieves its K nearest other samples; 1 if any of them shares its class.
 
     Parameters
     ----------
-    query, gallery
-        (n, d) and (m, d) arrays or tensors of floats; normalised here.
-    k
-        Neighbours for each query, from 1 to m (m - 1 with ``exclude_self``).
-    exclude_self
-        Whether query i may not retrieve gallery row i (needs n = m). It is excluded by its index, so a duplicate of it
-        is retrieved.
+    embeddings
+        (n, d) array or tensor of floats, compared by cosine.
+    labels
+        (n,) integers; rows of -1 are left out on both sides.
+    ks
+        The K, each from 1 to the number of labelled samples minus one.
 
     Returns
     -------
-    (n, k) cosine similarities in falling order, and (n, k) int64 gallery indices, on the device of the input.
+    K -> recall in [0, 1].
 
     Raises
     ------
     UserError
-        If a shape does not fit, k lies outside its range, or an embedding is not finite.
+        If a shape does not fit, a K lies outside its range, or an embedding is not finite.
 
     Examples
     --------
     >>> import torch
-    >>> vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
-    >>> nearest_neighbours(vectors, vectors, 1, exclude_self=True)[1].flatten()
-    tensor([1, 0, 1])
+    >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.5, 1.0]])
+    >>> recall_at_k(embeddings, torch.tensor([0, 1, 1, 1]), ks=[1, 2])
+    {1: 0.5, 2: 0.75}
     """
-    queries = as_unit_vectors(query, "query")
-    candidates = queries if gallery is query else as_unit_vectors(gallery, "gallery")
-    _check_neighbours(queries, candidates, k, exclude_self)
-    parts = [part for _, *part in _neighbour_blocks(queries, candidates, k, exclude_self)]
-    similarity, index = zip(*parts, strict=True)
-    return torch.cat(similarity), torch.cat(index)
+    return retrieval_metrics(embeddings, labels, ks=ks, map_at_r=False).recall
+
+
+def retrieval_metrics(
+    embeddings: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    *,
+    ks: Sequence[int],
+    gallery: ArrayLike | Tensor | None = None,
+    gallery_labels: ArrayLike | Tensor | None = None,
+    map_at_r: bool = True,
+) -> Retrieval:
+    """Recall@K, precision@K and MAP@R (Musgrave et al. 2020) from one search for neighbours.
+
+    MAP@R: with R the number of gallery items of the query's class, the mean over ranks 1 to R of the precision up to
+    that rank where the item there is of the class, else 0. It ranks R items, so it costs more where classes are large.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d) queries, compared by cosine; without ``gallery`` each also is an item for the others, never for itself.
+    labels
+        (n,) integers; rows of -1 are left out.
+    ks
+        The K, each from 1 to the number of items a query can retrieve.
+    gallery, gallery_labels
+        (m, d) and (m,), items to retrieve that are other samples than the queries; rows of -1 are left out.
+    map_at_r
+        Whether to compute MAP@R.
+
+    Returns
+    -------
+    :class:`Retrieval`.
+
+    Raises
+    ------
+    UserError
+        If a shape does not fit, a K lies outside its range, no label is known, or an embedding is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.5, 1.0], [0.3, 0.3]])
+    >>> found = retrieval_metrics(embeddings, torch.tensor([0, 1, 1, 1, -1]), ks=[1])
+    >>> found.recall, found.hits[1].tolist(), found.unlabelled, found.unmatched
+    ({1: 0.5}, [False, False, True, True], 1, 1)
+    """
+    if (gallery is None) != (gallery_labels is None):
+        raise UserError("gallery and gallery_labels belong together: give both or none")
+    query, truth, unlabelled = _labelled(embeddings, labels, "embeddings", "labels")
+    own = int(gallery is None)  # a query without a gallery of its own meets itself there, and may not retrieve it
+    items, item_labels = query, truth
+    if gallery is not None and gallery_labels is not None:
+        items, item_labels, _ = _labelled(gallery, gallery_labels, "gallery", "gallery_labels")
+    ks = _checked_ks(ks, len(items) - own)
+    relevant = _class_sizes(item_labels, truth) - own
+    deepest = max(max(ks), int(relevant.max()) if map_at_r else 0)
+
+    found: dict[int, list[Tensor]] = {k: [] for k in ks}
+    average_precision: list[Tensor] = []
+    start = 0
+    for _, index in neighbour_blocks(query, items, deepest, exclude_self=bool(own)):
+        rows = slice(start, start := start + len(index))
+        same = item_labels[index] == truth[rows, None]
+        for k in ks:
+            found[k].append(same[:, :k].sum(dim=1))
+        if map_at_r:
+            matched = relevant[rows] > 0
+            average_precision.append(_average_precision_at_r(same[matched], relevant[rows][matched]))
+
+    counts = {k: torch.cat(parts).cpu() for k, parts in found.items()}
+    hits = {k: count > 0 for k, count in counts.items()}
+    average = torch.cat(average_precision).cpu() if map_at_r else None
+    return Retrieval(
+        recall={k: hit.double().mean().item() for k, hit in hits.items()},
+        precision={k: count.double().mean().item() / k for k, count in counts.items()},
+        map_at_r=average.mean().item() if average is not None and len(average) else None,
+        hits=hits,
+        average_precision=average,
+        unlabelled=unlabelled,
+        unmatched=int((relevant == 0).sum()),
+    )
+
+
+def _labelled(
+    embeddings: ArrayLike | Tensor, labels: ArrayLike | Tensor, name: str, labels_name: str
+) -> tuple[Tensor, Tensor, int]:
+    """Unit vectors and labels of the rows whose label is known, and how many are not."""
+    vectors = as_unit_vectors(embeddings, name)
+    classes = as_labels(labels, len(vectors), labels_name).to(vectors.device)
+    known = classes >= 0
+    if not known.any():
+        raise UserError(f"{labels_name}: none of the {len(classes)} labels is known (all are -1)")
+    return vectors[known], classes[known], int((~known).sum())
+
+
+def _checked_ks(ks: Sequence[int], available: int) -> list[int]:
+    wrong = [k for k in ks if not 1 <= k <= available]
+    if wrong or not ks:
+        raise UserError(f"ks must be numbers from 1 to {available}, the items a query can retrieve, got {list(ks)}")
+    return list(ks)
+
+
+def _class_sizes(labels: Tensor, wanted: Tensor) -> Tensor:
+    """(n,) how often each wanted label occurs among the labels."""
+    classes, inverse = torch.cat([labels, wanted]).unique(return_inverse=True)
+    sizes = torch.bincount(inverse[: len(labels)], minlength=len(classes))
+    return sizes[inverse[len(labels) :]]
+
+
+def _average_precision_at_r(same: Tensor, relevant: Tensor) -> Tensor:
+    """(b,) mean over ranks 1..R of [the item is of the class] x precision at that rank, for R > 0."""
+    rank = torch.arange(1, same.shape[1] + 1, device=same.device)
+    counted = same & (rank <= relevant[:, None])
+    precision = counted.cumsum(dim=1).double() / rank
+    return (precision * counted).sum(dim=1) / relevant

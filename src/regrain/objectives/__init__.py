@@ -1,15 +1,29 @@
 """Objectives: pure functions on tensors, one file per idea, each in the shape of its equation."""
 
-from .contrastive import in_batch_logits as in_batch_logits
-from .contrastive import info_nce_loss as info_nce_loss
-from .contrastive import key_and_queue_logits as key_and_queue_logits
-from .contrastive import soft_contrastive as soft_contrastive
-from .contrastive import supcon_loss as supcon_loss
-from .gather import gather as gather
-from .relations import coins_loss as coins_loss
-from .relations import grafit_loss as grafit_loss
-from .relations import grafit_relation as grafit_relation
-from .relations import maskcon_loss as maskcon_loss
-from .relations import maskcon_relation as maskcon_relation
-from .relations import nnclr_loss as nnclr_loss
-from .relations import supcon_queue_loss as supcon_queue_loss
+from .contrastive import in_batch_logits, info_nce_loss, key_and_queue_logits, soft_contrastive, supcon_loss
+from .gather import gather
+from .relations import (
+    coins_loss,
+    grafit_loss,
+    grafit_relation,
+    maskcon_loss,
+    maskcon_relation,
+    nnclr_loss,
+    supcon_queue_loss,
+)
+
+__all__ = [
+    "coins_loss",
+    "gather",
+    "grafit_loss",
+    "grafit_relation",
+    "in_batch_logits",
+    "info_nce_loss",
+    "key_and_queue_logits",
+    "maskcon_loss",
+    "maskcon_relation",
+    "nnclr_loss",
+    "soft_contrastive",
+    "supcon_loss",
+    "supcon_queue_loss",
+]

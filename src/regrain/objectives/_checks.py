@@ -1,4 +1,4 @@
-"""What every objective asks of its arguments. Only shapes, types and numbers are read, never a tensor's values: no device sync."""
+"""What every objective asks of its arguments: shapes, types and numbers, never a tensor's values (no device sync)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def check_labels(labels: Tensor, rows: int, name: str) -> None:
     """One integer for each of ``rows`` rows."""
     if labels.shape != (rows,) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise UserError(
-            f"{name} must be integers of shape ({rows},), one for each row, got {labels.dtype} of shape {tuple(labels.shape)}"
+            f"{name} must be integers of shape ({rows},), one for each row, "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}"
         )
 
 

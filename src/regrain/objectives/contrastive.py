@@ -45,7 +45,7 @@ def soft_contrastive(logits: Tensor, relation: Tensor, *, candidate_mask: Tensor
 
     Examples
     --------
-    Two equally similar candidates, one of them positive: log 2. With the other one masked there is nothing to tell apart.
+    Two equally similar candidates, one of them positive: log 2. With the other one masked, no doubt is left.
 
     >>> import torch
     >>> logits, relation = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])

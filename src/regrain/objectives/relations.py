@@ -337,9 +337,7 @@ def nnclr_loss(
         own = logits[:, rows].diagonal()
         return logits.logsumexp(dim=1) - own, torch.ones_like(own, dtype=torch.bool)
 
-    return mean_over_rows(
-        rows_loss, unit(prediction), rows=query.shape[0], columns=max(query.shape[0], queue.shape[0])
-    )
+    return mean_over_rows(rows_loss, unit(prediction), rows=query.shape[0], columns=max(query.shape[0], queue.shape[0]))
 
 
 @torch.no_grad()
@@ -365,7 +363,7 @@ def _labelled_queue_loss(
     weight: float,
     candidate_mask: Tensor | None,
 ) -> Tensor:
-    """The loss whose relation is ``queue_weight(rows, same)`` (b, Q) over the queue, mixed with self; unknowns by rule."""
+    """The loss for relations that give the queue ``queue_weight(rows, same)`` (b, Q) and are mixed with self."""
     _check_labelled_queue(query, key, queue, coarse, queue_coarse, candidate_mask)
     check_weight(weight)
 

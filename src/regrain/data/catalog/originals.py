@@ -1,0 +1,185 @@
+"""The layouts in which the catalogue's data sets are distributed by their authors, each read into rows.
+
+Every function takes the folder where the user keeps data, and returns None when its data set is not there.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regrain.data.readers import rows_from_folder
+from regrain.data.rows import Rows
+from regrain.data.table import numbered
+from regrain.errors import UserError
+
+__all__ = ["cifar10", "cifar100", "clinc150", "digits", "grocery", "omniglot"]
+
+_TRAIN_DRAWERS = 14
+
+
+def digits(root: Path) -> Rows:
+    """scikit-learn's 8 x 8 digits, which come with it; every fourth sample of a class is a test sample."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = np.rint(data.images * (255 / 16)).astype(np.uint8)[:, None]
+    rank = np.empty(len(data.target), dtype=np.int64)
+    for digit in np.unique(data.target):
+        members = np.flatnonzero(data.target == digit)
+        rank[members] = np.arange(len(members))
+    splits = np.where(rank % 4 == 3, "test", "train").tolist()
+    return _rows("scikit-learn", "image", images, {"digit": data.target.tolist()}, numbered(len(images)), splits)
+
+
+def cifar10(root: Path) -> Rows | None:
+    """``cifar-10-batches-py``, as torchvision unpacks it."""
+    folder = _first(root, ("cifar-10-batches-py", "."), "data_batch_1")
+    if folder is None:
+        return None
+    names = _unpickled(folder / "batches.meta")["label_names"]
+    files = {path: "train" for path in sorted(folder.glob("data_batch_*"))} | {folder / "test_batch": "test"}
+    images, codes, splits = [], [], []
+    for path, split in files.items():
+        batch = _unpickled(path)
+        images.append(_pixels(path, batch))
+        codes += batch["labels"]
+        splits += [split] * len(batch["labels"])
+    ids = numbered(len(splits), splits)
+    return _rows(folder, "image", np.concatenate(images), {"label": _named(folder, codes, names)}, ids, splits)
+
+
+def cifar100(root: Path) -> Rows | None:
+    """``cifar-100-python``, as torchvision unpacks it."""
+    folder = _first(root, ("cifar-100-python", "."), "meta")
+    if folder is None:
+        return None
+    names = _unpickled(folder / "meta")["fine_label_names"]
+    images, labels, ids, splits = [], [], [], []
+    for split in ("train", "test"):
+        batch = _unpickled(folder / split)
+        images.append(_pixels(folder / split, batch))
+        labels += _named(folder, batch["fine_labels"], names)
+        ids += [f"{split}/{names[c]}/{f}" for c, f in zip(batch["fine_labels"], batch["filenames"], strict=True)]
+        splits += [split] * len(batch["fine_labels"])
+    return _rows(folder, "image", np.concatenate(images), {"label": labels}, ids, splits)
+
+
+def omniglot(root: Path) -> Rows | None:
+    """``images_background_small1`` or ``images_background``: alphabet/characterNN/NNNN_DD.png, DD being the drawer."""
+    places = [
+        f"{above}{part}" for part in ("images_background_small1", "images_background") for above in ("", "omniglot-py/")
+    ]
+    folder = _first(root, (*places, "."), "*/character01")
+    if folder is None:
+        return None
+    rows = rows_from_folder(folder, levels=["alphabet", "character"])
+    drawers = [Path(path).stem[-2:] for path in rows.ids]
+    for path, drawer in zip(rows.ids, drawers, strict=True):
+        if not drawer.isdigit():
+            raise UserError(f"{folder}/{path}: Omniglot's files end in the drawer's two digits, such as 0709_01.png")
+    splits = ["train" if int(drawer) <= _TRAIN_DRAWERS else "test" for drawer in drawers]
+    return replace(rows, ids=[f"{folder.name}/{path}" for path in rows.ids], splits=splits)
+
+
+def clinc150(root: Path) -> Rows | None:
+    """``data_full.json`` of github.com/clinc/oos-eval; out-of-scope texts are a split of their own, without labels."""
+    folder = _first(root, (".", "clinc150", "data", "oos-eval/data"), "data_full.json")
+    if folder is None:
+        return None
+    path = folder / "data_full.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parts = {"train": ["train"], "val": ["val"], "test": ["test"], "oos": ["oos_train", "oos_val", "oos_test"]}
+        found = [(s, text, label) for s, keys in parts.items() for key in keys for text, label in content.get(key, [])]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not CLINC150's list of [text, intent] pairs: {error}") from None
+    splits = [split for split, _, _ in found]
+    intents = [None if split == "oos" else intent for split, _, intent in found]
+    ids = numbered(len(found), splits)
+    return _rows(path, "text", [text for _, text, _ in found], {"intent": intents}, ids, splits)
+
+
+def grocery(root: Path) -> Rows | None:
+    """``GroceryStoreDataset/dataset``: split/.../class/image.jpg; the fine class is the folder of the image."""
+    folder = _first(root, ("GroceryStoreDataset/dataset", "grocery/dataset", "dataset", "."), "classes.csv")
+    if folder is None:
+        return None
+    rows = rows_from_folder(folder)
+    natural = [row for row, path in enumerate(rows.ids) if path.startswith(("train/", "val/", "test/"))]
+    rows = rows.select(np.array(natural, dtype=np.int64))
+    splits = [path.split("/")[0] for path in rows.ids]
+    return replace(rows, labels={"fine": [path.split("/")[-2] for path in rows.ids]}, splits=splits)
+
+
+def _rows(
+    where: Path | str, modality: Any, values: Any, labels: dict[str, list[Any]], ids: list[str], splits: list[str]
+) -> Rows:
+    return Rows(
+        where=str(where),
+        name="",
+        modality=modality,
+        values=values,
+        labels=labels,
+        ids=ids,
+        finds=lambda row: f"{splits[row]} sample {ids[row]}",
+        splits=splits,
+        notes={"source": str(where), "messages": []},
+    )
+
+
+def _first(root: Path, places: Sequence[str], holds: str) -> Path | None:
+    """The first of some folders under ``root`` that holds a file, given as a pattern."""
+    for place in places:
+        folder = root / place
+        if folder.is_dir() and next(folder.glob(holds), None) is not None:
+            return folder
+    return None
+
+
+def _named(folder: Path, codes: Sequence[int], names: Sequence[str]) -> list[str]:
+    if codes and not 0 <= min(codes) <= max(codes) < len(names):
+        raise UserError(f"{folder}: class codes from {min(codes)} to {max(codes)} do not fit {len(names)} class names")
+    return [names[code] for code in codes]
+
+
+def _pixels(path: Path, batch: dict[str, Any]) -> np.ndarray:
+    data = batch.get("data")
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
+        raise UserError(f"{path} does not hold CIFAR images: 'data' should be uint8 of shape (N, 3072)")
+    return data.reshape(-1, 3, 32, 32)
+
+
+def _unpickled(path: Path) -> dict[str, Any]:
+    """A CIFAR batch. Anything in it but arrays and plain containers is refused before it is built."""
+    try:
+        with path.open("rb") as stream:
+            content = _PlainUnpickler(stream, encoding="latin1").load()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: the data set is not complete") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged pickle fails in many ways
+        raise UserError(f"{path} cannot be read as a CIFAR batch: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a CIFAR batch")
+    return content
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds NumPy arrays, text, bytes, numbers and containers, and calls nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np.empty(0).__reduce__()[0]
+        allowed = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): codecs.encode}
+        if (module, name) not in allowed:
+            raise UserError(f"the pickle asks for {module}.{name}, which a CIFAR batch has no use for; it was not run")
+        return allowed[module, name]

@@ -1,0 +1,123 @@
+"""Classification: the k-nearest-neighbour classifier, accuracy and balanced accuracy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from regrain.errors import UserError
+
+from ._arrays import as_labels, as_unit_vectors, known_pairs
+from .neighbours import neighbour_blocks
+
+
+def knn_predict(
+    train_embeddings: ArrayLike | Tensor,
+    train_labels: ArrayLike | Tensor,
+    test_embeddings: ArrayLike | Tensor,
+    *,
+    k: int,
+    classes: int,
+    temperature: float | None = None,
+) -> Tensor:
+    """Classify by the k nearest training embeddings (cosine): each votes for its label.
+
+    Parameters
+    ----------
+    train_embeddings, test_embeddings
+        (n, d) and (m, d) arrays or tensors of floats; normalised here.
+    train_labels
+        (n,) integers below ``classes``; rows of -1 are left out.
+    k
+        Neighbours that vote, from 1 to the number of labelled training samples.
+    classes
+        Number of classes.
+    temperature
+        None: every vote counts alike. Else votes weigh exp(similarity / temperature) (Wu et al. 2018, there 0.07).
+
+    Returns
+    -------
+    (m,) int64 predicted classes, on the device of the embeddings; of equal votes the smallest class wins.
+
+    Raises
+    ------
+    UserError
+        If a shape does not fit, a number lies outside its range, or an embedding is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> train, labels = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), torch.tensor([1, 1, 0])
+    >>> knn_predict(train, labels, torch.tensor([[1.0, 0.2], [0.1, 1.0]]), k=1, classes=2)
+    tensor([1, 0])
+    """
+    train = as_unit_vectors(train_embeddings, "train_embeddings")
+    test = as_unit_vectors(test_embeddings, "test_embeddings")
+    labels = as_labels(train_labels, len(train), "train_labels").to(train.device)
+    if len(labels) and labels.max() >= classes:
+        raise UserError(f"train_labels reach {int(labels.max())}, but classes = {classes} allows 0 to {classes - 1}")
+    if temperature is not None and not temperature > 0:
+        raise UserError(f"temperature must be positive, got {temperature}")
+    train, labels = train[labels >= 0], labels[labels >= 0]
+    predicted = []
+    for similarity, index in neighbour_blocks(test, train, k, exclude_self=False):
+        nearest = similarity[:, :1]
+        weight = torch.ones_like(similarity) if temperature is None else ((similarity - nearest) / temperature).exp()
+        votes = weight.new_zeros(len(weight), classes).scatter_add_(1, labels[index], weight)
+        predicted.append(votes.sort(dim=1, descending=True, stable=True).indices[:, 0])
+    return torch.cat(predicted)
+
+
+def accuracy(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor) -> float:
+    """Share of the labelled samples that are predicted correctly; samples labelled -1 are left out.
+
+    Parameters
+    ----------
+    labels, predictions
+        (n,) integers.
+
+    Returns
+    -------
+    In [0, 1].
+
+    Raises
+    ------
+    UserError
+        If the lengths differ or no label is known.
+
+    Examples
+    --------
+    >>> accuracy([0, 1, 1, -1], [0, 1, 0, 0])
+    0.6666666666666666
+    """
+    truth, predicted = known_pairs(labels, predictions, "predictions")
+    return float((truth == predicted).mean())
+
+
+def balanced_accuracy(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor) -> float:
+    """Mean over the classes that occur of the share of the class that is predicted correctly; -1 is left out.
+
+    Parameters
+    ----------
+    labels, predictions
+        (n,) integers.
+
+    Returns
+    -------
+    In [0, 1].
+
+    Raises
+    ------
+    UserError
+        If the lengths differ or no label is known.
+
+    Examples
+    --------
+    >>> balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
+    0.5
+    """
+    truth, predicted = known_pairs(labels, predictions, "predictions")
+    _, class_index, size = np.unique(truth, return_inverse=True, return_counts=True)
+    return float((np.bincount(class_index, weights=truth == predicted) / size).mean())

@@ -1,0 +1,121 @@
+"""Clustering: agreement of clusters with classes. Samples labelled -1 are left out; any cluster number is a cluster."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    homogeneity_score,
+    normalized_mutual_info_score,
+)
+from sklearn.metrics.cluster import contingency_matrix
+from torch import Tensor
+
+from ._arrays import known_pairs
+
+
+def clustering_accuracy(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> float:
+    """Accuracy (ACC) under the best assignment of clusters to classes.
+
+    Clusters and classes are matched one to one by the Hungarian algorithm. With more clusters than classes the
+    unmatched clusters go to their majority class, so pure clusters score 1 however many they are.
+
+    Parameters
+    ----------
+    labels, clusters
+        (n,) integers.
+
+    Returns
+    -------
+    In [0, 1].
+
+    Raises
+    ------
+    UserError
+        If the lengths differ or no label is known.
+
+    Examples
+    --------
+    >>> clustering_accuracy([0, 0, 1, 1], [5, 5, 2, 5])
+    0.75
+    >>> clustering_accuracy([0, 0, 1, 1], [0, 1, 2, 3])
+    1.0
+    """
+    return _accuracy(_counts(*known_pairs(labels, clusters, "clusters")))
+
+
+def purity(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> float:
+    """Share of the samples that belong to the majority class of their cluster.
+
+    Parameters
+    ----------
+    labels, clusters
+        (n,) integers.
+
+    Returns
+    -------
+    In [0, 1]. It can only grow with the number of clusters.
+
+    Raises
+    ------
+    UserError
+        If the lengths differ or no label is known.
+
+    Examples
+    --------
+    >>> purity([0, 0, 1, 1], [0, 0, 0, 1])
+    0.75
+    """
+    return _purity(_counts(*known_pairs(labels, clusters, "clusters")))
+
+
+def clustering_metrics(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> dict[str, float]:
+    """All measures of agreement: NMI (arithmetic mean), AMI, ARI, ACC, purity, homogeneity.
+
+    Parameters
+    ----------
+    labels, clusters
+        (n,) integers.
+
+    Returns
+    -------
+    With the keys nmi, ami, ari, acc, purity, homogeneity; at most 1, and chance level is about 0 for ami and ari.
+
+    Raises
+    ------
+    UserError
+        If the lengths differ or no label is known.
+
+    Examples
+    --------
+    >>> clustering_metrics([0, 0, 1, 1], [1, 1, 0, 0])
+    {'nmi': 1.0, 'ami': 1.0, 'ari': 1.0, 'acc': 1.0, 'purity': 1.0, 'homogeneity': 1.0}
+    """
+    truth, found = known_pairs(labels, clusters, "clusters")
+    counts = _counts(truth, found)
+    return {
+        "nmi": float(normalized_mutual_info_score(truth, found, average_method="arithmetic")),
+        "ami": float(adjusted_mutual_info_score(truth, found, average_method="arithmetic")),
+        "ari": float(adjusted_rand_score(truth, found)),
+        "acc": _accuracy(counts),
+        "purity": _purity(counts),
+        "homogeneity": float(homogeneity_score(truth, found)),
+    }
+
+
+def _counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """(classes, clusters) samples of each class in each cluster."""
+    return np.asarray(contingency_matrix(truth, found))
+
+
+def _accuracy(counts: np.ndarray) -> float:
+    classes, clusters = linear_sum_assignment(counts, maximize=True)
+    unmatched = np.setdiff1d(np.arange(counts.shape[1]), clusters)
+    return float((counts[classes, clusters].sum() + counts[:, unmatched].max(axis=0).sum()) / counts.sum())
+
+
+def _purity(counts: np.ndarray) -> float:
+    return float(counts.max(axis=0).sum() / counts.sum())

@@ -1,0 +1,233 @@
+"""The command line as a user meets it: what it prints, what it writes, and one clear message for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from regrain.cli.main import main
+
+FAST = ["--epochs", "1", "--quiet", "--device", "cpu"]
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def regrain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Run the command line in a scratch folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["regrain", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder super/sub/image with two superclasses of two subclasses."""
+    folder = tmp_path / "photos"
+    generator = np.random.default_rng(0)
+    for index, place in enumerate(("cats/siamese", "cats/tabby", "dogs/beagle", "dogs/poodle")):
+        (folder / place).mkdir(parents=True)
+        for number in range(12):
+            pixels = generator.integers(0, 60, (16, 16, 3)) + 50 * index
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / place / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A CSV of numeric columns with two levels."""
+    generator = np.random.default_rng(0)
+    fine = np.repeat(np.arange(4), 15)
+    frame = pd.DataFrame(generator.normal(size=(60, 5)) + 3 * np.eye(5)[fine], columns=[f"f{i}" for i in range(5)])
+    frame.insert(0, "kind", np.array(["a", "a", "b", "b"])[fine])
+    frame.insert(1, "subkind", np.array(["a1", "a2", "b1", "b2"])[fine])
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path / "table.csv"
+
+
+def test_fit_evaluate_embed_on_a_folder(regrain: Command, photos: Path, tmp_path: Path) -> None:
+    code, _, err = regrain("fit", "maskcon", photos, "--encoder", "conv4", "--out", "run", *FAST)
+    assert code == 0, err
+    assert "level1 as coarse" in err
+    assert "queue of 20 entries" in err  # 40 of 48 samples train
+    run = tmp_path / "run"
+    for name in ("recipe.yaml", "versions.json", "labels.json", "metrics.csv", "card.md", "checkpoints/last.ckpt"):
+        assert (run / name).exists(), name
+    assert (run / "model" / "model.safetensors").exists()
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert recipe["method"]["temperature"] == 0.1
+    assert recipe["training"]["epochs"] == 1
+
+    code, out, err = regrain("evaluate", "run", "--json", "--k", "1", "--k", "3", "--neighbours", "5")
+    assert code == 0, err
+    figures = json.loads(out)
+    for key in ("test/level2/recall@1", "test/level2/recall@1.low", "test/level2/recall@1.raw", "test/level1/knn@5"):
+        assert 0 <= figures[key] <= 1, key
+    assert "test/level2/recall@1.random" in figures
+    assert json.loads((run / "evaluation.json").read_text())["schema"] == 1
+
+    code, out, err = regrain("evaluate", "run", "--protocol", "recall", "--level", "level2", "--k", "1")
+    assert code == 0, err
+    assert "recall@1" in out
+    assert "random" in out
+
+    code, out, err = regrain("embed", "run", "--data", photos, "--out", "vectors.parquet")
+    assert code == 0, err
+    written = pq.read_table(tmp_path / "vectors.parquet")
+    assert written.num_rows == 48
+    assert written.column_names == ["id", "split", "level1", "level2", "embedding"]
+    code, _, err = regrain("embed", "run", "--data", photos, "--out", "vectors.parquet")
+    assert (code, "--overwrite" in err) == (2, True)
+
+
+def test_a_table_trains_and_the_finished_run_is_safe(regrain: Command, table: Path, tmp_path: Path) -> None:
+    arguments = ("fit", "supcon", table, "--level", "kind", "--level", "subkind", "--columns", "f*", "--out", "run", *FAST)
+    assert regrain(*arguments)[0] == 0
+    before = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+    code, _, err = regrain(*arguments)
+    assert code == 2
+    assert "already holds a run" in err
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before
+    code, _, err = regrain("resume", "run")
+    assert (code, "is finished" in err) == (2, True)
+    assert regrain(*arguments, "--overwrite")[0] == 0
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before  # the same seed
+
+
+def test_lists(regrain: Command) -> None:
+    code, out, _ = regrain("methods")
+    assert code == 0
+    assert "maskcon" in out
+    assert "which method for my labels" in out
+    code, out, _ = regrain("methods", "maskcon")
+    assert "soft_temperature = 0.05" in out
+    assert "eq. 8-15" in out
+    code, out, _ = regrain("datasets")
+    assert "cifartoy-bad-code" in out
+    assert set(json.loads(regrain("datasets", "--json")[1])) >= {"digits", "clinc150", "grocery", "omniglot"}
+    assert set(json.loads(regrain("methods", "--json")[1])) >= {"maskcon", "nnclr"}
+
+
+def test_check(regrain: Command, photos: Path) -> None:
+    assert regrain("check", photos)[0] == 0
+    (photos / "cats" / "tabby" / "broken.png").write_bytes(b"no image")
+    code, out, _ = regrain("check", photos)
+    assert code == 2
+    assert "broken.png" in out
+    report = json.loads(regrain("check", photos, "--json")[1])
+    assert "broken.png" in json.dumps(report)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_every_mistake_has_its_message_and_exit_code_2(regrain: Command, photos: Path, table: Path, tmp_path: Path) -> None:
+    fit = ("fit", "maskcon", table, "--level", "kind", "--level", "subkind", "--out", "new", *FAST)
+    one = write(tmp_path / "one.csv", "kind,f0,f1\n" + "a,1,2\n" * 9)
+    unknown = write(tmp_path / "unknown.csv", "kind,f0,f1\n" + ",1,2\n" * 9)
+    nan = write(tmp_path / "nan.csv", "kind,f0,f1\na,1,2\nb,,2\na,4,2\nb,1,5\n")
+    two_parents = write(tmp_path / "parents.csv", "kind,sub,f0,f1\na,x,1,2\nb,x,3,2\na,y,4,2\nb,z,1,5\n")
+    (tmp_path / "empty").mkdir()
+    (photos / "cats" / "tabby" / "broken.png").write_bytes(b"no image")
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("fit", "maskcon", "nowhere.csv", *FAST), "nowhere.csv"),
+        (("fit", "maskcon", "digitz", *FAST), "did you mean 'digits'"),
+        (("fit", "maskkon", table, *FAST), "did you mean 'maskcon'"),
+        (("fit", "maskcon", table, "--level", "kindd", *FAST), "'kind'"),
+        (("fit", "maskcon", "digits", "--level", "digitt", *FAST), "did you mean 'digit'"),
+        ((*fit, "--set", "wieght=1"), "did you mean 'weight'"),
+        ((*fit, "--set", "weight=high"), "no valid value"),
+        ((*fit, "--set", "weight=2"), "weight"),
+        ((*fit, "--set", "queue_size=1000"), "longer than the training data"),
+        ((*fit, "--encoder", "mpl"), "did you mean 'mlp'"),
+        ((*fit, "--encoder", "resnet18"), "encoder for image data"),
+        ((*fit, "--columns", "g7"), "g7"),
+        ((*fit, "--device", "cuda"), "CUDA"),
+        ((*fit, "--holdout", "1.5"), "between 0 and 1"),
+        ((*fit, "--set", "views.presets=[weak]"), "takes 2 views"),
+        ((*fit, "--set", "views.presets=[weak, wek]"), "weak"),
+        (("fit", "maskcon", one, "--level", "kind", *FAST), "has one class"),
+        (("fit", "maskcon", unknown, "--level", "kind", "--columns", "f*", *FAST), "unknown"),
+        (("fit", "maskcon", nan, "--level", "kind", *FAST), "f0"),
+        (("fit", "maskcon", two_parents, "--level", "kind", "--level", "sub", *FAST), "'x' lies under kind 'a' and 'b'"),
+        (("fit", "maskcon", "empty", *FAST), "empty"),
+        (("fit", "maskcon", photos, "--encoder", "conv4", *FAST), "broken.png"),
+        (("evaluate", "nowhere"), "does not exist"),
+        (("resume", "empty"), "holds no run"),
+    ]
+    for arguments, expected in cases:
+        code, _, err = regrain(*map(str, arguments))
+        assert code == 2, (arguments, code, err)
+        assert expected in err, (arguments, err)
+        assert "Traceback" not in err, (arguments, err)
+    assert not (tmp_path / "new").exists()  # nothing was begun
+
+
+def test_mistakes_in_judging(regrain: Command, table: Path, tmp_path: Path) -> None:
+    assert regrain("fit", "sup-ce", table, "--level", "kind", "--level", "subkind", "--out", "run", *FAST)[0] == 0
+    cases = [
+        (("--k", "1000"), "1000"),
+        (("--protocol", "recal"), "did you mean 'recall'"),
+        (("--level", "kinds"), "did you mean 'kind'"),
+        (("--split", "tset"), "'tset'"),
+        (("--text", "question"), "--data"),
+        (("--data", "digits"), "vector"),
+    ]
+    for arguments, expected in cases:
+        code, _, err = regrain("evaluate", "run", *arguments)
+        assert code == 2, (arguments, err)
+        assert expected in err, (arguments, err)
+
+
+def test_skip_unreadable_counts(regrain: Command, photos: Path) -> None:
+    (photos / "cats" / "tabby" / "broken.png").write_bytes(b"no image")
+    code, _, err = regrain("fit", "sup-ce", photos, "--encoder", "conv4", "--skip-unreadable", "--out", "run", *FAST)
+    assert code == 0, err
+    assert "1 " in err
+    assert "left out" in err
+
+
+def test_help_is_quick_to_import_and_complete() -> None:
+    """`--help` must not load torch; `import regrain.objectives` nothing heavy besides."""
+    check = (
+        "import sys, regrain.cli.main; heavy = {'torch', 'pandas', 'sklearn', 'lightning', 'timm'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
+    check = (
+        "import sys, regrain.objectives; heavy = {'pandas', 'sklearn', 'lightning', 'timm', 'scipy', 'pydantic'} "
+        "& set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+@pytest.mark.parametrize("command", ["demo", "fit", "resume", "evaluate", "embed", "check", "datasets", "methods"])
+def test_every_command_has_help_with_an_example(regrain: Command, command: str) -> None:
+    code, out, _ = regrain(command, "--help")
+    assert code == 0
+    if command not in ("demo", "datasets"):
+        assert f"regrain {command} " in out

@@ -1,0 +1,221 @@
+"""The public verbs on a user's arrays: firewall, resume, frozen encoders, unknown labels, every modality, recipes."""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import regrain
+from regrain.data.dataset import Dataset, TensorSamples, TextSamples
+from regrain.errors import RegrainWarning, UserError
+from regrain.labels import Labels
+from regrain.methods import METHODS
+from regrain.training.loop import Stopped
+
+COARSE_READERS = [name for name, cls in METHODS.items() if "fine" not in cls.needs.levels]
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
+
+
+def vectors(count: int = 80, *, shuffle_fine: bool = False, unknown: float = 0.0) -> Dataset:
+    """Four subclasses of two classes, well apart; ``shuffle_fine`` exchanges fine labels within each class."""
+    generator = np.random.default_rng(0)
+    fine = np.arange(count) % 4
+    x = generator.normal(size=(count, 8)).astype(np.float32) + 4 * np.eye(8, dtype=np.float32)[fine]
+    coarse = fine // 2
+    if shuffle_fine:
+        fine = coarse * 2 + generator.integers(0, 2, count)
+    kind: list[str | None] = [f"k{c}" for c in coarse]
+    sub: list[str | None] = [f"s{f}" for f in fine]
+    for row in np.flatnonzero(generator.random(count) < unknown):
+        kind[row] = sub[row] = None
+    labels = Labels.from_columns({"kind": kind, "sub": sub})
+    splits = np.where(np.arange(count) % 5 == 0, "test", "train")
+    return Dataset(TensorSamples(torch.from_numpy(x), "vector"), labels, np.array([f"r{i}" for i in range(count)]),
+                   "vectors", splits)
+
+
+def quick(method: str, data: Any, out: Path, *settings: str, **more: Any) -> regrain.Run:
+    return regrain.fit(method, data, out=out, settings=["epochs=2", "batch_size=16", *settings], device="cpu", **more)
+
+
+def weights(run: regrain.Run) -> dict[str, torch.Tensor]:
+    return load_file(run.folder.model_folder / "model.safetensors")
+
+
+def same_weights(one: regrain.Run, other: regrain.Run) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("method", COARSE_READERS)
+def test_firewall(method: str, tmp_path: Path) -> None:
+    """Other fine labels, not a bit of difference; for the fine-trained one there is."""
+    one = quick(method, vectors(), tmp_path / "one")
+    other = quick(method, vectors(shuffle_fine=True), tmp_path / "other")
+    assert same_weights(one, other)
+
+
+def test_the_firewall_test_can_fail(tmp_path: Path) -> None:
+    one = quick("sup-fine", vectors(), tmp_path / "one")
+    other = quick("sup-fine", vectors(shuffle_fine=True), tmp_path / "other")
+    assert not same_weights(one, other)
+
+
+def test_no_hidden_class_name_reaches_the_shared_model(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    assert "s3" not in (run.folder.model_folder / "config.json").read_text()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_with_unknown_labels_and_is_judged(method: str, tmp_path: Path) -> None:
+    data = vectors(unknown=0.3)
+    run = quick(method, data, tmp_path / "run")
+    result = regrain.evaluate(run, data, options={"ks": [1], "cluster_seeds": 2, "neighbours": 3})
+    flat = result.flat()
+    for key in ("test/sub/recall@1", "test/sub/knn@3", "test/kind/kmeans-acc", "test/sub/recall@1.raw"):
+        assert 0 <= flat[key] <= 1
+    assert json.loads((run.path / "evaluation.json").read_text())["samples"] == 16
+
+
+def test_training_helps_where_classes_are_there_to_be_found(tmp_path: Path) -> None:
+    run = regrain.fit("maskcon", vectors(200), out=tmp_path / "run", settings=["epochs=15", "batch_size=32"], device="cpu")
+    flat = regrain.evaluate(run, vectors(200), protocols=["recall"], options={"ks": [1]}).flat()
+    assert flat["test/sub/recall@1"] > 0.9
+
+
+def test_a_loaded_run_embeds_as_the_trained_one_and_alone_as_in_a_batch(tmp_path: Path) -> None:
+    data = vectors()
+    run = quick("maskcon", data, tmp_path / "run")
+    opened = regrain.Run.open(tmp_path / "run", device="cpu")
+    embedded = opened.embed(data)
+    assert torch.equal(embedded, run.embed(data))
+    alone = torch.cat([opened.embed(data.select([i])) for i in range(5)])
+    assert torch.allclose(alone, embedded[:5], atol=1e-6)
+
+
+def test_resume_through_the_api(tmp_path: Path) -> None:
+    class Soon(threading.Event):
+        looks = 6
+
+        def is_set(self) -> bool:
+            self.looks -= 1
+            return self.looks < 0
+
+    data = vectors()
+    whole = quick("grafit", data, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        quick("grafit", data, tmp_path / "cut", interrupt=Soon())
+    with pytest.raises(UserError, match="is not finished: go on with `regrain resume"):
+        regrain.Run.open(tmp_path / "cut").embed(data)
+    with pytest.raises(UserError, match="data in memory"):
+        regrain.resume(tmp_path / "cut")
+    with pytest.raises(UserError, match="are not those it was started on"):
+        regrain.resume(tmp_path / "cut", vectors(60))
+    assert same_weights(whole, regrain.resume(tmp_path / "cut", data, device="cpu"))
+    with pytest.raises(UserError, match="nothing to resume"):
+        regrain.resume(tmp_path / "cut", data)
+
+
+def test_a_recipe_reproduces_the_run(tmp_path: Path) -> None:
+    data = vectors()
+    one = quick("maskcon", data, tmp_path / "one", "weight=0.7", encoder="mlp", seed=5)
+    other = regrain.fit("maskcon", data, out=tmp_path / "other", recipe=one.folder.recipe_file, device="cpu")
+    assert same_weights(one, other)
+    with pytest.raises(UserError, match="the recipe is for maskcon"):
+        regrain.fit("grafit", data, out=tmp_path / "x", recipe=one.folder.recipe_file)
+    card = (one.path / "card.md").read_text()
+    assert "maskcon on vectors" in card
+    assert "Leak notice" not in card
+
+
+def test_images_train_from_arrays(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 255, (40, 3, 16, 16), dtype=np.uint8)
+    data = regrain.load(x, labels={"kind": ["a", "b"] * 20, "sub": ["a1", "b1", "a2", "b2"] * 10})
+    run = quick("maskcon", data, tmp_path / "run", encoder="resnet18-w16")
+    assert run.embed(data).shape == (40, 128)
+    flat = regrain.evaluate(run, data, protocols=["recall"], options={"ks": [1]}, split="test").flat()
+    assert "test/sub/recall@1.random" in flat
+
+
+def texts(count: int = 60) -> Dataset:
+    words = ["open my account please", "what is my balance", "play a song", "turn the volume up"]
+    fine = np.arange(count) % 4
+    labels = Labels.from_columns({"domain": [f"d{f // 2}" for f in fine], "intent": [f"i{f}" for f in fine]})
+    return Dataset(TextSamples(tuple(f"{words[f]} {i}" for i, f in enumerate(fine))), labels,
+                   np.array([str(i) for i in range(count)]), "texts")
+
+
+def test_texts_train_without_any_extra(tmp_path: Path) -> None:
+    run = quick("maskcon", texts(), tmp_path / "run", encoder="hash-text")
+    opened = regrain.Run.open(run.path, device="cpu")
+    assert torch.equal(opened.embed(texts()), run.embed(texts()))
+    flat = regrain.evaluate(run, texts(), protocols=["recall", "knn"], options={"ks": [1]}).flat()
+    assert flat["test/intent/recall@1.raw"] > 0.5  # words give it away
+
+
+def test_frozen_encoder_trains_an_adapter_on_cached_features(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RegrainWarning)  # a random frozen encoder is all that a test has
+        run = quick("maskcon", texts(), tmp_path / "run", encoder="hash-text", frozen=True)
+    cached = list((tmp_path / "cache").glob("*.npy"))
+    assert cached
+    stored = weights(run)
+    assert {name.split(".")[0] for name in stored} == {"method", "backbone"}
+    opened = regrain.Run.open(run.path, device="cpu")
+    assert torch.allclose(opened.embed(texts()), run.embed(texts()), atol=1e-6)
+    flat = regrain.evaluate(opened, texts(), protocols=["recall"], options={"ks": [1]}).flat()
+    assert flat["test/intent/recall@1.random"] == pytest.approx(flat["test/intent/recall@1.raw"])  # adapters start at x
+
+
+def test_series_train(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(40, 20, 3)).astype(np.float32)
+    data = regrain.load(x, labels={"kind": ["a", "b"] * 20})
+    run = quick("maskcon", data, tmp_path / "run")
+    assert run.embed(data).shape == (40, 128)
+
+
+def test_predict_proba(tmp_path: Path) -> None:
+    run = quick("sup-ce", vectors(), tmp_path / "run")
+    probabilities = run.predict_proba(vectors(), "coarse")
+    assert probabilities.shape == (80, 2)
+    assert torch.allclose(probabilities.sum(dim=1), torch.ones(80), atol=1e-5)
+
+
+def test_judging_other_data_must_fit(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    narrow = replace(vectors(), samples=TensorSamples(torch.zeros(80, 3), "vector"))
+    with pytest.raises(UserError, match=r"samples of shape \(8,\)"):
+        regrain.evaluate(run, narrow)
+    with pytest.raises(UserError, match="trained on vector data; texts holds text data"):
+        regrain.evaluate(run, texts())
+    on_train = regrain.evaluate(run, vectors(), split="train", protocols=["recall"], options={"ks": [1]}, baselines=False)
+    assert on_train.samples == 64
+
+
+def test_every_process_of_one_seed_is_alike_and_seeds_differ(tmp_path: Path) -> None:
+    one, two, three = (quick("maskcon", vectors(), tmp_path / str(i), seed=s) for i, s in enumerate((0, 0, 1)))
+    assert same_weights(one, two)
+    assert not same_weights(one, three)
+
+
+def test_the_default_queue_gives_way_to_small_data_and_a_wish_does_not(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    assert run.recipe["method"]["queue_size"] == 32
+    assert any("queue of 32 entries" in notice for notice in run.notices)
+    with pytest.raises(UserError, match="queue_size 65 is longer than the training data"):
+        quick("maskcon", vectors(), tmp_path / "x", "queue_size=65")

@@ -1,0 +1,133 @@
+"""Run folders are never lost by accident, and recipes are checked against the signatures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from regrain.errors import UserError
+from regrain.methods import hyperparameters, method_class
+from regrain.training.options import TrainingOptions
+from regrain.training.recipe import check_values, merge, parse_assignments, read_recipe, recipe_for_modality
+from regrain.training.store import SCHEMA, RunFolder
+
+
+def test_a_run_is_not_overwritten_and_other_files_never_are(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_recipe({"seed": 1})
+    run.write_text("card.md", "kept")
+    with pytest.raises(UserError, match=r"already holds a run: .*regrain resume .*--overwrite"):
+        RunFolder.create(run.path)
+    (run.path / "notes of mine.txt").write_text("precious")
+    again = RunFolder.create(run.path, overwrite=True)
+    assert not again.recipe_file.exists()
+    assert (run.path / "notes of mine.txt").read_text() == "precious"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="is not empty and holds no run"):
+            RunFolder.create(tmp_path / "photos", overwrite=overwrite)
+    with pytest.raises(UserError, match="is a file"):
+        RunFolder.create(tmp_path / "photos" / "a.jpg")
+    with pytest.raises(UserError, match="does not exist"):
+        RunFolder.open(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="holds no run"):
+        RunFolder.open(tmp_path / "photos")
+
+
+def test_json_files_carry_a_schema_and_newer_ones_are_refused(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_json("state.json", {"finished": True})
+    assert json.loads((tmp_path / "state.json").read_text()) == {"schema": SCHEMA, "finished": True}
+    assert run.finished
+    (tmp_path / "state.json").write_text('{"schema": 99}')
+    with pytest.raises(UserError, match="has schema 99; this regrain reads up to 1"):
+        run.read_json("state.json")
+    (tmp_path / "state.json").write_text('{"sch')
+    with pytest.raises(UserError, match="is damaged"):
+        run.read_json("state.json")
+    with pytest.raises(UserError, match="is missing"):
+        run.read_json("evaluation.json")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_json("state.json", {"finished": True})
+    with pytest.raises(TypeError):
+        run.write_json("state.json", {"finished": object()})
+    assert run.finished
+    assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_metrics_rows_after_a_resume_replace_older_ones(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for epoch, loss in ((1, 3.0), (2, 2.0), (3, 1.0)):
+        run.append_metrics({"epoch": epoch, "loss": loss})
+    run.append_metrics({"epoch": 2, "loss": 2.5, "extra": 1.0})
+    assert run.read_metrics() == [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.5, "extra": 1.0}]
+    assert run.metrics_file.read_text().splitlines()[1].startswith("1,")
+
+
+def test_recipes_are_checked_against_signatures() -> None:
+    maskcon = hyperparameters(method_class("maskcon"))
+    assert list(maskcon)[:2] == ["soft_temperature", "weight"]
+    assert {"temperature", "queue_size", "momentum"} <= set(maskcon)
+    values = check_values({"weight": "0.25"}, maskcon, "maskcon")
+    assert values["weight"] == 0.25
+    assert values["queue_size"] == 8192
+    for given, message in (
+        ({"wieght": 1}, "maskcon has no setting 'wieght': did you mean 'weight'"),
+        ({"queue_size": "many"}, "maskcon.queue_size: 'many' is no valid value .int was expected"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_values(given, maskcon, "maskcon")
+    options = hyperparameters(TrainingOptions)
+    with pytest.raises(UserError, match="'sdg' is no valid value"):
+        check_values({"optimizer": "sdg"}, options, "training")
+
+
+def test_assignments() -> None:
+    parsed = parse_assignments(["temperature=0.2", "epochs=3", "encoder.name=conv4", "seed=7"], "grafit")
+    assert parsed == {
+        "method": {"temperature": 0.2},
+        "training": {"epochs": 3},
+        "encoder": {"name": "conv4"},
+        "seed": 7,
+    }
+    for text, message in (
+        ("soft_temperature=1", "grafit has no setting 'soft_temperature'"),
+        ("epochs", "--set takes key=value"),
+        ("trainig.epochs=3", "no section 'trainig': did you mean 'training'"),
+        ("epochs=[1", "cannot be read as a value"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_assignments([text], "grafit")
+
+
+def test_recipe_files(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    with pytest.raises(UserError, match="no such recipe"):
+        read_recipe(file)
+    file.write_text("trainning: {}")
+    with pytest.raises(UserError, match="no section 'trainning': did you mean 'training'"):
+        read_recipe(file)
+    file.write_text("a: [")
+    with pytest.raises(UserError, match="cannot be read as YAML"):
+        read_recipe(file)
+    file.write_text("- 1")
+    with pytest.raises(UserError, match="holds no recipe"):
+        read_recipe(file)
+    file.write_text(yaml.safe_dump({"training": {"epochs": 4}, "seed": 2}))
+    assert merge({"training": {"batch_size": 8}}, read_recipe(file)) == {
+        "training": {"batch_size": 8, "epochs": 4},
+        "seed": 2,
+    }
+
+
+@pytest.mark.parametrize("modality", ["image", "text", "vector", "series"])
+def test_the_packages_recipes_are_valid(modality: str) -> None:
+    recipe = recipe_for_modality(modality)
+    TrainingOptions(**check_values(recipe.get("training", {}), hyperparameters(TrainingOptions), "training"))
