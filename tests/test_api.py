@@ -43,8 +43,13 @@ def vectors(count: int = 80, *, shuffle_fine: bool = False, unknown: float = 0.0
         kind[row] = sub[row] = None
     labels = Labels.from_columns({"kind": kind, "sub": sub})
     splits = np.where(np.arange(count) % 5 == 0, "test", "train")
-    return Dataset(TensorSamples(torch.from_numpy(x), "vector"), labels, np.array([f"r{i}" for i in range(count)]),
-                   "vectors", splits)
+    return Dataset(
+        TensorSamples(torch.from_numpy(x), "vector"),
+        labels,
+        np.array([f"r{i}" for i in range(count)]),
+        "vectors",
+        splits,
+    )
 
 
 def quick(method: str, data: Any, out: Path, *settings: str, **more: Any) -> regrain.Run:
@@ -91,7 +96,9 @@ def test_every_method_trains_with_unknown_labels_and_is_judged(method: str, tmp_
 
 
 def test_training_helps_where_classes_are_there_to_be_found(tmp_path: Path) -> None:
-    run = regrain.fit("maskcon", vectors(200), out=tmp_path / "run", settings=["epochs=15", "batch_size=32"], device="cpu")
+    run = regrain.fit(
+        "maskcon", vectors(200), out=tmp_path / "run", settings=["epochs=15", "batch_size=32"], device="cpu"
+    )
     flat = regrain.evaluate(run, vectors(200), protocols=["recall"], options={"ks": [1]}).flat()
     assert flat["test/sub/recall@1"] > 0.9
 
@@ -155,8 +162,12 @@ def texts(count: int = 60) -> Dataset:
     words = ["open my account please", "what is my balance", "play a song", "turn the volume up"]
     fine = np.arange(count) % 4
     labels = Labels.from_columns({"domain": [f"d{f // 2}" for f in fine], "intent": [f"i{f}" for f in fine]})
-    return Dataset(TextSamples(tuple(f"{words[f]} {i}" for i, f in enumerate(fine))), labels,
-                   np.array([str(i) for i in range(count)]), "texts")
+    return Dataset(
+        TextSamples(tuple(f"{words[f]} {i}" for i, f in enumerate(fine))),
+        labels,
+        np.array([str(i) for i in range(count)]),
+        "texts",
+    )
 
 
 def test_texts_train_without_any_extra(tmp_path: Path) -> None:
@@ -203,7 +214,9 @@ def test_judging_other_data_must_fit(tmp_path: Path) -> None:
         regrain.evaluate(run, narrow)
     with pytest.raises(UserError, match="trained on vector data; texts holds text data"):
         regrain.evaluate(run, texts())
-    on_train = regrain.evaluate(run, vectors(), split="train", protocols=["recall"], options={"ks": [1]}, baselines=False)
+    on_train = regrain.evaluate(
+        run, vectors(), split="train", protocols=["recall"], options={"ks": [1]}, baselines=False
+    )
     assert on_train.samples == 64
 
 

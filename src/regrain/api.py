@@ -22,7 +22,7 @@ from regrain.labels import Labels
 from regrain.methods import method_class
 from regrain.training.assemble import Assembly, assemble, split_parts
 from regrain.training.loop import Device, resolve_device, resolve_precision, train
-from regrain.training.model import Model, load_model
+from regrain.training.model import Model, load_model, take_statistics
 from regrain.training.recipe import merge, parse_assignments, read_recipe
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
@@ -154,7 +154,8 @@ def fit(
     out : path, optional
         The run folder; default ``runs/METHOD-DATA-sSEED``.
     levels : sequence of str, optional
-        Label levels from coarse to fine; the first plays ``coarse``, the last ``fine``. Default: all that the data have.
+        Label levels from coarse to fine; the first plays ``coarse``, the last ``fine``. Default: all that the data
+        have.
     encoder : str, optional
         Default by modality and size.
     pretrained : bool or path
@@ -332,7 +333,9 @@ def evaluate(
         seed=seed,
     )
     if split == "train" and data is None:
-        evaluation.notes.append("these are the samples the model was trained on: the figures say nothing about new ones")
+        evaluation.notes.append(
+            "these are the samples the model was trained on: the figures say nothing about new ones"
+        )
     if write:
         run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where})
     return evaluation
@@ -386,7 +389,9 @@ def export_embeddings(
         vectors = run.embed(part)
         columns: dict[str, Any] = {"id": [str(i) for i in part.ids], "split": [name] * len(part)}
         for level, names in zip(part.labels.levels, part.labels.classes, strict=True):
-            columns[level] = pa.array([names[c] if c >= 0 else None for c in part.labels.level(level).tolist()], pa.string())
+            columns[level] = pa.array(
+                [names[c] if c >= 0 else None for c in part.labels.level(level).tolist()], pa.string()
+            )
         flat = pa.array(vectors.numpy().reshape(-1))
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
         tables.append(pa.table(columns))
@@ -415,7 +420,8 @@ def _train(
     if model.backbone is not None:
         model.to(kind)
         assembly.dataset = model.featurised(assembly.dataset, workers=assembly.options.workers)
-        _set_statistics(model, assembly.dataset)
+        features = assembly.dataset.samples.take(torch.arange(len(assembly.dataset)))
+        take_statistics(model.method.encoder, features)  # an adapter standardises what comes in
     train(
         model.method,
         model.views,
@@ -436,15 +442,6 @@ def _train(
         run.folder.write_text("card.md", _card(assembly, precision, kind))
 
 
-def _set_statistics(model: Model, features: Dataset) -> None:
-    """An adapter standardises what comes in by the training features."""
-    values = features.samples.take(torch.arange(len(features)))
-    std, mean = torch.std_mean(values, dim=0)
-    encoder = model.method.encoder
-    if hasattr(encoder, "set_statistics"):
-        encoder.set_statistics(mean, std)
-
-
 def _card(assembly: Assembly, precision: str, device: str) -> str:
     recipe, labels = assembly.recipe, assembly.dataset.labels
     origin = weights_origin(assembly.model.backbone or assembly.model.method.encoder)
@@ -463,8 +460,8 @@ def _card(assembly: Assembly, precision: str, device: str) -> str:
     if origin != "random initialisation" and origin != "no parameters":
         lines += [
             "",
-            "Leak notice: the initial weights come from other data. Where those had fine labels of these classes, figures at "
-            "the fine level are not those of a model that never saw fine labels.",
+            "Leak notice: the initial weights come from other data. Where those had fine labels of these "
+            "classes, figures at the fine level are not those of a model that never saw fine labels.",
         ]
     return "\n".join(lines) + "\n"
 
@@ -508,9 +505,13 @@ def _require_fitting(run: Run, dataset: Dataset) -> None:
     """Samples must look like those the model was trained on."""
     inputs = run.model.config["inputs"]
     if dataset.modality != inputs["modality"]:
-        raise UserError(f"{run.path} was trained on {inputs['modality']} data; {dataset.name} holds {dataset.modality} data")
+        raise UserError(
+            f"{run.path} was trained on {inputs['modality']} data; {dataset.name} holds {dataset.modality} data"
+        )
     shape, trained = list(dataset.samples.shape), inputs["shape"]
     if dataset.modality == "image" and shape[0] != trained[0]:
         raise UserError(f"{run.path} was trained on images with {trained[0]} channels; {dataset.name} has {shape[0]}")
     if dataset.modality in ("vector", "series") and shape != trained:
-        raise UserError(f"{run.path} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}")
+        raise UserError(
+            f"{run.path} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}"
+        )

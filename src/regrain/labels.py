@@ -1,8 +1,8 @@
 """Labels at several levels, and how the levels hang together.
 
-A *level* is one column of labels, coarse before fine (``superclass``, ``label``). Levels form a taxonomy (every fine class
-has a parent one level up) or are *aspects* of the sample that do not nest (``rooms``, ``location``). A sample may be
-labelled at any mixture of levels: code -1 means that nobody knows, and never equals another -1.
+A *level* is one column of labels, coarse before fine (``superclass``, ``label``). Levels form a taxonomy (every fine
+class has a parent one level up) or are *aspects* of the sample that do not nest (``rooms``, ``location``). A sample
+may be labelled at any mixture of levels: code -1 means that nobody knows, and never equals another -1.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SOURCES = ("given", "filled")
 Relation = Literal["tree", "paths", "aspects"]
 """How levels hang together.
 
-``tree``: a class is its name, and has one parent (two parents are an error). ``paths``: a class is its name together with
-its ancestors' (``a/other`` is not ``b/other``). ``aspects``: levels do not nest.
+``tree``: a class is its name, and has one parent (two parents are an error). ``paths``: a class is its name together
+with its ancestors' (``a/other`` is not ``b/other``). ``aspects``: levels do not nest.
 """
 
 _EXAMPLES = 3
@@ -49,9 +49,9 @@ class Taxonomy:
     classes : tuple of tuple of str
         Class names of every level.
     parents : tuple of tuple of frozenset of int
-        ``parents[l][c]`` are the classes of level ``l - 1`` above class ``c`` of level ``l``; the sets of the coarsest level
-        are empty. More than one parent is allowed here; methods that need a tree call :meth:`require_tree`. An empty set
-        below the coarsest level means that the parent is not known.
+        ``parents[l][c]`` are the classes of level ``l - 1`` above class ``c`` of level ``l``; the sets of the coarsest
+        level are empty. More than one parent is allowed here; methods that need a tree call :meth:`require_tree`. An
+        empty set below the coarsest level means that the parent is not known.
 
     Examples
     --------
@@ -144,7 +144,8 @@ class Taxonomy:
     def from_json(cls, source: str | Path | Mapping[str, Any]) -> Taxonomy:
         """From JSON: what :meth:`to_json` gives, ``{"edges": [[child, parent], ...]}`` or ``{"paths": [...]}``.
 
-        ``{"classes": {fine: coarse or [coarsest, ...]}}`` is read too: each fine class with its ancestors, coarsest first.
+        ``{"classes": {fine: coarse or [coarsest, ...]}}`` is read too: each fine class with its ancestors, coarsest
+        first.
 
         Raises
         ------
@@ -259,9 +260,7 @@ class Taxonomy:
                 for step in range(index, stop, -1):
                     sets = [frozenset[int]().union(*(self.parents[step][c] for c in s)) for s in sets]
             parents.append(tuple(sets))
-        return Taxonomy(
-            tuple(self.levels[i] for i in kept), tuple(self.classes[i] for i in kept), tuple(parents)
-        )
+        return Taxonomy(tuple(self.levels[i] for i in kept), tuple(self.classes[i] for i in kept), tuple(parents))
 
 
 @dataclass(frozen=True)
@@ -321,9 +320,7 @@ class Labels:
         return cls(torch.empty(count, 0, dtype=torch.long), (), ())
 
     @classmethod
-    def from_columns(
-        cls, columns: Mapping[str, Sequence[Any] | np.ndarray], *, relation: Relation = "tree"
-    ) -> Labels:
+    def from_columns(cls, columns: Mapping[str, Sequence[Any] | np.ndarray], *, relation: Relation = "tree") -> Labels:
         """From one column of class names per level, coarse to fine.
 
         None, NaN and the empty string mean unknown. Known fine labels fill in their known ancestors.
@@ -398,15 +395,16 @@ class Labels:
         """
         values = torch.as_tensor(np.asarray(codes))
         values = values[:, None] if values.ndim == 1 else values
-        if values.is_floating_point():
-            if not torch.equal(values, values.round()):
-                raise UserError("labels given as numbers must be whole numbers (class codes); got fractions or NaN")
+        if values.is_floating_point() and not torch.equal(values, values.round()):
+            raise UserError("labels given as numbers must be whole numbers (class codes); got fractions or NaN")
         values = values.long()
         if values.ndim != 2:
             raise UserError(f"codes have shape {tuple(values.shape)}; expected (samples,) or (samples, levels)")
         names = _level_names(levels, values.shape[1])
         if classes is None:
-            classes = [[str(c) for c in range(int(values[:, i].max()) + 1 if len(values) else 0)] for i in range(len(names))]
+            classes = [
+                [str(c) for c in range(int(values[:, i].max()) + 1 if len(values) else 0)] for i in range(len(names))
+            ]
         named = tuple(tuple(map(str, c)) for c in classes)
         labels = cls(values, names, named)
         if relation == "aspects":
@@ -555,7 +553,10 @@ def _qualify(names: list[list[str | None]]) -> list[list[str | None]]:
     for index, column in enumerate(names):
         above = names[:index]
         result.append(
-            [None if own is None else "/".join([*(a[row] or "?" for a in above), own]) for row, own in enumerate(column)]
+            [
+                None if own is None else "/".join([*(a[row] or "?" for a in above), own])
+                for row, own in enumerate(column)
+            ]
         )
     return result
 

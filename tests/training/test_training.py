@@ -60,7 +60,13 @@ def make_method(name: str, *, dropout: float = 0.0, norm: str = "layer") -> Meth
 
 
 def run_training(
-    folder: Path, name: str = "maskcon", *, resume: bool = False, interrupt: Any = None, dropout: float = 0.2, **options: Any
+    folder: Path,
+    name: str = "maskcon",
+    *,
+    resume: bool = False,
+    interrupt: Any = None,
+    dropout: float = 0.2,
+    **options: Any,
 ) -> Method:
     method = make_method(name, dropout=dropout)
     settings = {"epochs": 3, "batch_size": 16, "precision": "float32", "learning_rate": 0.05} | options
@@ -134,11 +140,18 @@ def test_cached_gradients_equal_the_whole_batch(name: str, size: int, tmp_path: 
 
 
 def test_cached_gradients_draw_the_same_dropout_twice() -> None:
-    """With dropout, the gradient must belong to the embeddings that the loss saw: finite differences would not agree else."""
+    """With dropout, the gradient must belong to the embeddings that the loss saw."""
     method = make_method("simclr", dropout=0.5)
     adapter = Adapter(method, NoisyViews(2), TrainingOptions(chunk_size=4, precision="float32"), seed=0)
-    trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-                                enable_progress_bar=False, enable_model_summary=False, limit_train_batches=1)
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_train_batches=1,
+    )
     seen: list[Tensor] = []
     original = method.project
 
@@ -161,8 +174,15 @@ def test_chunks_are_refused_where_they_cannot_work(tmp_path: Path) -> None:
         TrainingOptions(chunk_size=4, accumulate=2)
     method = make_method("supcon", norm="batch")
     with pytest.warns(RegrainWarning, match="batch normalisation sees chunks"):
-        train(method, NoisyViews(2), make_data(), TrainingOptions(epochs=1, batch_size=16, chunk_size=8),
-              RunFolder(tmp_path / "bn"), seed=0, progress=False)
+        train(
+            method,
+            NoisyViews(2),
+            make_data(),
+            TrainingOptions(epochs=1, batch_size=16, chunk_size=8),
+            RunFolder(tmp_path / "bn"),
+            seed=0,
+            progress=False,
+        )
 
 
 def test_an_epoch_visits_every_sample_once_and_ranks_share_it() -> None:
@@ -196,16 +216,30 @@ def test_a_loss_that_is_not_finite_stops_with_a_hint(tmp_path: Path) -> None:
 
 
 def test_early_stop_looks_at_the_training_loss(tmp_path: Path) -> None:
-    run_training(tmp_path, "sup-ce", epochs=40, learning_rate=1e-12, early_stop="loss", patience=2, dropout=0.0,
-                 schedule="constant")
+    run_training(
+        tmp_path,
+        "sup-ce",
+        epochs=40,
+        learning_rate=1e-12,
+        early_stop="loss",
+        patience=2,
+        dropout=0.0,
+        schedule="constant",
+    )
     assert len(RunFolder(tmp_path).read_metrics()) < 10
 
 
 def test_any_method_in_a_users_own_trainer_and_loader() -> None:
     data = make_data()
     rows = torch.utils.data.TensorDataset(data.samples.take(torch.arange(50)), data.labels.codes, data.keys)
-    trainer = lightning.Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
-                                enable_progress_bar=False, enable_model_summary=False)
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     method = make_method("maskcon")
     before = {k: v.clone() for k, v in method.state_dict().items() if isinstance(v, Tensor)}
     trainer.fit(Adapter(method, NoisyViews(2), TrainingOptions()), torch.utils.data.DataLoader(rows, batch_size=10))

@@ -11,6 +11,7 @@ from regrain.cli import options as o
 
 __all__ = ["register"]
 
+_ENTRY_FIELDS = ("description", "modality", "levels", "samples", "source", "licence", "layouts", "views", "notes")
 _ADVICE = (
     ("coarse labels", "embeddings that tell fine classes apart", "maskcon; grafit, coins beside it"),
     ("coarse labels, fine classes look alike inside", "the same", "grafit or coins with a small weight; selfcon"),
@@ -62,9 +63,9 @@ def datasets(json_: o.Json = False) -> None:
 
     known = entries()
     if json_:
-        from dataclasses import asdict
-
-        print(json.dumps({name: asdict(entry) for name, entry in known.items()}, indent=1, default=str))
+        print(
+            json.dumps({name: {f: getattr(entry, f) for f in _ENTRY_FIELDS} for name, entry in known.items()}, indent=1)
+        )
         return
     from rich.console import Console
     from rich.table import Table
@@ -74,10 +75,13 @@ def datasets(json_: o.Json = False) -> None:
         table.add_column(column, overflow="fold")
     for name, entry in known.items():
         levels = " > ".join(f"{level} ({count})" for level, count in entry.levels.items())
-        sizes = ", ".join(f"{split} {count}" for split, count in entry.splits.items())
+        sizes = ", ".join(f"{split} {count}" for split, count in entry.samples.items())
         table.add_row(name, f"{entry.modality}: {entry.description}", levels, sizes)
     Console().print(table)
-    print("Your own data: a folder super/sub/.../image, a CSV, TSV, Parquet or JSON-lines table; `regrain check PATH` first.")
+    print(
+        "Your own data: a folder super/sub/.../image, a CSV, TSV, Parquet or JSON-lines table; `regrain check "
+        "PATH` first."
+    )
 
 
 def methods(
@@ -98,7 +102,9 @@ def methods(
         _one_method(method_class(name), hyperparameters(method_class(name)), json_)
         return
     if json_:
-        print(json.dumps({n: {"summary": m.summary, "reads": list(m.needs.levels)} for n, m in METHODS.items()}, indent=1))
+        print(
+            json.dumps({n: {"summary": m.summary, "reads": list(m.needs.levels)} for n, m in METHODS.items()}, indent=1)
+        )
         return
     from rich.console import Console
     from rich.table import Table

@@ -106,7 +106,9 @@ def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
         try:
             options["series_shape"] = tuple(int(n) for n in options["series_shape"].lower().split("x"))
         except ValueError:
-            raise UserError(f"--series-shape is TIMExCHANNELS, such as 128x6; got '{options['series_shape']}'") from None
+            raise UserError(
+                f"--series-shape is TIMExCHANNELS, such as 128x6; got '{options['series_shape']}'"
+            ) from None
     return options
 
 

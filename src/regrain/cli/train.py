@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DEMO_METHODS = ("sup-ce", "maskcon", "sup-fine")
-_DEMO_SETTINGS = ("training.epochs=30", "training.batch_size=64", "training.learning_rate=0.05")
+_DEMO_SETTINGS = ("training.epochs=20", "training.batch_size=64", "training.learning_rate=0.05")
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,9 @@ def fit(
     encoder: Annotated[str | None, typer.Option(help="An encoder, such as resnet18-w16, minilm, mlp.")] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Start from a local weights file.")] = None,
-    frozen: Annotated[bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")] = False,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples of a batch.")] = None,
     limit_per_class: Annotated[
@@ -44,9 +46,12 @@ def fit(
     holdout: Annotated[float, typer.Option(help="Share held out for testing, where the data have no splits.")] = 0.2,
     seed: Annotated[int | None, typer.Option(help="Fixes everything.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default runs/METHOD-DATA-sSEED.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A YAML file with sections method, encoder, views, training.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="A YAML file with sections method, encoder, views, training.")
+    ] = None,
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, such as weight=0.8 or training.precision=bf16; repeat.")
+        list[str] | None,
+        typer.Option("--set", help="key=value, such as weight=0.8 or training.precision=bf16; repeat."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that lies there.")] = False,
     device: Annotated[o.DeviceName, typer.Option(help="Where to compute.")] = o.DeviceName.auto,
@@ -183,7 +188,9 @@ def _announce(run: Run, training: Dataset) -> None:
         for level, count in training.labels.counts.items()
     )
     roles = ", ".join(f"{level} as {role}" for role, level in recipe["data"]["roles"].items()) or "none"
-    console.print(f"data      {training.name}: {len(training)} training samples; levels: {levels or 'none'}", highlight=False)
+    console.print(
+        f"data      {training.name}: {len(training)} training samples; levels: {levels or 'none'}", highlight=False
+    )
     filled = {level: count for level, count in training.labels.filled.items() if count}
     if filled:
         text = ", ".join(f"{count} at {level}" for level, count in filled.items())

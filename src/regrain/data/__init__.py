@@ -1,1 +1,23 @@
-"""Where samples come from."""
+"""Where samples come from: data sets, their readers, the checker and the catalogue."""
+
+from regrain.data.check import Problem, Report, check
+from regrain.data.dataset import Batch, Dataset, ImageSamples, Samples, TensorSamples, TextSamples
+from regrain.data.readers import read, read_arrays, read_folder, read_huggingface, read_parquet_folder, read_table
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "ImageSamples",
+    "Problem",
+    "Report",
+    "Samples",
+    "TensorSamples",
+    "TextSamples",
+    "check",
+    "read",
+    "read_arrays",
+    "read_folder",
+    "read_huggingface",
+    "read_parquet_folder",
+    "read_table",
+]

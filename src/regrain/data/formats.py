@@ -1,11 +1,11 @@
-"""File formats and table-like objects, each read into a :class:`~regrain.data.table.Table`; nothing is interpreted here."""
+"""File formats and table-like objects, each read into a :class:`~regrain.data.table.Table`, not interpreted yet."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -231,41 +231,42 @@ def huggingface_table(dataset: Any) -> Table:
     Images are taken as they are stored, without decoding, where the data set allows it; decoded ones are encoded again
     (PNG, no loss).
     """
-    parts = dict(dataset) if isinstance(dataset, Mapping) else {None: dataset}
+    whole = not isinstance(dataset, Mapping)
+    parts: dict[str, Any] = {"": dataset} if whole else dict(dataset)
     if not parts:
         raise UserError("the Hugging Face DatasetDict has no splits")
-    splits = [split for split, part in parts.items() for _ in range(len(part))]
     names = list(dict.fromkeys(name for part in parts.values() for name in part.column_names))
-    declared: dict[str, list[str]] = {}
+    declared: dict[str, None] = {}
     stacked: dict[str, list[Column]] = {name: [] for name in names}
     for part in parts.values():
         for name in names:
-            feature = part.features.get(name) if name in part.column_names else None
-            if getattr(feature, "names", None) is not None:
-                declared[name] = list(feature.names)
-            stacked[name].append(_huggingface_column(part, name, feature))
+            classes = getattr(part.features.get(name), "names", None)
+            if classes is not None:
+                declared[name] = None
+            stacked[name].append(_huggingface_column(part, name, classes))
     columns = {name: _stacked(blocks) for name, blocks in stacked.items()}
+    splits = [split for split, part in parts.items() for _ in range(len(part))]
     where = "the Hugging Face data set"
     _require_rows(where, splits, [])
-    whole = None in parts
     starts = np.cumsum([0, *map(len, parts.values())])
 
     def finds(row: int) -> str:
         part = int(np.searchsorted(starts, row, side="right")) - 1
-        return f"row {row} (from 0)" if whole else f"{list(parts)[part]} row {row - int(starts[part])} (from 0)"
+        return f"{list(parts)[part]} row {row - int(starts[part])} (from 0)".lstrip()
 
     return Table(where, "data", columns, finds, Path(), splits=None if whole else splits, classes=tuple(declared))
 
 
-def _huggingface_column(part: Any, name: str, feature: Any) -> Column:
+def _huggingface_column(part: Any, name: str, classes: Sequence[str] | None) -> Column:
     if name not in part.column_names:
         return [None] * len(part)
+    feature = part.features.get(name)
     if type(feature).__name__ == "Image":
         if hasattr(part, "cast_column") and getattr(feature, "decode", False):
             part = part.cast_column(name, type(feature)(decode=False))
         return [_encoded(part[row][name]) for row in range(len(part))]
     cells = list(part[name])
-    return cells if getattr(feature, "names", None) is None else _named(cells, feature.names)
+    return cells if classes is None else _named(cells, classes)
 
 
 def _encoded(image: Any) -> Any:

@@ -1,7 +1,7 @@
 """Data sets from folders, tables, arrays and Hugging Face data sets.
 
 :func:`read` takes anything and finds the reader. What a reader has to tell the user is in the data set's
-``notes["messages"]``, a list of sentences: which columns were guessed, what was left out, at which size images are kept.
+``notes["messages"]``, a list of sentences: which columns were guessed, what was left out, how large images are kept.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
 
 from regrain.data.dataset import Dataset, ImageSamples, Modality, TensorSamples, TextSamples
 from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table, huggingface_table, parquet_table
-from regrain.data.rows import Fault, Rows, StorageOptions, examples
+from regrain.data.rows import Fault, Rows, StorageOptions, examples, separate
 from regrain.data.table import (
     IMAGE_SUFFIXES,
     RoleOptions,
@@ -65,12 +65,9 @@ class ParquetFolderOptions(TableOptions, total=False):
     splits: Sequence[str] | None
 
 
-class ArrayRoleOptions(TypedDict, total=False):
-    """What comes with an array besides the samples.
+class ArrayOptions(StorageOptions, total=False):
+    """What comes with an array besides samples and labels.
 
-    labels : optional
-        Class numbers or names (N,) or (N, L), a mapping of level to names, a DataFrame, or :class:`Labels`. -1, None and
-        NaN mean unknown.
     levels : sequence of str, optional
         Names of the levels, for labels that bring none.
     relation : "tree", "paths" or "aspects", default "tree"
@@ -82,7 +79,6 @@ class ArrayRoleOptions(TypedDict, total=False):
     name : str, optional
     """
 
-    labels: Any
     levels: Sequence[str] | None
     relation: Relation
     ids: Sequence[Any] | np.ndarray | None
@@ -93,28 +89,24 @@ class ArrayRoleOptions(TypedDict, total=False):
     name: str | None
 
 
-class ArrayOptions(ArrayRoleOptions, StorageOptions, total=False):
-    """Options of :func:`read_arrays`."""
-
-
 def read(source: Any, **options: Any) -> Dataset:
     """The data set in anything that holds one.
 
     Parameters
     ----------
     source
-        A :class:`Dataset` (returned as it is), a name of the catalogue (:func:`regrain.data.catalog.entries`), a path to a
-        folder tree of images (:func:`read_folder`), to a folder of Parquet splits (:func:`read_parquet_folder`) or to a
-        table file (:func:`read_table`), a DataFrame, an array or a list (:func:`read_arrays`), a Hugging Face data set
-        (:func:`read_huggingface`).
+        A :class:`Dataset` (returned as it is), a name of the catalogue (:func:`regrain.data.catalog.entries`), a path
+        to a folder tree of images (:func:`read_folder`), to a folder of Parquet splits (:func:`read_parquet_folder`) or
+        to a table file (:func:`read_table`), a DataFrame, an array or a list (:func:`read_arrays`), a Hugging Face data
+        set (:func:`read_huggingface`).
     options
         Those of the reader that fits.
 
     Raises
     ------
     UserError
-        If there is no such thing (the nearest name of the catalogue is given), for an option that the reader does not have,
-        and for what is wrong with the data.
+        If there is no such thing (the nearest name of the catalogue is given), for an option that the reader does not
+        have, and for what is wrong with the data.
 
     Examples
     --------
@@ -127,7 +119,7 @@ def read(source: Any, **options: Any) -> Dataset:
     regrain.errors.UserError: no path 'digitz', and no data set of that name in the catalogue: did you mean 'digits'?
     """
     if isinstance(source, Dataset):
-        _require_known(options, (), "a data set that has been read")
+        _require_known(options, {}, "a data set that has been read")
         return source
     rows, storage = find_rows(source, **options)
     return rows.dataset(**storage)
@@ -136,9 +128,9 @@ def read(source: Any, **options: Any) -> Dataset:
 def read_folder(path: str | Path, **options: Unpack[FolderOptions]) -> Dataset:
     """Images in a tree of folders, ``super/sub/.../image.jpg``, of any depth.
 
-    A class is its whole path, so ``a/other`` is not ``b/other``. Top-level folders called train, val (valid, validation,
-    dev) and test, and nothing else there, are splits. Hidden files are passed over, and so are files that are no images,
-    which are counted in ``notes["ignored_files"]``. Ids are paths relative to the folder.
+    A class is its whole path, so ``a/other`` is not ``b/other``. Top-level folders called train, val (valid,
+    validation, dev) and test, and nothing else there, are splits. Hidden files are passed over, and so are files that
+    are no images, which are counted in ``notes["ignored_files"]``. Ids are paths relative to the folder.
 
     Parameters
     ----------
@@ -160,8 +152,8 @@ def read_folder(path: str | Path, **options: Unpack[FolderOptions]) -> Dataset:
 def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dataset:
     """A table with one row per sample: CSV, TSV, Parquet, JSON lines, or a DataFrame.
 
-    Columns are named or guessed; guesses are told in ``notes["messages"]``. Cells of a CSV file are taken as they are written:
-    only empty cells and ``nan`` are unknown labels, so that a class called ``NA`` or ``None`` survives.
+    Columns are named or guessed; guesses are told in ``notes["messages"]``. Cells of a CSV file are taken as they are
+    written: only empty cells and ``nan`` are unknown labels, so that a class called ``NA`` or ``None`` survives.
 
     Parameters
     ----------
@@ -191,7 +183,8 @@ def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dat
 def read_parquet_folder(path: str | Path, **options: Unpack[ParquetFolderOptions]) -> Dataset:
     """A folder of Parquet files, one per split: ``train.parquet``, ``val.parquet``, ``test.parquet``.
 
-    Shards ``train-00000-of-00002.parquet`` are put together; files of other names are read only when ``splits`` names them.
+    Shards ``train-00000-of-00002.parquet`` are put together; files of other names are read only when ``splits`` names
+    them.
 
     Parameters
     ----------
@@ -212,16 +205,20 @@ def read_parquet_folder(path: str | Path, **options: Unpack[ParquetFolderOptions
 def read_arrays(samples: Any, labels: Any = None, **options: Unpack[ArrayOptions]) -> Dataset:
     """Arrays, tensors, a DataFrame of numbers, or a list of texts.
 
-    - uint8 (N, H, W), (N, C, H, W) or (N, H, W, C) are images, C being 1, 3 or 4; where both would do, tensors are taken for
-      (N, C, H, W) and NumPy arrays for (N, H, W, C) unless ``layout`` says otherwise.
-    - Other numbers: (N, D) are vectors, (N, T, C) series, four dimensions images in [0, 1], which become uint8 with a warning.
+    - uint8 (N, H, W), (N, C, H, W) or (N, H, W, C) are images, C being 1, 3 or 4; where both would do, tensors are
+      taken for (N, C, H, W) and NumPy arrays for (N, H, W, C) unless ``layout`` says otherwise.
+    - Other numbers: (N, D) are vectors, (N, T, C) series, four dimensions images in [0, 1], which become uint8 with a
+      warning.
     - A list of texts; of paths to image files, when all of them end like images.
 
     Parameters
     ----------
     samples : array, tensor, DataFrame or list, N long
-    labels
-        See :class:`ArrayRoleOptions`, and there for ``levels, relation, ids, groups, splits, modality, layout, name``.
+    labels : optional
+        Class numbers or names (N,) or (N, L), a mapping of level to names, a DataFrame, or :class:`Labels`; -1, None
+        and NaN mean unknown.
+    levels, relation, ids, groups, splits, modality, layout, name
+        See :class:`ArrayOptions`.
     image_size, channels, skip_unreadable, cache
         See :class:`~regrain.data.rows.StorageOptions`.
 
@@ -236,9 +233,7 @@ def read_arrays(samples: Any, labels: Any = None, **options: Unpack[ArrayOptions
     >>> data.modality, data.labels.codes[:, 0].tolist()
     ('vector', [0, 0, 1, -1])
     """
-    if labels is not None:
-        options["labels"] = labels
-    return _read(rows_from_arrays, samples, options)
+    return _read(rows_from_arrays, samples, {"labels": labels, **options})
 
 
 def read_huggingface(dataset: Any, **options: Unpack[TableOptions]) -> Dataset:
@@ -265,7 +260,7 @@ def find_rows(source: Any, **options: Any) -> tuple[Rows, dict[str, Any]]:
     """
     reader, known, what = _reader(source, options)
     _require_known(options, known, what)
-    own, storage = _separate(options)
+    own, storage = separate(options)
     return reader(source, **own), storage
 
 
@@ -360,9 +355,7 @@ def rows_from_arrays(
     )
     for what, length in lengths.items():
         if length != len(values):
-            raise UserError(
-                f"there are {len(values)} samples, but {what} {'has' if "'" in what else 'have'} length {length}"
-            )
+            raise UserError(f"there are {len(values)} samples, but {length} {what}")
     texts = {key: None if value is None else [str(v) for v in _listed(value)] for key, value in given.items()}
 
     def finds(row: int) -> str:
@@ -441,18 +434,12 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
         return _rows_from_huggingface, TableOptions.__annotations__, "a Hugging Face data set"
     if _is_frame(source) and options.get("labels") is None:
         return _rows_from_table, TableOptions.__annotations__, "a DataFrame"
-    return rows_from_arrays, ArrayOptions.__annotations__, "an array"
+    return rows_from_arrays, {"labels": Any, **ArrayOptions.__annotations__}, "an array"
 
 
 def _read(reader: Callable[..., Rows], source: Any, options: Mapping[str, Any]) -> Dataset:
-    own, storage = _separate(options)
+    own, storage = separate(options)
     return reader(source, **own).dataset(**storage)
-
-
-def _separate(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A reader's own options, and those that say how to store samples."""
-    stored = StorageOptions.__annotations__.keys() & options.keys()
-    return {k: v for k, v in options.items() if k not in stored}, {k: options[k] for k in stored}
 
 
 def _require_known(options: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:

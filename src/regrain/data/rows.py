@@ -21,7 +21,7 @@ from regrain.data.dataset import Dataset, ImageSamples, Modality, Samples, Tenso
 from regrain.errors import UserError
 from regrain.labels import Labels, Relation, Taxonomy
 
-__all__ = ["Fault", "Rows", "Storage", "StorageOptions", "examples"]
+__all__ = ["Fault", "Rows", "Storage", "StorageOptions", "examples", "separate"]
 
 SMALL_SIDE = 128
 """Images up to this side, in pixels, are decoded once and kept in memory."""
@@ -176,7 +176,7 @@ class Rows:
     def decoded(self, storage: Storage) -> Iterator[tuple[np.ndarray, list[Fault]]]:
         """Decode all images, block by block: the images of a block, and those that cannot be decoded."""
         for start in range(0, len(self), _DECODE_BLOCK):
-            block = self.values[start : start + _DECODE_BLOCK]
+            block: Sequence[Any] = list(self.values[start : start + _DECODE_BLOCK])
             images, failures = decode_images(block, storage.shape, threads=storage.threads)
             yield images, [self.fault("undecodable image", start + row, why) for row, why in failures.items()]
 
@@ -192,6 +192,14 @@ class Rows:
         return found
 
     # Labels
+
+    @property
+    def label_columns(self) -> Mapping[str, Sequence[Any]]:
+        """Class names by level, as found; None unknown."""
+        if not isinstance(self.labels, Labels):
+            return self.labels
+        named = zip(self.labels.levels, self.labels.classes, self.labels.codes.T.tolist(), strict=True)
+        return {level: [None if code < 0 else names[code] for code in codes] for level, names, codes in named}
 
     def strict_labels(self) -> Labels:
         """The labels; a UserError if they do not hang together as they should."""
@@ -388,6 +396,12 @@ def examples(items: Any, limit: int = 3) -> str:
     texts = list(items)
     more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []
     return "; ".join([*texts[:limit], *more])
+
+
+def separate(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A reader's own options, and those that say how to store samples."""
+    stored = StorageOptions.__annotations__.keys() & options.keys()
+    return {k: v for k, v in options.items() if k not in stored}, {k: options[k] for k in stored}
 
 
 def _require_options(image_size: int | None, channels: int | None) -> None:

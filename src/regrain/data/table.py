@@ -384,8 +384,8 @@ class _Guesses:
             )
         listed = ", ".join(f"'{name}' ({count} different values)" for name, count in counts.items()) or "no such column"
         raise UserError(
-            f"{table.where}: no column looks like labels (few different values, many times each), of {listed}. Name the "
-            "label columns from coarse to fine (--levels; levels=[...]); levels=[] reads data without labels"
+            f"{table.where}: no column looks like labels (few different values, many times each), of {listed}. Name "
+            "the label columns from coarse to fine (--levels; levels=[...]); levels=[] reads data without labels"
         )
 
     def numbers(self, taken: set[str]) -> list[str]:

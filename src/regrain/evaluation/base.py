@@ -76,7 +76,9 @@ class Setting:
         """BoolTensor (N,): the test samples labelled at this level; a UserError where there are fewer than two."""
         known = self.test_labels >= 0
         if int(known.sum()) < 2:
-            raise UserError(f"level '{self.level}' has fewer than two labelled samples in this split: nothing to judge by")
+            raise UserError(
+                f"level '{self.level}' has fewer than two labelled samples in this split: nothing to judge by"
+            )
         return known
 
 

@@ -20,7 +20,8 @@ _METRICS = ("acc", "nmi", "ami", "ari", "purity")
 def clustering(representation: Representation, setting: Setting) -> dict[str, Score]:
     """ACC, NMI, AMI, ARI and purity of k-means on unit-length test embeddings, k = number of classes that occur.
 
-    One k-means++ start a seed; ``cluster_seeds`` says how many (default 5). Means over the seeds with Student's interval.
+    One k-means++ start a seed; ``cluster_seeds`` says how many (default 5). Means over the seeds with Student's
+    interval.
 
     Raises
     ------
@@ -32,13 +33,16 @@ def clustering(representation: Representation, setting: Setting) -> dict[str, Sc
     count = len(labels.unique())
     if len(labels) <= count:
         raise UserError(
-            f"clustering needs more samples than classes; level '{setting.level}' has {len(labels)} samples of {count} classes"
+            f"clustering needs more samples than classes; level '{setting.level}' has {len(labels)} samples of "
+            f"{count} classes"
         )
     vectors = unit_rows(representation.test[known]).numpy()
     runs = []
     for seed in range(int(setting.options.get("cluster_seeds", _SEEDS))):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: pixels of one colour
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # fewer distinct points than clusters: pixels of one colour
             clusters = KMeans(count, n_init=1, random_state=setting.seed + seed).fit_predict(vectors)
         runs.append(clustering_metrics(labels.numpy(), clusters))
     scores = {}

@@ -53,7 +53,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
     def flat(self) -> dict[str, float]:
-        """``split/level/metric`` -> value; the interval's ends with ``.low`` and ``.high``, baselines with ``.NAME``."""
+        """``split/level/metric`` -> value; ends of intervals with ``.low`` and ``.high``, baselines with ``.NAME``."""
         result: dict[str, float] = {}
         for row in self.rows:
             key = f"{row.split}/{row.level}/{row.metric}"
@@ -131,7 +131,9 @@ def evaluate_model(
 
     def represent(name: str, judged: Model) -> Representation:
         return Representation(
-            name, embed(judged, test, workers=workers), embed(judged, train, workers=workers) if fits and train else None
+            name,
+            embed(judged, test, workers=workers),
+            embed(judged, train, workers=workers) if fits and train else None,
         )
 
     representations = [represent("model", model)]

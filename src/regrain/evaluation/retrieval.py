@@ -33,8 +33,8 @@ def recall(representation: Representation, setting: Setting) -> dict[str, Score]
     ks = sorted(set(asked or [k for k in _KS if k <= others]))
     if ks[0] < 1 or ks[-1] > others:
         raise UserError(
-            f"recall@{ks[-1] if ks[-1] > others else ks[0]}: K lies between 1 and {others}, the other samples labelled at "
-            f"level '{setting.level}' in this split"
+            f"recall@{ks[-1] if ks[-1] > others else ks[0]}: K lies between 1 and {others}, the other samples "
+            f"labelled at level '{setting.level}' in this split"
         )
     found = retrieval_metrics(
         representation.test[known], labels, ks=ks, map_at_r=int(labels.bincount().max()) <= _LARGEST_CLASS

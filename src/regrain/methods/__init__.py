@@ -31,8 +31,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls
-    for cls in (MaskCon, Grafit, CoIns, SupCon, SupConQueue, SelfCon, SimCLR, NNCLR, SupCE, SupFINE)
+    cls.name: cls for cls in (MaskCon, Grafit, CoIns, SupCon, SupConQueue, SelfCon, SimCLR, NNCLR, SupCE, SupFINE)
 }
 """Name on the command line -> class."""
 

@@ -41,9 +41,10 @@ class Needs:
 class Method(nn.Module):
     """Base of all methods.
 
-    A method implements :meth:`project`, which works row by row, and :meth:`losses_from`, which sees the whole batch. What
-    ``project`` returns is gathered from all processes in between, so that every objective is a function of the global
-    batch, computed wholly on every process; see :func:`regrain.objectives.gather.gather` for why the gradients are exact.
+    A method implements :meth:`project`, which works row by row, and :meth:`losses_from`, which sees the whole batch.
+    What ``project`` returns is gathered from all processes in between, so that every objective is a function of the
+    global batch, computed wholly on every process; see :func:`regrain.objectives.gather.gather` for why the gradients
+    are exact.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ class Method(nn.Module):
     training_only: ClassVar[tuple[str, ...]] = ()
     """Submodules that only training needs; a shared model does not hold them."""
     in_batch: ClassVar[bool] = False
-    """Whether the loss contrasts samples of one batch with each other (then large batches pay, in chunks if need be)."""
+    """Whether the loss contrasts samples of one batch with each other; then large batches pay."""
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()

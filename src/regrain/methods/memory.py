@@ -22,8 +22,8 @@ class Queue(nn.Module):
     """A first-in-first-out store of unit keys with their labels and sample ids, of any length and for any batch size.
 
     It starts empty and :attr:`keys` gives what it holds, so no random key ever poses as a sample. What is put in by
-    :meth:`stage` enters with :meth:`commit`, after the optimiser's step: no batch meets its own keys, and the batches of an
-    accumulated step meet the same queue. Everything is part of the state dict.
+    :meth:`stage` enters with :meth:`commit`, after the optimiser's step: no batch meets its own keys, and the batches
+    of an accumulated step meet the same queue. Everything is part of the state dict.
 
     Parameters
     ----------
@@ -44,6 +44,10 @@ class Queue(nn.Module):
     [3, 1, 2]
     """
 
+    _keys: Tensor
+    _labels: Tensor
+    _ids: Tensor
+
     def __init__(self, size: int, width: int, levels: int) -> None:
         super().__init__()
         if size < 0:
@@ -59,17 +63,17 @@ class Queue(nn.Module):
     @property
     def keys(self) -> Tensor:
         """(filled, width)."""
-        return self._keys[: self._filled]  # type: ignore[index]  # a buffer
+        return self._keys[: self._filled]
 
     @property
     def labels(self) -> Tensor:
         """(filled, levels)."""
-        return self._labels[: self._filled]  # type: ignore[index]
+        return self._labels[: self._filled]
 
     @property
     def ids(self) -> Tensor:
         """(filled,)."""
-        return self._ids[: self._filled]  # type: ignore[index]
+        return self._ids[: self._filled]
 
     def stage(self, keys: Tensor, labels: Tensor, ids: Tensor) -> None:
         """Keep a batch (B, width), (B, levels), (B,) until :meth:`commit`."""
@@ -83,9 +87,9 @@ class Queue(nn.Module):
             if self.size == 0:
                 continue
             places = torch.arange(self._position, self._position + len(keys), device=keys.device) % self.size
-            self._keys[places] = keys.to(self._keys.dtype)  # type: ignore[index, arg-type]
-            self._labels[places] = labels  # type: ignore[index]
-            self._ids[places] = ids  # type: ignore[index]
+            self._keys[places] = keys.to(self._keys.dtype)
+            self._labels[places] = labels
+            self._ids[places] = ids
             self._position = (self._position + len(keys)) % self.size
             self._filled = min(self._filled + len(keys), self.size)
         self._staged.clear()
@@ -129,14 +133,28 @@ class MomentumTwin(nn.Module):
     @torch.no_grad()
     def follow(self, network: nn.Module) -> None:
         """One step towards ``network``."""
-        own, other = list(self.network.parameters()), list(network.parameters())
+        own: list[Tensor] = list(self.network.parameters())
+        other: list[Tensor] = list(network.parameters())
         for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
             if mine.is_floating_point():
-                own.append(mine)  # type: ignore[arg-type]
-                other.append(theirs)  # type: ignore[arg-type]
+                own.append(mine)
+                other.append(theirs)
             else:
                 mine.copy_(theirs)
         torch._foreach_lerp_(own, other, 1 - self.momentum)
+
+
+class _Embedder(nn.Module):
+    """h(f(x))."""
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+
+    def forward(self, x: Any) -> Tensor:
+        result: Tensor = self.projector(self.encoder(x))
+        return result
 
 
 class MomentumContrast(Method):
@@ -174,15 +192,13 @@ class MomentumContrast(Method):
         super().__init__(encoder, classes)
         self.temperature = temperature
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
-        self.twin = MomentumTwin(nn.ModuleDict({"encoder": encoder, "projector": self.projector}), momentum)
+        self.twin = MomentumTwin(_Embedder(encoder, self.projector), momentum)
         self.queue = Queue(queue_size, projector_width, len(self.needs.levels))
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         query_view, key_view = batch.views
         features = self.encoder(query_view)
-        with torch.no_grad():
-            twin = self.twin.network
-            key = functional.normalize(twin["projector"](twin["encoder"](key_view)).float(), dim=1)  # type: ignore[index, operator]
+        key = functional.normalize(self.twin(key_view).float(), dim=1)
         return {
             "query": self.projector(features),
             "key": key,
@@ -212,4 +228,4 @@ class MomentumContrast(Method):
 
     def after_step(self) -> None:
         self.queue.commit()
-        self.twin.follow(nn.ModuleDict({"encoder": self.encoder, "projector": self.projector}))
+        self.twin.follow(_Embedder(self.encoder, self.projector))

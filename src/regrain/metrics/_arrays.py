@@ -16,8 +16,10 @@ from regrain.errors import UserError
 def as_unit_vectors(embeddings: ArrayLike | Tensor, name: str) -> Tensor:
     """(n, d) rows scaled to unit L2 norm in float32 or better; a zero row stays zero."""
     vectors = torch.as_tensor(embeddings).detach()
-    if vectors.ndim != 2 or not vectors.is_floating_point():
-        raise UserError(f"{name} must be floats of shape (n, d), got {vectors.dtype} of shape {tuple(vectors.shape)}")
+    if vectors.ndim != 2 or not len(vectors) or not vectors.is_floating_point():
+        raise UserError(
+            f"{name} must be floats of shape (n, d), n at least 1, got {vectors.dtype} of shape {tuple(vectors.shape)}"
+        )
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     broken = ~vectors.isfinite().all(dim=1)
     if broken.any():

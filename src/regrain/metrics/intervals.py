@@ -10,7 +10,8 @@ from torch import Tensor
 
 from regrain.errors import UserError
 
-_RESAMPLED_ELEMENTS = 2**22
+RESAMPLED_ELEMENTS = 2**22
+"""Draws that are held at once: 64 MB."""
 
 
 def student_interval(values: ArrayLike | Tensor, confidence: float = 0.95) -> tuple[float, float]:
@@ -78,7 +79,7 @@ def bootstrap_interval(
     if resamples < 1:
         raise UserError(f"resamples must be at least 1, got {resamples}")
     random = np.random.default_rng(seed)
-    size = max(1, _RESAMPLED_ELEMENTS // len(numbers))
+    size = max(1, RESAMPLED_ELEMENTS // len(numbers))
     draws = [min(size, resamples - start) for start in range(0, resamples, size)]
     means = [numbers[random.integers(len(numbers), size=(count, len(numbers)))].mean(axis=1) for count in draws]
     low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])

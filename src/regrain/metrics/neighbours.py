@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -63,6 +64,8 @@ def nearest_neighbours(
 
 def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """The same for unit vectors, a block of consecutive queries at a time."""
+    dtype = torch.promote_types(query.dtype, gallery.dtype)
+    query, gallery = query.to(dtype), gallery.to(dtype)  # one tensor stays one
     if query.shape[1] != gallery.shape[1]:
         raise UserError(f"query has {query.shape[1]} dimensions, gallery {gallery.shape[1]}: they must be the same")
     if exclude_self and len(query) != len(gallery):
@@ -76,7 +79,7 @@ def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bo
     if gallery is query and k <= FEW_NEIGHBOURS:
         yield _mutual_neighbours(query, k, exclude_self)
         return
-    size = max(1, BLOCK_ELEMENTS // len(gallery))
+    size = min(len(query), max(1, BLOCK_ELEMENTS // len(gallery)))
     buffer = query.new_empty(size * len(gallery))
     for start in range(0, len(query), size):
         rows = slice(start, min(start + size, len(query)))
@@ -101,8 +104,8 @@ def _mutual_neighbours(vectors: Tensor, k: int, exclude_self: bool) -> tuple[Ten
         value, order = value.sort(dim=1, descending=True, stable=True)
         best[rows], best_index[rows] = value[:, :k], index.gather(1, order[:, :k])
 
-    size = int(BLOCK_ELEMENTS**0.5)
-    buffer = vectors.new_empty(min(size, len(vectors)) ** 2)
+    size = min(len(vectors), math.isqrt(BLOCK_ELEMENTS))
+    buffer = vectors.new_empty(size * size)
     blocks = [slice(start, min(start + size, len(vectors))) for start in range(0, len(vectors), size)]
     for i, rows in enumerate(blocks):
         for columns in blocks[i:]:

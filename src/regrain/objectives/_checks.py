@@ -1,4 +1,4 @@
-"""What every objective asks of its arguments: shapes, types and numbers, never a tensor's values (no device sync)."""
+"""What every objective asks of its arguments: shapes, types and numbers; no wait for a device to read values."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def check_labels(labels: Tensor, rows: int, name: str) -> None:
             f"{name} must be integers of shape ({rows},), one for each row, "
             f"got {labels.dtype} of shape {tuple(labels.shape)}"
         )
+
+
+def check_classes(labels: Tensor, classes: int, name: str) -> None:
+    """Labels below the number of classes. Looked at on the CPU only: elsewhere it would wait for the device."""
+    if labels.device.type == "cpu" and labels.numel() and labels.max() >= classes:
+        raise UserError(f"{name} reaches {int(labels.max())}, but there are {classes} classes: 0 to {classes - 1}")
 
 
 def check_mask(mask: Tensor | None, rows: int, columns: int, name: str = "candidate_mask") -> None:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._checks import check_labels, check_mask, check_matrix, check_queue, check_temperature, check_weight
+from ._checks import check_classes, check_labels, check_mask, check_matrix, check_queue, check_temperature, check_weight
 from ._numerics import full_precision, mean_over_rows, unit
 from .contrastive import info_nce_loss, key_and_queue_logits, mask_out, relation_losses
 
@@ -281,6 +281,7 @@ def coins_loss(
     check_weight(weight)
     check_matrix(class_logits, "class_logits", rows=query.shape[0])
     check_labels(coarse, query.shape[0], "coarse")
+    check_classes(coarse, class_logits.shape[1], "coarse")
     known = coarse >= 0
     cross_entropy = F.cross_entropy(class_logits, coarse.long().where(known, -1), ignore_index=-1, reduction="sum")
     contrast = info_nce_loss(query, key, queue, temperature=temperature, candidate_mask=candidate_mask)

@@ -30,7 +30,8 @@ class Adapter(lightning.LightningModule):
     ----------
     method : Method
     views : nn.Module
-        Called as ``views(raw, ids, epoch)`` on the device after the transfer; ``views.plain(raw)`` is the un-augmented view.
+        Called as ``views(raw, ids, epoch)`` on the device after the transfer; ``views.plain(raw)`` is the un-augmented
+        view.
     options : TrainingOptions
     seed : int
         Dropout and the like are seeded by (seed, step), so that a resumed run draws what an uninterrupted one does.
@@ -49,8 +50,8 @@ class Adapter(lightning.LightningModule):
         self._chunks: tuple[list[Batch], dict[str, Tensor], list[int]] | None = None
         if options.chunk_size is not None and not method.in_batch:
             raise UserError(
-                f"training.chunk_size is for losses within the batch; {method.name} contrasts with a queue or classifies, "
-                "where training.accumulate does the same"
+                f"training.chunk_size is for losses within the batch; {method.name} contrasts with a queue or "
+                "classifies, where training.accumulate does the same"
             )
 
     # -- data ------------------------------------------------------------------------------------------------------
@@ -74,7 +75,9 @@ class Adapter(lightning.LightningModule):
     def _scan(self) -> Iterator[tuple[Any, Tensor, Tensor]]:
         loader = self.trainer.train_dataloader
         if not isinstance(loader, Loader):
-            raise UserError(f"{self.method.name} looks over the whole training set before an epoch: train with a regrain Loader")
+            raise UserError(
+                f"{self.method.name} looks over the whole training set before an epoch: train with a regrain Loader"
+            )
         for raw, labels, ids in scan_batches(loader.dataset, workers=loader.workers):
             moved = raw.to(self.device) if isinstance(raw, Tensor) else raw
             yield self.views.plain(moved), labels.to(self.device), ids.to(self.device)  # type: ignore[operator]
@@ -135,9 +138,10 @@ class Adapter(lightning.LightningModule):
             if not torch.isfinite(losses["loss"].detach()):
                 recent = ", ".join(f"{v:.4g}" for v in self._recent) or "none"
                 raise UserError(
-                    f"the loss became {loss} at step {self.batches_seen} (epoch {self.current_epoch + 1}); losses before: "
-                    f"{recent}. Lower training.learning_rate, add training.warmup_epochs or training.clip_gradient, or set "
-                    "training.precision=float32; the last checkpoint in the run folder is from before"
+                    f"the loss became {loss} at step {self.batches_seen} (epoch {self.current_epoch + 1}); losses "
+                    f"before: {recent}. Lower training.learning_rate, add training.warmup_epochs or "
+                    "training.clip_gradient, or set training.precision=float32; the last checkpoint in the run "
+                    "folder is from before"
                 )
             self._recent.append(loss)
 

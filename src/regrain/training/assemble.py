@@ -13,7 +13,7 @@ from regrain.encoders import FrozenEncoder, build_encoder, default_encoder
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 from regrain.methods import Method, hyperparameters, method_class
-from regrain.training.model import Model, channel_statistics
+from regrain.training.model import Model, channel_statistics, take_statistics
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import check_values, merge, recipe_for_modality
 
@@ -37,7 +37,8 @@ class Assembly:
     ----------
     model : Model
     dataset : Dataset
-        For the loader: only the levels the method reads, in its order; features where the encoder has a frozen backbone.
+        For the loader: only the levels the method reads, in its order; features where the encoder has a frozen
+        backbone.
     options : TrainingOptions
     recipe : dict
         Resolved.
@@ -129,25 +130,22 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         inputs |= {"size": size, "mean": list(mean), "std": list(std)}
     elif train.modality in ("vector", "series") and not isinstance(encoder, FrozenEncoder):
         values = train.samples.take(torch.arange(len(train)))
-        std_of, mean_of = torch.std_mean(values, dim=0)
-        if hasattr(encoder, "set_statistics"):
-            encoder.set_statistics(mean_of, std_of)
+        take_statistics(encoder, values)
         if train.modality == "vector":
-            inputs["std"] = std_of.tolist()
+            inputs["std"] = values.std(dim=0).tolist()
 
     seen_as = "vector" if isinstance(encoder, FrozenEncoder) else train.modality
     presets = _presets(given.get("views", {}), method, train, seen_as)
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
     model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)
-    resolved = {
-        "data": dict(given.get("data", {})),
+    resolved: dict[str, Any] = {
+        "data": {**given.get("data", {}), "roles": roles},
         "method": {"name": method.name, **settings},
         "encoder": {"name": name, **encoder_section},
         "views": {"presets": presets} | ({"size": size} if train.modality == "image" else {}),
         "training": asdict(options),
         "seed": seed,
     }
-    resolved["data"]["roles"] = roles
     return Assembly(model, reduced, options, resolved, notices)
 
 
@@ -155,7 +153,9 @@ def _by_role(labels: Labels, levels: Sequence[str]) -> Labels:
     """Only these levels, in the order of the roles."""
     kept = labels.keep(levels)
     order = [kept.levels.index(level) for level in levels]
-    return replace(kept, codes=kept.codes[:, order], levels=tuple(levels), classes=tuple(kept.classes[i] for i in order))
+    return replace(
+        kept, codes=kept.codes[:, order], levels=tuple(levels), classes=tuple(kept.classes[i] for i in order)
+    )
 
 
 def _require_labels(method: type[Method], roles: Mapping[str, str], labels: Labels) -> None:
@@ -163,13 +163,14 @@ def _require_labels(method: type[Method], roles: Mapping[str, str], labels: Labe
         present = labels.present(level)
         if not present:
             raise UserError(
-                f"every label of level '{level}' is unknown in the training data: {method.name} has no {role} label to learn from"
+                f"every label of level '{level}' is unknown in the training data: {method.name} has no {role} "
+                "label to learn from"
             )
         if len(present) < method.needs.minimum_classes:
             raise UserError(
-                f"level '{level}' has one class in the training data ('{labels.names(level)[present[0]]}'): {method.name} "
-                f"needs at least {method.needs.minimum_classes} {role} classes. Choose another --level, or a method without "
-                "labels (selfcon, simclr, nnclr)"
+                f"level '{level}' has one class in the training data ('{labels.names(level)[present[0]]}'): "
+                f"{method.name} needs at least {method.needs.minimum_classes} {role} classes. Choose another "
+                "--level, or a method without labels (selfcon, simclr, nnclr)"
             )
 
 
@@ -183,8 +184,8 @@ def _fit_queue(settings: dict[str, Any], asked_for: bool, samples: int, notices:
         notices.append(f"queue of {samples // 2} entries, half of the {samples} training samples (default {size})")
     elif size > samples:
         raise UserError(
-            f"queue_size {size} is longer than the training data ({samples} samples): it would hold a sample's own old keys. "
-            f"Use at most {samples}; {samples // 2} is a good start"
+            f"queue_size {size} is longer than the training data ({samples} samples): it would hold a sample's "
+            f"own old keys. Use at most {samples}; {samples // 2} is a good start"
         )
 
 
@@ -208,11 +209,10 @@ def _presets(views: Mapping[str, Any], method: type[Method], train: Dataset, mod
     wanted = len(method.needs.views)
     presets = views.get("presets")
     if presets is None:
-        strong, weak = train.notes.get("views", ("strong", "weak")) if modality == "image" else ("strong", "weak")
+        strong, weak = (modality == "image" and train.notes.get("views")) or ("strong", "weak")
         own = {"strong": strong, "weak": weak, "simclr": strong if strong != "strong" else "simclr"}
         names = [own[name] for name in method.needs.views]
         return [_VIEW_ALIASES.get(modality, {}).get(name, name) for name in names]
     if not isinstance(presets, list) or len(presets) != wanted:
         raise UserError(f"{method.name} takes {wanted} views; views.presets is {presets!r}")
     return list(presets)
-

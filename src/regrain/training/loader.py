@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,7 +52,7 @@ class _Rows(TorchDataset[RawBatch]):
         return len(self.dataset)
 
 
-def _as_it_is(batch: RawBatch) -> RawBatch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -60,9 +61,19 @@ def _batches(dataset: Dataset, plan: list[Tensor], workers: int) -> Iterator[Raw
     if dataset.samples.in_memory or workers == 0:
         for index in plan:
             yield dataset.samples.take(index), dataset.labels.codes[index], rows.keys[index]
-    else:
-        indices = [index.tolist() for index in plan]
-        yield from DataLoader(rows, batch_sampler=indices, num_workers=workers, collate_fn=_as_it_is)
+        return
+    indices = [index.tolist() for index in plan]
+    try:
+        yield from DataLoader(
+            rows, batch_sampler=indices, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_ignore_interrupts
+        )
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None  # without the worker's traceback
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches workers too; only the main process decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Loader:
@@ -98,7 +109,9 @@ class Loader:
             raise UserError(f"batch_size is at least 2; got {batch_size}")
         count = math.ceil(len(dataset) / batch_size)
         if len(dataset) // count < world_size:
-            raise UserError(f"batches of {len(dataset) // count} samples cannot be shared out over {world_size} processes")
+            raise UserError(
+                f"batches of {len(dataset) // count} samples cannot be shared out over {world_size} processes"
+            )
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed

@@ -198,8 +198,8 @@ def train(
             raise UserError("training.chunk_size works on one device; leave it out with --devices > 1")
         if any(isinstance(m, _BATCH_STATISTICS) for m in method.modules()):
             warnings.warn(
-                "batch normalisation sees chunks of training.chunk_size samples: gradients equal those of the whole batch "
-                "only for encoders without it",
+                "batch normalisation sees chunks of training.chunk_size samples: gradients equal those of the "
+                "whole batch only for encoders without it",
                 RegrainWarning,
                 stacklevel=2,
             )
@@ -211,7 +211,9 @@ def train(
         callbacks.append(RichProgressBar(leave=False))
     if options.early_stop:
         callbacks.append(EarlyStopping("loss", patience=options.patience, mode="min", check_on_train_epoch_end=True))
-    precision = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[resolve_precision(options.precision, device)]
+    precision = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[
+        resolve_precision(options.precision, device)
+    ]
     adapter = Adapter(method, views, options, seed=seed)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -235,7 +237,8 @@ def train(
             log_every_n_steps=1_000_000_000,
         )
         with _interruptible(event):
-            trainer.fit(adapter, train_dataloaders=loader, ckpt_path=run.checkpoint_file if resume else None, weights_only=True)
+            trainer.fit(
+                adapter, train_dataloaders=loader, ckpt_path=run.checkpoint_file if resume else None, weights_only=True
+            )
     if trainer.is_global_zero:
         run.write_json("state.json", {"finished": True, "epoch": trainer.current_epoch})
-

@@ -1,4 +1,4 @@
-"""A trained thing as one object: method, encoder, how raw samples become its input; built from a config, saved, loaded."""
+"""A trained thing as one object: method, encoder, and how raw samples become its input; built, saved, loaded."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from regrain.data.cache import features as cached_features
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
+from regrain.encoders.vector import MLPEncoder, ResidualEncoder
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.training.loader import scan_batches
 from regrain.training.store import RunFolder, labels_from_json
-from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
 from regrain.views.base import Views
+from regrain.views.image import ImageViews
 
-__all__ = ["Model", "channel_statistics", "load_model"]
+__all__ = ["Model", "channel_statistics", "load_model", "take_statistics"]
 
 _STATISTICS_SAMPLES = 2000
 
@@ -35,6 +36,13 @@ def channel_statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float
     images = dataset.samples.take(torch.arange(0, len(dataset), step)[:_STATISTICS_SAMPLES]).float() / 255
     std, mean = torch.std_mean(images, dim=(0, 2, 3))
     return tuple(mean.tolist()), tuple(std.clamp(min=1e-3).tolist())
+
+
+def take_statistics(encoder: nn.Module, values: Tensor) -> None:
+    """Let an encoder of tables standardise its input by the training values (N, ...); others need nothing."""
+    if isinstance(encoder, MLPEncoder | ResidualEncoder):
+        std, mean = torch.std_mean(values, dim=0)
+        encoder.set_statistics(mean, std)
 
 
 def _views(modality: str, presets: Sequence[Any], encoder: Encoder, inputs: Mapping[str, Any], seed: int) -> Views[Any]:
@@ -147,7 +155,8 @@ class Model:
     @torch.no_grad()
     def backbone_features(self, raw: Any) -> Tensor:
         """Raw samples -> features of the frozen backbone (B, width)."""
-        assert self.backbone is not None and self.backbone_views is not None
+        assert self.backbone is not None
+        assert self.backbone_views is not None
         raw = raw.to(self.device, non_blocking=True) if isinstance(raw, Tensor) else raw
         result: Tensor = self.backbone(self.backbone_views.plain(raw))
         return result.float()
@@ -156,7 +165,8 @@ class Model:
         """The data set of the backbone's features, computed once and cached; the data set itself without a backbone."""
         if self.backbone is None:
             return dataset
-        key = f"{dataset.fingerprint()}-{_weights_digest(self.backbone)}-{json.dumps(self.config['inputs'], sort_keys=True)}"
+        inputs = json.dumps(self.config["inputs"], sort_keys=True)
+        key = f"{dataset.fingerprint()}-{_weights_digest(self.backbone)}-{inputs}"
         table = cached_features(
             key,
             len(dataset),
@@ -164,7 +174,13 @@ class Model:
             lambda: (self.backbone_features(raw).cpu() for raw, _, _ in scan_batches(dataset, workers=workers)),
         )
         return Dataset(
-            TensorSamples(table, "vector"), dataset.labels, dataset.ids, dataset.name, dataset.splits, dataset.groups, dataset.notes
+            TensorSamples(table, "vector"),
+            dataset.labels,
+            dataset.ids,
+            dataset.name,
+            dataset.splits,
+            dataset.groups,
+            dataset.notes,
         )
 
     def untrained(self, folder: Path | None, seed: int) -> Model:

@@ -10,6 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from regrain.methods.base import Method
+
 __all__ = ["OptimizerName", "ScheduleName", "build_optimizer", "build_schedule"]
 
 OptimizerName = Literal["sgd", "adamw", "lars"]
@@ -17,7 +19,7 @@ ScheduleName = Literal["cosine", "restarts", "constant"]
 
 
 def build_optimizer(
-    module: nn.Module,
+    method: Method,
     *,
     name: OptimizerName,
     learning_rate: float,
@@ -27,12 +29,12 @@ def build_optimizer(
 ) -> Optimizer:
     """SGD, AdamW or LARS over the parameters that are trained.
 
-    ``encoder_learning_rate`` sets the rate of ``module.encoder`` apart from that of the heads. AdamW and LARS do not decay
-    biases and normalisation; SGD decays everything, as the papers do.
+    ``encoder_learning_rate`` sets the rate of ``method.encoder`` apart from that of the heads. AdamW and LARS do not
+    decay biases and normalisation; SGD decays everything, as the papers do.
     """
-    encoder = {id(p) for p in module.encoder.parameters()} if encoder_learning_rate is not None else set()
+    encoder = {id(p) for p in method.encoder.parameters()} if encoder_learning_rate is not None else set()
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in module.parameters():
+    for parameter in method.parameters():
         if parameter.requires_grad:
             decayed = name == "sgd" or parameter.ndim > 1
             groups.setdefault((id(parameter) in encoder, decayed), []).append(parameter)

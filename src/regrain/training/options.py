@@ -94,4 +94,6 @@ class TrainingOptions:
         if self.schedule == "restarts" and self.restart_epochs is None:
             raise UserError("training.schedule 'restarts' needs training.restart_epochs, the length of a cycle")
         if self.chunk_size is not None and self.accumulate > 1:
-            raise UserError("training.chunk_size and training.accumulate exclude each other: a chunked batch is one step")
+            raise UserError(
+                "training.chunk_size and training.accumulate exclude each other: a chunked batch is one step"
+            )

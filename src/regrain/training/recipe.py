@@ -75,7 +75,7 @@ def merge(*recipes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: Iterable[str], method: str) -> dict[str, Any]:
-    """A recipe from ``key=value`` texts; a key is ``section.name``, or just the name of a method's or training's setting.
+    """A recipe from ``key=value`` texts; a key is ``section.name``, or the bare name of a setting.
 
     Values are YAML: numbers, true, lists.
 
@@ -116,9 +116,7 @@ def parse_assignments(assignments: Iterable[str], method: str) -> dict[str, Any]
     return result
 
 
-def check_values(
-    values: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], owner: str
-) -> dict[str, Any]:
+def check_values(values: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], owner: str) -> dict[str, Any]:
     """All settings of a section: the given values, checked and converted, and the signature's defaults for the rest.
 
     Raises

@@ -79,7 +79,8 @@ class RunFolder:
         Raises
         ------
         UserError
-            If a run lies there and ``overwrite`` is not set, or if the folder holds other things: those are never deleted.
+            If a run lies there and ``overwrite`` is not set, or if the folder holds other things: those are never
+            deleted.
         """
         run = cls(path)
         if run.path.exists() and not run.path.is_dir():
@@ -89,7 +90,9 @@ class RunFolder:
                 raise UserError(f"{run.path} is not empty and holds no run; choose another --out")
             if not overwrite:
                 advice = "" if run.finished else f", continue it with `regrain resume {run.path}`"
-                raise UserError(f"{run.path} already holds a run: choose another --out{advice}, or replace it with --overwrite")
+                raise UserError(
+                    f"{run.path} already holds a run: choose another --out{advice}, or replace it with --overwrite"
+                )
             run._clear()
         run.path.mkdir(parents=True, exist_ok=True)
         return run
@@ -176,7 +179,7 @@ class RunFolder:
         self._write(name, lambda file: file.write_text(text, encoding="utf-8"))
 
     def append_metrics(self, row: Mapping[str, float]) -> None:
-        """Put one epoch's row behind those of earlier epochs; rows of this epoch or later ones, from before a resume, go."""
+        """Put one epoch's row behind those of earlier epochs; later ones, from before a resume, go."""
         rows: list[Mapping[str, Any]] = [r for r in self._metric_rows() if float(r["epoch"]) < row["epoch"]]
         rows.append(row)
         columns = list(dict.fromkeys(name for r in rows for name in r))
@@ -199,14 +202,19 @@ class RunFolder:
         with self.metrics_file.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
 
-    def write_model(self, state: Mapping[str, Tensor], config: Mapping[str, Any], save_extra: Callable[[Path], None]) -> None:
+    def write_model(
+        self, state: Mapping[str, Tensor], config: Mapping[str, Any], save_extra: Callable[[Path], None]
+    ) -> None:
         """Write ``model/``: weights, config, and what ``save_extra`` puts beside them."""
         from safetensors.torch import save_file
 
         new, old = self.path / "model.new", self.path / "model.old"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, new / "model.safetensors")
+        save_file(
+            {name: value.detach().cpu().contiguous().clone() for name, value in state.items()},
+            new / "model.safetensors",
+        )
         (new / "config.json").write_text(json.dumps({"schema": SCHEMA, **config}, indent=1) + "\n", encoding="utf-8")
         save_extra(new)
         if self.model_folder.exists():

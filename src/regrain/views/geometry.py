@@ -62,16 +62,21 @@ def random_boxes(
     boxes = torch.cat((torch.floor(draws[:, 2 * _TRIES :] * (room + 1)), sizes), dim=1)
     allowed = min(max(width / height, ratio[0]), ratio[1])
     fallback = centre_boxes(
-        len(draws), min(height, round(width / allowed)), min(width, round(height * allowed)), height, width, draws.device
+        len(draws),
+        min(height, round(width / allowed)),
+        min(width, round(height * allowed)),
+        height,
+        width,
+        draws.device,
     )
     return torch.where(fits.any(dim=1, keepdim=True), boxes, fallback)
 
 
 def centre_boxes(count: int, box_height: int, box_width: int, height: int, width: int, device: torch.device) -> Tensor:
     """``count`` times the central box of the given size, (count, 4)."""
-    return constant(
-        ((height - box_height) // 2, (width - box_width) // 2, box_height, box_width), device
-    ).expand(count, 4)
+    return constant(((height - box_height) // 2, (width - box_width) // 2, box_height, box_width), device).expand(
+        count, 4
+    )
 
 
 def resize_weights(start: Tensor, length: Tensor, *, size: int, extent: int, flip: Tensor | None = None) -> Tensor:

@@ -30,7 +30,8 @@ from regrain.views.random import Draws
 __all__ = ["ImagePreset", "ImageViews", "image_presets"]
 
 import os
-_CACHED_VALUES = int(os.environ.get("CV",2**18))  # float32 values of one temporary: 1 MB
+
+_CACHED_VALUES = int(os.environ.get("CV", 2**18))  # float32 values of one temporary: 1 MB
 _BLUR_FROM_SIZE = 64  # SimCLR blurs ImageNet, not CIFAR: below this size blur removes what tells subclasses apart
 
 
@@ -170,7 +171,6 @@ class ImageParameters(NamedTuple):
     posterise: Tensor | None = None  # (B,) bits, 8: all
     erase: Tensor | None = None  # (B, 4) box, height 0: none
 
-
     def of(self, rows: slice) -> ImageParameters:
         """The parameters of some of the samples."""
 
@@ -228,7 +228,9 @@ class ImageViews(Views[ImagePreset]):
             raise UserError(f"size must be a positive number of pixels, got {size}")
         super().__init__(presets, known=image_presets(size), seed=seed)
         if len(mean) != len(std):
-            raise UserError(f"mean has {len(mean)} channels and std has {len(std)}; give one number per channel in both")
+            raise UserError(
+                f"mean has {len(mean)} channels and std has {len(std)}; give one number per channel in both"
+            )
         if min(std) <= 0:
             raise UserError(f"std must be positive, got {list(std)}")
         self.size = size
@@ -281,9 +283,7 @@ class ImageViews(Views[ImagePreset]):
     def _render(self, raw: Tensor, parameters: ImageParameters, *, fill: float | None) -> Tensor:
         """The view that ``parameters`` describe, of raw images (B, C, H, W)."""
         count, channels = raw.shape[:2]
-        views = torch.empty(
-            count, channels, self.size, self.size, device=raw.device, memory_format=torch.channels_last
-        )
+        views = torch.empty(count, channels, self.size, self.size, device=raw.device, memory_format=torch.channels_last)
         mean, std = (values.to(raw.device)[:, None, None] for values in (self.mean, self.std))
         # On a CPU the batch goes through in parts that stay in the cache.
         pixels = channels * max(raw.shape[2] * raw.shape[3], self.size**2)

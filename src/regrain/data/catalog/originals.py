@@ -45,7 +45,7 @@ def cifar10(root: Path) -> Rows | None:
     if folder is None:
         return None
     names = _unpickled(folder / "batches.meta")["label_names"]
-    files = {path: "train" for path in sorted(folder.glob("data_batch_*"))} | {folder / "test_batch": "test"}
+    files = dict.fromkeys(sorted(folder.glob("data_batch_*")), "train") | {folder / "test_batch": "test"}
     images, codes, splits = [], [], []
     for path, split in files.items():
         batch = _unpickled(path)

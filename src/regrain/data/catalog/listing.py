@@ -1,0 +1,213 @@
+"""What the catalogue holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from regrain.data.catalog import originals
+from regrain.data.dataset import Modality
+from regrain.data.rows import Rows
+
+__all__ = ["Entry", "entries"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set of the catalogue.
+
+    Parameters
+    ----------
+    name, description : str
+    modality : Modality
+    levels : mapping of level to number of classes, coarse to fine
+    samples : mapping of split to number of samples
+    source, licence : str
+    layouts : tuple of str
+        What is looked for under the root.
+    views : tuple of str
+        Names of presets for the two views to train on; empty: the modality's own.
+    notes : tuple of str
+        What one should know before quoting numbers.
+    original : callable
+        Reads the authors' layout under a root; None when it is not there.
+    grouping : str, optional
+        The file of ``groupings/`` that gives coarse classes where a layout does not hold them.
+    folder : str, optional
+        Name of the folder of Parquet files.
+    torchvision : str, optional
+        The class of torchvision's that downloads it.
+    """
+
+    name: str
+    description: str
+    modality: Modality
+    levels: Mapping[str, int]
+    samples: Mapping[str, int]
+    source: str
+    licence: str
+    layouts: tuple[str, ...]
+    views: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    original: Callable[[Path], Rows | None] = field(kw_only=True, repr=False)
+    grouping: str | None = field(default=None, kw_only=True, repr=False)
+    folder: str | None = field(default=None, kw_only=True, repr=False)
+    torchvision: str | None = field(default=None, kw_only=True, repr=False)
+
+
+_CIFAR10_LAYOUTS = ("cifar10/train.parquet, cifar10/test.parquet", "cifar-10-batches-py/data_batch_1 ... (torchvision)")
+_CIFAR100_LAYOUTS = (
+    "cifar100/train.parquet, cifar100/test.parquet",
+    "cifar-100-python/train, test, meta (torchvision)",
+)
+_CIFAR10_NOTE = (
+    "the Parquet copy holds JPEG files, a lossy copy: its numbers are not exactly comparable with published ones"
+)
+_CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_PHOTO_VIEWS = ("strong", "weak")
+_GLYPH_VIEWS = ("glyph-strong", "glyph-weak")
+
+
+def _cifar100(name: str, description: str) -> Entry:
+    return Entry(
+        name=name,
+        description=description,
+        modality="image",
+        levels={"superclass": 20, "label": 100},
+        samples={"train": 50_000, "test": 10_000},
+        source=_CIFAR_SOURCE,
+        licence="none stated",
+        layouts=_CIFAR100_LAYOUTS,
+        views=_PHOTO_VIEWS,
+        notes=("26 groups of byte-identical images, 10 of them across train and test",),
+        original=originals.cifar100,
+        grouping="cifar100",
+        folder="cifar100",
+        torchvision="CIFAR100",
+    )
+
+
+def _cifartoy(name: str, description: str, grouping: str) -> Entry:
+    return Entry(
+        name=name,
+        description=description,
+        modality="image",
+        levels={"coarse": 2, "label": 8},
+        samples={"train": 40_000, "test": 8_000},
+        source=_CIFAR_SOURCE,
+        licence="none stated",
+        layouts=_CIFAR10_LAYOUTS,
+        views=_PHOTO_VIEWS,
+        notes=("CIFAR-10 without deer and frog", _CIFAR10_NOTE),
+        original=originals.cifar10,
+        grouping=grouping,
+        folder="cifar10",
+        torchvision="CIFAR10",
+    )
+
+
+@cache
+def _entries() -> dict[str, Entry]:
+    entries = [
+        Entry(
+            name="digits",
+            description="handwritten digits of 8 x 8 pixels, grouped by the shape of their strokes",
+            modality="image",
+            levels={"group": 3, "digit": 10},
+            samples={"train": 1352, "test": 445},
+            source="https://archive.ics.uci.edu/dataset/80, as it comes with scikit-learn",
+            licence="CC BY 4.0",
+            layouts=("comes with scikit-learn",),
+            views=_GLYPH_VIEWS,
+            notes=("the groups and the split (every fourth sample of a digit is tested) are our own",),
+            original=originals.digits,
+            grouping="digits",
+        ),
+        Entry(
+            name="cifar10",
+            description="photographs of 32 x 32 pixels in ten classes",
+            modality="image",
+            levels={"label": 10},
+            samples={"train": 50_000, "test": 10_000},
+            source=_CIFAR_SOURCE,
+            licence="none stated",
+            layouts=_CIFAR10_LAYOUTS,
+            views=_PHOTO_VIEWS,
+            notes=(_CIFAR10_NOTE,),
+            original=originals.cifar10,
+            folder="cifar10",
+            torchvision="CIFAR10",
+        ),
+        _cifar100("cifar100", "photographs of 32 x 32 pixels in 100 classes under 20 superclasses"),
+        _cifar100("cifar100-20", "CIFAR-100 under MaskCon's name: train on 20 superclasses, tell 100 classes apart"),
+        _cifartoy("cifartoy-good", "CIFARtoy, good split: vehicles against animals", "cifartoy_good"),
+        _cifartoy("cifartoy-bad", "CIFARtoy, bad split as in MaskCon's paper", "cifartoy_bad"),
+        _cifartoy("cifartoy-bad-code", "CIFARtoy, bad split as in MaskCon's code", "cifartoy_bad_code"),
+        Entry(
+            name="omniglot",
+            description="handwritten characters of five alphabets by twenty drawers each, 105 x 105 pixels",
+            modality="image",
+            levels={"alphabet": 5, "character": 136},
+            samples={"train": 1904, "test": 816},
+            source="https://github.com/brendenlake/omniglot, python/images_background_small1.zip",
+            licence="MIT",
+            layouts=(
+                "omniglot/train.parquet, omniglot/test.parquet",
+                "images_background_small1/ALPHABET/characterNN/*.png",
+                "images_background/ALPHABET/characterNN/*.png (30 alphabets, 964 characters)",
+            ),
+            views=_GLYPH_VIEWS,
+            notes=("drawers 1 to 14 are for training, 15 to 20 for testing",),
+            original=originals.omniglot,
+            folder="omniglot",
+        ),
+        Entry(
+            name="clinc150",
+            description="short questions to an assistant, 150 intents under ten domains",
+            modality="text",
+            levels={"domain": 10, "intent": 150},
+            samples={"train": 15_000, "val": 3_000, "test": 4_500},
+            source="https://github.com/clinc/oos-eval",
+            licence="CC BY 3.0",
+            layouts=("clinc150/train.parquet, val.parquet, test.parquet, oos.parquet", "data_full.json"),
+            notes=(
+                "out-of-scope texts are a split of their own, oos, without labels, read when splits names it",
+                "five texts occur in two splits, four of them with different intents",
+            ),
+            original=originals.clinc150,
+            grouping="clinc150",
+            folder="clinc150",
+        ),
+        Entry(
+            name="grocery",
+            description="photographs of groceries in a shop, three levels, unbalanced",
+            modality="image",
+            levels={"category": 3, "coarse": 43, "fine": 81},
+            samples={"train": 2640, "val": 296, "test": 2485},
+            source="https://github.com/marcusklasson/GroceryStoreDataset",
+            licence="MIT",
+            layouts=(
+                "grocery/train.parquet, val.parquet, test.parquet (64 x 64 pixels)",
+                "GroceryStoreDataset/dataset/train/... (about 350 pixels)",
+            ),
+            views=_PHOTO_VIEWS,
+            notes=("the Parquet copy is cropped to the centre and resized to 64 x 64",),
+            original=originals.grocery,
+            grouping="grocery",
+            folder="grocery",
+        ),
+    ]
+    return {entry.name: entry for entry in entries}
+
+
+def entries() -> dict[str, Entry]:
+    """The catalogue, by name.
+
+    Examples
+    --------
+    >>> entries()["cifar100"].levels
+    {'superclass': 20, 'label': 100}
+    """
+    return dict(_entries())

@@ -1,0 +1,168 @@
+"""Finding a data set of the catalogue on the disk, and reading it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from regrain.data.cache import cache_folder
+from regrain.data.catalog.listing import Entry, entries
+from regrain.data.dataset import Dataset
+from regrain.data.readers import rows_from_parquet_folder
+from regrain.data.rows import Rows, StorageOptions, examples, separate
+from regrain.errors import UserError, nearest
+
+__all__ = ["CatalogOptions", "load", "rows"]
+
+
+class CatalogOptions(StorageOptions, total=False):
+    """Options for the catalogue's data sets.
+
+    root : path, optional
+        The folder that holds the data set, or is it; default: the environment variable REGRAIN_DATA.
+    download : bool, default False
+        Fetch it when it is not there (CIFAR only).
+    splits : sequence of str, optional
+        Which splits; default all but extra ones.
+    """
+
+    root: str | Path | None
+    download: bool
+    splits: Sequence[str] | None
+
+
+def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
+    """A data set of the catalogue.
+
+    Parameters
+    ----------
+    name : str
+    root, download, splits
+        See :class:`CatalogOptions`.
+    image_size, channels, skip_unreadable, cache
+        See :class:`~regrain.data.rows.StorageOptions`.
+
+    Returns
+    -------
+    Dataset
+        With every split; ``notes`` holds source, licence and the names of the default views.
+
+    Raises
+    ------
+    UserError
+        For a name that is not in the catalogue, and if the data are not found: the message says what was looked for,
+        and where.
+
+    Examples
+    --------
+    >>> load("digits", splits=["test"]).labels.names("group")
+    ('loop', 'open', 'straight')
+    """
+    own, storage = separate(options)
+    return rows(name, **own).dataset(**storage)
+
+
+def rows(
+    name: str, *, root: str | Path | None = None, download: bool = False, splits: Sequence[str] | None = None
+) -> Rows:
+    """The rows of :func:`load`."""
+    catalogue = entries()
+    if name not in catalogue:
+        raise UserError(f"no data set '{name}' in the catalogue: {nearest(name, catalogue)}")
+    entry = catalogue[name]
+    folder = _root(root)
+    found = _find(entry, folder, splits)
+    if found is None and download:
+        _download(entry, folder)
+        found = _find(entry, folder, splits)
+    if found is None:
+        raise UserError(_not_found(entry, folder))
+    notes = {
+        **found.notes,
+        "source": f"{entry.source} ({found.where})",
+        "licence": entry.licence,
+        "views": list(entry.views),
+        "messages": list(entry.notes),
+    }
+    return _grouped(replace(_with_splits(found, entry, splits), name=name, notes=notes), entry)
+
+
+def _root(root: str | Path | None) -> Path:
+    given = root or os.environ.get("REGRAIN_DATA")
+    return Path(given).expanduser() if given else cache_folder() / "data"
+
+
+def _find(entry: Entry, root: Path, splits: Sequence[str] | None) -> Rows | None:
+    for folder in (root / entry.folder, root) if entry.folder else ():
+        if (folder / "train.parquet").is_file() or (folder / "test.parquet").is_file():
+            counts = {"label": 10} if entry.folder == "cifar10" else entry.levels
+            sample: Any = {"text": "text"} if entry.modality == "text" else {"image": "image"}
+            found = rows_from_parquet_folder(folder, splits=splits, levels=list(counts), **sample)
+            for level, names in found.label_columns.items():  # the root itself may be the folder of another data set
+                count = len({name for name in names if name is not None})
+                if count > counts[level]:
+                    raise UserError(
+                        f"{folder} is not {entry.name}: level '{level}' has {count} classes, not {counts[level]}"
+                    )
+            return found
+    return entry.original(root)
+
+
+def _with_splits(found: Rows, entry: Entry, splits: Sequence[str] | None) -> Rows:
+    assert found.splits is not None
+    for split in splits or ():
+        if split not in found.splits:
+            raise UserError(f"{entry.name} has no split '{split}': {nearest(split, set(found.splits))}")
+    wanted = set(splits or entry.samples)
+    return found.select(np.flatnonzero([split in wanted for split in found.splits]))
+
+
+def _grouped(found: Rows, entry: Entry) -> Rows:
+    """Coarse labels from the finest ones where the layout does not hold them; classes that the grouping drops leave."""
+    labels = dict(found.label_columns)
+    if entry.grouping is None or set(labels) == set(entry.levels):
+        return found
+    file = resources.files("regrain.data.catalog") / "groupings" / f"{entry.grouping}.json"
+    grouping = json.loads(file.read_text(encoding="utf-8"))
+    finest = [None if name is None else str(name) for name in labels[list(labels)[-1]]]
+    dropped = set(grouping.get("dropped", ()))
+    above = {fine: [up] if isinstance(up, str) else up for fine, up in grouping["classes"].items()}
+    strangers = sorted({name for name in finest if name is not None} - dropped - above.keys())
+    if strangers:
+        raise UserError(f"{found.where} is not {entry.name}: unknown classes {examples(strangers)}")
+    coarse = {
+        level: [above[name][position] if name in above else None for name in finest]
+        for position, level in enumerate(grouping["levels"])
+    }
+    kept = np.flatnonzero([name not in dropped for name in finest])
+    return replace(found, labels=coarse | labels).select(kept)
+
+
+def _download(entry: Entry, root: Path) -> None:
+    if entry.torchvision is None:
+        raise UserError(f"{entry.name} is not downloaded automatically: get it from {entry.source} and give --root")
+    import torchvision
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        getattr(torchvision.datasets, entry.torchvision)(str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{entry.name} could not be downloaded to {root}: {error}") from error
+
+
+def _not_found(entry: Entry, root: Path) -> str:
+    looked = "\n".join(f"  {root}/{layout}" for layout in entry.layouts)
+    present = sorted(item.name for item in root.iterdir()) if root.is_dir() else None
+    there = f"{root} does not exist" if present is None else f"{root} holds {examples(present, 8) or 'nothing'}"
+    fetch = ", or fetch it with --download (download=True)" if entry.torchvision else ""
+    return (
+        f"{entry.name} was not found. Looked for\n{looked}\nbut {there}. Give the folder that holds it with --root DIR "
+        f"(root=...) or REGRAIN_DATA{fetch}. Source: {entry.source}"
+    )

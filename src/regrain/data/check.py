@@ -1,0 +1,372 @@
+"""What is wrong with a data set, all of it at once, before anything is trained on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from regrain.data.dataset import Modality, decode_images
+from regrain.data.readers import find_rows
+from regrain.data.rows import Fault, Rows, Storage, examples
+from regrain.errors import UserError
+from regrain.labels import UNKNOWN, Labels
+
+__all__ = ["Problem", "Report", "check"]
+
+_SHOWN = 5
+_BLOCK = 512
+_HELD_OUT = ("val", "test")
+_LOOK_UNKNOWN = ("na", "n/a", "none", "null", "unknown", "?", "-")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Parameters
+    ----------
+    kind : str
+        Such as "missing file".
+    severity : "error" or "warning"
+        Errors are what :func:`regrain.data.read` refuses.
+    message : str
+        A sentence.
+    rows : tuple of str
+        Every row that it concerns, as the user finds it, with details.
+    """
+
+    kind: str
+    severity: Literal["error", "warning"]
+    message: str
+    rows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`check` found.
+
+    Parameters
+    ----------
+    name, source : str
+    modality : Modality
+    shape : tuple of int
+        Of one sample as it will be stored.
+    samples : dict of split to number
+        One entry, "all", when there are no splits.
+    levels : dict
+        Per level: ``classes``, ``min``, ``median``, ``max`` samples of a class, and ``unknown`` labels.
+    problems : tuple of Problem
+        Errors first.
+    messages : tuple of str
+        What the reader has to tell.
+    """
+
+    name: str
+    source: str
+    modality: Modality
+    shape: tuple[int, ...]
+    samples: dict[str, int]
+    levels: dict[str, dict[str, float]]
+    problems: tuple[Problem, ...]
+    messages: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether the data can be read: there may be warnings, but no errors."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+    def render(self) -> list[str]:
+        """Lines of plain text; of the rows of a problem the first few."""
+        shape = " x ".join(map(str, self.shape))
+        lines = [f"{self.name}: {sum(self.samples.values())} {self.modality} samples{f' ({shape})' if shape else ''}"]
+        if list(self.samples) != ["all"]:
+            lines.append("splits: " + ", ".join(f"{split} {count}" for split, count in self.samples.items()))
+        for level, numbers in self.levels.items():
+            unknown = f", {numbers['unknown']} without a label" if numbers["unknown"] else ""
+            lines.append(
+                f"level {level}: {numbers['classes']} classes of {numbers['min']} to {numbers['max']} samples "
+                f"(median {numbers['median']:g}){unknown}"
+            )
+        lines += [f"note: {message}" for message in self.messages]
+        for problem in self.problems:
+            lines.append(f"{problem.severity}: {problem.message}")
+            lines += [f"    {row}" for row in problem.rows[:_SHOWN]]
+            if len(problem.rows) > _SHOWN:
+                lines.append(f"    ... and {len(problem.rows) - _SHOWN} more (--json lists them all)")
+        errors = sum(problem.severity == "error" for problem in self.problems)
+        warnings = len(self.problems) - errors
+        lines.append(
+            f"{_number(errors, 'error')}, {_number(warnings, 'warning')}" if self.problems else "nothing is wrong"
+        )
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with every row of every problem."""
+        return {
+            "schema": 1,
+            "name": self.name,
+            "source": self.source,
+            "ok": self.ok,
+            "modality": self.modality,
+            "shape": list(self.shape),
+            "samples": self.samples,
+            "levels": self.levels,
+            "messages": list(self.messages),
+            "problems": [
+                {
+                    "kind": problem.kind,
+                    "severity": problem.severity,
+                    "message": problem.message,
+                    "count": len(problem.rows),
+                    "rows": list(problem.rows),
+                }
+                for problem in self.problems
+            ],
+        }
+
+
+def check(source: Any, **options: Any) -> Report:
+    """List everything that is wrong with a data set, bad rows one by one.
+
+    Parameters
+    ----------
+    source, options
+        As for :func:`regrain.data.read`. Nothing is left out here, whatever ``skip_unreadable`` says.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    UserError
+        Only if there are no rows to look at: no such path, no such column.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"text": ["hi", "", "hi"], "mood": ["good", "good", "bad"]})
+    >>> for line in check(table, levels=["mood"]).render():
+    ...     print(line)
+    data: 3 text samples
+    level mood: 2 classes of 1 to 2 samples (median 1.5)
+    note: texts: column 'text' (guessed)
+    error: empty text: 1 row cannot be used
+        row 1 has no text
+    warning: level mood: 1 class with a single sample
+        row 2: 'bad'
+    warning: identical samples with different labels: 1 group
+        row 0 (good) = row 2 (bad)
+    1 error, 2 warnings
+    """
+    rows, storage_options = find_rows(source, **options)
+    storage = rows.storage(storage_options.get("image_size"), storage_options.get("channels")) if rows.encoded else None
+    digests, undecodable = _contents(rows, storage)
+    faults = [*rows.faults, *undecodable]
+    strict: Labels | None = None
+    try:
+        strict = rows.strict_labels()
+        problems = []
+    except UserError as error:
+        problems = [Problem("levels", "error", str(error), tuple(_torn_rows(rows)))]
+    labels = rows.lenient_labels() if strict is None else strict
+    for kind in dict.fromkeys(fault.kind for fault in faults):
+        found = tuple(str(fault) for fault in faults if fault.kind == kind)
+        problems.append(Problem(kind, "error", f"{kind}: {_number(len(found), 'row')} cannot be used", found))
+    problems += _duplicate_ids(rows)
+    problems += _label_problems(rows, labels)
+    problems += _identical(rows, labels, digests)
+    return Report(
+        name=rows.name,
+        source=rows.where,
+        modality=rows.modality,
+        shape=storage.shape if storage else _shape(rows),
+        samples={"all": len(rows)} if rows.splits is None else dict(Counter(rows.splits)),
+        levels=_balance(labels),
+        problems=tuple(sorted(problems, key=lambda problem: problem.severity != "error")),
+        messages=tuple(rows.notes.get("messages", ())),
+    )
+
+
+def _shape(rows: Rows) -> tuple[int, ...]:
+    return tuple(rows.values.shape[1:]) if isinstance(rows.values, np.ndarray) else ()
+
+
+def _balance(labels: Labels) -> dict[str, dict[str, float]]:
+    result: dict[str, dict[str, float]] = {}
+    for level, names in zip(labels.levels, labels.classes, strict=True):
+        codes = labels.level(level).numpy()
+        counts = np.bincount(codes[codes != UNKNOWN], minlength=len(names))
+        sizes = counts if len(counts) else np.zeros(1, dtype=np.int64)
+        result[level] = {
+            "classes": len(names),
+            "min": int(sizes.min()),
+            "median": float(np.median(sizes)),
+            "max": int(sizes.max()),
+            "unknown": int((codes == UNKNOWN).sum()),
+        }
+    return result
+
+
+# Contents
+
+
+def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], list[Fault]]:
+    """A digest of every sample (None where there is none), and the images that cannot be decoded."""
+    if storage is None:
+        return [_digest(value) for value in rows.values], []
+    known = {fault.row for fault in rows.faults}
+    usable = [row for row in range(len(rows)) if row not in known]
+    digests: list[bytes | None] = [None] * len(rows)
+    faults: list[Fault] = []
+    for start in range(0, len(usable), _BLOCK):
+        block = usable[start : start + _BLOCK]
+        contents = [_bytes(rows.values[row]) for row in block]
+        for row, content in zip(block, contents, strict=True):
+            digests[row] = _digest(content)
+        _, failures = decode_images(contents, storage.shape, threads=storage.threads)
+        faults += [rows.fault("undecodable image", block[position], why) for position, why in failures.items()]
+    return digests, faults
+
+
+def _bytes(source: str | bytes) -> bytes:
+    try:
+        return source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError:
+        return b""  # not readable: decoding will say so
+
+
+def _digest(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    if isinstance(value, np.ndarray):
+        value = np.ascontiguousarray(value).tobytes()
+    return hashlib.blake2b(value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")).digest()
+
+
+def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> Iterator[Problem]:
+    groups: dict[bytes, list[int]] = {}
+    for row, digest in enumerate(digests):
+        if digest is not None:
+            groups.setdefault(digest, []).append(row)
+    repeated = [group for group in groups.values() if len(group) > 1]
+    splits = rows.splits
+    if splits is not None:
+        across = [group for group in repeated if len({splits[row] for row in group}) > 1]
+        if across:
+            yield Problem(
+                "identical across splits",
+                "warning",
+                f"identical samples in several splits: {_number(len(across), 'group')}",
+                tuple(" = ".join(f"{rows.finds(row)} ({splits[row]})" for row in group) for group in across),
+            )
+    codes = labels.codes.numpy()
+    torn = [group for group in repeated if ((codes[group] != codes[group[0]]) & (codes[group] != UNKNOWN)).any()]
+    if torn:
+        yield Problem(
+            "identical with different labels",
+            "warning",
+            f"identical samples with different labels: {_number(len(torn), 'group')}",
+            tuple(" = ".join(f"{rows.finds(row)} ({_described(labels, row)})" for row in group) for group in torn),
+        )
+
+
+def _described(labels: Labels, row: int) -> str:
+    codes = labels.codes[row].tolist()
+    return ", ".join("?" if code < 0 else names[code] for code, names in zip(codes, labels.classes, strict=True))
+
+
+# Ids and labels
+
+
+def _duplicate_ids(rows: Rows) -> Iterator[Problem]:
+    duplicates = rows.duplicate_ids()
+    if duplicates:
+        found = tuple(f"'{identity}': {', '.join(map(rows.finds, where))}" for identity, where in duplicates.items())
+        yield Problem("duplicate id", "error", f"ids that occur more than once: {len(found)}", found)
+
+
+def _torn_rows(rows: Rows) -> Iterator[str]:
+    """The rows whose class has another parent in most other rows: those to look at when levels do not nest."""
+    labels = rows.lenient_labels()
+    for above, level in zip(labels.levels, labels.levels[1:], strict=False):
+        parents, children = labels.level(above).numpy(), labels.level(level).numpy()
+        known = np.flatnonzero((parents != UNKNOWN) & (children != UNKNOWN))
+        pairs = Counter(zip(parents[known].tolist(), children[known].tolist(), strict=True))
+        usual: dict[int, int] = {}
+        for (parent, child), _ in pairs.most_common():
+            usual.setdefault(child, parent)
+        for row in known.tolist():
+            parent, child = int(parents[row]), int(children[row])
+            if usual[child] != parent:
+                names = labels.names(above)
+                yield (
+                    f"{rows.finds(row)}: {level} '{labels.names(level)[child]}' lies under {above} '{names[parent]}', "
+                    f"mostly under '{names[usual[child]]}'"
+                )
+
+
+def _label_problems(rows: Rows, labels: Labels) -> Iterator[Problem]:
+    splits = None if rows.splits is None else np.array(rows.splits)
+    train = np.ones(len(rows), dtype=bool) if splits is None or "train" not in splits else splits == "train"
+    place = " in train" if splits is not None and "train" in splits else ""
+    for level, names in zip(labels.levels, labels.classes, strict=True):
+        codes = labels.level(level).numpy()
+        empty = np.flatnonzero((codes == UNKNOWN) & ~labels.absent(level).numpy())
+        if len(empty):
+            yield Problem(
+                "empty label",
+                "warning",
+                f"level {level}: {_number(len(empty), 'row')} without a label",
+                tuple(map(rows.finds, empty.tolist())),
+            )
+        if len(names) == 1:
+            yield Problem("one class", "warning", f"level {level} has only one class, '{names[0]}'")
+        counts = np.bincount(codes[train & (codes != UNKNOWN)], minlength=len(names))
+        single = np.flatnonzero(counts == 1)
+        if len(single):
+            found = np.flatnonzero(np.isin(codes, single) & train).tolist()
+            yield Problem(
+                "single sample",
+                "warning",
+                f"level {level}: {_number(len(single), 'class', 'classes')} with a single sample{place}",
+                tuple(f"{rows.finds(row)}: '{names[codes[row]]}'" for row in found),
+            )
+        odd = [code for code, name in enumerate(names) if name.strip().lower() in _LOOK_UNKNOWN]
+        if odd:
+            shown = examples(repr(names[code]) for code in odd)
+            yield Problem(
+                "class like unknown",
+                "warning",
+                f"level {level} has the class {shown}; if it means that the class is not known, give unknown=[...]",
+                tuple(map(rows.finds, np.flatnonzero(np.isin(codes, odd)).tolist())),
+            )
+        if place and splits is not None:
+            yield from _unseen(rows, level, names, codes, splits, counts)
+
+
+def _unseen(
+    rows: Rows, level: str, names: Sequence[str], codes: np.ndarray, splits: np.ndarray, counts: np.ndarray
+) -> Iterator[Problem]:
+    for part in _HELD_OUT:
+        inside = codes[(splits == part) & (codes != UNKNOWN)]
+        unseen = [code for code in np.unique(inside).tolist() if counts[code] == 0]
+        if unseen:
+            found = np.flatnonzero((splits == part) & np.isin(codes, unseen)).tolist()
+            yield Problem(
+                "class not in train",
+                "warning",
+                f"level {level}: {_number(len(unseen), 'class', 'classes')} of {part} not in train: "
+                f"{examples(repr(names[code]) for code in unseen)}",
+                tuple(f"{rows.finds(row)}: '{names[codes[row]]}'" for row in found),
+            )
+
+
+def _number(count: int, noun: str, plural: str | None = None) -> str:
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"

@@ -1,0 +1,84 @@
+"""Clustering measures against scikit-learn, all permutations, and known cases."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sklearn_metrics
+
+from regrain.errors import UserError
+from regrain.metrics import clustering_accuracy, clustering_metrics, purity
+
+
+def random_codes(classes: int, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    labels = random.integers(classes, size=80)
+    noise = random.integers(clusters, size=80)
+    return labels, np.where(random.random(80) < 0.6, labels % clusters, noise)
+
+
+@pytest.mark.parametrize(("classes", "clusters"), [(4, 4), (5, 3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_accuracy_is_the_best_of_all_one_to_one_assignments(classes: int, clusters: int, seed: int) -> None:
+    labels, found = random_codes(classes, clusters, seed)
+    best = max(
+        np.mean(np.array(classes_of)[found] == labels)
+        for classes_of in itertools.permutations(range(classes), clusters)
+    )
+    assert clustering_accuracy(labels, found) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_accuracy_with_more_clusters_sends_the_unmatched_to_their_majority(seed: int) -> None:
+    labels, found = random_codes(3, 5, seed)
+    scores = {}
+    for matched in itertools.permutations(range(5), 3):  # cluster of class 0, 1, 2
+        one_to_one = sum(np.sum((found == cluster) & (labels == c)) for c, cluster in enumerate(matched))
+        rest = [np.bincount(labels[found == c]).max() for c in set(range(5)) - set(matched) if (found == c).any()]
+        scores[one_to_one] = max(scores.get(one_to_one, 0), (one_to_one + sum(rest)) / len(labels))
+    assert clustering_accuracy(labels, found) == pytest.approx(scores[max(scores)])
+
+
+def test_nine_pure_clusters_of_three_classes_score_one() -> None:
+    labels = np.repeat([0, 1, 2], 30)
+    clusters = np.repeat(np.arange(9), 10)
+    assert clustering_accuracy(labels, clusters) == 1.0
+    assert purity(labels, clusters) == 1.0
+
+
+def test_merged_clusters_cost_one_class() -> None:
+    assert clustering_accuracy([0, 0, 1, 1, 2, 2], [7, 7, 7, 7, 3, 3]) == pytest.approx(4 / 6)
+    assert purity([0, 0, 1, 1, 2, 2], [7, 7, 7, 7, 3, 3]) == pytest.approx(4 / 6)
+
+
+def test_all_measures_equal_scikit_learn_and_leave_unknown_labels_out() -> None:
+    labels, found = random_codes(4, 6, 0)
+    extended = np.concatenate([labels, [-1] * 5]), np.concatenate([found, [0, 1, 2, 77, -1]])
+    scores = clustering_metrics(torch.tensor(extended[0]), torch.tensor(extended[1]))
+    assert scores["nmi"] == pytest.approx(sklearn_metrics.normalized_mutual_info_score(labels, found))
+    assert scores["ami"] == pytest.approx(sklearn_metrics.adjusted_mutual_info_score(labels, found))
+    assert scores["ari"] == pytest.approx(sklearn_metrics.adjusted_rand_score(labels, found))
+    assert scores["homogeneity"] == pytest.approx(sklearn_metrics.homogeneity_score(labels, found))
+    assert scores["acc"] == clustering_accuracy(labels, found)
+    majority = sum(np.bincount(labels[found == c]).max() for c in range(6))
+    assert scores["purity"] == purity(labels, found) == pytest.approx(majority / 80)
+
+
+def test_names_of_classes_and_clusters_do_not_matter() -> None:
+    labels, found = random_codes(4, 5, 1)
+    renamed = clustering_metrics(labels * 10 + 3, 5 - found)
+    assert renamed == pytest.approx(clustering_metrics(labels, found))
+
+
+def test_one_class_and_one_cluster() -> None:
+    assert clustering_metrics([2, 2, 2], [4, 4, 4])["acc"] == 1.0
+
+
+def test_errors_name_what_is_wrong() -> None:
+    with pytest.raises(UserError, match="none of the 2 labels is known"):
+        clustering_accuracy([-1, -1], [0, 1])
+    with pytest.raises(UserError, match=r"clusters must be integers of shape \(2,\)"):
+        clustering_accuracy([0, 1], [0, 1, 2])

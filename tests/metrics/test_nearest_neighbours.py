@@ -1,0 +1,107 @@
+"""Exact neighbours against a full stable sort; duplicates, ties, blocks and both ways through one set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from regrain.errors import UserError
+from regrain.metrics import nearest_neighbours, neighbours
+
+
+def brute_force(query: Tensor, gallery: Tensor, k: int, exclude_self: bool) -> tuple[Tensor, Tensor]:
+    similarity = F.normalize(query.double()) @ F.normalize(gallery.double()).T
+    if exclude_self:
+        similarity.fill_diagonal_(-torch.inf)
+    value, index = similarity.sort(dim=1, descending=True, stable=True)
+    return value[:, :k], index[:, :k]
+
+
+@pytest.mark.parametrize("block", [2**24, 60])
+@pytest.mark.parametrize("k", [1, 7, 40])
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_within_one_set(monkeypatch: pytest.MonkeyPatch, block: int, k: int, exclude_self: bool) -> None:
+    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", block)
+    vectors = torch.randn(50, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    value, index = nearest_neighbours(vectors, vectors, k, exclude_self=exclude_self)
+    expected_value, expected_index = brute_force(vectors, vectors, k, exclude_self)
+    assert index.equal(expected_index)
+    torch.testing.assert_close(value, expected_value)
+
+
+@pytest.mark.parametrize("block", [2**24, 900])
+@pytest.mark.parametrize("k", [1, 5, 300])
+def test_between_two_sets(monkeypatch: pytest.MonkeyPatch, block: int, k: int) -> None:
+    """300 columns are wide enough for groups at k = 5, and not at k = 300."""
+    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", block)
+    random = torch.Generator().manual_seed(1)
+    query, gallery = (torch.randn(n, 8, generator=random, dtype=torch.float64) for n in (20, 300))
+    value, index = nearest_neighbours(query, gallery, k, exclude_self=False)
+    expected_value, expected_index = brute_force(query, gallery, k, False)
+    assert index.equal(expected_index)
+    torch.testing.assert_close(value, expected_value)
+
+
+@pytest.mark.parametrize("block", [2**24, 400])
+@pytest.mark.parametrize("k", [1, 6, 20, 45])
+def test_of_equal_similarities_the_first_come_first(monkeypatch: pytest.MonkeyPatch, block: int, k: int) -> None:
+    """Signs in few dimensions: similarities are exact multiples of 1/4 and tie everywhere."""
+    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", block)
+    signs = torch.randn(400, 4, generator=torch.Generator().manual_seed(2)).sign()
+    for gallery in (signs, signs.clone()):  # one triangle, and all products
+        _, index = nearest_neighbours(signs, gallery, k, exclude_self=True)
+        assert index.equal(brute_force(signs, signs, k, True)[1])
+
+
+def test_collapsed_embeddings_retrieve_the_first_others() -> None:
+    _, index = nearest_neighbours(np.ones((5, 3), dtype=np.float32), np.ones((5, 3)), 2, exclude_self=True)
+    assert index.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]]
+
+
+def test_a_duplicate_is_retrieved_the_sample_itself_is_not() -> None:
+    vectors = torch.tensor([[1.0, 2.0], [1.0, 2.0], [-1.0, 0.0]])
+    assert nearest_neighbours(vectors, vectors, 1, exclude_self=True)[1][:2].flatten().tolist() == [1, 0]
+
+
+def test_settings_of_training_do_not_reach_the_products() -> None:
+    vectors = torch.randn(40, 64, generator=torch.Generator().manual_seed(3))
+    expected = nearest_neighbours(vectors, vectors, 5, exclude_self=True)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = nearest_neighbours(vectors, vectors, 5, exclude_self=True)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert found[0].equal(expected[0])
+    assert found[1].equal(expected[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    vectors = torch.randn(30, 8, generator=torch.Generator().manual_seed(4)).to(dtype)
+    value, index = nearest_neighbours(vectors, vectors, 3, exclude_self=True)
+    assert value.dtype == torch.float32
+    assert index.equal(brute_force(vectors, vectors, 3, True)[1])
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "k", "exclude_self", "message"),
+    [
+        (torch.ones(3, 2), torch.ones(3, 2), 3, True, "each query has 2 to retrieve besides itself"),
+        (torch.ones(3, 2), torch.ones(3, 2), 4, False, "each query has 3 to retrieve: "),
+        (torch.ones(3, 2), torch.ones(3, 2), 0, False, "k = 0"),
+        (torch.ones(3, 2), torch.ones(3, 3), 1, False, "2 dimensions, gallery 3"),
+        (torch.ones(3, 2), torch.ones(4, 2), 1, True, "got 3 and 4"),
+        (torch.ones(3), torch.ones(3, 2), 1, False, r"query must be floats of shape \(n, d\)"),
+        (torch.ones(0, 2), torch.ones(3, 2), 1, False, "n at least 1"),
+        (torch.ones(3, 2), torch.ones(3, 2).long(), 1, False, "gallery must be floats"),
+        (torch.tensor([[1.0], [float("nan")]]), torch.ones(2, 1), 1, False, "1 of 2 rows are not, the first is row 1"),
+    ],
+)
+def test_errors_name_what_is_wrong(query: Tensor, gallery: Tensor, k: int, exclude_self: bool, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        nearest_neighbours(query, gallery, k, exclude_self=exclude_self)
