@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from regrain.evaluation import Evaluation, apply_model, embed, evaluate_model
 from regrain.labels import Labels
 from regrain.methods import method_class
 from regrain.training.assemble import Assembly, assemble, split_parts
-from regrain.training.loop import Device, resolve_device, resolve_precision, train
+from regrain.training.loop import Device, is_first_process, resolve_device, resolve_precision, train
 from regrain.training.model import Model, load_model, take_statistics
 from regrain.training.recipe import merge, parse_assignments, read_recipe
 from regrain.training.store import RunFolder, labels_to_json, library_versions
@@ -197,6 +196,7 @@ def fit(
     >>> folder.cleanup()
     """
     method_class(method)
+    resolve_device(device)
     from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else dict(recipe or {})
     flags: dict[str, Any] = {"method": {"name": method}}
     if seed is not None:
@@ -222,15 +222,15 @@ def fit(
     assembly = assemble(wanted, _with_levels(training, in_use))
 
     place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
-    first_process = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    first_process = is_first_process()
     folder = RunFolder.create(place, overwrite=overwrite) if first_process else RunFolder(place)
     run = Run(folder, dataset, device, [*dataset.notes.get("messages", []), *assembly.notices])
     if first_process:
         folder.write_json("versions.json", {"versions": library_versions()})
         folder.write_json("labels.json", labels_to_json(training.labels))
         folder.write_recipe(assembly.recipe)
-    if on_start is not None:
-        on_start(run, training)
+        if on_start is not None:
+            on_start(run, training)
     _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=False)
     return run
 
@@ -436,7 +436,7 @@ def _train(
         tensorboard=tensorboard,
         interrupt=interrupt,
     )
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first_process():
         model.save(run.folder, labels_to_json(assembly.dataset.labels))
         precision = resolve_precision(assembly.options.precision, kind)
         run.folder.write_text("card.md", _card(assembly, precision, kind))

@@ -36,6 +36,7 @@ with its ancestors' (``a/other`` is not ``b/other``). ``aspects``: levels do not
 """
 
 _EXAMPLES = 3
+_MOST_CODES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,10 @@ class Taxonomy:
             names = [*(levels or []), "label"] if levels and len(levels) == len(rows[0]) - 1 else levels
             names = _level_names(names, max(map(len, rows)))
             columns = {name: [row[i] if i < len(row) else None for row in rows] for i, name in enumerate(names)}
-            labels = Labels.from_columns(columns)
-            assert labels.taxonomy is not None
-            return labels.taxonomy
+            labels = Labels.from_columns(columns, relation="aspects")  # a class may have several parents here
+            taxonomy = cls.from_codes(labels.codes, labels.levels, labels.classes)
+            _require_order(taxonomy)
+            return taxonomy
         raise UserError(f"{where} has no taxonomy: one of the keys parents, edges, paths or classes was expected")
 
     def to_json(self) -> dict[str, Any]:
@@ -393,18 +395,27 @@ class Labels:
         UserError
             As :meth:`from_columns`; and for codes that are not whole numbers.
         """
-        values = torch.as_tensor(np.asarray(codes))
+        array = codes.detach().cpu().numpy() if isinstance(codes, Tensor) else np.array(codes)
+        if array.dtype.kind not in "iufb":
+            raise UserError(f"codes are whole numbers; got {array.dtype}. Labels.from_columns takes class names")
+        values = torch.from_numpy(array)
         values = values[:, None] if values.ndim == 1 else values
-        if values.is_floating_point() and not torch.equal(values, values.round()):
-            raise UserError("labels given as numbers must be whole numbers (class codes); got fractions or NaN")
+        if values.is_floating_point() and not (torch.equal(values, values.round()) and bool(values.isfinite().all())):
+            raise UserError(
+                "labels given as numbers must be whole numbers (class codes); got fractions, NaN or infinity"
+            )
         values = values.long()
         if values.ndim != 2:
             raise UserError(f"codes have shape {tuple(values.shape)}; expected (samples,) or (samples, levels)")
         names = _level_names(levels, values.shape[1])
         if classes is None:
-            classes = [
-                [str(c) for c in range(int(values[:, i].max()) + 1 if len(values) else 0)] for i in range(len(names))
-            ]
+            counts = [int(values[:, i].max()) + 1 if len(values) else 0 for i in range(len(names))]
+            if max(counts, default=0) > _MOST_CODES:
+                raise UserError(
+                    f"codes count classes from 0, but the largest is {max(counts) - 1}: numbers that are names belong "
+                    "into Labels.from_columns"
+                )
+            classes = [[str(c) for c in range(count)] for count in counts]
         named = tuple(tuple(map(str, c)) for c in classes)
         labels = cls(values, names, named)
         if relation == "aspects":
@@ -535,15 +546,13 @@ def _require_order(taxonomy: Taxonomy) -> None:
 
 def _name(value: Any) -> str | None:
     """A class name, None when unknown."""
-    if value is None or value == "" or value is np.ma.masked:
+    if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, float | np.floating):
         if np.isnan(value):
             return None
         if float(value).is_integer():  # a column of whole numbers with gaps is read as floats
             return str(int(value))
-    if type(value).__name__ in ("NAType", "NaTType"):
-        return None
     return str(value).strip() or None
 
 

@@ -217,6 +217,10 @@ def _stoppable(work: Any, path: Path | None) -> Run:
 
 
 def _report(run: Run) -> None:
+    from regrain.training.loop import is_first_process
+
+    if not is_first_process():
+        return
     metrics = run.folder.read_metrics()
     last = metrics[-1] if metrics else {}
     loss = f", last loss {last['loss']:.4f}" if "loss" in last else ""

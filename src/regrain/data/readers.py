@@ -535,7 +535,7 @@ def _array_samples(
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):
             single = array.astype(np.float32)
-        flat = single.reshape(len(array), -1)
+        flat = single.reshape(len(array), int(np.prod(array.shape[1:])))
         for row in np.flatnonzero(~np.isfinite(flat).all(axis=1)).tolist():
             place = tuple(map(int, np.argwhere(~np.isfinite(single[row]))[0]))
             wrong[row] = (

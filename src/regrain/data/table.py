@@ -222,6 +222,8 @@ class Table:
             raise UserError(f"relation '{relation}': {nearest(str(relation), ('tree', 'paths', 'aspects'))}")
         if isinstance(levels, str) or isinstance(columns, str):
             raise UserError("levels and columns are lists of column names, such as ['label']")
+        if label_paths and (levels is None or len(levels) != 1):
+            raise UserError("label_paths=True needs one column of paths in levels, for example levels=['path']")
         guesses = _Guesses(self)
         split = guesses.split() if split is None else self.require(split, "split")
         named = [self.require(level, "level") for level in levels or ()]
@@ -308,8 +310,6 @@ class Table:
         names = {level: label_names(self.columns[level], unknown, level, messages) for level in levels}
         if not label_paths:
             return names
-        if len(levels) != 1:
-            raise UserError("label_paths=True needs one column of paths in levels, for example levels=['path']")
         return path_columns([None if v is None else str(v) for v in names[levels[0]]])
 
 
@@ -351,6 +351,7 @@ class _Guesses:
         vectors = [name for name in free if self.table.kind(name) == "vectors"]
         if vectors:
             self._say("vectors", vectors[:1])
+            self.messages.append("series_shape=(time, channels) would read them as series")
             return None, None, vectors[:1]
         return None, None, None
 
@@ -379,13 +380,13 @@ class _Guesses:
             listed = ", ".join(f"'{name}' ({counts[name]} classes)" for name in candidates)
             raise UserError(
                 f"{table.where}: which columns are labels? These could be, but they do not nest: {listed}. Name them "
-                "from coarse to fine (--levels; levels=[...]), or say that they are aspects that do not nest "
+                "from coarse to fine (--level; levels=[...]), or say that they are aspects that do not nest "
                 "(--relation aspects; relation='aspects')"
             )
         listed = ", ".join(f"'{name}' ({count} different values)" for name, count in counts.items()) or "no such column"
         raise UserError(
             f"{table.where}: no column looks like labels (few different values, many times each), of {listed}. Name "
-            "the label columns from coarse to fine (--levels; levels=[...]); levels=[] reads data without labels"
+            "the label columns from coarse to fine (--level; levels=[...]); levels=[] reads data without labels"
         )
 
     def numbers(self, taken: set[str]) -> list[str]:
@@ -590,9 +591,9 @@ def _what_is_wrong(name: str, column: Column, row: int, numbers: np.ndarray) -> 
         return f"holds {cell[place]} at place {place} of column '{name}', which is not a finite number"
     if missing(cell) and not isinstance(cell, float | np.floating):
         return f"is empty in column '{name}'"
-    if np.isfinite(_as_float(cell)):
-        return f"holds {cell} in column '{name}', which is too large for a 32-bit number"
     shown = f"'{cell}'" if isinstance(cell, str) else str(cell)
+    if np.isfinite(_as_float(cell)):
+        return f"holds {shown} in column '{name}', which is too large for a 32-bit number"
     finite = "a finite number" if shown.strip("'").lower().lstrip("+-") in ("nan", "inf", "infinity") else "a number"
     return f"holds {shown} in column '{name}', which is not {finite}"
 

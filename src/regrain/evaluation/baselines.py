@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -66,7 +67,7 @@ def _word_weights(test: Dataset, train: Dataset | None) -> tuple[Tensor, Tensor 
         result: list[str] = dataset.samples.take(torch.arange(len(dataset)))
         return result
 
-    vectorizer = TfidfVectorizer(max_features=_WORDS, dtype="float32", token_pattern=r"(?u)\b\w+\b")
+    vectorizer = TfidfVectorizer(max_features=_WORDS, dtype=np.float32, token_pattern=r"(?u)\b\w+\b")
     vectorizer.fit(texts(train if train is not None else test))
 
     def weigh(dataset: Dataset) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.objectives.gather import gather
 
-__all__ = ["Method", "Needs", "Scan", "hyperparameters"]
+__all__ = ["Method", "Needs", "Scan", "hyperparameters", "require_range"]
 
 Scan = Callable[[], Iterable[tuple[Any, Tensor, Tensor]]]
 """Gives (un-augmented view, labels, ids) batch by batch over the whole training set."""
@@ -120,6 +121,21 @@ class Method(nn.Module):
 
     def before_epoch(self, scan: Scan) -> None:
         """Called before every epoch."""
+
+
+def require_range(low: float, high: float = math.inf, *, above: bool = False, **settings: float) -> None:
+    """Raise a UserError unless every setting lies in [low, high]; with ``above`` it must be greater than ``low``.
+
+    Examples
+    --------
+    >>> require_range(0, 1, weight=2.0)
+    Traceback (most recent call last):
+    regrain.errors.UserError: weight lies in [0, 1]; got 2.0
+    """
+    for name, value in settings.items():
+        if not low <= value <= high or (above and value == low):
+            ends = f"is greater than {low:g}" if above else f"lies in [{low:g}, {high:g}]"
+            raise UserError(f"{name} {ends}; got {value}")
 
 
 def hyperparameters(cls: type) -> dict[str, inspect.Parameter]:

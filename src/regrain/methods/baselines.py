@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regrain.data.dataset import Batch
-from regrain.methods.base import Method, Needs
+from regrain.methods.base import Method, Needs, require_range
 
 __all__ = ["SupCE", "SupFINE"]
 
@@ -19,6 +19,7 @@ class _CrossEntropy(Method):
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int], *, label_smoothing: float = 0.0) -> None:
         super().__init__(encoder, classes)
+        require_range(0, 1, label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
         self.classifier = nn.Linear(self.encoder_width, self.classes[0])
 

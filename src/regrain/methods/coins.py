@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from regrain.methods.base import Needs
+from regrain.methods.base import Needs, require_range
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.relations import coins_loss
 
@@ -33,6 +33,7 @@ class CoIns(MomentumContrast):
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int], *, weight: float = 0.5, **memory: Any) -> None:
         super().__init__(encoder, classes, **memory)
+        require_range(0, 1, weight=weight)
         self.weight = weight
         self.classifier = nn.Linear(self.encoder_width, self.classes[0])
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from regrain.methods.base import Needs
+from regrain.methods.base import Needs, require_range
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.relations import grafit_loss
 
@@ -33,6 +33,7 @@ class Grafit(MomentumContrast):
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int], *, weight: float = 0.8, **memory: Any) -> None:
         super().__init__(encoder, classes, **memory)
+        require_range(0, 1, weight=weight)
         self.weight = weight
 
     def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from regrain.methods.base import Needs
+from regrain.methods.base import Needs, require_range
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.relations import maskcon_loss
 
@@ -45,6 +45,8 @@ class MaskCon(MomentumContrast):
         **memory: Any,
     ) -> None:
         super().__init__(encoder, classes, **memory)
+        require_range(0, above=True, soft_temperature=soft_temperature)
+        require_range(0, 1, weight=weight)
         self.soft_temperature = soft_temperature
         self.weight = weight
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import UserError
-from regrain.methods.base import Method
+from regrain.methods.base import Method, require_range
 
 __all__ = ["MomentumContrast", "MomentumTwin", "Queue"]
 
@@ -190,6 +190,7 @@ class MomentumContrast(Method):
         projector_width: int = 128,
     ) -> None:
         super().__init__(encoder, classes)
+        require_range(0, above=True, temperature=temperature)
         self.temperature = temperature
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
         self.twin = MomentumTwin(_Embedder(encoder, self.projector), momentum)

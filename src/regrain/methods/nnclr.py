@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import predictor, projector
-from regrain.methods.base import Method, Needs
+from regrain.methods.base import Method, Needs, require_range
 from regrain.methods.memory import Queue
 from regrain.objectives.relations import nnclr_loss
 
@@ -54,6 +54,7 @@ class NNCLR(Method):
         predictor_hidden: int = 4096,
     ) -> None:
         super().__init__(encoder, classes)
+        require_range(0, above=True, temperature=temperature)
         self.temperature = temperature
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
         self.predictor = predictor(projector_width, predictor_hidden)

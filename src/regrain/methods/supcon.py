@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
-from regrain.methods.base import Method, Needs
+from regrain.methods.base import Method, Needs, require_range
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.relations import supcon_queue_loss
@@ -49,6 +49,7 @@ class SupCon(Method):
         projector_width: int = 128,
     ) -> None:
         super().__init__(encoder, classes)
+        require_range(0, above=True, temperature=temperature)
         self.temperature = temperature
         self.unknown = unknown
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -13,14 +14,17 @@ from regrain.errors import UserError
 
 from ._arrays import as_unit_vectors, exact_products
 
-BLOCK_ELEMENTS = 2**24
-"""Elements of the largest block of similarities that is held at once: 64 MB in float32."""
+BLOCK_ELEMENTS = 2**22
+"""Elements of a block of similarities: 16 MB in float32."""
+
+STRIP_ELEMENTS = 2**24
+"""Elements of the largest strip of whole rows of similarities: 64 MB in float32."""
 
 GROUP = 16
-"""Columns that are first represented by their largest value, where rows are wide."""
+"""Columns of a block that are first represented by their largest value."""
 
-FEW_NEIGHBOURS = 32
-"""Up to so many neighbours, halving the products is worth ranking each block in both directions."""
+FEW_NEIGHBOURS = 128
+"""More neighbours than this are sought in whole rows: keeping so many up to date from block to block costs more."""
 
 
 def nearest_neighbours(
@@ -28,7 +32,7 @@ def nearest_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """The k most similar gallery rows of each query: exact, and of equally similar rows the first ones.
 
-    Beside inputs and results at most some 300 MB are held (float32). Where ``gallery`` is the very object ``query``,
+    Beside inputs and results at most some 200 MB are held (float32). Where ``gallery`` is the very object ``query``,
     only one triangle of the similarities is computed.
 
     Parameters
@@ -76,10 +80,10 @@ def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bo
             f"k = {k} neighbours were asked for, but each query has {available} to retrieve"
             f"{' besides itself' if exclude_self else ''}: k must lie between 1 and that"
         )
-    if gallery is query and k <= FEW_NEIGHBOURS:
-        yield _mutual_neighbours(query, k, exclude_self)
+    if k <= FEW_NEIGHBOURS:
+        yield _block_by_block(query, gallery, k, exclude_self)
         return
-    size = min(len(query), max(1, BLOCK_ELEMENTS // len(gallery)))
+    size = min(len(query), max(1, STRIP_ELEMENTS // len(gallery)))
     buffer = query.new_empty(size * len(gallery))
     for start in range(0, len(query), size):
         rows = slice(start, min(start + size, len(query)))
@@ -89,33 +93,77 @@ def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bo
         yield largest(similarity, k)
 
 
-def _mutual_neighbours(vectors: Tensor, k: int, exclude_self: bool) -> tuple[Tensor, Tensor]:
-    """Neighbours within one set: each block of similarities serves its rows and, transposed, its columns.
+def _block_by_block(query: Tensor, gallery: Tensor, k: int, exclude_self: bool) -> tuple[Tensor, Tensor]:
+    """Neighbours kept up to date over blocks of similarities; within one set a block also serves its columns.
 
-    A row meets the blocks in the order of their columns, so a stable sort keeps the first of equally similar ones.
+    Either way a row meets its columns in rising order, so that of equal similarities the first are kept.
     """
-    best = vectors.new_full((len(vectors), k), -torch.inf)
-    best_index = torch.zeros(len(vectors), k, dtype=torch.long, device=vectors.device)
-
-    def meet(rows: slice, columns: slice, similarity: Tensor) -> None:
-        value, index = largest(similarity, min(k, similarity.shape[1]))
-        value = torch.cat([best[rows], value], dim=1)
-        index = torch.cat([best_index[rows], index + columns.start], dim=1)
-        value, order = value.sort(dim=1, descending=True, stable=True)
-        best[rows], best_index[rows] = value[:, :k], index.gather(1, order[:, :k])
-
-    size = min(len(vectors), math.isqrt(BLOCK_ELEMENTS))
-    buffer = vectors.new_empty(size * size)
-    blocks = [slice(start, min(start + size, len(vectors))) for start in range(0, len(vectors), size)]
-    for i, rows in enumerate(blocks):
-        for columns in blocks[i:]:
-            similarity = _similarity(vectors[rows], vectors[columns], buffer)
-            if rows == columns and exclude_self:
+    best = query.new_full((len(query), k), -torch.inf)
+    best_index = torch.zeros(len(query), k, dtype=torch.long, device=query.device)
+    within = gallery is query
+    size = GROUP * max(1, math.isqrt(BLOCK_ELEMENTS) // GROUP)
+    buffer = query.new_empty(size * size)
+    column_blocks = _blocks(len(gallery), size)
+    for i, rows in enumerate(_blocks(len(query), size)):
+        for columns in column_blocks[i if within else 0 :]:
+            similarity = _similarity(query[rows], gallery[columns], buffer)
+            if exclude_self and rows == columns:
                 similarity.fill_diagonal_(-torch.inf)
-            meet(rows, columns, similarity)
-            if rows != columns:
-                meet(columns, rows, similarity.T.contiguous())
+            _improve(best[rows], best_index[rows], similarity, columns.start)
+            if within and rows != columns:
+                _improve(best[columns], best_index[columns], similarity.T, rows.start)
     return best, best_index
+
+
+def _blocks(count: int, size: int) -> list[slice]:
+    """Blocks of ``size``, then one of what is left of whole groups, then the rest."""
+    whole = count - count % GROUP
+    starts = [*range(0, whole, size), whole, count]
+    return [slice(start, stop) for start, stop in itertools.pairwise(starts) if start < stop]
+
+
+def _improve(best: Tensor, best_index: Tensor, similarity: Tensor, offset: int) -> None:
+    """Take the columns of a block that beat the k-th best so far (b, k) into the best; column 0 is item ``offset``."""
+    value, column = _beating(similarity, best[:, -1:], best.shape[1])
+    value, order = torch.cat([best, value], dim=1).sort(dim=1, descending=True, stable=True)
+    index = torch.cat([best_index, column + offset], dim=1).gather(1, order)
+    best.copy_(value[:, : best.shape[1]])
+    best_index.copy_(index[:, : best.shape[1]])
+
+
+def _beating(similarity: Tensor, threshold: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Per row all values above its threshold, or else the k largest; equal ones in the order of their columns.
+
+    After the first blocks few values are above, and the largest value of a group tells where to look. Rows that have
+    fewer than others are filled up with -inf.
+    """
+    rows, columns = similarity.shape
+    groups = columns // GROUP
+    if columns % GROUP:
+        return largest(similarity, min(k, columns))
+    maxima = _group_maxima(similarity, groups)
+    row, group = (maxima > threshold).nonzero().unbind(1)
+    if len(row) > rows * groups // GROUP:
+        return largest(similarity, min(k, columns))
+    row = row.repeat_interleave(GROUP)
+    column = (group[:, None] + groups * torch.arange(GROUP, device=group.device)).flatten()
+    value = similarity[row, column]
+    above = value > threshold[row, 0]
+    place, order = (row * columns + column)[above].sort()
+    row, column = place // columns, place % columns
+    count = torch.bincount(row, minlength=rows)
+    slot = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    values = similarity.new_full((rows, int(count.max())), -torch.inf)
+    indices = torch.zeros_like(values, dtype=torch.long)
+    values[row, slot], indices[row, slot] = value[above][order], column
+    return values, indices
+
+
+def _group_maxima(similarity: Tensor, groups: int) -> Tensor:
+    """(b, groups) largest value of the columns g, g + groups, g + 2 groups, ..., reduced in the order of the memory."""
+    if similarity.stride(1) == 1:
+        return similarity.unflatten(1, (GROUP, groups)).amax(dim=1)
+    return similarity.T.unflatten(0, (GROUP, groups)).amax(dim=0).T
 
 
 def _similarity(query: Tensor, gallery: Tensor, buffer: Tensor) -> Tensor:
@@ -127,7 +175,7 @@ def _similarity(query: Tensor, gallery: Tensor, buffer: Tensor) -> Tensor:
 
 def largest(matrix: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest values of each row, falling, and their columns; of equal values the first columns."""
-    value, column = _largest_in_any_order(matrix, min(k + 1, matrix.shape[1]))
+    value, column = matrix.topk(min(k + 1, matrix.shape[1]), dim=1)
     if value.shape[1] > k:
         tied = value[:, k - 1] == value[:, k]
         if tied.any():
@@ -136,24 +184,6 @@ def largest(matrix: Tensor, k: int) -> tuple[Tensor, Tensor]:
     column = column.sort(dim=1).values
     value, order = matrix.gather(1, column).sort(dim=1, descending=True, stable=True)
     return value, column.gather(1, order)
-
-
-def _largest_in_any_order(matrix: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest values, falling, and columns that hold them, whichever of equal ones.
-
-    The k groups of columns with the largest maxima contain k largest values: the others are not looked at.
-    """
-    groups = matrix.shape[1] // GROUP
-    if groups < 2 * k:
-        value, column = matrix.topk(k, dim=1)
-        return value, column
-    grouped = groups * GROUP
-    group = matrix[:, :grouped].unflatten(1, (GROUP, groups)).amax(dim=1).topk(k, dim=1, sorted=False).indices
-    members = group[:, None, :] + groups * torch.arange(GROUP, device=matrix.device)[:, None]
-    rest = torch.arange(grouped, matrix.shape[1], device=matrix.device).expand(len(matrix), -1)
-    candidates = torch.cat([members.flatten(1), rest], dim=1)
-    value, at = matrix.gather(1, candidates).topk(k, dim=1)
-    return value, candidates.gather(1, at)
 
 
 def _first_of_equal(matrix: Tensor, threshold: Tensor, k: int) -> Tensor:

@@ -129,7 +129,7 @@ class Loader:
         """The rows of every batch of an epoch, this process's share."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
         order = torch.randperm(len(self.dataset), generator=generator)
-        return [batch[self.rank :: self.world_size] for batch in order.tensor_split(self._count)]
+        return [batch.tensor_split(self.world_size)[self.rank] for batch in order.tensor_split(self._count)]
 
     def __iter__(self) -> Iterator[RawBatch]:
         start, self.start = self.start, 0

@@ -26,7 +26,7 @@ from regrain.training.loader import Loader
 from regrain.training.options import Precision, TrainingOptions
 from regrain.training.store import RunFolder
 
-__all__ = ["Device", "Stopped", "resolve_device", "resolve_precision", "train"]
+__all__ = ["Device", "Stopped", "is_first_process", "resolve_device", "resolve_precision", "train"]
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -35,6 +35,11 @@ _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 
 class Stopped(Exception):
     """Training was interrupted and left a checkpoint from which it resumes."""
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and speaks, before a process group exists."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
@@ -87,10 +92,10 @@ class _Keeper(Callback):
         self.samples += len(batch.ids) * trainer.world_size
         if batch_idx + 1 >= trainer.num_training_batches or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # the end of the epoch saves; the middle of an accumulated step has gradients no checkpoint holds
-        if self.interrupt.is_set():
+        if _agreed(trainer, self.interrupt.is_set()):
             self.save(trainer)
             raise Stopped(self.run.path)
-        if time.monotonic() - self.saved_at > self.checkpoint_seconds:
+        if _agreed(trainer, time.monotonic() - self.saved_at > self.checkpoint_seconds):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
@@ -116,11 +121,16 @@ class _EpochCheckpoint(lightning.pytorch.callbacks.Checkpoint):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0) or trainer.should_stop
-        stopping = self.keeper.interrupt.is_set() and not last
-        if last or stopping or time.monotonic() - self.keeper.saved_at > 1:
+        stopping = _agreed(trainer, self.keeper.interrupt.is_set()) and not last
+        if last or stopping or _agreed(trainer, time.monotonic() - self.keeper.saved_at > 1):
             self.keeper.save(trainer)
         if stopping:
             raise Stopped(self.keeper.run.path)
+
+
+def _agreed(trainer: lightning.Trainer, wish: bool) -> bool:
+    """Whether any process wishes it: all must save together, for saving waits for all."""
+    return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
 
 
 @contextmanager

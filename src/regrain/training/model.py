@@ -23,7 +23,7 @@ from regrain.methods import Method, method_class
 from regrain.training.loader import scan_batches
 from regrain.training.store import RunFolder, labels_from_json
 from regrain.views.base import Views
-from regrain.views.image import ImageViews
+from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
 
 __all__ = ["Model", "channel_statistics", "load_model", "take_statistics"]
 

@@ -8,8 +8,6 @@ import math
 import torch
 from torch import Tensor
 
-from regrain.views.geometry import resample
-
 __all__ = ["GREY_WEIGHTS", "adjust_colour", "erase", "gaussian_blur", "posterise", "solarise"]
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
@@ -70,7 +68,8 @@ def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     weights[:, :, 1:] += torch.exp(scale * mirrored[:, 1:] ** 2)  # reflection about pixel 0
     weights[:, :, :-1] += torch.exp(scale * (2 * (size - 1) - mirrored[:, :-1]) ** 2)  # and about the last pixel
     weights /= weights.sum(dim=2, keepdim=True)
-    return resample(images, weights, weights)
+    down = torch.matmul(weights[:, None], images)
+    return torch.bmm(down.flatten(1, 2), weights.transpose(1, 2)).view_as(images)
 
 
 def solarise(images: Tensor, threshold: Tensor | float) -> Tensor:

@@ -19,11 +19,11 @@ __all__ = [
     "affine_map",
     "centre_boxes",
     "constant",
+    "crop_and_resize",
     "flip_map",
     "perspective_map",
     "random_boxes",
-    "resample",
-    "resize_weights",
+    "resize_taps",
     "warp",
 ]
 
@@ -52,24 +52,18 @@ def random_boxes(
     >>> random_boxes(torch.full((1, BOX_DRAWS), 0.5), scale=(0.25, 0.25), ratio=(1, 1), height=8, width=8)
     tensor([[2., 2., 4., 4.]])
     """
-    area = (scale[0] + (scale[1] - scale[0]) * draws[:, :_TRIES]) * (height * width)
-    shape = torch.exp((math.log(ratio[1] / ratio[0])) * draws[:, _TRIES : 2 * _TRIES] + math.log(ratio[0]))
-    heights, widths = torch.sqrt(area / shape).round_(), torch.sqrt(area * shape).round_()  # (B, tries)
-    fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
-    sizes = torch.stack((heights, widths), dim=2)
-    sizes = sizes[torch.arange(len(draws), device=draws.device), fits.int().argmax(dim=1)]  # (B, 2)
-    room = torch.stack((height - sizes[:, 0], width - sizes[:, 1]), dim=1)
-    boxes = torch.cat((torch.floor(draws[:, 2 * _TRIES :] * (room + 1)), sizes), dim=1)
+    side = (scale[0] + (scale[1] - scale[0]) * draws[:, :_TRIES]).mul_(height * width).sqrt_()
+    log_ratio = math.log(ratio[0]) + math.log(ratio[1] / ratio[0]) * draws[:, _TRIES : 2 * _TRIES]
+    limits = constant((height, width), draws.device)
+    stretch = torch.exp(log_ratio[:, :, None] * constant((-0.5, 0.5), draws.device))
+    sizes = (side[:, :, None] * stretch).round_()  # (B, tries, 2), height then width
+    fits = ((sizes >= 1) & (sizes <= limits)).all(dim=2)
+    first = fits.view(torch.uint8).argmax(dim=1)
+    sizes = sizes.gather(1, first[:, None, None].expand(-1, 1, 2)).squeeze(1)
+    boxes = torch.cat((torch.floor(draws[:, 2 * _TRIES :] * (limits + 1 - sizes)), sizes), dim=1)
     allowed = min(max(width / height, ratio[0]), ratio[1])
-    fallback = centre_boxes(
-        len(draws),
-        min(height, round(width / allowed)),
-        min(width, round(height * allowed)),
-        height,
-        width,
-        draws.device,
-    )
-    return torch.where(fits.any(dim=1, keepdim=True), boxes, fallback)
+    largest = min(height, round(width / allowed)), min(width, round(height * allowed))
+    return torch.where(fits.any(dim=1, keepdim=True), boxes, centre_boxes(1, *largest, height, width, draws.device))
 
 
 def centre_boxes(count: int, box_height: int, box_width: int, height: int, width: int, device: torch.device) -> Tensor:
@@ -79,8 +73,10 @@ def centre_boxes(count: int, box_height: int, box_width: int, height: int, width
     )
 
 
-def resize_weights(start: Tensor, length: Tensor, *, size: int, extent: int, flip: Tensor | None = None) -> Tensor:
-    """One axis of a crop and resize as a matrix: output pixel i is the weighted sum of the input pixels along the axis.
+def resize_taps(
+    start: Tensor, length: Tensor, *, size: int, extent: int, flip: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One axis of a crop and resize: which input pixels each output pixel is the weighted sum of.
 
     Bilinear where the crop is enlarged; where it is shrunk, the triangle filter as wide as the shrinkage (what PIL, and
     torchvision with ``antialias=True``, use). Pixels outside the crop have no weight.
@@ -93,35 +89,61 @@ def resize_weights(start: Tensor, length: Tensor, *, size: int, extent: int, fli
 
     Returns
     -------
-    Tensor (B, size, extent), rows sum to 1
+    pixels : LongTensor (B, size, taps), within [0, extent)
+    weights : Tensor (B, size, taps), sum to 1 over the taps
 
     Examples
     --------
-    >>> resize_weights(torch.tensor([0.0]), torch.tensor([2.0]), size=4, extent=2)
-    tensor([[[1.0000, 0.0000],
-             [0.7500, 0.2500],
-             [0.2500, 0.7500],
-             [0.0000, 1.0000]]])
+    >>> pixels, weights = resize_taps(torch.tensor([0.0]), torch.tensor([2.0]), size=4, extent=2)
+    >>> weights[0].tolist()
+    [[0.0, 1.0], [0.75, 0.25], [0.25, 0.75], [1.0, 0.0]]
     """
     steps = _centres(size, start.device)
     places = steps if flip is None else torch.where(flip[:, None], size - steps, steps)  # (B, size) or (size,)
-    centres = start[:, None] + places * (length / size)[:, None]
-    pixels = _centres(extent, start.device)
-    if extent <= size:
-        # Nothing is shrunk: a triangle of width one about a centre kept half a pixel inside the crop sums to 1 there.
-        centres = torch.minimum(torch.maximum(centres, start[:, None] + 0.5), (start + length)[:, None] - 0.5)
-        return (1 - (pixels - centres[:, :, None]).abs_()).relu_()
-    support = (length / size).clamp(min=1)[:, None, None]
-    weights = (1 - (pixels - centres[:, :, None]).abs_().div_(support)).relu_()
-    weights *= ((pixels > start[:, None]) & (pixels < (start + length)[:, None]))[:, None, :]
-    return weights.div_(weights.sum(dim=2, keepdim=True))
+    start, scale = start[:, None, None], (length / size)[:, None]
+    centres = (places * scale)[:, :, None] + start
+    support = scale.clamp(min=1)[:, :, None]
+    taps = math.ceil(2 * max(1, extent / size))
+    pixels = torch.floor(centres - support + 1) + (_centres(taps, start.device) - 1)  # their centres
+    weights = (1 - (pixels - centres).abs_().div_(support)).relu_()
+    weights *= (pixels > start) & (pixels < start + length[:, None, None])
+    return pixels.long().clamp_(0, extent - 1), weights.div_(weights.sum(dim=2, keepdim=True))
 
 
-def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Separable resampling: (B, C, H, W), rows (B, S, H), columns (B, T, W) -> (B, C, S, T), two batched products."""
+def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | None = None) -> Tensor:
+    """Each sample's box, resized to a square and mirrored where ``flip`` (B,) is true: (B, C, size, size).
+
+    Parameters
+    ----------
+    pixels : Tensor (B, C, H, W)
+    boxes : Tensor (B, 4)
+
+    Notes
+    -----
+    Separable: the rows by a weighted sum of the few rows that count, the columns by a batched matrix product, since along
+    the last axis picking out single numbers is slower than multiplying by zeros.
+
+    Examples
+    --------
+    >>> image = torch.arange(4.0).view(1, 1, 2, 2)
+    >>> crop_and_resize(image, torch.tensor([[0.0, 0, 2, 2]]), size=2, flip=torch.tensor([True])).view(2, 2)
+    tensor([[1., 0.],
+            [3., 2.]])
+    """
     batch, channels, height, width = pixels.shape
-    across = torch.bmm(pixels.reshape(batch, channels * height, width), columns.transpose(1, 2))
-    return torch.matmul(rows[:, None], across.view(batch, channels, height, -1))
+    top, left, tall, wide = boxes.unbind(dim=1)
+    rows, weights = resize_taps(top, tall, size=size, extent=height)
+    planes = torch.arange(0, batch * channels * height, height, device=pixels.device).view(batch, channels, 1, 1)
+    taps = rows.shape[2]
+    down = F.embedding_bag(
+        (planes + rows[:, None]).view(-1, taps),
+        pixels.reshape(-1, width),
+        per_sample_weights=weights[:, None].expand(batch, channels, size, taps).reshape(-1, taps),
+        mode="sum",
+    )
+    columns, weights = resize_taps(left, wide, size=size, extent=width, flip=flip)
+    across = pixels.new_zeros(batch, size, width).scatter_add_(2, columns, weights)
+    return torch.bmm(down.view(batch, channels * size, width), across.transpose(1, 2)).view(batch, channels, size, size)
 
 
 def affine_map(rotation: Tensor, translation: Tensor, shear: Tensor, zoom: Tensor) -> Tensor:

@@ -18,20 +18,17 @@ from regrain.views.geometry import (
     affine_map,
     centre_boxes,
     constant,
+    crop_and_resize,
     flip_map,
     perspective_map,
     random_boxes,
-    resample,
-    resize_weights,
     warp,
 )
 from regrain.views.random import Draws
 
 __all__ = ["ImagePreset", "ImageViews", "image_presets"]
 
-import os
-
-_CACHED_VALUES = int(os.environ.get("CV", 2**18))  # float32 values of one temporary: 1 MB
+_PART_VALUES = 2**20  # float32 values of one temporary on a CPU (4 MB): larger ones do not stay in the cache
 _BLUR_FROM_SIZE = 64  # SimCLR blurs ImageNet, not CIFAR: below this size blur removes what tells subclasses apart
 
 
@@ -284,19 +281,23 @@ class ImageViews(Views[ImagePreset]):
         """The view that ``parameters`` describe, of raw images (B, C, H, W)."""
         count, channels = raw.shape[:2]
         views = torch.empty(count, channels, self.size, self.size, device=raw.device, memory_format=torch.channels_last)
-        mean, std = (values.to(raw.device)[:, None, None] for values in (self.mean, self.std))
+        scale, shift = (values.to(raw.device)[:, None, None] for values in (1 / self.std, -self.mean / self.std))
         # On a CPU the batch goes through in parts that stay in the cache.
         pixels = channels * max(raw.shape[2] * raw.shape[3], self.size**2)
-        part = max(1, _CACHED_VALUES // pixels) if raw.device.type == "cpu" else count
+        part = max(1, _PART_VALUES // pixels) if raw.device.type == "cpu" else count
         for start in range(0, count, part):
             rows = slice(start, start + part)
             images = self._transform(raw[rows], parameters.of(rows), fill)
-            views[rows] = images.sub_(mean).div_(std)
+            views[rows] = images.mul_(scale).add_(shift)
         return views if parameters.erase is None else erase(views, parameters.erase)
 
     def _transform(self, raw: Tensor, p: ImageParameters, fill: float | None) -> Tensor:
         """All but the normalisation and the erased boxes: float32 in [0, 255]."""
-        images = self._resample(raw.to(torch.float32, memory_format=torch.contiguous_format), p, fill)
+        pixels = raw.to(torch.float32, memory_format=torch.contiguous_format)
+        if p.matrix is None:
+            images = crop_and_resize(pixels, p.boxes, size=self.size, flip=p.flip)
+        else:
+            images = warp(pixels, p.matrix, p.boxes, size=self.size, fill=fill)
         if p.policy is not None:
             images = apply_policy(images.round_(), *p.policy, fill=fill)
         if p.colour is not None:
@@ -309,15 +310,6 @@ class ImageViews(Views[ImagePreset]):
         if p.posterise is not None:
             images = torch.where((p.posterise < 8)[:, None, None, None], posterise(images, p.posterise), images)
         return images
-
-    def _resample(self, pixels: Tensor, p: ImageParameters, fill: float | None) -> Tensor:
-        height, width = pixels.shape[2:]
-        if p.matrix is not None:
-            return warp(pixels, p.matrix, p.boxes, size=self.size, fill=fill)
-        top, left, tall, wide = p.boxes.unbind(dim=1)
-        rows = resize_weights(top, tall, size=self.size, extent=height)
-        columns = resize_weights(left, wide, size=self.size, extent=width, flip=p.flip)
-        return resample(pixels, rows, columns)
 
 
 def _blocks(preset: ImagePreset) -> dict[str, int]:

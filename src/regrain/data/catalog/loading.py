@@ -31,11 +31,14 @@ class CatalogOptions(StorageOptions, total=False):
         Fetch it when it is not there (CIFAR only).
     splits : sequence of str, optional
         Which splits; default all but extra ones.
+    levels : sequence of str, optional
+        Which of its levels; default all.
     """
 
     root: str | Path | None
     download: bool
     splits: Sequence[str] | None
+    levels: Sequence[str] | None
 
 
 def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
@@ -44,7 +47,7 @@ def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
     Parameters
     ----------
     name : str
-    root, download, splits
+    root, download, splits, levels
         See :class:`CatalogOptions`.
     image_size, channels, skip_unreadable, cache
         See :class:`~regrain.data.rows.StorageOptions`.
@@ -70,13 +73,21 @@ def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
 
 
 def rows(
-    name: str, *, root: str | Path | None = None, download: bool = False, splits: Sequence[str] | None = None
+    name: str,
+    *,
+    root: str | Path | None = None,
+    download: bool = False,
+    splits: Sequence[str] | None = None,
+    levels: Sequence[str] | None = None,
 ) -> Rows:
     """The rows of :func:`load`."""
     catalogue = entries()
     if name not in catalogue:
         raise UserError(f"no data set '{name}' in the catalogue: {nearest(name, catalogue)}")
     entry = catalogue[name]
+    for level in levels or ():
+        if level not in entry.levels:
+            raise UserError(f"{name} has no level '{level}': {nearest(level, entry.levels)}")
     folder = _root(root)
     found = _find(entry, folder, splits)
     if found is None and download:
@@ -91,7 +102,9 @@ def rows(
         "views": list(entry.views),
         "messages": list(entry.notes),
     }
-    return _grouped(replace(_with_splits(found, entry, splits), name=name, notes=notes), entry)
+    found = _grouped(replace(_with_splits(found, entry, splits), name=name, notes=notes), entry)
+    kept = {level: names for level, names in found.label_columns.items() if levels is None or level in levels}
+    return replace(found, labels=kept)
 
 
 def _root(root: str | Path | None) -> Path:
