@@ -83,6 +83,8 @@ def queue_peer(name: str, size: int) -> Step:
     from pytorch_metric_learning import losses
 
     query, _, queue, labels, queue_labels = queue_inputs(size)
+    if name == "NTXentLoss":  # as in self-supervision: one positive for each query
+        labels, queue_labels = torch.arange(size), torch.arange(QUEUE)
     memory = losses.CrossBatchMemory(getattr(losses, name)(temperature=TEMPERATURE), WIDTH, memory_size=QUEUE)
     memory.embedding_memory, memory.label_memory, memory.has_been_filled = queue, queue_labels, True
     return lambda: memory(query, labels)
@@ -94,7 +96,7 @@ def supcon_queue_peer(size: int) -> Step:
 
 
 def nt_xent_queue_peer(size: int) -> Step:
-    """The peer's NT-Xent over its memory: it lists every pair of positive and negative."""
+    """The peer's NT-Xent over its memory: it compares every pair of positives with every pair of negatives."""
     return queue_peer("NTXentLoss", size)
 
 
@@ -139,7 +141,7 @@ def main() -> None:
             peer_ms, peer_mb = peer_ms or ms, peer_mb or mb
             print(f"{case.__name__:<20}{size:>6}{ms:>10.1f}{mb:>8.0f}{ms / peer_ms:>14.2f}{mb / peer_mb:>16.2f}")
     peer_ms, peer_mb = 0.0, 0.0
-    for case in (supcon_queue_peer, nt_xent_queue_peer, info_nce, grafit, maskcon):
+    for case in (supcon_queue_peer, grafit, maskcon, info_nce, nt_xent_queue_peer):
         ms, mb = run(case, arguments.batch, 2 if case is nt_xent_queue_peer else arguments.repeats)
         peer_ms, peer_mb = peer_ms or ms, peer_mb or mb
         print(f"{case.__name__:<20}{arguments.batch:>6}{ms:>10.1f}{mb:>8.0f}{ms / peer_ms:>14.2f}{mb / peer_mb:>16.2f}")

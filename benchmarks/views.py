@@ -2,8 +2,8 @@
 
     python benchmarks/views.py --threads 2
 
-Two tasks on 32 px images, normalisation included: crop + flip + colour jitter + grey (the preset ``simclr``), and crop +
-flip + the AutoAugment policy of CIFAR-10 (the preset ``strong``). Ours and kornia start from one uint8 tensor of the
+Two tasks on 32 px images, normalisation included: crop + flip + colour jitter + grey (the preset ``simclr``), and crop
++ flip + the AutoAugment policy of CIFAR-10 (the preset ``strong``). Ours and kornia start from one uint8 tensor of the
 batch; torchvision from decoded PIL images, one after the other in this process, and stacks the result. The contenders
 take turns within each round and the median over rounds is printed, so that a passing load falls on all of them.
 

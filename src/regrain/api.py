@@ -21,7 +21,7 @@ from regrain.labels import Labels
 from regrain.methods import method_class
 from regrain.training.assemble import Assembly, assemble, split_parts
 from regrain.training.loop import Device, is_first_process, resolve_device, resolve_precision, train
-from regrain.training.model import Model, load_model, take_statistics
+from regrain.training.model import Model, load_model
 from regrain.training.recipe import merge, parse_assignments, read_recipe
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
@@ -420,8 +420,7 @@ def _train(
     if model.backbone is not None:
         model.to(kind)
         assembly.dataset = model.featurised(assembly.dataset, workers=assembly.options.workers)
-        features = assembly.dataset.samples.take(torch.arange(len(assembly.dataset)))
-        take_statistics(model.method.encoder, features)  # an adapter standardises what comes in
+        model.take_features(assembly.dataset)
     train(
         model.method,
         model.views,

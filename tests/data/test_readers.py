@@ -271,7 +271,7 @@ def test_a_csv_of_features(tmp_path: Path) -> None:
     assert data.samples.tensor.dtype == torch.float32
     assert data.groups is not None
     assert data.groups.tolist() == ["4", "4", "5"]
-    assert "column 'index' only counts rows and was left out" in told(data)
+    assert "column 'index' only counts rows and is no feature" in told(data)
     assert "features: 3 columns of numbers, 'f1', 'f2', 'width' (guessed)" in told(data)
     some = read_table(file, columns=["f*"])
     assert some.samples.shape == (2,)
@@ -309,6 +309,8 @@ def test_broken_lines_are_told_by_number(tmp_path: Path) -> None:
     data = read_table(file, skip_unreadable=True, levels=["label"])
     assert texts(data) == ("x", "w")
     assert "2 of 4 rows were left out: 2 broken line" in told(data)
+    with pytest.raises(UserError, match="holds no rows that can be used: line 2 has 3 cells where the header has 2"):
+        read_table(csv(tmp_path, "text,label\n0,x,a\n1,y,b\n"))
 
 
 def test_missing_image_files_and_empty_texts_are_told(tmp_path: Path, write_image: WriteImage) -> None:
@@ -398,6 +400,48 @@ def test_columns_with_names_of_labels_win_where_all_together_do_not_nest() -> No
     assert data.groups.tolist() == frame["subject"].tolist()
 
 
+def test_labels_that_are_not_asked_for_do_not_become_features(tmp_path: Path) -> None:
+    file = csv(
+        tmp_path, "f1,f2,coarse,fine,fine_dust\n" + "".join(f"{2 * i},{-i},{i % 2},{i % 4},{i / 7}\n" for i in range(8))
+    )
+    for levels in (["fine"], []):
+        data = read_table(file, levels=levels)
+        assert isinstance(data.samples, TensorSamples)
+        assert data.samples.tensor[3].tolist() == pytest.approx([6, -3, 3 / 7])
+        assert "'coarse'" in told(data)
+    assert read_table(file).labels.levels == ("coarse", "fine")
+
+
+def test_unknown_classes_do_not_spoil_a_guess() -> None:
+    frame = pd.DataFrame({"text": [f"t{i}" for i in range(12)], "coarse": list("aabb") * 3, "fine": [0, -1, 2, -1] * 3})
+    data = read_table(frame, text="text")
+    assert data.labels.levels == ("coarse", "fine")
+    assert names(data, "fine")[:4] == ["0", None, "2", None]
+    frame["fine"] = ["p", "?", "q", "?"] * 3
+    assert read_table(frame, text="text", unknown=["?"]).labels.levels == ("coarse", "fine")
+
+
+def test_the_subject_of_a_letter_is_no_group() -> None:
+    frame = pd.DataFrame({"text": list("abcdef"), "subject": [f"s{i}" for i in range(6)], "label": list("xyxyxy")})
+    assert read_table(frame).groups is None
+
+
+def test_a_label_that_is_a_list_is_refused() -> None:
+    frame = pd.DataFrame({"text": ["x", "y"], "tags": [["a"], ["a", "b"]]})
+    with pytest.raises(UserError, match=r"level 'tags' holds lists such as \['a'\]"):
+        read_table(frame, levels=["tags"])
+
+
+def test_paths_written_on_windows(tmp_path: Path, write_image: WriteImage) -> None:
+    write_image("pictures/1.png")
+    assert len(read_table(csv(tmp_path, "image,label\npictures\\1.png,a\n"), levels=["label"])) == 1
+
+
+def test_columns_may_be_numbered() -> None:
+    frame = pd.DataFrame([[1.5, 2.5, "a"], [0.5, 1.0, "b"]])
+    assert read_table(frame, columns=[0, 1], levels=[2]).samples.shape == (2,)  # type: ignore[list-item]
+
+
 def test_no_column_that_looks_like_labels(tmp_path: Path) -> None:
     file = csv(tmp_path, "text,comment\nalpha beta gamma,one\ndelta epsilon zeta,two\neta theta iota,three\n")
     with pytest.raises(
@@ -436,7 +480,7 @@ def test_a_column_of_paths(tmp_path: Path) -> None:
 
 def test_relations_of_a_table(tmp_path: Path) -> None:
     file = csv(tmp_path, "text,super,sub\nx,a,other\ny,b,other\nz,a,more\n")
-    with pytest.raises(UserError, match="sub 'other' lies under super 'a' and 'b'"):
+    with pytest.raises(UserError, match=r"table\.csv: sub 'other' lies under super 'a' and 'b'.*lists the rows"):
         read_table(file, levels=["super", "sub"])
     assert read_table(file, levels=["super", "sub"], relation="paths").labels.names("sub") == (
         "a/more",
@@ -735,6 +779,8 @@ def test_what_belongs_to_arrays() -> None:
         (np.zeros((2, 2)), {"labels": np.zeros((2, 1, 1), int)}, r"labels have shape \(2, 1, 1\)"),
         (np.zeros((2, 2)), {"labels": [0, 1], "levels": ["a", "b"]}, r"2 level names were given \(a, b\) for 1 levels"),
         (np.zeros((0, 2)), {}, "holds no samples"),
+        (pd.DataFrame({"a": [1]}), {"labels": "a"}, r"got 'a'. Columns are named by levels=\[...\]"),
+        (None, {}, r"got object of shape \(\)"),
     ],
 )
 def test_arrays_that_do_not_fit(samples: Any, options: dict[str, Any], message: str) -> None:

@@ -54,7 +54,6 @@ def test_many_blocks_of_data_in_the_order_of_its_classes(
 def test_between_two_sets(monkeypatch: pytest.MonkeyPatch, block: int, k: int) -> None:
     """The last two k are beyond what is kept up to date from block to block."""
     monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", block)
-    monkeypatch.setattr(neighbours, "STRIP_ELEMENTS", block)
     random = torch.Generator().manual_seed(1)
     query, gallery = (torch.randn(n, 8, generator=random, dtype=torch.float64) for n in (20, 300))
     value, index = nearest_neighbours(query, gallery, k, exclude_self=False)

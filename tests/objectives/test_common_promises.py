@@ -18,6 +18,7 @@ from regrain.objectives import (
     grafit_loss,
     info_nce_loss,
     maskcon_loss,
+    maskcon_relation,
     nnclr_loss,
     supcon_loss,
     supcon_queue_loss,
@@ -248,3 +249,11 @@ def test_weight_is_checked(weight: float) -> None:
     x = _inputs()
     with pytest.raises(UserError, match=r"weight must lie in \[0, 1\]"):
         grafit_loss(x["query"], x["key"], x["queue"], x["coarse"], x["queue_coarse"], temperature=0.1, weight=weight)
+
+
+def test_errors_name_the_argument() -> None:
+    x = _inputs()
+    with pytest.raises(UserError, match="prediction must be floats"):
+        nnclr_loss(x["query"], x["query"][:2], x["queue"], temperature=0.1)
+    with pytest.raises(UserError, match="key must be floats"):
+        maskcon_relation(x["coarse"], x["queue"], x["coarse"], x["queue_coarse"], soft_temperature=0.1, weight=1.0)

@@ -46,7 +46,7 @@ def _option(annotation: Any, flag: str, text: str, **more: Any) -> Any:
 
 
 _READER: dict[str, Any] = {
-    "root": _option(Path | None, "--root", "Where catalog data lie.", envvar="REGRAIN_DATA"),
+    "root": _option(Path | None, "--root", "Where catalog data lie (or the variable REGRAIN_DATA)."),
     "image": _option(str | None, "--image", "Column with image paths or bytes."),
     "text": _option(str | None, "--text", "Column with texts."),
     "columns": _option(list[str] | None, "--columns", "Numeric columns; repeat, or a pattern such as 'f*'."),

@@ -194,14 +194,14 @@ def _announce(run: Run, training: Dataset) -> None:
     filled = {level: count for level, count in training.labels.filled.items() if count}
     if filled:
         text = ", ".join(f"{count} at {level}" for level, count in filled.items())
-        console.print(f"          labels filled in from finer ones: {text}", highlight=False)
-    console.print(f"method    {recipe['method']['name']}; labels it sees: {roles}", highlight=False)
+        console.print(f"          labels filled in from finer ones: {text}", highlight=False, soft_wrap=True)
+    console.print(f"method    {recipe['method']['name']}; labels it sees: {roles}", highlight=False, soft_wrap=True)
     size = f", views of {recipe['views']['size']} px" if "size" in recipe["views"] else ""
     frozen = ", frozen" if recipe["encoder"].get("frozen") else ""
-    console.print(f"encoder   {recipe['encoder']['name']}{frozen}{size}", highlight=False)
+    console.print(f"encoder   {recipe['encoder']['name']}{frozen}{size}", highlight=False, soft_wrap=True)
     for notice in run.notices:
-        console.print(f"note      {notice}", highlight=False)
-    console.print(f"run       {run.path}", highlight=False)
+        console.print(f"note      {notice}", highlight=False, soft_wrap=True)
+    console.print(f"run       {run.path}", highlight=False, soft_wrap=True)
 
 
 def _stoppable(work: Any, path: Path | None) -> Run:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from regrain.data.rows import Fault
-from regrain.data.table import Column, Table, missing
+from regrain.data.cells import Column, missing
+from regrain.data.rows import Fault, examples
+from regrain.data.table import Table
 from regrain.errors import UserError
 
 __all__ = ["TABLE_SUFFIXES", "file_table", "frame_table", "huggingface_table", "parquet_table"]
@@ -83,7 +84,7 @@ def _csv_table(path: Path, text: str) -> Table:
     finally:
         csv.field_size_limit(limit)
     _require_rows(path, records, broken)
-    columns: dict[str, Column] = dict(zip(header, zip(*records, strict=True), strict=True)) if records else {}
+    columns: dict[str, Column] = dict(zip(header, zip(*records, strict=True), strict=True))
     return Table(str(path), path.stem, columns, lambda row: f"line {lines[row]}", path.parent, broken=tuple(broken))
 
 
@@ -286,8 +287,10 @@ def _named(codes: Sequence[Any], names: Sequence[str]) -> list[str | None]:
 
 
 def _require_rows(where: str | Path, rows: Any, broken: Sequence[Fault]) -> None:
-    if not len(rows) and not broken:
-        raise UserError(f"{where} holds no rows")
+    if not len(rows):
+        raise UserError(
+            f"{where} holds no rows" + (f" that can be used: {examples(map(str, broken))}" if broken else "")
+        )
 
 
 def _is_number(text: str) -> bool:

@@ -16,12 +16,8 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import torch
 
-from regrain.data.dataset import Dataset, ImageSamples, Modality, TensorSamples, TextSamples
-from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table, huggingface_table, parquet_table
-from regrain.data.rows import Fault, Rows, StorageOptions, examples, separate
-from regrain.data.table import (
+from regrain.data.cells import (
     IMAGE_SUFFIXES,
-    RoleOptions,
     as_matrix,
     is_split,
     label_names,
@@ -29,6 +25,10 @@ from regrain.data.table import (
     path_columns,
     split_name,
 )
+from regrain.data.dataset import Dataset, ImageSamples, Modality, TensorSamples, TextSamples
+from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table, huggingface_table, parquet_table
+from regrain.data.rows import Fault, Rows, StorageOptions, examples, separate
+from regrain.data.table import RoleOptions
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.labels import Labels, Relation
 
@@ -510,7 +510,7 @@ def _array_samples(
     if _is_frame(samples):
         table = frame_table(samples)
         for name in table.columns:
-            if table.kind(name) != "numbers":
+            if table.kinds[name] != "numbers":
                 raise UserError(f"the table of samples has column '{name}', which does not hold numbers")
         return "vector", *as_matrix(list(table.columns.items()))
     array = _as_array(samples)
@@ -620,6 +620,8 @@ def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]
             ) from None
         if array.dtype.kind == "f" and not np.array_equal(array[~np.isnan(array)], array[~np.isnan(array)].round()):
             raise UserError("labels given as numbers must be whole numbers (class codes); got fractions")
+        if array.ndim == 0:
+            raise UserError(f"labels are the labels themselves; got {labels!r}. Columns are named by levels=[...]")
         array = array[:, None] if array.ndim == 1 else array
         if array.ndim != 2:
             raise UserError(f"labels have shape {array.shape}; expected (samples,) or (samples, levels)")

@@ -31,7 +31,7 @@ LARGE_SIDE = 256
 
 _MEMORY_LIMIT = 8 << 30
 _HEADERS = 256
-_DECODE_BLOCK = 4096
+_DECODE_BYTES = 64 << 20
 _THREADED_PIXELS = 128 * 128
 
 
@@ -175,8 +175,9 @@ class Rows:
 
     def decoded(self, storage: Storage) -> Iterator[tuple[np.ndarray, list[Fault]]]:
         """Decode all images, block by block: the images of a block, and those that cannot be decoded."""
-        for start in range(0, len(self), _DECODE_BLOCK):
-            block: Sequence[Any] = list(self.values[start : start + _DECODE_BLOCK])
+        step = max(1, _DECODE_BYTES // int(np.prod(storage.shape)))
+        for start in range(0, len(self), step):
+            block: Sequence[Any] = list(self.values[start : start + step])
             images, failures = decode_images(block, storage.shape, threads=storage.threads)
             yield images, [self.fault("undecodable image", start + row, why) for row, why in failures.items()]
 
@@ -238,16 +239,23 @@ class Rows:
         if not len(self) and not self.faults:
             raise UserError(f"{self.where} holds no samples")
         rows = self._usable(self.faults, skip_unreadable)
-        if rows.encoded:
-            rows, samples, message = rows._image_samples(image_size, channels, skip_unreadable, cache)
-        else:
-            samples, message = rows._plain_samples(image_size, channels), None
         rows._require_unique_ids()
+        try:
+            labels = rows.strict_labels()
+        except UserError as error:
+            raise UserError(f"{self.where}: {error} (`regrain check` lists the rows)") from None
+        message = None
+        if rows.encoded:  # what is cheap to find out comes first
+            usable = rows
+            rows, samples, message = usable._image_samples(image_size, channels, skip_unreadable, cache)
+            labels = labels if rows is usable else rows.strict_labels()
+        else:
+            samples = rows._plain_samples(image_size, channels)
         notes = dict(rows.notes)
         notes["messages"] = [*notes.get("messages", []), *([message] if message else [])]
         return Dataset(
             samples,
-            rows.strict_labels(),
+            labels,
             np.array(rows.ids, dtype=object),
             rows.name,
             None if rows.splits is None else np.array(rows.splits, dtype=str),

@@ -15,10 +15,7 @@ from regrain.errors import UserError
 from ._arrays import as_unit_vectors, exact_products
 
 BLOCK_ELEMENTS = 2**22
-"""Elements of a block of similarities: 16 MB in float32."""
-
-STRIP_ELEMENTS = 2**24
-"""Elements of the largest strip of whole rows of similarities: 64 MB in float32."""
+"""Elements of the similarities that are held at once: 16 MB in float32."""
 
 GROUP = 16
 """Columns of a block that are first represented by their largest value."""
@@ -83,14 +80,14 @@ def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bo
     if k <= FEW_NEIGHBOURS:
         yield _block_by_block(query, gallery, k, exclude_self)
         return
-    size = min(len(query), max(1, STRIP_ELEMENTS // len(gallery)))
+    size = min(len(query), max(1, BLOCK_ELEMENTS // len(gallery)))
     buffer = query.new_empty(size * len(gallery))
     for start in range(0, len(query), size):
         rows = slice(start, min(start + size, len(query)))
         similarity = _similarity(query[rows], gallery, buffer)
         if exclude_self:
             similarity[:, rows].fill_diagonal_(-torch.inf)
-        yield largest(similarity, k)
+        yield _largest(similarity, k)
 
 
 def _block_by_block(query: Tensor, gallery: Tensor, k: int, exclude_self: bool) -> tuple[Tensor, Tensor]:
@@ -140,11 +137,11 @@ def _beating(similarity: Tensor, threshold: Tensor, k: int) -> tuple[Tensor, Ten
     rows, columns = similarity.shape
     groups = columns // GROUP
     if columns % GROUP:
-        return largest(similarity, min(k, columns))
+        return _largest(similarity, min(k, columns))
     maxima = _group_maxima(similarity, groups)
     row, group = (maxima > threshold).nonzero().unbind(1)
     if len(row) > rows * groups // GROUP:
-        return largest(similarity, min(k, columns))
+        return _largest(similarity, min(k, columns))
     row = row.repeat_interleave(GROUP)
     column = (group[:, None] + groups * torch.arange(GROUP, device=group.device)).flatten()
     value = similarity[row, column]
@@ -173,7 +170,7 @@ def _similarity(query: Tensor, gallery: Tensor, buffer: Tensor) -> Tensor:
         return torch.mm(query, gallery.T, out=out)
 
 
-def largest(matrix: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _largest(matrix: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest values of each row, falling, and their columns; of equal values the first columns."""
     value, column = matrix.topk(min(k + 1, matrix.shape[1]), dim=1)
     if value.shape[1] > k:

@@ -114,7 +114,10 @@ def maskcon_relation(
     >>> maskcon_relation(key, queue, torch.tensor([3]), torch.tensor([3, 3, 5]), soft_temperature=0.05, weight=1.0)
     tensor([[5.0000e-01, 5.0000e-01, 1.0306e-09, 0.0000e+00]])
     """
-    _check_labelled_queue(key, key, queue, coarse, queue_coarse, None)
+    check_matrix(key, "key")
+    check_matrix(queue, "queue", columns=key.shape[1])
+    check_labels(coarse, key.shape[0], "coarse")
+    check_labels(queue_coarse, queue.shape[0], "queue_coarse")
     check_temperature(soft_temperature, "soft_temperature", infinite=True)
     check_weight(weight)
     return _with_self(_soft_weight(key / soft_temperature @ queue.T, _same_label(coarse, queue_coarse)), weight)
@@ -328,7 +331,9 @@ def nnclr_loss(
     >>> round(nnclr_loss(query, torch.ones(2, 2), queue, temperature=0.1).item(), 4)  # equal predictions: log 2
     0.6931
     """
-    check_queue(query, prediction, queue)
+    check_matrix(query, "query")
+    check_matrix(prediction, "prediction", rows=query.shape[0], columns=query.shape[1])
+    check_matrix(queue, "queue", columns=query.shape[1])
     check_temperature(temperature)
     check_mask(neighbour_mask, query.shape[0], queue.shape[0], "neighbour_mask")
 
@@ -365,7 +370,10 @@ def _labelled_queue_loss(
     candidate_mask: Tensor | None,
 ) -> Tensor:
     """The loss for relations that give the queue ``queue_weight(rows, same)`` (b, Q) and are mixed with self."""
-    _check_labelled_queue(query, key, queue, coarse, queue_coarse, candidate_mask)
+    check_queue(query, key, queue)
+    check_labels(coarse, query.shape[0], "coarse")
+    check_labels(queue_coarse, queue.shape[0], "queue_coarse")
+    check_mask(candidate_mask, query.shape[0], 1 + queue.shape[0])
     check_weight(weight)
 
     unlabelled = F.pad(queue_coarse < 0, (1, 0)).to(query.dtype)  # (1 + Q,), 1 where a queue entry has no label
@@ -385,12 +393,3 @@ def _labelled_queue_loss(
         return relation_losses(logits, relation)
 
     return mean_over_rows(rows_loss, query, key, queue, rows=query.shape[0], columns=1 + queue.shape[0])
-
-
-def _check_labelled_queue(
-    query: Tensor, key: Tensor, queue: Tensor, coarse: Tensor, queue_coarse: Tensor, candidate_mask: Tensor | None
-) -> None:
-    check_queue(query, key, queue)
-    check_labels(coarse, query.shape[0], "coarse")
-    check_labels(queue_coarse, queue.shape[0], "queue_coarse")
-    check_mask(candidate_mask, query.shape[0], 1 + queue.shape[0])

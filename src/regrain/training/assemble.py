@@ -132,7 +132,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         values = train.samples.take(torch.arange(len(train)))
         take_statistics(encoder, values)
         if train.modality == "vector":
-            inputs["std"] = values.std(dim=0).tolist()
+            inputs |= {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
 
     seen_as = "vector" if isinstance(encoder, FrozenEncoder) else train.modality
     presets = _presets(given.get("views", {}), method, train, seen_as)

@@ -59,8 +59,8 @@ def _views(modality: str, presets: Sequence[Any], encoder: Encoder, inputs: Mapp
         )
     if modality == "series":
         return SeriesViews(presets, seed=seed)
-    std = inputs.get("std")
-    return VectorViews(presets, std=None if std is None else torch.tensor(std), seed=seed)
+    statistics = {name: torch.tensor(inputs[name]) for name in ("mean", "std") if inputs.get(name) is not None}
+    return VectorViews(presets, seed=seed, **statistics)
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Model:
         if isinstance(encoder, FrozenEncoder):
             backbone, trained = encoder.backbone, encoder.adapter
             backbone_views = _views(modality, ["plain"], backbone, inputs, seed)
-            modality, inputs = "vector", {**inputs, "std": None}
+            modality, inputs = "vector", {}
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             built = method_class(method)(trained, classes, **hyperparameters)
@@ -182,6 +182,14 @@ class Model:
             dataset.groups,
             dataset.notes,
         )
+
+    def take_features(self, features: Dataset) -> None:
+        """Let adapter and views know mean and spread of the backbone's features over the training samples."""
+        values = features.samples.take(torch.arange(len(features)))
+        take_statistics(self.method.encoder, values)
+        std, mean = torch.std_mean(values, dim=0)
+        views = self.views
+        self.views = VectorViews(views.presets, seed=views.seed, mean=mean, std=std).to(self.device)
 
     def untrained(self, folder: Path | None, seed: int) -> Model:
         """The same structure with random weights: the baseline that tells what training brought."""

@@ -1,15 +1,19 @@
-"""Batched augmentation: all views of a batch at once, on its device, every sample with its own random numbers."""
+"""Batched augmentation per modality: each class makes all views of a batch at once, on the device of the data."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from regrain.errors import UserError, nearest
 from regrain.views.base import Views
 from regrain.views.image import ImagePreset, ImageViews, image_presets
-from regrain.views.series import SeriesPreset, SeriesViews, series_presets
-from regrain.views.text import TextPreset, TextViews, text_presets
-from regrain.views.vector import VectorPreset, VectorViews, vector_presets
+from regrain.views.random import Draws
+from regrain.views.series import SERIES_PRESETS, SeriesPreset, SeriesViews
+from regrain.views.text import TEXT_PRESETS, TextPreset, TextViews
+from regrain.views.vector import VECTOR_PRESETS, VectorPreset, VectorViews
 
 __all__ = [
+    "Draws",
     "ImagePreset",
     "ImageViews",
     "SeriesPreset",
@@ -19,24 +23,25 @@ __all__ = [
     "VectorPreset",
     "VectorViews",
     "Views",
+    "image_presets",
     "preset_names",
 ]
 
 
-def preset_names(modality: str) -> list[str]:
-    """The names of the presets of a modality.
+def preset_names(modality: str) -> tuple[str, ...]:
+    """The names of the presets of "image", "text", "vector" or "series".
 
     Examples
     --------
     >>> preset_names("text")
-    ['plain', 'token-drop', 'token-mask']
+    ('plain', 'token-drop', 'token-mask')
     """
-    known = {
-        "image": image_presets(32),
-        "text": text_presets(),
-        "vector": vector_presets(),
-        "series": series_presets(),
+    known: dict[str, Mapping[str, object]] = {
+        "image": image_presets(224),
+        "text": TEXT_PRESETS,
+        "vector": VECTOR_PRESETS,
+        "series": SERIES_PRESETS,
     }
     if modality not in known:
-        raise UserError(f"no modality '{modality}': {nearest(modality, known)}")
-    return list(known[modality])
+        raise UserError(f"no modality is called {modality!r}: {nearest(modality, known)}")
+    return tuple(known[modality])

@@ -106,7 +106,7 @@ def apply_policy(images: Tensor, operations: Tensor, magnitudes: Tensor, *, fill
 
 
 def _groups(operations: Tensor, count: int) -> Iterator[tuple[int, int, Tensor]]:
-    """(step, operation, the samples it changes); the host waits for the device once, to learn the sizes of the groups."""
+    """(step, operation, the samples it changes); the host waits for the device once, to learn the groups' sizes."""
     steps = operations.shape[1]
     order = operations.argsort(dim=0)
     sizes = F.one_hot(operations, count + 1).sum(dim=0).tolist()

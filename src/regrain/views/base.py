@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,7 @@ class Views(nn.Module, Generic[PresetType]):
 
     def _resolve(self, preset: str | PresetType | Mapping[str, Any], known: Mapping[str, PresetType]) -> PresetType:
         if isinstance(preset, self.preset_type):
-            return preset
+            return cast(PresetType, preset)
         if not isinstance(preset, (str, Mapping)):
             raise UserError(
                 f"a preset is a name, a {self.preset_type.__name__} or a dictionary; got {type(preset).__name__}"

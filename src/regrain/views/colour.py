@@ -1,4 +1,4 @@
-"""Colour and pixel transforms of a batch of images, one set of parameters per sample; pixel values run over [0, 255]."""
+"""Colour and pixel transforms of a batch of images with parameters per sample; pixel values run over [0, 255]."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def adjust_colour(images: Tensor, factors: Tensor) -> Tensor:
 
     Notes
     -----
-    With the grey weights g, P = 1 g^T (to grey) and the hue rotation R = P + cos(h) (I - P) + sin(h) K in YIQ, the steps
+    With grey weights g, P = 1 g^T (to grey) and the hue rotation R = P + cos(h) (I - P) + sin(h) K in YIQ, the steps
     are x -> b x, x -> c x + (1 - c) m 1 with the image's mean grey m, x -> s x + (1 - s) P x and x -> R x. Hue and
     saturation keep g^T x and leave greys as they are, so **the four commute**, in any order they are
 
@@ -96,7 +96,7 @@ def posterise(images: Tensor, bits: Tensor | float) -> Tensor:
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Sets each sample's box (``boxes`` (B, 4): top, left, height, width in pixels; height 0: none) to zero, in place."""
+    """Sets each sample's box to zero, in place; ``boxes`` (B, 4): top, left, height, width in pixels; height 0: none."""
     height, width = images.shape[-2:]
     top, left, tall, wide = boxes[:, :, None].unbind(dim=1)  # (B, 1)
     y, x = torch.arange(height, device=boxes.device), torch.arange(width, device=boxes.device)

@@ -55,11 +55,11 @@ def random_boxes(
     side = (scale[0] + (scale[1] - scale[0]) * draws[:, :_TRIES]).mul_(height * width).sqrt_()
     log_ratio = math.log(ratio[0]) + math.log(ratio[1] / ratio[0]) * draws[:, _TRIES : 2 * _TRIES]
     limits = constant((height, width), draws.device)
-    stretch = torch.exp(log_ratio[:, :, None] * constant((-0.5, 0.5), draws.device))
-    sizes = (side[:, :, None] * stretch).round_()  # (B, tries, 2), height then width
-    fits = ((sizes >= 1) & (sizes <= limits)).all(dim=2)
+    stretch = torch.exp(log_ratio[:, None] * constant((-0.5, 0.5), draws.device)[:, None])
+    sizes = (side[:, None] * stretch).round_()  # (B, 2, tries), height then width
+    fits = ((sizes >= 1) & (sizes <= limits[:, None])).all(dim=1)
     first = fits.view(torch.uint8).argmax(dim=1)
-    sizes = sizes.gather(1, first[:, None, None].expand(-1, 1, 2)).squeeze(1)
+    sizes = sizes.gather(2, first[:, None, None].expand(-1, 2, 1)).squeeze(2)
     boxes = torch.cat((torch.floor(draws[:, 2 * _TRIES :] * (limits + 1 - sizes)), sizes), dim=1)
     allowed = min(max(width / height, ratio[0]), ratio[1])
     largest = min(height, round(width / allowed)), min(width, round(height * allowed))
@@ -100,14 +100,16 @@ def resize_taps(
     """
     steps = _centres(size, start.device)
     places = steps if flip is None else torch.where(flip[:, None], size - steps, steps)  # (B, size) or (size,)
-    start, scale = start[:, None, None], (length / size)[:, None]
-    centres = (places * scale)[:, :, None] + start
-    support = scale.clamp(min=1)[:, :, None]
+    start, length = start[:, None, None], length[:, None, None]
+    scale = length / size
+    support = scale.clamp(min=1)
+    centres = (places * scale[:, 0])[:, None] + start  # (B, 1, size)
     taps = math.ceil(2 * max(1, extent / size))
-    pixels = torch.floor(centres - support + 1) + (_centres(taps, start.device) - 1)  # their centres
-    weights = (1 - (pixels - centres).abs_().div_(support)).relu_()
-    weights *= (pixels > start) & (pixels < start + length[:, None, None])
-    return pixels.long().clamp_(0, extent - 1), weights.div_(weights.sum(dim=2, keepdim=True))
+    pixels = torch.floor(centres - support + 0.5) + _centres(taps, start.device)[:, None]  # their centres
+    weights = (1 - (pixels - centres).abs_().div_(support)).relu_()  # (B, taps, size)
+    weights *= (pixels > start) & (pixels < start + length)
+    weights /= weights.sum(dim=1, keepdim=True)
+    return pixels.long().clamp_(0, extent - 1).transpose(1, 2), weights.transpose(1, 2)
 
 
 def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | None = None) -> Tensor:
@@ -120,8 +122,8 @@ def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | 
 
     Notes
     -----
-    Separable: the rows by a weighted sum of the few rows that count, the columns by a batched matrix product, since along
-    the last axis picking out single numbers is slower than multiplying by zeros.
+    Separable: the rows by a weighted sum of the few rows that count, the columns by a batched matrix product, since
+    along the last axis picking out single numbers is slower than multiplying by zeros.
 
     Examples
     --------
@@ -136,7 +138,7 @@ def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | 
     planes = torch.arange(0, batch * channels * height, height, device=pixels.device).view(batch, channels, 1, 1)
     taps = rows.shape[2]
     down = F.embedding_bag(
-        (planes + rows[:, None]).view(-1, taps),
+        (planes + rows[:, None]).reshape(-1, taps),
         pixels.reshape(-1, width),
         per_sample_weights=weights[:, None].expand(batch, channels, size, taps).reshape(-1, taps),
         mode="sum",
@@ -147,7 +149,7 @@ def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | 
 
 
 def affine_map(rotation: Tensor, translation: Tensor, shear: Tensor, zoom: Tensor) -> Tensor:
-    """Output-to-input map (B, 3, 3) of torchvision's ``affine``: about the centre, zoom and shear, then rotation, then shift.
+    """Output-to-input map (B, 3, 3) of torchvision's ``affine``: zoom, shear and rotation about the centre, then shift.
 
     Parameters
     ----------
@@ -185,13 +187,14 @@ def perspective_map(corners: Tensor) -> Tensor:
 
     Parameters
     ----------
-    corners : Tensor (B, 4, 2), square coordinates of where the top-left, top-right, bottom-right and bottom-left corners
-        land; each strictly inside its own quadrant, so that the centre is inside their hull
+    corners : Tensor (B, 4, 2)
+        Square coordinates of where the top-left, top-right, bottom-right and bottom-left corners land; each strictly
+        inside its own quadrant, so that the centre is inside their hull.
 
     Notes
     -----
-    The projective frame of four points p1..p4 is the matrix with columns l_k p_k that sends (1, 1, 1) to a multiple
-    of p4. The map is frame(square) frame(corners)^-1, up to a factor; adjugates in place of inverses spare the divisions.
+    The projective frame of four points p1..p4 is the matrix with columns l_k p_k that sends (1, 1, 1) to a multiple of
+    p4. The map is frame(square) frame(corners)^-1, up to a factor; adjugates in place of inverses spare the divisions.
 
     Examples
     --------
@@ -235,18 +238,15 @@ def warp(
     start, length = boxes[:, None, [1, 0]], boxes[:, None, [3, 2]]  # x then y, as places
     extent = constant((width, height), pixels.device)
     inside = (places + 1) * (length / 2) - 0.5  # pixels from the centre of the box's first pixel
-    cover = None
+    cover = torch.minimum(inside + 1, length - inside).clamp_(0, 1)  # the share of a tap that falls inside the box
     if fill is not None:
-        # How much of a bilinear tap falls inside the box, as if the box were padded with zeros.
-        cover = torch.minimum(inside + 1, length - inside).clamp_(0, 1)
-        cover = cover.round_() if mode == "nearest" else cover
         inside = torch.minimum(inside.clamp_(min=0), length - 1)
     grid = (inside + (start + 0.5)) * (2 / extent) - 1
     grid = grid.view(batch, size * finer, size * finer, 2)
     out = F.grid_sample(pixels, grid, mode=mode, padding_mode="border", align_corners=False)
-    if cover is not None:
-        cover = cover.prod(dim=2).view(batch, 1, size * finer, size * finer)
-        out = out.sub_(fill).mul_(cover).add_(fill)
+    if fill is not None:
+        cover = cover.round_() if mode == "nearest" else cover
+        out = out.sub_(fill).mul_(cover.prod(dim=2).view(batch, 1, size * finer, size * finer)).add_(fill)
     return F.avg_pool2d(out, finer) if finer > 1 else out
 
 

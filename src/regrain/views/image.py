@@ -257,7 +257,7 @@ class ImageViews(Views[ImagePreset]):
 
     def _draw(self, raw: Tensor, preset: ImagePreset, draws: Draws) -> ImageParameters:
         """Each transform of the preset from the block of its own name."""
-        count, _, height, width = raw.shape
+        height, width = raw.shape[2:]
         blocks = draws.blocks(_blocks(preset))
         boxes = self._central_square(raw)
         if "crop" in blocks and preset.crop_scale is not None:

@@ -1,4 +1,4 @@
-"""Counter-based randomness: a draw is a hash of (seed, epoch, view, sample id, name of the transform, index), and of nothing else.
+"""Counter-based randomness: a draw is a hash of (seed, epoch, view, sample id, transform, index) and of nothing else.
 
 No generator state exists, so another batch order, another batch size, another number of processes or a resumed run
 gives every sample the same views. The hash is the output function of SplitMix64 (Steele, Lea and Flood, "Fast

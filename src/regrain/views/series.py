@@ -1,4 +1,4 @@
-"""Views of time series: jitter, scale, time mask, crop. A missing value (NaN) stays missing."""
+"""Views of time series: noise, scale per channel, a masked stretch of time, and a random window."""
 
 from __future__ import annotations
 
@@ -13,132 +13,132 @@ from regrain.errors import UserError
 from regrain.views.base import Views, check_probabilities, check_ranges, check_sizes
 from regrain.views.random import Draws
 
-__all__ = ["SeriesPreset", "SeriesViews", "series_presets"]
-
-_LARGEST = 10.0
+__all__ = ["SERIES_PRESETS", "SeriesPreset", "SeriesViews"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesPreset:
-    """What happens to a series, in this order; the defaults do nothing.
+    """What happens to a series, in this order; the defaults do nothing. Values are taken to be standardised.
 
     Parameters
     ----------
     crop
-        Share (from, to) of the time that a random window keeps; it is stretched back to all T steps, linearly.
+        Share of the time span of a random window (from, to), stretched to the full length; ``None``: the whole span.
     scale
-        Standard deviation of a factor around 1, one a channel.
-    jitter
-        Standard deviation of noise at every value, in standard deviations of the channel within the sample.
+        Each channel is multiplied by a factor from [1 - scale, 1 + scale].
+    noise
+        Standard deviation of the Gaussian noise at every step.
     mask, mask_probability
-        Share of the time that a random window sets to the channel's mean, and how often that happens.
+        Share of the steps (from, to) of one stretch of time that is set to 0.
     """
 
     crop: tuple[float, float] | None = None
     scale: float = 0.0
-    jitter: float = 0.0
-    mask: float = 0.0
-    mask_probability: float = 1.0
+    noise: float = 0.0
+    mask: tuple[float, float] = (0.05, 0.2)
+    mask_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        check_ranges(self, 0, 1, "crop")
-        check_sizes(self, _LARGEST, "scale", "jitter")
-        check_probabilities(self, "mask", "mask_probability")
+        check_ranges(self, 0, 1, "crop", "mask")
+        check_sizes(self, 1, "scale")
+        check_sizes(self, float("inf"), "noise")
+        check_probabilities(self, "mask_probability")
 
 
-def series_presets() -> dict[str, SeriesPreset]:
-    """The named presets.
-
-    Examples
-    --------
-    >>> series_presets()["strong"].crop
-    (0.5, 1.0)
-    """
-    return {
-        "plain": SeriesPreset(),
-        "weak": SeriesPreset(scale=0.1, jitter=0.05),
-        "strong": SeriesPreset(crop=(0.5, 1.0), scale=0.2, jitter=0.1, mask=0.2),
-    }
+SERIES_PRESETS: dict[str, SeriesPreset] = {
+    "plain": SeriesPreset(),
+    "weak": SeriesPreset(scale=0.05, noise=0.02),
+    "strong": SeriesPreset(crop=(0.6, 1.0), scale=0.2, noise=0.1, mask_probability=0.5),
+}
 
 
 class SeriesViews(Views[SeriesPreset]):
-    """Views of series (B, T, C); a dictionary with ``series`` and anything else has only the series changed.
+    """Views of series: raw (B, T, C) of any float dtype, views float32 (B, T, C). NaN is missing and stays missing.
+
+    A dictionary ``{"series": (B, T, C), ...}`` comes back with the series changed and all else (static features)
+    passed on.
 
     Parameters
     ----------
-    presets : one per view; see :class:`Views` and :func:`series_presets`
+    presets : one per view; names: ``plain``, ``weak``, ``strong``
     seed : int
 
     Examples
     --------
-    >>> views = SeriesViews(["strong", "weak"])
-    >>> views(torch.randn(2, 20, 3), torch.arange(2), epoch=0)[0].shape
-    torch.Size([2, 20, 3])
+    >>> views = SeriesViews(["strong", "plain"])
+    >>> raw = {"series": torch.zeros(2, 50, 3), "static": torch.ones(2, 4)}
+    >>> query, key = views(raw, torch.tensor([4, 9]), epoch=0)
+    >>> query["series"].shape, torch.equal(key["series"], raw["series"])
+    (torch.Size([2, 50, 3]), True)
     """
 
     modality: ClassVar[str] = "series"
     preset_type: ClassVar[type] = SeriesPreset
 
     def __init__(self, presets: Sequence[str | SeriesPreset | Mapping[str, Any]], *, seed: int = 0) -> None:
-        super().__init__(presets, known=series_presets(), seed=seed)
+        super().__init__(presets, known=SERIES_PRESETS, seed=seed)
 
-    def plain(self, raw: Tensor | dict[str, Tensor]) -> Any:
-        """The series as float32."""
-        return {**raw, "series": raw["series"].float()} if isinstance(raw, dict) else raw.float()
+    def plain(self, raw: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+        """The series as they are, float32."""
+        series, rest = _unpack(raw)
+        return _pack(series, rest)
 
-    def _prepare(
-        self, raw: Tensor | dict[str, Tensor], device: torch.device
-    ) -> tuple[tuple[Tensor, dict[str, Tensor] | None], int, torch.device]:
-        series = raw["series"] if isinstance(raw, dict) else raw
-        if series.ndim != 3:
-            raise UserError(f"raw series have shape (B, T, C), got {tuple(series.shape)}")
-        return (series.float(), raw if isinstance(raw, dict) else None), len(series), series.device
+    def _prepare(self, raw: Any, device: torch.device) -> tuple[Any, int, torch.device]:
+        series, rest = _unpack(raw)
+        return (series, rest), len(series), series.device
 
-    def _view(
-        self, prepared: tuple[Tensor, dict[str, Tensor] | None], preset: SeriesPreset, draws: Draws
-    ) -> Tensor | dict[str, Tensor]:
+    def _view(self, prepared: Any, preset: SeriesPreset, draws: Draws) -> Tensor | dict[str, Tensor]:
         series, rest = prepared
-        view = _augmented(series, preset, draws)
-        return view if rest is None else {**rest, "series": view}
+        _, steps, channels = series.shape
+        if preset.crop is not None:
+            low, high = preset.crop
+            unit = draws.uniform("crop", 2)
+            share = low + (high - low) * unit[:, 0]
+            series = _window(series, unit[:, 1] * (1 - share), share)
+        if preset.scale > 0:
+            series = series * (1 + preset.scale * (2 * draws.uniform("scale", channels) - 1))[:, None]
+        if preset.noise > 0:
+            series = series + preset.noise * draws.normal("noise", steps * channels).view_as(series)
+        if preset.mask_probability > 0:
+            masked = _stretch(draws.uniform("mask", 3), preset, steps)
+            series = series.masked_fill(masked[:, :, None] & ~series.isnan(), 0.0)
+        return _pack(series, rest)
 
 
-def _augmented(series: Tensor, preset: SeriesPreset, draws: Draws) -> Tensor:
-    batch, steps, channels = series.shape
-    view = series
-    if preset.crop is not None:
-        length, start = draws.uniform("crop", 2).unbind(dim=1)
-        low, high = preset.crop
-        view = _window(view, start, low + (high - low) * length)
-    if preset.scale:
-        view = view * (1 + preset.scale * draws.normal("scale", channels))[:, None, :]
-    if preset.jitter:
-        spread = _spread(series)
-        view = view + preset.jitter * spread * draws.normal("jitter", steps * channels).view(batch, steps, channels)
-    if preset.mask:
-        start, happens = draws.uniform("mask", 2).unbind(dim=1)
-        width = round(preset.mask * steps)
-        first = (start * (steps - width + 1)).floor()[:, None]
-        time = torch.arange(steps, device=series.device)
-        inside = (time >= first) & (time < first + width) & (happens < preset.mask_probability)[:, None]
-        view = torch.where(inside[..., None] & ~view.isnan(), view.nanmean(dim=1, keepdim=True), view)
-    return view
+def _unpack(raw: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor] | None]:
+    if isinstance(raw, Mapping) and "series" not in raw:
+        raise UserError(f"a dictionary of raw series needs the key 'series', got {sorted(raw)}")
+    series = raw["series"] if isinstance(raw, Mapping) else raw
+    if series.ndim != 3 or not series.is_floating_point():
+        raise UserError(f"raw series must be floats of shape (B, T, C), got {series.dtype} of {tuple(series.shape)}")
+    return series.to(torch.float32), dict(raw) if isinstance(raw, Mapping) else None
+
+
+def _pack(series: Tensor, rest: dict[str, Tensor] | None) -> Tensor | dict[str, Tensor]:
+    return series if rest is None else {**rest, "series": series}
 
 
 def _window(series: Tensor, start: Tensor, share: Tensor) -> Tensor:
-    """The window of a share (B,) of the time from a place in [0, 1) of the room left, read at T steps, linearly."""
-    steps = series.shape[1]
-    span = share * (steps - 1)
-    place = (start * (steps - 1 - span))[:, None] + span[:, None] * torch.linspace(0, 1, steps, device=series.device)
-    before = place.floor().long().clamp(max=max(steps - 2, 0))
-    after = (before + 1).clamp(max=steps - 1)
-    fraction = (place - before)[..., None]
-    rows = torch.arange(len(series), device=series.device)[:, None]
-    return torch.where(
-        fraction == 0, series[rows, before], torch.lerp(series[rows, before], series[rows, after], fraction)
-    )
+    """The span [start, start + share] (B,) of the time [0, 1], resampled to all steps by linear interpolation.
+
+    Where the nearer of the two neighbours is missing the result is; where only the farther one is, the nearer counts.
+    """
+    _, steps, channels = series.shape
+    grid = torch.linspace(0, 1, steps, device=series.device)
+    places = (start[:, None] + share[:, None] * grid) * (steps - 1)  # (B, T)
+    before = places.floor().clamp_(0, max(steps - 2, 0))
+    weight = (places - before)[:, :, None]
+    index = before.long()[:, :, None].expand(-1, -1, channels)
+    left, right = series.gather(1, index), series.gather(1, (index + 1).clamp_(max=steps - 1))
+    nearer, farther = torch.where(weight < 0.5, left, right), torch.where(weight < 0.5, right, left)
+    return torch.where(farther.isnan(), nearer, left + weight * (right - left))
 
 
-def _spread(series: Tensor) -> Tensor:
-    """Standard deviation of every channel within a sample (B, 1, C), over the values that are there."""
-    deviation = series - series.nanmean(dim=1, keepdim=True)
-    return deviation.square().nanmean(dim=1, keepdim=True).sqrt().nan_to_num(0.0)
+def _stretch(unit: Tensor, preset: SeriesPreset, steps: int) -> Tensor:
+    """(B, T) bool: one stretch of time per sample, of at least one step, or none."""
+    low, high = preset.mask
+    length = ((low + (high - low) * unit[:, 1]) * steps).round_().clamp_(min=1)
+    first = torch.floor(unit[:, 2] * (steps + 1 - length))
+    step = torch.arange(steps, device=unit.device)
+    within = (step >= first[:, None]) & (step < (first + length)[:, None])
+    return within & (unit[:, :1] < preset.mask_probability)

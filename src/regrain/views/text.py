@@ -1,8 +1,8 @@
-"""Views of texts: what dropout does not vary, token drop and token mask do."""
+"""Views of texts: tokenised once per batch, then token noise per sample and position."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from regrain.errors import UserError
 from regrain.views.base import Views, check_probabilities
 from regrain.views.random import Draws
 
-__all__ = ["TextPreset", "TextViews", "text_presets"]
+__all__ = ["TEXT_PRESETS", "TextPreset", "TextViews"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,9 @@ class TextPreset:
     Parameters
     ----------
     drop_probability
-        Of each token to be hidden from the encoder (attention 0).
+        Of hiding a token: its ``attention_mask`` becomes 0, its position stays.
     mask_probability
-        Of each token to be replaced by the mask token.
+        Of replacing a token by the mask token.
     """
 
     drop_probability: float = 0.0
@@ -35,89 +35,95 @@ class TextPreset:
         check_probabilities(self, "drop_probability", "mask_probability")
 
 
-def text_presets() -> dict[str, TextPreset]:
-    """The named presets.
-
-    ``plain`` leaves the tokens alone: two such views differ by the encoder's dropout alone (SimCSE, Gao et al. 2021).
-
-    Examples
-    --------
-    >>> text_presets()["token-drop"].drop_probability
-    0.1
-    """
-    return {
-        "plain": TextPreset(),
-        "token-drop": TextPreset(drop_probability=0.1),
-        "token-mask": TextPreset(mask_probability=0.15),
-    }
+TEXT_PRESETS: dict[str, TextPreset] = {
+    "plain": TextPreset(),
+    "token-drop": TextPreset(drop_probability=0.1),
+    "token-mask": TextPreset(mask_probability=0.15),
+}
 
 
 class TextViews(Views[TextPreset]):
-    """Views of texts as token tensors ``{"input_ids": (B, T), "attention_mask": (B, T)}``.
-
-    Special tokens are never touched, and at least one other token of a text stays as it is.
+    """Views of texts. Two ``plain`` views are equal: then the encoder's own dropout is all that sets them apart.
 
     Parameters
     ----------
-    presets : one per view; see :class:`Views` and :func:`text_presets`
+    presets : one per view; names: ``plain``, ``token-drop``, ``token-mask``
     tokenize : callable
-        A list of str -> input_ids and attention_mask; called once a batch.
+        Turns a list of strings into a dictionary with ``input_ids`` and ``attention_mask``, LongTensors (B, T), and any
+        others, which are passed on.
     mask_token_id : int or None
-        None where the tokenizer has no mask token; then no preset may mask.
-    special_token_ids : collection of int
+        Needed by presets that mask.
+    special_token_ids : sequence of int
+        Tokens that are never touched (start, separator, padding, ...).
     seed : int
 
-    Raises
-    ------
-    UserError
-        For a preset that masks without a mask token.
+    Notes
+    -----
+    Special tokens and padding stay as they are, and at least one other token of each text is left alone. A view is a
+    dictionary of tensors on the device of the ids; ``plain`` leaves them on the device of this module.
+
+    Examples
+    --------
+    >>> def tokenize(texts):
+    ...     ids = torch.tensor([[1] + [ord(letter) for letter in text] + [2] for text in texts])
+    ...     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    >>> views = TextViews(["plain", {"preset": "token-mask", "mask_probability": 1.0}], tokenize=tokenize,
+    ...                   mask_token_id=0, special_token_ids=[1, 2])
+    >>> query, key = views(["abc"], torch.tensor([5]), epoch=0)
+    >>> query["input_ids"].tolist(), int((key["input_ids"] == 0).sum())
+    ([[1, 97, 98, 99, 2]], 2)
     """
 
     modality: ClassVar[str] = "text"
     preset_type: ClassVar[type] = TextPreset
+    special_token_ids: Tensor
 
     def __init__(
         self,
         presets: Sequence[str | TextPreset | Mapping[str, Any]],
         *,
-        tokenize: Callable[[list[str]], dict[str, Tensor]],
+        tokenize: Callable[[list[str]], Mapping[str, Tensor]],
         mask_token_id: int | None,
-        special_token_ids: Collection[int],
+        special_token_ids: Sequence[int],
         seed: int = 0,
     ) -> None:
-        super().__init__(presets, known=text_presets(), seed=seed)
-        if mask_token_id is None and any(preset.mask_probability for preset in self.presets):
-            raise UserError("this encoder's tokenizer has no mask token: use 'token-drop' in place of 'token-mask'")
+        super().__init__(presets, known=TEXT_PRESETS, seed=seed)
+        if mask_token_id is None and any(preset.mask_probability > 0 for preset in self.presets):
+            raise UserError("this tokenizer has no mask token: use the preset 'token-drop' or 'plain'")
         self.tokenize = tokenize
         self.mask_token_id = mask_token_id
-        special = torch.tensor(sorted(special_token_ids), dtype=torch.long)
-        self.register_buffer("special", special, persistent=False)
-
-    special: Tensor
+        special = torch.tensor(list(special_token_ids), dtype=torch.int64)
+        self.register_buffer("special_token_ids", special, persistent=False)
 
     def plain(self, raw: list[str]) -> dict[str, Tensor]:
-        """The texts' tokens, on the device of the views."""
-        return {name: value.to(self.special.device) for name, value in self.tokenize(raw).items()}
+        """The tokens as they are."""
+        return self._prepare(raw, self.special_token_ids.device)[0]
 
     def _prepare(self, raw: list[str], device: torch.device) -> tuple[dict[str, Tensor], int, torch.device]:
-        return {name: value.to(device) for name, value in self.tokenize(raw).items()}, len(raw), device
+        if isinstance(raw, str):
+            raise UserError("raw texts must be a list of strings, got one string")
+        tokens = {name: values.to(device) for name, values in self.tokenize(list(raw)).items()}
+        for name in ("input_ids", "attention_mask"):
+            if name not in tokens:
+                raise UserError(f"the tokenizer gave no {name!r}, only {sorted(tokens)}")
+        return tokens, len(raw), device
 
     def _view(self, prepared: dict[str, Tensor], preset: TextPreset, draws: Draws) -> dict[str, Tensor]:
-        view = dict(prepared)
-        ids, attention = prepared["input_ids"], prepared["attention_mask"]
-        open_to_change = attention.bool() & ~torch.isin(ids, self.special.to(ids.device))  # (B, T)
-        if preset.drop_probability:
-            dropped = _chosen(open_to_change, preset.drop_probability, draws.uniform("drop", ids.shape[1]))
-            view["attention_mask"] = attention.masked_fill(dropped, 0)
-        if preset.mask_probability:
-            assert self.mask_token_id is not None
-            masked = _chosen(open_to_change, preset.mask_probability, draws.uniform("mask", ids.shape[1]))
-            view["input_ids"] = ids.masked_fill(masked, self.mask_token_id)
-        return view
+        tokens = dict(prepared)
+        free = tokens["attention_mask"].bool()
+        free &= ~torch.isin(tokens["input_ids"], self.special_token_ids.to(free.device))
+        if preset.drop_probability > 0:
+            dropped = _pick(draws, "drop", preset.drop_probability, free)
+            tokens["attention_mask"] = tokens["attention_mask"].masked_fill(dropped, 0)
+            free = free & ~dropped
+        if preset.mask_probability > 0 and self.mask_token_id is not None:
+            masked = _pick(draws, "mask", preset.mask_probability, free)
+            tokens["input_ids"] = tokens["input_ids"].masked_fill(masked, self.mask_token_id)
+        return tokens
 
 
-def _chosen(allowed: Tensor, probability: float, draws: Tensor) -> Tensor:
-    """Allowed places whose draw falls below the probability, but never all of a row: the largest draw is spared."""
-    chosen = allowed & (draws < probability)
-    spared = draws.masked_fill(~allowed, -1).argmax(dim=1, keepdim=True)
-    return chosen.scatter(1, spared, False)
+def _pick(draws: Draws, name: str, probability: float, free: Tensor) -> Tensor:
+    """(B, T) bool: free positions, each with the given probability, all but the one with the largest draw at most."""
+    unit = draws.uniform(name, free.shape[1]).masked_fill(~free, -1.0)
+    last = torch.zeros_like(free).scatter_(1, unit.argmax(dim=1, keepdim=True), True)
+    return free & (unit < probability) & ~last

@@ -1,4 +1,4 @@
-"""Views of vectors: features dropped, noise added."""
+"""Views of vectors (records, tables, frozen features): Gaussian noise and dropped features."""
 
 from __future__ import annotations
 
@@ -13,63 +13,54 @@ from regrain.errors import UserError
 from regrain.views.base import Views, check_probabilities, check_sizes
 from regrain.views.random import Draws
 
-__all__ = ["VectorPreset", "VectorViews", "vector_presets"]
-
-_LARGEST_NOISE = 10.0
+__all__ = ["VECTOR_PRESETS", "VectorPreset", "VectorViews"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VectorPreset:
-    """What happens to a vector; the defaults do nothing.
+    """What happens to the features of a record; the defaults do nothing.
 
     Parameters
     ----------
     noise
-        Standard deviation of Gaussian noise, in standard deviations of each feature.
+        Standard deviation of the Gaussian noise, in standard deviations of the feature.
     drop_probability
-        Of each feature to be replaced by its mean.
+        Of replacing a feature by its mean.
     """
 
     noise: float = 0.0
     drop_probability: float = 0.0
 
     def __post_init__(self) -> None:
+        check_sizes(self, float("inf"), "noise")
         check_probabilities(self, "drop_probability")
-        check_sizes(self, _LARGEST_NOISE, "noise")
 
 
-def vector_presets() -> dict[str, VectorPreset]:
-    """The named presets.
-
-    Examples
-    --------
-    >>> vector_presets()["strong"]
-    VectorPreset(noise=0.1, drop_probability=0.2)
-    """
-    return {
-        "plain": VectorPreset(),
-        "weak": VectorPreset(noise=0.05),
-        "strong": VectorPreset(noise=0.1, drop_probability=0.2),
-    }
+VECTOR_PRESETS: dict[str, VectorPreset] = {
+    "plain": VectorPreset(),
+    "weak": VectorPreset(noise=0.02),
+    "strong": VectorPreset(noise=0.1, drop_probability=0.15),
+}
 
 
 class VectorViews(Views[VectorPreset]):
-    """Views of vectors (B, D), float32.
+    """Views of vectors: raw (B, D) of any float dtype, views float32 (B, D). NaN is missing and stays missing.
 
     Parameters
     ----------
-    presets : one per view; see :class:`Views` and :func:`vector_presets`
-    mean, std : Tensor (D,), optional
-        Of every feature over the training samples: what a dropped feature becomes, and the unit of the noise. Default 0
-        and 1.
+    presets : one per view; names: ``plain``, ``weak``, ``strong``
     seed : int
+    mean, std : Tensor (D,), optional
+        Of each feature over the training set; 0 and 1 (standardised features) when absent. A feature with std 0 gets no
+        noise.
 
     Examples
     --------
     >>> views = VectorViews(["strong", "plain"])
-    >>> raw = torch.ones(2, 3)
-    >>> torch.equal(views(raw, torch.arange(2), epoch=0)[1], raw)
-    True
+    >>> raw = torch.ones(8, 3)
+    >>> noisy, same = views(raw, torch.arange(8), epoch=0)
+    >>> torch.equal(same, raw), noisy.shape
+    (True, torch.Size([8, 3]))
     """
 
     modality: ClassVar[str] = "vector"
@@ -81,29 +72,35 @@ class VectorViews(Views[VectorPreset]):
         self,
         presets: Sequence[str | VectorPreset | Mapping[str, Any]],
         *,
+        seed: int = 0,
         mean: Tensor | None = None,
         std: Tensor | None = None,
-        seed: int = 0,
     ) -> None:
-        super().__init__(presets, known=vector_presets(), seed=seed)
-        self.register_buffer("mean", torch.zeros(1) if mean is None else mean.float(), persistent=False)
-        self.register_buffer("std", torch.ones(1) if std is None else std.float(), persistent=False)
+        super().__init__(presets, known=VECTOR_PRESETS, seed=seed)
+        for name, values, default in (("mean", mean, 0.0), ("std", std, 1.0)):
+            values = torch.tensor(default) if values is None else torch.as_tensor(values, dtype=torch.float32)
+            if values.ndim > 1 or not torch.isfinite(values).all() or (name == "std" and bool((values < 0).any())):
+                kind = "non-negative" if name == "std" else "finite"
+                raise UserError(f"{name} must be {kind} numbers of shape (D,), got {values.tolist()}")
+            self.register_buffer(name, values, persistent=False)
 
     def plain(self, raw: Tensor) -> Tensor:
-        """The vectors as float32."""
-        return raw.float()
+        """The vectors as they are, float32."""
+        return self._prepare(raw, raw.device)[0]
 
     def _prepare(self, raw: Tensor, device: torch.device) -> tuple[Tensor, int, torch.device]:
-        if raw.ndim != 2 or (len(self.mean) not in (1, raw.shape[1])):
-            wanted = "D" if len(self.mean) == 1 else len(self.mean)
-            raise UserError(f"raw vectors have shape (B, {wanted}), got {tuple(raw.shape)}")
-        return raw.float(), len(raw), raw.device
+        if raw.ndim != 2 or not raw.is_floating_point():
+            raise UserError(f"raw vectors must be floats of shape (B, D), got {raw.dtype} of {tuple(raw.shape)}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values.ndim and len(values) != raw.shape[1]:
+                raise UserError(f"{name} has {len(values)} features and the vectors have {raw.shape[1]}")
+        return raw.to(torch.float32), len(raw), raw.device
 
     def _view(self, prepared: Tensor, preset: VectorPreset, draws: Draws) -> Tensor:
-        view = prepared
-        if preset.noise:
-            view = view + preset.noise * self.std * draws.normal("noise", view.shape[1])
-        if preset.drop_probability:
-            dropped = draws.uniform("drop", view.shape[1]) < preset.drop_probability
-            view = torch.where(dropped, self.mean, view)
-        return view
+        vectors, features = prepared, prepared.shape[1]
+        if preset.noise > 0:
+            vectors = vectors + draws.normal("noise", features) * (preset.noise * self.std.to(vectors.device))
+        if preset.drop_probability > 0:
+            dropped = (draws.uniform("drop", features) < preset.drop_probability) & ~vectors.isnan()
+            vectors = torch.where(dropped, self.mean.to(vectors.device), vectors)
+        return vectors

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from regrain.data.cells import numbered
 from regrain.data.readers import rows_from_folder
 from regrain.data.rows import Rows
-from regrain.data.table import numbered
 from regrain.errors import UserError
 
 __all__ = ["cifar10", "cifar100", "clinc150", "digits", "grocery", "omniglot"]

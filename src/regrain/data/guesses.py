@@ -1,0 +1,284 @@
+"""What the columns of a table may be when nobody names them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from regrain.data.cells import IMAGE_SUFFIXES, LOOKED_AT, SPLITS, Column, Kind, as_floats, label_names, missing
+from regrain.errors import UserError
+from regrain.labels import Labels, Relation, Taxonomy
+
+__all__ = ["Guesses"]
+
+_IMAGE_WORDS = ("image", "images", "img", "picture", "photo", "file", "filename", "filepath", "path")
+_TEXT_WORDS = (
+    "text",
+    "sentence",
+    "utterance",
+    "query",
+    "question",
+    "review",
+    "document",
+    "content",
+    "message",
+    "comment",
+    "description",
+)
+_LABEL_WORDS = (
+    "label",
+    "class",
+    "classes",
+    "category",
+    "superclass",
+    "subclass",
+    "subcategory",
+    "coarse",
+    "fine",
+    "target",
+    "domain",
+    "intent",
+    "family",
+    "genus",
+    "species",
+    "alphabet",
+    "character",
+)
+_SPLIT_WORDS = ("split", "subset", "partition")
+_GROUP_WORDS = ("group", "subject", "patient", "participant", "person")
+_ID_NAMES = (
+    "id",
+    "uid",
+    "uuid",
+    "key",
+    "sampleid",
+    "imageid",
+    "file",
+    "filename",
+    "filepath",
+    "path",
+    "imagepath",
+    "image",
+    "img",
+    "picture",
+    "photo",
+)
+
+
+class Guesses:
+    """Guesses about columns; ``messages`` tells the user what was guessed.
+
+    Parameters
+    ----------
+    where : str
+        The table, for messages.
+    columns : mapping of name to Column
+    kinds : mapping of name to Kind
+    declared : sequence of str
+        Columns that the source declares to be class labels.
+    split_known : bool
+        Whether files tell the split already.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        columns: Mapping[str, Column],
+        kinds: Mapping[str, Kind],
+        declared: Sequence[str],
+        split_known: bool,
+    ) -> None:
+        self.where, self.columns, self.kinds = where, columns, kinds
+        self.declared, self.split_known = declared, split_known
+        self.count = max(map(len, columns.values()), default=0)
+        self.messages: list[str] = []
+
+    def _say(self, role: str, names: Iterable[str]) -> None:
+        self.messages.append(f"{role}: column {', '.join(repr(n) for n in names)} (guessed)")
+
+    def split(self) -> str | None:
+        """A column whose name says split and whose cells are names of splits."""
+        for name in self.columns:
+            if not self.split_known and _has_word(name, _SPLIT_WORDS):
+                cells = {str(c).strip().lower() for c in self.columns[name]}
+                if cells and cells <= set(SPLITS):
+                    self._say("split", [name])
+                    return name
+        return None
+
+    def samples(self, taken: set[str]) -> tuple[str | None, str | None, list[str] | None]:
+        """The column of images, or of texts, or of vectors; all None when there is none."""
+        free = [name for name in self.columns if name not in taken]
+        encoded = [name for name in free if self.kinds[name] == "bytes"]
+        strings = [name for name in free if self.kinds[name] == "text"]
+        files = [name for name in strings if _are_image_files(self.columns[name])]
+        images = sorted(encoded, key=_word_rank(_IMAGE_WORDS)) or sorted(files, key=_word_rank(_IMAGE_WORDS))
+        if images:
+            self._say("images", images[:1])
+            return images[0], None, None
+        texts = [name for name in strings if _has_word(name, _TEXT_WORDS)]
+        texts = sorted(texts, key=_word_rank(_TEXT_WORDS)) or [n for n in strings if _is_prose(self.columns[n])]
+        if texts:
+            self._say("texts", texts[:1])
+            return None, texts[0], None
+        vectors = [name for name in free if self.kinds[name] == "vectors"]
+        if vectors:
+            self._say("vectors", vectors[:1])
+            return None, None, vectors[:1]
+        return None, None, None
+
+    def levels(self, taken: set[str], relation: Relation, unknown: Sequence[str]) -> list[str]:
+        """Label columns from coarse to fine: those that nest, all of them for aspects."""
+        free = [name for name in self.columns if name not in taken]
+        counted = [n for n in free if self.kinds[n] == "text" or _has_word(n, _LABEL_WORDS)]
+        counts = {name: _distinct(self.columns[name]) for name in {*counted, *self.declared} & set(free)}
+        declared = [name for name in free if name in self.declared]
+        candidates = declared or [name for name in free if name in counts and self._may_be_labels(name, counts[name])]
+        if relation == "aspects" and candidates:
+            self._say("levels", candidates)
+            return candidates
+        candidates = self._without_aliases(sorted(candidates, key=counts.__getitem__))
+        attempts = [
+            candidates,
+            [name for name in candidates if not _has_word(name, _GROUP_WORDS)],
+            [name for name in candidates if _has_word(name, _LABEL_WORDS)],
+        ]
+        for attempt in attempts:
+            if attempt and (relation == "paths" or self._nest(attempt, unknown)):
+                self._say("levels, coarse to fine", attempt)
+                return attempt
+        if candidates:
+            listed = ", ".join(f"'{name}' ({counts[name]} classes)" for name in candidates)
+            raise UserError(
+                f"{self.where}: which columns are labels? These could be, but they do not nest: {listed}. Name them "
+                "from coarse to fine (--level; levels=[...]), or say that they are aspects that do not nest "
+                "(--relation aspects; relation='aspects')"
+            )
+        listed = ", ".join(f"'{name}' ({count} different values)" for name, count in counts.items()) or "no such column"
+        raise UserError(
+            f"{self.where}: no column looks like labels (few different values, many times each), of {listed}. Name "
+            "the label columns from coarse to fine (--level; levels=[...]); levels=[] reads data without labels"
+        )
+
+    def numbers(self, taken: set[str]) -> list[str]:
+        """All columns of numbers that are nothing else, neither labels nor a count of the rows."""
+        names = [n for n in self.columns if n not in taken and self.kinds[n] == "numbers"]
+        names = [n for n in names if not _has_word(n, _GROUP_WORDS) and _squeezed(n) not in _ID_NAMES]
+        unfit = {
+            "only counts rows": [n for n in names if _counts_rows(self.columns[n])],
+            "looks like labels": [
+                n for n in names if _has_word(n, _LABEL_WORDS) and self._may_be_labels(n, _distinct(self.columns[n]))
+            ],
+        }
+        for reason, columns in unfit.items():
+            if columns:
+                self.messages.append(f"column {', '.join(map(repr, columns))} {reason} and is no feature")
+        names = [n for n in names if not any(n in columns for columns in unfit.values())]
+        if not names:
+            raise UserError(
+                f"{self.where} has no column of images, texts or numbers among "
+                f"{', '.join(map(repr, self.columns)) or 'none at all'}: name one with image=, text= or columns="
+            )
+        quoted = list(map(repr, names))
+        shown = ", ".join(quoted if len(quoted) < 6 else [*quoted[:3], "...", quoted[-1]])
+        self.messages.append(f"features: {len(names)} columns of numbers, {shown} (guessed)")
+        return names
+
+    def group(self, taken: set[str]) -> str | None:
+        """A column named like a person or a group, whose values come back."""
+        named = [name for name in self.columns if name not in taken and _has_word(name, _GROUP_WORDS)]
+        for name in named:
+            if self.kinds[name] in ("text", "numbers") and 2 * _distinct(self.columns[name]) <= max(4, self.count):
+                self._say("group", [name])
+                return name
+        return None
+
+    def identity(self, taken: set[str]) -> str | None:
+        """A column named like an id, without gaps or repetitions."""
+        named = [n for n in self.columns if n not in taken and _squeezed(n) in _ID_NAMES]
+        for name in sorted(named, key=lambda n: _ID_NAMES.index(_squeezed(n))):
+            cells = self.columns[name]
+            if self.kinds[name] not in ("text", "numbers") or any(map(missing, cells)):
+                continue
+            if len({str(cell) for cell in cells}) == len(cells):
+                return name
+            self.messages.append(f"column '{name}' repeats values and is not taken for the id")
+        return None
+
+    def _may_be_labels(self, name: str, count: int) -> bool:
+        named = _has_word(name, _LABEL_WORDS)
+        if _squeezed(name) in _ID_NAMES or _has_word(name, _SPLIT_WORDS):
+            return False
+        kind = self.kinds[name]
+        if kind == "numbers" and not (named and _are_whole(self.columns[name])):
+            return False
+        return kind in ("text", "numbers") and (1 if named else 2) <= count <= max(2, self.count // 2)
+
+    def _without_aliases(self, names: list[str]) -> list[str]:
+        """Of columns that say the same in other words, such as a class's number and its name, the one with names."""
+        kept: list[str] = []
+        for name in sorted(names, key=lambda n: self.kinds[n] == "numbers"):
+            if not any(_same_partition(self.columns[name], self.columns[other]) for other in kept):
+                kept.append(name)
+        return [name for name in names if name in kept]
+
+    def _nest(self, names: list[str], unknown: Sequence[str]) -> bool:
+        columns = {name: label_names(self.columns[name], unknown, name, []) for name in names}
+        labels = Labels.from_columns(columns, relation="aspects")
+        return Taxonomy.from_codes(labels.codes, labels.levels, labels.classes).is_tree
+
+
+def _words(name: str) -> list[str]:
+    """``imagePath`` and ``image_path`` as ["image", "path"]."""
+    return [w.lower() for w in re.split(r"[^A-Za-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)) if w]
+
+
+def _squeezed(name: str) -> str:
+    return "".join(_words(name))
+
+
+def _has_word(name: str, words: Sequence[str]) -> bool:
+    return any(word in words or word.removesuffix("s") in words for word in _words(name))
+
+
+def _word_rank(words: Sequence[str]) -> Callable[[str], int]:
+    def rank(name: str) -> int:
+        return min((words.index(word) for word in _words(name) if word in words), default=len(words))
+
+    return rank
+
+
+def _are_image_files(column: Column) -> bool:
+    cells = [str(cell).strip().lower() for cell in column[: 10 * LOOKED_AT] if not missing(cell)]
+    return bool(cells) and sum(cell.endswith(IMAGE_SUFFIXES) for cell in cells) > len(cells) / 2
+
+
+def _is_prose(column: Column) -> bool:
+    cells = [str(cell) for cell in column[:LOOKED_AT] if not missing(cell)]
+    return (
+        bool(cells) and len(set(cells)) > len(cells) / 2 and sum(c.strip().count(" ") for c in cells) >= 2 * len(cells)
+    )
+
+
+def _are_whole(column: Column) -> bool:
+    numbers = as_floats(column)
+    numbers = numbers[~np.isnan(numbers)]
+    return bool(np.array_equal(numbers, numbers.round()))
+
+
+def _distinct(column: Column) -> int:
+    return len({str(cell) for cell in column if not missing(cell)})
+
+
+def _counts_rows(column: Column) -> bool:
+    numbers = as_floats(column)[:, 0]
+    return len(numbers) > 1 and bool(
+        np.array_equal(numbers - numbers[0], np.arange(len(numbers))) and numbers[0] in (0, 1)
+    )
+
+
+def _same_partition(one: Column, other: Column) -> bool:
+    pairs = {(str(a), str(b)) for a, b in zip(one, other, strict=True)}
+    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})

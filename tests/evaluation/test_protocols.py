@@ -1,0 +1,113 @@
+"""Protocols against what they must give on embeddings whose answer is known, and what the reader is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from regrain.data.dataset import Dataset, TensorSamples
+from regrain.encoders import build_encoder
+from regrain.errors import UserError
+from regrain.evaluation import PROTOCOLS, Representation, Setting, evaluate_model
+from regrain.evaluation.clustering import clustering
+from regrain.evaluation.neighbours import knn
+from regrain.evaluation.retrieval import recall
+from regrain.labels import Labels
+from regrain.training.model import Model
+
+
+def blobs(count: int, classes: int, spread: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    return torch.eye(8)[labels] + spread * torch.randn(count, 8, generator=generator), labels
+
+
+def setting(labels: torch.Tensor, train: torch.Tensor | None = None, **options: object) -> Setting:
+    return Setting("fine", tuple(map(str, range(8))), labels, train, options=options)
+
+
+def test_separate_blobs_score_one_everywhere_and_noise_scores_chance() -> None:
+    embeddings, labels = blobs(80, 4, 0.01)
+    judged = Representation("model", embeddings, embeddings)
+    at = setting(labels, labels, ks=[1, 5], neighbours=5, cluster_seeds=3)
+    for protocol in PROTOCOLS.values():
+        for name, score in protocol(judged, at).items():
+            assert score.value == pytest.approx(1.0), name
+    noise = Representation("model", torch.randn(400, 8, generator=torch.Generator().manual_seed(1)))
+    scores = recall(noise, setting(torch.arange(400) % 4, ks=[1]))
+    assert 0.15 < scores["recall@1"].value < 0.35
+
+
+def test_recall_against_a_loop_with_unknown_labels() -> None:
+    embeddings, labels = blobs(60, 4, 0.8)
+    labels = labels.clone()
+    labels[::7] = -1
+    found = recall(Representation("model", embeddings), setting(labels, ks=[1, 3]))
+    known = [i for i in range(60) if labels[i] >= 0]
+    unit = embeddings / embeddings.norm(dim=1, keepdim=True)
+    for k in (1, 3):
+        hits = []
+        for i in known:
+            ranked = sorted((j for j in known if j != i), key=lambda j: -float(unit[i] @ unit[j]))[:k]
+            hits.append(any(labels[j] == labels[i] for j in ranked))
+        assert found[f"recall@{k}"].value == pytest.approx(np.mean(hits))
+        assert found[f"recall@{k}"].low <= np.mean(hits) <= found[f"recall@{k}"].high
+
+
+def test_knn_against_scikit_learn() -> None:
+    train, train_labels = blobs(90, 3, 0.7)
+    test, labels = blobs(45, 3, 0.7, seed=1)
+    found = knn(Representation("model", test, train), setting(labels, train_labels, neighbours=1))
+    reference = KNeighborsClassifier(1, metric="cosine").fit(train, train_labels).score(test, labels)
+    assert found["knn@1"].value == pytest.approx(reference)
+
+
+def test_mistakes_are_said() -> None:
+    embeddings, labels = blobs(10, 2, 0.1)
+    judged = Representation("model", embeddings, embeddings)
+    with pytest.raises(UserError, match=r"recall@10: K lies between 1 and 9"):
+        recall(judged, setting(labels, ks=[1, 10]))
+    with pytest.raises(UserError, match="fewer than two labelled samples"):
+        recall(judged, setting(torch.full((10,), -1)))
+    with pytest.raises(UserError, match="knn needs training samples labelled at level 'fine'"):
+        knn(judged, setting(labels, torch.full((10,), -1)))
+    with pytest.raises(UserError, match="more samples than classes"):
+        clustering(judged, setting(torch.arange(10)))
+    assert set(recall(judged, setting(labels))) >= {"recall@1", "recall@5"}  # defaults fit themselves to few samples
+
+
+def model_and_data() -> tuple[Model, Dataset]:
+    embeddings, labels = blobs(40, 4, 0.3)
+    codes = torch.stack([labels // 2, labels], dim=1)
+    data = Dataset(
+        TensorSamples(embeddings, "vector"), Labels.from_codes(codes, ["coarse", "fine"]), np.array([*map(str, range(40))])
+    )
+    encoder = build_encoder("mlp", modality="vector", sample_shape=(8,), seed=0)
+    inputs = {"modality": "vector", "shape": [8]}
+    return Model.build("sup-ce", {"label_smoothing": 0.0}, [2], encoder, inputs), data
+
+
+def test_evaluation_puts_baselines_beside_every_figure_and_flattens() -> None:
+    model, data = model_and_data()
+    result = evaluate_model(model, data, data, options={"ks": [1], "cluster_seeds": 2, "neighbours": 3})
+    flat = result.flat()
+    for level in ("coarse", "fine"):
+        for metric in ("recall@1", "knn@3", "kmeans-acc", "kmeans-nmi"):
+            for suffix in ("", ".raw", ".random"):
+                assert f"test/{level}/{metric}{suffix}" in flat
+    assert result.to_json()["samples"] == 40
+    assert evaluate_model(model, data, data, protocols=["recall"]).flat() == evaluate_model(
+        model, data, data, protocols=["recall"]
+    ).flat()
+    without = evaluate_model(model, data, None, protocols=["recall", "knn"], baselines=False)
+    assert any("knn was left out" in note for note in without.notes)
+    assert not any(".raw" in key for key in without.flat())
+
+
+def test_evaluation_leaves_the_model_in_its_mode() -> None:
+    model, data = model_and_data()
+    model.method.train()
+    evaluate_model(model, data, None, protocols=["recall"], baselines=False)
+    assert model.method.training

@@ -1,0 +1,49 @@
+"""Large images stay encoded and are decoded by workers: the same batches, and errors without a worker's traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from regrain.data.dataset import Dataset, ImageSamples
+from regrain.errors import UserError
+from regrain.labels import Labels
+from regrain.training.loader import Loader, scan_batches
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Dataset:
+    generator = np.random.default_rng(0)
+    sources = []
+    for index in range(10):
+        pixels = generator.integers(0, 255, (40 + index, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        sources.append(str(tmp_path / f"{index}.png"))
+    return Dataset(ImageSamples(tuple(sources), 32), Labels.empty(10), np.array([str(i) for i in range(10)]))
+
+
+def test_workers_give_the_same_batches(photos: Dataset) -> None:
+    alone = list(Loader(photos, batch_size=4, seed=0, workers=0))
+    helped = list(Loader(photos, batch_size=4, seed=0, workers=2))
+    assert len(alone) == len(helped) == 3
+    for (raw, labels, ids), (other_raw, other_labels, other_ids) in zip(alone, helped, strict=True):
+        assert torch.equal(raw, other_raw)
+        assert torch.equal(labels, other_labels)
+        assert torch.equal(ids, other_ids)
+    assert torch.equal(torch.cat([b[0] for b in scan_batches(photos, batch_size=4, workers=1)]), photos.samples.load().tensor)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_went_bad_is_named(photos: Dataset, workers: int) -> None:
+    assert isinstance(photos.samples, ImageSamples)
+    bad = Path(str(photos.samples.sources[3]))
+    bad.write_bytes(b"no image any more")
+    with pytest.raises(UserError) as caught:
+        list(Loader(photos, batch_size=4, seed=0, workers=workers))
+    message = str(caught.value)
+    assert message.startswith(f"image {bad} is no image in a known format")
+    assert "Traceback" not in message
