@@ -314,3 +314,9 @@ def test_published_groupings_are_read(shared: Path, file: str, counts: list[int 
         parents = taxonomy.parents[-1][taxonomy.classes[-1].index(fine)]
         expected = above if isinstance(above, str) else above[-1]
         assert {taxonomy.classes[-2][p] for p in parents} == ({expected} if expected else set()), (finest, fine)
+
+
+def test_a_class_known_by_its_path_is_unknown_without_its_ancestors() -> None:
+    labels = Labels.from_columns({"kind": ["a", None, "b"], "sub": ["other", "other", "other"]}, relation="paths")
+    assert labels.classes[1] == ("a/other", "b/other")
+    assert labels.codes.tolist() == [[0, 0], [-1, -1], [1, 1]]

@@ -557,16 +557,11 @@ def _name(value: Any) -> str | None:
 
 
 def _qualify(names: list[list[str | None]]) -> list[list[str | None]]:
-    """Each class becomes its path from the top; an unknown ancestor leaves a '?' in it."""
+    """Each class becomes its path from the top; without a known ancestor nobody can say which class it is."""
     result: list[list[str | None]] = []
-    for index, column in enumerate(names):
-        above = names[:index]
-        result.append(
-            [
-                None if own is None else "/".join([*(a[row] or "?" for a in above), own])
-                for row, own in enumerate(column)
-            ]
-        )
+    for depth in range(1, len(names) + 1):
+        rows = zip(*names[:depth], strict=True)
+        result.append([None if None in row else "/".join(map(str, row)) for row in rows])
     return result
 
 

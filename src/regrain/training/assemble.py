@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from regrain.data.dataset import Dataset
-from regrain.encoders import FrozenEncoder, build_encoder, default_encoder
+from regrain.encoders import build_encoder, default_encoder
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 from regrain.methods import Method, hyperparameters, method_class
@@ -107,7 +107,9 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         For whatever in the recipe or the data cannot work: the message names it and what would be right.
     """
     notices: list[str] = []
-    given = merge(recipe_for_modality(train.modality), recipe)
+    frozen = bool(recipe.get("encoder", {}).get("frozen"))
+    seen_as = "vector" if frozen else train.modality  # what the method trains on
+    given = merge(recipe_for_modality(seen_as), recipe)
     seed = int(given.get("seed", 0))
     method_section = dict(given.get("method", {}))
     method = method_class(method_section.pop("name"))
@@ -128,13 +130,12 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     if train.modality == "image":
         mean, std = (encoder.mean, encoder.std) if encoder.mean and encoder.std else channel_statistics(train)
         inputs |= {"size": size, "mean": list(mean), "std": list(std)}
-    elif train.modality in ("vector", "series") and not isinstance(encoder, FrozenEncoder):
+    elif train.modality in ("vector", "series") and not frozen:
         values = train.samples.take(torch.arange(len(train)))
         take_statistics(encoder, values)
         if train.modality == "vector":
             inputs |= {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
 
-    seen_as = "vector" if isinstance(encoder, FrozenEncoder) else train.modality
     presets = _presets(given.get("views", {}), method, train, seen_as)
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
     model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)

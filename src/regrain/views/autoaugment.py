@@ -179,8 +179,10 @@ def _invert(images: Tensor, magnitude: Tensor, fill: float | None) -> Tensor:
 def _autocontrast(images: Tensor, magnitude: Tensor, fill: float | None) -> Tensor:
     """Stretches each channel to the full range; a channel of one value stays."""
     low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
-    stretched = (images - low) / ((high - low) * (1 / 255))
-    return torch.where(high > low, stretched.clamp_(0, 255).floor_(), images)
+    # In double precision and as a true quotient, like PIL: the products are often whole numbers.
+    scale = torch.full_like(low, 255.0, dtype=torch.float64) / (high - low)
+    stretched = (images * scale - low * scale).clamp_(0, 255).floor_().to(images.dtype)
+    return torch.where(high > low, stretched, images)
 
 
 def _equalize(images: Tensor, magnitude: Tensor, fill: float | None) -> Tensor:

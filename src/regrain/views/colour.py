@@ -57,8 +57,8 @@ def adjust_colour(images: Tensor, factors: Tensor) -> Tensor:
 def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur of square images (B, C, S, S) with a standard deviation per sample, ``sigma`` (B,), in pixels.
 
-    The image is reflected at its edges once and the Gaussian is not cut off: torchvision's ``gaussian_blur`` with
-    ``kernel_size=2 * S - 1``. ``sigma`` 0 leaves an image as it is.
+    The image is reflected at its edges and the Gaussian is not cut off: torchvision's ``gaussian_blur`` with a large
+    kernel. ``sigma`` 0 leaves an image as it is.
     """
     size = images.shape[-1]
     line = torch.arange(size, dtype=torch.float32, device=images.device)
@@ -96,7 +96,7 @@ def posterise(images: Tensor, bits: Tensor | float) -> Tensor:
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Sets each sample's box to zero, in place; ``boxes`` (B, 4): top, left, height, width in pixels; height 0: none."""
+    """Sets each sample's box to zero, in place; ``boxes`` (B, 4): top, left, height (0: none), width in pixels."""
     height, width = images.shape[-2:]
     top, left, tall, wide = boxes[:, :, None].unbind(dim=1)  # (B, 1)
     y, x = torch.arange(height, device=boxes.device), torch.arange(width, device=boxes.device)

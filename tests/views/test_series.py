@@ -1,0 +1,109 @@
+"""SeriesViews: window, scale, noise and mask against slow per-sample forms; missing values kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from regrain.errors import UserError
+from regrain.views import SeriesPreset, SeriesViews
+from regrain.views.series import _window
+
+
+def series(count: int = 30, steps: int = 40, channels: int = 3) -> torch.Tensor:
+    return torch.randn(count, steps, channels, generator=torch.Generator().manual_seed(0))
+
+
+def test_plain_is_the_series_and_the_rest_is_passed_on() -> None:
+    raw, static, ids = series(), torch.arange(60.0).view(30, 2), torch.arange(30)
+    views = SeriesViews(["plain", "strong"])
+    assert torch.equal(views(raw, ids, 0)[0], raw)
+    plain, strong = views({"series": raw, "static": static}, ids, 0)
+    assert torch.equal(plain["series"], raw)
+    assert torch.equal(strong["static"], static)
+    assert torch.equal(strong["series"], views(raw, ids, 0)[1])
+    assert torch.equal(views.plain({"series": raw, "static": static})["series"], raw)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 40])
+def test_the_window_is_numpys_interpolation(steps: int) -> None:
+    raw = series(steps=steps)
+    start, share = torch.linspace(0, 0.4, 30), torch.linspace(1.0, 0.5, 30)
+    ours = _window(raw, start, share)
+    for row in range(30):
+        places = (float(start[row]) + float(share[row]) * np.linspace(0, 1, steps)) * (steps - 1)
+        for channel in range(3):
+            expected = np.interp(places, np.arange(steps), raw[row, :, channel].numpy())
+            np.testing.assert_allclose(ours[row, :, channel].numpy(), expected, atol=1e-4)
+
+
+def test_a_window_may_be_a_single_step() -> None:
+    raw = series(steps=1)
+    (view,) = SeriesViews([SeriesPreset(crop=(0.5, 0.9))])(raw, torch.arange(30), 0)
+    assert torch.equal(view, raw)
+
+
+def test_missing_steps_stay_missing() -> None:
+    raw = series()
+    raw[:, 10:13, 1] = float("nan")
+    for preset in ("weak", {"preset": "strong", "crop": None}):
+        (view,) = SeriesViews([preset])(raw, torch.arange(30), 0)
+        assert torch.equal(view.isnan(), raw.isnan())
+    (cropped,) = SeriesViews([SeriesPreset(crop=(0.9, 1.0))])(raw, torch.arange(30), 0)
+    assert not cropped[:, :, [0, 2]].isnan().any()
+    gaps = cropped[:, :, 1].isnan().sum(dim=1)
+    assert gaps.min() >= 2  # three steps, stretched by up to a tenth
+    assert gaps.max() <= 4
+    assert torch.equal(_window(raw, torch.zeros(30), torch.ones(30)).isnan(), raw.isnan())
+
+
+def test_scale_is_one_factor_per_channel() -> None:
+    raw = series(500)
+    (view,) = SeriesViews([SeriesPreset(scale=0.2)])(raw, torch.arange(500), 0)
+    factors = view / raw
+    torch.testing.assert_close(factors, factors[:, :1].expand_as(factors))
+    assert stats.kstest(factors[:, 0].numpy().ravel(), stats.uniform(0.8, 0.4).cdf).pvalue > 1e-3
+
+
+def test_noise_is_normal() -> None:
+    raw = series(100)
+    (view,) = SeriesViews([SeriesPreset(noise=0.5)])(raw, torch.arange(100), 0)
+    assert stats.kstest(((view - raw) / 0.5).numpy().ravel(), "norm").pvalue > 1e-3
+
+
+def test_the_mask_is_one_stretch_of_time() -> None:
+    raw = series(2000)
+    (view,) = SeriesViews([SeriesPreset(mask=(0.1, 0.3), mask_probability=0.5)])(raw, torch.arange(2000), 0)
+    masked = view != raw
+    assert torch.equal(masked, masked[:, :, :1].expand_as(masked))
+    assert (view[masked] == 0).all()
+    lengths = masked[:, :, 0].sum(dim=1)
+    assert float((lengths > 0).float().mean()) == pytest.approx(0.5, abs=0.04)
+    assert sorted(set(lengths.tolist())) == [0, *range(4, 13)]
+    starts = (masked[:, 1:, 0] & ~masked[:, :-1, 0]).sum(dim=1) + masked[:, 0, 0]
+    assert starts.max() == 1
+    covered = masked[lengths > 0, :, 0].float().mean(dim=0)
+    assert covered.min() > 0.02
+
+
+def test_a_view_does_not_depend_on_the_batch() -> None:
+    raw, ids, views = series(), torch.arange(30) * 7, SeriesViews(["strong", "weak"])
+    first, second = views(raw, ids, 1)
+    order = torch.randperm(30)
+    torch.testing.assert_close(views(raw[order], ids[order], 1)[0], first[order])
+    torch.testing.assert_close(views(raw[4:5], ids[4:5], 1)[1][0], second[4])
+    assert not torch.equal(views(raw, ids, 2)[0], first)
+    assert not torch.equal(SeriesViews(["strong"], seed=1)(raw, ids, 1)[0], first)
+
+
+def test_mistakes_are_explained() -> None:
+    with pytest.raises(UserError, match="needs the key 'series', got \\['static'\\]"):
+        SeriesViews(["plain"]).plain({"static": torch.zeros(1, 2)})
+    with pytest.raises(UserError, match=r"floats of shape \(B, T, C\)"):
+        SeriesViews(["plain"]).plain(torch.zeros(3, 2))
+    with pytest.raises(UserError, match="crop must be an ordered pair"):
+        SeriesViews([{"crop": [0.9, 0.1]}])
+    with pytest.raises(UserError, match="did you mean 'strong'"):
+        SeriesViews(["stronger"])
