@@ -35,8 +35,8 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path) -> None:
     assert f"regrain resume {tmp_path / 'cut'}" in errors
     assert not (tmp_path / "cut" / "model").exists()
 
-    subprocess.run([*COMMAND, "resume", str(tmp_path / "cut"), "--quiet"], env=environment, check=True, capture_output=True)
-    subprocess.run(fit(tmp_path / "whole"), env=environment, check=True, capture_output=True)
+    for command in ([*COMMAND, "resume", str(tmp_path / "cut"), "--quiet"], fit(tmp_path / "whole")):
+        subprocess.run(command, env=environment, check=True, capture_output=True)
     cut, whole = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("cut", "whole"))
     assert cut.keys() == whole.keys()
     assert all(torch.equal(cut[key], whole[key]) for key in cut)

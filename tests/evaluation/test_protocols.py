@@ -81,9 +81,8 @@ def test_mistakes_are_said() -> None:
 def model_and_data() -> tuple[Model, Dataset]:
     embeddings, labels = blobs(40, 4, 0.3)
     codes = torch.stack([labels // 2, labels], dim=1)
-    data = Dataset(
-        TensorSamples(embeddings, "vector"), Labels.from_codes(codes, ["coarse", "fine"]), np.array([*map(str, range(40))])
-    )
+    levels = Labels.from_codes(codes, ["coarse", "fine"])
+    data = Dataset(TensorSamples(embeddings, "vector"), levels, np.array([str(i) for i in range(40)]))
     encoder = build_encoder("mlp", modality="vector", sample_shape=(8,), seed=0)
     inputs = {"modality": "vector", "shape": [8]}
     return Model.build("sup-ce", {"label_smoothing": 0.0}, [2], encoder, inputs), data
@@ -98,9 +97,10 @@ def test_evaluation_puts_baselines_beside_every_figure_and_flattens() -> None:
             for suffix in ("", ".raw", ".random"):
                 assert f"test/{level}/{metric}{suffix}" in flat
     assert result.to_json()["samples"] == 40
-    assert evaluate_model(model, data, data, protocols=["recall"]).flat() == evaluate_model(
-        model, data, data, protocols=["recall"]
-    ).flat()
+    assert (
+        evaluate_model(model, data, data, protocols=["recall"]).flat()
+        == evaluate_model(model, data, data, protocols=["recall"]).flat()
+    )
     without = evaluate_model(model, data, None, protocols=["recall", "knn"], baselines=False)
     assert any("knn was left out" in note for note in without.notes)
     assert not any(".raw" in key for key in without.flat())

@@ -34,7 +34,8 @@ def test_workers_give_the_same_batches(photos: Dataset) -> None:
         assert torch.equal(raw, other_raw)
         assert torch.equal(labels, other_labels)
         assert torch.equal(ids, other_ids)
-    assert torch.equal(torch.cat([b[0] for b in scan_batches(photos, batch_size=4, workers=1)]), photos.samples.load().tensor)
+    scanned = torch.cat([raw for raw, _, _ in scan_batches(photos, batch_size=4, workers=1)])
+    assert torch.equal(scanned, photos.samples.load().tensor)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

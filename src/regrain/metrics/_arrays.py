@@ -21,13 +21,13 @@ def as_unit_vectors(embeddings: ArrayLike | Tensor, name: str) -> Tensor:
             f"{name} must be floats of shape (n, d), n at least 1, got {vectors.dtype} of shape {tuple(vectors.shape)}"
         )
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-    broken = ~vectors.isfinite().all(dim=1)
+    norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    broken = ~norm.isfinite().flatten()
     if broken.any():
         raise UserError(
             f"{name} must be finite: {int(broken.sum())} of {len(vectors)} rows are not, the first is row "
             f"{int(broken.int().argmax())}"
         )
-    norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     return vectors / norm.masked_fill(norm == 0, 1)
 
 

@@ -37,13 +37,17 @@ def _soft_weight(similarity: Tensor, same: Tensor) -> Tensor:
     if not similarity.shape[1]:
         return similarity
     soft = mask_out(similarity, ~same).softmax(dim=1)
-    return soft / soft.amax(dim=1, keepdim=True) * same
+    soft /= soft.amax(dim=1, keepdim=True)
+    soft *= same
+    return soft
 
 
 def _with_self(queue_weight: Tensor, weight: float) -> Tensor:
     """(B, 1 + Q) relation: own key 1, queue entries (B, Q) as given, rows normalised, mixed with the self relation."""
-    share = weight / (1 + queue_weight.sum(dim=1, keepdim=True))
-    return torch.cat([share + (1 - weight), share * queue_weight], dim=1)
+    relation = F.pad(queue_weight, (1, 0), value=1.0)
+    relation *= weight / relation.sum(dim=1, keepdim=True)
+    relation[:, 0] += 1 - weight
+    return relation
 
 
 def grafit_relation(coarse: Tensor, queue_coarse: Tensor, *, weight: float) -> Tensor:
@@ -387,7 +391,7 @@ def _labelled_queue_loss(
             relation = _with_self(queue_weight(rows, same), weight)
         beyond_self = (relation[:, 1:].sum(dim=1, keepdim=True) > 0).to(relation.dtype)
         logits = key_and_queue_logits(query[rows], key[rows], queue, temperature=temperature)
-        logits = logits.addcmul(beyond_self, unlabelled, value=lowest)
+        logits.addcmul_(beyond_self, unlabelled, value=lowest)
         if candidate_mask is not None:
             logits, relation = mask_out(logits, ~candidate_mask[rows]), relation * candidate_mask[rows]
         return relation_losses(logits, relation)

@@ -22,8 +22,8 @@ from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.training.loader import scan_batches
 from regrain.training.store import RunFolder, labels_from_json
-from regrain.views.base import Views
 from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
+from regrain.views.base import Views
 
 __all__ = ["Model", "channel_statistics", "load_model", "take_statistics"]
 

@@ -109,7 +109,7 @@ def resize_taps(
     weights = (1 - (pixels - centres).abs_().div_(support)).relu_()  # (B, taps, size)
     weights *= (pixels > start) & (pixels < start + length)
     weights /= weights.sum(dim=1, keepdim=True)
-    return pixels.long().clamp_(0, extent - 1).transpose(1, 2), weights.transpose(1, 2)
+    return pixels.long().clamp_(0, extent - 1).transpose(1, 2).contiguous(), weights.transpose(1, 2).contiguous()
 
 
 def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | None = None) -> Tensor:
