@@ -8,6 +8,7 @@ may be labelled at any mixture of levels: code -1 means that nobody knows, and n
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -568,9 +569,10 @@ def _qualify(names: list[list[str | None]]) -> list[list[str | None]]:
 def _class_order(name: str) -> tuple[int, float, str]:
     """Numbers by value, before names in alphabetical order."""
     try:
-        return (0, float(name), name)
+        value = float(name)
     except ValueError:
-        return (1, 0.0, name)
+        value = math.nan
+    return (0, value, name) if math.isfinite(value) else (1, 0.0, name)  # "NAN" and "inf" are names
 
 
 def _encode(columns: list[list[str | None]]) -> tuple[Tensor, tuple[tuple[str, ...], ...]]:

@@ -18,6 +18,7 @@ from regrain.training.store import SCHEMA, RunFolder
 def test_a_run_is_not_overwritten_and_other_files_never_are(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     run.write_recipe({"seed": 1})
+    run.write_json("versions.json", {"versions": {}})
     run.write_text("card.md", "kept")
     with pytest.raises(UserError, match=r"already holds a run: .*regrain resume .*--overwrite"):
         RunFolder.create(run.path)
@@ -26,6 +27,7 @@ def test_a_run_is_not_overwritten_and_other_files_never_are(tmp_path: Path) -> N
     assert not again.recipe_file.exists()
     assert (run.path / "notes of mine.txt").read_text() == "precious"
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "recipe.yaml").write_text("of a cake")
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
     for overwrite in (False, True):
         with pytest.raises(UserError, match="is not empty and holds no run"):

@@ -203,6 +203,17 @@ def test_an_epoch_visits_every_sample_once_and_ranks_share_it() -> None:
     assert torch.equal(torch.cat([ids for _, _, ids in scan_batches(data, batch_size=7)]), data.keys)
 
 
+def test_no_batch_holds_a_single_sample() -> None:
+    for count in range(2, 12):
+        for world_size in (1, 2):
+            if count >= 2 * world_size:
+                ranks = [
+                    Loader(make_data(count), batch_size=2, seed=0, rank=r, world_size=world_size)
+                    for r in range(world_size)
+                ]
+                assert min(len(rows) for rank in ranks for rows in rank.plan(0)) >= 2
+
+
 def test_loader_refuses_what_cannot_be_batched() -> None:
     with pytest.raises(UserError, match="at least 2 samples"):
         Loader(make_data(1), batch_size=16, seed=0)
@@ -282,7 +293,9 @@ def test_options_say_what_is_out_of_range() -> None:
     for settings, message in (
         ({"epochs": 0}, "training.epochs is at least 1; got 0"),
         ({"learning_rate": -1}, "learning_rate is greater than 0"),
-        ({"momentum": 2}, r"momentum lies in \[0, 1\]"),
+        ({"momentum": 1}, r"momentum lies in \[0, 1\), 1 left out"),
+        ({"learning_rate": float("nan")}, "learning_rate is greater than 0"),
+        ({"learning_rate": float("inf")}, "learning_rate is greater than 0"),
         ({"schedule": "restarts"}, "restart_epochs"),
     ):
         with pytest.raises(UserError, match=message):

@@ -178,6 +178,7 @@ class Table:
         faults = list(self.broken)
         modality, values, found = self._samples(image, text, columns, series_shape)
         faults += found
+        vector_columns = {"columns": list(columns)} if columns else {}
         parts = self.splits if split is None else self._filled(split, "split", faults)
         splits = None if parts is None else list(map(split_name, parts))
         identities = None if id is None else [str(v) for v in self._filled(id, "id", faults)]
@@ -197,7 +198,7 @@ class Table:
             splits=splits,
             groups=groups,
             faults_found=tuple(faults),
-            notes={"source": self.where, "messages": guesses.messages},
+            notes={"source": self.where, "messages": guesses.messages, **vector_columns},
         )
 
     def _samples(

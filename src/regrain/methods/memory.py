@@ -191,6 +191,7 @@ class MomentumContrast(Method):
     ) -> None:
         super().__init__(encoder, classes)
         require_range(0, above=True, temperature=temperature)
+        require_range(1, projector_hidden=projector_hidden, projector_width=projector_width)
         self.temperature = temperature
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
         self.twin = MomentumTwin(_Embedder(encoder, self.projector), momentum)
@@ -221,7 +222,7 @@ class MomentumContrast(Method):
         raise NotImplementedError
 
     def lonely_share(self, coarse: Tensor) -> Tensor:
-        """The share of rows that no queue entry has the coarse label of: their relation falls back to self."""
+        """The share of rows whose coarse label no queue entry has: their relation falls back to self."""
         present = torch.zeros(self.classes[0] + 1, dtype=torch.bool, device=coarse.device)
         present[self.queue.labels[:, 0]] = True  # -1 marks the last place
         present[-1] = False

@@ -55,6 +55,8 @@ class NNCLR(Method):
     ) -> None:
         super().__init__(encoder, classes)
         require_range(0, above=True, temperature=temperature)
+        widths = {"projector_hidden": projector_hidden, "projector_width": projector_width}
+        require_range(1, **widths, predictor_hidden=predictor_hidden)
         self.temperature = temperature
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
         self.predictor = predictor(projector_width, predictor_hidden)

@@ -50,6 +50,7 @@ class SupCon(Method):
     ) -> None:
         super().__init__(encoder, classes)
         require_range(0, above=True, temperature=temperature)
+        require_range(1, projector_hidden=projector_hidden, projector_width=projector_width)
         self.temperature = temperature
         self.unknown = unknown
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)

@@ -47,12 +47,8 @@ class Adapter(lightning.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._batches_in_epoch = 0
         self._recent: deque[float] = deque(maxlen=5)
+        self._finite: Tensor | None = None
         self._chunks: tuple[list[Batch], dict[str, Tensor], list[int]] | None = None
-        if options.chunk_size is not None and not method.in_batch:
-            raise UserError(
-                f"training.chunk_size is for losses within the batch; {method.name} contrasts with a queue or "
-                "classifies, where training.accumulate does the same"
-            )
 
     # -- data ------------------------------------------------------------------------------------------------------
 
@@ -133,17 +129,29 @@ class Adapter(lightning.LightningModule):
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._batches_in_epoch += 1
-        if losses["loss"].device.type == "cpu" or self.batches_seen % _CHECK_EVERY == 0:
-            loss = float(losses["loss"].detach())
-            if not torch.isfinite(losses["loss"].detach()):
-                recent = ", ".join(f"{v:.4g}" for v in self._recent) or "none"
-                raise UserError(
-                    f"the loss became {loss} at step {self.batches_seen} (epoch {self.current_epoch + 1}); losses "
-                    f"before: {recent}. Lower training.learning_rate, add training.warmup_epochs or "
-                    "training.clip_gradient, or set training.precision=float32; the last checkpoint in the run "
-                    "folder is from before"
-                )
-            self._recent.append(loss)
+        loss = losses["loss"].detach()
+        if loss.device.type == "cpu" or self.batches_seen % _CHECK_EVERY == 0:
+            self._require_finite_losses()
+            self._recent.append(float(loss))
+
+    def require_finite(self) -> None:
+        """Raise a UserError unless all losses of the epoch and all parameters are finite; nothing else is ever saved."""
+        self._require_finite_losses()
+        if not all(bool(parameter.isfinite().all()) for parameter in self.method.parameters()):
+            raise UserError(f"a weight is no finite number any more {self._circumstances()}")
+
+    def _require_finite_losses(self) -> None:
+        total = self._sums.get("loss")
+        if total is not None and not bool(total.isfinite()):
+            raise UserError(f"the loss became {float(total)} {self._circumstances()}")
+
+    def _circumstances(self) -> str:
+        seen = ", ".join(f"{value:.4g}" for value in self._recent) or "none"
+        return (
+            f"at step {self.batches_seen} (epoch {self.current_epoch + 1}), or on a GPU up to {_CHECK_EVERY} steps before; "
+            f"losses before: {seen}. Lower training.learning_rate, add training.warmup_epochs or training.clip_gradient, "
+            "or set training.precision=float32; the last checkpoint in the run folder is from before"
+        )
 
     # -- the end of an epoch, optimiser, checkpoint ----------------------------------------------------------------
 
@@ -152,6 +160,7 @@ class Adapter(lightning.LightningModule):
         return {name: float(value) / self._batches_in_epoch for name, value in self._sums.items()}
 
     def on_train_epoch_end(self) -> None:
+        self.require_finite()
         self.log_dict(self.epoch_means(), prog_bar=True, sync_dist=False, rank_zero_only=True)
         loader = self.trainer.train_dataloader
         if isinstance(loader, Loader):
@@ -166,6 +175,7 @@ class Adapter(lightning.LightningModule):
             momentum=options.momentum,
             weight_decay=options.weight_decay,
             encoder_learning_rate=options.encoder_learning_rate,
+            fused=options.precision != "fp16" or options.clip_gradient is None,
         )
         steps = int(self.trainer.estimated_stepping_batches)
         per_epoch = steps / max(1, self.trainer.max_epochs or options.epochs)

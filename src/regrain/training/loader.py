@@ -80,7 +80,8 @@ class Loader:
     """Iterates over one epoch of (raw samples, labels, ids).
 
     An epoch visits every sample exactly once: the order is drawn from (seed, epoch), cut into ``ceil(N / batch_size)``
-    batches whose sizes differ by at most one, and every batch is shared out over the processes.
+    batches whose sizes differ by at most one, and every batch is shared out over the processes. No process gets a single
+    sample (batch normalisation needs two), for which a batch of very few samples may grow by some.
 
     Parameters
     ----------
@@ -107,11 +108,11 @@ class Loader:
             raise UserError(f"training needs at least 2 samples; {dataset.name} has {len(dataset)}")
         if batch_size < 2:
             raise UserError(f"batch_size is at least 2; got {batch_size}")
-        count = math.ceil(len(dataset) / batch_size)
-        if len(dataset) // count < world_size:
+        if len(dataset) < 2 * world_size:
             raise UserError(
-                f"batches of {len(dataset) // count} samples cannot be shared out over {world_size} processes"
+                f"{len(dataset)} samples cannot be shared out over {world_size} processes, two each at least"
             )
+        count = min(math.ceil(len(dataset) / batch_size), len(dataset) // (2 * world_size))
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -26,7 +27,7 @@ from regrain.training.loader import Loader
 from regrain.training.options import Precision, TrainingOptions
 from regrain.training.store import RunFolder
 
-__all__ = ["Device", "Stopped", "is_first_process", "resolve_device", "resolve_precision", "train"]
+__all__ = ["Device", "Stopped", "check_training", "is_first_process", "resolve_device", "resolve_precision", "train"]
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -76,6 +77,8 @@ class _Keeper(Callback):
         self.samples = 0
 
     def save(self, trainer: lightning.Trainer) -> None:
+        assert isinstance(trainer.lightning_module, Adapter)
+        trainer.lightning_module.require_finite()
         file = self.run.checkpoint_file
         file.parent.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(file.with_suffix(".new"))
@@ -154,6 +157,34 @@ def _interruptible(event: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def check_training(
+    method: Method,
+    dataset: Dataset,
+    options: TrainingOptions,
+    *,
+    device: Literal["cpu", "cuda"],
+    devices: int,
+    tensorboard: bool,
+) -> None:
+    """Raise a UserError for what cannot be trained, before a run folder is touched."""
+    if devices < 1:
+        raise UserError(f"--devices is at least 1; got {devices}")
+    if device == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(f"--devices {devices} was asked for, and torch sees {torch.cuda.device_count()}")
+    resolve_precision(options.precision, device)
+    Loader(dataset, batch_size=options.batch_size, seed=0, world_size=devices)
+    if options.chunk_size is not None:
+        if devices > 1:
+            raise UserError("training.chunk_size works on one device; leave it out with --devices > 1")
+        if not method.in_batch:
+            raise UserError(
+                f"training.chunk_size is for losses within the batch; {method.name} contrasts with a queue or "
+                "classifies, where training.accumulate does the same"
+            )
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError("--tensorboard needs a package: pip install 'regrain[tensorboard]'")
+
+
 def train(
     method: Method,
     views: nn.Module,
@@ -203,16 +234,14 @@ def train(
     """
     if resume and not run.checkpoint_file.exists():
         raise UserError(f"{run.path} has no checkpoint to resume from; start again with `regrain fit ... --overwrite`")
-    if options.chunk_size is not None:
-        if devices > 1:
-            raise UserError("training.chunk_size works on one device; leave it out with --devices > 1")
-        if any(isinstance(m, _BATCH_STATISTICS) for m in method.modules()):
-            warnings.warn(
-                "batch normalisation sees chunks of training.chunk_size samples: gradients equal those of the "
-                "whole batch only for encoders without it",
-                RegrainWarning,
-                stacklevel=2,
-            )
+    check_training(method, dataset, options, device=device, devices=devices, tensorboard=tensorboard)
+    if options.chunk_size is not None and any(isinstance(m, _BATCH_STATISTICS) for m in method.modules()):
+        warnings.warn(
+            "batch normalisation sees chunks of training.chunk_size samples: gradients equal those of the "
+            "whole batch only for encoders without it",
+            RegrainWarning,
+            stacklevel=2,
+        )
     loader = Loader(dataset, batch_size=options.batch_size, seed=seed, workers=options.workers, world_size=devices)
     event = interrupt or threading.Event()
     keeper = _Keeper(run, event, checkpoint_seconds)

@@ -165,8 +165,8 @@ class Model:
         """The data set of the backbone's features, computed once and cached; the data set itself without a backbone."""
         if self.backbone is None:
             return dataset
-        inputs = json.dumps(self.config["inputs"], sort_keys=True)
-        key = f"{dataset.fingerprint()}-{_weights_digest(self.backbone)}-{inputs}"
+        described = json.dumps([self.config["inputs"], self.config["encoder"]], sort_keys=True)
+        key = f"{dataset.fingerprint()}-{_weights_digest(self.backbone)}-{described}"
         table = cached_features(
             key,
             len(dataset),
@@ -197,9 +197,14 @@ class Model:
         if isinstance(encoder, FrozenEncoder) and self.backbone is not None:
             encoder.backbone = self.backbone
         hyperparameters = self.config["hyperparameters"]
-        return Model.build(
+        model = Model.build(
             self.config["method"], hyperparameters, self.config["classes"], encoder, self.config["inputs"], seed=seed
         )
+        own = self.method.encoder
+        if isinstance(own, MLPEncoder | ResidualEncoder):  # how columns are scaled is not what training brought
+            assert isinstance(model.method.encoder, MLPEncoder | ResidualEncoder)
+            model.method.encoder.set_statistics(own.input_mean.cpu(), own.input_std.cpu())
+        return model
 
     def save(self, run: RunFolder, labels: Mapping[str, Any]) -> None:
         """Write the run folder's ``model/``."""

@@ -26,11 +26,13 @@ def build_optimizer(
     momentum: float,
     weight_decay: float,
     encoder_learning_rate: float | None = None,
+    fused: bool = True,
 ) -> Optimizer:
     """SGD, AdamW or LARS over the parameters that are trained.
 
     ``encoder_learning_rate`` sets the rate of ``method.encoder`` apart from that of the heads. AdamW and LARS do not
-    decay biases and normalisation; SGD decays everything, as the papers do.
+    decay biases and normalisation; SGD decays everything, as the papers do. ``fused`` is torch's quick form; Lightning cannot clip
+    gradients of fp16 in it.
     """
     encoder = {id(p) for p in method.encoder.parameters()} if encoder_learning_rate is not None else set()
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -47,9 +49,9 @@ def build_optimizer(
         for (in_encoder, decayed), parameters in groups.items()
     ]
     if name == "sgd":
-        return torch.optim.SGD(settings, lr=learning_rate, momentum=momentum, fused=True)
+        return torch.optim.SGD(settings, lr=learning_rate, momentum=momentum, fused=fused)
     if name == "adamw":
-        return torch.optim.AdamW(settings, lr=learning_rate, betas=(momentum, 0.999), fused=True)
+        return torch.optim.AdamW(settings, lr=learning_rate, betas=(momentum, 0.999), fused=fused)
     from timm.optim import Lars
 
     return Lars(settings, lr=learning_rate, momentum=momentum, trust_coeff=0.001)

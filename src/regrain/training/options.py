@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,15 +83,16 @@ class TrainingOptions:
             "warmup_epochs": 0,
             "weight_decay": 0,
         }.items():
-            if getattr(self, name) < smallest:
+            if not smallest <= getattr(self, name) < math.inf:
                 raise UserError(f"training.{name} is at least {smallest}; got {getattr(self, name)}")
         for name in ("learning_rate", "encoder_learning_rate", "clip_gradient", "restart_epochs", "chunk_size"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise UserError(f"training.{name} is greater than 0; got {value}")
-        for name in ("momentum", "final_factor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"training.{name} lies in [0, 1]; got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"training.momentum lies in [0, 1), 1 left out; got {self.momentum}")
+        if not 0 <= self.final_factor <= 1:
+            raise UserError(f"training.final_factor lies in [0, 1]; got {self.final_factor}")
         if self.schedule == "restarts" and self.restart_epochs is None:
             raise UserError("training.schedule 'restarts' needs training.restart_epochs, the length of a cycle")
         if self.chunk_size is not None and self.accumulate > 1:

@@ -86,7 +86,7 @@ class RunFolder:
         if run.path.exists() and not run.path.is_dir():
             raise UserError(f"{run.path} is a file; a run needs a folder of its own")
         if run.path.is_dir() and any(run.path.iterdir()):
-            if not run.recipe_file.exists():
+            if not run.is_run:
                 raise UserError(f"{run.path} is not empty and holds no run; choose another --out")
             if not overwrite:
                 advice = "" if run.finished else f", continue it with `regrain resume {run.path}`"
@@ -107,10 +107,15 @@ class RunFolder:
             If there is none.
         """
         run = cls(path)
-        if not run.recipe_file.exists():
-            what = "holds no run (no recipe.yaml in it)" if run.path.is_dir() else "does not exist"
+        if not run.is_run:
+            what = "holds no run (no recipe.yaml and versions.json in it)" if run.path.is_dir() else "does not exist"
             raise UserError(f"{run.path} {what}; runs are made by `regrain fit`")
         return run
+
+    @property
+    def is_run(self) -> bool:
+        """Whether regrain wrote this folder, which a file called recipe.yaml does not prove."""
+        return self.recipe_file.exists() and "versions" in self.read_json("versions.json", missing={})
 
     @property
     def recipe_file(self) -> Path:
