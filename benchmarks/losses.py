@@ -132,19 +132,18 @@ def main() -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             return pool.apply(measure, (case, size, repeats, arguments.threads))
 
+    def compare(size: int, repeats: int, peer: Callable[[int], Step], *ours: Callable[[int], Step]) -> None:
+        peer_ms, peer_mb = run(peer, size, repeats)
+        print(f"{peer.__name__:<20}{size:>6}{peer_ms:>10.1f}{peer_mb:>8.0f}")
+        for case in ours:
+            ms, mb = run(case, size, repeats)
+            print(f"{case.__name__:<20}{size:>6}{ms:>10.1f}{mb:>8.0f}{ms / peer_ms:>14.2f}{mb / peer_mb:>16.2f}")
+
     print(f"{'case':<20}{'size':>6}{'ms':>10}{'MB':>8}   time / peer   memory / peer")
     for size in arguments.sizes:
-        repeats = max(3, arguments.repeats * 1024**2 // size**2)
-        peer_ms, peer_mb = 0.0, 0.0
-        for case in (supcon_peer, supcon_whole, supcon):
-            ms, mb = run(case, size, repeats)
-            peer_ms, peer_mb = peer_ms or ms, peer_mb or mb
-            print(f"{case.__name__:<20}{size:>6}{ms:>10.1f}{mb:>8.0f}{ms / peer_ms:>14.2f}{mb / peer_mb:>16.2f}")
-    peer_ms, peer_mb = 0.0, 0.0
-    for case in (supcon_queue_peer, grafit, maskcon, info_nce, nt_xent_queue_peer):
-        ms, mb = run(case, arguments.batch, 2 if case is nt_xent_queue_peer else arguments.repeats)
-        peer_ms, peer_mb = peer_ms or ms, peer_mb or mb
-        print(f"{case.__name__:<20}{arguments.batch:>6}{ms:>10.1f}{mb:>8.0f}{ms / peer_ms:>14.2f}{mb / peer_mb:>16.2f}")
+        compare(size, max(3, arguments.repeats * 1024**2 // size**2), supcon_peer, supcon_whole, supcon)
+    compare(arguments.batch, arguments.repeats, supcon_queue_peer, grafit, maskcon)
+    compare(arguments.batch, arguments.repeats, nt_xent_queue_peer, info_nce)
 
 
 if __name__ == "__main__":

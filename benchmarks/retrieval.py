@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -75,7 +74,6 @@ def main() -> None:
 
     contestants: dict[str, Callable[[], dict[int, float]]] = {"regrain": ours, "faiss": flat, "scikit-learn": brute}
     best: dict[str, float] = {}
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for repeat in range(arguments.repeats):
         for name, contestant in contestants.items():
             if name in arguments.without:
@@ -84,8 +82,7 @@ def main() -> None:
             recall = contestant()
             best[name] = min(best.get(name, float("inf")), time.perf_counter() - start)
             if repeat == 0:
-                peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-                print(f"{name:<14} recall {recall}, peak memory so far +{peak:.0f} MB")
+                print(f"{name:<14} recall {recall}")
     for name, seconds in best.items():
         print(f"{name:<14}{seconds:>9.2f} s   {best['regrain'] / seconds:.2f} = regrain / {name} (target: at most 1)")
 

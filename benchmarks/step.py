@@ -65,7 +65,9 @@ def usual_steps(encoder: nn.Module, images: Tensor, labels: Tensor, batch_size: 
     queue = functional.normalize(torch.randn(QUEUE, 128), dim=1)
     queue_labels = torch.randint(0, CLASSES, (QUEUE,))
     place = 0
-    loader = DataLoader(Pictures(images, labels), batch_size=batch_size, shuffle=True, num_workers=workers, drop_last=True)
+    loader = DataLoader(
+        Pictures(images, labels), batch_size=batch_size, shuffle=True, num_workers=workers, drop_last=True
+    )
     while True:
         for strong, weak, coarse in loader:
             query = functional.normalize(network(strong), dim=1)

@@ -5,7 +5,7 @@
 Two tasks on 32 px images, normalisation included: crop + flip + colour jitter + grey (the preset ``simclr``), and crop
 + flip + the AutoAugment policy of CIFAR-10 (the preset ``strong``). Ours and kornia start from one uint8 tensor of the
 batch; torchvision from decoded PIL images, one after the other in this process, and stacks the result. The contenders
-take turns within each round and the median over rounds is printed, so that a passing load falls on all of them.
+take turns and the median over rounds is printed, so that a passing load falls on all of them.
 
 kornia draws one AutoAugment sub-policy for the whole batch: its figure for the second task is for another augmentation.
 """
@@ -23,6 +23,7 @@ from torchvision import transforms
 from regrain.views import ImageViews
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+TURN_SECONDS = 0.2
 Contender = Callable[[], object]
 
 
@@ -73,14 +74,16 @@ def with_torchvision(preset: str, images: torch.Tensor) -> Contender:
 
 
 def median_seconds(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
-    """The median time of a call, over ``rounds`` rounds in which the contenders take turns (after two to warm up)."""
+    """The median over rounds of the time of a call; a turn lasts a fifth of a second, and the first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds + 2):
+    for _ in range(rounds + 1):
         for name, call in contenders.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
+            calls, start = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - start) < TURN_SECONDS:
+                call()
+                calls += 1
+            times[name].append(elapsed / calls)
+    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
 
 
 def main() -> None:
@@ -88,7 +91,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

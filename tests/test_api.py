@@ -232,3 +232,142 @@ def test_the_default_queue_gives_way_to_small_data_and_a_wish_does_not(tmp_path:
     assert any("queue of 32 entries" in notice for notice in run.notices)
     with pytest.raises(UserError, match="queue_size 65 is longer than the training data"):
         quick("maskcon", vectors(), tmp_path / "x", "queue_size=65")
+
+
+def table(path: Path, rows: int = 60, *, order: tuple[int, ...] = (0, 1, 2), swap: bool = False) -> Path:
+    """A CSV without splits: two kinds of two subkinds, three columns of different scale."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(rows, 3)) * [1, 100, 0.01]
+    with path.open("w") as stream:
+        stream.write(",".join(["kind", "sub", *(f"f{i}" for i in order)]) + "\n")
+        for row in range(rows):
+            fine = row % 4
+            kind = (fine + swap) % 4 // 2
+            stream.write(",".join([f"k{kind}", f"s{kind}{fine}", *(str(x[row, i]) for i in order)]) + "\n")
+    return path
+
+
+def test_a_run_judges_only_what_it_did_not_train_on(tmp_path: Path) -> None:
+    file = table(tmp_path / "t.csv")
+    run = quick("maskcon", file, tmp_path / "run", levels=["kind", "sub"])
+    assert regrain.evaluate(run, protocols=["recall"]).samples == 12
+    assert regrain.evaluate(run, file, levels=["kind", "sub"], protocols=["recall"]).samples == 12
+    opened = regrain.Run.open(run.path)
+    table(file, rows=80)
+    with pytest.raises(UserError, match="are not those it was started on"):
+        regrain.evaluate(opened)
+    other = regrain.evaluate(opened, file, levels=["kind", "sub"], protocols=["recall"])
+    assert other.samples == 80
+    assert any("all 80 samples" in note for note in other.notes)
+
+
+def test_columns_are_known_by_name(tmp_path: Path) -> None:
+    run = quick("maskcon", table(tmp_path / "t.csv"), tmp_path / "run", levels=["kind", "sub"])
+    with pytest.raises(UserError, match="trained on other columns"):
+        regrain.evaluate(run, table(tmp_path / "u.csv", order=(2, 1, 0)), levels=["kind", "sub"])
+
+
+def test_the_random_baseline_scales_columns_as_the_model_does(tmp_path: Path) -> None:
+    run = quick("sup-ce", table(tmp_path / "t.csv"), tmp_path / "run", levels=["kind", "sub"])
+    encoder = run.model.untrained(None, 1).method.encoder
+    assert torch.equal(encoder.input_std, run.model.method.encoder.input_std)
+
+
+def test_a_recipe_repeats_a_run_with_its_data_section(tmp_path: Path) -> None:
+    file = table(tmp_path / "t.csv")
+    one = quick("maskcon", file, tmp_path / "one", levels=["kind", "sub"], holdout=0.4, limit_per_class=6)
+    other = regrain.fit("maskcon", file, out=tmp_path / "other", recipe=one.folder.recipe_file, device="cpu")
+    assert same_weights(one, other)
+    assert other.recipe["data"] == one.recipe["data"]
+    assert Path(one.recipe["data"]["source"]).is_absolute()
+
+
+def test_resume_refuses_labels_that_have_changed(tmp_path: Path) -> None:
+    class Soon(threading.Event):
+        looks = 2
+
+        def is_set(self) -> bool:
+            self.looks -= 1
+            return self.looks < 0
+
+    data = vectors()
+    with pytest.raises(Stopped):
+        quick("sup-ce", data, tmp_path / "run", interrupt=Soon())
+    codes = data.labels.codes.clone()
+    codes[:, 0] = 1 - codes[:, 0]
+    with pytest.raises(UserError, match="labels that .* was started on have changed"):
+        regrain.resume(tmp_path / "run", replace(data, labels=replace(data.labels, codes=codes, taxonomy=None)))
+
+
+def test_a_mistake_found_late_does_not_cost_the_old_run(tmp_path: Path) -> None:
+    data = vectors()
+    run = quick("sup-ce", data, tmp_path / "run")
+    before = weights(run)
+    for setting in ("training.precision=fp16", "training.chunk_size=4", "encoder.width=-3"):
+        with pytest.raises(UserError):
+            quick("sup-ce", data, tmp_path / "run", setting, overwrite=True)
+    assert all(torch.equal(before[k], v) for k, v in weights(run).items())
+
+
+def test_fine_labels_in_the_test_split_alone_are_judged(tmp_path: Path) -> None:
+    data = vectors()
+    codes = data.labels.codes.clone()
+    codes[data.splits == "train", 1] = -1
+    hidden = replace(data, labels=replace(data.labels, codes=codes))
+    result = regrain.evaluate(quick("maskcon", hidden, tmp_path / "run"), hidden, options={"cluster_seeds": 2})
+    assert "test/sub/recall@1" in result.flat()
+    assert "test/kind/knn@20" in result.flat()
+    assert any("knn was left out at level 'sub'" in note for note in result.notes)
+
+
+def test_features_of_another_configuration_are_not_reused(tmp_path: Path) -> None:
+    embedded = []
+    for length in (512, 2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RegrainWarning)
+            run = quick(
+                "maskcon",
+                texts(),
+                tmp_path / str(length),
+                f"encoder.max_length={length}",
+                encoder="hash-text",
+                frozen=True,
+            )
+        embedded.append(run.model.featurised(texts()).samples.take(torch.arange(60)))
+    assert not torch.equal(*embedded)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"training": 3},
+        {"method": "maskcon"},
+        {"encoder": "mlp"},
+        {"seed": "x"},
+        {"seed": 1.5},
+        {"trainning": {}},
+        {"encoder": {"modality": "text"}},
+        {"encoder": {"hidden": 5}},
+        {"encoder": {"pretrained": 3}},
+        {"views": {"size": 8}},
+        {"views": {"presets": 5}},
+        {"method": {"projector_width": 0}},
+    ],
+)
+def test_recipes_of_the_wrong_form_are_refused(recipe: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        regrain.fit("maskcon", vectors(), out=tmp_path / "run", recipe=recipe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no finite number any more|the loss became"):
+        regrain.fit(
+            "sup-ce",
+            vectors(),
+            out=tmp_path / "run",
+            device="cpu",
+            settings=["epochs=1", "batch_size=256", "learning_rate=1e39", "optimizer=sgd"],
+        )
+    assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+    assert not (tmp_path / "run" / "model").exists()

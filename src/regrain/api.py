@@ -19,14 +19,22 @@ from regrain.evaluation import Evaluation, apply_model, embed, evaluate_model
 from regrain.labels import Labels
 from regrain.methods import method_class
 from regrain.training.assemble import Assembly, assemble, split_parts
-from regrain.training.loop import Device, is_first_process, resolve_device, resolve_precision, train
+from regrain.training.loop import (
+    Device,
+    check_training,
+    is_first_process,
+    resolve_device,
+    resolve_precision,
+    train,
+)
 from regrain.training.model import Model, load_model
-from regrain.training.recipe import merge, parse_assignments, read_recipe
+from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
 __all__ = ["Run", "evaluate", "export_embeddings", "fit", "load", "resume"]
 
-_NOT_FOR_READERS = ("source", "levels", "holdout", "limit_per_class", "roles", "fingerprint")
+_NOT_FOR_READERS = ("source", "levels", "holdout", "limit_per_class", "roles", "fingerprint", "labels_fingerprint")
+_HOLDOUT = 0.2
 
 
 def load(source: Any, **options: Any) -> Dataset:
@@ -107,7 +115,21 @@ class Run:
             if settings.get("source") is None:
                 raise UserError(f"{self.path} was trained on data in memory: give the data to evaluate or embed")
             data = read(settings["source"], **_reader_options(settings))
-        return split_parts(data, holdout=settings["holdout"], limit_per_class=settings["limit_per_class"])
+        parts = self._own_parts(data)
+        if parts is None:
+            raise UserError(
+                f"the training data of {self.path} are not those it was started on (their fingerprint differs), "
+                "so what it was trained on and what was held out cannot be told apart: bring the old data back, "
+                "give the data to judge as --data with a split of their own, or train again with `regrain fit "
+                "... --overwrite`"
+            )
+        return parts
+
+    def _own_parts(self, data: Dataset) -> dict[str, Dataset] | None:
+        """The splits of ``data`` when its training samples are those of this run, else None."""
+        settings = self.recipe["data"]
+        parts = _parts(data, settings)
+        return parts if "train" in parts and parts["train"].fingerprint() == settings["fingerprint"] else None
 
     def embed(self, data: Dataset | None = None, *, split: str | None = None) -> Tensor:
         """Embeddings (N, width) of data, or of a split of the run's own; float32 on the CPU."""
@@ -130,7 +152,7 @@ def fit(
     recipe: Mapping[str, Any] | str | Path | None = None,
     settings: Sequence[str] = (),
     seed: int | None = None,
-    holdout: float = 0.2,
+    holdout: float | None = None,
     limit_per_class: int | None = None,
     device: Device = "auto",
     devices: int = 1,
@@ -160,14 +182,16 @@ def fit(
     frozen : bool
         Keep the encoder as it is, and train an adapter on its features, which are computed once.
     recipe : mapping or path, optional
+        A run's ``recipe.yaml`` repeats it: arguments given here win over it.
     settings : sequence of str
         ``key=value`` assignments, as ``--set`` takes them.
     seed : int, optional
         Fixes everything; default 0, or the recipe's.
     holdout : float
-        Share of the data held out for testing where they come without splits; 0 trains on everything.
+        Share of the data held out for testing where they come without splits (default 0.2); 0 trains on everything.
     limit_per_class : int, optional
-        At most so many training samples of every class of the finest level: a smaller experiment.
+        At most so many training samples of every class of the finest level in use: a smaller experiment, drawn before
+        anything is hidden from the method.
     device, devices
         ``auto``, ``cpu`` or ``cuda``, and how many.
     overwrite : bool
@@ -195,30 +219,31 @@ def fit(
     >>> folder.cleanup()
     """
     method_class(method)
-    resolve_device(device)
-    from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else dict(recipe or {})
+    kind = resolve_device(device)
+    from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else check_recipe(recipe or {})
+    if from_file.get("method", {}).get("name", method) != method:
+        raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")
     flags: dict[str, Any] = {"method": {"name": method}}
     if seed is not None:
         flags["seed"] = seed
     flags["encoder"] = {k: v for k, v in {"name": encoder, "pretrained": pretrained, "frozen": frozen}.items() if v}
-    wanted = merge(from_file, flags, parse_assignments(settings, method))
-    if from_file.get("method", {}).get("name", method) != method:
-        raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")
+    wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
 
-    dataset = data if isinstance(data, Dataset) else read(data, **reader_options, **_level_option(data, levels))
-    in_use = list(levels) if levels else list(dataset.labels.levels)
+    recorded = wanted.get("data", {})
+    section = _data_section(data, levels, holdout, limit_per_class, reader_options, recorded)
+    dataset = data if isinstance(data, Dataset) else read(data, **{**reader_options, **_reader_options(section, data)})
+    in_use = section["levels"] or list(dataset.labels.levels)
     for level in in_use:
         dataset.labels.level_index(level)
-    training = split_parts(dataset, holdout=holdout, limit_per_class=limit_per_class)["train"]
-    wanted["data"] = {
-        "source": str(data) if isinstance(data, str | Path) else None,
-        **{k: str(v) if isinstance(v, Path) else v for k, v in reader_options.items()},
-        "levels": in_use,
-        "holdout": holdout,
-        "limit_per_class": limit_per_class,
-        "fingerprint": training.fingerprint(),
-    }
+    section["levels"] = in_use
+    training = _parts(dataset, section)["train"]
+    section["fingerprint"] = training.fingerprint()
+    wanted["data"] = section
     assembly = assemble(wanted, _with_levels(training, in_use))
+    assembly.recipe["data"]["labels_fingerprint"] = assembly.dataset.labels.fingerprint()
+    check_training(
+        assembly.model.method, training, assembly.options, device=kind, devices=devices, tensorboard=tensorboard
+    )
 
     place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
     first_process = is_first_process()
@@ -263,14 +288,16 @@ def resume(
         raise UserError(f"{path} is finished: nothing to resume")
     settings = run.recipe["data"]
     training = run.parts()["train"]
-    if training.fingerprint() != settings["fingerprint"]:
-        raise UserError(
-            f"the training data of {path} are not those it was started on (their fingerprint differs); "
-            "bring the old data back, or start again with `regrain fit ... --overwrite`"
-        )
     recipe = merge(run.recipe)
     recipe["data"].pop("roles")
+    recipe["data"].pop("labels_fingerprint")
     assembly = assemble(recipe, _with_levels(training, settings["levels"]))
+    if assembly.dataset.labels.fingerprint() != settings["labels_fingerprint"]:
+        raise UserError(
+            f"the labels that {path} was started on have changed: bring the old ones back, or start again with "
+            "`regrain fit ... --overwrite`"
+        )
+    assembly.recipe["data"]["labels_fingerprint"] = settings["labels_fingerprint"]
     _train(run, assembly, device, devices, progress, False, interrupt, resume=True)
     return run
 
@@ -281,11 +308,12 @@ def evaluate(
     *,
     split: str = "test",
     levels: Sequence[str] | None = None,
-    protocols: Sequence[str] = ("recall", "knn", "clustering"),
+    protocols: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     baselines: bool = True,
     seed: int = 0,
     write: bool = True,
+    split_column: str | None = None,
     **reader_options: Any,
 ) -> Evaluation:
     """Judge a run, beside raw inputs and random weights.
@@ -301,6 +329,8 @@ def evaluate(
         See :func:`regrain.evaluation.evaluate_model`.
     write : bool
         Whether to write ``evaluation.json`` into the run folder.
+    split_column : str, optional
+        The column of a table that holds the splits (the reader's option ``split``).
     **reader_options
         See :func:`load`.
 
@@ -310,12 +340,12 @@ def evaluate(
         For an unknown split, protocol or level, or K larger than the set.
     """
     run = run if isinstance(run, Run) else Run.open(run)
+    notes: list[str] = []
     if data is None:
         parts, where = run.parts(), str(run.path)
     else:
-        dataset = data if isinstance(data, Dataset) else read(data, **reader_options)
-        parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {split: dataset}
-        where = dataset.name
+        dataset = data if isinstance(data, Dataset) else read(data, **_told(data, levels, split_column, reader_options))
+        parts, where = _judged_parts(run, dataset, split, notes), dataset.name
     test = _part(parts, split, where)
     _require_fitting(run, test)
     evaluation = evaluate_model(
@@ -328,10 +358,11 @@ def evaluate(
         options=options,
         baselines=baselines,
         model_folder=run.folder.model_folder,
-        start=_start(run) if baselines else None,
+        start=_start(run, notes) if baselines else None,
         seed=seed,
     )
-    if split == "train" and data is None:
+    evaluation.notes += notes
+    if split == "train":
         evaluation.notes.append(
             "these are the samples the model was trained on: the figures say nothing about new ones"
         )
@@ -347,6 +378,7 @@ def export_embeddings(
     *,
     split: str | None = None,
     levels: Sequence[str] | None = None,
+    split_column: str | None = None,
     **reader_options: Any,
 ) -> tuple[int, int]:
     """Write embeddings as Parquet: id, split, one column of class names a level, and ``embedding``, a list of float32.
@@ -359,8 +391,8 @@ def export_embeddings(
         Default: the run's own.
     split : str, optional
         Only this split; default all.
-    levels, **reader_options
-        See :func:`load`.
+    levels, split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
 
     Returns
     -------
@@ -378,7 +410,7 @@ def export_embeddings(
     if data is None:
         parts = run.parts()
     else:
-        dataset = data if isinstance(data, Dataset) else read(data, **reader_options, **_level_option(data, levels))
+        dataset = data if isinstance(data, Dataset) else read(data, **_told(data, levels, split_column, reader_options))
         parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     if split is not None:
         parts = {split: _part(parts, split, str(data or run.path))}
@@ -388,6 +420,8 @@ def export_embeddings(
         vectors = run.embed(part)
         columns: dict[str, Any] = {"id": [str(i) for i in part.ids], "split": [name] * len(part)}
         for level, names in zip(part.labels.levels, part.labels.classes, strict=True):
+            if level in (*columns, "embedding"):
+                raise UserError(f"level '{level}' would overwrite a column of that name in {out}; rename the level")
             columns[level] = pa.array(
                 [names[c] if c >= 0 else None for c in part.labels.level(level).tolist()], pa.string()
             )
@@ -437,10 +471,10 @@ def _train(
     if is_first_process():
         model.save(run.folder, labels_to_json(assembly.dataset.labels))
         precision = resolve_precision(assembly.options.precision, kind)
-        run.folder.write_text("card.md", _card(assembly, precision, kind))
+        run.folder.write_text("card.md", _card(assembly, len(run.folder.read_metrics()), precision, kind))
 
 
-def _card(assembly: Assembly, precision: str, device: str) -> str:
+def _card(assembly: Assembly, epochs: int, precision: str, device: str) -> str:
     recipe, labels = assembly.recipe, assembly.dataset.labels
     origin = weights_origin(assembly.model.backbone or assembly.model.method.encoder)
     levels = ", ".join(f"{level} ({count} classes)" for level, count in labels.counts.items()) or "none"
@@ -450,7 +484,7 @@ def _card(assembly: Assembly, precision: str, device: str) -> str:
         f"- data: {assembly.dataset.name}, {len(assembly.dataset)} training samples",
         f"- labels read: {levels}",
         f"- encoder: {recipe['encoder']['name']}; initial weights: {origin}",
-        f"- trained for {recipe['training']['epochs']} epochs in {precision} on {device}, seed {recipe['seed']}",
+        f"- trained for {epochs} epochs in {precision} on {device}, seed {recipe['seed']}",
     ]
     for key in ("source", "licence", "license"):
         if assembly.dataset.notes.get(key):
@@ -464,17 +498,83 @@ def _card(assembly: Assembly, precision: str, device: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _start(run: Run) -> Model | None:
+def _start(run: Run, notes: list[str]) -> Model | None:
     """The model as training found it, where it began from pretrained weights that training changed."""
     section = dict(run.recipe["encoder"])
     saved = run.model.config["encoder"]
     if section.get("frozen") or saved.get("origin") in ("random initialisation", "no parameters"):
         return None
-    name = section.pop("name")
-    encoder = build_encoder(name, modality=saved["modality"], sample_shape=saved["sample_shape"], **section)
-    config = run.model.config
+    name, config = section.pop("name"), run.model.config
+    try:
+        encoder = build_encoder(name, modality=saved["modality"], sample_shape=saved["sample_shape"], **section)
+    except UserError as error:
+        notes.append(f"the pretrained start was left out: {error}")
+        return None
     model = Model.build(config["method"], config["hyperparameters"], config["classes"], encoder, config["inputs"])
     return model.to(run.model.device)
+
+
+def _data_section(
+    data: Any,
+    levels: Sequence[str] | None,
+    holdout: float | None,
+    limit_per_class: int | None,
+    reader_options: Mapping[str, Any],
+    recorded: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The recipe's record of the data: arguments win over what a recipe file says."""
+    from regrain.data.catalog import entries
+
+    named = isinstance(data, str | Path)
+    section: dict[str, Any] = {"source": None}
+    if named:
+        is_name = str(data) in entries()
+        section["source"] = str(data) if is_name else str(Path(data).resolve())
+        options = {k: v for k, v in recorded.items() if k not in _NOT_FOR_READERS} | dict(reader_options)
+        section |= {k: _plain(k, v) for k, v in options.items()}
+    return section | {
+        "levels": list(levels) if levels else list(recorded.get("levels") or []),
+        "holdout": holdout if holdout is not None else recorded.get("holdout", _HOLDOUT),
+        "limit_per_class": limit_per_class if limit_per_class is not None else recorded.get("limit_per_class"),
+    }
+
+
+def _plain(name: str, value: Any) -> Any:
+    """An option as a recipe keeps it: paths absolute, sequences as lists."""
+    if name == "root" and value is not None:
+        return str(Path(value).resolve())
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple | set) else value
+
+
+def _parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
+    """Train and test as a recipe's data section says."""
+    levels = section["levels"] or dataset.labels.levels
+    return split_parts(
+        dataset,
+        holdout=section["holdout"],
+        limit_per_class=section["limit_per_class"],
+        limit_level=levels[-1] if levels else None,
+    )
+
+
+def _judged_parts(run: Run, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
+    """The splits of given data; where they are the run's own data, what was trained on is never called ``test``."""
+    own = run._own_parts(dataset)
+    if own is not None:
+        return own
+    if dataset.splits is not None:
+        return {name: dataset.part(name) for name in dataset.parts}
+    notes.append(f"all {len(dataset)} samples of {dataset.name} were judged: they have no splits")
+    return {split: dataset}
+
+
+def _told(
+    data: Any, levels: Sequence[str] | None, split_column: str | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options of a reader, with levels and split column under the names it knows."""
+    return {**options, **_level_option(data, levels), **({"split": split_column} if split_column else {})}
 
 
 def _level_option(data: Any, levels: Sequence[str] | None) -> dict[str, Any]:
@@ -484,9 +584,11 @@ def _level_option(data: Any, levels: Sequence[str] | None) -> dict[str, Any]:
     return {"levels": list(levels)} if levels and not (isinstance(data, str) and data in entries()) else {}
 
 
-def _reader_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    options = {k: v for k, v in settings.items() if k not in _NOT_FOR_READERS}
-    return options | _level_option(settings["source"], settings["levels"])
+def _reader_options(section: Mapping[str, Any], data: Any = None) -> dict[str, Any]:
+    """What a reader takes from a recipe's data section."""
+    source = data if data is not None else section["source"]
+    options = {k: v for k, v in section.items() if k not in _NOT_FOR_READERS}
+    return options | _level_option(source, section["levels"])
 
 
 def _with_levels(dataset: Dataset, levels: Sequence[str]) -> Dataset:
@@ -509,6 +611,12 @@ def _require_fitting(run: Run, dataset: Dataset) -> None:
     shape, trained = list(dataset.samples.shape), inputs["shape"]
     if dataset.modality == "image" and shape[0] != trained[0]:
         raise UserError(f"{run.path} was trained on images with {trained[0]} channels; {dataset.name} has {shape[0]}")
+    columns, known = dataset.notes.get("columns"), inputs.get("columns")
+    if columns and known and columns != known and dataset.modality in ("vector", "series"):
+        odd = [f"'{name}'" for name in known if name not in columns] or ["their order"]
+        raise UserError(
+            f"{run.path} was trained on other columns than those of {dataset.name}: {', '.join(odd[:3])} differ"
+        )
     if dataset.modality in ("vector", "series") and shape != trained:
         raise UserError(
             f"{run.path} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}"

@@ -7,6 +7,7 @@ may be labelled at any mixture of levels: code -1 means that nobody knows, and n
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -505,6 +506,12 @@ class Labels:
         """All levels but these. What a method does not need never reaches it."""
         hidden = {self.level_index(level) for level in levels}
         return self.keep([level for i, level in enumerate(self.levels) if i not in hidden])
+
+    def fingerprint(self) -> str:
+        """A hash of codes, levels and class names."""
+        content = hashlib.blake2b(repr((self.levels, self.classes)).encode("utf-8", "surrogatepass"), digest_size=16)
+        content.update(self.codes.contiguous().numpy().tobytes())
+        return content.hexdigest()
 
     def _filled_in(self) -> Labels:
         """Fill unknown ancestors of known classes in, from fine to coarse."""

@@ -115,7 +115,7 @@ def test_messages(name: str, modality: str, shape: tuple[int, ...], message: str
     ],
 )
 def test_unknown_options(name: str, option: str, hint: str) -> None:
-    with pytest.raises(UserError, match=f"encoder '{name}' has no option '{option}': {hint}"):
+    with pytest.raises(UserError, match=f"encoder '{name}' has no setting '{option}': {hint}"):
         build_encoder(name, modality="image", sample_shape=(3, 32, 32), **dict[str, Any]({option: 1}))
 
 

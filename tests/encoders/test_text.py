@@ -143,7 +143,7 @@ def test_neither_package_nor_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_bad_values() -> None:
-    with pytest.raises(UserError, match="pooling 'max' is unknown"):
+    with pytest.raises(UserError, match="pooling: 'max' is no valid value"):
         build("minilm", pooling="max")
     with pytest.raises(UserError, match=r"unknown text encoder 'minilmm': did you mean 'minilm'.*or give a folder"):
         build("minilmm")

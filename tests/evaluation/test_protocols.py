@@ -101,8 +101,10 @@ def test_evaluation_puts_baselines_beside_every_figure_and_flattens() -> None:
         evaluate_model(model, data, data, protocols=["recall"]).flat()
         == evaluate_model(model, data, data, protocols=["recall"]).flat()
     )
-    without = evaluate_model(model, data, None, protocols=["recall", "knn"], baselines=False)
-    assert any("knn was left out" in note for note in without.notes)
+    without = evaluate_model(model, data, None, baselines=False)
+    assert any("knn was left out at level 'fine'" in note for note in without.notes)
+    with pytest.raises(UserError, match="knn needs training samples"):
+        evaluate_model(model, data, None, protocols=["knn"], baselines=False)
     assert not any(".raw" in key for key in without.flat())
 
 

@@ -12,8 +12,9 @@ from torch.nn import functional
 from regrain.data.dataset import Batch
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
-from regrain.methods import METHODS, Method, hyperparameters, method_class
+from regrain.methods import METHODS, Method, method_class
 from regrain.methods.memory import MomentumTwin, Queue
+from regrain.settings import hyperparameters
 
 WIDTH, CLASSES = 12, 3
 

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from regrain.errors import UserError
-from regrain.methods import hyperparameters, method_class
+from regrain.methods import method_class
+from regrain.settings import check_values, hyperparameters
 from regrain.training.options import TrainingOptions
-from regrain.training.recipe import check_values, merge, parse_assignments, read_recipe, recipe_for_modality
+from regrain.training.recipe import merge, parse_assignments, read_recipe, recipe_for_modality
 from regrain.training.store import SCHEMA, RunFolder
 
 

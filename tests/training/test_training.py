@@ -16,7 +16,8 @@ from regrain.data.dataset import Dataset, TensorSamples
 from regrain.encoders import build_encoder
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
-from regrain.methods import METHODS, Method, hyperparameters, method_class
+from regrain.methods import METHODS, Method, method_class
+from regrain.settings import hyperparameters
 from regrain.training.adapter import Adapter
 from regrain.training.loader import Loader, scan_batches
 from regrain.training.loop import Stopped, resolve_device, resolve_precision, train

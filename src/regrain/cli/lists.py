@@ -96,7 +96,8 @@ def methods(
 
     `regrain methods maskcon`
     """
-    from regrain.methods import METHODS, hyperparameters, method_class
+    from regrain.methods import METHODS, method_class
+    from regrain.settings import hyperparameters
 
     if name is not None:
         _one_method(method_class(name), hyperparameters(method_class(name)), json_)

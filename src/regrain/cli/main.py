@@ -39,7 +39,12 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except (BrokenPipeError, KeyboardInterrupt):
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.exit(130)
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
         sys.exit(130)
 
 

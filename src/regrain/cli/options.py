@@ -96,8 +96,6 @@ def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
     from regrain.errors import UserError
 
     options = {name: value for name, value in given.items() if value not in (None, False, [])}
-    if "split_column" in options:
-        options["split"] = options.pop("split_column")
     if "relation" in options:
         options["relation"] = str(options["relation"])
     if "root" in options:
@@ -115,11 +113,12 @@ def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
 def show_evaluation(evaluation: Evaluation) -> None:
     """A table: one line a metric, one column a representation."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     names = list(dict.fromkeys(row.representation for row in evaluation.rows))
     scores = {(row.representation, row.level, row.metric): row.score for row in evaluation.rows}
-    table = Table(title=f"{evaluation.split}: {evaluation.samples} samples", title_justify="left")
+    table = Table(title=f"{escape(evaluation.split)}: {evaluation.samples} samples", title_justify="left")
     table.add_column("level")
     table.add_column("metric")
     for name in names:
@@ -129,7 +128,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
         score = scores[names[0], level, metric]
         interval = "" if score.low is None else f"{100 * score.low:.2f} to {100 * (score.high or 0):.2f}, {score.over}"
         cells = [f"{100 * scores[name, level, metric].value:.2f}" for name in names]
-        table.add_row(level, metric, *cells, interval)
+        table.add_row(escape(level), metric, *cells, interval)
     console = Console()
     console.print(table)
     for note in evaluation.notes:

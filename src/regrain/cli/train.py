@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,7 +44,9 @@ def fit(
     limit_per_class: Annotated[
         int | None, typer.Option(help="At most so many training samples of every class of the finest level.")
     ] = None,
-    holdout: Annotated[float, typer.Option(help="Share held out for testing, where the data have no splits.")] = 0.2,
+    holdout: Annotated[
+        float | None, typer.Option(help="Share held out for testing, where the data have no splits; default 0.2.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes everything.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default runs/METHOD-DATA-sSEED.")] = None,
     recipe: Annotated[
@@ -55,7 +58,7 @@ def fit(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that lies there.")] = False,
     device: Annotated[o.DeviceName, typer.Option(help="Where to compute.")] = o.DeviceName.auto,
-    devices: Annotated[int, typer.Option(help="How many devices.")] = 1,
+    devices: Annotated[int, typer.Option(help="How many devices.", min=1)] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     *,
@@ -75,6 +78,8 @@ def fit(
     """
     from regrain import api
 
+    if "split_column" in reading:
+        reading["split"] = reading.pop("split_column")
     chosen = list(assignments or [])
     chosen += [f"training.epochs={epochs}"] if epochs is not None else []
     chosen += [f"training.batch_size={batch_size}"] if batch_size is not None else []
@@ -108,7 +113,7 @@ def fit(
 def resume(
     run: Annotated[Path, typer.Argument(help="The folder of an interrupted run.")],
     device: Annotated[o.DeviceName, typer.Option(help="Where to compute.")] = o.DeviceName.auto,
-    devices: Annotated[int, typer.Option(help="How many devices.")] = 1,
+    devices: Annotated[int, typer.Option(help="How many devices.", min=1)] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Go on with an interrupted RUN; it ends with the same weights as one that was never interrupted.
@@ -125,7 +130,8 @@ def resume(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Fixes everything.")] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes everything.", min=0)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the runs of an earlier demo.")] = False,
 ) -> None:
     """Train on the coarse labels of scikit-learn's digits, and see who finds the ten digits again. Two minutes.
 
@@ -152,7 +158,7 @@ def demo(
     for name in _DEMO_METHODS:
         with console.status(f"training {name} ..."):
             run = api.fit(
-                name, data, encoder="conv4", out=out / name, seed=seed, settings=_DEMO_SETTINGS, overwrite=True
+                name, data, encoder="conv4", out=out / name, seed=seed, settings=_DEMO_SETTINGS, overwrite=overwrite
             )
             judged = api.evaluate(run, data, levels=[fine], protocols=["recall"], baselines=not baselines)
         scores = {row.representation: row.score for row in judged.rows if row.metric == "recall@1"}
@@ -180,7 +186,7 @@ def _interval(score: Any) -> str:
 def _announce(run: Run, training: Dataset) -> None:
     from rich.console import Console
 
-    console = Console(stderr=True)
+    say = functools.partial(Console(stderr=True).print, highlight=False, markup=False, soft_wrap=True)
     recipe = run.recipe
     known = training.labels.known
     levels = ", ".join(
@@ -188,20 +194,18 @@ def _announce(run: Run, training: Dataset) -> None:
         for level, count in training.labels.counts.items()
     )
     roles = ", ".join(f"{level} as {role}" for role, level in recipe["data"]["roles"].items()) or "none"
-    console.print(
-        f"data      {training.name}: {len(training)} training samples; levels: {levels or 'none'}", highlight=False
-    )
+    say(f"data      {training.name}: {len(training)} training samples; levels: {levels or 'none'}")
     filled = {level: count for level, count in training.labels.filled.items() if count}
     if filled:
         text = ", ".join(f"{count} at {level}" for level, count in filled.items())
-        console.print(f"          labels filled in from finer ones: {text}", highlight=False, soft_wrap=True)
-    console.print(f"method    {recipe['method']['name']}; labels it sees: {roles}", highlight=False, soft_wrap=True)
+        say(f"          labels filled in from finer ones: {text}")
+    say(f"method    {recipe['method']['name']}; labels it sees: {roles}")
     size = f", views of {recipe['views']['size']} px" if "size" in recipe["views"] else ""
     frozen = ", frozen" if recipe["encoder"].get("frozen") else ""
-    console.print(f"encoder   {recipe['encoder']['name']}{frozen}{size}", highlight=False, soft_wrap=True)
+    say(f"encoder   {recipe['encoder']['name']}{frozen}{size}")
     for notice in run.notices:
-        console.print(f"note      {notice}", highlight=False, soft_wrap=True)
-    console.print(f"run       {run.path}", highlight=False, soft_wrap=True)
+        say(f"note      {notice}")
+    say(f"run       {run.path}")
 
 
 def _stoppable(work: Any, path: Path | None) -> Run:

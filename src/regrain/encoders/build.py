@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from regrain.errors import RegrainWarning, UserError, nearest
+from regrain.settings import check_values, hyperparameters
 
 from . import image
 from .base import RANDOM, Encoder
@@ -121,7 +121,7 @@ def build_encoder(
     64
     >>> build_encoder("conv4", modality="image", sample_shape=(3, 32, 32), chanels=32)
     Traceback (most recent call last):
-    regrain.errors.UserError: encoder 'conv4' has no option 'chanels': did you mean 'channels'?
+    regrain.errors.UserError: encoder 'conv4' has no setting 'chanels': did you mean 'channels'?
     """
     sample_shape = _checked_shape(modality, sample_shape)
     with _seeded(seed):
@@ -237,15 +237,8 @@ def _check_modality(name: str, modality: str) -> None:
 
 def _check_options(name: str, factory: type[Encoder], options: Mapping[str, Any]) -> None:
     """The constructor's keyword-only parameters are the options there are."""
-    known = {
-        parameter.name
-        for parameter in inspect.signature(factory).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _SET_BY_BUILD
-    }
-    for option in options:
-        if option not in known:
-            hint = nearest(option, known) if known else "it has none"
-            raise UserError(f"encoder '{name}' has no option '{option}': {hint}")
+    known = {n: p for n, p in hyperparameters(factory).items() if n not in _SET_BY_BUILD}
+    check_values(options, known, f"encoder '{name}'")
 
 
 def _checked_shape(modality: str, sample_shape: Sequence[int]) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from regrain.errors import UserError
+from regrain.settings import require_range
 
 from .base import Encoder
 
@@ -96,6 +97,7 @@ class MLPEncoder(_Standardised):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(sample_shape)
+        require_range(1, width=width)
         self.mlp = _mlp(self.in_width, hidden, width, norm, activation, dropout)
         self.width = width
 
@@ -168,6 +170,9 @@ class IdentityEncoder(Encoder):
 def _mlp(
     in_width: int, hidden: Sequence[int], width: int, norm: Norm, activation: Activation, dropout: float
 ) -> nn.Sequential:
+    require_range(0, 1, dropout=dropout)
+    for size in hidden:
+        require_range(1, hidden=size)
     norms: dict[str, Callable[[int], nn.Module]] = {
         "layer": nn.LayerNorm,
         "batch": nn.BatchNorm1d,

@@ -19,22 +19,24 @@ _WORDS = 4096
 
 
 def raw_representation(
-    test: Dataset, train: Dataset | None, model: Model, *, workers: int = 2
+    test: Dataset, train: Dataset | None, model: Model, *, fits: bool, workers: int = 2
 ) -> tuple[Representation, str]:
     """Raw inputs as vectors, and in words what they are.
 
     With a frozen backbone its features; else pixels (at most 32 x 32), TF-IDF of words, or standardised values.
-    Statistics come from the training samples where there are any.
+    Statistics come from the training samples where there are any; their own vectors are given when a protocol ``fits``
+    on them.
     """
+    needed = train if fits else None
     if model.backbone is not None:
         what = "features of the frozen encoder"
-        parts = [None if d is None else _values(model.featurised(d, workers=workers), workers) for d in (test, train)]
+        parts = [None if d is None else _values(model.featurised(d, workers=workers), workers) for d in (test, needed)]
     elif test.modality == "text":
         what = f"TF-IDF of at most {_WORDS} words"
-        parts = list(_word_weights(test, train))
+        parts = list(_word_weights(test, train, needed))
     elif test.modality == "image":
         what = f"pixels at {min(_PIXELS, *test.samples.shape[1:])} px"
-        parts = [None if d is None else _values(d, workers) for d in (test, train)]
+        parts = [None if d is None else _values(d, workers) for d in (test, needed)]
     else:
         what = "standardised values"
         parts = _standardised([None if d is None else _values(d, workers) for d in (test, train)])
@@ -60,7 +62,7 @@ def _standardised(parts: list[Tensor | None]) -> list[Tensor | None]:
     return [None if p is None else (p - mean) / std.clamp(min=1e-6) for p in parts]
 
 
-def _word_weights(test: Dataset, train: Dataset | None) -> tuple[Tensor, Tensor | None]:
+def _word_weights(test: Dataset, train: Dataset | None, needed: Dataset | None) -> tuple[Tensor, Tensor | None]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     def texts(dataset: Dataset) -> list[str]:
@@ -73,4 +75,4 @@ def _word_weights(test: Dataset, train: Dataset | None) -> tuple[Tensor, Tensor 
     def weigh(dataset: Dataset) -> Tensor:
         return torch.from_numpy(vectorizer.transform(texts(dataset)).toarray())
 
-    return weigh(test), None if train is None else weigh(train)
+    return weigh(test), None if needed is None else weigh(needed)

@@ -82,7 +82,7 @@ def evaluate_model(
     *,
     split: str = "test",
     levels: Sequence[str] | None = None,
-    protocols: Sequence[str] = ("recall", "knn", "clustering"),
+    protocols: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     baselines: bool = True,
     model_folder: Path | None = None,
@@ -103,7 +103,8 @@ def evaluate_model(
         The name of the test samples' split.
     levels : sequence of str, optional
         Default: every level that has labels there.
-    protocols : sequence of str
+    protocols : sequence of str, optional
+        Default: all; then one that cannot work at a level is left out with a note, where one asked for raises.
     options : mapping, optional
         ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` of clustering.
     baselines : bool
@@ -119,15 +120,14 @@ def evaluate_model(
     UserError
         For an unknown protocol or level, a level without labels, K larger than the set.
     """
-    for name in protocols:
+    for name in protocols or ():
         if name not in PROTOCOLS:
             raise UserError(f"no protocol '{name}': {nearest(name, PROTOCOLS)}")
     evaluation = Evaluation(split, len(test))
     chosen = _levels(test, levels, evaluation)
+    asked = protocols is not None
+    protocols = list(protocols if protocols is not None else PROTOCOLS)
     fits = "knn" in protocols and train is not None
-    if "knn" in protocols and train is None:
-        evaluation.notes.append("knn was left out: it needs training samples with labels")
-        protocols = [name for name in protocols if name != "knn"]
 
     def represent(name: str, judged: Model) -> Representation:
         return Representation(
@@ -138,7 +138,7 @@ def evaluate_model(
 
     representations = [represent("model", model)]
     if baselines:
-        raw, what = raw_representation(test, train, model, workers=workers)
+        raw, what = raw_representation(test, train, model, fits=fits, workers=workers)
         representations += [raw, represent("random", model.untrained(model_folder, seed + 1).to(model.device))]
         evaluation.notes.append(f"raw: {what}; random: the same network with random weights")
         if start is not None:
@@ -153,10 +153,16 @@ def evaluate_model(
             seed,
             options or {},
         )
-        for representation in representations:
-            for name in protocols:
-                scores = PROTOCOLS[name](representation, setting)
-                evaluation.rows += [Row(representation.name, split, level, m, s) for m, s in scores.items()]
+        for name in protocols:
+            try:
+                judged = {r.name: PROTOCOLS[name](r, setting) for r in representations}
+            except UserError as error:
+                if asked or (name == "recall" and "ks" in (options or {})):
+                    raise
+                evaluation.notes.append(f"{name} was left out at level '{level}': {error}")
+                continue
+            for representation, scores in judged.items():
+                evaluation.rows += [Row(representation, split, level, m, s) for m, s in scores.items()]
     return evaluation
 
 

@@ -36,6 +36,8 @@ def recall(representation: Representation, setting: Setting) -> dict[str, Score]
             f"recall@{ks[-1] if ks[-1] > others else ks[0]}: K lies between 1 and {others}, the other samples "
             f"labelled at level '{setting.level}' in this split"
         )
+    if int(labels.bincount().max()) < 2:
+        raise UserError(f"recall needs classes of two samples or more; level '{setting.level}' has none in this split")
     found = retrieval_metrics(
         representation.test[known], labels, ks=ks, map_at_r=int(labels.bincount().max()) <= _LARGEST_CLASS
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regrain.errors import UserError, nearest
-from regrain.methods.base import Method, Needs, hyperparameters
+from regrain.methods.base import Method, Needs
 from regrain.methods.baselines import SupCE, SupFINE
 from regrain.methods.coins import CoIns
 from regrain.methods.grafit import Grafit
@@ -26,7 +26,6 @@ __all__ = [
     "SupCon",
     "SupConQueue",
     "SupFINE",
-    "hyperparameters",
     "method_class",
 ]
 

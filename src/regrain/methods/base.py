@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +12,7 @@ from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.objectives.gather import gather
 
-__all__ = ["Method", "Needs", "Scan", "hyperparameters", "require_range"]
+__all__ = ["Method", "Needs", "Scan"]
 
 Scan = Callable[[], Iterable[tuple[Any, Tensor, Tensor]]]
 """Gives (un-augmented view, labels, ids) batch by batch over the whole training set."""
@@ -121,45 +119,3 @@ class Method(nn.Module):
 
     def before_epoch(self, scan: Scan) -> None:
         """Called before every epoch."""
-
-
-def require_range(low: float, high: float = math.inf, *, above: bool = False, **settings: float) -> None:
-    """Raise a UserError unless every setting lies in [low, high]; with ``above`` it must be greater than ``low``.
-
-    Examples
-    --------
-    >>> require_range(0, 1, weight=2.0)
-    Traceback (most recent call last):
-    regrain.errors.UserError: weight lies in [0, 1]; got 2.0
-    """
-    for name, value in settings.items():
-        if not low <= value <= high or (above and value == low):
-            ends = f"is greater than {low:g}" if above else f"lies in [{low:g}, {high:g}]"
-            raise UserError(f"{name} {ends}; got {value}")
-
-
-def hyperparameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters of a constructor, those passed on to base classes by ``**`` included.
-
-    Constructor signatures are the only place where hyper-parameters are declared; recipes are checked against this.
-
-    Examples
-    --------
-    >>> class Base:
-    ...     def __init__(self, x, *, momentum: float = 0.9): ...
-    >>> class Sub(Base):
-    ...     def __init__(self, x, *, weight: float = 1.0, **base): ...
-    >>> list(hyperparameters(Sub))
-    ['weight', 'momentum']
-    """
-    found: dict[str, inspect.Parameter] = {}
-    for owner in cls.__mro__:
-        if "__init__" not in vars(owner):
-            continue
-        parameters = inspect.signature(vars(owner)["__init__"], eval_str=True).parameters.values()
-        for parameter in parameters:
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                found.setdefault(parameter.name, parameter)
-        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-            break
-    return found

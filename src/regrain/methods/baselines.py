@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regrain.data.dataset import Batch
-from regrain.methods.base import Method, Needs, require_range
+from regrain.methods.base import Method, Needs
+from regrain.settings import require_range
 
 __all__ = ["SupCE", "SupFINE"]
 

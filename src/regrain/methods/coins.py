@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from regrain.methods.base import Needs, require_range
+from regrain.methods.base import Needs
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.relations import coins_loss
+from regrain.settings import require_range
 
 __all__ = ["CoIns"]
 

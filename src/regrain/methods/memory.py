@@ -13,7 +13,8 @@ from torch.nn import functional
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import UserError
-from regrain.methods.base import Method, require_range
+from regrain.methods.base import Method
+from regrain.settings import require_range
 
 __all__ = ["MomentumContrast", "MomentumTwin", "Queue"]
 

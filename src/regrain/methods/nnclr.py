@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import predictor, projector
-from regrain.methods.base import Method, Needs, require_range
+from regrain.methods.base import Method, Needs
 from regrain.methods.memory import Queue
 from regrain.objectives.relations import nnclr_loss
+from regrain.settings import require_range
 
 __all__ = ["NNCLR"]
 
@@ -55,8 +56,8 @@ class NNCLR(Method):
     ) -> None:
         super().__init__(encoder, classes)
         require_range(0, above=True, temperature=temperature)
-        widths = {"projector_hidden": projector_hidden, "projector_width": projector_width}
-        require_range(1, **widths, predictor_hidden=predictor_hidden)
+        require_range(1, projector_hidden=projector_hidden, projector_width=projector_width)
+        require_range(1, predictor_hidden=predictor_hidden)
         self.temperature = temperature
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
         self.predictor = predictor(projector_width, predictor_hidden)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
-from regrain.methods.base import Method, Needs, require_range
+from regrain.methods.base import Method, Needs
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.contrastive import info_nce_loss, supcon_loss
+from regrain.settings import require_range
 
 __all__ = ["SelfCon", "SimCLR"]
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
-from regrain.methods.base import Method, Needs, require_range
+from regrain.methods.base import Method, Needs
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.relations import supcon_queue_loss
+from regrain.settings import require_range
 
 __all__ = ["SupCon", "SupConQueue"]
 

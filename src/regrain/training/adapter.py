@@ -135,7 +135,7 @@ class Adapter(lightning.LightningModule):
             self._recent.append(float(loss))
 
     def require_finite(self) -> None:
-        """Raise a UserError unless all losses of the epoch and all parameters are finite; nothing else is ever saved."""
+        """Raise a UserError unless all losses of the epoch and all weights are finite; nothing else is ever saved."""
         self._require_finite_losses()
         if not all(bool(parameter.isfinite().all()) for parameter in self.method.parameters()):
             raise UserError(f"a weight is no finite number any more {self._circumstances()}")
@@ -148,9 +148,10 @@ class Adapter(lightning.LightningModule):
     def _circumstances(self) -> str:
         seen = ", ".join(f"{value:.4g}" for value in self._recent) or "none"
         return (
-            f"at step {self.batches_seen} (epoch {self.current_epoch + 1}), or on a GPU up to {_CHECK_EVERY} steps before; "
-            f"losses before: {seen}. Lower training.learning_rate, add training.warmup_epochs or training.clip_gradient, "
-            "or set training.precision=float32; the last checkpoint in the run folder is from before"
+            f"at step {self.batches_seen} (epoch {self.current_epoch + 1}), or on a GPU up to {_CHECK_EVERY} "
+            f"steps before; losses before: {seen}. Lower training.learning_rate, add training.warmup_epochs or "
+            "training.clip_gradient, or set training.precision=float32; the last checkpoint in the run folder is "
+            "from before"
         )
 
     # -- the end of an epoch, optimiser, checkpoint ----------------------------------------------------------------

@@ -12,10 +12,11 @@ from regrain.data.dataset import Dataset
 from regrain.encoders import build_encoder, default_encoder
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
-from regrain.methods import Method, hyperparameters, method_class
+from regrain.methods import Method, method_class
+from regrain.settings import check_values, hyperparameters
 from regrain.training.model import Model, channel_statistics, take_statistics
 from regrain.training.options import TrainingOptions
-from regrain.training.recipe import check_values, merge, recipe_for_modality
+from regrain.training.recipe import merge, recipe_for_modality
 
 __all__ = ["Assembly", "assemble", "roles_of", "split_parts"]
 
@@ -53,11 +54,13 @@ class Assembly:
     notices: list[str] = field(default_factory=list)
 
 
-def split_parts(dataset: Dataset, *, holdout: float = 0.2, limit_per_class: int | None = None) -> dict[str, Dataset]:
+def split_parts(
+    dataset: Dataset, *, holdout: float = 0.2, limit_per_class: int | None = None, limit_level: str | None = None
+) -> dict[str, Dataset]:
     """The parts of a data set by name: its own splits, else ``train`` and a held-out ``test``.
 
     Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
-    ``limit_per_class`` applies to ``train``, by the classes of the finest level.
+    ``limit_per_class`` applies to ``train``, by the classes of ``limit_level`` (default: the finest level).
 
     Raises
     ------
@@ -75,7 +78,7 @@ def split_parts(dataset: Dataset, *, holdout: float = 0.2, limit_per_class: int 
         train, test = dataset.split(holdout, stratify=stratify)
         parts = {"train": train, "test": test}
     if limit_per_class is not None:
-        parts["train"] = parts["train"].limit_per_class(limit_per_class)
+        parts["train"] = parts["train"].limit_per_class(limit_per_class, level=limit_level)
     return parts
 
 
@@ -121,12 +124,14 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     _fit_queue(settings, "queue_size" in method_section, len(train), notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
 
-    encoder_section = dict(given.get("encoder", {}))
+    encoder_section = _encoder_section(given.get("encoder", {}))
     size = _view_size(given.get("views", {}), train)
     shape = (train.samples.shape[0], size, size) if train.modality == "image" else train.samples.shape
     name = encoder_section.pop("name", None) or default_encoder(train.modality, shape)
     encoder = build_encoder(name, modality=train.modality, sample_shape=shape, seed=seed, **encoder_section)
     inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
+    if train.notes.get("columns"):
+        inputs["columns"] = list(train.notes["columns"])
     if train.modality == "image":
         mean, std = (encoder.mean, encoder.std) if encoder.mean and encoder.std else channel_statistics(train)
         inputs |= {"size": size, "mean": list(mean), "std": list(std)}
@@ -148,6 +153,19 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         "seed": seed,
     }
     return Assembly(model, reduced, options, resolved, notices)
+
+
+def _encoder_section(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder's settings without what the data decide."""
+    for key in ("modality", "sample_shape", "seed", "folder", "origin"):
+        if key in section:
+            raise UserError(f"encoder.{key} is no setting: it follows from the data and the run")
+    name, pretrained = section.get("name"), section.get("pretrained", False)
+    if name is not None and not isinstance(name, str):
+        raise UserError(f"encoder.name is the name of an encoder; got {name!r}")
+    if not isinstance(pretrained, bool | str):
+        raise UserError(f"encoder.pretrained is true, false or the path of a weights file; got {pretrained!r}")
+    return dict(section)
 
 
 def _by_role(labels: Labels, levels: Sequence[str]) -> Labels:
@@ -195,9 +213,11 @@ def _view_size(views: Mapping[str, Any], train: Dataset) -> int:
     if unknown:
         name = sorted(unknown)[0]
         raise UserError(f"views has no setting '{name}': {nearest(name, ['presets', 'size'])}")
-    if train.modality != "image":
-        return 0
     size = views.get("size")
+    if train.modality != "image":
+        if size is not None:
+            raise UserError(f"views.size is for images; the data are {train.modality} samples")
+        return 0
     if size is not None:
         if not isinstance(size, int) or size < 4:
             raise UserError(f"views.size is the side of a view in pixels, at least 4; got {size!r}")

@@ -80,8 +80,8 @@ class Loader:
     """Iterates over one epoch of (raw samples, labels, ids).
 
     An epoch visits every sample exactly once: the order is drawn from (seed, epoch), cut into ``ceil(N / batch_size)``
-    batches whose sizes differ by at most one, and every batch is shared out over the processes. No process gets a single
-    sample (batch normalisation needs two), for which a batch of very few samples may grow by some.
+    batches whose sizes differ by at most one, and every batch is shared out over the processes. No process gets a
+    single sample (batch normalisation needs two), for which a batch of very few samples may grow by some.
 
     Parameters
     ----------

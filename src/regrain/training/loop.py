@@ -253,7 +253,7 @@ def train(
     precision = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[
         resolve_precision(options.precision, device)
     ]
-    method.to(memory_format=torch.channels_last)  # as the views of images are; convolutions are faster in it
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the views of images are; convolutions are faster in it
     adapter = Adapter(method, views, options, seed=seed)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)

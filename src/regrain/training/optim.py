@@ -31,8 +31,8 @@ def build_optimizer(
     """SGD, AdamW or LARS over the parameters that are trained.
 
     ``encoder_learning_rate`` sets the rate of ``method.encoder`` apart from that of the heads. AdamW and LARS do not
-    decay biases and normalisation; SGD decays everything, as the papers do. ``fused`` is torch's quick form; Lightning cannot clip
-    gradients of fp16 in it.
+    decay biases and normalisation; SGD decays everything, as the papers do. ``fused`` is torch's quick form; Lightning
+    cannot clip gradients of fp16 in it.
     """
     encoder = {id(p) for p in method.encoder.parameters()} if encoder_learning_rate is not None else set()
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}

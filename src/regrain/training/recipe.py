@@ -7,20 +7,19 @@ everything, and a run folder keeps it.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import yaml
 
 from regrain.errors import UserError, nearest
-from regrain.methods import hyperparameters, method_class
+from regrain.methods import method_class
+from regrain.settings import hyperparameters
 from regrain.training.options import TrainingOptions
 
-__all__ = ["SECTIONS", "check_values", "merge", "parse_assignments", "read_recipe", "recipe_for_modality"]
+__all__ = ["SECTIONS", "check_recipe", "merge", "parse_assignments", "read_recipe", "recipe_for_modality"]
 
 SECTIONS = ("data", "method", "encoder", "views", "training", "seed")
 """The keys of a recipe, in the order in which they are written."""
@@ -41,12 +40,44 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         raise UserError(f"no such recipe: {file}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{file} cannot be read as YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file} holds no recipe: sections such as method: and training: were expected")
-    for key in content:
+    return check_recipe(content, str(file))
+
+
+def check_recipe(content: Any, where: str = "the recipe") -> dict[str, Any]:
+    """A recipe whose form is right: known sections, mappings where mappings belong, a whole number as seed.
+
+    Raises
+    ------
+    UserError
+        For anything else; the message names section and nearest valid name.
+
+    Examples
+    --------
+    >>> check_recipe({"training": {"epochs": 3}, "views": None})
+    {'training': {'epochs': 3}, 'views': {}}
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where} holds no recipe: sections such as method: and training: were expected")
+    result: dict[str, Any] = {}
+    for key, value in content.items():
         if key not in SECTIONS:
-            raise UserError(f"{file}: no section '{key}': {nearest(str(key), SECTIONS)}")
-    return content
+            raise UserError(f"{where}: no section '{key}': {nearest(str(key), SECTIONS)}")
+        if key == "seed":
+            result[key] = _checked_seed(value, where)
+        elif value is None:
+            result[key] = {}
+        elif isinstance(value, Mapping):
+            result[key] = {str(name): setting for name, setting in value.items()}
+        else:
+            example = "name: maskcon" if key == "method" else "a mapping of settings"
+            raise UserError(f"{where}: section '{key}' is {value!r}; {example} was expected under it")
+    return result
+
+
+def _checked_seed(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
+        raise UserError(f"{where}: seed is a whole number from 0 to 2^32 - 1; got {value!r}")
+    return value
 
 
 def recipe_for_modality(modality: str) -> dict[str, Any]:
@@ -104,7 +135,7 @@ def parse_assignments(assignments: Iterable[str], method: str) -> dict[str, Any]
         if not dot:
             owners = [s for s, names in sections.items() if key in names]
             if key == "seed":
-                result["seed"] = value
+                result["seed"] = _checked_seed(value, "--set")
                 continue
             if not owners:
                 known = set().union(*sections.values()) | {"seed"}
@@ -112,45 +143,7 @@ def parse_assignments(assignments: Iterable[str], method: str) -> dict[str, Any]
             section, name = owners[0], key
         if section not in SECTIONS or section == "seed":
             raise UserError(f"--set {key}: no section '{section}': {nearest(section, SECTIONS)}")
+        if section == "data" or (section == "method" and name == "name"):
+            raise UserError(f"--set {key}: data and method are named on the command line, not by --set")
         result.setdefault(section, {})[name] = value
     return result
-
-
-def check_values(values: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], owner: str) -> dict[str, Any]:
-    """All settings of a section: the given values, checked and converted, and the signature's defaults for the rest.
-
-    Raises
-    ------
-    UserError
-        For an unknown key (the nearest is named) or a value of the wrong type.
-
-    Examples
-    --------
-    >>> check_values({"weight": "0.5"}, hyperparameters(method_class("grafit")), "grafit")["weight"]
-    0.5
-    """
-    for key in values:
-        if key not in parameters:
-            hint = nearest(str(key), parameters) if parameters else "it has none"
-            raise UserError(f"{owner} has no setting '{key}': {hint}")
-    result = {}
-    for name, parameter in parameters.items():
-        if name not in values:
-            if parameter.default is inspect.Parameter.empty:
-                raise UserError(f"{owner} needs the setting '{name}'")
-            result[name] = parameter.default
-            continue
-        try:
-            result[name] = pydantic.TypeAdapter(parameter.annotation).validate_python(values[name])
-        except pydantic.ValidationError as error:
-            problem = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            expected = _expected(parameter)
-            raise UserError(
-                f"{owner}.{name}: {values[name]!r} is no valid value ({expected} was expected): {problem}"
-            ) from None
-    return result
-
-
-def _expected(parameter: inspect.Parameter) -> str:
-    annotation = parameter.annotation
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

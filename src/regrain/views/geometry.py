@@ -74,42 +74,47 @@ def centre_boxes(count: int, box_height: int, box_width: int, height: int, width
 
 
 def resize_taps(
-    start: Tensor, length: Tensor, *, size: int, extent: int, flip: Tensor | None = None
+    boxes: Tensor, *, size: int, height: int, width: int, flip: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One axis of a crop and resize: which input pixels each output pixel is the weighted sum of.
+    """A crop and resize, axis by axis: which input pixels each output pixel is the weighted sum of.
 
     Bilinear where the crop is enlarged; where it is shrunk, the triangle filter as wide as the shrinkage (what PIL, and
     torchvision with ``antialias=True``, use). Pixels outside the crop have no weight.
 
     Parameters
     ----------
-    start, length : Tensor (B,), the crop along this axis, pixels
-    size, extent : pixels of the output and of the input along this axis
-    flip : BoolTensor (B,), optional, mirrors the output
+    boxes : Tensor (B, 4)
+    size : side of the output, pixels
+    height, width : of the input, pixels
+    flip : BoolTensor (B,), optional, mirrors left and right
 
     Returns
     -------
-    pixels : LongTensor (B, size, taps), within [0, extent)
-    weights : Tensor (B, size, taps), sum to 1 over the taps
+    pixels : LongTensor (B, 2, size, taps), rows of the input, then columns
+    weights : Tensor (B, 2, size, taps), sum to 1 over the taps
 
     Examples
     --------
-    >>> pixels, weights = resize_taps(torch.tensor([0.0]), torch.tensor([2.0]), size=4, extent=2)
-    >>> weights[0].tolist()
+    >>> pixels, weights = resize_taps(torch.tensor([[0.0, 0, 2, 2]]), size=4, height=2, width=2)
+    >>> weights[0, 0].tolist()
     [[0.0, 1.0], [0.75, 0.25], [0.25, 0.75], [1.0, 0.0]]
     """
-    steps = _centres(size, start.device)
-    places = steps if flip is None else torch.where(flip[:, None], size - steps, steps)  # (B, size) or (size,)
-    start, length = start[:, None, None], length[:, None, None]
+    start, length = boxes[:, :2, None, None], boxes[:, 2:, None, None]  # (B, 2, 1, 1)
     scale = length / size
     support = scale.clamp(min=1)
-    centres = (places * scale[:, 0])[:, None] + start  # (B, 1, size)
-    taps = math.ceil(2 * max(1, extent / size))
-    pixels = torch.floor(centres - support + 0.5) + _centres(taps, start.device)[:, None]  # their centres
-    weights = (1 - (pixels - centres).abs_().div_(support)).relu_()  # (B, taps, size)
+    steps = _centres(size, boxes.device)
+    if flip is not None:
+        steps = steps + (flip[:, None, None] * constant((0, 1), boxes.device)[:, None]) * (size - 2 * steps)
+        steps = steps[:, :, None]  # (B, 2, 1, size)
+    centres = steps * scale + start
+    taps = math.ceil(2 * max(1, height / size, width / size))
+    pixels = torch.floor(centres - support + 0.5) + _centres(taps, boxes.device)[:, None]  # their centres
+    weights = (1 - (pixels - centres).abs_().div_(support)).relu_()  # (B, 2, taps, size)
     weights *= (pixels > start) & (pixels < start + length)
-    weights /= weights.sum(dim=1, keepdim=True)
-    return pixels.long().clamp_(0, extent - 1).transpose(1, 2).contiguous(), weights.transpose(1, 2).contiguous()
+    weights /= weights.sum(dim=2, keepdim=True)
+    limits = constant((height - 1, width - 1), boxes.device)[:, None, None]
+    pixels = torch.minimum(pixels.clamp_(min=0), limits).long()
+    return pixels.transpose(2, 3).contiguous(), weights.transpose(2, 3).contiguous()
 
 
 def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | None = None) -> Tensor:
@@ -133,18 +138,18 @@ def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | 
             [3., 2.]])
     """
     batch, channels, height, width = pixels.shape
-    top, left, tall, wide = boxes.unbind(dim=1)
-    rows, weights = resize_taps(top, tall, size=size, extent=height)
-    planes = torch.arange(0, batch * channels * height, height, device=pixels.device).view(batch, channels, 1, 1)
+    (rows, columns), (row_weights, column_weights) = (
+        axes.unbind(dim=1) for axes in resize_taps(boxes, size=size, height=height, width=width, flip=flip)
+    )
     taps = rows.shape[2]
+    planes = torch.arange(0, batch * channels * height, height, device=pixels.device).view(batch, channels, 1, 1)
     down = F.embedding_bag(
-        (planes + rows[:, None]).reshape(-1, taps),
+        (planes + rows[:, None]).view(-1, taps),
         pixels.reshape(-1, width),
-        per_sample_weights=weights[:, None].expand(batch, channels, size, taps).reshape(-1, taps),
+        per_sample_weights=row_weights[:, None].expand(batch, channels, size, taps).reshape(-1, taps),
         mode="sum",
     )
-    columns, weights = resize_taps(left, wide, size=size, extent=width, flip=flip)
-    across = pixels.new_zeros(batch, size, width).scatter_add_(2, columns, weights)
+    across = pixels.new_zeros(batch, size, width).scatter_add_(2, columns, column_weights)
     return torch.bmm(down.view(batch, channels * size, width), across.transpose(1, 2)).view(batch, channels, size, size)
 
 
@@ -232,21 +237,23 @@ def warp(
     """
     batch, _, height, width = pixels.shape
     finer = max(1, round(min(height, width) / size)) if mode == "bilinear" else 1
-    places = torch.matmul(_square_grid(size * finer, pixels.device), matrix.transpose(1, 2))  # (B, N, 3)
+    side = size * finer
+    x, y = _square_grid(side, pixels.device)
+    # Not a matrix product, whose rounding may depend on the size of the batch.
+    places = (matrix[:, :, :1] * x).add_(matrix[:, :, 1:2] * y).add_(matrix[:, :, 2:])  # (B, 3, side^2)
     # Beyond the horizon of a perspective the divisor is not positive: such places are sent far outside.
-    places = places[..., :2] / places[..., 2:].clamp(min=1e-6)
-    start, length = boxes[:, None, [1, 0]], boxes[:, None, [3, 2]]  # x then y, as places
-    extent = constant((width, height), pixels.device)
-    inside = (places + 1) * (length / 2) - 0.5  # pixels from the centre of the box's first pixel
-    cover = torch.minimum(inside + 1, length - inside).clamp_(0, 1)  # the share of a tap that falls inside the box
+    places = places[:, :2] / places[:, 2:].clamp(min=1e-6)
+    start, length = boxes[:, [1, 0], None], boxes[:, [3, 2], None]  # x then y
+    inside = (places + 1).mul_(length / 2).sub_(0.5)  # pixels from the centre of the box's first pixel
     if fill is not None:
-        inside = torch.minimum(inside.clamp_(min=0), length - 1)
-    grid = (inside + (start + 0.5)) * (2 / extent) - 1
-    grid = grid.view(batch, size * finer, size * finer, 2)
-    out = F.grid_sample(pixels, grid, mode=mode, padding_mode="border", align_corners=False)
-    if fill is not None:
+        cover = torch.minimum(inside + 1, length - inside).clamp_(0, 1)  # the share of a tap that falls inside the box
         cover = cover.round_() if mode == "nearest" else cover
-        out = out.sub_(fill).mul_(cover.prod(dim=2).view(batch, 1, size * finer, size * finer)).add_(fill)
+        inside = torch.minimum(inside.clamp_(min=0), length - 1)
+    scale = 2 / constant((width, height), pixels.device)[:, None]
+    grid = (inside + (start + 0.5)).mul_(scale).sub_(1).view(batch, 2, side, side).permute(0, 2, 3, 1)
+    out = F.grid_sample(pixels, grid.contiguous(), mode=mode, padding_mode="border", align_corners=False)
+    if fill is not None:
+        out = out.sub_(fill).mul_((cover[:, 0] * cover[:, 1]).view(batch, 1, side, side)).add_(fill)
     return F.avg_pool2d(out, finer) if finer > 1 else out
 
 
@@ -280,8 +287,8 @@ def _centres(count: int, device: torch.device) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _square_grid(size: int, device: torch.device) -> Tensor:
-    """(size * size, 3): the homogeneous square coordinates of the pixel centres, rows first."""
+def _square_grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(size * size,) twice: the square coordinates x and y of the pixel centres, rows first."""
     line = _centres(size, device) * (2 / size) - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
-    return torch.stack((x, y, torch.ones_like(x)), dim=2).view(-1, 3)
+    return x.flatten(), y.flatten()

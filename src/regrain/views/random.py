@@ -46,16 +46,17 @@ class Draws:
     """
 
     def __init__(self, ids: Tensor, *, seed: int, epoch: int, view: int) -> None:
-        self._state = _mix_(ids.to(torch.int64) ^ _stream_key(seed, epoch, view)).unsqueeze(1)  # (B, 1)
+        self._state = _mix_(ids.to(torch.int64) ^ _stream_key(seed, epoch, view))  # (B,)
 
     def blocks(self, counts: Mapping[str, int]) -> dict[str, Tensor]:
         """A block of ``counts[name]`` uniform draws for every name, computed in one go: float32 (B, count) each.
 
         Values are multiples of 2^-24 in [0, 1).
         """
-        bits = _mix_(self._state + _counters(tuple(counts.items()), self._state.device))
+        # Samples lie next to each other in memory: what is computed from a draw runs over the batch at full speed.
+        bits = _mix_(self._state + _counters(tuple(counts.items()), self._state.device)[:, None])
         draws = (bits >> (_BITS - 24)).bitwise_and_(2**24 - 1).to(torch.float32).mul_(2.0**-24)
-        return dict(zip(counts, draws.split(list(counts.values()), dim=1), strict=True))
+        return dict(zip(counts, draws.t().split(list(counts.values()), dim=1), strict=True))
 
     def uniform(self, name: str, count: int) -> Tensor:
         """The block ``name``: float32 (B, count), uniform on the multiples of 2^-24 in [0, 1)."""
