@@ -295,7 +295,7 @@ def test_resume_refuses_labels_that_have_changed(tmp_path: Path) -> None:
         quick("sup-ce", data, tmp_path / "run", interrupt=Soon())
     codes = data.labels.codes.clone()
     codes[:, 0] = 1 - codes[:, 0]
-    with pytest.raises(UserError, match="labels that .* was started on have changed"):
+    with pytest.raises(UserError, match=r"labels that .* was started on have changed"):
         regrain.resume(tmp_path / "run", replace(data, labels=replace(data.labels, codes=codes, taxonomy=None)))
 
 
@@ -361,7 +361,7 @@ def test_recipes_of_the_wrong_form_are_refused(recipe: dict[str, Any], tmp_path:
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no finite number any more|the loss became"):
+    with pytest.raises(UserError, match=r"no finite number any more|the loss became"):
         regrain.fit(
             "sup-ce",
             vectors(),
