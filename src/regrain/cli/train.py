@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DEMO_METHODS = ("sup-ce", "maskcon", "sup-fine")
-_DEMO_SETTINGS = ("training.epochs=20", "training.batch_size=64", "training.learning_rate=0.05")
+_DEMO_SETTINGS = ("training.epochs=30", "training.batch_size=64", "training.learning_rate=0.05")
 
 
 def register(app: typer.Typer) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from regrain.data.dataset import Batch
-from regrain.encoders.heads import projector
-from regrain.methods.base import Method, Needs
+from regrain.methods.base import Needs
+from regrain.methods.in_batch import InBatchContrast
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.contrastive import info_nce_loss, supcon_loss
-from regrain.settings import require_range
 
 __all__ = ["SelfCon", "SimCLR"]
 
@@ -44,42 +41,20 @@ class SelfCon(MomentumContrast):
         return {"loss": loss}
 
 
-class SimCLR(Method):
+class SimCLR(InBatchContrast):
     """InfoNCE between the two views of every sample of a batch (Chen et al., ICML 2020).
 
     Parameters
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` is empty.
-    temperature : float
-        tau, > 0.
-    projector_hidden, projector_width : int
-        Hidden and output width of the projection head, an MLP.
+    **contrast
+        See :class:`~regrain.methods.in_batch.InBatchContrast`.
     """
 
     name: ClassVar[str] = "simclr"
     summary: ClassVar[str] = "no labels: each sample against its batch (SelfCon in the batch)"
     needs: ClassVar[Needs] = Needs(levels=(), views=("simclr", "simclr"))
-    in_batch: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        classes: Sequence[int],
-        *,
-        temperature: float = 0.1,
-        projector_hidden: int = 512,
-        projector_width: int = 128,
-    ) -> None:
-        super().__init__(encoder, classes)
-        require_range(0, above=True, temperature=temperature)
-        require_range(1, projector_hidden=projector_hidden, projector_width=projector_width)
-        self.temperature = temperature
-        self.projector = projector(self.encoder_width, projector_hidden, projector_width)
-
-    def project(self, batch: Batch) -> dict[str, Tensor]:
-        views = [self.projector(self.encoder(view)) for view in batch.views]
-        return {"views": torch.stack(views, dim=1), "ids": batch.ids}  # (B, V, d)
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         views = projected["views"]

@@ -3,62 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
-from regrain.data.dataset import Batch
-from regrain.encoders.heads import projector
-from regrain.methods.base import Method, Needs
+from regrain.methods.base import Needs
+from regrain.methods.in_batch import InBatchContrast
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.relations import supcon_queue_loss
-from regrain.settings import require_range
 
 __all__ = ["SupCon", "SupConQueue"]
 
 
-class SupCon(Method):
+class SupCon(InBatchContrast):
     """Every other view of the same coarse class is a positive; L_out of the paper (eq. 2).
 
     Parameters
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
-    temperature : float
-        tau, > 0.
-    unknown : {"self", "drop"}
-        What samples without a coarse label do: keep their own other views as positives, or leave the loss.
-    projector_hidden, projector_width : int
-        Hidden and output width of the projection head, an MLP.
+    unknown : {"drop", "self"}
+        What samples without a coarse label do: leave the loss, or keep their own other views as positives.
+    **contrast
+        See :class:`~regrain.methods.in_batch.InBatchContrast`.
     """
 
     name: ClassVar[str] = "supcon"
     summary: ClassVar[str] = "samples of one coarse class pulled together, in the batch"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "strong"), minimum_classes=2)
-    in_batch: ClassVar[bool] = True
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        temperature: float = 0.1,
-        unknown: Literal["self", "drop"] = "drop",
-        projector_hidden: int = 512,
-        projector_width: int = 128,
+        unknown: Literal["drop", "self"] = "drop",
+        **contrast: Any,
     ) -> None:
-        super().__init__(encoder, classes)
-        require_range(0, above=True, temperature=temperature)
-        require_range(1, projector_hidden=projector_hidden, projector_width=projector_width)
-        self.temperature = temperature
+        super().__init__(encoder, classes, **contrast)
         self.unknown = unknown
-        self.projector = projector(self.encoder_width, projector_hidden, projector_width)
-
-    def project(self, batch: Batch) -> dict[str, Tensor]:
-        views = [self.projector(self.encoder(view)) for view in batch.views]
-        return {"views": torch.stack(views, dim=1), "labels": batch.labels, "ids": batch.ids}  # views (B, V, d)
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         views = projected["views"]
