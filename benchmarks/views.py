@@ -2,10 +2,10 @@
 
     python benchmarks/views.py --threads 2
 
-Two tasks on 32 px images, normalisation included: crop + flip + colour jitter + grey (the preset ``simclr``), and crop
-+ flip + the AutoAugment policy of CIFAR-10 (the preset ``strong``). Ours and kornia start from one uint8 tensor of the
-batch; torchvision from decoded PIL images, one after the other in this process, and stacks the result. The contenders
-take turns and the median over rounds is printed, so that a passing load falls on all of them.
+Two tasks, normalisation included: crop + flip + colour jitter + grey (``jitter``, the preset ``simclr``), and crop +
+flip + the AutoAugment policy of CIFAR-10 (``autoaugment``, the preset ``strong``). Ours and kornia start from one uint8
+tensor of the batch; torchvision from decoded PIL images, one after the other in this process, and stacks the result.
+The contenders take turns and the median over rounds is printed, so that a passing load falls on all of them.
 
 kornia draws one AutoAugment sub-policy for the whole batch: its figure for the second task is for another augmentation.
 """
@@ -22,49 +22,53 @@ from torchvision import transforms
 
 from regrain.views import ImageViews
 
+TASKS: dict[str, str | dict[str, object]] = {
+    "jitter": {"preset": "simclr", "blur_probability": 0.0},
+    "autoaugment": "strong",
+}
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 TURN_SECONDS = 0.2
 Contender = Callable[[], object]
 
 
-def ours(preset: str, images: torch.Tensor) -> Contender:
-    views = ImageViews([preset], size=images.shape[-1], mean=MEAN, std=STD)
+def ours(task: str, images: torch.Tensor) -> Contender:
+    views = ImageViews([TASKS[task]], size=images.shape[-1], mean=MEAN, std=STD)
     ids = torch.arange(len(images))
     return lambda: views(images, ids, epoch=0)
 
 
-def with_kornia(preset: str, images: torch.Tensor) -> Contender | None:
+def with_kornia(task: str, images: torch.Tensor) -> Contender | None:
     try:
         import kornia.augmentation as kornia
     except ImportError:
         return None
     size = tuple(images.shape[2:])
     colour = {
-        "simclr": [kornia.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), kornia.RandomGrayscale(p=0.2)],
-        "strong": [kornia.auto.AutoAugment("cifar10")],
+        "jitter": [kornia.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), kornia.RandomGrayscale(p=0.2)],
+        "autoaugment": [kornia.auto.AutoAugment("cifar10")],
     }
     pipeline = torch.nn.Sequential(
         kornia.RandomResizedCrop(size, scale=(0.2, 1.0)),
         kornia.RandomHorizontalFlip(),
-        *colour[preset],
+        *colour[task],
         kornia.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
     )
     return lambda: pipeline(images.float() / 255)
 
 
-def with_torchvision(preset: str, images: torch.Tensor) -> Contender:
+def with_torchvision(task: str, images: torch.Tensor) -> Contender:
     colour = {
-        "simclr": [
+        "jitter": [
             transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
             transforms.RandomGrayscale(p=0.2),
         ],
-        "strong": [transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10, fill=[128.0] * 3)],
+        "autoaugment": [transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10, fill=[128.0] * 3)],
     }
     pipeline = transforms.Compose(
         [
             transforms.RandomResizedCrop(images.shape[-1], scale=(0.2, 1.0)),
             transforms.RandomHorizontalFlip(),
-            *colour[preset],
+            *colour[task],
             transforms.ToTensor(),
             transforms.Normalize(MEAN, STD),
         ]
@@ -99,9 +103,9 @@ def main() -> None:
     # step does; so that it is in that state for all contenders:
     torch.ones(31 * 2**18)
     images = torch.randint(0, 256, (arguments.batch, 3, arguments.size, arguments.size), dtype=torch.uint8)
-    for preset in ("simclr", "strong"):
-        contenders = {"regrain": ours(preset, images), "torchvision": with_torchvision(preset, images)}
-        kornia = with_kornia(preset, images)
+    for task in TASKS:
+        contenders = {"regrain": ours(task, images), "torchvision": with_torchvision(task, images)}
+        kornia = with_kornia(task, images)
         if kornia is None:
             print("kornia is not installed (pip install kornia): left out")
         else:
@@ -109,7 +113,7 @@ def main() -> None:
         seconds = median_seconds(contenders, arguments.rounds)
         for name, duration in seconds.items():
             ratio = duration / seconds["regrain"]
-            print(f"{preset:8s} {name:12s} {arguments.batch / duration:10,.0f} images/s   regrain is {ratio:5.1f} x")
+            print(f"{task:12s} {name:12s} {arguments.batch / duration:10,.0f} images/s   regrain is {ratio:5.1f} x")
 
 
 if __name__ == "__main__":

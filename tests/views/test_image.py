@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
 from regrain.errors import UserError
-from regrain.views import ImagePreset, ImageViews, image_presets, preset_names
+from regrain.views import ImagePreset, ImageViews, colour, geometry, image_presets, preset_names, random
+from regrain.views.image_parameters import draw_parameters
 from regrain.views.random import Draws
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -58,7 +59,7 @@ def normalise(images: Tensor) -> Tensor:
 def test_weak_is_torchvisions_crop_and_flip() -> None:
     views, images, ids = image_views("weak", size=24), pictures(height=40, width=31), torch.arange(24) * 7
     (ours,) = views(images, ids, 3)
-    drawn = views._draw(images, views.presets[0], Draws(ids, seed=0, epoch=3, view=0))
+    drawn = draw_parameters(views.presets[0], Draws(ids, seed=0, epoch=3, view=0), images, size=views.size)
     for image, view, box, flip in zip(images, ours, drawn.boxes.int().tolist(), present(drawn.flip), strict=True):
         expected = reference.resized_crop(image.float(), *box, size=[24, 24], antialias=True)
         expected = reference.hflip(expected) if flip else expected
@@ -69,7 +70,7 @@ def test_simclr_is_torchvisions_where_nothing_is_clamped() -> None:
     views = image_views({"preset": "simclr", "hue": 0.0, "brightness": 0.1, "contrast": 0.1, "saturation": 0.1})
     images, ids = 100 + pictures() // 5, torch.arange(24)
     (ours,) = views(images, ids, 0)
-    drawn = views._draw(images, views.presets[0], Draws(ids, seed=0, epoch=0, view=0))
+    drawn = draw_parameters(views.presets[0], Draws(ids, seed=0, epoch=0, view=0), images, size=views.size)
     for row, (brightness, contrast, saturation, _) in enumerate(present(drawn.colour).tolist()):
         image = reference.resized_crop(images[row].float() / 255, *drawn.boxes[row].int().tolist(), size=[32, 32])
         image = reference.hflip(image) if present(drawn.flip)[row] else image
@@ -115,9 +116,8 @@ def test_epoch_view_and_seed_change_a_view() -> None:
 def test_adding_a_transform_keeps_the_earlier_draws() -> None:
     ids, images = torch.arange(24), pictures()
     draws = Draws(ids, seed=0, epoch=0, view=0)
-    views = image_views("weak")
-    before = views._draw(images, image_presets(32)["weak"], draws)
-    after = views._draw(images, replace(EVERYTHING, crop_scale=(0.2, 1.0)), draws)
+    before = draw_parameters(image_presets(32)["weak"], draws, images, size=32)
+    after = draw_parameters(replace(EVERYTHING, crop_scale=(0.2, 1.0)), draws, images, size=32)
     assert torch.equal(before.boxes, after.boxes)
     assert torch.equal(present(before.flip), present(after.flip))
 
@@ -161,7 +161,7 @@ def test_plain_is_the_resized_central_square(height: int, width: int, size: int)
 def test_how_often_things_happen() -> None:
     views, count = image_views(EVERYTHING, size=16), 4000
     images = torch.zeros(count, 3, 16, 16, dtype=torch.uint8)
-    drawn = views._draw(images, EVERYTHING, Draws(torch.arange(count), seed=0, epoch=0, view=0))
+    drawn = draw_parameters(EVERYTHING, Draws(torch.arange(count), seed=0, epoch=0, view=0), images, size=views.size)
     flip, colour, blur, solarise, posterise, erase = map(
         present, (drawn.flip, drawn.colour, drawn.blur, drawn.solarise, drawn.posterise, drawn.erase)
     )
@@ -249,3 +249,17 @@ def test_the_device_does_not_matter() -> None:
     for here, there in zip(views(images, ids, 0), views(images.cuda(), ids.cuda(), 0), strict=True):
         assert there.device.type == "cuda"
         assert float(((there.cpu() - here).abs() > 0.02).float().mean()) < 0.01
+
+
+def test_views_work_after_inference_mode() -> None:
+    """Constants are kept from call to call; those first made in inference mode must serve training too."""
+    for kept in (geometry.constant, geometry._centres, geometry._square_grid, colour._colour_basis, random._counters):
+        kept.cache_clear()
+    views, images, ids = image_views(EVERYTHING), pictures(), torch.arange(24)
+    with torch.inference_mode():
+        before = views(images, ids, 0)[0].clone()
+    (after,) = views(images, ids, 0)
+    assert torch.equal(after, before)
+    weight = torch.ones(3, 1, 1, requires_grad=True)
+    (after * weight).sum().backward()
+    assert weight.grad is not None

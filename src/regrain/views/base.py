@@ -75,11 +75,11 @@ class Views(nn.Module, Generic[PresetType]):
         """
         if ids.ndim != 1 or ids.is_floating_point():
             raise UserError(f"ids must be a LongTensor of shape (B,), got {ids.dtype} of shape {tuple(ids.shape)}")
-        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-            prepared, size, device = self._prepare(raw, ids.device)
-            if size != len(ids):
-                raise UserError(f"{size} samples came with {len(ids)} ids; every sample needs one")
-            ids = ids.to(device)
+        prepared, size, device = self._prepare(raw, ids.device)
+        if size != len(ids):
+            raise UserError(f"{size} samples came with {len(ids)} ids; every sample needs one")
+        ids = ids.to(device)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             return tuple(
                 self._view(prepared, preset, Draws(ids, seed=self.seed, epoch=epoch, view=view))
                 for view, preset in enumerate(self.presets)

@@ -68,53 +68,44 @@ def random_boxes(
 
 def centre_boxes(count: int, box_height: int, box_width: int, height: int, width: int, device: torch.device) -> Tensor:
     """``count`` times the central box of the given size, (count, 4)."""
-    return constant(((height - box_height) // 2, (width - box_width) // 2, box_height, box_width), device).expand(
-        count, 4
-    )
+    box = (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+    return constant(box, device).expand(count, 4)
 
 
 def resize_taps(
-    boxes: Tensor, *, size: int, height: int, width: int, flip: Tensor | None = None
+    start: Tensor, length: Tensor, *, size: int, extent: int, flip: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A crop and resize, axis by axis: which input pixels each output pixel is the weighted sum of.
+    """One axis of a crop and resize: which input pixels each output pixel is the weighted sum of.
 
     Bilinear where the crop is enlarged; where it is shrunk, the triangle filter as wide as the shrinkage (what PIL, and
     torchvision with ``antialias=True``, use). Pixels outside the crop have no weight.
 
     Parameters
     ----------
-    boxes : Tensor (B, 4)
-    size : side of the output, pixels
-    height, width : of the input, pixels
-    flip : BoolTensor (B,), optional, mirrors left and right
+    start, length : Tensor (B,), whole numbers, the crop along this axis, pixels
+    size, extent : pixels of the output and of the input along this axis
+    flip : BoolTensor (B,), optional, mirrors the output
 
     Returns
     -------
-    pixels : LongTensor (B, 2, size, taps), rows of the input, then columns
-    weights : Tensor (B, 2, size, taps), sum to 1 over the taps
+    pixels : LongTensor (B, size, taps), within the crop
+    weights : Tensor (B, size, taps), sum to 1 over the taps
 
     Examples
     --------
-    >>> pixels, weights = resize_taps(torch.tensor([[0.0, 0, 2, 2]]), size=4, height=2, width=2)
-    >>> weights[0, 0].tolist()
-    [[0.0, 1.0], [0.75, 0.25], [0.25, 0.75], [1.0, 0.0]]
+    >>> start, length = torch.tensor([1.0]), torch.tensor([2.0])
+    >>> pixels, weights = resize_taps(start, length, size=4, extent=4)
+    >>> pixels[0, 1].tolist(), weights[0, 1].tolist()
+    ([1, 2], [0.75, 0.25])
     """
-    start, length = boxes[:, :2, None, None], boxes[:, 2:, None, None]  # (B, 2, 1, 1)
-    scale = length / size
-    support = scale.clamp(min=1)
-    steps = _centres(size, boxes.device)
+    start, length = start.long(), length.long()
+    table, weights = _tap_tables(size, extent, start.device)
+    pixels = table[length]
     if flip is not None:
-        steps = steps + (flip[:, None, None] * constant((0, 1), boxes.device)[:, None]) * (size - 2 * steps)
-        steps = steps[:, :, None]  # (B, 2, 1, size)
-    centres = steps * scale + start
-    taps = math.ceil(2 * max(1, height / size, width / size))
-    pixels = torch.floor(centres - support + 0.5) + _centres(taps, boxes.device)[:, None]  # their centres
-    weights = (1 - (pixels - centres).abs_().div_(support)).relu_()  # (B, 2, taps, size)
-    weights *= (pixels > start) & (pixels < start + length)
-    weights /= weights.sum(dim=2, keepdim=True)
-    limits = constant((height - 1, width - 1), boxes.device)[:, None, None]
-    pixels = torch.minimum(pixels.clamp_(min=0), limits).long()
-    return pixels.transpose(2, 3).contiguous(), weights.transpose(2, 3).contiguous()
+        # The filter is symmetric: mirrored, the same weights fall on the pixels counted from the other end.
+        pixels = pixels * (1 - 2 * flip.long())[:, None, None]
+        start = start + flip * (length - 1)
+    return pixels + start[:, None, None], weights[length]
 
 
 def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | None = None) -> Tensor:
@@ -138,18 +129,18 @@ def crop_and_resize(pixels: Tensor, boxes: Tensor, *, size: int, flip: Tensor | 
             [3., 2.]])
     """
     batch, channels, height, width = pixels.shape
-    (rows, columns), (row_weights, column_weights) = (
-        axes.unbind(dim=1) for axes in resize_taps(boxes, size=size, height=height, width=width, flip=flip)
-    )
+    top, left, tall, wide = boxes.unbind(dim=1)
+    rows, weights = resize_taps(top, tall, size=size, extent=height)
     taps = rows.shape[2]
     planes = torch.arange(0, batch * channels * height, height, device=pixels.device).view(batch, channels, 1, 1)
     down = F.embedding_bag(
         (planes + rows[:, None]).view(-1, taps),
         pixels.reshape(-1, width),
-        per_sample_weights=row_weights[:, None].expand(batch, channels, size, taps).reshape(-1, taps),
+        per_sample_weights=weights[:, None].expand(batch, channels, size, taps).reshape(-1, taps),
         mode="sum",
     )
-    across = pixels.new_zeros(batch, size, width).scatter_add_(2, columns, column_weights)
+    columns, weights = resize_taps(left, wide, size=size, extent=width, flip=flip)
+    across = pixels.new_zeros(batch, size, width).scatter_add_(2, columns, weights)
     return torch.bmm(down.view(batch, channels * size, width), across.transpose(1, 2)).view(batch, channels, size, size)
 
 
@@ -292,3 +283,19 @@ def _square_grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     line = _centres(size, device) * (2 / size) - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     return x.flatten(), y.flatten()
+
+
+@functools.lru_cache(maxsize=8)
+def _tap_tables(size: int, extent: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The taps of a crop of each length from 0 to ``extent``: pixels from its start, and weights, (length, size, taps).
+
+    Computed once for all: a crop is a whole number of pixels long, and where it starts only shifts the pixels.
+    """
+    lengths = torch.arange(extent + 1, dtype=torch.float32, device=device).clamp_(min=1)[:, None, None]
+    support = (lengths / size).clamp(min=1)
+    centres = _centres(size, device)[:, None] * (lengths / size)  # (length, size, 1)
+    pixels = torch.floor(centres - support + 0.5) + _centres(math.ceil(2 * max(1, extent / size)), device)  # at centres
+    weights = (1 - (pixels - centres).abs_().div_(support)).relu_()
+    weights *= (pixels > 0) & (pixels < lengths)
+    weights /= weights.sum(dim=2, keepdim=True)
+    return torch.minimum(pixels.clamp_(min=0), lengths - 1).long(), weights

@@ -1,0 +1,134 @@
+"""What may happen to an image in a view, and the named presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from regrain.views.base import check_probabilities, check_ranges, check_sizes
+
+__all__ = ["ImagePreset", "image_presets"]
+
+_BLUR_FROM_SIZE = 64  # SimCLR blurs ImageNet, not CIFAR: below this size blur removes what tells subclasses apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePreset:
+    """What happens to an image, in this order; the defaults do nothing.
+
+    Parameters
+    ----------
+    crop_scale, crop_ratio
+        Share of the image's area and width over height of a random crop; ``crop_scale=None``: the central square.
+    flip_probability
+        Of mirroring left and right.
+    rotate, translate, shear, zoom
+        Degrees either way; share of the side either way; degrees either way along x and along y; factor (from, to).
+    perspective, perspective_probability
+        Each corner moves inwards by up to this share of half a side.
+    fill
+        Grey value in [0, 255] of what the geometry uncovers; ``None``: the image goes on beyond the crop, and its edge
+        pixels beyond the image.
+    autoaugment
+        The AutoAugment policy of CIFAR-10, a sub-policy per sample.
+    brightness, contrast, saturation, hue, jitter_probability
+        Factors from [1 - value, 1 + value] (not below 0); hue in turns from [-value, value].
+    grey_probability
+    blur_sigma, blur_probability
+        Standard deviation of the Gaussian in output pixels.
+    solarise_threshold, solarise_probability
+        Values at or above the threshold (of 255) are inverted.
+    posterise_bits, posterise_probability
+    erase_scale, erase_ratio, erase_probability
+        A box of this share of the area and of this ratio is set to the mean colour.
+
+    Examples
+    --------
+    >>> ImagePreset(flip_probability=0.5, rotate=10).rotate
+    10
+    """
+
+    crop_scale: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip_probability: float = 0.0
+    rotate: float = 0.0
+    translate: float = 0.0
+    shear: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
+    perspective: float = 0.5
+    perspective_probability: float = 0.0
+    fill: float | None = None
+    autoaugment: bool = False
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    jitter_probability: float = 1.0
+    grey_probability: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_probability: float = 0.0
+    solarise_threshold: float = 128.0
+    solarise_probability: float = 0.0
+    posterise_bits: int = 4
+    posterise_probability: float = 0.0
+    erase_scale: tuple[float, float] = (0.02, 0.33)
+    erase_ratio: tuple[float, float] = (0.3, 3.3)
+    erase_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        names = ("flip", "perspective", "jitter", "grey", "blur", "solarise", "posterise", "erase")
+        check_probabilities(self, *(f"{name}_probability" for name in names))
+        check_ranges(self, 0, 1, "crop_scale", "erase_scale")
+        check_ranges(self, 0, float("inf"), "crop_ratio", "zoom", "blur_sigma", "erase_ratio")
+        check_sizes(self, 1, "translate", "brightness", "contrast", "saturation")
+        check_sizes(self, 0.99, "perspective")
+        check_sizes(self, 0.5, "hue")
+        check_sizes(self, 180, "rotate")
+        check_sizes(self, 80, "shear")
+        check_sizes(self, 8, "posterise_bits")
+        check_sizes(self, 255, "solarise_threshold", *(() if self.fill is None else ("fill",)))
+
+
+def image_presets(size: int) -> dict[str, ImagePreset]:
+    """The named presets for images of ``size`` pixels.
+
+    ``strong`` and ``weak`` are the query and key views of MaskCon on CIFAR (Feng and Patras, CVPR 2023, appendix A.1),
+    ``cars-*`` and ``sop-*`` those on Cars196 and Stanford Online Products. ``simclr`` blurs above 64 pixels only.
+    ``glyph-*`` (characters, digits) never mirror, and ``gentle`` keeps colour and shape for fine-grained photographs.
+
+    Examples
+    --------
+    >>> image_presets(32)["strong"].autoaugment
+    True
+    """
+    weak = ImagePreset(crop_scale=(0.2, 1.0), flip_probability=0.5)
+    jitter = replace(
+        weak, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter_probability=0.8, grey_probability=0.2
+    )
+    seen_askew = replace(weak, perspective=0.5, perspective_probability=0.5, fill=0)
+    glyph = ImagePreset(crop_scale=(0.8, 1.0), rotate=8, translate=0.05, shear=5, zoom=(0.9, 1.1))
+    return {
+        "plain": ImagePreset(),
+        "weak": weak,
+        "strong": replace(weak, autoaugment=True, fill=128),
+        "simclr": replace(jitter, blur_probability=0.5 if size > _BLUR_FROM_SIZE else 0.0),
+        "cars-weak": seen_askew,
+        "cars-strong": replace(jitter, perspective=0.5, perspective_probability=0.5, fill=0, blur_probability=0.5),
+        "sop-weak": seen_askew,
+        "sop-strong": seen_askew,
+        "glyph-weak": glyph,
+        "glyph-strong": replace(
+            glyph,
+            crop_scale=(0.6, 1.0),
+            rotate=20,
+            translate=0.1,
+            shear=15,
+            zoom=(0.8, 1.2),
+            perspective=0.3,
+            perspective_probability=0.5,
+            erase_scale=(0.02, 0.15),
+            erase_probability=0.3,
+        ),
+        "gentle": ImagePreset(
+            crop_scale=(0.5, 1.0), flip_probability=0.5, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02
+        ),
+    }
