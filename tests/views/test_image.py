@@ -207,6 +207,7 @@ def test_presets_can_be_overridden() -> None:
         ([{"preset": "weak", "flip_probability": 2}], r"flip_probability must be a probability in \[0, 1\], got 2"),
         ([{"crop_scale": (1.0, 0.2)}], "crop_scale must be an ordered pair"),
         ([{"crop_scale": 0.2}], "crop_scale must be a pair of numbers"),
+        ([{"zoom": None}], "zoom must be a pair of numbers"),
         ([{"rotate": "much"}], r"rotate must be a number in \[0, 180\], got 'much'"),
         ("strong", "one entry per view"),
         ([], "one entry per view"),

@@ -132,13 +132,13 @@ def check_sizes(preset: object, high: float, *names: str) -> None:
 
 
 def check_ranges(preset: object, low: float, high: float, *names: str) -> None:
-    """Raise UserError unless each named field is a pair with low < first <= second <= high; None is left alone.
+    """Raise UserError unless each named field is a pair with low < first <= second <= high, or None by default.
 
     A list (from YAML) becomes a tuple.
     """
     for name in names:
         value = getattr(preset, name)
-        if value is None:
+        if value is None and getattr(type(preset), name) is None:
             continue
         if not isinstance(value, Sequence) or len(value) != 2 or not all(_is_number(end) for end in value):
             raise UserError(f"{type(preset).__name__}.{name} must be a pair of numbers (from, to), got {value!r}")

@@ -99,7 +99,7 @@ class ImageViews(Views[ImagePreset]):
     def _render(self, raw: Tensor, parameters: ImageParameters, *, fill: float | None) -> Tensor:
         """The view that ``parameters`` describe, of raw images (B, C, H, W)."""
         count, channels = raw.shape[:2]
-        views = torch.empty(count, self.size, self.size, channels, device=raw.device)  # so laid out in memory
+        views = torch.empty(count, self.size, self.size, channels, device=raw.device)  # channels last
         scale, shift = (values.to(raw.device)[:, None, None] for values in (1 / self.std, -self.mean / self.std))
         # On a CPU the batch goes through in parts that stay in the cache.
         pixels = channels * max(raw.shape[2] * raw.shape[3], self.size**2)

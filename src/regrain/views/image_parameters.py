@@ -33,7 +33,7 @@ class ImageParameters(NamedTuple):
     policy: tuple[Tensor, Tensor] | None = None  # operations and magnitudes (B, 2)
     colour: Tensor | None = None  # (B, 4) brightness, contrast, saturation (0: grey), hue
     blur: Tensor | None = None  # (B,) standard deviation, 0: none
-    solarise: Tensor | None = None  # (B,) threshold, infinite: none
+    solarise: Tensor | None = None  # (B,) threshold, 256: none
     posterise: Tensor | None = None  # (B,) bits, 8: all
     erase: Tensor | None = None  # (B, 4) box, height 0: none
 

@@ -26,8 +26,8 @@ class ImagePreset:
     perspective, perspective_probability
         Each corner moves inwards by up to this share of half a side.
     fill
-        Grey value in [0, 255] of what the geometry uncovers; ``None``: the image goes on beyond the crop, and its edge
-        pixels beyond the image.
+        Grey value in [0, 255] of what the geometry (here and in ``autoaugment``) uncovers; ``None``: the image goes on
+        beyond the crop, and its edge pixels beyond the image.
     autoaugment
         The AutoAugment policy of CIFAR-10, a sub-policy per sample.
     brightness, contrast, saturation, hue, jitter_probability
