@@ -371,3 +371,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
         )
     assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_text_encoder_from_scratch_does_not_get_a_fine_tuning_rate(tmp_path: Path) -> None:
+    run = quick("maskcon", texts(), tmp_path / "run", encoder="hash-text")
+    assert run.recipe["training"]["encoder_learning_rate"] is None

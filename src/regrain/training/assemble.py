@@ -27,6 +27,9 @@ _VIEW_ALIASES = {
 }
 """What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
 
+_SMALL_TEXT_ENCODERS = ("hash-text",)
+"""Trained from scratch, for which a fine-tuning rate would be far too low."""
+
 _LARGE_VIEW, _LARGE_STORAGE = 224, 256
 
 
@@ -110,9 +113,13 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         For whatever in the recipe or the data cannot work: the message names it and what would be right.
     """
     notices: list[str] = []
-    frozen = bool(recipe.get("encoder", {}).get("frozen"))
+    encoder_section = _encoder_section(recipe.get("encoder", {}))
+    size = _view_size(recipe.get("views", {}), train)
+    shape = (train.samples.shape[0], size, size) if train.modality == "image" else train.samples.shape
+    name = encoder_section.pop("name", None) or default_encoder(train.modality, shape)
+    frozen = bool(encoder_section.get("frozen"))
     seen_as = "vector" if frozen else train.modality  # what the method trains on
-    given = merge(recipe_for_modality(seen_as), recipe)
+    given = merge(recipe_for_modality("vector" if name in _SMALL_TEXT_ENCODERS else seen_as), recipe)
     seed = int(given.get("seed", 0))
     method_section = dict(given.get("method", {}))
     method = method_class(method_section.pop("name"))
@@ -124,10 +131,6 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     _fit_queue(settings, "queue_size" in method_section, len(train), notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
 
-    encoder_section = _encoder_section(given.get("encoder", {}))
-    size = _view_size(given.get("views", {}), train)
-    shape = (train.samples.shape[0], size, size) if train.modality == "image" else train.samples.shape
-    name = encoder_section.pop("name", None) or default_encoder(train.modality, shape)
     encoder = build_encoder(name, modality=train.modality, sample_shape=shape, seed=seed, **encoder_section)
     inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
     if train.notes.get("columns"):
