@@ -149,12 +149,17 @@ def test_own_old_keys_are_no_candidates() -> None:
     assert with_own < meets_others  # one negative fewer
 
 
-def test_lonely_rows_are_counted() -> None:
+def test_rows_without_positives_are_counted() -> None:
     method = make("maskcon")
     method.losses(batch_for(method, labels=[0, 0, 0, 1, 1, -1]))
     method.after_step()
     losses = method.losses(batch_for(method, labels=[0, 1, 2, 2, -1, 0], start=6))
-    assert float(losses["lonely_share"]) == pytest.approx(3 / 6)
+    assert float(losses["without_positives"]) == pytest.approx(3 / 6)
+    again = make("maskcon")
+    again.losses(batch_for(again, labels=[0, 0, 1, 2, -1, -1]))
+    again.after_step()
+    losses = again.losses(batch_for(again, labels=[0, 0, 1, 2, -1, -1]))  # 1 and 2 have only their own old keys
+    assert float(losses["without_positives"]) == pytest.approx(4 / 6)
 
 
 def test_accumulated_halves_equal_the_whole_batch() -> None:

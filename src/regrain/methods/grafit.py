@@ -49,4 +49,4 @@ class Grafit(MomentumContrast):
             weight=self.weight,
             candidate_mask=candidate_mask,
         )
-        return {"loss": loss, "lonely_share": self.lonely_share(coarse)}
+        return {"loss": loss, "without_positives": self.share_without_positives(coarse, candidate_mask)}

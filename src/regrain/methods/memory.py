@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regrain.data.dataset import Batch
-from regrain.encoders.heads import projector
 from regrain.errors import UserError
-from regrain.methods.base import Method
-from regrain.settings import require_range
+from regrain.methods.contrast import ContrastiveMethod
 
 __all__ = ["MomentumContrast", "MomentumTwin", "Queue"]
 
@@ -158,7 +156,7 @@ class _Embedder(nn.Module):
         return result
 
 
-class MomentumContrast(Method):
+class MomentumContrast(ContrastiveMethod):
     """Base of the methods that contrast a query with its own key and a queue of keys (He et al. 2020).
 
     Query: z = h(f(view 1)), trained. Key: the momentum twin's embedding of view 2, without gradient.
@@ -166,15 +164,13 @@ class MomentumContrast(Method):
     Parameters
     ----------
     encoder, classes
-        See :class:`Method`.
-    temperature : float
-        tau, > 0.
+        See :class:`~regrain.methods.base.Method`.
     queue_size : int
         Entries of the queue.
     momentum : float
         Of the twin, in [0, 1).
-    projector_hidden, projector_width : int
-        Hidden and output width of the projection head h, an MLP.
+    **contrast
+        See :class:`~regrain.methods.contrast.ContrastiveMethod`.
     """
 
     training_only: ClassVar[tuple[str, ...]] = ("twin", "queue")
@@ -184,19 +180,13 @@ class MomentumContrast(Method):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        temperature: float = 0.1,
         queue_size: int = 8192,
         momentum: float = 0.99,
-        projector_hidden: int = 512,
-        projector_width: int = 128,
+        **contrast: Any,
     ) -> None:
-        super().__init__(encoder, classes)
-        require_range(0, above=True, temperature=temperature)
-        require_range(1, projector_hidden=projector_hidden, projector_width=projector_width)
-        self.temperature = temperature
-        self.projector = projector(self.encoder_width, projector_hidden, projector_width)
+        super().__init__(encoder, classes, **contrast)
         self.twin = MomentumTwin(_Embedder(encoder, self.projector), momentum)
-        self.queue = Queue(queue_size, projector_width, len(self.needs.levels))
+        self.queue = Queue(queue_size, self.projector_width, len(self.needs.levels))
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         query_view, key_view = batch.views
@@ -222,12 +212,14 @@ class MomentumContrast(Method):
         """``loss`` and terms from query, key and queue; candidate_mask (B, 1 + queue) leaves own old keys out."""
         raise NotImplementedError
 
-    def lonely_share(self, coarse: Tensor) -> Tensor:
-        """The share of rows whose coarse label no queue entry has: their relation falls back to self."""
-        present = torch.zeros(self.classes[0] + 1, dtype=torch.bool, device=coarse.device)
-        present[self.queue.labels[:, 0]] = True  # -1 marks the last place
-        present[-1] = False
-        return 1 - present[coarse].float().mean()
+    def share_without_positives(self, coarse: Tensor, candidate_mask: Tensor) -> Tensor:
+        """The share of rows that no queue entry but their own old keys is a positive of: their relation is self."""
+        labels = self.queue.labels[:, 0]
+        entries = torch.zeros(self.classes[0] + 1, dtype=torch.long, device=coarse.device)
+        entries.index_add_(0, labels % len(entries), torch.ones_like(labels))  # -1 counts in the last place
+        entries[-1] = 0
+        own = (~candidate_mask).sum(dim=1)
+        return (entries[coarse] <= own).float().mean()
 
     def after_step(self) -> None:
         self.queue.commit()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from regrain.data.dataset import Batch
-from regrain.encoders.heads import predictor, projector
-from regrain.methods.base import Method, Needs
+from regrain.encoders.heads import predictor
+from regrain.methods.base import Needs
+from regrain.methods.contrast import ContrastiveMethod
 from regrain.methods.memory import Queue
 from regrain.objectives.relations import nnclr_loss
 from regrain.settings import require_range
@@ -18,7 +19,7 @@ from regrain.settings import require_range
 __all__ = ["NNCLR"]
 
 
-class NNCLR(Method):
+class NNCLR(ContrastiveMethod):
     """A view's nearest neighbour in the queue is contrasted with the other view's prediction, within the batch (eq. 2).
 
     Reads no label. The queue holds past embeddings of the first view; a sample's own are forbidden.
@@ -27,14 +28,12 @@ class NNCLR(Method):
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` is empty.
-    temperature : float
-        tau, > 0.
     queue_size : int
         Entries of the queue.
-    projector_hidden, projector_width : int
-        Hidden and output width of the projection head, an MLP.
     predictor_hidden : int
         Hidden width of the prediction head, an MLP with batch norm.
+    **contrast
+        See :class:`~regrain.methods.contrast.ContrastiveMethod`.
     """
 
     name: ClassVar[str] = "nnclr"
@@ -48,20 +47,14 @@ class NNCLR(Method):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        temperature: float = 0.1,
         queue_size: int = 8192,
-        projector_hidden: int = 512,
-        projector_width: int = 128,
         predictor_hidden: int = 4096,
+        **contrast: Any,
     ) -> None:
-        super().__init__(encoder, classes)
-        require_range(0, above=True, temperature=temperature)
-        require_range(1, projector_hidden=projector_hidden, projector_width=projector_width)
+        super().__init__(encoder, classes, **contrast)
         require_range(1, predictor_hidden=predictor_hidden)
-        self.temperature = temperature
-        self.projector = projector(self.encoder_width, projector_hidden, projector_width)
-        self.predictor = predictor(projector_width, predictor_hidden)
-        self.queue = Queue(queue_size, projector_width, 0)
+        self.predictor = predictor(self.projector_width, predictor_hidden)
+        self.queue = Queue(queue_size, self.projector_width, 0)
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         first, second = (self.projector(self.encoder(view)) for view in batch.views)

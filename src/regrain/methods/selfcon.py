@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from regrain.methods.base import Needs
-from regrain.methods.in_batch import InBatchContrast
+from regrain.methods.contrast import InBatchContrast
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.contrastive import info_nce_loss, supcon_loss
 
@@ -49,7 +49,7 @@ class SimCLR(InBatchContrast):
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` is empty.
     **contrast
-        See :class:`~regrain.methods.in_batch.InBatchContrast`.
+        See :class:`~regrain.methods.contrast.InBatchContrast`.
     """
 
     name: ClassVar[str] = "simclr"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from regrain.methods.base import Needs
-from regrain.methods.in_batch import InBatchContrast
+from regrain.methods.contrast import InBatchContrast
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.relations import supcon_queue_loss
@@ -26,7 +26,7 @@ class SupCon(InBatchContrast):
     unknown : {"drop", "self"}
         What samples without a coarse label do: leave the loss, or keep their own other views as positives.
     **contrast
-        See :class:`~regrain.methods.in_batch.InBatchContrast`.
+        See :class:`~regrain.methods.contrast.InBatchContrast`.
     """
 
     name: ClassVar[str] = "supcon"
@@ -83,4 +83,4 @@ class SupConQueue(MomentumContrast):
             temperature=self.temperature,
             candidate_mask=candidate_mask,
         )
-        return {"loss": loss, "lonely_share": self.lonely_share(coarse)}
+        return {"loss": loss, "without_positives": self.share_without_positives(coarse, candidate_mask)}

@@ -1,4 +1,4 @@
-"""Base of the methods that contrast the views of one batch with each other."""
+"""Bases of the contrastive methods: a projection head, and the views of one batch compared with each other."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from regrain.encoders.heads import projector
 from regrain.methods.base import Method
 from regrain.settings import require_range
 
-__all__ = ["InBatchContrast"]
+__all__ = ["ContrastiveMethod", "InBatchContrast"]
 
 
-class InBatchContrast(Method):
-    """Projects every view of every sample; the loss compares all of them.
+class ContrastiveMethod(Method):
+    """Contrasts z = h(f(x)), h an MLP.
 
     Parameters
     ----------
@@ -26,10 +26,8 @@ class InBatchContrast(Method):
     temperature : float
         tau, > 0.
     projector_hidden, projector_width : int
-        Hidden and output width of the projection head, an MLP.
+        Hidden and output width of the projection head h.
     """
-
-    in_batch: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -44,7 +42,20 @@ class InBatchContrast(Method):
         require_range(0, above=True, temperature=temperature)
         require_range(1, projector_hidden=projector_hidden, projector_width=projector_width)
         self.temperature = temperature
+        self.projector_width = projector_width
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
+
+
+class InBatchContrast(ContrastiveMethod):
+    """Projects every view of every sample; the loss compares all of them.
+
+    Parameters
+    ----------
+    encoder, classes, temperature, projector_hidden, projector_width
+        See :class:`ContrastiveMethod`.
+    """
+
+    in_batch: ClassVar[bool] = True
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         views = [self.projector(self.encoder(view)) for view in batch.views]
