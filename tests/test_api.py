@@ -352,6 +352,7 @@ def test_features_of_another_configuration_are_not_reused(tmp_path: Path) -> Non
         {"views": {"size": 8}},
         {"views": {"presets": 5}},
         {"method": {"projector_width": 0}},
+        {"data": {"holdut": 0.3}},
     ],
 )
 def test_recipes_of_the_wrong_form_are_refused(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.data.readers import read
-from regrain.encoders import build_encoder, weights_origin
+from regrain.encoders import build_encoder, is_pretrained, weights_origin
 from regrain.errors import UserError
 from regrain.evaluation import Evaluation, apply_model, embed, evaluate_model
 from regrain.labels import Labels
 from regrain.methods import method_class
-from regrain.training.assemble import Assembly, assemble, split_parts
+from regrain.training.assemble import Assembly, assemble
 from regrain.training.loop import (
     Device,
     check_training,
@@ -29,12 +29,10 @@ from regrain.training.loop import (
 )
 from regrain.training.model import Model, load_model
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
+from regrain.training.source import data_section, own_parts, read_data
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
 __all__ = ["Run", "evaluate", "export_embeddings", "fit", "load", "resume"]
-
-_NOT_FOR_READERS = ("source", "levels", "holdout", "limit_per_class", "roles", "fingerprint", "labels_fingerprint")
-_HOLDOUT = 0.2
 
 
 def load(source: Any, **options: Any) -> Dataset:
@@ -114,7 +112,7 @@ class Run:
         if data is None:
             if settings.get("source") is None:
                 raise UserError(f"{self.path} was trained on data in memory: give the data to evaluate or embed")
-            data = read(settings["source"], **_reader_options(settings))
+            data = read_data(settings["source"], settings["levels"], settings["reader"])
         parts = self._own_parts(data)
         if parts is None:
             raise UserError(
@@ -128,12 +126,17 @@ class Run:
     def _own_parts(self, data: Dataset) -> dict[str, Dataset] | None:
         """The splits of ``data`` when its training samples are those of this run, else None."""
         settings = self.recipe["data"]
-        parts = _parts(data, settings)
+        parts = own_parts(data, settings)
         return parts if "train" in parts and parts["train"].fingerprint() == settings["fingerprint"] else None
 
     def embed(self, data: Dataset | None = None, *, split: str | None = None) -> Tensor:
-        """Embeddings (N, width) of data, or of a split of the run's own; float32 on the CPU."""
-        return embed(self.model, data if data is not None else _part(self.parts(), split or "test", str(self.path)))
+        """Embeddings (N, width) of data (default: the run's own ``test``), or of a split; float32 on the CPU."""
+        if data is None:
+            data = _part(self.parts(), split or "test", str(self.path))
+        elif split is not None:
+            data = data.part(split)
+        _require_fitting(self, data)
+        return embed(self.model, data)
 
     def predict_proba(self, data: Dataset, role: str) -> Tensor:
         """Class probabilities (N, classes) at the level of a role; a UserError where the method does not classify."""
@@ -160,7 +163,8 @@ def fit(
     progress: bool = False,
     tensorboard: bool = False,
     interrupt: threading.Event | None = None,
-    on_start: Any = None,
+    on_start: Callable[[Run, Dataset], None] | None = None,
+    split_column: str | None = None,
     **reader_options: Any,
 ) -> Run:
     """Train a method on data, in a run folder.
@@ -201,6 +205,8 @@ def fit(
         Set it to stop after the step, with a checkpoint.
     on_start : callable, optional
         Called with the Run and the training Dataset before the first epoch.
+    split_column : str, optional
+        The column of a table that holds the splits (the reader's option ``split``).
     **reader_options
         See :func:`load`.
 
@@ -229,14 +235,21 @@ def fit(
     flags["encoder"] = {k: v for k, v in {"name": encoder, "pretrained": pretrained, "frozen": frozen}.items() if v}
     wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
 
-    recorded = wanted.get("data", {})
-    section = _data_section(data, levels, holdout, limit_per_class, reader_options, recorded)
-    dataset = data if isinstance(data, Dataset) else read(data, **{**reader_options, **_reader_options(section, data)})
+    reader = _with_split(reader_options, split_column)
+    section = data_section(
+        data,
+        levels=levels,
+        holdout=holdout,
+        limit_per_class=limit_per_class,
+        reader=reader,
+        recorded=wanted.get("data", {}),
+    )
+    dataset = read_data(data, section["levels"], section["reader"] or reader)
     in_use = section["levels"] or list(dataset.labels.levels)
     for level in in_use:
         dataset.labels.level_index(level)
     section["levels"] = in_use
-    training = _parts(dataset, section)["train"]
+    training = own_parts(dataset, section)["train"]
     section["fingerprint"] = training.fingerprint()
     wanted["data"] = section
     assembly = assemble(wanted, _with_levels(training, in_use))
@@ -298,7 +311,8 @@ def resume(
             "`regrain fit ... --overwrite`"
         )
     assembly.recipe["data"]["labels_fingerprint"] = settings["labels_fingerprint"]
-    _train(run, assembly, device, devices, progress, False, interrupt, resume=True)
+    tensorboard = (run.path / "tensorboard").exists()
+    _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=True)
     return run
 
 
@@ -344,7 +358,7 @@ def evaluate(
     if data is None:
         parts, where = run.parts(), str(run.path)
     else:
-        dataset = data if isinstance(data, Dataset) else read(data, **_told(data, levels, split_column, reader_options))
+        dataset = read_data(data, levels, _with_split(reader_options, split_column))
         parts, where = _judged_parts(run, dataset, split, notes), dataset.name
     test = _part(parts, split, where)
     _require_fitting(run, test)
@@ -410,13 +424,12 @@ def export_embeddings(
     if data is None:
         parts = run.parts()
     else:
-        dataset = data if isinstance(data, Dataset) else read(data, **_told(data, levels, split_column, reader_options))
+        dataset = read_data(data, levels, _with_split(reader_options, split_column))
         parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     if split is not None:
         parts = {split: _part(parts, split, str(data or run.path))}
     tables = []
     for name, part in parts.items():
-        _require_fitting(run, part)
         vectors = run.embed(part)
         columns: dict[str, Any] = {"id": [str(i) for i in part.ids], "split": [name] * len(part)}
         for level, names in zip(part.labels.levels, part.labels.classes, strict=True):
@@ -489,7 +502,7 @@ def _card(assembly: Assembly, epochs: int, precision: str, device: str) -> str:
     for key in ("source", "licence", "license"):
         if assembly.dataset.notes.get(key):
             lines.append(f"- {key} of the data: {assembly.dataset.notes[key]}")
-    if origin != "random initialisation" and origin != "no parameters":
+    if is_pretrained(origin):
         lines += [
             "",
             "Leak notice: the initial weights come from other data. Where those had fine labels of these "
@@ -502,7 +515,7 @@ def _start(run: Run, notes: list[str]) -> Model | None:
     """The model as training found it, where it began from pretrained weights that training changed."""
     section = dict(run.recipe["encoder"])
     saved = run.model.config["encoder"]
-    if section.get("frozen") or saved.get("origin") in ("random initialisation", "no parameters"):
+    if section.get("frozen") or not is_pretrained(saved["origin"]):
         return None
     name, config = section.pop("name"), run.model.config
     try:
@@ -512,51 +525,6 @@ def _start(run: Run, notes: list[str]) -> Model | None:
         return None
     model = Model.build(config["method"], config["hyperparameters"], config["classes"], encoder, config["inputs"])
     return model.to(run.model.device)
-
-
-def _data_section(
-    data: Any,
-    levels: Sequence[str] | None,
-    holdout: float | None,
-    limit_per_class: int | None,
-    reader_options: Mapping[str, Any],
-    recorded: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The recipe's record of the data: arguments win over what a recipe file says."""
-    from regrain.data.catalog import entries
-
-    named = isinstance(data, str | Path)
-    section: dict[str, Any] = {"source": None}
-    if named:
-        is_name = str(data) in entries()
-        section["source"] = str(data) if is_name else str(Path(data).resolve())
-        options = {k: v for k, v in recorded.items() if k not in _NOT_FOR_READERS} | dict(reader_options)
-        section |= {k: _plain(k, v) for k, v in options.items()}
-    return section | {
-        "levels": list(levels) if levels else list(recorded.get("levels") or []),
-        "holdout": holdout if holdout is not None else recorded.get("holdout", _HOLDOUT),
-        "limit_per_class": limit_per_class if limit_per_class is not None else recorded.get("limit_per_class"),
-    }
-
-
-def _plain(name: str, value: Any) -> Any:
-    """An option as a recipe keeps it: paths absolute, sequences as lists."""
-    if name == "root" and value is not None:
-        return str(Path(value).resolve())
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple | set) else value
-
-
-def _parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
-    """Train and test as a recipe's data section says."""
-    levels = section["levels"] or dataset.labels.levels
-    return split_parts(
-        dataset,
-        holdout=section["holdout"],
-        limit_per_class=section["limit_per_class"],
-        limit_level=levels[-1] if levels else None,
-    )
 
 
 def _judged_parts(run: Run, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
@@ -570,25 +538,9 @@ def _judged_parts(run: Run, dataset: Dataset, split: str, notes: list[str]) -> d
     return {split: dataset}
 
 
-def _told(
-    data: Any, levels: Sequence[str] | None, split_column: str | None, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Options of a reader, with levels and split column under the names it knows."""
-    return {**options, **_level_option(data, levels), **({"split": split_column} if split_column else {})}
-
-
-def _level_option(data: Any, levels: Sequence[str] | None) -> dict[str, Any]:
-    """Readers of tables and folders are told the names of the levels; a catalog entry has its own."""
-    from regrain.data.catalog import entries
-
-    return {"levels": list(levels)} if levels and not (isinstance(data, str) and data in entries()) else {}
-
-
-def _reader_options(section: Mapping[str, Any], data: Any = None) -> dict[str, Any]:
-    """What a reader takes from a recipe's data section."""
-    source = data if data is not None else section["source"]
-    options = {k: v for k, v in section.items() if k not in _NOT_FOR_READERS}
-    return options | _level_option(source, section["levels"])
+def _with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
+    """Options of a reader; ``split`` means the column to it, and the part to judge everywhere here."""
+    return {**options, **({"split": split_column} if split_column else {})}
 
 
 def _with_levels(dataset: Dataset, levels: Sequence[str]) -> Dataset:

@@ -153,6 +153,21 @@ def test_check(regrain: Command, photos: Path) -> None:
     assert "broken.png" in json.dumps(report)
 
 
+def test_a_split_column_means_the_same_to_every_command(regrain: Command, table: Path) -> None:
+    frame = pd.read_csv(table)
+    frame["part"] = np.where(np.arange(60) % 3 == 0, "test", "train")
+    frame.to_csv(table, index=False)
+    reading = (str(table), "--level", "kind", "--level", "subkind", "--columns", "f*", "--split-column", "part")
+    assert "train 40, test 20" in regrain("check", *reading)[1].replace("test 20, train 40", "train 40, test 20")
+    assert regrain("fit", "sup-ce", *reading, "--out", "run", *FAST)[0] == 0
+    for judged in ((), ("--data", *reading)):
+        code, out, err = regrain("evaluate", "run", *judged, "--protocol", "recall", "--k", "1")
+        assert code == 0, err
+        assert "test: 20 samples" in out
+    code, out, err = regrain("embed", "run", "--data", *reading, "--split", "test", "--out", "v.parquet")
+    assert "20 embeddings" in out, err
+
+
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

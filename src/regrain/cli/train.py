@@ -78,8 +78,6 @@ def fit(
     """
     from regrain import api
 
-    if "split_column" in reading:
-        reading["split"] = reading.pop("split_column")
     chosen = list(assignments or [])
     chosen += [f"training.epochs={epochs}"] if epochs is not None else []
     chosen += [f"training.batch_size={batch_size}"] if batch_size is not None else []

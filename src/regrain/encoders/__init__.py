@@ -1,6 +1,6 @@
 """Encoders f: images (timm and small networks), texts, vectors; heads; frozen encoders with an adapter."""
 
-from .base import Encoder
+from .base import Encoder, is_pretrained
 from .build import build_encoder, default_encoder, encoder_config, encoder_names, weights_origin
 from .frozen import FrozenEncoder
 from .heads import predictor, projector
@@ -12,6 +12,7 @@ __all__ = [
     "default_encoder",
     "encoder_config",
     "encoder_names",
+    "is_pretrained",
     "predictor",
     "projector",
     "weights_origin",

@@ -7,9 +7,21 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["RANDOM", "Encoder"]
+__all__ = ["NO_PARAMETERS", "RANDOM", "Encoder", "is_pretrained"]
 
 RANDOM = "random initialisation"
+NO_PARAMETERS = "no parameters"
+
+
+def is_pretrained(origin: str) -> bool:
+    """Whether weights of this origin come from other data.
+
+    Examples
+    --------
+    >>> is_pretrained(RANDOM), is_pretrained("timm resnet18.a1_in1k")
+    (False, True)
+    """
+    return origin not in (RANDOM, NO_PARAMETERS)
 
 
 class Encoder(nn.Module):

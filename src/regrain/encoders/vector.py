@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from regrain.errors import UserError
 from regrain.settings import require_range
 
-from .base import Encoder
+from .base import NO_PARAMETERS, Encoder
 
 __all__ = ["IdentityEncoder", "MLPEncoder", "ResidualEncoder"]
 
@@ -156,7 +156,7 @@ class IdentityEncoder(Encoder):
     """
 
     modality = "vector"
-    origin = "no parameters"
+    origin = NO_PARAMETERS
 
     def __init__(self, sample_shape: Sequence[int]) -> None:
         super().__init__()

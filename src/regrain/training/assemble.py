@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from regrain.data.dataset import Dataset
-from regrain.encoders import build_encoder, default_encoder
+from regrain.encoders import build_encoder, default_encoder, is_pretrained
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
@@ -26,9 +26,6 @@ _VIEW_ALIASES = {
     "series": {"simclr": "strong"},
 }
 """What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
-
-_SMALL_TEXT_ENCODERS = ("hash-text",)
-"""Trained from scratch, for which a fine-tuning rate would be far too low."""
 
 _LARGE_VIEW, _LARGE_STORAGE = 224, 256
 
@@ -119,8 +116,10 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     name = encoder_section.pop("name", None) or default_encoder(train.modality, shape)
     frozen = bool(encoder_section.get("frozen"))
     seen_as = "vector" if frozen else train.modality  # what the method trains on
-    given = merge(recipe_for_modality("vector" if name in _SMALL_TEXT_ENCODERS else seen_as), recipe)
-    seed = int(given.get("seed", 0))
+    seed = int(recipe.get("seed", 0))
+    encoder = build_encoder(name, modality=train.modality, sample_shape=shape, seed=seed, **encoder_section)
+    from_scratch = train.modality == "text" and not is_pretrained(encoder.origin)  # a fine-tuning rate is far too low
+    given = merge(recipe_for_modality("vector" if from_scratch else seen_as), recipe)
     method_section = dict(given.get("method", {}))
     method = method_class(method_section.pop("name"))
     settings = check_values(method_section, hyperparameters(method), method.name)
@@ -131,7 +130,6 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     _fit_queue(settings, "queue_size" in method_section, len(train), notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
 
-    encoder = build_encoder(name, modality=train.modality, sample_shape=shape, seed=seed, **encoder_section)
     inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
     if train.notes.get("columns"):
         inputs["columns"] = list(train.notes["columns"])

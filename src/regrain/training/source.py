@@ -1,0 +1,79 @@
+"""The data section of a recipe: where the samples come from, how they are read, and what is held out.
+
+A recipe records ``source`` (a catalog name or an absolute path; None for data in memory), ``reader`` (the reader's
+options), ``levels`` (those in use, coarse to fine), ``holdout`` and ``limit_per_class``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from regrain.data.catalog import entries
+from regrain.data.dataset import Dataset
+from regrain.data.readers import read
+from regrain.errors import UserError, nearest
+from regrain.training.assemble import split_parts
+
+__all__ = ["data_section", "own_parts", "read_data"]
+
+_HOLDOUT = 0.2
+_KEYS = ("source", "reader", "levels", "holdout", "limit_per_class", "roles", "fingerprint", "labels_fingerprint")
+
+
+def data_section(
+    data: Any,
+    *,
+    levels: Sequence[str] | None,
+    holdout: float | None,
+    limit_per_class: int | None,
+    reader: Mapping[str, Any],
+    recorded: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a recipe says of its data: arguments win over what an earlier recipe ``recorded``."""
+    for key in recorded:
+        if key not in _KEYS:
+            raise UserError(f"data has no setting '{key}': {nearest(key, _KEYS)}")
+    section: dict[str, Any] = {"source": None, "reader": {}}
+    if isinstance(data, str | Path):
+        section["source"] = str(data) if str(data) in entries() else str(Path(data).resolve())
+        options = {**_mapping(recorded.get("reader")), **reader}
+        section["reader"] = {name: _plain(name, value) for name, value in options.items()}
+    return section | {
+        "levels": list(levels or recorded.get("levels") or []),
+        "holdout": holdout if holdout is not None else recorded.get("holdout", _HOLDOUT),
+        "limit_per_class": limit_per_class if limit_per_class is not None else recorded.get("limit_per_class"),
+    }
+
+
+def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]) -> Dataset:
+    """Data as they are, or read. Readers of tables and folders are told the levels; a catalog entry knows its own."""
+    if isinstance(data, Dataset):
+        return data
+    named = levels and not (isinstance(data, str) and data in entries())
+    return read(data, **reader, **({"levels": list(levels)} if named and levels else {}))
+
+
+def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
+    """Train and test as the section says."""
+    levels = section["levels"] or dataset.labels.levels
+    return split_parts(
+        dataset,
+        holdout=section["holdout"],
+        limit_per_class=section["limit_per_class"],
+        limit_level=levels[-1] if levels else None,
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise UserError(f"data.reader holds the reader's options, such as text: question; got {value!r}")
+    return value or {}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """An option as a recipe keeps it: the root absolute, sequences as lists."""
+    if name == "root":
+        return str(Path(value).resolve())
+    return list(value) if isinstance(value, tuple | set) else str(value) if isinstance(value, Path) else value
