@@ -57,7 +57,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(f"no weights file at {path}; give a .safetensors or .pth file, or drop --pretrained")
+        raise UserError(f"no weights file at {path}; give --weights a .safetensors or .pth file, or leave it out")
     try:
         state = _read(path)
     except pickle.UnpicklingError as error:

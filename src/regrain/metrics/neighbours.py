@@ -164,7 +164,7 @@ def _group_maxima(similarity: Tensor, groups: int) -> Tensor:
 
 
 def _similarity(query: Tensor, gallery: Tensor, buffer: Tensor) -> Tensor:
-    """(b, m) products, written into ``buffer``: fresh memory for each block would cost a sixth of the time."""
+    """(b, m) products, written into ``buffer``: fresh memory for each block costs page faults."""
     out = buffer[: len(query) * len(gallery)].view(len(query), len(gallery))
     with exact_products(query):
         return torch.mm(query, gallery.T, out=out)
