@@ -15,10 +15,12 @@ from regrain.data.dataset import Dataset
 from regrain.data.readers import read
 from regrain.encoders import build_encoder, is_pretrained, weights_origin
 from regrain.errors import UserError
-from regrain.evaluation import Evaluation, apply_model, embed, evaluate_model
+from regrain.evaluation import Evaluation, apply_model, criterion_values, embed, evaluate_model
 from regrain.labels import Labels
 from regrain.methods import method_class
-from regrain.training.assemble import Assembly, assemble
+from regrain.tasks import Trial, Tuning
+from regrain.tasks.tune import Plan, Range, assignments, default_ranges
+from regrain.training.assemble import Assembly, assemble, roles_of
 from regrain.training.loop import (
     Device,
     check_training,
@@ -32,7 +34,7 @@ from regrain.training.recipe import check_recipe, merge, parse_assignments, read
 from regrain.training.source import data_section, own_parts, read_data
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
-__all__ = ["Run", "evaluate", "export_embeddings", "fit", "load", "resume"]
+__all__ = ["Run", "evaluate", "export_embeddings", "fit", "load", "resume", "tune"]
 
 
 def load(source: Any, **options: Any) -> Dataset:
@@ -126,8 +128,10 @@ class Run:
     def _own_parts(self, data: Dataset) -> dict[str, Dataset] | None:
         """The splits of ``data`` when its training samples are those of this run, else None."""
         settings = self.recipe["data"]
+        if data.splits is not None and "train" not in data.parts:
+            return None
         parts = own_parts(data, settings)
-        return parts if "train" in parts and parts["train"].fingerprint() == settings["fingerprint"] else None
+        return parts if parts["train"].fingerprint() == settings["fingerprint"] else None
 
     def embed(self, data: Dataset | None = None, *, split: str | None = None) -> Tensor:
         """Embeddings (N, width) of data (default: the run's own ``test``), or of a split; float32 on the CPU."""
@@ -224,35 +228,21 @@ def fit(
     64
     >>> folder.cleanup()
     """
-    method_class(method)
     kind = resolve_device(device)
-    from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else check_recipe(recipe or {})
-    if from_file.get("method", {}).get("name", method) != method:
-        raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")
-    flags: dict[str, Any] = {"method": {"name": method}}
-    if seed is not None:
-        flags["seed"] = seed
-    flags["encoder"] = {k: v for k, v in {"name": encoder, "pretrained": pretrained, "frozen": frozen}.items() if v}
-    wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
-
-    reader = _with_split(reader_options, split_column)
-    section = data_section(
+    request = _request(
+        method,
         data,
         levels=levels,
+        encoder={"name": encoder, "pretrained": pretrained, "frozen": frozen},
+        recipe=recipe,
+        settings=settings,
+        seed=seed,
         holdout=holdout,
         limit_per_class=limit_per_class,
-        reader=reader,
-        recorded=wanted.get("data", {}),
+        reader=_with_split(reader_options, split_column),
     )
-    dataset = read_data(data, section["levels"], section["reader"] or reader)
-    in_use = section["levels"] or list(dataset.labels.levels)
-    for level in in_use:
-        dataset.labels.level_index(level)
-    section["levels"] = in_use
-    training = own_parts(dataset, section)["train"]
-    section["fingerprint"] = training.fingerprint()
-    wanted["data"] = section
-    assembly = assemble(wanted, _with_levels(training, in_use))
+    wanted, dataset, training = request.recipe, request.dataset, request.training
+    assembly = assemble(wanted, training.with_levels(wanted["data"]["levels"]))
     assembly.recipe["data"]["labels_fingerprint"] = assembly.dataset.labels.fingerprint()
     check_training(
         assembly.model.method, training, assembly.options, device=kind, devices=devices, tensorboard=tensorboard
@@ -304,7 +294,7 @@ def resume(
     recipe = merge(run.recipe)
     recipe["data"].pop("roles")
     recipe["data"].pop("labels_fingerprint")
-    assembly = assemble(recipe, _with_levels(training, settings["levels"]))
+    assembly = assemble(recipe, training.with_levels(settings["levels"]))
     if assembly.dataset.labels.fingerprint() != settings["labels_fingerprint"]:
         raise UserError(
             f"the labels that {path} was started on have changed: bring the old ones back, or start again with "
@@ -385,6 +375,117 @@ def evaluate(
     return evaluation
 
 
+def tune(
+    method: str,
+    data: Any,
+    *,
+    ranges: Sequence[str] = (),
+    criterion: str = "agreement",
+    trials: int = 12,
+    validation: float = 0.2,
+    out: str | Path | None = None,
+    levels: Sequence[str] | None = None,
+    encoder: str | None = None,
+    pretrained: bool | str = False,
+    frozen: bool = False,
+    recipe: Mapping[str, Any] | str | Path | None = None,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    holdout: float | None = None,
+    limit_per_class: int | None = None,
+    device: Device = "auto",
+    on_trial: Callable[[Trial], None] | None = None,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Tuning:
+    """Choose settings by a criterion that sees no hidden label and no test sample.
+
+    The training split alone is used: a part of it (whole groups, or samples in the shares of the coarse classes) is
+    kept from training and judges every trial. Levels that the method does not read are taken away before anything.
+    The same call goes on where an earlier one stopped.
+
+    Parameters
+    ----------
+    method, data
+        As in :func:`fit`.
+    ranges : sequence of str
+        See :meth:`regrain.tasks.Range.parse`; default: the learning rate, and w and the soft temperature where the
+        method has them.
+    criterion : {"agreement", "coarse-knn", "stability"}
+        See :mod:`regrain.evaluation.criteria`; all are computed, this one chooses.
+    trials : int
+    validation : float
+        Share of the training split that judges.
+    out : path, optional
+        Default ``runs/tune-METHOD-DATA``.
+    on_trial : callable, optional
+        Called with each finished trial.
+    levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class, device, split_column
+        As in :func:`fit`; they hold for every trial.
+    **reader_options
+        See :func:`load`.
+
+    Returns
+    -------
+    Tuning
+        ``best.yaml`` in its folder is a recipe for :func:`fit`.
+
+    Raises
+    ------
+    UserError
+        For a range, criterion or option that cannot work, or when every trial failed.
+    """
+    request = _request(
+        method,
+        data,
+        levels=levels,
+        encoder={"name": encoder, "pretrained": pretrained, "frozen": frozen},
+        recipe=recipe,
+        settings=settings,
+        seed=seed,
+        holdout=holdout,
+        limit_per_class=limit_per_class,
+        reader=_with_split(reader_options, split_column),
+    )
+    shared = {section: values for section, values in request.recipe.items() if section != "data"}
+    roles = roles_of(method_class(method), request.recipe["data"]["levels"])
+    seen = request.training.with_levels(list(dict.fromkeys(roles.values())))
+    stratify = seen.labels.levels[0] if seen.labels.levels and seen.groups is None else None
+    train_part, validation_part = seen.split(validation, stratify=stratify)
+    parsed = [Range.parse(text) for text in ranges]
+    if not parsed:
+        learning_rate = assemble(request.recipe, train_part).options.learning_rate
+        parsed = default_ranges(method, learning_rate)
+    plan = Plan(method, tuple(parsed), criterion, trials, request.recipe.get("seed", 0))
+    place = Path(out) if out is not None else Path("runs") / f"tune-{method}-{request.dataset.name}"
+    circumstances = {"recipe": shared, "data": request.recipe["data"], "validation": validation}
+    tuning = Tuning.open(place, plan, circumstances)
+    for trial in tuning.pending():
+        folder = tuning.trial_path(trial.number)
+        try:
+            run = fit(
+                method,
+                train_part,
+                out=folder,
+                recipe=shared,
+                settings=assignments(trial.settings),
+                holdout=0,
+                device=device,
+                overwrite=True,
+            )
+        except UserError as error:
+            done = replace(trial, problem=str(error))
+        else:
+            done = replace(trial, criteria=criterion_values(run.model, train_part, validation_part, seed=plan.seed))
+            run.folder.checkpoint_file.unlink(missing_ok=True)
+        tuning.add(done)
+        if on_trial is not None:
+            on_trial(done)
+    kept = {key: request.recipe["data"][key] for key in ("reader", "levels", "holdout", "limit_per_class")}
+    tuning.conclude(shared | {"data": kept})
+    return tuning
+
+
 def export_embeddings(
     run: Run | str | Path,
     out: str | Path,
@@ -448,6 +549,54 @@ def export_embeddings(
     pq.write_table(table, temporary, compression="zstd")
     temporary.replace(target)
     return table.num_rows, vectors.shape[1]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for: the recipe so far, all data, and the training samples among them."""
+
+    recipe: dict[str, Any]
+    dataset: Dataset
+    training: Dataset
+
+
+def _request(
+    method: str,
+    data: Any,
+    *,
+    levels: Sequence[str] | None,
+    encoder: Mapping[str, Any],
+    recipe: Mapping[str, Any] | str | Path | None,
+    settings: Sequence[str],
+    seed: int | None,
+    holdout: float | None,
+    limit_per_class: int | None,
+    reader: Mapping[str, Any],
+) -> _Request:
+    """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says."""
+    method_class(method)
+    from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else check_recipe(recipe or {})
+    if from_file.get("method", {}).get("name", method) != method:
+        raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")
+    flags: dict[str, Any] = {"method": {"name": method}, "encoder": {k: v for k, v in encoder.items() if v}}
+    if seed is not None:
+        flags["seed"] = seed
+    wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
+    section = data_section(
+        data,
+        levels=levels,
+        holdout=holdout,
+        limit_per_class=limit_per_class,
+        reader=reader,
+        recorded=wanted.get("data", {}),
+    )
+    dataset = read_data(data, section["levels"], section["reader"] or reader)
+    section["levels"] = section["levels"] or list(dataset.labels.levels)
+    for level in section["levels"]:
+        dataset.labels.level_index(level)
+    training = own_parts(dataset, section)["train"]
+    section["fingerprint"] = training.fingerprint()
+    return _Request(wanted | {"data": section}, dataset, training)
 
 
 def _train(
@@ -541,10 +690,6 @@ def _judged_parts(run: Run, dataset: Dataset, split: str, notes: list[str]) -> d
 def _with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
     """Options of a reader; ``split`` means the column to it, and the part to judge everywhere here."""
     return {**options, **({"split": split_column} if split_column else {})}
-
-
-def _with_levels(dataset: Dataset, levels: Sequence[str]) -> Dataset:
-    return replace(dataset, labels=dataset.labels.keep(levels))
 
 
 def _part(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:

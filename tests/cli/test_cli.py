@@ -264,3 +264,24 @@ def test_every_command_has_help_with_an_example(regrain: Command, command: str) 
     assert code == 0
     if command not in ("demo", "datasets"):
         assert f"regrain {command} " in out
+
+
+def test_tune_tells_its_trials_and_leaves_a_recipe(regrain: Command, table: Path, tmp_path: Path) -> None:
+    wanted = ["tune", "maskcon", str(table), "--epochs", "1", "--range", "weight=0.5,1", "--trials", "2"]
+    code, out, err = regrain(*wanted, "--out", "search")
+    assert code == 0, err
+    assert "best first by agreement" in out
+    assert err.count("trial ") == 2
+    best = Path("search") / "best.yaml"
+    assert str(best) in out
+    code, _, err = regrain("fit", "maskcon", str(table), "--recipe", str(best), "--out", "run", *FAST)
+    assert code == 0, err
+    code, out, err = regrain(*wanted, "--out", "search", "--json")
+    assert code == 0, err
+    assert "trial " not in err  # nothing was trained again
+    found = json.loads(out)
+    assert {t["weight"] for t in found["trials"]} == {0.5, 1}
+    code, _, err = regrain(*wanted, "--out", "elsewhere", "--criterion", "recall")
+    assert code == 2
+    assert "no criterion 'recall'" in err
+    assert not Path("elsewhere").exists()

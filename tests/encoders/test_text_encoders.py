@@ -55,6 +55,19 @@ def test_minilm_ignores_padding(minilm: Any) -> None:
 
 
 @needs_minilm
+def test_minilm_embeds_a_large_batch_in_halves_to_the_same_vectors(minilm: Any) -> None:
+    """Also where a view hid tokens in the middle and at the end, so that a length is not a count."""
+    texts = [" ".join(["word"] * (1 + n % 9)) + f" {n}" for n in range(40)]
+    tokens = minilm.tokenize(texts)
+    tokens["attention_mask"][:, 2] = 0
+    tokens["attention_mask"][3, -1] = 0
+    with torch.no_grad():
+        together = minilm(tokens)
+        alone = torch.cat([minilm({name: value[n : n + 1] for name, value in tokens.items()}) for n in range(40)])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+@needs_minilm
 def test_minilm_trains(minilm: Any) -> None:
     encoder = copy.deepcopy(minilm).train()
     encoder(encoder.tokenize(TEXTS)).sum().backward()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
+from sklearn.metrics import normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from regrain.data.dataset import Dataset, TensorSamples
@@ -54,6 +56,16 @@ def test_recall_against_a_loop_with_unknown_labels() -> None:
             hits.append(any(labels[j] == labels[i] for j in ranked))
         assert found[f"recall@{k}"].value == pytest.approx(np.mean(hits))
         assert found[f"recall@{k}"].low <= np.mean(hits) <= found[f"recall@{k}"].high
+
+
+def test_clustering_keeps_the_tightest_of_several_starts() -> None:
+    embeddings, labels = blobs(200, 8, 1.0)
+    unit = torch.nn.functional.normalize(embeddings, dim=1).numpy()
+    for starts in (1, 20):
+        options = {"cluster_starts": starts, "cluster_seeds": 2}
+        found = clustering(Representation("model", embeddings), setting(labels, **options))["kmeans-nmi"].value
+        runs = [KMeans(8, n_init=starts, random_state=seed).fit_predict(unit) for seed in range(2)]
+        assert found == pytest.approx(np.mean([normalized_mutual_info_score(labels, run) for run in runs]))
 
 
 def test_knn_against_scikit_learn() -> None:

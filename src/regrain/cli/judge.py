@@ -30,10 +30,11 @@ def evaluate(
     ] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="K of recall@K; repeat. Default 1, 2, 5, 10.")] = None,
     neighbours: Annotated[int, typer.Option(help="K of k-NN.", min=1)] = 20,
-    cluster_seeds: Annotated[int, typer.Option(help="Seeds of k-means.", min=1)] = 5,
+    cluster_seeds: Annotated[int, typer.Option(help="Seeds of k-means.", min=1)] = 3,
+    cluster_starts: Annotated[int, typer.Option(help="Starts of k-means a seed; the tightest one counts.", min=1)] = 10,
     baselines: Annotated[bool, typer.Option(help="Judge raw inputs and random weights too.")] = True,
     seed: Annotated[int, typer.Option(help="Of intervals, k-means, random weights.", min=0, max=2**31)] = 0,
-    device: Annotated[o.DeviceName, typer.Option(help="Where to compute.")] = o.DeviceName.auto,
+    device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,
     *,
     reading: dict[str, Any],
@@ -49,7 +50,8 @@ def evaluate(
     from regrain import api
 
     _refuse_without_data(data, reading)
-    options = {"neighbours": neighbours, "cluster_seeds": cluster_seeds} | ({"ks": k} if k else {})
+    options = {"neighbours": neighbours, "cluster_seeds": cluster_seeds, "cluster_starts": cluster_starts}
+    options |= {"ks": k} if k else {}
     result = api.evaluate(
         api.Run.open(run, device=device.value),
         data,
@@ -74,7 +76,7 @@ def embed(
     data: Annotated[str | None, typer.Option(help="A catalog name or a path; default: the run's own.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only this split; default: all.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    device: Annotated[o.DeviceName, typer.Option(help="Where to compute.")] = o.DeviceName.auto,
+    device: o.DeviceOption = o.DeviceName.auto,
     level: o.LevelNames = None,
     *,
     reading: dict[str, Any],

@@ -14,8 +14,55 @@ import typer
 if TYPE_CHECKING:
     from regrain.evaluation import Evaluation
 
-__all__ = ["DeviceName", "Json", "LevelNames", "RelationName", "Split", "reads_data", "show_evaluation"]
+__all__ = [
+    "Assignments",
+    "BatchSize",
+    "Data",
+    "DeviceName",
+    "DeviceOption",
+    "EncoderName",
+    "Epochs",
+    "Frozen",
+    "Holdout",
+    "Json",
+    "LevelNames",
+    "LimitPerClass",
+    "Method",
+    "Pretrained",
+    "RecipeFile",
+    "RelationName",
+    "Seed",
+    "Split",
+    "Weights",
+    "reads_data",
+    "show_evaluation",
+    "with_training",
+]
 
+Method = Annotated[str, typer.Argument(help="A method; `regrain methods` lists them.")]
+Data = Annotated[str, typer.Argument(help="A catalog name (`regrain datasets`), or the path of a folder or table.")]
+EncoderName = Annotated[str | None, typer.Option("--encoder", help="An encoder, such as resnet18-w16, minilm, mlp.")]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="Start from a local weights file.")]
+Frozen = Annotated[bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples of a batch.")]
+LimitPerClass = Annotated[
+    int | None,
+    typer.Option("--limit-per-class", help="At most so many training samples of every class of the finest level."),
+]
+Holdout = Annotated[
+    float | None,
+    typer.Option("--holdout", help="Share held out for testing, where the data have no splits; default 0.2."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Fixes everything.")]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="A YAML file with sections method, encoder, views, training.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value, such as weight=0.8 or training.precision=bf16; repeat."),
+]
 LevelNames = Annotated[
     list[str] | None,
     typer.Option("--level", "-l", help="A label level (column); repeat from coarse to fine.", show_default=False),
@@ -38,6 +85,14 @@ class DeviceName(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+DeviceOption = Annotated[DeviceName, typer.Option("--device", help="Where to compute.")]
+
+
+def with_training(assignments: list[str] | None, **training: Any) -> list[str]:
+    """What ``--set`` gave, and the settings of training that have an option of their own."""
+    return [*(assignments or []), *(f"training.{n}={v}" for n, v in training.items() if v is not None)]
 
 
 def _option(annotation: Any, flag: str, text: str, **more: Any) -> Any:

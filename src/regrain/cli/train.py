@@ -30,34 +30,23 @@ def register(app: typer.Typer) -> None:
 
 @o.reads_data
 def fit(
-    method: Annotated[str, typer.Argument(help="A method; `regrain methods` lists them.")],
-    data: Annotated[str, typer.Argument(help="A catalog name (`regrain datasets`), or the path of a folder or table.")],
+    method: o.Method,
+    data: o.Data,
     level: o.LevelNames = None,
-    encoder: Annotated[str | None, typer.Option(help="An encoder, such as resnet18-w16, minilm, mlp.")] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")] = False,
-    weights: Annotated[Path | None, typer.Option(help="Start from a local weights file.")] = None,
-    frozen: Annotated[
-        bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")
-    ] = False,
-    epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples of a batch.")] = None,
-    limit_per_class: Annotated[
-        int | None, typer.Option(help="At most so many training samples of every class of the finest level.")
-    ] = None,
-    holdout: Annotated[
-        float | None, typer.Option(help="Share held out for testing, where the data have no splits; default 0.2.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes everything.")] = None,
+    encoder: o.EncoderName = None,
+    pretrained: o.Pretrained = False,
+    weights: o.Weights = None,
+    frozen: o.Frozen = False,
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    limit_per_class: o.LimitPerClass = None,
+    holdout: o.Holdout = None,
+    seed: o.Seed = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default runs/METHOD-DATA-sSEED.")] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="A YAML file with sections method, encoder, views, training.")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key=value, such as weight=0.8 or training.precision=bf16; repeat."),
-    ] = None,
+    recipe: o.RecipeFile = None,
+    assignments: o.Assignments = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that lies there.")] = False,
-    device: Annotated[o.DeviceName, typer.Option(help="Where to compute.")] = o.DeviceName.auto,
+    device: o.DeviceOption = o.DeviceName.auto,
     devices: Annotated[int, typer.Option(help="How many devices.", min=1)] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
@@ -78,9 +67,6 @@ def fit(
     """
     from regrain import api
 
-    chosen = list(assignments or [])
-    chosen += [f"training.epochs={epochs}"] if epochs is not None else []
-    chosen += [f"training.batch_size={batch_size}"] if batch_size is not None else []
     run = _stoppable(
         lambda: api.fit(
             method,
@@ -91,7 +77,7 @@ def fit(
             pretrained=str(weights) if weights is not None else pretrained,
             frozen=frozen,
             recipe=recipe,
-            settings=chosen,
+            settings=o.with_training(assignments, epochs=epochs, batch_size=batch_size),
             seed=seed,
             holdout=holdout,
             limit_per_class=limit_per_class,
@@ -110,7 +96,7 @@ def fit(
 
 def resume(
     run: Annotated[Path, typer.Argument(help="The folder of an interrupted run.")],
-    device: Annotated[o.DeviceName, typer.Option(help="Where to compute.")] = o.DeviceName.auto,
+    device: o.DeviceOption = o.DeviceName.auto,
     devices: Annotated[int, typer.Option(help="How many devices.", min=1)] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:

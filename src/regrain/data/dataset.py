@@ -375,6 +375,10 @@ class Dataset:
             groups=None if self.groups is None else self.groups[array],
         )
 
+    def with_levels(self, levels: Sequence[str]) -> Dataset:
+        """The same samples with these label levels alone."""
+        return replace(self, labels=self.labels.keep(levels))
+
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of the splits that the data come with."""

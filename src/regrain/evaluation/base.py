@@ -62,7 +62,7 @@ class Setting:
     train_labels : LongTensor (M,) or None
     seed : int
     options : mapping
-        Options of the protocols: ``ks``, ``neighbours``, ``cluster_seeds``.
+        Options of the protocols: ``ks``, ``neighbours``, ``cluster_seeds``, ``cluster_starts``.
     """
 
     level: str

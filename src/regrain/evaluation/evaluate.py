@@ -106,7 +106,7 @@ def evaluate_model(
     protocols : sequence of str, optional
         Default: all; then one that cannot work at a level is left out with a note, where one asked for raises.
     options : mapping, optional
-        ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` of clustering.
+        ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering.
     baselines : bool
         Whether to judge raw inputs and random weights too.
     model_folder : path, optional

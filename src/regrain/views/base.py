@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,8 @@ class Views(nn.Module, Generic[PresetType]):
         super().__init__()
         if isinstance(presets, (str, Mapping)) or not presets:
             raise UserError(f"presets has one entry per view, for example ['strong', 'weak']; got {presets!r}")
-        self.presets: tuple[PresetType, ...] = tuple(self._resolve(preset, known) for preset in presets)
+        self._known = dict(known)
+        self.presets: tuple[PresetType, ...] = tuple(self._resolve(preset) for preset in presets)
         self.seed = seed
 
     @property
@@ -85,6 +87,12 @@ class Views(nn.Module, Generic[PresetType]):
                 for view, preset in enumerate(self.presets)
             )
 
+    def with_presets(self, presets: Sequence[str | PresetType | Mapping[str, Any]]) -> Self:
+        """The same views of the same data with other presets."""
+        other = copy.copy(self)
+        other.presets = tuple(self._resolve(preset) for preset in presets)
+        return other
+
     @abstractmethod
     def plain(self, raw: Any) -> Any:
         """The un-augmented view, as used for evaluation."""
@@ -97,7 +105,8 @@ class Views(nn.Module, Generic[PresetType]):
     def _view(self, prepared: Any, preset: PresetType, draws: Draws) -> Any:
         """One view of the batch."""
 
-    def _resolve(self, preset: str | PresetType | Mapping[str, Any], known: Mapping[str, PresetType]) -> PresetType:
+    def _resolve(self, preset: str | PresetType | Mapping[str, Any]) -> PresetType:
+        known = self._known
         if isinstance(preset, self.preset_type):
             return cast(PresetType, preset)
         if not isinstance(preset, (str, Mapping)):

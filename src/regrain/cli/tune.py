@@ -1,0 +1,122 @@
+"""``tune``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrain.cli import options as o
+
+if TYPE_CHECKING:
+    from regrain.tasks import Trial, Tuning
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(tune)
+
+
+@o.reads_data
+def tune(
+    method: o.Method,
+    data: o.Data,
+    level: o.LevelNames = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range",
+            help="NAME=A,B,C or NAME=LOW:HIGH or NAME=LOW:HIGH:log; repeat. Default: the learning rate, and w and the "
+            "soft temperature where the method has them.",
+            show_default=False,
+        ),
+    ] = None,
+    criterion: Annotated[str, typer.Option(help="agreement, coarse-knn or stability.")] = "agreement",
+    trials: Annotated[int, typer.Option(help="Trainings.", min=1)] = 12,
+    validation: Annotated[float, typer.Option(help="Share of the training split that judges.")] = 0.2,
+    encoder: o.EncoderName = None,
+    pretrained: o.Pretrained = False,
+    weights: o.Weights = None,
+    frozen: o.Frozen = False,
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    limit_per_class: o.LimitPerClass = None,
+    holdout: o.Holdout = None,
+    seed: o.Seed = None,
+    out: Annotated[Path | None, typer.Option(help="The folder; default runs/tune-METHOD-DATA.")] = None,
+    recipe: o.RecipeFile = None,
+    assignments: o.Assignments = None,
+    device: o.DeviceOption = o.DeviceName.auto,
+    json_: o.Json = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Choose settings of METHOD for DATA by a criterion that sees neither hidden labels nor test samples.
+
+    agreement: a view of a sample finds the sample's other view. coarse-knn: neighbours name the coarse class of
+    samples kept from training. stability: two halves of the samples give the same clusters within coarse classes.
+
+    Examples:
+
+    `regrain tune maskcon digits --encoder conv4 --epochs 10 --trials 8`
+
+    `regrain tune maskcon photos/ --range weight=0.5,0.8,1 --range learning_rate=0.005:0.1:log --criterion coarse-knn`
+
+    `regrain fit maskcon photos/ --recipe runs/tune-maskcon-photos/best.yaml`  (with what was found)
+    """
+    from regrain import api
+
+    def say(trial: Trial) -> None:
+        values = ", ".join(f"{name} {value:.4f}" for name, value in trial.criteria.items())
+        settings = " ".join(f"{name}={value}" for name, value in trial.settings.items())
+        print(f"trial {trial.number + 1}: {settings}: {values or trial.problem}", file=sys.stderr)
+
+    found = api.tune(
+        method,
+        data,
+        ranges=ranges or (),
+        criterion=criterion,
+        trials=trials,
+        validation=validation,
+        out=out,
+        levels=level,
+        encoder=encoder,
+        pretrained=str(weights) if weights is not None else pretrained,
+        frozen=frozen,
+        recipe=recipe,
+        settings=o.with_training(assignments, epochs=epochs, batch_size=batch_size),
+        seed=seed,
+        holdout=holdout,
+        limit_per_class=limit_per_class,
+        device=device.value,
+        on_trial=say,
+        **reading,
+    )
+    if json_:
+        rows = [{"trial": t.number, **t.settings, **t.criteria, "problem": t.problem} for t in found.ranked()]
+        print(json.dumps({"criterion": criterion, "best": str(found.path / "best.yaml"), "trials": rows}, indent=1))
+        return
+    _show(found)
+    print(f"use it with `regrain fit {method} {data} --recipe {found.path / 'best.yaml'}`")
+
+
+def _show(found: Tuning) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from regrain.evaluation import CRITERIA
+
+    table = Table(title=f"best first by {found.plan.criterion}", title_justify="left")
+    table.add_column("trial", justify="right")
+    names = [r.name for r in found.plan.ranges]
+    for name in (*names, *CRITERIA):
+        table.add_column(name, justify="right")
+    for trial in found.ranked():
+        values = [f"{trial.criteria[c]:.4f}" if c in trial.criteria else "-" for c in CRITERIA]
+        table.add_row(str(trial.number + 1), *(str(trial.settings[n]) for n in names), *values)
+    Console().print(table)

@@ -1,0 +1,173 @@
+"""Criteria for choosing settings: figures of a trained model that look at no hidden label and at no test sample."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
+
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.evaluation.base import unit_rows
+from regrain.evaluation.embed import embed
+from regrain.metrics import balanced_accuracy, knn_predict, nearest_neighbours
+from regrain.training.loader import scan_batches
+from regrain.training.model import Model
+
+__all__ = ["CRITERIA", "Candidate", "criterion_values"]
+
+_NEIGHBOURS = 20
+_CLUSTERS_PER_CLASS = (2, 4, 8)
+_STABILITY_PAIRS = 3
+_MOST_SAMPLES = 5000
+"""More validation samples than this change a criterion less than another seed does, and cost time."""
+
+_VIEWS = {"image": "simclr", "text": "token-drop", "vector": "strong", "series": "strong"}
+"""The view, by modality, whose two draws ``agreement`` compares: the same for all methods, so that they compare."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model, what it was trained on and what was kept from it.
+
+    Attributes
+    ----------
+    model : Model
+    train, validation : Dataset
+        Both from the training split, with no other level than the coarse one.
+    train_embeddings, validation_embeddings : Tensor
+        (N, width) and (M, width).
+    seed : int
+    """
+
+    model: Model
+    train: Dataset
+    validation: Dataset
+    train_embeddings: Tensor
+    validation_embeddings: Tensor
+    seed: int
+
+    def coarse(self, part: Dataset) -> Tensor:
+        """Codes (N,) of the coarse level; a UserError without one."""
+        if not part.labels.levels:
+            raise UserError("this criterion needs coarse labels, and the data have none: choose --criterion agreement")
+        return part.labels.level(part.labels.levels[0])
+
+
+def agreement(candidate: Candidate) -> float:
+    """How often a view of a validation sample finds the other view of the same sample first, in [0, 1].
+
+    Two draws of the modality's strong view; nearest by cosine among the second views of the samples of its coarse class
+    (all samples where there are no labels). Looks at no hidden label. A representation that keeps the sample's
+    particulars scores high; one that keeps only the coarse class scores at chance.
+    """
+    model, part = candidate.model, candidate.validation
+    data = model.featurised(part)
+    views = model.views.with_presets([_VIEWS[model.views.modality]] * 2)
+    drawn: tuple[list[Tensor], list[Tensor]] = ([], [])
+    model.method.eval()
+    with torch.inference_mode():
+        for raw, _, ids in scan_batches(data):
+            raw = raw.to(model.device) if isinstance(raw, Tensor) else raw
+            for kept, view in zip(drawn, views(raw, ids, candidate.seed), strict=True):
+                kept.append(model.method.embed(view).float().cpu())
+    first, second = (torch.cat(kept) for kept in drawn)
+    codes = candidate.coarse(part) if part.labels.levels else torch.zeros(len(part), dtype=torch.long)
+    found = 0.0
+    for code in codes.unique():
+        rows = (codes == code).nonzero()[:, 0]
+        _, nearest = nearest_neighbours(first[rows], second[rows], 1, exclude_self=False)
+        found += float((nearest[:, 0] == torch.arange(len(rows))).sum())
+    return found / len(part)
+
+
+def coarse_knn(candidate: Candidate) -> float:
+    """Balanced accuracy of 20-NN on the coarse labels, training samples voting on validation samples, in [0, 1]."""
+    train, validation = candidate.coarse(candidate.train), candidate.coarse(candidate.validation)
+    voters, judged = train >= 0, validation >= 0
+    predicted = knn_predict(
+        candidate.train_embeddings[voters],
+        train[voters],
+        candidate.validation_embeddings[judged],
+        k=min(_NEIGHBOURS, int(voters.sum())),
+        classes=len(candidate.train.labels.classes[0]),
+    )
+    return balanced_accuracy(validation[judged], predicted)
+
+
+def stability(candidate: Candidate) -> float:
+    """Do two halves of the training samples give the same clusters of the validation samples, in [-0.5, 1].
+
+    Within each coarse class (the whole set without labels) k-means runs on two disjoint random halves of the training
+    embeddings, each names the nearest of its centres for every validation sample, and the adjusted Rand index compares
+    them (after Lange et al. 2004). The mean over k = 2, 4, 8 clusters a class, three pairs of halves, and the classes
+    by their share. Looks at no hidden label, and at no number of hidden classes.
+    """
+    train, validation = unit_rows(candidate.train_embeddings), unit_rows(candidate.validation_embeddings)
+    if candidate.train.labels.levels:
+        train_codes, codes = candidate.coarse(candidate.train), candidate.coarse(candidate.validation)
+    else:
+        train_codes, codes = torch.zeros(len(train), dtype=torch.long), torch.zeros(len(validation), dtype=torch.long)
+    generator = np.random.default_rng(candidate.seed)
+    values, shares = [], []
+    for code in codes.unique():
+        fitted, judged = train[train_codes == code].numpy(), validation[codes == code].numpy()
+        if code < 0 or len(judged) < 2:
+            continue
+        for k in _CLUSTERS_PER_CLASS:
+            if len(fitted) < 4 * k:
+                continue
+            for pair in range(_STABILITY_PAIRS):
+                order = generator.permutation(len(fitted))
+                halves = order[: len(order) // 2], order[len(order) // 2 :]
+                named = [_named_clusters(fitted[half], judged, k, pair) for half in halves]
+                values.append(adjusted_rand_score(*named))
+                shares.append(len(judged))
+    if not values:
+        raise UserError("stability needs at least 8 training samples of a coarse class: choose another --criterion")
+    return float(np.average(values, weights=shares))
+
+
+def _named_clusters(fitted: np.ndarray, judged: np.ndarray, k: int, seed: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: a collapsed model
+        result: np.ndarray = KMeans(k, n_init=1, random_state=seed).fit(fitted).predict(judged)
+    return result
+
+
+CRITERIA: dict[str, Callable[[Candidate], float]] = {
+    "agreement": agreement,
+    "coarse-knn": coarse_knn,
+    "stability": stability,
+}
+"""Criterion by name; higher is better."""
+
+
+def criterion_values(model: Model, train: Dataset, validation: Dataset, *, seed: int = 0) -> dict[str, float]:
+    """All criteria that the labels allow, of a model trained on ``train``.
+
+    Parameters
+    ----------
+    model : Model
+    train, validation : Dataset
+        Disjoint parts of the training split. Of their levels only the first is looked at.
+    seed : int
+        Of views, halves and k-means.
+    """
+    parts = [
+        part.select(np.arange(0, len(part), -(-len(part) // _MOST_SAMPLES))).with_levels(part.labels.levels[:1])
+        for part in (train, validation)
+    ]
+    if model.backbone is not None:
+        model.take_features(model.featurised(train))  # a model from disk does not hold the views' statistics
+    seen, kept = parts
+    candidate = Candidate(model, seen, kept, embed(model, seen), embed(model, kept), seed)
+    names = CRITERIA if seen.labels.levels else ["agreement", "stability"]
+    return {name: CRITERIA[name](candidate) for name in names}

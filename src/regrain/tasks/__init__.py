@@ -1,0 +1,7 @@
+"""What users do with data and runs beyond one training."""
+
+from __future__ import annotations
+
+from regrain.tasks.tune import Plan, Range, Trial, Tuning
+
+__all__ = ["Plan", "Range", "Trial", "Tuning"]

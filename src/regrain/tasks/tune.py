@@ -1,0 +1,374 @@
+"""Choosing settings by criteria that see no hidden label and no test sample: ranges, trials, and what they gave.
+
+A tuning folder holds ``plan.json`` (what was asked for), ``trials.csv`` (one line a finished trial), ``trials/NNN`` (a
+run folder each) and ``best.yaml`` (a recipe with the winner's settings). The same command again goes on where it
+stopped, or adds trials where more are asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy import stats
+from sklearn.model_selection import ParameterGrid, ParameterSampler
+
+from regrain.errors import RegrainWarning, UserError, nearest
+from regrain.evaluation import CRITERIA
+from regrain.methods import method_class
+from regrain.settings import hyperparameters
+from regrain.training.options import TrainingOptions
+from regrain.training.recipe import merge, parse_assignments
+
+__all__ = ["Plan", "Range", "Trial", "Tuning", "assignments", "default_ranges"]
+
+_SPREAD = 4.0
+"""Default range of the learning rate: its default divided and multiplied by this."""
+
+_DEFAULT_RANGES = {"weight": "0.2:1", "soft_temperature": "0.03:0.3:log"}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values a setting may take: listed ones, or an interval.
+
+    Attributes
+    ----------
+    name : str
+        A setting as ``--set`` takes it: ``weight``, ``training.learning_rate``, ``views.presets``.
+    values : tuple
+        Listed values; empty for an interval.
+    low, high : float
+        Ends of the interval, both included.
+    log : bool
+        Whether to draw evenly on a logarithmic scale.
+    """
+
+    name: str
+    values: tuple[Any, ...] = ()
+    low: float = math.nan
+    high: float = math.nan
+    log: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Range:
+        """``NAME=A,B,C``, ``NAME=LOW:HIGH`` or ``NAME=LOW:HIGH:log``; a value may be YAML in brackets.
+
+        Raises
+        ------
+        UserError
+            For any other form, or ends in the wrong order.
+
+        Examples
+        --------
+        >>> Range.parse("weight=0.5,1")
+        Range(name='weight', values=(0.5, 1), low=nan, high=nan, log=False)
+        >>> Range.parse("learning_rate=0.01:0.1:log").low
+        0.01
+        """
+        name, equals, said = (part.strip() for part in text.partition("="))
+        form = f"--range takes NAME=A,B,C or NAME=LOW:HIGH or NAME=LOW:HIGH:log; got '{text}'"
+        if not equals or not name or not said:
+            raise UserError(form)
+        if ":" not in said:
+            try:
+                return cls(name, tuple(_number(value) for value in yaml.safe_load(f"[{said}]")))
+            except yaml.YAMLError:
+                raise UserError(form) from None
+        low, high, *scale = said.split(":")
+        try:
+            ends = float(low), float(high)
+        except ValueError:
+            raise UserError(form) from None
+        if scale not in ([], ["log"]) or not -math.inf < ends[0] < ends[1] < math.inf:
+            raise UserError(form if scale not in ([], ["log"]) else f"--range {name}: {low} is not below {high}")
+        if scale and ends[0] <= 0:
+            raise UserError(f"--range {name}: a logarithmic range begins above 0; got {low}")
+        return cls(name, (), *ends, bool(scale))
+
+    def __str__(self) -> str:
+        if self.values:
+            return f"{self.name}=" + ",".join(json.dumps(value) for value in self.values)
+        return f"{self.name}={self.low:g}:{self.high:g}" + (":log" if self.log else "")
+
+    def is_end(self, value: Any) -> bool:
+        """Whether a value lies so near to an end of the interval that the best may lie beyond."""
+        if self.values:
+            return False
+        scale = np.log if self.log else float
+        low, high, at = (float(scale(v)) for v in (self.low, self.high, value))
+        return not 0.05 < (at - low) / (high - low) < 0.95
+
+    def distribution(self, *, whole: bool) -> Any:
+        """What scikit-learn's samplers draw from."""
+        if self.values:
+            return list(self.values)
+        if whole:
+            return stats.randint(round(self.low), round(self.high) + 1)
+        return stats.loguniform(self.low, self.high) if self.log else stats.uniform(self.low, self.high - self.low)
+
+
+def _number(value: Any) -> Any:
+    """YAML takes 1e-3 for a text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def default_ranges(method: str, learning_rate: float) -> list[Range]:
+    """Ranges for the settings that matter most and that the method has, around the learning rate in use."""
+    known = hyperparameters(method_class(method))
+    ranges = [f"{name}={text}" for name, text in _DEFAULT_RANGES.items() if name in known]
+    return [Range.parse(text) for text in ranges] + [
+        Range("learning_rate", (), learning_rate / _SPREAD, learning_rate * _SPREAD, True)
+    ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search: which settings, how often, judged by what.
+
+    Raises
+    ------
+    UserError
+        For a setting the method does not have, an unknown criterion, less than one trial.
+
+    Examples
+    --------
+    >>> plan = Plan("maskcon", (Range.parse("weight=0.5,1"), Range.parse("epochs=2:4")), "agreement", trials=2)
+    >>> [sorted(settings) for settings in plan.settings()]
+    [['epochs', 'weight'], ['epochs', 'weight']]
+    """
+
+    method: str
+    ranges: tuple[Range, ...]
+    criterion: str
+    trials: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.criterion not in CRITERIA:
+            raise UserError(f"no criterion '{self.criterion}': {nearest(self.criterion, CRITERIA)}")
+        if self.trials < 1:
+            raise UserError(f"a search needs at least one trial; got {self.trials}")
+        if not self.ranges:
+            raise UserError("a search needs at least one --range, such as --range learning_rate=0.01:0.1:log")
+        for given in self.ranges:
+            if [r.name for r in self.ranges].count(given.name) > 1:
+                raise UserError(f"--range {given.name} was given twice")
+            value = given.values[0] if given.values else given.low
+            try:
+                parse_assignments([f"{given.name}={value}"], self.method)
+            except UserError as error:
+                raise UserError(str(error).replace("--set", "--range")) from None
+
+    def settings(self) -> list[dict[str, Any]]:
+        """The settings of every trial: the whole grid where the ranges are lists and it is no larger than the plan,
+        else random draws (seeded; without repetition where all are lists)."""
+        space = {r.name: r.distribution(whole=_is_whole(r.name, self.method)) for r in self.ranges}
+        if all(r.values for r in self.ranges) and len(ParameterGrid(space)) <= self.trials:
+            return [dict(point) for point in ParameterGrid(space)]
+        drawn = ParameterSampler(space, self.trials, random_state=self.seed)
+        return [{name: _plain(value) for name, value in point.items()} for point in drawn]
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``plan.json`` keeps: all but the number of trials, which may grow."""
+        return {k: v for k, v in asdict(self).items() if k != "trials"} | {"ranges": [str(r) for r in self.ranges]}
+
+
+def _is_whole(name: str, method: str) -> bool:
+    parameters = {**hyperparameters(TrainingOptions), **hyperparameters(method_class(method))}
+    parameter: inspect.Parameter | None = parameters.get(name.rpartition(".")[2])
+    return parameter is not None and parameter.annotation is int
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as a recipe keeps them, with the digits that matter."""
+    if isinstance(value, np.integer):
+        return int(value)
+    return float(f"{value:.3g}") if isinstance(value, float | np.floating) else value
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a search.
+
+    Attributes
+    ----------
+    number : int
+    settings : dict
+    criteria : dict
+        Criterion -> value, higher is better; empty where the training failed.
+    problem : str
+        Why it failed (a learning rate far too high); such a trial never wins.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    criteria: dict[str, float] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass
+class Tuning:
+    """A search and what it gave so far, in a folder.
+
+    Attributes
+    ----------
+    path : Path
+    plan : Plan
+    trials : list of Trial
+        Finished ones.
+    """
+
+    path: Path
+    plan: Plan
+    trials: list[Trial] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, path: Path, plan: Plan, circumstances: Mapping[str, Any]) -> Tuning:
+        """A new folder, or one in which the same search was begun.
+
+        Parameters
+        ----------
+        path : Path
+        plan : Plan
+        circumstances : mapping
+            What else must be equal for trials to compare: fixed settings, data.
+
+        Raises
+        ------
+        UserError
+            If another search, or anything else, lies there.
+        """
+        tuning = cls(path, plan)
+        content = json.loads(json.dumps({"plan": plan.to_json(), "circumstances": dict(circumstances)}))
+        file = path / "plan.json"
+        if file.exists():
+            begun = json.loads(file.read_text(encoding="utf-8"))
+            if begun != content:
+                odd = [
+                    name
+                    for part in content
+                    for name, value in content[part].items()
+                    if value != begun.get(part, {}).get(name)
+                ]
+                raise UserError(
+                    f"{path} holds another search (other {', '.join(odd) or 'layout'}): choose another --out, "
+                    "or repeat that search's command to go on with it"
+                )
+            tuning.trials = tuning._read()
+            planned = dict(enumerate(plan.settings()))
+            if any(planned.get(trial.number) != trial.settings for trial in tuning.trials):
+                raise UserError(
+                    f"{path} holds a search whose trials are not among the {plan.trials} now planned: choose another "
+                    "--out, or at least as many --trials"
+                )
+            return tuning
+        if path.exists() and any(path.iterdir()):
+            raise UserError(f"{path} exists and holds no search: choose another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        _write(file, json.dumps(content, indent=1))
+        return tuning
+
+    def pending(self) -> list[Trial]:
+        """Trials that are still to be trained."""
+        done = {trial.number for trial in self.trials}
+        return [Trial(n, settings) for n, settings in enumerate(self.plan.settings()) if n not in done]
+
+    def trial_path(self, number: int) -> Path:
+        """Where a trial's run folder lies."""
+        return self.path / "trials" / f"{number:03d}"
+
+    def add(self, trial: Trial) -> None:
+        """Keep a finished trial."""
+        self.trials = sorted([*self.trials, trial], key=lambda t: t.number)
+        columns = ["trial", *(r.name for r in self.plan.ranges), *CRITERIA, "problem"]
+        lines = [columns] + [
+            [
+                str(t.number),
+                *(json.dumps(t.settings[r.name]) for r in self.plan.ranges),
+                *(repr(t.criteria[c]) if c in t.criteria else "" for c in CRITERIA),
+                t.problem,
+            ]
+            for t in self.trials
+        ]
+        temporary = self.path / ".trials.csv.tmp"
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(lines)
+        temporary.replace(self.path / "trials.csv")
+
+    def ranked(self) -> list[Trial]:
+        """Best first by the plan's criterion; failed ones last."""
+        return sorted(self.trials, key=lambda t: -t.criteria.get(self.plan.criterion, -math.inf))
+
+    def conclude(self, recipe: Mapping[str, Any]) -> Trial:
+        """Write ``best.yaml``, and warn where the winner lies at the end of a range or does not stand out.
+
+        Parameters
+        ----------
+        recipe : mapping
+            What all trials share; the winner's settings go into it.
+
+        Raises
+        ------
+        UserError
+            If every trial failed.
+        """
+        best = self.ranked()[0]
+        if not best.criteria:
+            raise UserError(f"every trial failed; the first one: {best.problem}")
+        content = merge(recipe, parse_assignments(assignments(best.settings), self.plan.method))
+        _write(self.path / "best.yaml", yaml.safe_dump(content, sort_keys=False))
+        for given in self.plan.ranges:
+            if given.is_end(best.settings[given.name]):
+                warnings.warn(
+                    f"the best {given.name} ({best.settings[given.name]}) lies at an end of its range ({given}): a "
+                    "better one may lie beyond",
+                    RegrainWarning,
+                    stacklevel=2,
+                )
+        values = [t.criteria[self.plan.criterion] for t in self.trials if t.criteria]
+        if len(values) > 1 and max(values) - min(values) < 0.01:
+            warnings.warn(
+                f"all trials lie within 0.01 by {self.plan.criterion}: these ranges hardly matter to it",
+                RegrainWarning,
+                stacklevel=2,
+            )
+        return best
+
+    def _read(self) -> list[Trial]:
+        file = self.path / "trials.csv"
+        if not file.exists():
+            return []
+        with file.open(newline="", encoding="utf-8") as lines:
+            return [
+                Trial(
+                    int(row["trial"]),
+                    {r.name: json.loads(row[r.name]) for r in self.plan.ranges},
+                    {c: float(row[c]) for c in CRITERIA if row[c]},
+                    row["problem"],
+                )
+                for row in csv.DictReader(lines)
+            ]
+
+
+def assignments(settings: Mapping[str, Any]) -> Sequence[str]:
+    """Settings as ``--set`` takes them."""
+    return [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
