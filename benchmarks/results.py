@@ -25,6 +25,7 @@ import sys
 import time
 from pathlib import Path
 
+import page
 import tables
 from tables import TABLES, Row, Table
 
@@ -77,6 +78,8 @@ def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[
     judge = [*shlex.split(table.evaluate), "--json"]
     if not row.baselines:
         judge.append("--no-baselines")
+    if row.projection:
+        judge.append("--projection")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         app(["evaluate", str(out), *judge], standalone_mode=False)
@@ -143,7 +146,7 @@ def main() -> None:
         for table in TABLES:
             print(f"{table.name}: {len(table.rows)} rows, {table.seeds} seeds: {table.title}")
     elif options.command == "write":
-        tables.write(read_figures(), HERE.parent / "docs" / "results.md")
+        page.write(read_figures(), HERE.parent / "docs" / "results.md")
     elif options.command == "one":
         table = tables.by_name(options.table)
         row = next(r for r in table.rows if r.label == options.row)

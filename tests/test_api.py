@@ -377,3 +377,23 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
 def test_a_text_encoder_from_scratch_does_not_get_a_fine_tuning_rate(tmp_path: Path) -> None:
     run = quick("maskcon", texts(), tmp_path / "run", encoder="hash-text")
     assert run.recipe["training"]["encoder_learning_rate"] is None
+
+
+def test_a_run_is_judged_on_data_that_hold_nothing_but_a_test_split(tmp_path: Path) -> None:
+    data = vectors()
+    run = quick("maskcon", data, tmp_path / "run")
+    whole = regrain.evaluate(run, data, protocols=["recall"], baselines=False, write=False)
+    alone = regrain.evaluate(run, data.part("test"), protocols=["recall"], baselines=False, write=False)
+    assert alone.flat() == whole.flat()
+
+
+def test_projection_is_judged_beside_the_embedding(tmp_path: Path) -> None:
+    data = vectors()
+    run = quick("maskcon", data, tmp_path / "run")
+    flat = regrain.evaluate(run, data, protocols=["recall"], baselines=False, projection=True).flat()
+    assert 0 <= flat["test/sub/recall@1.projection"] <= 1
+    projected = run.model.method.embed_projected(run.model.prepare(data.part("test").samples.take(torch.arange(16))))
+    assert projected.shape == (16, 128)
+    plain = quick("sup-ce", data, tmp_path / "plain")
+    with pytest.raises(UserError, match="sup-ce has no projection head"):
+        regrain.evaluate(plain, data, projection=True)

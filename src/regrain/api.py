@@ -315,6 +315,7 @@ def evaluate(
     protocols: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     baselines: bool = True,
+    projection: bool = False,
     seed: int = 0,
     write: bool = True,
     split_column: str | None = None,
@@ -329,7 +330,7 @@ def evaluate(
         Other data than the run's own; whatever :func:`load` reads.
     split : str
         Default ``test``.
-    levels, protocols, options, baselines, seed
+    levels, protocols, options, baselines, projection, seed
         See :func:`regrain.evaluation.evaluate_model`.
     write : bool
         Whether to write ``evaluation.json`` into the run folder.
@@ -361,6 +362,7 @@ def evaluate(
         protocols=protocols,
         options=options,
         baselines=baselines,
+        projection=projection,
         model_folder=run.folder.model_folder,
         start=_start(run, notes) if baselines else None,
         seed=seed,

@@ -33,6 +33,9 @@ def evaluate(
     cluster_seeds: Annotated[int, typer.Option(help="Seeds of k-means.", min=1)] = 3,
     cluster_starts: Annotated[int, typer.Option(help="Starts of k-means a seed; the tightest one counts.", min=1)] = 10,
     baselines: Annotated[bool, typer.Option(help="Judge raw inputs and random weights too.")] = True,
+    projection: Annotated[
+        bool, typer.Option("--projection", help="Judge the output of the projection head too.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of intervals, k-means, random weights.", min=0, max=2**31)] = 0,
     device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,
@@ -60,6 +63,7 @@ def evaluate(
         protocols=protocol,
         options=options,
         baselines=baselines,
+        projection=projection,
         seed=seed,
         **reading,
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation.base import Protocol, Representation, Score, Setting
 from regrain.evaluation.baselines import raw_representation
 from regrain.evaluation.clustering import clustering
-from regrain.evaluation.embed import embed
+from regrain.evaluation.embed import apply_model, embed
 from regrain.evaluation.neighbours import knn
 from regrain.evaluation.retrieval import recall
 from regrain.training.model import Model
@@ -85,6 +87,7 @@ def evaluate_model(
     protocols: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     baselines: bool = True,
+    projection: bool = False,
     model_folder: Path | None = None,
     start: Model | None = None,
     seed: int = 0,
@@ -109,6 +112,8 @@ def evaluate_model(
         ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering.
     baselines : bool
         Whether to judge raw inputs and random weights too.
+    projection : bool
+        Whether to judge the output of the projection head too, as the representation ``projection``.
     model_folder : path, optional
         Where a text model keeps its tokenizer, to rebuild it with random weights.
     start : Model, optional
@@ -129,20 +134,26 @@ def evaluate_model(
     protocols = list(protocols if protocols is not None else PROTOCOLS)
     fits = "knn" in protocols and train is not None
 
-    def represent(name: str, judged: Model) -> Representation:
-        return Representation(
-            name,
-            embed(judged, test, workers=workers),
-            embed(judged, train, workers=workers) if fits and train else None,
-        )
+    def represent(name: str, function: Callable[[Dataset], Tensor]) -> Representation:
+        return Representation(name, function(test), function(train) if fits and train else None)
 
-    representations = [represent("model", model)]
+    def embedded(judged: Model) -> Callable[[Dataset], Tensor]:
+        return lambda data: embed(judged, data, workers=workers)
+
+    representations = [represent("model", embedded(model))]
+    if projection:
+        project = model.method.embed_projected
+        representations.append(represent("projection", lambda data: apply_model(model, data, project, workers=workers)))
+        evaluation.notes.append("projection: the output of the projection head, in which the loss compares")
     if baselines:
         raw, what = raw_representation(test, train, model, fits=fits, workers=workers)
-        representations += [raw, represent("random", model.untrained(model_folder, seed + 1).to(model.device))]
+        representations += [
+            raw,
+            represent("random", embedded(model.untrained(model_folder, seed + 1).to(model.device))),
+        ]
         evaluation.notes.append(f"raw: {what}; random: the same network with random weights")
         if start is not None:
-            representations.append(represent("start", start))
+            representations.append(represent("start", embedded(start)))
             evaluation.notes.append("start: the pretrained weights that training began from")
     for level in chosen:
         setting = Setting(

@@ -102,6 +102,10 @@ class Method(nn.Module):
         result: Tensor = self.encoder(x)
         return result
 
+    def embed_projected(self, x: Any) -> Tensor:
+        """h(f(x)), where the loss compares; a UserError where the method has no projection head."""
+        raise UserError(f"{self.name} has no projection head whose output could be judged")
+
     def predict_proba(self, x: Any, level: str) -> Tensor:
         """Class probabilities (B, classes) at the level of a role; a UserError where the method does not classify."""
         raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,10 @@ class ContrastiveMethod(Method):
         self.temperature = temperature
         self.projector_width = projector_width
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
+
+    def embed_projected(self, x: Any) -> Tensor:
+        result: Tensor = self.projector(self.encoder(x))
+        return result
 
 
 class InBatchContrast(ContrastiveMethod):

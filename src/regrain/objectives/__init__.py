@@ -1,5 +1,6 @@
 """Objectives: pure functions on tensors, one file per idea, each in the shape of its equation."""
 
+from .angular import angular_info_nce_loss
 from .contrastive import in_batch_logits, info_nce_loss, key_and_queue_logits, soft_contrastive, supcon_loss
 from .gather import gather
 from .relations import (
@@ -11,8 +12,10 @@ from .relations import (
     nnclr_loss,
     supcon_queue_loss,
 )
+from .scgm import scgm_log_joint, scgm_losses, scgm_posterior
 
 __all__ = [
+    "angular_info_nce_loss",
     "coins_loss",
     "gather",
     "grafit_loss",
@@ -23,6 +26,9 @@ __all__ = [
     "maskcon_loss",
     "maskcon_relation",
     "nnclr_loss",
+    "scgm_log_joint",
+    "scgm_losses",
+    "scgm_posterior",
     "soft_contrastive",
     "supcon_loss",
     "supcon_queue_loss",

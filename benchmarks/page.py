@@ -1,0 +1,112 @@
+"""From the figures of docs/results.csv to the tables of docs/results.md; the prose between them stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tables import TABLES, Row, Table
+
+from regrain.metrics import student_interval
+
+_BASELINES = {"raw": "raw input", "random": "random weights", "start": "pretrained start"}
+
+
+class Figures:
+    """The CSV's values by table, row, metric and seed."""
+
+    def __init__(self, lines: list[dict[str, str]]) -> None:
+        self.values: dict[tuple[str, str, str], dict[int, float]] = {}
+        self.seconds: dict[tuple[str, str], list[float]] = {}
+        for line in lines:
+            key = line["table"], line["row"], line["metric"]
+            self.values.setdefault(key, {})[int(line["seed"])] = 100 * float(line["value"])
+            self.seconds.setdefault(key[:2], []).append(float(line["seconds"]))
+
+    def of(self, table: Table, row: Row, metric: str) -> dict[int, float]:
+        """Per cent by seed; those of the row whose runs serve, where there is one."""
+        owner = tuple(row.same_as.split("/", 1)) if row.same_as else (table.name, row.label)
+        return self.values.get((*owner, metric), {})
+
+    def minutes(self, table: Table, row: Row) -> str:
+        """Of one training, in the mean."""
+        owner = tuple(row.same_as.split("/", 1)) if row.same_as else (table.name, row.label)
+        spent = self.seconds[owner[0], owner[1]]
+        return f"{sum(spent) / len(spent) / 60:.1f}"
+
+
+def write(lines: list[dict[str, str]], page: Path) -> None:
+    """Fill the places between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
+    figures = Figures(lines)
+    text = page.read_text(encoding="utf-8")
+    filled = {line["table"] for line in lines}
+    for table in TABLES:
+        begin, end = f"<!-- {table.name} -->\n", f"<!-- /{table.name} -->"
+        if begin not in text or table.name not in filled:
+            print(f"{table.name}: no place on the page, or no figures yet")
+            continue
+        above, _, rest = text.partition(begin)
+        text = above + begin + _table(table, figures) + end + rest.partition(end)[2]
+    page.write_text(text, encoding="utf-8")
+
+
+def _table(table: Table, figures: Figures) -> str:
+    first = table.metrics[0]
+    head = ["what", *(m.title for m in table.metrics)]
+    head += [f"{first.title}: difference to {table.compare}"] if table.compare else []
+    head += ["paper"] if any(row.paper for row in table.rows) else []
+    head += ["minutes a run"]
+    baselines: list[list[str]] = []
+    body: list[list[str]] = []
+    for row in table.rows:
+        if not figures.of(table, row, first.key):
+            continue
+        for suffix, words in _BASELINES.items() if row.baselines else ():
+            found = [figures.of(table, row, f"{m.key}.{suffix}") for m in table.metrics]
+            if found[0]:
+                baselines.append([words, *(f"{_mean(values):.1f}" for values in found)])
+        cells = [row.label, *(_cell(figures, table, row, m.key) for m in table.metrics)]
+        cells += [_difference(figures, table, row)] if table.compare else []
+        cells += [row.paper.get(first.title, "")] if "paper" in head else []
+        body.append([*cells, figures.minutes(table, row)])
+        if row.projection:
+            inner = [figures.of(table, row, f"{m.key}.projection") for m in table.metrics]
+            body.append([f"{row.label}, by its projection", *map(_over_seeds, inner)])
+    lines = [head, ["---"] * len(head), *(line + [""] * (len(head) - len(line)) for line in baselines + body)]
+    text = "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    seeds = "S = 0" if table.seeds == 1 else f"S = 0 to {table.seeds - 1}"
+    text += f"\n`python benchmarks/results.py run {table.name}`, or row by row ({seeds}):\n\n```text\n"
+    for row in table.rows:
+        if row.same_as:
+            text += f"{row.label}: the runs of {row.same_as}: it reads no label that differs\n"
+        else:
+            text += f"{row.label}: regrain fit {row.fit.format(runs='runs/results')} --seed S --out RUN\n"
+    return text + f"judged by: regrain evaluate RUN {table.evaluate}\n```\n"
+
+
+def _mean(by_seed: dict[int, float]) -> float:
+    return sum(by_seed.values()) / len(by_seed)
+
+
+def _cell(figures: Figures, table: Table, row: Row, key: str) -> str:
+    """The mean over seeds with its interval; of one seed the interval over test samples, where there is one."""
+    by_seed, low, high = (figures.of(table, row, key + end) for end in ("", ".low", ".high"))
+    if len(by_seed) == 1 and low and high:
+        return f"{_mean(by_seed):.1f} ({_mean(low):.1f} to {_mean(high):.1f})"
+    return _over_seeds(by_seed)
+
+
+def _over_seeds(by_seed: dict[int, float], sign: str = "") -> str:
+    if len(by_seed) < 2:
+        return "".join(f"{value:{sign}.1f}" for value in by_seed.values())
+    mean, half = student_interval(list(by_seed.values()))
+    return f"{mean:{sign}.1f} ({mean - half:{sign}.1f} to {mean + half:{sign}.1f})"
+
+
+def _difference(figures: Figures, table: Table, row: Row) -> str:
+    """Paired over seeds."""
+    if row.label == table.compare:
+        return ""
+    key = table.metrics[0].key
+    reference = figures.of(table, next(r for r in table.rows if r.label == table.compare), key)
+    own = figures.of(table, row, key)
+    return _over_seeds({seed: own[seed] - reference[seed] for seed in sorted(set(own) & set(reference))}, "+")

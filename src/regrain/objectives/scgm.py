@@ -1,0 +1,233 @@
+r"""The superclass-conditional Gaussian mixture on the unit sphere (Ni et al., ICLR 2022): posteriors and M-step terms.
+
+With unit vectors :math:`v, \mu_z, \mu_y` and variances :math:`\sigma^2, \bar\sigma^2`:
+
+.. math::
+    p(y \mid z) &\propto \exp(\mu_z \cdot \mu_y / \bar\sigma^2)\, p(y) \\
+    \pi_z(y) &= \operatorname{softmax}_z(\mu_z \cdot \mu_y / \bar\sigma^2) \\
+    p(z \mid v, y) &\propto \exp(v \cdot \mu_z / \sigma^2)\, \pi_z(y) \\
+    p(z \mid v) &\propto \exp(v \cdot \mu_z / \sigma^2) \sum_y p(y)\, \pi_z(y)
+
+The mixture ``"uniform"`` leaves :math:`\pi` out (the published code); ``"superclass"`` is the paper's. Everything is in
+log space. Letters: B samples, d width, r subclasses, C superclasses. A coarse label of -1 is unknown: then p(z|v)
+stands for p(z|v, y), and the superclass term leaves the sample out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from regrain.errors import UserError
+
+from ._checks import check_classes, check_labels, check_matrix, check_temperature
+from ._numerics import counted_mean, full_precision, unit
+
+Mixture = Literal["superclass", "uniform"]
+
+
+@full_precision
+def scgm_posterior(
+    embedding: Tensor,
+    subclass_means: Tensor,
+    superclass_means: Tensor,
+    coarse: Tensor | None = None,
+    *,
+    variance: float,
+    superclass_variance: float = 1.0,
+    mixture: Mixture = "superclass",
+    superclass_prior: Tensor | None = None,
+) -> Tensor:
+    """p(z | v, y) for known superclasses, p(z | v) otherwise (eq. 2 and 3).
+
+    Parameters
+    ----------
+    embedding
+        (B, d), normalised here.
+    subclass_means, superclass_means
+        (r, d) and (C, d), normalised here.
+    coarse
+        (B,) integers below C, -1 = unknown; None where none is known (inference).
+    variance, superclass_variance
+        sigma^2 and sigma_bar^2, positive.
+    mixture
+        "superclass": weights pi_z(y) of the paper; "uniform": none, as in the published code.
+    superclass_prior
+        (C,) probabilities p(y); default uniform.
+
+    Returns
+    -------
+    (B, r), rows sum to 1.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above, a variance is not positive, the mixture is unknown, or the prior
+        is no distribution.
+
+    Examples
+    --------
+    >>> import torch
+    >>> means = torch.eye(2)
+    >>> scgm_posterior(torch.tensor([[1.0, 1.0]]), means, means, variance=0.1)
+    tensor([[0.5000, 0.5000]])
+    """
+    _check(embedding, subclass_means, superclass_means, variance, superclass_variance, mixture)
+    if coarse is not None:
+        check_labels(coarse, embedding.shape[0], "coarse")
+        check_classes(coarse, superclass_means.shape[0], "coarse")
+    affinity = _affinity(subclass_means, superclass_means, superclass_variance)
+    log_prior = _log_prior(superclass_prior, affinity)
+    scores = unit(embedding) @ unit(subclass_means).T / variance
+    return (scores + _log_mixture(affinity, log_prior, coarse, mixture)).softmax(dim=1)
+
+
+@full_precision
+def scgm_losses(
+    embedding: Tensor,
+    coarse: Tensor,
+    assignment: Tensor,
+    subclass_means: Tensor,
+    superclass_means: Tensor,
+    *,
+    variance: float,
+    superclass_variance: float = 1.0,
+    mixture: Mixture = "superclass",
+    superclass_prior: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The two terms of the M-step that the assignment q enters (eq. 8).
+
+    Parameters
+    ----------
+    embedding, coarse, subclass_means, superclass_means, variance, superclass_variance, mixture, superclass_prior
+        As in :func:`scgm_posterior`.
+    assignment
+        (B,) integers below r: the subclass q of the E-step; rows of -1 (none yet) are left out.
+
+    Returns
+    -------
+    dict of two scalars, means over the rows that count (zero with zero gradient where there is none):
+    ``subclass``, -log p(z = q | v, y), and ``superclass``, -log p(y | z = q), over the rows of known superclass.
+
+    Raises
+    ------
+    UserError
+        As in :func:`scgm_posterior`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> means = torch.eye(2)
+    >>> zero = torch.tensor([0])
+    >>> losses = scgm_losses(torch.tensor([[1.0, 1.0]]), zero, zero, means, means, variance=0.1)
+    >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
+    {'subclass': 0.3133, 'superclass': 0.3133}
+    """
+    _check(embedding, subclass_means, superclass_means, variance, superclass_variance, mixture)
+    check_labels(coarse, embedding.shape[0], "coarse")
+    check_labels(assignment, embedding.shape[0], "assignment")
+    check_classes(coarse, superclass_means.shape[0], "coarse")
+    check_classes(assignment, subclass_means.shape[0], "assignment")
+    affinity = _affinity(subclass_means, superclass_means, superclass_variance)
+    log_prior = _log_prior(superclass_prior, affinity)
+    scores = unit(embedding) @ unit(subclass_means).T / variance
+    log_posterior = (scores + _log_mixture(affinity, log_prior, coarse, mixture)).log_softmax(dim=1)
+    log_superclass = (affinity + log_prior).log_softmax(dim=1)  # (r, C)
+    assigned, labelled = assignment >= 0, coarse >= 0
+    subclass = assignment.clamp(min=0)
+    of_subclass = -log_posterior.gather(1, subclass[:, None])[:, 0]
+    of_superclass = -log_superclass[subclass, coarse.clamp(min=0)]
+    return {
+        "subclass": counted_mean(of_subclass, assigned),
+        "superclass": counted_mean(of_superclass, assigned & labelled),
+    }
+
+
+@full_precision
+def scgm_log_joint(
+    embedding: Tensor,
+    coarse: Tensor,
+    subclass_means: Tensor,
+    superclass_means: Tensor,
+    *,
+    variance: float,
+    superclass_variance: float = 1.0,
+    mixture: Mixture = "superclass",
+    superclass_prior: Tensor | None = None,
+) -> Tensor:
+    """The E-step's log P: log p(y | z) + log p(z | v, y) (eq. 6), rows = samples.
+
+    Parameters are those of :func:`scgm_posterior`. Without a coarse label p(y | z) drops out.
+
+    Returns
+    -------
+    (B, r).
+
+    Examples
+    --------
+    >>> import torch
+    >>> means = torch.eye(2)
+    >>> scgm_log_joint(torch.tensor([[1.0, 1.0]]), torch.tensor([-1]), means, means, variance=0.1)
+    tensor([[-0.6931, -0.6931]])
+    """
+    _check(embedding, subclass_means, superclass_means, variance, superclass_variance, mixture)
+    check_labels(coarse, embedding.shape[0], "coarse")
+    check_classes(coarse, superclass_means.shape[0], "coarse")
+    affinity = _affinity(subclass_means, superclass_means, superclass_variance)
+    log_prior = _log_prior(superclass_prior, affinity)
+    scores = unit(embedding) @ unit(subclass_means).T / variance
+    log_posterior = (scores + _log_mixture(affinity, log_prior, coarse, mixture)).log_softmax(dim=1)
+    log_superclass = (affinity + log_prior).log_softmax(dim=1).T[coarse.clamp(min=0)]  # (B, r)
+    return log_posterior + log_superclass.where((coarse >= 0)[:, None], 0)
+
+
+def _affinity(subclass_means: Tensor, superclass_means: Tensor, superclass_variance: float) -> Tensor:
+    """(r, C): mu_z . mu_y / sigma_bar^2."""
+    return unit(subclass_means) @ unit(superclass_means).T / superclass_variance
+
+
+def _log_prior(superclass_prior: Tensor | None, affinity: Tensor) -> Tensor:
+    """(C,): log p(y)."""
+    classes = affinity.shape[1]
+    if superclass_prior is None:
+        return affinity.new_zeros(classes) - torch.tensor(classes).log()
+    if superclass_prior.shape != (classes,) or not superclass_prior.is_floating_point():
+        raise UserError(
+            f"superclass_prior must be floats of shape ({classes},), got {superclass_prior.dtype} of shape "
+            f"{tuple(superclass_prior.shape)}"
+        )
+    if superclass_prior.device.type == "cpu" and not (
+        bool((superclass_prior >= 0).all()) and abs(float(superclass_prior.sum()) - 1) < 1e-4
+    ):
+        raise UserError("superclass_prior must be probabilities that sum to 1")
+    return superclass_prior.to(affinity.dtype).log()
+
+
+def _log_mixture(affinity: Tensor, log_prior: Tensor, coarse: Tensor | None, mixture: Mixture) -> Tensor:
+    """(B or 1, r): log of the weight each subclass has beside exp(v . mu_z / sigma^2)."""
+    if mixture == "uniform":
+        return affinity.new_zeros(1, affinity.shape[0])
+    log_pi = affinity.log_softmax(dim=0)  # (r, C), sums to 1 over the subclasses
+    averaged = (log_pi + log_prior).logsumexp(dim=1)[None]
+    if coarse is None:
+        return averaged
+    return log_pi.T[coarse.clamp(min=0)].where((coarse >= 0)[:, None], averaged)
+
+
+def _check(
+    embedding: Tensor,
+    subclass_means: Tensor,
+    superclass_means: Tensor,
+    variance: float,
+    superclass_variance: float,
+    mixture: str,
+) -> None:
+    check_matrix(embedding, "embedding")
+    check_matrix(subclass_means, "subclass_means", columns=embedding.shape[1])
+    check_matrix(superclass_means, "superclass_means", columns=embedding.shape[1])
+    check_temperature(variance, "variance")
+    check_temperature(superclass_variance, "superclass_variance")
+    if mixture not in ("superclass", "uniform"):
+        raise UserError(f"mixture is 'superclass' or 'uniform', got {mixture!r}")
