@@ -22,6 +22,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def read_figures() -> list[dict[str, str]]:
 
 def keep(rows: list[dict[str, str]]) -> None:
     """Add lines, in the order of the tables, so that a difference shows what changed."""
-    with FIGURES.with_suffix(".lock").open("w") as lock:
+    with (Path(tempfile.gettempdir()) / "regrain-results.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _merge(rows)
 

@@ -213,8 +213,8 @@ TABLES: tuple[Table, ...] = (
         (
             Row(
                 "MaskCon",
-                "maskcon clinc150 --encoder minilm --epochs 4 --batch-size 128 --set temperature=0.08 "
-                "--set soft_temperature=0.08 --set encoder_learning_rate=0.0001 --set learning_rate=0.002",
+                "maskcon clinc150 --encoder minilm --epochs 4 --batch-size 128 --set encoder_learning_rate=0.0001 "
+                "--set learning_rate=0.002",
                 baselines=True,
                 projection=True,
             ),

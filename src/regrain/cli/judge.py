@@ -53,15 +53,20 @@ def evaluate(
     from regrain import api
 
     _refuse_without_data(data, reading)
-    options = {"neighbours": neighbours, "cluster_seeds": cluster_seeds, "cluster_starts": cluster_starts}
-    options |= {"ks": k} if k else {}
+    chosen: dict[str, Any] = {
+        "neighbours": neighbours,
+        "cluster_seeds": cluster_seeds,
+        "cluster_starts": cluster_starts,
+    }
+    if k:
+        chosen["ks"] = k
     result = api.evaluate(
         api.Run.open(run, device=device.value),
         data,
         split=split,
         levels=level,
         protocols=protocol,
-        options=options,
+        options=chosen,
         baselines=baselines,
         projection=projection,
         seed=seed,

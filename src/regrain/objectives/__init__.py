@@ -13,6 +13,7 @@ from .relations import (
     supcon_queue_loss,
 )
 from .scgm import scgm_log_joint, scgm_losses, scgm_posterior
+from .sinkhorn import sinkhorn, sinkhorn_potentials
 
 __all__ = [
     "angular_info_nce_loss",
@@ -29,6 +30,8 @@ __all__ = [
     "scgm_log_joint",
     "scgm_losses",
     "scgm_posterior",
+    "sinkhorn",
+    "sinkhorn_potentials",
     "soft_contrastive",
     "supcon_loss",
     "supcon_queue_loss",

@@ -1,0 +1,301 @@
+r"""Optimal transport of samples to clusters: the E-step of SCGM and SeLa.
+
+The plan Q that maximises :math:`\operatorname{Tr}(Q^T \log P) + H(Q) / \lambda` under given marginals a (samples) and b
+(clusters) is :math:`Q_{iz} = a_i \operatorname{softmax}_z(\lambda \log P_{iz} + v_z)` with potentials v that minimise
+
+.. math:: F(v) = \sum_i a_i \operatorname{logsumexp}_z(\lambda \log P_{iz} + v_z) - b \cdot v,
+
+which is convex, with gradient (column sums of Q) - b and Hessian :math:`\operatorname{diag}(Q^T 1) - Q^T
+\operatorname{diag}(1/a)\, Q`. Only v (r numbers) is kept between passes, so nothing overflows at any sharpness, a warm
+start is r numbers, and processes sum r numbers (and an r x r matrix), never the plan.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from regrain.errors import RegrainWarning, UserError
+
+from ._checks import check_matrix
+from ._numerics import CHUNK_ELEMENTS
+from .gather import gather
+
+_FIRST_SCALINGS = 5
+"""Plain Sinkhorn steps before Newton's: far from the optimum they are as good and cost no Hessian."""
+
+_LARGEST_STEP = 10.0
+"""Of a potential in one Newton step: beyond, the quadratic model says nothing."""
+
+
+@torch.no_grad()
+def sinkhorn(
+    log_scores: Tensor,
+    *,
+    sharpness: float,
+    sample_marginal: Tensor | None = None,
+    cluster_marginal: Tensor | None = None,
+    tolerance: float = 1e-6,
+    max_iterations: int = 100,
+    warm_start: Tensor | None = None,
+) -> Tensor:
+    """The transport plan, rows = samples (Cuturi 2013; SCGM eq. 7; Asano et al. 2020).
+
+    Under several processes every one holds its own samples; marginals are those of all of them.
+
+    Parameters
+    ----------
+    log_scores
+        (n, r): log P. -inf forbids a pair; every sample must have a pair that is allowed.
+    sharpness
+        lambda, positive: the larger, the harder the plan.
+    sample_marginal
+        (n,) positive masses of these samples; default equal ones. They are scaled to sum to 1 over all processes.
+    cluster_marginal
+        (r,) non-negative masses, scaled to sum to 1; default equal ones.
+    tolerance
+        Stop when the column sums differ from the cluster marginal by less than this in sum; rows are exact.
+    max_iterations
+        A warning says so when they did not suffice.
+    warm_start
+        (r,) potentials of an earlier call (:func:`sinkhorn_potentials`).
+
+    Returns
+    -------
+    (n, r) in the type of the scores, float32 at least.
+
+    Raises
+    ------
+    UserError
+        For shapes, numbers or marginals that cannot be.
+
+    Examples
+    --------
+    >>> import torch
+    >>> plan = sinkhorn(torch.tensor([[0.9, 0.1], [0.8, 0.2]]).log(), sharpness=25.0)
+    >>> plan.argmax(dim=1)  # both score the first cluster higher, and one has to go
+    tensor([0, 1])
+    """
+    potentials = sinkhorn_potentials(
+        log_scores,
+        sharpness=sharpness,
+        sample_marginal=sample_marginal,
+        cluster_marginal=cluster_marginal,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        warm_start=warm_start,
+    )
+    masses = _sample_masses(log_scores, sample_marginal)
+    plan = torch.empty_like(log_scores, dtype=torch.promote_types(log_scores.dtype, torch.float32))
+    for rows in _chunks(log_scores):
+        plan[rows] = _rows_of_plan(log_scores[rows], potentials, sharpness)[0] * masses[rows, None]
+    return plan
+
+
+@torch.no_grad()
+def sinkhorn_potentials(
+    log_scores: Tensor,
+    *,
+    sharpness: float,
+    sample_marginal: Tensor | None = None,
+    cluster_marginal: Tensor | None = None,
+    tolerance: float = 1e-6,
+    max_iterations: int = 100,
+    warm_start: Tensor | None = None,
+) -> Tensor:
+    """The cluster potentials v (r,) in float64 that give the plan; parameters are those of :func:`sinkhorn`.
+
+    A few Sinkhorn scalings, then damped Newton steps on F with the scaling as fallback: at sharpness 25 a dozen passes
+    over the scores do what takes scalings alone over a thousand. A cluster that every sample is forbidden to join
+    stays empty, and a warning names how many there are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2]]).log()
+    >>> v = sinkhorn_potentials(scores, sharpness=5.0)
+    >>> torch.allclose(sinkhorn(scores, sharpness=5.0, warm_start=v, max_iterations=1).sum(0), torch.tensor([0.5, 0.5]))
+    True
+    """
+    wanted, potentials = _start(log_scores, sharpness, cluster_marginal, warm_start, tolerance, max_iterations)
+    masses = _sample_masses(log_scores, sample_marginal)
+    reachable = torch.full_like(wanted, -torch.inf)
+    for rows in _chunks(log_scores):
+        reachable = torch.maximum(reachable, log_scores[rows].amax(dim=0).double())
+    _reduce(reachable, dist.ReduceOp.MAX)
+    dead = (wanted > 0) & (reachable == -torch.inf)
+    live = (wanted > 0) & ~dead
+
+    state = _evaluate(log_scores, potentials, masses, wanted, sharpness)
+    for iteration in range(max_iterations):
+        if float((state.columns - wanted)[live].abs().sum()) < tolerance:
+            break
+        newton = iteration >= _FIRST_SCALINGS or warm_start is not None
+        moved = _newton_step(log_scores, state, masses, wanted, live, sharpness) if newton else None
+        if moved is None:
+            scaled = _scaled(log_scores, state, masses, wanted, live, sharpness)
+            moved = _evaluate(log_scores, scaled, masses, wanted, sharpness)
+        state = moved
+    error = float((state.columns - wanted).abs().sum())
+    if dead.any():
+        warnings.warn(
+            f"{int(dead.sum())} of {len(wanted)} clusters may be joined by no sample and stay empty",
+            RegrainWarning,
+            stacklevel=2,
+        )
+    elif error >= tolerance:
+        warnings.warn(
+            f"the transport plan misses its cluster marginal by {error:.2g} in sum after {max_iterations} iterations "
+            f"(tolerance {tolerance:g})",
+            RegrainWarning,
+            stacklevel=2,
+        )
+    return state.potentials
+
+
+class _State:
+    """F, the column sums of Q and Q^T diag(1/a) Q at some potentials."""
+
+    def __init__(self, potentials: Tensor, value: Tensor, columns: Tensor, squares: Tensor) -> None:
+        self.potentials, self.value, self.columns, self.squares = potentials, float(value), columns, squares
+
+
+def _evaluate(log_scores: Tensor, potentials: Tensor, masses: Tensor, wanted: Tensor, sharpness: float) -> _State:
+    """One pass over the scores, on all processes."""
+    clusters = log_scores.shape[1]
+    total = potentials.new_zeros(1 + clusters + clusters**2)
+    for rows in _chunks(log_scores):
+        plan, value = _rows_of_plan(log_scores[rows], potentials, sharpness)
+        weighted = plan * masses[rows, None]
+        total[0] += (value.double() * masses[rows].double()).sum()
+        total[1 : 1 + clusters] += weighted.sum(dim=0)
+        total[1 + clusters :] += (plan.T @ weighted).flatten()
+    _reduce(total, dist.ReduceOp.SUM)
+    columns, squares = total[1 : 1 + clusters], total[1 + clusters :].view(clusters, clusters)
+    kept = wanted > 0
+    return _State(potentials, total[0] - wanted[kept] @ potentials[kept], columns, squares)
+
+
+def _newton_step(
+    log_scores: Tensor, state: _State, masses: Tensor, wanted: Tensor, live: Tensor, sharpness: float
+) -> _State | None:
+    """The state after a damped Newton step, or None where no step helps."""
+    residual = (wanted - state.columns)[live]
+    hessian = torch.diag(state.columns[live]) - state.squares[live][:, live]
+    scale = float(hessian.diagonal().mean())
+    hessian += scale / len(hessian)  # F does not change when all potentials move alike: fix that direction
+    hessian.diagonal().add_(1e-9 * scale)
+    factor, failed = torch.linalg.cholesky_ex(hessian)
+    if scale <= 0 or int(failed):
+        return None
+    direction = torch.cholesky_solve(residual[:, None], factor)[:, 0]
+    direction *= min(1.0, _LARGEST_STEP / max(float(direction.abs().max()), 1e-30))
+    slope, error = float(residual @ direction), float(residual.abs().sum())
+    size = 1.0
+    for _ in range(5):
+        potentials = state.potentials.clone()
+        potentials[live] += size * direction
+        moved = _evaluate(log_scores, potentials, masses, wanted, sharpness)
+        left = float((wanted - moved.columns)[live].abs().sum())
+        if moved.value < state.value - 1e-4 * size * slope or left < (1 - 0.1 * size) * error:
+            return moved
+        size /= 4
+    return None
+
+
+def _scaled(
+    log_scores: Tensor, state: _State, masses: Tensor, wanted: Tensor, live: Tensor, sharpness: float
+) -> Tensor:
+    """Sinkhorn's own step, v + log(b / column sum); sums that underflowed are taken again in log space."""
+    log_columns = state.columns.log()
+    faint = (live & (state.columns < 1e-30)).nonzero()[:, 0]
+    if len(faint):
+        log_columns[faint] = -torch.inf
+        for rows in _chunks(log_scores):
+            log_sums = _rows_of_plan(log_scores[rows], state.potentials, sharpness)[1].double()
+            terms = sharpness * log_scores[rows][:, faint].double() - log_sums[:, None]
+            part = (terms + masses[rows, None].double().log()).logsumexp(dim=0) + state.potentials[faint]
+            log_columns[faint] = torch.logaddexp(log_columns[faint], part)
+        gathered = gather(log_columns[None], with_gradient=False)[:, faint]
+        log_columns[faint] = gathered.logsumexp(dim=0)
+    return torch.where(live, state.potentials + wanted.log() - log_columns, state.potentials)
+
+
+def _rows_of_plan(log_scores: Tensor, potentials: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+    """softmax over the clusters (b, r), and its logsumexp (b,)."""
+    dtype = torch.promote_types(log_scores.dtype, torch.float32)
+    scores = torch.add(potentials.to(dtype), log_scores.to(dtype), alpha=sharpness)
+    largest = scores.amax(dim=1, keepdim=True)
+    exps = scores.sub_(largest).exp_()
+    sums = exps.sum(dim=1, keepdim=True)
+    return exps.div_(sums), (largest + sums.log())[:, 0]
+
+
+def _chunks(log_scores: Tensor) -> Iterator[slice]:
+    size = max(1, CHUNK_ELEMENTS // log_scores.shape[1])
+    return (slice(start, start + size) for start in range(0, len(log_scores), size))
+
+
+def _sample_masses(log_scores: Tensor, sample_marginal: Tensor | None) -> Tensor:
+    """(n,) masses that sum to 1 over all processes."""
+    dtype = torch.promote_types(log_scores.dtype, torch.float32)
+    if sample_marginal is None:
+        masses = torch.ones(len(log_scores), dtype=dtype, device=log_scores.device)
+    else:
+        if sample_marginal.shape != (len(log_scores),) or not bool((sample_marginal > 0).all()):
+            raise UserError(
+                f"sample_marginal must be positive numbers of shape ({len(log_scores)},), got shape "
+                f"{tuple(sample_marginal.shape)}" + (" with others among them" if len(sample_marginal) else "")
+            )
+        masses = sample_marginal.to(dtype)
+    total = masses.double().sum()[None]
+    _reduce(total, dist.ReduceOp.SUM)
+    return (masses.double() / total).to(dtype)
+
+
+def _start(
+    log_scores: Tensor,
+    sharpness: float,
+    cluster_marginal: Tensor | None,
+    warm_start: Tensor | None,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Tensor, Tensor]:
+    """The cluster marginal and the first potentials, (r,) in float64."""
+    check_matrix(log_scores, "log_scores")
+    clusters = log_scores.shape[1]
+    if not 0 < sharpness < torch.inf:
+        raise UserError(f"sharpness must be a positive, finite number, got {sharpness}")
+    if not tolerance > 0 or max_iterations < 1:
+        raise UserError(f"tolerance must be positive and max_iterations at least 1, got {tolerance}, {max_iterations}")
+    if clusters == 0:
+        raise UserError("log_scores has no column: there is no cluster to join")
+    for rows in _chunks(log_scores):
+        largest = log_scores[rows].amax(dim=1)
+        odd = (largest.isnan() | (largest == torch.inf) | (largest == -torch.inf)).nonzero()
+        if len(odd):
+            raise UserError(
+                f"log_scores row {rows.start + int(odd[0])} has a NaN, an infinite score, or no cluster that is allowed"
+            )
+    if cluster_marginal is None:
+        wanted = torch.ones(clusters, dtype=torch.float64, device=log_scores.device)
+    else:
+        wanted = cluster_marginal.double()
+        fits = wanted.shape == (clusters,) and bool((wanted >= 0).all()) and 0 < float(wanted.sum()) < torch.inf
+        if not fits:
+            raise UserError(f"cluster_marginal must be {clusters} non-negative masses that do not all vanish")
+    wanted = wanted / wanted.sum()
+    if warm_start is not None and warm_start.shape != (clusters,):
+        raise UserError(f"warm_start must be {clusters} potentials, got shape {tuple(warm_start.shape)}")
+    potentials = torch.zeros_like(wanted) if warm_start is None else warm_start.double().clone()
+    potentials[wanted == 0] = -torch.inf
+    return wanted, potentials
+
+
+def _reduce(tensor: Tensor, how: dist.ReduceOp.RedOpType) -> None:
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(tensor, op=how)

@@ -1,0 +1,141 @@
+"""Optimal transport against the golden plan, a plain loop, and what must hold for any plan."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from regrain.errors import RegrainWarning, UserError
+from regrain.objectives import _numerics, sinkhorn, sinkhorn_potentials
+
+
+@pytest.fixture(scope="module")
+def golden(shared: Path) -> dict[str, Tensor]:
+    return {name: torch.tensor(value) for name, value in np.load(shared / "golden" / "objectives.npz").items()}
+
+
+def drawn(samples: int = 60, clusters: int = 7, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(samples, clusters, generator=generator, dtype=torch.float64).log_softmax(dim=1)
+
+
+def plain_loop(log_scores: Tensor, sharpness: float, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sinkhorn and Knopp's two scalings in float64, until nothing moves."""
+    kernel = np.exp(sharpness * (log_scores.numpy() - log_scores.numpy().max(axis=1, keepdims=True)))
+    right = np.ones(kernel.shape[1])
+    for _step in range(20_000):
+        left = rows / (kernel @ right)
+        right = columns / (kernel.T @ left)
+    plan: np.ndarray = left[:, None] * kernel * right
+    return plan
+
+
+def test_golden_plan_and_codes(golden: dict[str, Tensor]) -> None:
+    scores = golden["sinkhorn_probabilities"].log()
+    plan = sinkhorn(scores, sharpness=float(golden["sinkhorn_sharpness"]), tolerance=1e-10)
+    np.testing.assert_allclose(plan, golden["sinkhorn_plan"], rtol=1e-4, atol=1e-12)
+    sharp = sinkhorn(golden["sinkhorn25_probabilities"].log(), sharpness=25.0)
+    agreement = (sharp.argmax(dim=1) == golden["sinkhorn25_official_codes"]).double().mean()
+    assert agreement > 0.98  # 127 of 128: the published routine stops at a loose tolerance
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 5.0, 25.0])
+def test_any_marginals_against_a_plain_loop(sharpness: float) -> None:
+    scores = drawn()
+    generator = np.random.default_rng(1)
+    rows, columns = generator.random(60) + 0.1, generator.random(7) + 0.1
+    plan = sinkhorn(
+        scores,
+        sharpness=sharpness,
+        sample_marginal=torch.from_numpy(rows),
+        cluster_marginal=torch.from_numpy(columns),
+        tolerance=1e-12,
+    )
+    rows, columns = rows / rows.sum(), columns / columns.sum()
+    np.testing.assert_allclose(plan.sum(dim=1), rows, rtol=1e-10)
+    np.testing.assert_allclose(plan.sum(dim=0), columns, atol=1e-12)
+    if sharpness < 25:  # the loop has not settled there
+        np.testing.assert_allclose(plan, plain_loop(scores, sharpness, rows, columns), rtol=1e-6, atol=1e-12)
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = drawn()
+    whole = sinkhorn(scores, sharpness=10.0, tolerance=1e-12)
+    import importlib
+
+    module = importlib.import_module("regrain.objectives.sinkhorn")
+    assert module.CHUNK_ELEMENTS == _numerics.CHUNK_ELEMENTS
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 35)
+    torch.testing.assert_close(sinkhorn(scores, sharpness=10.0, tolerance=1e-12), whole, rtol=1e-8, atol=1e-12)
+
+
+def test_warm_start_needs_no_more_iteration() -> None:
+    scores = drawn(400, 20)
+    potentials = sinkhorn_potentials(scores, sharpness=25.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sinkhorn(scores, sharpness=25.0, warm_start=potentials, max_iterations=1)
+        moved = scores + 1e-4 * torch.randn(scores.shape, generator=torch.Generator().manual_seed(2))
+        sinkhorn(moved, sharpness=25.0, warm_start=potentials, max_iterations=6)
+
+
+def test_too_few_iterations_are_said() -> None:
+    with pytest.warns(RegrainWarning, match="misses its cluster marginal by .* after 1 iterations"):
+        sinkhorn(drawn(), sharpness=25.0, max_iterations=1)
+
+
+def test_float32_at_high_sharpness_holds_its_marginals() -> None:
+    scores = (10 * drawn(2000, 50).float()).log_softmax(dim=1)
+    plan = sinkhorn(scores, sharpness=25.0, tolerance=1e-5)
+    assert plan.dtype == torch.float32
+    assert float((plan.double().sum(dim=0) - 1 / 50).abs().sum()) < 2e-5
+
+
+def test_dead_clusters_are_survived_and_named() -> None:
+    scores = drawn()
+    scores[:, 3] = -torch.inf
+    with pytest.warns(RegrainWarning, match="1 of 7 clusters may be joined by no sample"):
+        plan = sinkhorn(scores, sharpness=5.0)
+    assert plan.isfinite().all()
+    assert not plan[:, 3].any()
+    far = drawn()
+    far[:, 3] -= 1000  # never chosen at first, and still gets its share
+    assert float(sinkhorn(far, sharpness=25.0)[:, 3].sum()) == pytest.approx(1 / 7, abs=1e-6)
+
+
+def test_a_cluster_without_mass_stays_empty() -> None:
+    plan = sinkhorn(drawn(), sharpness=5.0, cluster_marginal=torch.tensor([1.0, 1, 1, 0, 1, 1, 1]))
+    assert not plan[:, 3].any()
+    assert float(plan[:, 0].sum()) == pytest.approx(1 / 6, abs=1e-6)
+
+
+def test_one_cluster_takes_all() -> None:
+    torch.testing.assert_close(sinkhorn(torch.zeros(4, 1), sharpness=5.0), torch.full((4, 1), 0.25))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sharpness": 0.0}, "sharpness"),
+        ({"sharpness": 5.0, "tolerance": 0.0}, "tolerance"),
+        ({"sharpness": 5.0, "cluster_marginal": torch.ones(3)}, "7 non-negative"),
+        ({"sharpness": 5.0, "cluster_marginal": torch.zeros(7)}, "7 non-negative"),
+        ({"sharpness": 5.0, "sample_marginal": torch.zeros(60)}, r"positive numbers of shape \(60,\)"),
+        ({"sharpness": 5.0, "warm_start": torch.zeros(3)}, "7 potentials"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        sinkhorn(drawn(), **options)  # type: ignore[arg-type]
+
+
+def test_a_row_without_any_allowed_cluster_is_named() -> None:
+    scores = drawn()
+    scores[5] = -torch.inf
+    with pytest.raises(UserError, match="row 5"):
+        sinkhorn(scores, sharpness=5.0)
