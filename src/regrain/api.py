@@ -15,7 +15,7 @@ from regrain.data.dataset import Dataset
 from regrain.data.readers import read
 from regrain.encoders import build_encoder, is_pretrained, weights_origin
 from regrain.errors import UserError
-from regrain.evaluation import Evaluation, apply_model, criterion_values, embed, evaluate_model
+from regrain.evaluation import Evaluation, apply_model, available_criteria, criterion_values, embed, evaluate_model
 from regrain.labels import Labels
 from regrain.methods import method_class
 from regrain.tasks import Trial, Tuning
@@ -403,8 +403,8 @@ def tune(
     """Choose settings by a criterion that sees no hidden label and no test sample.
 
     The training split alone is used: a part of it (whole groups, or samples in the shares of the coarse classes) is
-    kept from training and judges every trial. Levels that the method does not read are taken away before anything.
-    The same call goes on where an earlier one stopped.
+    kept from training and judges every trial. Levels but the first and those that the method reads are taken away
+    before anything. The same call goes on where an earlier one stopped.
 
     Parameters
     ----------
@@ -450,15 +450,17 @@ def tune(
         reader=_with_split(reader_options, split_column),
     )
     shared = {section: values for section, values in request.recipe.items() if section != "data"}
-    roles = roles_of(method_class(method), request.recipe["data"]["levels"])
-    seen = request.training.with_levels(list(dict.fromkeys(roles.values())))
+    in_use = request.recipe["data"]["levels"]
+    roles = roles_of(method_class(method), in_use)
+    seen = request.training.with_levels(list(dict.fromkeys([*in_use[:1], *roles.values()])))
     stratify = seen.labels.levels[0] if seen.labels.levels and seen.groups is None else None
     train_part, validation_part = seen.split(validation, stratify=stratify)
-    parsed = [Range.parse(text) for text in ranges]
-    if not parsed:
-        learning_rate = assemble(request.recipe, train_part).options.learning_rate
-        parsed = default_ranges(method, learning_rate)
+    resolved = assemble(request.recipe, train_part)  # what cannot work in any trial is said before the first
+    parsed = [Range.parse(text) for text in ranges] or default_ranges(method, resolved.options.learning_rate)
     plan = Plan(method, tuple(parsed), criterion, trials, request.recipe.get("seed", 0))
+    if criterion not in available_criteria(seen):
+        others = " or ".join(available_criteria(seen))
+        raise UserError(f"{criterion} compares coarse labels, and the data have none: choose {others}")
     place = Path(out) if out is not None else Path("runs") / f"tune-{method}-{request.dataset.name}"
     circumstances = {"recipe": shared, "data": request.recipe["data"], "validation": validation}
     tuning = Tuning.open(place, plan, circumstances)

@@ -94,6 +94,13 @@ def test_plan_draws_within_ranges_and_repeats_itself() -> None:
     assert 0.3 < (rates < 0.01).float().mean() < 0.7  # even in the logarithm: half below the geometric mean
 
 
+def test_whole_numbers_are_drawn_on_a_logarithmic_range_too() -> None:
+    plan = Plan("maskcon", (Range.parse("epochs=2:200:log"),), "agreement", 200)
+    epochs = torch.tensor([s["epochs"] for s in plan.settings()])
+    assert epochs.dtype == torch.int64
+    assert 0.3 < (epochs <= 20).float().mean() < 0.7
+
+
 def test_small_grid_is_searched_whole() -> None:
     plan = Plan("maskcon", (Range.parse("weight=0,0.5,1"), Range.parse("epochs=1,2")), "agreement", 50)
     assert len(plan.settings()) == 6
@@ -205,3 +212,28 @@ def test_without_labels_the_criteria_that_need_none_choose(digits: Dataset, tmp_
         "selfcon", bare, out=tmp_path / "search", ranges=["temperature=0.1,0.2"], **{**QUICK, "limit_per_class": None}
     )
     assert set(found.trials[0].criteria) == {"agreement", "stability"}
+    options = {**QUICK, "limit_per_class": None}
+    with pytest.raises(UserError, match=r"coarse-knn compares coarse labels.*agreement or stability"):
+        regrain.tune("selfcon", bare, out=tmp_path / "none", criterion="coarse-knn", **options)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_method_without_labels_is_judged_by_the_coarse_ones(digits: Dataset, tmp_path: Path) -> None:
+    found = regrain.tune(
+        "selfcon",
+        digits,
+        out=tmp_path / "search",
+        ranges=["temperature=0.1"],
+        criterion="coarse-knn",
+        trials=1,
+        **QUICK,
+    )
+    assert "coarse-knn" in found.trials[0].criteria
+    levels = json.loads((found.trial_path(0) / "labels.json").read_text())["levels"]
+    assert levels == ["group"]
+
+
+def test_what_cannot_work_in_any_trial_is_said_before_the_first(digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="takes 2 views"):
+        tune(digits, tmp_path / "search", settings=["views.presets=[weak]"])
+    assert not (tmp_path / "search").exists()

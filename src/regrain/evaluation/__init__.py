@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regrain.evaluation.base import Representation, Score, Setting
-from regrain.evaluation.criteria import CRITERIA, criterion_values
+from regrain.evaluation.criteria import CRITERIA, available_criteria, criterion_values
 from regrain.evaluation.embed import apply_model, embed
 from regrain.evaluation.evaluate import PROTOCOLS, Evaluation, Row, evaluate_model
 
@@ -16,6 +16,7 @@ __all__ = [
     "Score",
     "Setting",
     "apply_model",
+    "available_criteria",
     "criterion_values",
     "embed",
     "evaluate_model",

@@ -21,7 +21,7 @@ from regrain.metrics import balanced_accuracy, knn_predict, nearest_neighbours
 from regrain.training.loader import scan_batches
 from regrain.training.model import Model
 
-__all__ = ["CRITERIA", "Candidate", "criterion_values"]
+__all__ = ["CRITERIA", "Candidate", "available_criteria", "criterion_values"]
 
 _NEIGHBOURS = 20
 _CLUSTERS_PER_CLASS = (2, 4, 8)
@@ -55,9 +55,9 @@ class Candidate:
     seed: int
 
     def coarse(self, part: Dataset) -> Tensor:
-        """Codes (N,) of the coarse level; a UserError without one."""
+        """Codes (N,) of the coarse level; where there are no labels, all samples are of one class."""
         if not part.labels.levels:
-            raise UserError("this criterion needs coarse labels, and the data have none: choose --criterion agreement")
+            return torch.zeros(len(part), dtype=torch.long)
         return part.labels.level(part.labels.levels[0])
 
 
@@ -79,7 +79,7 @@ def agreement(candidate: Candidate) -> float:
             for kept, view in zip(drawn, views(raw, ids, candidate.seed), strict=True):
                 kept.append(model.method.embed(view).float().cpu())
     first, second = (torch.cat(kept) for kept in drawn)
-    codes = candidate.coarse(part) if part.labels.levels else torch.zeros(len(part), dtype=torch.long)
+    codes = candidate.coarse(part)
     found = 0.0
     for code in codes.unique():
         rows = (codes == code).nonzero()[:, 0]
@@ -111,10 +111,7 @@ def stability(candidate: Candidate) -> float:
     by their share. Looks at no hidden label, and at no number of hidden classes.
     """
     train, validation = unit_rows(candidate.train_embeddings), unit_rows(candidate.validation_embeddings)
-    if candidate.train.labels.levels:
-        train_codes, codes = candidate.coarse(candidate.train), candidate.coarse(candidate.validation)
-    else:
-        train_codes, codes = torch.zeros(len(train), dtype=torch.long), torch.zeros(len(validation), dtype=torch.long)
+    train_codes, codes = candidate.coarse(candidate.train), candidate.coarse(candidate.validation)
     generator = np.random.default_rng(candidate.seed)
     values, shares = [], []
     for code in codes.unique():
@@ -150,6 +147,11 @@ CRITERIA: dict[str, Callable[[Candidate], float]] = {
 """Criterion by name; higher is better."""
 
 
+def available_criteria(data: Dataset) -> list[str]:
+    """The criteria that the labels allow."""
+    return [name for name in CRITERIA if name != "coarse-knn" or data.labels.levels]
+
+
 def criterion_values(model: Model, train: Dataset, validation: Dataset, *, seed: int = 0) -> dict[str, float]:
     """All criteria that the labels allow, of a model trained on ``train``.
 
@@ -169,5 +171,4 @@ def criterion_values(model: Model, train: Dataset, validation: Dataset, *, seed:
         model.take_features(model.featurised(train))  # a model from disk does not hold the views' statistics
     seen, kept = parts
     candidate = Candidate(model, seen, kept, embed(model, seen), embed(model, kept), seed)
-    names = CRITERIA if seen.labels.levels else ["agreement", "stability"]
-    return {name: CRITERIA[name](candidate) for name in names}
+    return {name: CRITERIA[name](candidate) for name in available_criteria(seen)}

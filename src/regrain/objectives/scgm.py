@@ -74,14 +74,8 @@ def scgm_posterior(
     >>> scgm_posterior(torch.tensor([[1.0, 1.0]]), means, means, variance=0.1)
     tensor([[0.5000, 0.5000]])
     """
-    _check(embedding, subclass_means, superclass_means, variance, superclass_variance, mixture)
-    if coarse is not None:
-        check_labels(coarse, embedding.shape[0], "coarse")
-        check_classes(coarse, superclass_means.shape[0], "coarse")
-    affinity = _affinity(subclass_means, superclass_means, superclass_variance)
-    log_prior = _log_prior(superclass_prior, affinity)
-    scores = unit(embedding) @ unit(subclass_means).T / variance
-    return (scores + _log_mixture(affinity, log_prior, coarse, mixture)).softmax(dim=1)
+    means = subclass_means, superclass_means
+    return _log_terms(embedding, *means, coarse, variance, superclass_variance, mixture, superclass_prior)[0].exp()
 
 
 @full_precision
@@ -125,16 +119,11 @@ def scgm_losses(
     >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
     {'subclass': 0.3133, 'superclass': 0.3133}
     """
-    _check(embedding, subclass_means, superclass_means, variance, superclass_variance, mixture)
-    check_labels(coarse, embedding.shape[0], "coarse")
+    log_posterior, log_superclass = _log_terms(
+        embedding, subclass_means, superclass_means, coarse, variance, superclass_variance, mixture, superclass_prior
+    )
     check_labels(assignment, embedding.shape[0], "assignment")
-    check_classes(coarse, superclass_means.shape[0], "coarse")
     check_classes(assignment, subclass_means.shape[0], "assignment")
-    affinity = _affinity(subclass_means, superclass_means, superclass_variance)
-    log_prior = _log_prior(superclass_prior, affinity)
-    scores = unit(embedding) @ unit(subclass_means).T / variance
-    log_posterior = (scores + _log_mixture(affinity, log_prior, coarse, mixture)).log_softmax(dim=1)
-    log_superclass = (affinity + log_prior).log_softmax(dim=1)  # (r, C)
     assigned, labelled = assignment >= 0, coarse >= 0
     subclass = assignment.clamp(min=0)
     of_subclass = -log_posterior.gather(1, subclass[:, None])[:, 0]
@@ -172,20 +161,38 @@ def scgm_log_joint(
     >>> scgm_log_joint(torch.tensor([[1.0, 1.0]]), torch.tensor([-1]), means, means, variance=0.1)
     tensor([[-0.6931, -0.6931]])
     """
-    _check(embedding, subclass_means, superclass_means, variance, superclass_variance, mixture)
-    check_labels(coarse, embedding.shape[0], "coarse")
-    check_classes(coarse, superclass_means.shape[0], "coarse")
-    affinity = _affinity(subclass_means, superclass_means, superclass_variance)
+    log_posterior, log_superclass = _log_terms(
+        embedding, subclass_means, superclass_means, coarse, variance, superclass_variance, mixture, superclass_prior
+    )
+    return log_posterior + log_superclass.T[coarse.clamp(min=0)].where((coarse >= 0)[:, None], 0)
+
+
+def _log_terms(
+    embedding: Tensor,
+    subclass_means: Tensor,
+    superclass_means: Tensor,
+    coarse: Tensor | None,
+    variance: float,
+    superclass_variance: float,
+    mixture: Mixture,
+    superclass_prior: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """log p(z | v, y) (B, r) and log p(y | z) (r, C), of checked arguments."""
+    check_matrix(embedding, "embedding")
+    check_matrix(subclass_means, "subclass_means", columns=embedding.shape[1])
+    check_matrix(superclass_means, "superclass_means", columns=embedding.shape[1])
+    check_temperature(variance, "variance")
+    check_temperature(superclass_variance, "superclass_variance")
+    if mixture not in ("superclass", "uniform"):
+        raise UserError(f"mixture is 'superclass' or 'uniform', got {mixture!r}")
+    if coarse is not None:
+        check_labels(coarse, embedding.shape[0], "coarse")
+        check_classes(coarse, superclass_means.shape[0], "coarse")
+    affinity = unit(subclass_means) @ unit(superclass_means).T / superclass_variance  # (r, C)
     log_prior = _log_prior(superclass_prior, affinity)
     scores = unit(embedding) @ unit(subclass_means).T / variance
     log_posterior = (scores + _log_mixture(affinity, log_prior, coarse, mixture)).log_softmax(dim=1)
-    log_superclass = (affinity + log_prior).log_softmax(dim=1).T[coarse.clamp(min=0)]  # (B, r)
-    return log_posterior + log_superclass.where((coarse >= 0)[:, None], 0)
-
-
-def _affinity(subclass_means: Tensor, superclass_means: Tensor, superclass_variance: float) -> Tensor:
-    """(r, C): mu_z . mu_y / sigma_bar^2."""
-    return unit(subclass_means) @ unit(superclass_means).T / superclass_variance
+    return log_posterior, (affinity + log_prior).log_softmax(dim=1)
 
 
 def _log_prior(superclass_prior: Tensor | None, affinity: Tensor) -> Tensor:
@@ -214,20 +221,3 @@ def _log_mixture(affinity: Tensor, log_prior: Tensor, coarse: Tensor | None, mix
     if coarse is None:
         return averaged
     return log_pi.T[coarse.clamp(min=0)].where((coarse >= 0)[:, None], averaged)
-
-
-def _check(
-    embedding: Tensor,
-    subclass_means: Tensor,
-    superclass_means: Tensor,
-    variance: float,
-    superclass_variance: float,
-    mixture: str,
-) -> None:
-    check_matrix(embedding, "embedding")
-    check_matrix(subclass_means, "subclass_means", columns=embedding.shape[1])
-    check_matrix(superclass_means, "superclass_means", columns=embedding.shape[1])
-    check_temperature(variance, "variance")
-    check_temperature(superclass_variance, "superclass_variance")
-    if mixture not in ("superclass", "uniform"):
-        raise UserError(f"mixture is 'superclass' or 'uniform', got {mixture!r}")

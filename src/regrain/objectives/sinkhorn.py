@@ -130,7 +130,7 @@ def sinkhorn_potentials(
     dead = (wanted > 0) & (reachable == -torch.inf)
     live = (wanted > 0) & ~dead
 
-    state = _evaluate(log_scores, potentials, masses, wanted, sharpness)
+    state = _evaluate(log_scores, potentials, masses, wanted, sharpness, curvature=warm_start is not None)
     for iteration in range(max_iterations):
         if float((state.columns - wanted)[live].abs().sum()) < tolerance:
             break
@@ -138,7 +138,8 @@ def sinkhorn_potentials(
         moved = _newton_step(log_scores, state, masses, wanted, live, sharpness) if newton else None
         if moved is None:
             scaled = _scaled(log_scores, state, masses, wanted, live, sharpness)
-            moved = _evaluate(log_scores, scaled, masses, wanted, sharpness)
+            newton_next = iteration + 1 >= _FIRST_SCALINGS or warm_start is not None
+            moved = _evaluate(log_scores, scaled, masses, wanted, sharpness, curvature=newton_next)
         state = moved
     error = float((state.columns - wanted).abs().sum())
     if dead.any():
@@ -160,22 +161,26 @@ def sinkhorn_potentials(
 class _State:
     """F, the column sums of Q and Q^T diag(1/a) Q at some potentials."""
 
-    def __init__(self, potentials: Tensor, value: Tensor, columns: Tensor, squares: Tensor) -> None:
+    def __init__(self, potentials: Tensor, value: Tensor, columns: Tensor, squares: Tensor | None) -> None:
         self.potentials, self.value, self.columns, self.squares = potentials, float(value), columns, squares
 
 
-def _evaluate(log_scores: Tensor, potentials: Tensor, masses: Tensor, wanted: Tensor, sharpness: float) -> _State:
-    """One pass over the scores, on all processes."""
+def _evaluate(
+    log_scores: Tensor, potentials: Tensor, masses: Tensor, wanted: Tensor, sharpness: float, *, curvature: bool
+) -> _State:
+    """One pass over the scores, on all processes; with ``curvature`` also what the Hessian is made of."""
     clusters = log_scores.shape[1]
-    total = potentials.new_zeros(1 + clusters + clusters**2)
+    total = potentials.new_zeros(1 + clusters + (clusters**2 if curvature else 0))
     for rows in _chunks(log_scores):
         plan, value = _rows_of_plan(log_scores[rows], potentials, sharpness)
         weighted = plan * masses[rows, None]
         total[0] += (value.double() * masses[rows].double()).sum()
         total[1 : 1 + clusters] += weighted.sum(dim=0)
-        total[1 + clusters :] += (plan.T @ weighted).flatten()
+        if curvature:
+            total[1 + clusters :] += (plan.T @ weighted).flatten()
     _reduce(total, dist.ReduceOp.SUM)
-    columns, squares = total[1 : 1 + clusters], total[1 + clusters :].view(clusters, clusters)
+    columns = total[1 : 1 + clusters]
+    squares = total[1 + clusters :].view(clusters, clusters) if curvature else None
     kept = wanted > 0
     return _State(potentials, total[0] - wanted[kept] @ potentials[kept], columns, squares)
 
@@ -184,6 +189,7 @@ def _newton_step(
     log_scores: Tensor, state: _State, masses: Tensor, wanted: Tensor, live: Tensor, sharpness: float
 ) -> _State | None:
     """The state after a damped Newton step, or None where no step helps."""
+    assert state.squares is not None
     residual = (wanted - state.columns)[live]
     hessian = torch.diag(state.columns[live]) - state.squares[live][:, live]
     scale = float(hessian.diagonal().mean())
@@ -199,7 +205,7 @@ def _newton_step(
     for _ in range(5):
         potentials = state.potentials.clone()
         potentials[live] += size * direction
-        moved = _evaluate(log_scores, potentials, masses, wanted, sharpness)
+        moved = _evaluate(log_scores, potentials, masses, wanted, sharpness, curvature=True)
         left = float((wanted - moved.columns)[live].abs().sum())
         if moved.value < state.value - 1e-4 * size * slope or left < (1 - 0.1 * size) * error:
             return moved

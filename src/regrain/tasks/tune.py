@@ -112,7 +112,7 @@ class Range:
         """What scikit-learn's samplers draw from."""
         if self.values:
             return list(self.values)
-        if whole:
+        if whole and not self.log:
             return stats.randint(round(self.low), round(self.high) + 1)
         return stats.loguniform(self.low, self.high) if self.log else stats.uniform(self.low, self.high - self.low)
 
@@ -179,7 +179,7 @@ class Plan:
         if all(r.values for r in self.ranges) and len(ParameterGrid(space)) <= self.trials:
             return [dict(point) for point in ParameterGrid(space)]
         drawn = ParameterSampler(space, self.trials, random_state=self.seed)
-        return [{name: _plain(value) for name, value in point.items()} for point in drawn]
+        return [{n: _plain(v, whole=_is_whole(n, self.method)) for n, v in point.items()} for point in drawn]
 
     def to_json(self) -> dict[str, Any]:
         """What ``plan.json`` keeps: all but the number of trials, which may grow."""
@@ -192,10 +192,10 @@ def _is_whole(name: str, method: str) -> bool:
     return parameter is not None and parameter.annotation is int
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, *, whole: bool) -> Any:
     """Numbers as a recipe keeps them, with the digits that matter."""
-    if isinstance(value, np.integer):
-        return int(value)
+    if isinstance(value, np.integer) or (whole and isinstance(value, float | np.floating)):
+        return round(value)
     return float(f"{value:.3g}") if isinstance(value, float | np.floating) else value
 
 

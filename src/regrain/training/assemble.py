@@ -236,5 +236,7 @@ def _presets(views: Mapping[str, Any], method: type[Method], train: Dataset, mod
         names = [own[name] for name in method.needs.views]
         return [_VIEW_ALIASES.get(modality, {}).get(name, name) for name in names]
     if not isinstance(presets, list) or len(presets) != wanted:
-        raise UserError(f"{method.name} takes {wanted} views; views.presets is {presets!r}")
+        raise UserError(
+            f"{method.name} takes {wanted} views, and views.presets is {presets!r}: give a list of {wanted} presets"
+        )
     return list(presets)
