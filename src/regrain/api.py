@@ -578,7 +578,7 @@ def _request(
     reader: Mapping[str, Any],
 ) -> _Request:
     """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says."""
-    method_class(method)
+    method = method_class(method).name
     from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else check_recipe(recipe or {})
     if from_file.get("method", {}).get("name", method) != method:
         raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")

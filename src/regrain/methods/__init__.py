@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from regrain.errors import UserError, nearest
+from regrain.methods.ancor import ANCOR
 from regrain.methods.base import Method, Needs
-from regrain.methods.baselines import SupCE, SupFINE
+from regrain.methods.baselines import CoarsePlus, FinePlus, SupCE, SupFINE
 from regrain.methods.coins import CoIns
+from regrain.methods.george import GEORGE
 from regrain.methods.grafit import Grafit
 from regrain.methods.maskcon import MaskCon
 from regrain.methods.nnclr import NNCLR
+from regrain.methods.scgm import SCGM, SCGMA
+from regrain.methods.sela import SeLa
 from regrain.methods.selfcon import SelfCon, SimCLR
 from regrain.methods.supcon import SupCon, SupConQueue
 
 __all__ = [
+    "ALIASES",
+    "ANCOR",
+    "GEORGE",
     "METHODS",
     "NNCLR",
+    "SCGM",
+    "SCGMA",
     "CoIns",
+    "CoarsePlus",
+    "FinePlus",
     "Grafit",
     "MaskCon",
     "Method",
     "Needs",
+    "SeLa",
     "SelfCon",
     "SimCLR",
     "SupCE",
@@ -30,9 +42,31 @@ __all__ = [
 ]
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (MaskCon, Grafit, CoIns, SupCon, SupConQueue, SelfCon, SimCLR, NNCLR, SupCE, SupFINE)
+    cls.name: cls
+    for cls in (
+        MaskCon,
+        Grafit,
+        CoIns,
+        SupCon,
+        SupConQueue,
+        SelfCon,
+        SimCLR,
+        NNCLR,
+        SCGM,
+        SCGMA,
+        ANCOR,
+        GEORGE,
+        SeLa,
+        SupCE,
+        CoarsePlus,
+        SupFINE,
+        FinePlus,
+    )
 }
 """Name on the command line -> class."""
+
+ALIASES = {"coarse": "sup-ce", "fine": "sup-fine"}
+"""What other papers call a method -> its name."""
 
 
 def method_class(name: str) -> type[Method]:
@@ -40,9 +74,10 @@ def method_class(name: str) -> type[Method]:
 
     Examples
     --------
-    >>> method_class("maskcon").__name__
-    'MaskCon'
+    >>> method_class("maskcon").__name__, method_class("coarse").__name__
+    ('MaskCon', 'SupCE')
     """
+    name = ALIASES.get(name, name)
     if name not in METHODS:
         raise UserError(f"no method '{name}': {nearest(name, METHODS)} (`regrain methods` describes them)")
     return METHODS[name]

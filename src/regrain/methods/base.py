@@ -113,6 +113,18 @@ class Method(nn.Module):
             "judge it by recall, knn or clustering"
         )
 
+    def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
+        """Probabilities (B, r) of the subclasses that training found, given coarse labels (B,), -1 unknown, or none.
+
+        A UserError where the method has no subclasses of its own.
+        """
+        raise UserError(f"{self.name} has no subclasses of its own; `regrain discover` clusters its embeddings")
+
+    @property
+    def has_subclasses(self) -> bool:
+        """Whether :meth:`subclass_proba` works."""
+        return type(self).subclass_proba is not Method.subclass_proba
+
     def shared_state(self) -> dict[str, Tensor]:
         """The part of the state dict that a shared model holds."""
         state = self.state_dict()

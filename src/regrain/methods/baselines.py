@@ -1,4 +1,7 @@
-"""Cross entropy on labels: SupCE on the coarse ones, SupFINE on the fine ones, the upper bound."""
+"""Cross entropy on labels: SupCE on the coarse ones, SupFINE on the fine ones, the upper bound.
+
+SCGM's tables call them Coarse and Fine, and Coarse+ and Fine+ with an embedder between encoder and classifier.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from regrain.data.dataset import Batch
 from regrain.methods.base import Method, Needs
+from regrain.methods.classifier import labelled_cross_entropy
+from regrain.methods.embedder import EmbedderMethod
 from regrain.settings import require_range
 
-__all__ = ["SupCE", "SupFINE"]
+__all__ = ["CoarsePlus", "FinePlus", "SupCE", "SupFINE"]
 
 
 class _CrossEntropy(Method):
@@ -28,12 +32,8 @@ class _CrossEntropy(Method):
         return {"logits": self.classifier(self.encoder(batch.views[0])), "labels": batch.labels}
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        logits, labels = projected["logits"].float(), projected["labels"][:, 0]
-        known = (labels >= 0).sum().clamp(min=1)  # a batch without any known label has zero loss and zero gradient
-        total = functional.cross_entropy(
-            logits, labels, ignore_index=-1, reduction="sum", label_smoothing=self.label_smoothing
-        )
-        return {"loss": total / known}
+        logits, labels = projected["logits"], projected["labels"][:, 0]
+        return {"loss": labelled_cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
 
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level != self.needs.levels[0]:
@@ -71,4 +71,56 @@ class SupFINE(_CrossEntropy):
 
     name: ClassVar[str] = "sup-fine"
     summary: ClassVar[str] = "plain classifier of the fine labels: the upper bound"
+    needs: ClassVar[Needs] = Needs(levels=("fine",), views=("strong",), minimum_classes=2)
+
+
+class _EmbedderCrossEntropy(EmbedderMethod):
+    """A linear classifier on the output of the embedder; evaluation uses the embedder's unit vectors."""
+
+    def __init__(self, encoder: nn.Module, classes: Sequence[int], **embedder: Any) -> None:
+        super().__init__(encoder, classes, **embedder)
+        self.classifier = nn.Linear(self.embedder_width, self.classes[0])
+
+    def logits(self, x: Any) -> Tensor:
+        """(B, classes)."""
+        result: Tensor = self.classifier(self.embedder(self.encoder(x)))
+        return result
+
+    def project(self, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": self.logits(batch.views[0]), "labels": batch.labels}
+
+    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"loss": labelled_cross_entropy(projected["logits"], projected["labels"][:, 0])}
+
+    def predict_proba(self, x: Any, level: str) -> Tensor:
+        if level != self.needs.levels[0]:
+            return super().predict_proba(x, level)
+        return self.logits(x).float().softmax(dim=1)
+
+
+class CoarsePlus(_EmbedderCrossEntropy):
+    """Coarse+ of SCGM's tables: cross entropy on the coarse labels through an embedder.
+
+    Parameters
+    ----------
+    encoder, classes, embedder_width, embedder_layers
+        See :class:`~regrain.methods.embedder.EmbedderMethod`; ``classes`` holds the number of coarse classes.
+    """
+
+    name: ClassVar[str] = "coarse+"
+    summary: ClassVar[str] = "classifier of the coarse labels on an embedder (SCGM's Coarse+)"
+    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
+
+
+class FinePlus(_EmbedderCrossEntropy):
+    """Fine+ of SCGM's tables: cross entropy on the fine labels through an embedder; not a fair rival.
+
+    Parameters
+    ----------
+    encoder, classes, embedder_width, embedder_layers
+        See :class:`~regrain.methods.embedder.EmbedderMethod`; ``classes`` holds the number of fine classes.
+    """
+
+    name: ClassVar[str] = "fine+"
+    summary: ClassVar[str] = "classifier of the fine labels on an embedder (SCGM's Fine+)"
     needs: ClassVar[Needs] = Needs(levels=("fine",), views=("strong",), minimum_classes=2)

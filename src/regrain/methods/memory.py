@@ -13,8 +13,10 @@ from torch.nn import functional
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.contrast import ContrastiveMethod
+from regrain.objectives.angular import angular_info_nce_loss
+from regrain.settings import require_range
 
-__all__ = ["MomentumContrast", "MomentumTwin", "Queue"]
+__all__ = ["AngularMemory", "ClassQueues", "MomentumContrast", "MomentumTwin", "Queue"]
 
 
 class Queue(nn.Module):
@@ -105,6 +107,72 @@ class Queue(nn.Module):
         self._position, self._filled = (int(v) for v in state)
 
 
+class ClassQueues(nn.Module):
+    """A first-in-first-out queue of unit keys for every superclass; what :class:`Queue` says holds for each.
+
+    Parameters
+    ----------
+    classes : int
+        C.
+    size : int
+        Entries of one superclass's queue, at least 0.
+    width : int
+        Width of a key.
+
+    Examples
+    --------
+    >>> queues = ClassQueues(2, 2, 2)
+    >>> queues.stage(torch.eye(2).repeat(2, 1), torch.tensor([0, 0, 0, -1]), torch.arange(4))
+    >>> queues.commit()
+    >>> queues.candidate_mask(torch.tensor([0, 1]), torch.tensor([2, 7]))  # the own key; places of samples 2 and 1
+    tensor([[ True, False,  True],
+            [ True, False, False]])
+    """
+
+    keys: Tensor
+    _ids: Tensor
+    _positions: Tensor
+    _filled: Tensor
+
+    def __init__(self, classes: int, size: int, width: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("keys", torch.zeros(classes, size, width))  # unit vectors once a place is filled
+        self.register_buffer("_ids", torch.full((classes, size), -1, dtype=torch.long))
+        self.register_buffer("_positions", torch.zeros(classes, dtype=torch.long))
+        self.register_buffer("_filled", torch.zeros(classes, dtype=torch.long))
+        self._staged: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def stage(self, keys: Tensor, coarse: Tensor, ids: Tensor) -> None:
+        """Keep a batch (B, width), (B,), (B,) until :meth:`commit`; samples of unknown superclass are passed over."""
+        self._staged.append((keys.detach(), coarse, ids))
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Let the staged batches in, over the oldest entries of each superclass."""
+        for keys, coarse, ids in self._staged:
+            if self.size == 0:
+                continue
+            counts = torch.bincount(coarse[coarse >= 0], minlength=len(self.keys))
+            order = coarse.argsort(stable=True)[(coarse < 0).sum() :]  # by superclass, the oldest first
+            owner = coarse[order]
+            rank = torch.arange(len(order), device=coarse.device) - (counts.cumsum(0) - counts)[owner]
+            kept = rank >= counts[owner] - self.size
+            order, owner, rank = order[kept], owner[kept], rank[kept]
+            places = (self._positions[owner] + rank) % self.size
+            self.keys[owner, places] = keys[order].to(self.keys.dtype)
+            self._ids[owner, places] = ids[order]
+            self._positions.add_(counts).remainder_(self.size)
+            self._filled.add_(counts).clamp_(max=self.size)
+        self._staged.clear()
+
+    def candidate_mask(self, coarse: Tensor, ids: Tensor) -> Tensor:
+        """BoolTensor (B, 1 + size): True at the own new key, and at the filled places of other samples."""
+        owner = coarse.clamp(min=0)
+        filled = torch.arange(self.size, device=coarse.device) < self._filled[owner, None]
+        return functional.pad(filled & (self._ids[owner] != ids[:, None]), (1, 0), value=True)
+
+
 class MomentumTwin(nn.Module):
     """A copy of a network that follows it as a moving average, batch-norm statistics included.
 
@@ -154,6 +222,70 @@ class _Embedder(nn.Module):
     def forward(self, x: Any) -> Tensor:
         result: Tensor = self.projector(self.encoder(x))
         return result
+
+
+class AngularMemory(nn.Module):
+    """What angular contrast within superclasses remembers: the momentum twin, and a queue for every superclass.
+
+    Parameters
+    ----------
+    encoder, embedder : nn.Module
+        The network that the twin follows.
+    width : int
+        Of the embedder's output.
+    classes : int
+        Superclasses.
+    temperature : float
+        > 0.
+    queue_size : int
+        Keys in all, shared out equally; 0, or one a superclass at least.
+    momentum : float
+        Of the twin, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        embedder: nn.Module,
+        width: int,
+        classes: int,
+        *,
+        temperature: float,
+        queue_size: int,
+        momentum: float,
+    ) -> None:
+        super().__init__()
+        require_range(0, above=True, temperature=temperature)
+        if queue_size < 0 or 0 < queue_size < classes:
+            raise UserError(
+                f"queue_size is shared out over the {classes} superclasses: 0, or at least {classes}; got {queue_size}"
+            )
+        self.temperature = temperature
+        self.twin = MomentumTwin(_Embedder(encoder, embedder), momentum)
+        self.queues = ClassQueues(classes, queue_size // classes, width)
+
+    def key(self, view: Any) -> Tensor:
+        """Unit keys (B, width) of a view, without gradient."""
+        return functional.normalize(self.twin(view).float(), dim=1)
+
+    def loss(self, query: Tensor, key: Tensor, coarse: Tensor, ids: Tensor, means: Tensor) -> Tensor:
+        """The angular InfoNCE loss of the global batch, whose keys enter the queues after the step."""
+        loss = angular_info_nce_loss(
+            query,
+            key,
+            self.queues.keys,
+            coarse,
+            means,
+            temperature=self.temperature,
+            candidate_mask=self.queues.candidate_mask(coarse, ids),
+        )
+        self.queues.stage(key, coarse, ids)
+        return loss
+
+    def after_step(self, encoder: nn.Module, embedder: nn.Module) -> None:
+        """Let the keys in, and the twin follow the network."""
+        self.queues.commit()
+        self.twin.follow(_Embedder(encoder, embedder))
 
 
 class MomentumContrast(ContrastiveMethod):

@@ -25,11 +25,18 @@ from ._checks import check_matrix
 from ._numerics import CHUNK_ELEMENTS
 from .gather import gather
 
-_FIRST_SCALINGS = 5
-"""Plain Sinkhorn steps before Newton's: far from the optimum they are as good and cost no Hessian."""
+_HALVINGS = 5
+"""Softer plans solved first, each at twice the sharpness of the one before: a hard plan is nearly flat in v almost
+everywhere, where no step knows how far to go."""
 
-_LARGEST_STEP = 10.0
-"""Of a potential in one Newton step: beyond, the quadratic model says nothing."""
+_LOOSE = 1e-2
+"""Tolerance of the softer plans."""
+
+_STAGE_ITERATIONS, _WARM_ITERATIONS = 10, 10
+"""Steps for a softer plan, and from a warm start before it is given up for the softer plans."""
+
+_LEAST_DAMPING, _MOST_DAMPING = 1e-5, 1.0
+"""Relative to the curvature of Sinkhorn's own step."""
 
 
 @torch.no_grad()
@@ -109,9 +116,9 @@ def sinkhorn_potentials(
 ) -> Tensor:
     """The cluster potentials v (r,) in float64 that give the plan; parameters are those of :func:`sinkhorn`.
 
-    A few Sinkhorn scalings, then damped Newton steps on F with the scaling as fallback: at sharpness 25 a dozen passes
-    over the scores do what takes scalings alone over a thousand. A cluster that every sample is forbidden to join
-    stays empty, and a warning names how many there are.
+    Plans of growing sharpness, each from the one before, by damped Newton steps on F with Sinkhorn's scaling as
+    fallback: at sharpness 25 one or two dozen passes over the scores do what takes scalings alone over a thousand.
+    A cluster that every sample is forbidden to join stays empty, and a warning names how many there are.
 
     Examples
     --------
@@ -130,17 +137,18 @@ def sinkhorn_potentials(
     dead = (wanted > 0) & (reachable == -torch.inf)
     live = (wanted > 0) & ~dead
 
-    state = _evaluate(log_scores, potentials, masses, wanted, sharpness, curvature=warm_start is not None)
-    for iteration in range(max_iterations):
-        if float((state.columns - wanted)[live].abs().sum()) < tolerance:
-            break
-        newton = iteration >= _FIRST_SCALINGS or warm_start is not None
-        moved = _newton_step(log_scores, state, masses, wanted, live, sharpness) if newton else None
-        if moved is None:
-            scaled = _scaled(log_scores, state, masses, wanted, live, sharpness)
-            newton_next = iteration + 1 >= _FIRST_SCALINGS or warm_start is not None
-            moved = _evaluate(log_scores, scaled, masses, wanted, sharpness, curvature=newton_next)
-        state = moved
+    arguments = log_scores, masses, wanted, live
+    state, left = None, max_iterations
+    if warm_start is not None:
+        state, left = _solve(*arguments, sharpness, potentials, tolerance, min(left, _WARM_ITERATIONS), left)
+    if state is None or (_error(state, wanted, live) >= tolerance and left > 0):
+        if state is not None:
+            potentials = state.potentials / 2**_HALVINGS
+        for halvings in range(_HALVINGS, 0, -1):
+            softer, most = sharpness / 2**halvings, min(left, _STAGE_ITERATIONS)
+            state, left = _solve(*arguments, softer, potentials, max(tolerance, _LOOSE), most, left)
+            potentials = 2 * state.potentials
+        state, left = _solve(*arguments, sharpness, potentials, tolerance, left, left)
     error = float((state.columns - wanted).abs().sum())
     if dead.any():
         warnings.warn(
@@ -158,58 +166,94 @@ def sinkhorn_potentials(
     return state.potentials
 
 
+def _solve(
+    log_scores: Tensor,
+    masses: Tensor,
+    wanted: Tensor,
+    live: Tensor,
+    sharpness: float,
+    potentials: Tensor,
+    tolerance: float,
+    iterations: int,
+    left: int,
+) -> tuple[_State, int]:
+    """The state after at most so many steps from some potentials at one sharpness, and how many steps are left."""
+    state = _evaluate(log_scores, potentials, masses, wanted, sharpness)
+    damping = _LEAST_DAMPING
+    for _ in range(iterations):
+        if _error(state, wanted, live) < tolerance:
+            break
+        left -= 1
+        moved = _newton_step(log_scores, state, masses, wanted, live, sharpness, damping)
+        if moved is not None:
+            state, damping = moved, max(damping / 10, _LEAST_DAMPING)
+        elif damping < _MOST_DAMPING:
+            damping = min(damping * 10, _MOST_DAMPING)
+        else:
+            scaled = _scaled(log_scores, state, masses, wanted, live, sharpness)
+            state = _evaluate(log_scores, scaled, masses, wanted, sharpness)
+            damping /= 10
+    return state, left
+
+
+def _error(state: _State, wanted: Tensor, live: Tensor) -> float:
+    """How far the column sums are from the marginal, in sum."""
+    return float((state.columns - wanted)[live].abs().sum())
+
+
 class _State:
     """F, the column sums of Q and Q^T diag(1/a) Q at some potentials."""
 
-    def __init__(self, potentials: Tensor, value: Tensor, columns: Tensor, squares: Tensor | None) -> None:
+    def __init__(self, potentials: Tensor, value: Tensor, columns: Tensor, squares: Tensor) -> None:
         self.potentials, self.value, self.columns, self.squares = potentials, float(value), columns, squares
 
 
-def _evaluate(
-    log_scores: Tensor, potentials: Tensor, masses: Tensor, wanted: Tensor, sharpness: float, *, curvature: bool
-) -> _State:
-    """One pass over the scores, on all processes; with ``curvature`` also what the Hessian is made of."""
+def _evaluate(log_scores: Tensor, potentials: Tensor, masses: Tensor, wanted: Tensor, sharpness: float) -> _State:
+    """One pass over the scores, on all processes."""
     clusters = log_scores.shape[1]
-    total = potentials.new_zeros(1 + clusters + (clusters**2 if curvature else 0))
+    total = potentials.new_zeros(1 + clusters + clusters**2)
     for rows in _chunks(log_scores):
         plan, value = _rows_of_plan(log_scores[rows], potentials, sharpness)
         weighted = plan * masses[rows, None]
         total[0] += (value.double() * masses[rows].double()).sum()
         total[1 : 1 + clusters] += weighted.sum(dim=0)
-        if curvature:
-            total[1 + clusters :] += (plan.T @ weighted).flatten()
+        total[1 + clusters :] += (plan.T @ weighted).flatten()
     _reduce(total, dist.ReduceOp.SUM)
     columns = total[1 : 1 + clusters]
-    squares = total[1 + clusters :].view(clusters, clusters) if curvature else None
+    squares = total[1 + clusters :].view(clusters, clusters)
     kept = wanted > 0
     return _State(potentials, total[0] - wanted[kept] @ potentials[kept], columns, squares)
 
 
 def _newton_step(
-    log_scores: Tensor, state: _State, masses: Tensor, wanted: Tensor, live: Tensor, sharpness: float
+    log_scores: Tensor,
+    state: _State,
+    masses: Tensor,
+    wanted: Tensor,
+    live: Tensor,
+    sharpness: float,
+    damping: float,
 ) -> _State | None:
-    """The state after a damped Newton step, or None where no step helps."""
-    assert state.squares is not None
-    residual = (wanted - state.columns)[live]
-    hessian = torch.diag(state.columns[live]) - state.squares[live][:, live]
-    scale = float(hessian.diagonal().mean())
+    """The state after a step of (Hessian + damping * diag(column sums)), or None where that step does not help.
+
+    Without damping it is Newton's; a large one makes it Sinkhorn's own direction.
+    """
+    columns, residual = state.columns[live], (wanted - state.columns)[live]
+    hessian = torch.diag(columns) - state.squares[live][:, live]
+    scale = float(columns.mean())
     hessian += scale / len(hessian)  # F does not change when all potentials move alike: fix that direction
-    hessian.diagonal().add_(1e-9 * scale)
+    hessian.diagonal().add_(damping * columns + 1e-12 * scale)
     factor, failed = torch.linalg.cholesky_ex(hessian)
-    if scale <= 0 or int(failed):
+    if int(failed):
         return None
     direction = torch.cholesky_solve(residual[:, None], factor)[:, 0]
-    direction *= min(1.0, _LARGEST_STEP / max(float(direction.abs().max()), 1e-30))
-    slope, error = float(residual @ direction), float(residual.abs().sum())
-    size = 1.0
-    for _ in range(5):
-        potentials = state.potentials.clone()
-        potentials[live] += size * direction
-        moved = _evaluate(log_scores, potentials, masses, wanted, sharpness, curvature=True)
-        left = float((wanted - moved.columns)[live].abs().sum())
-        if moved.value < state.value - 1e-4 * size * slope or left < (1 - 0.1 * size) * error:
-            return moved
-        size /= 4
+    slope = float(residual @ direction)
+    potentials = state.potentials.clone()
+    potentials[live] += direction
+    moved = _evaluate(log_scores, potentials, masses, wanted, sharpness)
+    left = float((wanted - moved.columns)[live].abs().sum())
+    if moved.value < state.value - 1e-2 * slope or left < 0.5 * float(residual.abs().sum()):
+        return moved
     return None
 
 

@@ -74,7 +74,8 @@ class Adapter(lightning.LightningModule):
             raise UserError(
                 f"{self.method.name} looks over the whole training set before an epoch: train with a regrain Loader"
             )
-        for raw, labels, ids in scan_batches(loader.dataset, workers=loader.workers):
+        share = {"rank": self.global_rank, "world_size": self.trainer.world_size}
+        for raw, labels, ids in scan_batches(loader.dataset, workers=loader.workers, **share):
             moved = raw.to(self.device) if isinstance(raw, Tensor) else raw
             yield self.views.plain(moved), labels.to(self.device), ids.to(self.device)  # type: ignore[operator]
 

@@ -128,6 +128,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     roles = roles_of(method, train.labels.levels)
     _require_labels(method, roles, train.labels)
     _fit_queue(settings, "queue_size" in method_section, len(train), notices)
+    _fit_subclasses(settings, [train.labels.counts[level] for level in roles.values()], len(train), notices)
+    _fit_stages(settings, options.epochs, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
 
     inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
@@ -206,6 +208,31 @@ def _fit_queue(settings: dict[str, Any], asked_for: bool, samples: int, notices:
         raise UserError(
             f"queue_size {size} is longer than the training data ({samples} samples): it would hold a sample's "
             f"own old keys. Use at most {samples}; {samples // 2} is a good start"
+        )
+
+
+def _fit_subclasses(settings: dict[str, Any], classes: Sequence[int], samples: int, notices: list[str]) -> None:
+    """The number of subclasses where none was given: see the methods that have the setting."""
+    if settings.get("subclasses", 0) is not None:
+        return
+    fewest, wanted = (classes[0], 10 * classes[0]) if classes else (2, 100)
+    count = max(fewest, min(wanted, samples // 20))
+    settings["subclasses"] = count
+    notices.append(
+        f"{count} subclasses, a rule of thumb: `regrain tune --range subclasses=...` chooses without fine labels"
+    )
+
+
+def _fit_stages(settings: dict[str, Any], epochs: int, notices: list[str]) -> None:
+    """Where a training has two stages, the first is half of it unless the user says otherwise."""
+    if "coarse_epochs" not in settings:
+        return
+    if settings["coarse_epochs"] is None:
+        settings["coarse_epochs"] = max(1, epochs // 2)
+        notices.append(f"the first {settings['coarse_epochs']} of {epochs} epochs train the coarse model")
+    if settings["coarse_epochs"] >= epochs:
+        raise UserError(
+            f"coarse_epochs is {settings['coarse_epochs']} of {epochs} epochs: none is left to train on the subclasses"
         )
 
 

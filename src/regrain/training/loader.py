@@ -137,6 +137,9 @@ class Loader:
         yield from _batches(self.dataset, self.plan(self.epoch)[start:], self.workers)
 
 
-def scan_batches(dataset: Dataset, *, batch_size: int = 512, workers: int = 0) -> Iterator[RawBatch]:
-    """Every sample once, in the order of the data."""
-    return _batches(dataset, list(torch.arange(len(dataset)).split(batch_size)), workers)
+def scan_batches(
+    dataset: Dataset, *, batch_size: int = 512, workers: int = 0, rank: int = 0, world_size: int = 1
+) -> Iterator[RawBatch]:
+    """Every sample once, in the order of the data; of several processes, each has a share."""
+    share = torch.arange(len(dataset)).tensor_split(world_size)[rank]
+    return _batches(dataset, list(share.split(batch_size)), workers)

@@ -1,0 +1,146 @@
+"""The E-step's memory: which subclass every training sample has, and how it is found by balanced transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrain.methods.base import Method, Scan
+from regrain.objectives.sinkhorn import sinkhorn_potentials
+from regrain.settings import require_range
+
+__all__ = ["Assignments", "over_training_set", "transported"]
+
+_TOLERANCE = 1e-4
+"""Of the subclass sizes, in sum: beyond it no hard code changes that matters."""
+
+_ROWS = 65536
+
+
+class Assignments(nn.Module):
+    """The subclass of every training sample by its id, renewed every ``period`` epochs.
+
+    Everything here is part of the state dict, so that a resumed run goes on within a period with the same codes.
+
+    Parameters
+    ----------
+    clusters : int
+        r.
+    period : int
+        Epochs between E-steps; the first is before the first epoch.
+
+    Attributes
+    ----------
+    epochs : int
+        Epochs that have begun.
+    potentials : Tensor (r,) or None
+        Of the last transport, from which the next one starts.
+
+    Examples
+    --------
+    >>> assignments = Assignments(3, 2)
+    >>> assignments.due()
+    True
+    >>> assignments.renew(torch.tensor([70, 5]), torch.tensor([2, 0]))
+    >>> assignments.due(), assignments.due()
+    (False, True)
+    >>> assignments.lookup(torch.tensor([5, 6, 70]))  # sample 6 is not known
+    tensor([ 0, -1,  2])
+    """
+
+    def __init__(self, clusters: int, period: int) -> None:
+        super().__init__()
+        require_range(1, assignment_period=period)
+        self.clusters = clusters
+        self.period = period
+        self.potentials: Tensor | None = None
+        self.epochs = 0
+        self._ids = torch.empty(0, dtype=torch.long)
+        self._codes = torch.empty(0, dtype=torch.long)
+        self._changed = 0.0
+
+    def due(self) -> bool:
+        """Count an epoch that begins, and say whether its E-step is due."""
+        self.epochs += 1
+        return (self.epochs - 1) % self.period == 0
+
+    def renew(self, ids: Tensor, codes: Tensor) -> None:
+        """Take the codes (N,) of all training samples, ids (N,)."""
+        order = ids.argsort()
+        old = self.lookup(ids[order])
+        self._changed = float((old != codes[order]).float().mean())
+        self._ids, self._codes = ids[order], codes[order]
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """The codes (B,) of samples, -1 where there is none yet."""
+        self._ids, self._codes = self._ids.to(ids.device), self._codes.to(ids.device)
+        if not len(self._ids):
+            return torch.full_like(ids, -1)
+        places = torch.searchsorted(self._ids, ids).clamp(max=len(self._ids) - 1)
+        return torch.where(self._ids[places] == ids, self._codes[places], -1)
+
+    def sizes(self) -> Tensor:
+        """(r,): how many samples every subclass has."""
+        return torch.bincount(self._codes, minlength=self.clusters)
+
+    def summary(self) -> dict[str, Tensor]:
+        """For the log: share of codes that the last E-step changed, subclasses without a sample, extreme sizes."""
+        sizes = self.sizes()
+        numbers = {
+            "codes_changed": self._changed,
+            "dead_subclasses": float((sizes == 0).sum()),
+            "smallest_subclass": float(sizes.min()),
+            "largest_subclass": float(sizes.max()),
+        }
+        return {name: torch.tensor(value, device=sizes.device) for name, value in numbers.items()}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {
+            "epochs": self.epochs,
+            "changed": self._changed,
+            "ids": self._ids,
+            "codes": self._codes,
+            "potentials": self.potentials,
+        }
+
+    def set_extra_state(self, state: Any) -> None:
+        self.epochs, self._changed = int(state["epochs"]), float(state["changed"])
+        self._ids, self._codes, self.potentials = state["ids"], state["codes"], state["potentials"]
+
+
+@torch.no_grad()
+def over_training_set(method: Method, scan: Scan, function: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """``function`` of every training sample's un-augmented view, the labels and the ids, in evaluation mode.
+
+    Under several processes these are this process's share.
+    """
+    modes = {module: module.training for module in method.modules()}
+    method.eval()
+    try:
+        parts = [(function(x), labels, ids) for x, labels, ids in scan()]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    rows, labels, ids = (torch.cat(column) for column in zip(*parts, strict=True))
+    return rows, labels, ids
+
+
+@torch.no_grad()
+def transported(
+    log_scores: Tensor, *, sharpness: float, cluster_marginal: Tensor | None = None, warm_start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The hard codes argmax_z Q_iz (n,) of the balanced plan over log_scores (n, r), and its potentials (r,)."""
+    if warm_start is not None:
+        warm_start = warm_start.to(log_scores.device)
+    potentials = sinkhorn_potentials(
+        log_scores,
+        sharpness=sharpness,
+        cluster_marginal=cluster_marginal,
+        tolerance=_TOLERANCE,
+        warm_start=warm_start,
+    )
+    codes = [(sharpness * rows + potentials).argmax(dim=1) for rows in log_scores.split(_ROWS)]
+    return torch.cat(codes), potentials

@@ -1,0 +1,175 @@
+"""Clusters within superclasses: the start of subclass means, GEORGE's pseudo-labels, and the baseline of discovery."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from regrain.errors import UserError
+from regrain.objectives.sinkhorn import sinkhorn_potentials
+
+__all__ = ["Subclusters", "cluster_within"]
+
+_STARTS = 10
+_SILHOUETTE_SAMPLES = 2000
+_BALANCED_SHARPNESS = 100.0
+"""Of the cosine: plans this sharp are nearly hard."""
+_BALANCED_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Subclusters:
+    """Clusters within superclasses.
+
+    Attributes
+    ----------
+    codes : LongTensor (N,)
+        The cluster of every sample; one of unknown superclass joins the nearest centre of all.
+    centres : Tensor (r, d)
+        Unit vectors.
+    superclass : LongTensor (r,)
+        The superclass each cluster lies in.
+    """
+
+    codes: Tensor
+    centres: Tensor
+    superclass: Tensor
+
+
+def cluster_within(
+    embedding: Tensor,
+    coarse: Tensor,
+    *,
+    each: int | None = None,
+    total: int | None = None,
+    largest: int = 10,
+    balanced: bool = False,
+    seed: int = 0,
+) -> Subclusters:
+    """k-means on unit vectors within each superclass.
+
+    Parameters
+    ----------
+    embedding : (N, d)
+    coarse : (N,)
+        -1 unknown.
+    each : int, optional
+        Clusters of every superclass.
+    total : int, optional
+        Clusters in all, shared out in proportion to the superclasses' sizes, at least one each. Without ``each`` and
+        ``total`` the number, 1 to ``largest`` in each superclass, is that of the largest mean silhouette (over at most
+        2000 samples; 1 where no partition has a positive one).
+    largest : int
+    balanced : bool
+        Clusters of equal size within a superclass: Sinkhorn assignments and means take turns, from the k-means start.
+    seed : int
+
+    Returns
+    -------
+    Subclusters
+        On the device of the embedding.
+
+    Raises
+    ------
+    UserError
+        If no superclass is known, or ``total`` is below the number of superclasses that occur.
+
+    Examples
+    --------
+    >>> vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [-1.0, 0.0]])
+    >>> found = cluster_within(vectors, torch.tensor([0, 0, 0, 1]), total=3)
+    >>> found.superclass.tolist(), bool(found.codes[0] == found.codes[1]), bool(found.codes[0] == found.codes[2])
+    ([0, 0, 1], True, False)
+    """
+    vectors = functional.normalize(embedding.detach().float(), dim=1).cpu()
+    superclasses = coarse.cpu()
+    present = superclasses[superclasses >= 0].unique().tolist()
+    if not present:
+        raise UserError("no superclass is known: there is nothing to cluster within")
+    sizes = {c: int((superclasses == c).sum()) for c in present}
+    counts = _shares(sizes, total) if total is not None else dict.fromkeys(present, each)
+    codes = torch.full((len(vectors),), -1)
+    centres: list[Tensor] = []
+    owners: list[int] = []
+    for superclass in present:
+        rows = (superclasses == superclass).nonzero()[:, 0]
+        own, means = _cluster(vectors[rows], counts[superclass], largest, seed)
+        if balanced:
+            own, means = _balance(vectors[rows], means)
+        codes[rows] = own + len(owners)
+        owners += [superclass] * len(means)
+        centres.append(means)
+    stacked = torch.cat(centres)
+    unknown = codes < 0
+    codes[unknown] = (vectors[unknown] @ stacked.T).argmax(dim=1)
+    device = embedding.device
+    return Subclusters(codes.to(device), stacked.to(device), torch.tensor(owners, device=device))
+
+
+def _shares(sizes: dict[int, int], total: int) -> dict[int, int | None]:
+    """``total`` shared out in proportion to the sizes, at least one each: the largest remainders get what is left."""
+    if total < len(sizes):
+        raise UserError(f"{total} clusters cannot be shared out over {len(sizes)} superclasses")
+    spare, samples = total - len(sizes), sum(sizes.values())
+    exact = {c: spare * n / samples for c, n in sizes.items()}
+    counts = {c: 1 + int(share) for c, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda c: int(exact[c]) - exact[c])
+    for c in by_remainder[: total - sum(counts.values())]:
+        counts[c] += 1
+    return dict(counts)
+
+
+def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Codes and unit centres of one superclass; empty centres do not occur but where there are too few samples."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    distinct = len(np.unique(vectors.numpy(), axis=0))
+
+    def fitted(k: int) -> tuple[Tensor, Tensor]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fewer distinct points than clusters
+            model = KMeans(min(k, len(vectors)), n_init=_STARTS, random_state=seed).fit(vectors.numpy())
+        means = functional.normalize(torch.from_numpy(model.cluster_centers_), dim=1)
+        if k > len(means):  # more clusters than samples: the others lie at the mean, and stay empty
+            means = torch.cat([means, means[:1].expand(k - len(means), -1)])
+        return torch.from_numpy(model.labels_).long(), means
+
+    if count is not None:
+        return fitted(count)
+    best, best_silhouette = fitted(1), 0.0
+    for k in range(2, min(largest, distinct - 1) + 1):
+        found = fitted(k)
+        silhouette = silhouette_score(
+            vectors.numpy(),
+            found[0].numpy(),
+            sample_size=min(_SILHOUETTE_SAMPLES, len(vectors)),
+            random_state=seed,
+        )
+        if silhouette > best_silhouette:
+            best, best_silhouette = found, float(silhouette)
+    return best
+
+
+def _balance(vectors: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+    """Lloyd's algorithm with assignments of equal cluster sizes."""
+    codes = torch.full((len(vectors),), -1)
+    potentials = None
+    for _ in range(_BALANCED_ROUNDS):
+        scores = vectors @ means.T
+        potentials = sinkhorn_potentials(
+            scores, sharpness=_BALANCED_SHARPNESS, tolerance=1e-3, max_iterations=200, warm_start=potentials
+        )
+        new = (_BALANCED_SHARPNESS * scores + potentials).argmax(dim=1)
+        if torch.equal(new, codes):
+            break
+        codes = new
+        sums = torch.zeros_like(means).index_add_(0, codes, vectors)
+        filled = torch.bincount(codes, minlength=len(means)) > 0
+        means = torch.where(filled[:, None], functional.normalize(sums, dim=1), means)
+    return codes, means
