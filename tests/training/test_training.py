@@ -50,13 +50,14 @@ def make_data(count: int = 50, levels: int = 1) -> Dataset:
     return Dataset(TensorSamples(x, "vector"), labels, np.array([f"s{i}" for i in range(count)]))
 
 
-def make_method(name: str, *, dropout: float = 0.0, norm: str = "layer") -> Method:
+def make_method(name: str, *, dropout: float = 0.0, norm: str = "layer", **settings: Any) -> Method:
     cls = method_class(name)
     encoder = build_encoder(
         "mlp", modality="vector", sample_shape=(WIDTH,), hidden=(16,), width=8, norm=norm, dropout=dropout, seed=0
     )
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"queue_size": 20} if "queue_size" in hyperparameters(cls) else {}
+    small = {"queue_size": 20, "coarse_epochs": 1}
+    settings = {key: value for key, value in small.items() if key in hyperparameters(cls)} | settings
     return cls(encoder, [3] * len(cls.needs.levels), **settings)
 
 
@@ -67,14 +68,15 @@ def run_training(
     resume: bool = False,
     interrupt: Any = None,
     dropout: float = 0.2,
+    method: dict[str, Any] | None = None,
     **options: Any,
 ) -> Method:
-    method = make_method(name, dropout=dropout)
+    trained = make_method(name, dropout=dropout, **(method or {}))
     settings = {"epochs": 3, "batch_size": 16, "precision": "float32", "learning_rate": 0.05} | options
     train(
-        method,
-        NoisyViews(len(method.needs.views)),
-        make_data(levels=len(method.needs.levels)),
+        trained,
+        NoisyViews(len(trained.needs.views)),
+        make_data(levels=len(trained.needs.levels)),
         TrainingOptions(**settings),
         RunFolder(folder),
         seed=3,
@@ -82,7 +84,7 @@ def run_training(
         interrupt=interrupt,
         progress=False,
     )
-    return method
+    return trained
 
 
 class StopAfter(threading.Event):
@@ -99,7 +101,13 @@ class StopAfter(threading.Event):
 
 def equal_states(one: nn.Module, other: nn.Module) -> bool:
     states = one.state_dict(), other.state_dict()
-    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    return states[0].keys() == states[1].keys() and all(_equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -112,6 +120,17 @@ def test_resume_equals_no_interruption(name: str, tmp_path: Path) -> None:
     ours, theirs = (RunFolder(tmp_path / n).read_metrics() for n in ("whole", "cut"))
     assert [r["loss"] for r in ours] == [r["loss"] for r in theirs]
     assert RunFolder(tmp_path / "cut").finished
+
+
+@pytest.mark.parametrize("looks", [3, 7, 11, 14])
+@pytest.mark.parametrize("name", ["scgm-a", "george"])
+def test_resume_within_and_between_e_steps(name: str, looks: int, tmp_path: Path) -> None:
+    """Four epochs of three steps; E-steps before the first and the third, or clusters before the third."""
+    more = {"scgm-a": {"assignment_period": 2}, "george": {"coarse_epochs": 2}}[name]
+    whole = run_training(tmp_path / "whole", name, epochs=4, method=more)
+    with pytest.raises(Stopped):
+        run_training(tmp_path / "cut", name, epochs=4, method=more, interrupt=StopAfter(looks))
+    assert equal_states(whole, run_training(tmp_path / "cut", name, epochs=4, method=more, resume=True))
 
 
 @pytest.mark.parametrize("looks", range(0, 11))
