@@ -18,7 +18,10 @@ from regrain.errors import UserError
 from regrain.evaluation import Evaluation, apply_model, available_criteria, criterion_values, embed, evaluate_model
 from regrain.labels import Labels
 from regrain.methods import method_class
-from regrain.tasks import Trial, Tuning
+from regrain.tasks import Discovery, Trial, Tuning
+from regrain.tasks.discover import Settled, read_discovery, read_names, write_discovery
+from regrain.tasks.discover import discover as discover_subclasses
+from regrain.tasks.tables import require_table_name, write_table
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.assemble import Assembly, assemble, roles_of
 from regrain.training.loop import (
@@ -34,7 +37,7 @@ from regrain.training.recipe import check_recipe, merge, parse_assignments, read
 from regrain.training.source import data_section, own_parts, read_data
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
-__all__ = ["Run", "evaluate", "export_embeddings", "fit", "load", "resume", "tune"]
+__all__ = ["Run", "discover", "evaluate", "export_embeddings", "fit", "load", "resume", "tune"]
 
 
 def load(source: Any, **options: Any) -> Dataset:
@@ -488,6 +491,111 @@ def tune(
     kept = {key: request.recipe["data"][key] for key in ("reader", "levels", "holdout", "limit_per_class")}
     tuning.conclude(shared | {"data": kept})
     return tuning
+
+
+def discover(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    superclass: str | None = None,
+    subclasses: int | None = None,
+    each: int | None = None,
+    balanced: bool = False,
+    names: str | Path | None = None,
+    unaided: bool = False,
+    exemplars: int = 10,
+    seed: int = 0,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Discovery:
+    """The hidden subclasses of a run: for every sample its subclass, for every subclass what it holds.
+
+    The first call settles them, in the run's ``discovery/`` folder: by the method's own subclasses, or by k-means
+    within each superclass where it has none. Later calls use the same, so that names stay true; other options of
+    k-means settle them anew.
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own: their samples are told apart by the subclasses settled on the run's own.
+    out : path, optional
+        A .csv or .parquet table of the samples; default ``discovery/samples.parquet`` in the run, for its own data.
+    superclass : str, optional
+        The level of the superclasses; default what the method read as ``coarse``, else the data's first level.
+    subclasses, each, balanced
+        See :func:`regrain.tasks.discover.discover`.
+    names : path, optional
+        A JSON mapping of subclass number to name: it makes the run a classifier of the classes named there. Several
+        subclasses may share a name.
+    unaided : bool
+        Tell the subclasses of all samples but the training ones without their superclass labels, as of new samples.
+    exemplars : int
+        How many samples nearest to the mean, and farthest from it, are named for each subclass.
+    seed : int
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Raises
+    ------
+    UserError
+        If the data do not fit the run, an option does not fit the method, or a named subclass does not exist.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    target = None if out is None else require_table_name(out)
+    clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
+    anew = any(clustering.values()) or superclass is not None
+    if data is None:
+        options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
+        found = _settle_subclasses(run, superclass, clustering if anew else {}, names, options)
+        write_table(found.columns(), target or run.path / "discovery" / "samples.parquet")
+        return found
+    if anew or names is not None:
+        raise UserError(
+            "--subclasses, --each, --balanced, --superclass and --names are about the run's own subclasses: settle "
+            "those first, without --data"
+        )
+    settled = read_discovery(run.folder)
+    if settled is None:
+        _settle_subclasses(run, None, {}, None, {"seed": seed})
+        settled = read_discovery(run.folder)
+        assert settled is not None
+    dataset = read_data(data, None, _with_split(reader_options, split_column))
+    _require_fitting(run, dataset)
+    parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
+    found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
+    if target is not None:
+        write_table(found.columns(), target)
+    return found
+
+
+def _settle_subclasses(
+    run: Run,
+    superclass: str | None,
+    clustering: Mapping[str, Any],
+    names: str | Path | None,
+    options: Mapping[str, Any],
+) -> Discovery:
+    """The subclasses of the run's own data, as settled before or anew, written to its ``discovery/`` folder."""
+    parts, read_as_coarse = run.parts(), run.recipe["data"]["roles"].get("coarse")
+    labels = next(iter(parts.values())).labels
+    if superclass is not None:
+        labels.level_index(superclass)
+        if read_as_coarse not in (None, superclass):
+            raise UserError(f"{run.path} read '{read_as_coarse}' as superclasses: --superclass cannot be another level")
+    settled = read_discovery(run.folder)
+    if clustering or settled is None:
+        if names is not None and settled is not None:
+            raise UserError("--names are for the subclasses already settled: give them without options of clustering")
+        level = read_as_coarse or superclass or (labels.levels[0] if labels.levels else None)
+        known_names = run.labels if read_as_coarse else labels
+        settled = Settled(level, known_names.names(level) if level is not None else ())
+    found, settled = discover_subclasses(run.model, parts, settled, **options, **clustering)
+    if names is not None:
+        found.rename(read_names(names, [s.number for s in found.subclasses]))
+    write_discovery(run.folder, found, settled)
+    return found
 
 
 def export_embeddings(

@@ -52,7 +52,7 @@ def evaluate(
     """
     from regrain import api
 
-    _refuse_without_data(data, reading)
+    o.refuse_without_data(data, reading)
     chosen: dict[str, Any] = {
         "neighbours": neighbours,
         "cluster_seeds": cluster_seeds,
@@ -99,19 +99,8 @@ def embed(
 
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite")
-    _refuse_without_data(data, reading)
+    o.refuse_without_data(data, reading)
     rows, width = api.export_embeddings(
         api.Run.open(run, device=device.value), out, data, split=split, levels=level, **reading
     )
     print(f"{rows} embeddings of width {width} written to {out}")
-
-
-def _refuse_without_data(data: str | None, reading: dict[str, object]) -> None:
-    from regrain.errors import UserError
-
-    reading.pop("root", None) if data is None else None
-    if data is None and reading:
-        name = next(iter(reading)).replace("_", "-")
-        raise UserError(
-            f"--{name} says how to read --data, and no --data was given: the run reads its own data by its recipe"
-        )

@@ -35,6 +35,7 @@ __all__ = [
     "Split",
     "Weights",
     "reads_data",
+    "refuse_without_data",
     "show_evaluation",
     "with_training",
 ]
@@ -163,6 +164,18 @@ def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
                 f"--series-shape is TIMExCHANNELS, such as 128x6; got '{options['series_shape']}'"
             ) from None
     return options
+
+
+def refuse_without_data(data: str | None, reading: dict[str, object]) -> None:
+    """Say that options of a reader need data to read, where none were given."""
+    from regrain.errors import UserError
+
+    reading.pop("root", None) if data is None else None
+    if data is None and reading:
+        name = next(iter(reading)).replace("_", "-")
+        raise UserError(
+            f"--{name} says how to read --data, and no --data was given: the run reads its own data by its recipe"
+        )
 
 
 def show_evaluation(evaluation: Evaluation) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,22 +16,32 @@ __all__ = ["apply_model", "embed"]
 
 @torch.inference_mode()
 def apply_model(
-    model: Model, dataset: Dataset, function: Callable[[Any], Tensor], *, batch_size: int = 512, workers: int = 2
+    model: Model,
+    dataset: Dataset,
+    function: Callable[..., Tensor],
+    *,
+    beside: Tensor | None = None,
+    batch_size: int = 512,
+    workers: int = 2,
 ) -> Tensor:
     """``function`` of the un-augmented inputs of all samples, float32 on the CPU, in the order of the data.
 
-    The model works in evaluation mode, so a sample's result does not depend on its batch.
+    The model works in evaluation mode, so a sample's result does not depend on its batch. Rows of ``beside`` (N, ...)
+    are handed on with their samples, as a second argument.
     """
     method = model.method
     was_training = method.training
     method.eval()
     dataset = model.featurised(dataset, workers=workers)
     prepare = model.views.plain if model.backbone is not None else model.prepare
+    parts: list[Tensor] = []
+    done = 0
     try:
-        parts = [
-            function(prepare(raw.to(model.device) if isinstance(raw, Tensor) else raw)).float().cpu()
-            for raw, _, _ in scan_batches(dataset, batch_size=batch_size, workers=workers)
-        ]
+        for raw, _, ids in scan_batches(dataset, batch_size=batch_size, workers=workers):
+            x = prepare(raw.to(model.device) if isinstance(raw, Tensor) else raw)
+            rows = () if beside is None else (beside[done : done + len(ids)].to(model.device),)
+            parts.append(function(x, *rows).float().cpu())
+            done += len(ids)
     finally:
         method.train(was_training)
     return torch.cat(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regrain.tasks.discover import Discovery, Subclass
 from regrain.tasks.tune import Plan, Range, Trial, Tuning
 
-__all__ = ["Plan", "Range", "Trial", "Tuning"]
+__all__ = ["Discovery", "Plan", "Range", "Subclass", "Trial", "Tuning"]

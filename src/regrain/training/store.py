@@ -24,7 +24,7 @@ SCHEMA = 1
 """Version of the JSON files written here."""
 
 _FILES = ("recipe.yaml", "versions.json", "labels.json", "metrics.csv", "state.json", "evaluation.json", "card.md")
-_FOLDERS = ("checkpoints", "model", "embeddings", "tensorboard")
+_FOLDERS = ("checkpoints", "model", "embeddings", "discovery", "tensorboard")
 _LIBRARIES = ("regrain", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn", "sentence-transformers")
 
 

@@ -1,0 +1,120 @@
+"""``discover``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrain.cli import options as o
+
+if TYPE_CHECKING:
+    from regrain.tasks import Discovery
+
+__all__ = ["register"]
+
+_SHOWN = 40
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(discover)
+
+
+@o.reads_data
+def discover(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[str | None, typer.Option(help="Other data than the run's own: a catalog name or a path.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The table of samples, .csv or .parquet; default RUN/discovery/samples.parquet.")
+    ] = None,
+    superclass: Annotated[
+        str | None, typer.Option(help="The level of the superclasses; default what the method read as coarse.")
+    ] = None,
+    subclasses: Annotated[
+        int | None, typer.Option(help="Clusters in all, for methods without subclasses; default by silhouette.", min=1)
+    ] = None,
+    each: Annotated[int | None, typer.Option(help="Clusters of every superclass instead.", min=1)] = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Clusters of equal size, by Sinkhorn.")] = False,
+    names: Annotated[
+        Path | None, typer.Option(help='A JSON of names such as {"3": "wine glass"}: makes the run a classifier.')
+    ] = None,
+    unaided: Annotated[
+        bool, typer.Option("--unaided", help="Do not look at superclass labels but of training samples.")
+    ] = False,
+    exemplars: Annotated[int, typer.Option(help="Samples named for each subclass.", min=0)] = 10,
+    seed: Annotated[int, typer.Option(help="Of k-means.", min=0, max=2**31)] = 0,
+    device: o.DeviceOption = o.DeviceName.auto,
+    json_: o.Json = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Find the hidden subclasses in a RUN: which sample has which, their sizes, exemplars, outliers.
+
+    Labels finer than the superclass are used for nothing but the purity that is shown.
+
+    Examples:
+
+    `regrain discover runs/scgm-photos-s0`
+
+    `regrain discover runs/maskcon-photos-s0 --each 5 --balanced --out subclasses.csv`
+
+    `regrain discover runs/scgm-photos-s0 --names names.json`
+    """
+    from regrain import api
+
+    o.refuse_without_data(data, reading)
+    found = api.discover(
+        api.Run.open(run, device=device.value),
+        data,
+        out=out,
+        superclass=superclass,
+        subclasses=subclasses,
+        each=each,
+        balanced=balanced,
+        names=names,
+        unaided=unaided,
+        exemplars=exemplars,
+        seed=seed,
+        **reading,
+    )
+    if json_:
+        content = {
+            "figures": found.figures,
+            "notes": found.notes,
+            "subclasses": [s.to_json() for s in found.subclasses],
+        }
+        print(json.dumps(content, indent=1))
+        return
+    _show(found)
+    if out is not None or data is None:
+        print(f"samples in {out or run / 'discovery' / 'samples.parquet'}")
+
+
+def _show(found: Discovery) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    levels = list(dict.fromkeys(level for s in found.subclasses for level in s.purity))
+    table = Table(title=f"{len(found.subclasses)} subclasses of {len(found.ids)} samples", title_justify="left")
+    for column in ("number", "name", "samples", *(f"mostly, by {level}" for level in levels), "nearest to its mean"):
+        table.add_column(escape(column), justify="right" if column in ("number", "samples") else "left")
+    for s in found.subclasses[:_SHOWN]:
+        purity = [
+            f"{s.purity[level]['class']} {100 * s.purity[level]['share']:.0f}%" if level in s.purity else ""
+            for level in levels
+        ]
+        table.add_row(
+            str(s.number), escape(s.name), str(s.size), *map(escape, purity), escape(", ".join(s.exemplars[:3]))
+        )
+    console = Console()
+    console.print(table)
+    if len(found.subclasses) > _SHOWN:
+        console.print(f"... and {len(found.subclasses) - _SHOWN} more, all in --json and in the run's discovery.json")
+    for key, value in found.figures.items():
+        console.print(f"{key}: {100 * value:.2f}", highlight=False, markup=False)
+    for note in found.notes:
+        console.print(f"- {note}", highlight=False, markup=False)

@@ -1,0 +1,446 @@
+"""Hidden subclasses of a trained run: which sample has which, what each holds, and names that make a classifier.
+
+A run's ``discovery/`` folder holds ``discovery.json`` (the subclasses, and their names once given) and, where the
+method has no subclasses of its own, ``centres.safetensors``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.evaluation import apply_model, embed
+from regrain.methods.subclusters import cluster_within
+from regrain.metrics import clustering_metrics
+from regrain.training.model import Model
+from regrain.training.store import RunFolder
+
+__all__ = [
+    "Discovery",
+    "Settled",
+    "Subclass",
+    "discover",
+    "read_discovery",
+    "read_names",
+    "write_discovery",
+]
+
+_VARIANCE = 0.1
+"""Of a k-means cluster on the unit sphere, for probabilities: SCGM's sigma^2."""
+
+
+@dataclass(frozen=True)
+class Subclass:
+    """One discovered subclass.
+
+    Attributes
+    ----------
+    number : int
+    name : str
+        Given by the user, else ``superclass/n``.
+    superclass : str or None
+        Of most of its samples.
+    superclass_share : float
+        The share of them.
+    size : int
+    sizes : dict of str to int
+        By split.
+    purity : dict
+        Level -> majority class, its share, and the number of labelled samples; levels below the superclass only.
+    exemplars, outliers : list of str
+        Ids of the samples nearest to its mean, and farthest from it.
+    """
+
+    number: int
+    name: str
+    superclass: str | None
+    superclass_share: float
+    size: int
+    sizes: dict[str, int]
+    purity: dict[str, dict[str, Any]]
+    exemplars: list[str]
+    outliers: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))
+
+
+@dataclass
+class Discovery:
+    """What was found.
+
+    Attributes
+    ----------
+    level : str or None
+        The level of the superclasses.
+    ids, splits : arrays of str (N,)
+    subclass : array (N,)
+    probability : array (N,)
+        Of that subclass, given the superclass where it is known.
+    superclass : list of str or None (N,)
+        The label, or what the method predicts.
+    given : array of bool (N,)
+        Whether the superclass is a label.
+    similarity : array (N,)
+        Cosine to the mean of the subclass.
+    subclasses : list of Subclass
+        Those that have samples, the largest first within a superclass.
+    figures : dict
+        ``split/level/metric`` -> agreement with labels below the superclass: NMI, purity, ACC, ARI.
+    notes : list of str
+    """
+
+    level: str | None
+    ids: np.ndarray
+    splits: np.ndarray
+    subclass: np.ndarray
+    probability: np.ndarray
+    superclass: list[str | None]
+    given: np.ndarray
+    similarity: np.ndarray
+    subclasses: list[Subclass]
+    figures: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def rename(self, names: Mapping[int, str]) -> None:
+        """Give subclasses names, number by number."""
+        self.subclasses = [replace(s, name=names.get(s.number, s.name)) for s in self.subclasses]
+
+    def columns(self) -> dict[str, Any]:
+        """The table of samples."""
+        names = {s.number: s.name for s in self.subclasses}
+        return {
+            "id": self.ids,
+            "split": self.splits,
+            "subclass": self.subclass,
+            "name": [names[z] for z in self.subclass.tolist()],
+            "probability": self.probability,
+            "superclass": self.superclass,
+            "superclass_is": np.where(self.given, "given", "predicted"),
+            "similarity": self.similarity,
+        }
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What tells the subclass of any sample.
+
+    Attributes
+    ----------
+    level : str or None
+        The level of the superclasses; without one, k-means sees a single superclass.
+    superclasses : tuple of str
+        Their names, by the run's codes.
+    centres : Tensor (r, d) or None
+        Unit vectors; None where the method has subclasses of its own, or before any are settled.
+    owners : LongTensor (r,) or None
+        The superclass each centre lies in.
+    names : dict of int to str
+        Names of subclasses so far.
+    """
+
+    level: str | None
+    superclasses: tuple[str, ...]
+    centres: Tensor | None = None
+    owners: Tensor | None = None
+    names: dict[int, str] = field(default_factory=dict)
+
+    def codes(self, dataset: Dataset) -> Tensor:
+        """(N,): the superclasses of a data set by the run's codes, -1 where there is none of that name."""
+        if self.level is None:
+            return torch.zeros(len(dataset), dtype=torch.long)
+        if self.level not in dataset.labels.levels:
+            return torch.full((len(dataset),), -1)
+        own = {name: code for code, name in enumerate(self.superclasses)}
+        table = torch.tensor([own.get(name, -1) for name in dataset.labels.names(self.level)] + [-1])
+        return table[dataset.labels.level(self.level)]
+
+    def probabilities(self, model: Model, dataset: Dataset, coarse: Tensor) -> Tensor:
+        """(N, r), given superclasses (N,), -1 unknown."""
+        if self.centres is None or self.owners is None:
+            return apply_model(model, dataset, model.method.subclass_proba, beside=coarse)
+        scores = functional.normalize(embed(model, dataset), dim=1) @ self.centres.T / _VARIANCE
+        elsewhere = torch.isin(coarse, self.owners)[:, None] & (self.owners != coarse[:, None])
+        return scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)
+
+
+def discover(
+    model: Model,
+    parts: Mapping[str, Dataset],
+    settled: Settled,
+    *,
+    subclasses: int | None = None,
+    each: int | None = None,
+    balanced: bool = False,
+    unaided: bool = False,
+    exemplars: int = 10,
+    seed: int = 0,
+) -> tuple[Discovery, Settled]:
+    """The subclass of every sample, by the method's own subclasses or by k-means within each superclass.
+
+    Parameters
+    ----------
+    model : Model
+    parts : mapping of split to Dataset
+        k-means is fitted on ``train``, or on all where there is no such split.
+    settled : Settled
+        With the centres of an earlier call, those are used.
+    subclasses, each : int, optional
+        k-means: number in all, or of every superclass; default: by silhouette in each superclass.
+    balanced : bool
+        k-means: subclasses of equal size within a superclass, by Sinkhorn.
+    unaided : bool
+        Tell the subclasses of all samples but ``train`` without their superclass labels, as of new samples.
+    exemplars : int
+        How many exemplars and outliers to name.
+    seed : int
+
+    Returns
+    -------
+    Discovery, Settled
+
+    Raises
+    ------
+    UserError
+        If options of k-means come with a method that has subclasses of its own, or superclasses are missing.
+    """
+    own = model.method.has_subclasses
+    if own and (subclasses is not None or each is not None or balanced):
+        raise UserError(
+            f"{model.method.name} has subclasses of its own: --subclasses, --each and --balanced are for methods "
+            "without, which are clustered"
+        )
+    notes: list[str] = []
+    embedded = {name: functional.normalize(embed(model, part), dim=1) for name, part in parts.items()}
+    if settled.centres is None and not own:
+        fitted_on = ["train"] if "train" in parts else list(parts)
+        coarse = torch.cat([settled.codes(parts[n]) for n in fitted_on])
+        if not bool((coarse >= 0).any()):
+            raise UserError(f"no sample has a label of level '{settled.level}': choose another --superclass")
+        vectors = torch.cat([embedded[n] for n in fitted_on])
+        clusters = cluster_within(vectors, coarse, total=subclasses, each=each, balanced=balanced, seed=seed)
+        settled = replace(settled, centres=clusters.centres, owners=clusters.superclass)
+    if not own:
+        notes.append(
+            f"{model.method.name} has no subclasses of its own: these are clusters within each superclass, of k-means "
+            f"on the training samples{', of equal size' if balanced else ''}"
+        )
+    labels = {name: settled.codes(part) for name, part in parts.items()}
+    if unaided:
+        labels |= {name: torch.full_like(codes, -1) for name, codes in labels.items() if name != "train"}
+        notes.append("superclass labels of other samples than train were not looked at")
+    probabilities = torch.cat([settled.probabilities(model, part, labels[name]) for name, part in parts.items()])
+    probability, codes = probabilities.max(dim=1)
+    coarse, given = _superclasses(model, parts, labels, codes, probabilities.shape[1])
+    vectors = torch.cat(list(embedded.values()))
+    sums = torch.zeros(probabilities.shape[1], vectors.shape[1]).index_add_(0, codes, vectors)
+    similarity = (vectors * functional.normalize(sums, dim=1)[codes]).sum(dim=1)
+    discovery = Discovery(
+        settled.level,
+        np.concatenate([part.ids.astype(str) for part in parts.values()]),
+        np.concatenate([np.full(len(part), name) for name, part in parts.items()]),
+        codes.numpy(),
+        probability.numpy(),
+        [settled.superclasses[c] if settled.level is not None and c >= 0 else None for c in coarse.tolist()],
+        given.numpy(),
+        similarity.numpy(),
+        [],
+        notes=notes,
+    )
+    finer = _finer_labels(parts, settled.level)
+    discovery.subclasses = _describe(discovery, coarse, settled, finer, exemplars)
+    discovery.figures = _figures(discovery, finer)
+    empty = probabilities.shape[1] - len(discovery.subclasses)
+    if empty:
+        notes.append(f"{empty} of {probabilities.shape[1]} subclasses have no sample here")
+    return discovery, settled
+
+
+def _superclasses(
+    model: Model, parts: Mapping[str, Dataset], labels: Mapping[str, Tensor], codes: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """(N,) the label, else the method's prediction, else the superclass of most of the subclass; and which are labels.
+
+    -1 where none of the subclass's samples has a label either.
+    """
+    coarse = torch.cat(list(labels.values()))
+    given = coarse >= 0
+    if bool(given.all()):
+        return coarse, given
+    try:
+        predicted = torch.cat(
+            [
+                apply_model(model, part, lambda x: model.method.predict_proba(x, "coarse")).argmax(dim=1)
+                for part in parts.values()
+            ]
+        )
+    except UserError:
+        predicted = _majorities(coarse, codes, count)[codes]
+    return torch.where(given, coarse, predicted), given
+
+
+def _majorities(coarse: Tensor, codes: Tensor, count: int) -> Tensor:
+    """(r,): the most frequent known superclass of every subclass, -1 where there is none."""
+    known = coarse >= 0
+    classes = int(coarse.max()) + 1
+    if classes < 1:
+        return torch.full((count,), -1)
+    table = torch.bincount(codes[known] * classes + coarse[known], minlength=count * classes).view(count, classes)
+    return table.argmax(dim=1).where(table.sum(dim=1) > 0, -1)
+
+
+@dataclass(frozen=True)
+class _Finer:
+    """Labels of one level below the superclass: (N,) codes over all parts, and the names of each part's codes."""
+
+    level: str
+    codes: Tensor
+    names: tuple[str, ...]
+
+
+def _finer_labels(parts: Mapping[str, Dataset], level: str | None) -> list[_Finer]:
+    """Every level below the superclasses' that has labels in some part."""
+    result = []
+    first = next(iter(parts.values())).labels
+    start = first.levels.index(level) + 1 if level in first.levels else 0
+    for name in first.levels[start:]:
+        codes = torch.cat([part.labels.level(name) for part in parts.values()])
+        if bool((codes >= 0).any()):
+            result.append(_Finer(name, codes, first.names(name)))
+    return result
+
+
+def _describe(
+    discovery: Discovery,
+    coarse: Tensor,
+    settled: Settled,
+    finer: Sequence[_Finer],
+    exemplars: int,
+) -> list[Subclass]:
+    codes = torch.from_numpy(discovery.subclass)
+    owners = _majorities(coarse, codes, int(codes.max()) + 1)
+    found: list[Subclass] = []
+    sizes = torch.bincount(codes)
+    by_owner = sorted(codes.unique().tolist(), key=lambda z: (int(owners[z]), -int(sizes[z]), z))
+    within: dict[int, int] = {}
+    for number in by_owner:
+        rows = (codes == number).nonzero()[:, 0]
+        owner = int(owners[number])
+        within[owner] = within.get(owner, 0) + 1
+        label = settled.superclasses[owner] if settled.level is not None and owner >= 0 else None
+        nearest = rows[torch.from_numpy(discovery.similarity)[rows].argsort(descending=True, stable=True)]
+        splits, counts = np.unique(discovery.splits[rows], return_counts=True)
+        found.append(
+            Subclass(
+                number,
+                settled.names.get(number, f"{label}/{within[owner]}" if label else f"subclass {number}"),
+                label,
+                float((coarse[rows] == owner).float().mean()) if label else 0.0,
+                len(rows),
+                dict(zip(splits.tolist(), counts.tolist(), strict=True)),
+                {level.level: _purity(level, rows) for level in finer if bool((level.codes[rows] >= 0).any())},
+                [str(i) for i in discovery.ids[nearest[:exemplars]]],
+                [str(i) for i in discovery.ids[nearest.flip(0)[:exemplars]]],
+            )
+        )
+    return found
+
+
+def _purity(level: _Finer, rows: Tensor) -> dict[str, Any]:
+    known = level.codes[rows]
+    counts = torch.bincount(known[known >= 0])
+    return {
+        "class": level.names[int(counts.argmax())],
+        "share": float(counts.max() / counts.sum()),
+        "labelled": int(counts.sum()),
+    }
+
+
+def _figures(discovery: Discovery, finer: Sequence[_Finer]) -> dict[str, float]:
+    """Agreement of subclasses with finer labels, split by split."""
+    figures: dict[str, float] = {}
+    for split in dict.fromkeys(discovery.splits.tolist()):
+        inside = torch.from_numpy(discovery.splits == split)
+        for level in finer:
+            known = inside & (level.codes >= 0)
+            if int(known.sum()) < 2:
+                continue
+            metrics = clustering_metrics(level.codes[known], torch.from_numpy(discovery.subclass)[known])
+            prefix = f"{split}/" if split else ""
+            figures |= {f"{prefix}{level.level}/{m}": metrics[m] for m in ("nmi", "purity", "acc", "ari")}
+    return figures
+
+
+def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
+    """Names of subclasses from a JSON mapping of number to name; one name may be given to several.
+
+    Raises
+    ------
+    UserError
+        If the file is no such mapping, or names a subclass that does not exist.
+    """
+    path = Path(file)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no such file of names: {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict) or not all(isinstance(v, str) and v.strip() for v in content.values()):
+        raise UserError(f'{path}: a mapping of subclass numbers to names was expected, such as {{"3": "wine glass"}}')
+    names = {}
+    for key, name in content.items():
+        if not key.strip().lstrip("-").isdigit() or int(key) not in known:
+            raise UserError(
+                f"{path} names subclass '{key}', and there is none of that number: the {len(known)} subclasses are "
+                f"{', '.join(map(str, sorted(known)[:8]))}{', ...' if len(known) > 8 else ''}"
+            )
+        names[int(key)] = name.strip()
+    return names
+
+
+def write_discovery(run: RunFolder, discovery: Discovery, settled: Settled) -> None:
+    """Write the run folder's ``discovery/``."""
+    folder = run.path / "discovery"
+    folder.mkdir(exist_ok=True)
+    file = folder / "centres.safetensors"
+    if settled.centres is not None and settled.owners is not None:
+        temporary = file.with_name(f".{file.name}.tmp")
+        save_file({"centres": settled.centres.contiguous(), "owners": settled.owners.contiguous()}, temporary)
+        temporary.replace(file)
+    run.write_json(
+        "discovery/discovery.json",
+        {
+            "superclass_level": settled.level,
+            "superclasses": list(settled.superclasses),
+            "figures": discovery.figures,
+            "notes": discovery.notes,
+            "subclasses": [s.to_json() for s in discovery.subclasses],
+        },
+    )
+
+
+def read_discovery(run: RunFolder) -> Settled | None:
+    """What :func:`write_discovery` settled; None where nothing was."""
+    content = run.read_json("discovery/discovery.json", missing={})
+    if not content:
+        return None
+    file = run.path / "discovery" / "centres.safetensors"
+    return Settled(
+        content["superclass_level"],
+        tuple(content["superclasses"]),
+        **(load_file(file) if file.exists() else {}),
+        names={s["number"]: s["name"] for s in content["subclasses"]},
+    )
