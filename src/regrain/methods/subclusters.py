@@ -34,11 +34,15 @@ class Subclusters:
         Unit vectors.
     superclass : LongTensor (r,)
         The superclass each cluster lies in.
+    offsets : Tensor (r,)
+        What is added to a sample's cosine to a centre before the largest is taken: 0 but for balanced clusters, whose
+        sizes it keeps equal.
     """
 
     codes: Tensor
     centres: Tensor
     superclass: Tensor
+    offsets: Tensor
 
 
 def cluster_within(
@@ -95,20 +99,24 @@ def cluster_within(
     counts = _shares(sizes, total) if total is not None else dict.fromkeys(present, each)
     codes = torch.full((len(vectors),), -1)
     centres: list[Tensor] = []
+    offsets: list[Tensor] = []
     owners: list[int] = []
     for superclass in present:
         rows = (superclasses == superclass).nonzero()[:, 0]
         own, means = _cluster(vectors[rows], counts[superclass], largest, seed)
+        shift = torch.zeros(len(means))
         if balanced:
-            own, means = _balance(vectors[rows], means)
+            own, means, shift = _balance(vectors[rows], means)
         codes[rows] = own + len(owners)
         owners += [superclass] * len(means)
         centres.append(means)
-    stacked = torch.cat(centres)
+        offsets.append(shift)
+    stacked, shifts = torch.cat(centres), torch.cat(offsets)
     unknown = codes < 0
-    codes[unknown] = (vectors[unknown] @ stacked.T).argmax(dim=1)
+    codes[unknown] = (vectors[unknown] @ stacked.T + shifts).argmax(dim=1)
     device = embedding.device
-    return Subclusters(codes.to(device), stacked.to(device), torch.tensor(owners, device=device))
+    owner = torch.tensor(owners, device=device)
+    return Subclusters(codes.to(device), stacked.to(device), owner, shifts.to(device))
 
 
 def _shares(sizes: dict[int, int], total: int) -> dict[int, int | None]:
@@ -156,15 +164,13 @@ def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tup
     return best
 
 
-def _balance(vectors: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm with assignments of equal cluster sizes."""
+def _balance(vectors: Tensor, means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Lloyd's algorithm with assignments of equal cluster sizes: codes, unit centres, offsets (mean 0)."""
     codes = torch.full((len(vectors),), -1)
-    potentials = None
+    potentials = torch.zeros(len(means), dtype=torch.float64)
     for _ in range(_BALANCED_ROUNDS):
         scores = vectors @ means.T
-        potentials = sinkhorn_potentials(
-            scores, sharpness=_BALANCED_SHARPNESS, tolerance=1e-3, max_iterations=200, warm_start=potentials
-        )
+        potentials = sinkhorn_potentials(scores, sharpness=_BALANCED_SHARPNESS, tolerance=1e-3, warm_start=potentials)
         new = (_BALANCED_SHARPNESS * scores + potentials).argmax(dim=1)
         if torch.equal(new, codes):
             break
@@ -172,4 +178,4 @@ def _balance(vectors: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
         sums = torch.zeros_like(means).index_add_(0, codes, vectors)
         filled = torch.bincount(codes, minlength=len(means)) > 0
         means = torch.where(filled[:, None], functional.normalize(sums, dim=1), means)
-    return codes, means
+    return codes, means, (potentials - potentials.mean()).float() / _BALANCED_SHARPNESS

@@ -147,6 +147,8 @@ class Settled:
         Unit vectors; None where the method has subclasses of its own, or before any are settled.
     owners : LongTensor (r,) or None
         The superclass each centre lies in.
+    offsets : Tensor (r,) or None
+        Added to cosines; see :class:`~regrain.methods.subclusters.Subclusters`.
     names : dict of int to str
         Names of subclasses so far.
     """
@@ -155,6 +157,7 @@ class Settled:
     superclasses: tuple[str, ...]
     centres: Tensor | None = None
     owners: Tensor | None = None
+    offsets: Tensor | None = None
     names: dict[int, str] = field(default_factory=dict)
 
     def codes(self, dataset: Dataset) -> Tensor:
@@ -169,9 +172,9 @@ class Settled:
 
     def probabilities(self, model: Model, dataset: Dataset, coarse: Tensor) -> Tensor:
         """(N, r), given superclasses (N,), -1 unknown."""
-        if self.centres is None or self.owners is None:
+        if self.centres is None or self.owners is None or self.offsets is None:
             return apply_model(model, dataset, model.method.subclass_proba, beside=coarse)
-        scores = functional.normalize(embed(model, dataset), dim=1) @ self.centres.T / _VARIANCE
+        scores = (functional.normalize(embed(model, dataset), dim=1) @ self.centres.T + self.offsets) / _VARIANCE
         elsewhere = torch.isin(coarse, self.owners)[:, None] & (self.owners != coarse[:, None])
         return scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)
 
@@ -231,7 +234,7 @@ def discover(
             raise UserError(f"no sample has a label of level '{settled.level}': choose another --superclass")
         vectors = torch.cat([embedded[n] for n in fitted_on])
         clusters = cluster_within(vectors, coarse, total=subclasses, each=each, balanced=balanced, seed=seed)
-        settled = replace(settled, centres=clusters.centres, owners=clusters.superclass)
+        settled = replace(settled, centres=clusters.centres, owners=clusters.superclass, offsets=clusters.offsets)
     if not own:
         notes.append(
             f"{model.method.name} has no subclasses of its own: these are clusters within each superclass, of k-means "
@@ -416,9 +419,10 @@ def write_discovery(run: RunFolder, discovery: Discovery, settled: Settled) -> N
     folder = run.path / "discovery"
     folder.mkdir(exist_ok=True)
     file = folder / "centres.safetensors"
-    if settled.centres is not None and settled.owners is not None:
+    tensors = {name: getattr(settled, name) for name in ("centres", "owners", "offsets")}
+    if settled.centres is not None:
         temporary = file.with_name(f".{file.name}.tmp")
-        save_file({"centres": settled.centres.contiguous(), "owners": settled.owners.contiguous()}, temporary)
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
         temporary.replace(file)
     run.write_json(
         "discovery/discovery.json",

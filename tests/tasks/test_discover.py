@@ -1,0 +1,177 @@
+"""Discovery: subclasses of a run, what they hold, names, other data, and what cannot be asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import regrain
+from regrain.api import discover
+from regrain.data.dataset import Dataset, TensorSamples
+from regrain.errors import UserError
+from regrain.labels import Labels
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
+
+
+def vectors(count: int = 240, *, shuffle_fine: bool = False, hidden: float = 0.0, levels: int = 2) -> Dataset:
+    """Six subclasses of two classes, well apart; the first class has four of them."""
+    generator = np.random.default_rng(0)
+    fine = np.arange(count) % 6
+    x = generator.normal(size=(count, 10)).astype(np.float32) * 0.4 + 3 * np.eye(10, dtype=np.float32)[fine]
+    kind: list[str | None] = ["few" if f >= 4 else "many" for f in fine]
+    if shuffle_fine:
+        fine = generator.permutation(fine)
+    for row in np.flatnonzero(generator.random(count) < hidden):
+        kind[row] = None
+    columns: dict[str, Any] = {"kind": kind, "sub": [f"s{f}" for f in fine]}
+    labels = Labels.from_columns(dict(list(columns.items())[:levels]), relation="aspects")
+    splits = np.where(np.arange(count) % 5 == 0, "test", "train")
+    return Dataset(TensorSamples(torch.from_numpy(x), "vector"), labels, np.array([f"r{i}" for i in range(count)]),
+                   "vectors", splits)  # fmt: skip
+
+
+def quick(method: str, data: Dataset, out: Path, *settings: str) -> regrain.Run:
+    given = ["epochs=6", "batch_size=30", *settings]
+    return regrain.fit(method, data, out=out, encoder="identity", settings=given, device="cpu")
+
+
+def test_own_subclasses_of_scgm(tmp_path: Path) -> None:
+    run = quick("scgm", vectors(), tmp_path / "run", "subclasses=6", "initial_means=k-means")
+    found = discover(run)
+    assert found.figures["train/sub/acc"] > 0.95
+    assert found.figures["test/sub/nmi"] > 0.9
+    assert sum(s.size for s in found.subclasses) == 240
+    for s in found.subclasses:
+        assert s.superclass_share == 1
+        assert s.purity["sub"]["share"] > 0.9
+        assert s.sizes["train"] + s.sizes["test"] == s.size
+        assert s.name.startswith(f"{s.superclass}/")
+    table = pd.read_parquet(run.path / "discovery" / "samples.parquet")
+    assert table["id"].tolist() == found.ids.tolist()
+    assert set(table["superclass_is"]) == {"given"}
+    assert table["probability"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("method", ["maskcon", "selfcon", "sup-ce"])
+def test_clusters_within_superclasses_where_a_method_has_none(method: str, tmp_path: Path) -> None:
+    run = quick(method, vectors(), tmp_path / "run")
+    found = discover(run)  # by silhouette
+    assert found.level == "kind"
+    by_superclass = {name: sum(s.superclass == name for s in found.subclasses) for name in ("few", "many")}
+    assert by_superclass == {"few": 2, "many": 4}
+    assert found.figures["test/sub/acc"] > 0.95
+    assert "has no subclasses of its own" in found.notes[0]
+
+
+def test_exemplars_are_nearest_to_the_mean_and_outliers_farthest(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    found = discover(run, each=2, exemplars=4)
+    parts = run.parts()
+    vectors_ = torch.nn.functional.normalize(torch.cat([run.embed(part) for part in parts.values()]), dim=1)
+    ids = np.concatenate([part.ids for part in parts.values()])
+    for s in found.subclasses:
+        members = vectors_[found.subclass == s.number]
+        own_ids = ids[found.subclass == s.number]
+        cosines = members @ torch.nn.functional.normalize(members.sum(dim=0), dim=0)
+        assert set(s.exemplars) == set(own_ids[cosines.topk(4).indices])
+        assert set(s.outliers) == set(own_ids[(-cosines).topk(4).indices])
+
+
+def test_finer_labels_change_nothing_but_the_purity(tmp_path: Path) -> None:
+    one, other = (quick("maskcon", vectors(shuffle_fine=f), tmp_path / str(f)) for f in (False, True))
+    first, second = discover(one), discover(other)
+    assert np.array_equal(first.subclass, second.subclass)
+    assert np.array_equal(first.probability, second.probability)
+    assert first.figures["train/sub/purity"] > second.figures["train/sub/purity"]
+
+
+def test_unknown_superclasses_are_predicted_and_marked(tmp_path: Path) -> None:
+    data = vectors(hidden=0.4)
+    run = quick("scgm", data, tmp_path / "run", "subclasses=6", "initial_means=k-means", "epochs=20")
+    found = discover(run)
+    truth = ["few" if int(i[1:]) % 6 >= 4 else "many" for i in found.ids]
+    predicted = ~found.given
+    assert predicted.sum() > 50
+    right = np.array([a == b for a, b in zip(found.superclass, truth, strict=True)])
+    assert right[predicted].mean() > 0.9
+
+
+def test_unaided_discovery_does_not_look_at_test_superclasses(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    aided = discover(run, each=4)
+    unaided = discover(run, unaided=True)
+    test = unaided.splits == "test"
+    assert not unaided.given[test].any()
+    assert unaided.given[~test].all()
+    assert np.array_equal(aided.subclass[~test], unaided.subclass[~test])
+    relabelled = vectors()
+    codes = relabelled.labels.codes.clone()
+    codes[::5, 0] = 1 - codes[::5, 0]  # test rows
+    turned = replace(relabelled, labels=replace(relabelled.labels, codes=codes))
+    run.data = turned
+    assert np.array_equal(discover(run, unaided=True).subclass, unaided.subclass)
+
+
+def test_balanced_clusters(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    found = discover(run, each=5, balanced=True)
+    for s in found.subclasses:
+        share = {"many": 128 / 5, "few": 64 / 5}[str(s.superclass)]
+        assert abs(s.sizes["train"] - share) <= 2
+
+
+def test_names_are_kept_and_other_data_are_told_apart(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    found = discover(run, each=4)
+    number = found.subclasses[0].number
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps({str(number): "wine glass"}))
+    renamed = discover(run, names=file)
+    assert {s.number: s.name for s in renamed.subclasses}[number] == "wine glass"
+    assert np.array_equal(renamed.subclass, found.subclass)
+    other = vectors(60, levels=1)
+    out = tmp_path / "other.csv"
+    elsewhere = discover(regrain.Run.open(run.path, device="cpu"), other, out=out)
+    assert "wine glass" in {s.name for s in elsewhere.subclasses}
+    assert elsewhere.figures == {}
+    assert len(pd.read_csv(out)) == 60
+    again = discover(run, each=3)  # settled anew: the old numbers mean nothing now
+    assert "wine glass" not in {s.name for s in again.subclasses}
+
+
+def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
+    scgm = quick("scgm", vectors(), tmp_path / "scgm", "subclasses=6")
+    with pytest.raises(UserError, match="scgm has subclasses of its own"):
+        discover(scgm, each=3)
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    with pytest.raises(UserError, match=r"neither a \.csv nor a \.parquet"):
+        discover(run, out=tmp_path / "x.txt")
+    with pytest.raises(UserError, match="read 'kind' as superclasses"):
+        discover(run, superclass="sub")
+    with pytest.raises(UserError, match="1 clusters cannot be shared out over 2"):
+        discover(run, subclasses=1)
+    with pytest.raises(UserError, match="settle those first, without --data"):
+        discover(run, vectors(), each=3)
+    discover(run)
+    file = tmp_path / "names.json"
+    for content, message in (
+        ('{"77": "x"}', "names subclass '77', and there is none of that number"),
+        ("[1]", "a mapping of subclass numbers to names was expected"),
+        ("{", "cannot be read as JSON"),
+    ):
+        file.write_text(content)
+        with pytest.raises(UserError, match=message):
+            discover(run, names=file)
+    with pytest.raises(UserError, match="no such file of names"):
+        discover(run, names=tmp_path / "none.json")
