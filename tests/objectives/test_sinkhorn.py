@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor
 
 from regrain.errors import RegrainWarning, UserError
@@ -139,3 +141,46 @@ def test_a_row_without_any_allowed_cluster_is_named() -> None:
     scores[5] = -torch.inf
     with pytest.raises(UserError, match="row 5"):
         sinkhorn(scores, sharpness=5.0)
+
+
+def _scores() -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(60, 7, generator=generator).mul(2).log_softmax(dim=1)
+
+
+def _transport(scores: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:
+    options = {"sharpness": 25.0, "sample_marginal": masses, "cluster_marginal": torch.arange(1.0, 8.0)}
+    return sinkhorn_potentials(scores, **options), sinkhorn(scores, **options)
+
+
+def _work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    rows = slice(0, 45) if rank == 0 else slice(45, 60)
+    potentials, plan = _transport(_scores()[rows], torch.arange(1.0, 61.0)[rows])
+    torch.save((potentials, plan), f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_processes_find_the_plan_of_one(tmp_path: Path) -> None:
+    mp.spawn(_work, args=(str(tmp_path),), nprocs=2)
+    potentials, plan = _transport(_scores(), torch.arange(1.0, 61.0))
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for found, _ in parts:
+        torch.testing.assert_close(found, potentials, rtol=0, atol=1e-4)
+    torch.testing.assert_close(torch.cat([p for _, p in parts]), plan, rtol=0, atol=1e-6)
+    assert torch.allclose(plan.sum(dim=0), torch.arange(1.0, 8.0) / 28, atol=1e-5)
+
+
+def test_hard_plans_of_well_separated_clusters_converge() -> None:
+    """Twelve clusters of 98 to 102 samples: the few that must move stand far from where they have to go."""
+    generator = torch.Generator().manual_seed(1)
+    means = torch.nn.functional.normalize(torch.randn(12, 16, generator=generator), dim=1)
+    sizes = torch.tensor([98, 102] * 6)
+    x = means.repeat_interleave(sizes, dim=0) + 0.05 * torch.randn(1200, 16, generator=generator)
+    scores = (torch.nn.functional.normalize(x, dim=1) @ means.T / 0.1).log_softmax(dim=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = sinkhorn(scores, sharpness=25.0, tolerance=1e-4)
+    assert float((plan.sum(dim=0) - 1 / 12).abs().sum()) < 2e-4
