@@ -78,9 +78,17 @@ def _table(table: Table, figures: Figures) -> str:
     for row in table.rows:
         if row.same_as:
             text += f"{row.label}: the runs of {row.same_as}: it reads no label that differs\n"
+        elif row.run_of:
+            text += f"{row.label}: the runs of {row.run_of}{_discovery(row)}\n"
         else:
-            text += f"{row.label}: regrain fit {row.fit.format(runs='runs/results')} --seed S --out RUN\n"
+            text += (
+                f"{row.label}: regrain fit {row.fit.format(runs='runs/results')} --seed S --out RUN{_discovery(row)}\n"
+            )
     return text + f"judged by: regrain evaluate RUN {table.evaluate}\n```\n"
+
+
+def _discovery(row: Row) -> str:
+    return f"; regrain discover RUN {row.discover}" if row.discover else ""
 
 
 def _mean(by_seed: dict[int, float]) -> float:

@@ -68,9 +68,13 @@ def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[
     """Train and judge one row with one seed, in this process; the commands are those of the page."""
     from regrain.cli.main import app
 
-    out = runs / table.name / f"{row.slug}-s{seed}"
+    owner, judged = table.name, row
+    if row.run_of:
+        owner, label = row.run_of.split("/", 1)
+        judged = next(r for r in tables.by_name(owner).rows if r.label == label)
+    out = runs / owner / f"{judged.slug}-s{seed}"
     start = time.time()
-    given = shlex.split(row.fit.format(runs=runs))
+    given = shlex.split(judged.fit.format(runs=runs))
     if not (out / "model" / "config.json").exists():
         fixed = ["--root", root, "--seed", str(seed), "--out", str(out), "--overwrite", "-q"]
         app(["fit", *given, *fixed], standalone_mode=False)
@@ -85,6 +89,11 @@ def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[
     with contextlib.redirect_stdout(printed):
         app(["evaluate", str(out), *judge], standalone_mode=False)
     flat = json.loads(printed.getvalue())
+    if row.discover:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            app(["discover", str(out), *shlex.split(row.discover), "--json"], standalone_mode=False)
+        flat |= {f"discover/{key}": value for key, value in json.loads(printed.getvalue())["figures"].items()}
     versions = json.loads((out / "versions.json").read_text())["versions"]
     told = f"torch {versions['torch']}, regrain {versions['regrain']}"
     return [
@@ -101,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
         for table in map(tables.by_name, options.table)
         for seed in (options.seeds or range(table.seeds))
         for row in table.rows
-        if row.fit and (table.name, row.label, str(seed)) not in done
+        if (row.fit or row.run_of) and (table.name, row.label, str(seed)) not in done
         if options.only is None or row.label in options.only
     ]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "REGRAIN_DATA": options.root}

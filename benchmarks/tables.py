@@ -23,6 +23,10 @@ class Row:
         Whether raw inputs and random weights are judged beside it, as lines of their own.
     projection : bool
         Whether the output of its projection head is judged too.
+    run_of : str
+        ``table/label`` whose trained runs are judged here, in place of ``fit``.
+    discover : str
+        Arguments of ``regrain discover``, where subclasses are judged too.
     """
 
     label: str
@@ -31,6 +35,8 @@ class Row:
     same_as: str = ""
     baselines: bool = False
     projection: bool = False
+    run_of: str = ""
+    discover: str = ""
 
     @property
     def slug(self) -> str:
@@ -126,6 +132,33 @@ def _four_rows(
         )
         for label, method in methods.items()
     )
+
+
+def _subclass_table(
+    name: str, title: str, data: str, level: str, subclasses: int, *, raw: str, of: str, means: str = "", seeds: int = 3
+) -> Table:
+    """Few-shot accuracy and discovered subclasses; ``of`` names the table whose runs serve where there are some."""
+    mixture = f" --set subclasses={subclasses}{means}"
+    clusters = f"--subclasses {subclasses} --unaided"
+    few = [f"{way}-way-{shot}-shot" for way in ("5", "all") for shot in (1, 5)] + ["1-shot-intra"]
+    metrics = [Metric(key.replace("-", " "), f"test/{level}/{key}") for key in few]
+    metrics += [Metric(f"subclasses {m.upper()}", f"discover/test/{level}/{m}") for m in ("nmi", "purity", "acc")]
+    rows = (
+        Row("raw input, k-means", f"selfcon {raw} --epochs 1", discover=clusters),
+        Row("raw input, balanced k-means", run_of=f"{name}/raw input, k-means", discover=f"{clusters} --balanced"),
+        Row("Coarse", run_of=f"{of}/SupCE", discover=clusters),
+        Row("Coarse+", f"coarse+ {data}", discover=clusters),
+        Row("ANCOR", f"ancor {data} --set momentum=0.99", discover=clusters),
+        Row("SCGM-G", f"scgm {data}{mixture}", discover="--unaided"),
+        Row("SCGM-A", f"scgm-a {data}{mixture}", discover="--unaided"),
+        Row("MaskCon", run_of=f"{of}/MaskCon", discover=clusters),
+        Row("MaskCon, balanced k-means", run_of=f"{of}/MaskCon", discover=f"{clusters} --balanced"),
+        Row("SeLa", f"sela {data} --set subclasses={subclasses}", discover="--unaided"),
+        Row("GEORGE", f"george {data}", discover="--unaided"),
+        Row("Fine", run_of=f"{of}/SupFINE", discover=clusters),
+    )
+    judge = f"-p few-shot -l {level} --ways 5,all --shots 1,5 --queries rest --intra-class --copies 0"
+    return Table(name, title, judge, tuple(metrics), rows, seeds=seeds)
 
 
 TABLES: tuple[Table, ...] = (
@@ -232,6 +265,45 @@ TABLES: tuple[Table, ...] = (
                 projection=True,
             ),
         ),
+    ),
+    _subclass_table(
+        "subclasses-omniglot",
+        "Omniglot, 5 alphabets: few-shot and subclasses",
+        "omniglot --image-size 28 --encoder conv4 --epochs 15",
+        "character",
+        136,
+        raw="omniglot --image-size 28 --encoder identity",
+        of="omniglot",
+    ),
+    _subclass_table(
+        "subclasses-cifar100",
+        "CIFAR-100, 20 superclasses, on frozen ImageNet features: few-shot and subclasses",
+        f"cifar100-20 {_IMAGENET} --limit-per-class 100 --epochs 10",
+        "label",
+        100,
+        raw=f"cifar100-20 {_IMAGENET} --limit-per-class 100 --set encoder.adapter=identity",
+        of="cifar100",
+        means=" --set initial_means=k-means --set assignment_period=1",
+    ),
+    _subclass_table(
+        "subclasses-grocery",
+        "Grocery, 3 categories, on frozen ImageNet features: few-shot and subclasses",
+        f"grocery -l category -l fine {_IMAGENET} --epochs 20",
+        "fine",
+        81,
+        raw=f"grocery -l category -l fine {_IMAGENET} --set encoder.adapter=identity",
+        of="grocery-category",
+        means=" --set initial_means=k-means --set assignment_period=1",
+    ),
+    _subclass_table(
+        "subclasses-clinc",
+        "CLINC150, 10 domains, frozen MiniLM: few-shot and subclasses",
+        "clinc150 --encoder minilm --frozen --epochs 10",
+        "intent",
+        150,
+        raw="clinc150 --encoder minilm --frozen --set encoder.adapter=identity",
+        of="clinc-frozen",
+        means=" --set initial_means=k-means --set assignment_period=1",
     ),
     Table(
         "start",
