@@ -16,6 +16,7 @@ from regrain.data.readers import read
 from regrain.encoders import build_encoder, is_pretrained, weights_origin
 from regrain.errors import UserError
 from regrain.evaluation import Evaluation, apply_model, available_criteria, criterion_values, embed, evaluate_model
+from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.labels import Labels
 from regrain.methods import method_class
 from regrain.tasks import Trial, Tuning
@@ -316,6 +317,7 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     baselines: bool = True,
     projection: bool = False,
+    unseen_superclasses: bool = False,
     seed: int = 0,
     write: bool = True,
     split_column: str | None = None,
@@ -332,6 +334,8 @@ def evaluate(
         Default ``test``.
     levels, protocols, options, baselines, projection, seed
         See :func:`regrain.evaluation.evaluate_model`.
+    unseen_superclasses : bool
+        Judge only samples whose class at the coarsest level has no training sample.
     write : bool
         Whether to write ``evaluation.json`` into the run folder.
     split_column : str, optional
@@ -353,6 +357,8 @@ def evaluate(
         parts, where = _judged_parts(run, dataset, split, notes), dataset.name
     test = _part(parts, split, where)
     _require_fitting(run, test)
+    if unseen_superclasses:
+        test = _unseen(test, parts.get("train"), where, notes)
     evaluation = evaluate_model(
         run.model,
         test,
@@ -365,6 +371,7 @@ def evaluate(
         projection=projection,
         model_folder=run.folder.model_folder,
         start=_start(run, notes) if baselines else None,
+        augmentation=run.recipe["views"]["presets"][0],
         seed=seed,
     )
     evaluation.notes += notes
@@ -694,6 +701,16 @@ def _judged_parts(run: Run, dataset: Dataset, split: str, notes: list[str]) -> d
 def _with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
     """Options of a reader; ``split`` means the column to it, and the part to judge everywhere here."""
     return {**options, **({"split": split_column} if split_column else {})}
+
+
+def _unseen(test: Dataset, train: Dataset | None, where: str, notes: list[str]) -> Dataset:
+    """The test samples of superclasses without a training sample."""
+    if train is None:
+        raise UserError(f"{where} has no split 'train': which superclasses were seen in training cannot be told")
+    kept = select_unseen(test, train)
+    level = test.labels.levels[0]
+    notes.append(f"unseen superclasses: {len(kept)} of {len(test)} samples, whose {level} has no training sample")
+    return kept
 
 
 def _part(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:

@@ -14,13 +14,17 @@ from regrain.errors import RegrainWarning, UserError
 
 __all__ = ["LogisticRegressions", "fit_logistic_regressions"]
 
-_MEMORY = 10
-"""Steps that L-BFGS looks back on."""
+_MEMORY = 4
+_PRIMAL_MEMORY = 16
+"""Steps that L-BFGS looks back on; problems in the Gram form need few steps at all."""
+
+_MOST_CURVATURE = 100.0
+"""Where the penalty is weaker than this beside the data (C = 100 and more), the Gram form would take too many steps."""
 
 _CHUNK_ELEMENTS = 2**22
 """Numbers of support vectors solved at once: 32 MB, about what stays near the processor."""
 
-_SMALLEST_STEP = 2.0**-30
+_SMALLEST_DESCENT = 1e-300
 
 
 class LogisticRegressions(NamedTuple):
@@ -123,101 +127,160 @@ def fit_logistic_regressions(
 
 
 class _Form(NamedTuple):
-    """A problem in the coordinates that suit it: vectors (E, m, K), the intercept in the last of the m rows.
+    """A problem in the coordinates that suit it: vectors (E, K, m), the intercept in the last of the m places.
 
     A vector comes with its image, such that <image of u, v> is the inner product of what u and v stand for.
     """
 
+    image: Callable[[Tensor], Tensor]  # of a vector, afresh
     gradient: Callable[[Tensor, Tensor], Tensor]  # of (point, slope of the loss by logits)
-    logits: Callable[[Tensor], Tensor]  # of an image
+    logits: Callable[[Tensor], Tensor]  # of an image: (E, K, n)
     precondition: Callable[[Tensor], tuple[Tensor, Tensor]]  # of a vector: another one, and its image
     weights: Callable[[Tensor], Tensor]  # of a point: (E, K, d)
     largest: Tensor  # (E,) an upper bound of the preconditioner's largest eigenvalue
-    rows: int
+    most_trust: float  # how far the preconditioner may be scaled up
+    memory: int
+    places: int
 
 
 def _solve(x: Tensor, labels: Tensor, classes: int, scale: float, tolerance: float, limit: int) -> LogisticRegressions:
     mean = x.mean(dim=1, keepdim=True)
-    form = (_gram_form if x.shape[1] < x.shape[2] else _primal_form)(x, mean, scale, classes)
-    target = scale * functional.one_hot(labels, classes).to(x.dtype)
+    form = _gram_form(x, mean, scale, classes) if x.shape[1] < x.shape[2] else None
+    if form is None or float(form.largest.max()) > _MOST_CURVATURE:
+        form = _primal_form(x, mean, scale, classes)
+    target = scale * functional.one_hot(labels, classes).to(x.dtype).transpose(1, 2).contiguous()
 
-    def slope(image: Tensor) -> Tensor:
-        return form.logits(image).softmax(dim=2).mul_(scale).sub_(target)
+    def gradient_at(point: Tensor, image: Tensor) -> Tensor:
+        return form.gradient(point, form.logits(image).softmax(dim=1).mul_(scale).sub_(target))
 
-    point = x.new_zeros(len(x), form.rows, classes)
+    point = x.new_zeros(len(x), classes, form.places)
     image = torch.zeros_like(point)
-    gradient = form.gradient(point, slope(image))
-    history: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    norms = x.new_full((len(x),), torch.inf)
-    for iteration in range(limit + 1):
-        direction, direction_image = form.precondition(gradient)
-        norms = (_inner(direction_image, gradient).clamp_(min=0) * form.largest).sqrt_()
+    gradient = gradient_at(point, image)
+    history: list[_Step] = []
+    smoothed, smoothed_image = form.precondition(gradient)
+    iteration, fresh = 0, True
+    while True:
+        norms = (_inner(smoothed_image, gradient).clamp_(min=0) * form.largest).sqrt_()
         running = norms > tolerance
         if iteration == limit or not running.any():
-            break
-        if history:
-            direction, direction_image = _two_loops(form, gradient, history)
-        descent = -_inner(direction_image, gradient)
-        step = torch.where(running, -1.0, 0.0).to(x.dtype)[:, None, None]  # a solved problem stays where it is
-        while True:
-            moved = image + step * direction_image
-            change = form.gradient(point + step * direction, slope(moved)).sub_(gradient)
-            # slope along the step after it: of a convex function it says whether the step went far too far
-            after = -_inner(direction_image, change + gradient)
-            far = (after > 0.5 * descent.abs()) & (step[:, 0, 0] != 0)
-            if not far.any() or float(step.abs().max()) < _SMALLEST_STEP:
+            if fresh:
                 break
-            step = torch.where(far[:, None, None], step / 2, step)
-        taken, taken_image = step * direction, step * direction_image
-        point, image, gradient = point + taken, moved, gradient + change
-        curvature = _inner(taken_image, change)
-        history.append((taken, taken_image, change, torch.where(curvature > 0, 1 / curvature, 0)))
-        del history[:-_MEMORY]
+            image = form.image(point)  # without the rounding errors of all steps: is it true?
+            gradient, history, fresh = gradient_at(point, image), [], True
+            smoothed, smoothed_image = form.precondition(gradient)
+            continue
+        iteration, fresh = iteration + 1, False
+        direction, direction_image = _two_loops(form, gradient, smoothed, smoothed_image, history)
+        step = torch.where(running, -1.0, 0.0).to(x.dtype)[:, None, None]  # a solved problem stays where it is
+        direction, direction_image = _times(step, direction, direction_image)
+        descent = _inner(direction_image, gradient)
+        while True:
+            moved_point = point + direction
+            moved = moved_point if direction is direction_image else image + direction_image
+            moved_gradient = gradient_at(moved_point, moved)
+            # slope along the step at its end: of a convex function it says whether the step went far too far
+            far = _inner(direction_image, moved_gradient) > -0.5 * descent
+            far &= descent < 0
+            if not far.any() or float(descent.min()) > -_SMALLEST_DESCENT:
+                break
+            shorter = torch.where(far, 0.5, 1.0).to(x.dtype)
+            direction, direction_image = _times(shorter[:, None, None], direction, direction_image)
+            descent = descent * shorter
+        before, before_image = smoothed, smoothed_image
+        smoothed, smoothed_image = form.precondition(moved_gradient)
+        history.append(
+            _Step.taken(
+                (direction, direction_image),
+                moved_gradient - gradient,
+                _difference(smoothed, smoothed_image, before, before_image),
+            )
+        )
+        del history[: -form.memory]
+        point, image, gradient = moved_point, moved, moved_gradient
     weights = form.weights(point)
-    intercepts = point[:, -1] - (weights @ mean.transpose(1, 2))[:, :, 0]
-    return LogisticRegressions(weights, intercepts, norms)
+    return LogisticRegressions(weights, point[:, :, -1] - (weights @ mean.transpose(1, 2))[:, :, 0], norms)
+
+
+class _Step(NamedTuple):
+    """One that was taken: the way and its image, the gradient's change, that preconditioned and its image."""
+
+    way: Tensor
+    image: Tensor
+    change: Tensor
+    smoothed: Tensor
+    smoothed_image: Tensor
+    weight: Tensor  # (E,) one over the curvature along the way
+    trust: Tensor  # (E,) how much shallower the objective is than the preconditioner takes it for
+
+    @classmethod
+    def taken(cls, way: tuple[Tensor, Tensor], change: Tensor, smoothed: tuple[Tensor, Tensor]) -> _Step:
+        curvature, expected = _inner(way[1], change), _inner(smoothed[1], change)
+        weight = torch.where(curvature > 0, 1 / curvature, 0)
+        trust = torch.where((curvature > 0) & (expected > 0), curvature / expected, 1)
+        return cls(*way, change, *smoothed, weight, trust)
 
 
 def _two_loops(
-    form: _Form, gradient: Tensor, history: list[tuple[Tensor, Tensor, Tensor, Tensor]]
+    form: _Form, gradient: Tensor, smoothed: Tensor, smoothed_image: Tensor, history: list[_Step]
 ) -> tuple[Tensor, Tensor]:
-    """L-BFGS: the inverse Hessian, as far as the last steps tell, times the gradient."""
-    rest, factors = gradient.clone(), []
-    for _, taken_image, change, weight in reversed(history):
-        factors.append(weight * _inner(taken_image, rest))
-        rest -= factors[-1][:, None, None] * change
-    direction, image = form.precondition(rest)
-    for (taken, taken_image, change, weight), factor in zip(history, reversed(factors), strict=True):
-        missing = (factor - weight * _inner(image, change))[:, None, None]
-        same = direction is image
-        direction = direction + missing * taken
-        image = direction if same else image + missing * taken_image
+    """L-BFGS: the inverse Hessian, as far as the last steps tell, times the gradient.
+
+    As the preconditioner is linear, what it makes of the rest follows from what it made of gradient and changes.
+    """
+    if not history:
+        return smoothed, smoothed_image
+    rest, direction = gradient.clone(), smoothed.clone()
+    image = direction if smoothed_image is smoothed else smoothed_image.clone()
+    factors = []
+    for step in reversed(history):
+        factors.append(step.weight * _inner(step.image, rest))
+        factor = factors[-1][:, None, None]
+        rest.addcmul_(factor, step.change, value=-1)
+        direction.addcmul_(factor, step.smoothed, value=-1)
+        if image is not direction:
+            image.addcmul_(factor, step.smoothed_image, value=-1)
+    direction, image = _times(history[-1].trust.clamp(max=form.most_trust)[:, None, None], direction, image)
+    for step, factor in zip(history, reversed(factors), strict=True):
+        missing = (factor - step.weight * _inner(image, step.change))[:, None, None]
+        direction.addcmul_(missing, step.way)
+        if image is not direction:
+            image.addcmul_(missing, step.image)
     return direction, image
 
 
 def _gram_form(x: Tensor, mean: Tensor, scale: float, classes: int) -> _Form:
-    """On A with W = A^T X, X centred; the image is G A."""
+    """On A (K, n) with W = A X, X centred; the image is A G."""
     count, curvature = x.shape[1], scale / classes
     gram = x @ x.transpose(1, 2)
-    gram = gram - gram.mean(dim=1, keepdim=True)  # of the centred vectors, without touching those
-    gram = gram - gram.mean(dim=2, keepdim=True)
+    gram -= gram.mean(dim=1, keepdim=True)  # of the centred vectors, without touching those
+    gram -= gram.mean(dim=2, keepdim=True)
     largest = 1 + curvature * gram.diagonal(dim1=1, dim2=2).sum(dim=1)
-    inverse = _inverse(gram.mul_(curvature))
+    inverse = _inverse(gram, curvature, count)
+
+    def image_of(vector: Tensor) -> Tensor:
+        return torch.cat([vector[:, :, :-1] @ gram, vector[:, :, -1:]], dim=2)
 
     def gradient(point: Tensor, slope: Tensor) -> Tensor:
-        intercept = slope.sum(dim=1, keepdim=True)
-        return torch.cat([point[:, :-1] + slope, intercept], dim=1)
+        # what is the same for all samples stands for nothing, X being centred, and would grow unseen
+        intercept = slope.sum(dim=2, keepdim=True)
+        above = point[:, :, :-1] + slope
+        return torch.cat([above.sub_(above.mean(dim=2, keepdim=True)), intercept], dim=2)
 
     def precondition(vector: Tensor) -> tuple[Tensor, Tensor]:
-        above, intercept = vector[:, :-1], vector[:, -1:] / (count * curvature)
-        solved = inverse @ above
-        return torch.cat([solved, intercept], dim=1), torch.cat([(above - solved) / curvature, intercept], dim=1)
+        solved = vector @ inverse
+        image = (vector - solved).div_(curvature)
+        image[:, :, -1] = solved[:, :, -1]
+        return solved, image
 
     def weights(point: Tensor) -> Tensor:
-        part = point[:, :-1].transpose(1, 2)
-        return part @ x - part.sum(dim=2, keepdim=True) * mean
+        part = point[:, :, :-1]
+        return (part @ x).sub_(part.sum(dim=2, keepdim=True) * mean)
 
-    return _Form(gradient, lambda i: i[:, :-1] + i[:, -1:], precondition, weights, largest, count + 1)
+    def logits(image: Tensor) -> Tensor:
+        return image[:, :, :-1] + image[:, :, -1:]
+
+    # scaled by more than 2, a step would enlarge what A holds of vectors that stand for nothing (equal samples)
+    return _Form(image_of, gradient, logits, precondition, weights, largest, 1.5, _MEMORY, count + 1)
 
 
 def _primal_form(x: Tensor, mean: Tensor, scale: float, classes: int) -> _Form:
@@ -226,29 +289,54 @@ def _primal_form(x: Tensor, mean: Tensor, scale: float, classes: int) -> _Form:
     x = x - mean
     second = x.transpose(1, 2) @ x
     largest = 1 + curvature * second.diagonal(dim1=1, dim2=2).sum(dim=1)
-    inverse = _inverse(second.mul_(curvature))
+    inverse = _inverse(second, curvature, count)
 
     def gradient(point: Tensor, slope: Tensor) -> Tensor:
-        return torch.cat([point[:, :-1] + x.transpose(1, 2) @ slope, slope.sum(dim=1, keepdim=True)], dim=1)
+        return torch.cat([point[:, :, :-1] + slope @ x, slope.sum(dim=2, keepdim=True)], dim=2)
 
     def precondition(vector: Tensor) -> tuple[Tensor, Tensor]:
-        solved = torch.cat([inverse @ vector[:, :-1], vector[:, -1:] / (count * curvature)], dim=1)
+        solved = vector @ inverse
         return solved, solved
 
     def logits(image: Tensor) -> Tensor:
-        return torch.baddbmm(image[:, -1:], x, image[:, :-1])
+        return torch.baddbmm(image[:, :, -1:], image[:, :, :-1], x.transpose(1, 2))
 
-    return _Form(gradient, logits, precondition, lambda p: p[:, :-1].transpose(1, 2), largest, x.shape[2] + 1)
+    return _Form(
+        lambda v: v,
+        gradient,
+        logits,
+        precondition,
+        lambda p: p[:, :, :-1],
+        largest,
+        torch.inf,
+        _PRIMAL_MEMORY,
+        x.shape[2] + 1,
+    )
 
 
-def _inverse(matrix: Tensor) -> Tensor:
-    """(I + matrix)^-1 of symmetric positive matrices (E, m, m); changes the matrix."""
-    matrix.diagonal(dim1=1, dim2=2).add_(1)
-    return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+def _inverse(matrix: Tensor, curvature: float, count: int) -> Tensor:
+    """(E, m + 1, m + 1): (I + curvature * matrix)^-1 of (E, m, m), then that of the intercept."""
+    size = matrix.shape[1]
+    shifted = matrix * curvature
+    shifted.diagonal(dim1=1, dim2=2).add_(1)
+    inverse = matrix.new_zeros(len(matrix), size + 1, size + 1)
+    inverse[:, :size, :size] = torch.cholesky_inverse(torch.linalg.cholesky(shifted))
+    inverse[:, size, size] = 1 / (count * curvature)
+    return inverse
 
 
 def _inner(image: Tensor, vector: Tensor) -> Tensor:
-    return (image * vector).sum(dim=(1, 2))
+    return torch.linalg.vecdot(image.flatten(1), vector.flatten(1))
+
+
+def _times(factor: Tensor, direction: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    scaled = factor * direction
+    return scaled, scaled if image is direction else factor * image
+
+
+def _difference(new: Tensor, new_image: Tensor, old: Tensor, old_image: Tensor) -> tuple[Tensor, Tensor]:
+    difference = new - old
+    return difference, difference if new_image is new else new_image - old_image
 
 
 def _check(features: Tensor, labels: Tensor, classes: int, inverse_penalty: float, tolerance: float) -> None:
@@ -272,5 +360,5 @@ def _check(features: Tensor, labels: Tensor, classes: int, inverse_penalty: floa
     for name, value in (("inverse_penalty", inverse_penalty), ("tolerance", tolerance)):
         if not value > 0:
             raise UserError(f"{name} must be positive, got {value}")
-    if not bool(features.isfinite().all()):
+    if not bool(features.sum().isfinite()):  # element by element it would take a third of the whole time
         raise UserError("features must be finite: leave samples with NaN or infinity out")
