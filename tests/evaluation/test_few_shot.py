@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -52,7 +54,8 @@ def test_figures_by_ways_and_shots_are_those_of_the_metric() -> None:
     score = scores["3-way-2-shot"]
     assert (score.value, score.low, score.high) == (expected.accuracy, expected.low, expected.high)
     assert score.over == "episodes"
-    other = few_shot(Representation("raw", vectors), Setting("fine", (), fine, None, options={"classifier": "cosine"}))
+    by_cosine = replace(setting, options=QUICK | {"classifier": "cosine"})
+    other = few_shot(Representation("raw", vectors), by_cosine)
     assert set(other) == {"5-way-1-shot-cosine"}
 
 
