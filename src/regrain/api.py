@@ -1,4 +1,4 @@
-"""The public verbs: load data, fit a method, resume, open a run, evaluate it."""
+"""The public verbs: load data, fit a method, resume, open a run, evaluate it, adapt it to a few labels, predict."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
@@ -19,7 +20,10 @@ from regrain.evaluation import Evaluation, apply_model, available_criteria, crit
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.labels import Labels
 from regrain.methods import method_class
-from regrain.tasks import Trial, Tuning
+from regrain.tasks import FewShotClassifier, Trial, Tuning
+from regrain.tasks.adapt import read_support
+from regrain.tasks.classifier import fit_classifier
+from regrain.tasks.predict import predicted_columns, require_writable, write_columns
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.assemble import Assembly, assemble, roles_of
 from regrain.training.loop import (
@@ -35,7 +39,7 @@ from regrain.training.recipe import check_recipe, merge, parse_assignments, read
 from regrain.training.source import data_section, own_parts, read_data
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
-__all__ = ["Run", "evaluate", "export_embeddings", "fit", "load", "resume", "tune"]
+__all__ = ["Run", "adapt", "evaluate", "export_embeddings", "fit", "load", "predict", "resume", "tune"]
 
 
 def load(source: Any, **options: Any) -> Dataset:
@@ -107,6 +111,11 @@ class Run:
     def labels(self) -> Labels:
         """Levels and classes that the method was trained on (labels of no samples)."""
         return self._loaded[1]
+
+    @cached_property
+    def classifier(self) -> FewShotClassifier | None:
+        """What :func:`adapt` made of a few labelled samples; None for a run that was not adapted."""
+        return FewShotClassifier.load(self.folder.model_folder)
 
     def parts(self) -> dict[str, Dataset]:
         """The splits of the data it was made from."""
@@ -560,6 +569,132 @@ def export_embeddings(
     pq.write_table(table, temporary, compression="zstd")
     temporary.replace(target)
     return table.num_rows, vectors.shape[1]
+
+
+def adapt(
+    run: Run | str | Path,
+    support: Any,
+    out: str | Path,
+    *,
+    level: str | None = None,
+    abstain: float = 0.05,
+    inverse_penalty: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    **reader_options: Any,
+) -> Run:
+    """A few labelled samples become a classifier on a run's embeddings, in a run folder of its own.
+
+    Parameters
+    ----------
+    run : Run or path
+        Stays as it is.
+    support
+        A table with ids of the run's own data and labels, or labelled samples: see
+        :func:`regrain.tasks.adapt.read_support`.
+    out : path
+        The new run folder: the same model, and the classifier.
+    level : str, optional
+        The column of the labels; default the table's only one beside the ids, or the finest.
+    abstain, inverse_penalty, seed
+        See :func:`regrain.tasks.classifier.fit_classifier`.
+    overwrite : bool
+        Replace a run that lies at ``out``.
+    **reader_options
+        See :func:`load`.
+
+    Returns
+    -------
+    Run
+        With ``classifier``; its ``notices`` say what was chosen and left out.
+
+    Raises
+    ------
+    UserError
+        For a support that names unknown ids, fewer than two classes, or samples that do not fit the run.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    place = Path(out)
+    if place.resolve() == run.path.resolve():
+        raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
+    found = read_support(support, level=level, own_parts=run.parts, reader=reader_options)
+    for part in found.parts:
+        _require_fitting(run, part)
+    classifier = fit_classifier(
+        torch.cat([embed(run.model, part) for part in found.parts]),
+        found.labels,
+        level=found.level,
+        classes=found.classes,
+        abstain=abstain,
+        inverse_penalty=inverse_penalty,
+        seed=seed,
+    )
+    folder = RunFolder.create(place, overwrite=overwrite)
+    folder.copy_model(run.folder, classifier.save)
+    notices = [*found.notices, *classifier.notices]
+    card = run.path / "card.md"
+    described = card.read_text(encoding="utf-8") if card.exists() else ""
+    added = [
+        f"adapted to {len(classifier.classes)} classes of '{found.level}' by {len(found.labels)} samples",
+        *notices,
+    ]
+    folder.write_text("card.md", described + "\n" + "".join(f"- {line}\n" for line in added))
+    folder.write_json("versions.json", {"versions": library_versions()})
+    return Run(folder, run.data, run.device, notices)
+
+
+def predict(
+    run: Run | str | Path,
+    data: Any,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> dict[str, Sequence[Any]]:
+    """Predict the class of every sample at every level that a run can predict, and write a table.
+
+    A run of a method with a classifier predicts the level that it was trained on; an adapted run also the level of its
+    support, and says which samples it abstains from: those are unlike all samples of the support.
+
+    Parameters
+    ----------
+    run : Run or path
+    data
+        A Dataset, or whatever :func:`load` reads; labels in it are not looked at.
+    out : path
+        Ends in ``.csv`` or ``.parquet``.
+    split : str, optional
+        Only this split; default all.
+    overwrite : bool
+        Replace the file.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    The columns: ``id``, ``split`` where there are splits, for each level its classes and ``LEVEL_probability``, and
+    ``abstained`` for an adapted run.
+
+    Raises
+    ------
+    UserError
+        If the file's ending is unknown, the data do not fit the run, or it has nothing to predict with.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    target = Path(out)
+    require_writable(target, overwrite)
+    dataset = read_data(data, None, _with_split(reader_options, split_column))
+    if split is not None:
+        dataset = dataset.part(split)
+    _require_fitting(run, dataset)
+    columns: dict[str, Sequence[Any]] = {"id": [str(i) for i in dataset.ids]}
+    if dataset.splits is not None:
+        columns["split"] = [str(name) for name in dataset.splits]
+    columns |= predicted_columns(run.model, run.labels, run.classifier, dataset)
+    write_columns(columns, target)
+    return columns
 
 
 @dataclass(frozen=True)
