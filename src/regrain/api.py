@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.data.readers import read
 from regrain.encoders import build_encoder, is_pretrained, weights_origin
@@ -652,7 +653,7 @@ def predict(
     overwrite: bool = False,
     split_column: str | None = None,
     **reader_options: Any,
-) -> dict[str, Sequence[Any]]:
+) -> dict[str, Column]:
     """Predict the class of every sample at every level that a run can predict, and write a table.
 
     A run of a method with a classifier predicts the level that it was trained on; an adapted run also the level of its
@@ -689,7 +690,7 @@ def predict(
     if split is not None:
         dataset = dataset.part(split)
     _require_fitting(run, dataset)
-    columns: dict[str, Sequence[Any]] = {"id": [str(i) for i in dataset.ids]}
+    columns: dict[str, Column] = {"id": [str(i) for i in dataset.ids]}
     if dataset.splits is not None:
         columns["split"] = [str(name) for name in dataset.splits]
     columns |= predicted_columns(run.model, run.labels, run.classifier, dataset)

@@ -105,14 +105,15 @@ def _by_ids(table: Table, ids: list[str], level: str, parts: Mapping[str, Datase
     }
     strangers = [f"'{identity}' ({table.finds(row)})" for row, identity in enumerate(ids) if identity not in places]
     if strangers:
-        known = examples(f"'{identity}'" for identity in list(places)[:3])
+        known = ", ".join(f"'{identity}'" for identity in list(places)[:3])
         raise UserError(
             f"{table.where}: {len(strangers)} of {len(ids)} ids are not among the run's data: {examples(strangers)}. "
             f"Its ids are such as {known}; `regrain embed` writes them all"
         )
     messages: list[str] = []
     labels = Labels.from_columns({level: label_names(table.columns[level], (), level, messages)})
-    codes, first = labels.level(level), {}
+    codes = labels.level(level)
+    first: dict[str, int] = {}
     for row, (identity, code) in enumerate(zip(ids, codes.tolist(), strict=True)):
         before = first.setdefault(identity, row)
         if int(codes[before]) != code:
@@ -130,7 +131,7 @@ def _by_ids(table: Table, ids: list[str], level: str, parts: Mapping[str, Datase
     if judged:
         count = sum(len(order[name]) for name in judged)
         messages.append(
-            f"{count} support samples are of the split {' and '.join(judged)}: figures on those samples would be too good"
+            f"{count} support samples are of the split {' and '.join(judged)}: figures on those would be too good"
         )
     chosen = [parts[name].select(np.array([places[ids[row]][1] for row in rows])) for name, rows in order.items()]
     in_order = codes[[row for rows in order.values() for row in rows]]

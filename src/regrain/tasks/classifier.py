@@ -1,4 +1,4 @@
-"""A classifier from a few labelled samples: calibrated probabilities, and abstention from samples unlike all of them."""
+"""A classifier from a few labelled samples, with calibrated probabilities and abstention from what is unlike them."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class FewShotClassifier:
             content[key] = tuple(content[key])
         if not (folder / _WEIGHTS).exists():
             raise UserError(f"{folder / _WEIGHTS} is missing: adapt the run again")
-        return cls(**content, **load_file(folder / _WEIGHTS))
+        return cls(**(content | load_file(folder / _WEIGHTS)))
 
 
 def fit_classifier(

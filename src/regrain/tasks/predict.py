@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
@@ -24,7 +24,7 @@ _SUFFIXES = (".csv", ".parquet", ".pq")
 
 def predicted_columns(
     model: Model, labels: Labels, classifier: FewShotClassifier | None, dataset: Dataset
-) -> dict[str, Sequence[Any]]:
+) -> dict[str, Column]:
     """One column of class names and one of probabilities for every level that can be predicted.
 
     Parameters
@@ -41,15 +41,19 @@ def predicted_columns(
     UserError
         If neither the method classifies nor the run was adapted.
     """
-    columns: dict[str, Sequence[Any]] = {}
+    columns: dict[str, Column] = {}
     if type(model.method).predict_proba is not Method.predict_proba:
         for role, level, names in zip(model.method.needs.levels, labels.levels, labels.classes, strict=True):
             if classifier is None or level != classifier.level:
                 _put(columns, level, *_most_probable(_class_probabilities(model, dataset, role), names))
     if classifier is not None:
         named = classifier.name(embed(model, dataset))
-        names = [classifier.classes[code] for code in named.codes.tolist()]
-        _put(columns, classifier.level, names, named.probabilities.numpy())
+        _put(
+            columns,
+            classifier.level,
+            [classifier.classes[code] for code in named.codes.tolist()],
+            named.probabilities.numpy(),
+        )
         columns["abstained"] = named.abstained.numpy()
     if not columns:
         raise UserError(
@@ -67,7 +71,7 @@ def require_writable(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite")
 
 
-def write_columns(columns: Mapping[str, Sequence[Any]], out: Path) -> None:
+def write_columns(columns: Mapping[str, Column], out: Path) -> None:
     """Write a table to a temporary name, then rename it."""
     import pyarrow as pa
     import pyarrow.csv
@@ -86,8 +90,9 @@ def write_columns(columns: Mapping[str, Sequence[Any]], out: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _put(columns: dict[str, Sequence[Any]], level: str, names: Sequence[str], probabilities: np.ndarray) -> None:
-    for column, values in ((level, names), (f"{level}_probability", probabilities)):
+def _put(columns: dict[str, Column], level: str, names: Sequence[str], probabilities: np.ndarray) -> None:
+    both: dict[str, Column] = {level: names, f"{level}_probability": probabilities}
+    for column, values in both.items():
         if column in (*columns, "id", "split", "abstained"):
             raise UserError(f"level '{level}' would write a second column '{column}': rename the level")
         columns[column] = values

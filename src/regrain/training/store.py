@@ -229,7 +229,7 @@ class RunFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def copy_model(self, source: RunFolder, save_extra: Callable[[Path], None]) -> None:
-        """Another run's ``model/`` and what says how it was trained, and what ``save_extra`` puts beside the weights."""
+        """Another run's ``model/``, with what ``save_extra`` puts into it, and what says how that was trained."""
         new = self.path / "model.new"
         shutil.rmtree(new, ignore_errors=True)
         shutil.copytree(source.model_folder, new)
