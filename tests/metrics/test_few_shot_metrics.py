@@ -56,19 +56,34 @@ def test_predictions_are_scikit_learns_on_50_episodes(ways: int | None, copies: 
 @pytest.mark.parametrize("penalty", [0.05, 1.0, 100.0])
 def test_logistic_regressions_reach_scikit_learns_optimum(count: int, width: int, ways: int, penalty: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4, count, width, generator=generator) + 3  # the intercept matters
+    x = torch.randn(4, count, width, generator=generator).double() + 3  # the intercept matters
     y = torch.arange(count).expand(4, -1) % ways
     found = fit_logistic_regressions(x, y, classes=ways, inverse_penalty=penalty)
     assert found.gradient_norms.max() <= 1e-6
     for episode in range(4):
-        fitted = reference(x[episode].double().numpy(), y[episode].numpy(), penalty)
+        fitted = reference(x[episode].numpy(), y[episode].numpy(), penalty)
         logits = found.logits(x)[episode].softmax(dim=1).numpy()
-        np.testing.assert_allclose(logits, fitted.predict_proba(x[episode].double().numpy()), atol=2e-5)
+        np.testing.assert_allclose(logits, fitted.predict_proba(x[episode].numpy()), atol=2e-5)
+
+
+@pytest.mark.parametrize("shots", [1, 6])  # 200 vectors of 240 dimensions, and 1,200
+def test_float32_names_as_the_optimum_does_with_many_classes(shots: int) -> None:
+    vectors, labels = classes(count=40, size=12, width=240)
+    views = vectors + 0.05 * torch.randn(5, *vectors.shape, generator=torch.Generator().manual_seed(1))
+    found = few_shot_accuracy(vectors, labels, ways=None, shots=shots, queries="rest", episodes=2, augmented=views)
+    (group,), _ = draw_episodes(labels.numpy(), ways=None, shots=shots, queries="rest", episodes=2)
+    support = torch.nn.functional.normalize(views, dim=2).double().numpy()
+    for episode in range(2):
+        x = np.concatenate([part[group.support[episode]].reshape(-1, 240) for part in support])
+        fitted = reference(x, np.tile(np.repeat(np.arange(40), shots), 5))
+        asked = group.queries[episode]
+        score = fitted.score(vectors.double().numpy()[asked].reshape(-1, 240), np.repeat(np.arange(40), asked.shape[1]))
+        assert float(found.episodes[episode]) == pytest.approx(score, abs=1e-12)
 
 
 def test_a_problem_alone_has_the_solution_it_has_in_a_batch() -> None:
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(30, 6, 9, generator=generator), torch.arange(6).expand(30, -1) % 3
+    x, y = torch.randn(30, 6, 9, generator=generator).double(), torch.arange(6).expand(30, -1) % 3
     together = fit_logistic_regressions(x, y, classes=3)
     alone = fit_logistic_regressions(x[7:8], y[7:8], classes=3)
     torch.testing.assert_close(together.weights[7:8], alone.weights, rtol=0, atol=1e-12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,6 +25,12 @@ Classifier = Literal["logistic", "nearest-mean", "cosine"]
 
 _CHUNK_ELEMENTS = 2**22
 """Numbers of support or query vectors held at once."""
+
+_LARGE = 10_000
+"""Vectors times classes of an episode from which on its logistic regression is solved in float32.
+
+The weights then still lie within 2e-6 of the optimum, as measured on unit vectors of 100 classes.
+"""
 
 
 @dataclass(frozen=True)
@@ -307,7 +313,9 @@ def _judge(part: Episodes, vectors: Tensor, support_vectors: Tensor, classifier:
 def _logistic(labelled: Tensor, asked: Tensor) -> Tensor:
     count, ways, shots, _ = labelled.shape
     labels = torch.arange(ways).repeat_interleave(shots).expand(count, -1)
-    return fit_logistic_regressions(labelled.flatten(1, 2), labels, classes=ways).logits(asked)
+    large = labels.shape[1] * ways > _LARGE
+    precision: dict[str, Any] = {"dtype": torch.float32, "tolerance": 1e-4} if large else {"tolerance": 1e-5}
+    return fit_logistic_regressions(labelled.flatten(1, 2), labels, classes=ways, **precision).logits(asked)
 
 
 def _nearest_mean(labelled: Tensor, asked: Tensor) -> Tensor:
