@@ -1,7 +1,8 @@
 """Regrain: representations and classifiers from labels of the wrong granularity.
 
-``regrain.load``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``Run`` are the public verbs (:mod:`regrain.api`). They
-load on first use, so that ``import regrain.objectives`` brings torch and nothing else heavy.
+``regrain.load``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``discover``, ``adapt``, ``predict``, ``Run`` are the
+public verbs (:mod:`regrain.api`). They load on first use, so that ``import regrain.objectives`` brings torch and
+nothing else heavy.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regrain.api import Run, evaluate, fit, load, resume, tune
+    from regrain.api import Run, adapt, discover, evaluate, fit, load, predict, resume, tune
     from regrain.data.dataset import Dataset
     from regrain.errors import RegrainWarning, UserError
     from regrain.labels import Labels, Taxonomy
@@ -22,15 +23,18 @@ __all__ = [
     "Run",
     "Taxonomy",
     "UserError",
+    "adapt",
+    "discover",
     "evaluate",
     "fit",
     "load",
+    "predict",
     "resume",
     "tune",
 ]
 
 _HOMES = {
-    "regrain.api": ("Run", "evaluate", "fit", "load", "resume", "tune"),
+    "regrain.api": ("Run", "adapt", "discover", "evaluate", "fit", "load", "predict", "resume", "tune"),
     "regrain.data.dataset": ("Dataset",),
     "regrain.errors": ("RegrainWarning", "UserError"),
     "regrain.labels": ("Labels", "Taxonomy"),

@@ -1,4 +1,4 @@
-"""The public verbs: load data, fit a method, resume, open a run, evaluate it."""
+"""The public verbs: load data, fit a method, resume, open a run, evaluate it, adapt it to a few labels, predict."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.data.readers import read
 from regrain.encoders import build_encoder, is_pretrained, weights_origin
 from regrain.errors import UserError
 from regrain.evaluation import Evaluation, apply_model, available_criteria, criterion_values, embed, evaluate_model
+from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.labels import Labels
 from regrain.methods import method_class
-from regrain.tasks import Discovery, Trial, Tuning
+from regrain.tasks import Discovery, FewShotClassifier, Trial, Tuning
+from regrain.tasks.adapt import read_support
+from regrain.tasks.classifier import fit_classifier
 from regrain.tasks.discover import Settled, read_discovery, read_names, write_discovery
 from regrain.tasks.discover import discover as discover_subclasses
-from regrain.tasks.tables import require_table_name, write_table
+from regrain.tasks.predict import predicted_columns
+from regrain.tasks.tables import require_writable, write_columns
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.assemble import Assembly, assemble, roles_of
 from regrain.training.loop import (
@@ -37,7 +43,18 @@ from regrain.training.recipe import check_recipe, merge, parse_assignments, read
 from regrain.training.source import data_section, own_parts, read_data
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
-__all__ = ["Run", "discover", "evaluate", "export_embeddings", "fit", "load", "resume", "tune"]
+__all__ = [
+    "Run",
+    "adapt",
+    "discover",
+    "evaluate",
+    "export_embeddings",
+    "fit",
+    "load",
+    "predict",
+    "resume",
+    "tune",
+]
 
 
 def load(source: Any, **options: Any) -> Dataset:
@@ -109,6 +126,11 @@ class Run:
     def labels(self) -> Labels:
         """Levels and classes that the method was trained on (labels of no samples)."""
         return self._loaded[1]
+
+    @cached_property
+    def classifier(self) -> FewShotClassifier | None:
+        """What :func:`adapt` made of a few labelled samples; None for a run that was not adapted."""
+        return FewShotClassifier.load(self.folder.model_folder)
 
     def parts(self) -> dict[str, Dataset]:
         """The splits of the data it was made from."""
@@ -319,6 +341,7 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     baselines: bool = True,
     projection: bool = False,
+    unseen_superclasses: bool = False,
     seed: int = 0,
     write: bool = True,
     split_column: str | None = None,
@@ -335,6 +358,8 @@ def evaluate(
         Default ``test``.
     levels, protocols, options, baselines, projection, seed
         See :func:`regrain.evaluation.evaluate_model`.
+    unseen_superclasses : bool
+        Judge only samples whose class at the coarsest level has no training sample.
     write : bool
         Whether to write ``evaluation.json`` into the run folder.
     split_column : str, optional
@@ -356,6 +381,8 @@ def evaluate(
         parts, where = _judged_parts(run, dataset, split, notes), dataset.name
     test = _part(parts, split, where)
     _require_fitting(run, test)
+    if unseen_superclasses:
+        test = _unseen(test, parts.get("train"), where, notes)
     evaluation = evaluate_model(
         run.model,
         test,
@@ -368,6 +395,7 @@ def evaluate(
         projection=projection,
         model_folder=run.folder.model_folder,
         start=_start(run, notes) if baselines else None,
+        augmentation=run.recipe["views"]["presets"][0],
         seed=seed,
     )
     evaluation.notes += notes
@@ -505,6 +533,7 @@ def discover(
     names: str | Path | None = None,
     unaided: bool = False,
     exemplars: int = 10,
+    overwrite: bool = False,
     seed: int = 0,
     split_column: str | None = None,
     **reader_options: Any,
@@ -533,6 +562,8 @@ def discover(
         Tell the subclasses of all samples but the training ones without their superclass labels, as of new samples.
     exemplars : int
         How many samples nearest to the mean, and farthest from it, are named for each subclass.
+    overwrite : bool
+        Replace the file at ``out``.
     seed : int
     split_column, **reader_options
         See :func:`load` and :func:`evaluate`.
@@ -543,13 +574,15 @@ def discover(
         If the data do not fit the run, an option does not fit the method, or a named subclass does not exist.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    target = None if out is None else require_table_name(out)
+    target = None if out is None else Path(out)
+    if target is not None:
+        require_writable(target, overwrite)
     clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
     anew = any(clustering.values()) or superclass is not None
     if data is None:
         options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
         found = _settle_subclasses(run, superclass, clustering if anew else {}, names, options)
-        write_table(found.columns(), target or run.path / "discovery" / "samples.parquet")
+        write_columns(found.columns(), target or run.path / "discovery" / "samples.parquet")
         return found
     if anew or names is not None:
         raise UserError(
@@ -566,7 +599,7 @@ def discover(
     parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
     if target is not None:
-        write_table(found.columns(), target)
+        write_columns(found.columns(), target)
     return found
 
 
@@ -661,6 +694,134 @@ def export_embeddings(
     pq.write_table(table, temporary, compression="zstd")
     temporary.replace(target)
     return table.num_rows, vectors.shape[1]
+
+
+def adapt(
+    run: Run | str | Path,
+    support: Any,
+    out: str | Path,
+    *,
+    level: str | None = None,
+    abstain: float = 0.05,
+    inverse_penalty: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    **reader_options: Any,
+) -> Run:
+    """A few labelled samples become a classifier on a run's embeddings, in a run folder of its own.
+
+    Parameters
+    ----------
+    run : Run or path
+        Stays as it is.
+    support
+        A table with ids of the run's own data and labels, or labelled samples: see
+        :func:`regrain.tasks.adapt.read_support`.
+    out : path
+        The new run folder: the same model, and the classifier.
+    level : str, optional
+        The column of the labels; default the table's only one beside the ids, or the finest.
+    abstain, inverse_penalty, seed
+        See :func:`regrain.tasks.classifier.fit_classifier`.
+    overwrite : bool
+        Replace a run that lies at ``out``.
+    **reader_options
+        See :func:`load`.
+
+    Returns
+    -------
+    Run
+        With ``classifier``; its ``notices`` say what was chosen and left out.
+
+    Raises
+    ------
+    UserError
+        For a support that names unknown ids, fewer than two classes, or samples that do not fit the run.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    place = Path(out)
+    if place.resolve() == run.path.resolve():
+        raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
+    found = read_support(support, level=level, own_parts=run.parts, reader=reader_options)
+    for part in found.parts:
+        _require_fitting(run, part)
+    classifier = fit_classifier(
+        torch.cat([embed(run.model, part) for part in found.parts]),
+        found.labels,
+        level=found.level,
+        classes=found.classes,
+        abstain=abstain,
+        inverse_penalty=inverse_penalty,
+        seed=seed,
+    )
+    folder = RunFolder.create(place, overwrite=overwrite)
+    folder.copy_model(run.folder, classifier.save)
+    notices = [*found.notices, *classifier.notices]
+    card = run.path / "card.md"
+    described = card.read_text(encoding="utf-8") if card.exists() else ""
+    added = [
+        f"adapted to {len(classifier.classes)} classes of '{found.level}' by {len(found.labels)} samples",
+        *notices,
+    ]
+    folder.write_text("card.md", described + "\n" + "".join(f"- {line}\n" for line in added))
+    folder.write_json("versions.json", {"versions": library_versions()})
+    return Run(folder, run.data, run.device, notices)
+
+
+def predict(
+    run: Run | str | Path,
+    data: Any,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> dict[str, Column]:
+    """Predict the class of every sample at every level that a run can predict, and write a table.
+
+    A run of a method with a classifier predicts the level that it was trained on; an adapted run also the level of its
+    support, and says which samples it abstains from: those are unlike all samples of the support. A run whose
+    subclasses were discovered predicts ``subclass``, by the names that they have.
+
+    Parameters
+    ----------
+    run : Run or path
+    data
+        A Dataset, or whatever :func:`load` reads; labels in it are not looked at.
+    out : path
+        Ends in ``.csv`` or ``.parquet``.
+    split : str, optional
+        Only this split; default all.
+    overwrite : bool
+        Replace the file.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    The columns: ``id``, ``split`` where there are splits, for each level its classes and ``LEVEL_probability``, and
+    ``abstained`` for an adapted run.
+
+    Raises
+    ------
+    UserError
+        If the file's ending is unknown, the data do not fit the run, or it has nothing to predict with.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    target = Path(out)
+    require_writable(target, overwrite)
+    dataset = read_data(data, None, _with_split(reader_options, split_column))
+    if split is not None:
+        dataset = dataset.part(split)
+    _require_fitting(run, dataset)
+    columns: dict[str, Column] = {"id": [str(i) for i in dataset.ids]}
+    if dataset.splits is not None:
+        columns["split"] = [str(name) for name in dataset.splits]
+    settled = read_discovery(run.folder)
+    columns |= predicted_columns(run.model, run.labels, dataset, classifier=run.classifier, settled=settled)
+    write_columns(columns, target)
+    return columns
 
 
 @dataclass(frozen=True)
@@ -802,6 +963,16 @@ def _judged_parts(run: Run, dataset: Dataset, split: str, notes: list[str]) -> d
 def _with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
     """Options of a reader; ``split`` means the column to it, and the part to judge everywhere here."""
     return {**options, **({"split": split_column} if split_column else {})}
+
+
+def _unseen(test: Dataset, train: Dataset | None, where: str, notes: list[str]) -> Dataset:
+    """The test samples of superclasses without a training sample."""
+    if train is None:
+        raise UserError(f"{where} has no split 'train': which superclasses were seen in training cannot be told")
+    kept = select_unseen(test, train)
+    level = test.labels.levels[0]
+    notes.append(f"unseen superclasses: {len(kept)} of {len(test)} samples, whose {level} has no training sample")
+    return kept
 
 
 def _part(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:

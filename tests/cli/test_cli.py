@@ -258,7 +258,9 @@ def test_help_is_quick_to_import_and_complete() -> None:
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
-@pytest.mark.parametrize("command", ["demo", "fit", "resume", "evaluate", "embed", "check", "datasets", "methods"])
+@pytest.mark.parametrize(
+    "command", ["demo", "fit", "resume", "evaluate", "embed", "adapt", "predict", "check", "datasets", "methods"]
+)
 def test_every_command_has_help_with_an_example(regrain: Command, command: str) -> None:
     code, out, _ = regrain(command, "--help")
     assert code == 0

@@ -150,12 +150,30 @@ def test_names_are_kept_and_other_data_are_told_apart(tmp_path: Path) -> None:
     assert "wine glass" not in {s.name for s in again.subclasses}
 
 
+def test_names_make_a_classifier(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    found = discover(run, each=4)
+    truth = {s.number: s.purity["sub"]["class"] for s in found.subclasses}
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps({str(number): f"class {name}" for number, name in truth.items()}))
+    discover(run, names=file)
+    new = vectors(300).select(np.arange(240, 300)).with_levels([])
+    columns = regrain.predict(regrain.Run.open(run.path, device="cpu"), new, tmp_path / "predicted.csv")
+    right = [name == f"class s{(240 + i) % 6}" for i, name in enumerate(columns["subclass"])]
+    assert np.mean(right) > 0.95
+    assert np.all(
+        (np.asarray(columns["subclass_probability"]) > 0) & (np.asarray(columns["subclass_probability"]) <= 1)
+    )
+    table = pd.read_csv(tmp_path / "predicted.csv")
+    assert table.columns.tolist() == ["id", "split", "subclass", "subclass_probability"]
+
+
 def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
     scgm = quick("scgm", vectors(), tmp_path / "scgm", "subclasses=6")
     with pytest.raises(UserError, match="scgm has subclasses of its own"):
         discover(scgm, each=3)
     run = quick("maskcon", vectors(), tmp_path / "run")
-    with pytest.raises(UserError, match=r"neither a \.csv nor a \.parquet"):
+    with pytest.raises(UserError, match="tables are written to"):
         discover(run, out=tmp_path / "x.txt")
     with pytest.raises(UserError, match="read 'kind' as superclasses"):
         discover(run, superclass="sub")

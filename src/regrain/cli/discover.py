@@ -45,6 +45,7 @@ def discover(
         bool, typer.Option("--unaided", help="Do not look at superclass labels but of training samples.")
     ] = False,
     exemplars: Annotated[int, typer.Option(help="Samples named for each subclass.", min=0)] = 10,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
     seed: Annotated[int, typer.Option(help="Of k-means.", min=0, max=2**31)] = 0,
     device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,
@@ -77,6 +78,7 @@ def discover(
         names=names,
         unaided=unaided,
         exemplars=exemplars,
+        overwrite=overwrite,
         seed=seed,
         **reading,
     )

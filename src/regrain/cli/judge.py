@@ -13,6 +13,11 @@ from regrain.cli import options as o
 __all__ = ["register"]
 
 
+def _few_shot(flag: str, text: str, **more: Any) -> Any:
+    """An option of the panel about few-shot episodes."""
+    return typer.Option(flag, help=text, rich_help_panel="Few-shot", **more)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(evaluate)
@@ -26,17 +31,28 @@ def evaluate(
     split: o.Split = "test",
     level: o.LevelNames = None,
     protocol: Annotated[
-        list[str] | None, typer.Option("--protocol", "-p", help="recall, knn or clustering; repeat. Default: all.")
+        list[str] | None,
+        typer.Option("--protocol", "-p", help="recall, knn, clustering (these by default) or few-shot; repeat."),
     ] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="K of recall@K; repeat. Default 1, 2, 5, 10.")] = None,
     neighbours: Annotated[int, typer.Option(help="K of k-NN.", min=1)] = 20,
     cluster_seeds: Annotated[int, typer.Option(help="Seeds of k-means.", min=1)] = 3,
     cluster_starts: Annotated[int, typer.Option(help="Starts of k-means a seed; the tightest one counts.", min=1)] = 10,
+    shots: Annotated[str | None, _few_shot("--shots", "Support samples of a class, such as 1,5; default 1.")] = None,
+    ways: Annotated[str | None, _few_shot("--ways", "Classes of an episode, such as 5 or 5,all; default 5.")] = None,
+    queries: Annotated[str, _few_shot("--queries", "Queries of a class, or rest for all others.")] = "15",
+    episodes: Annotated[int, _few_shot("--episodes", "Episodes.", min=1)] = 1000,
+    classifier: Annotated[str, _few_shot("--classifier", "logistic, nearest-mean or cosine.")] = "logistic",
+    intra_class: Annotated[bool, _few_shot("--intra-class", "Also episodes of the classes of one superclass.")] = False,
+    copies: Annotated[int, _few_shot("--copies", "Augmented views of every support sample.", min=0)] = 5,
+    unseen_superclasses: Annotated[
+        bool, typer.Option("--unseen-superclasses", help="Judge only samples whose superclass training never saw.")
+    ] = False,
     baselines: Annotated[bool, typer.Option(help="Judge raw inputs and random weights too.")] = True,
     projection: Annotated[
         bool, typer.Option("--projection", help="Judge the output of the projection head too.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of intervals, k-means, random weights.", min=0, max=2**31)] = 0,
+    seed: Annotated[int, typer.Option(help="Of intervals, k-means, random weights, episodes.", min=0, max=2**31)] = 0,
     device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,
     *,
@@ -49,6 +65,8 @@ def evaluate(
     `regrain evaluate runs/maskcon-digits-s0`
 
     `regrain evaluate runs/x --protocol recall --k 1 --k 10 --json`
+
+    `regrain evaluate runs/x -p few-shot --ways 5,all --shots 1,5 --intra-class`
     """
     from regrain import api
 
@@ -57,7 +75,16 @@ def evaluate(
         "neighbours": neighbours,
         "cluster_seeds": cluster_seeds,
         "cluster_starts": cluster_starts,
+        "queries": "rest" if queries == "rest" else _numbers("--queries", queries)[0],
+        "episodes": episodes,
+        "classifier": classifier,
+        "intra_class": intra_class,
+        "copies": copies,
     }
+    if shots is not None:
+        chosen["shots"] = _numbers("--shots", shots)
+    if ways is not None:
+        chosen["ways"] = [None if way == "all" else _numbers("--ways", way)[0] for way in ways.split(",")]
     if k:
         chosen["ks"] = k
     result = api.evaluate(
@@ -69,6 +96,7 @@ def evaluate(
         options=chosen,
         baselines=baselines,
         projection=projection,
+        unseen_superclasses=unseen_superclasses,
         seed=seed,
         **reading,
     )
@@ -104,3 +132,12 @@ def embed(
         api.Run.open(run, device=device.value), out, data, split=split, levels=level, **reading
     )
     print(f"{rows} embeddings of width {width} written to {out}")
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    from regrain.errors import UserError
+
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} takes whole numbers separated by commas, such as 1,5; got '{text}'") from None

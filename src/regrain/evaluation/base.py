@@ -22,13 +22,16 @@ class Score:
     ----------
     value, low, high : float
     over : str
-        What the interval is over: ``queries``, ``seeds``; empty without one.
+        What the interval is over: ``queries``, ``seeds``, ``episodes``; empty without one.
+    note : str
+        What the reader of the figure must know.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     over: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,14 @@ class Representation:
     test : Tensor (N, d)
     train : Tensor (M, d) or None
         Of the training split, for protocols that fit on it.
+    augmented : Tensor (copies, N, d) or None
+        Of augmented views of the test samples, for protocols that fit on few of them.
     """
 
     name: str
     test: Tensor
     train: Tensor | None = None
+    augmented: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,9 @@ class Setting:
     train_labels : LongTensor (M,) or None
     seed : int
     options : mapping
-        Options of the protocols: ``ks``, ``neighbours``, ``cluster_seeds``, ``cluster_starts``.
+        Options of the protocols: ``ks``, ``neighbours``, ``cluster_seeds``, ``cluster_starts``, and those of few-shot.
+    superclasses : LongTensor (N,) or None
+        The test samples' classes one level up; None at the coarsest level, and where levels do not nest.
     """
 
     level: str
@@ -71,6 +79,7 @@ class Setting:
     train_labels: Tensor | None
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    superclasses: Tensor | None = None
 
     def known(self) -> Tensor:
         """BoolTensor (N,): the test samples labelled at this level; a UserError where there are fewer than two."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from regrain.data.dataset import Dataset
 from regrain.training.loader import scan_batches
 from regrain.training.model import Model
 
-__all__ = ["apply_model", "embed"]
+__all__ = ["apply_model", "apply_to_views", "embed"]
 
 
 @torch.inference_mode()
@@ -50,3 +51,36 @@ def apply_model(
 def embed(model: Model, dataset: Dataset, *, batch_size: int = 512, workers: int = 2) -> Tensor:
     """The method's embeddings of all samples: (N, width) float32 on the CPU."""
     return apply_model(model, dataset, model.method.embed, batch_size=batch_size, workers=workers)
+
+
+@torch.inference_mode()
+def apply_to_views(
+    model: Model,
+    dataset: Dataset,
+    function: Callable[[Any], Tensor],
+    preset: str | Mapping[str, Any],
+    *,
+    copies: int,
+    seed: int,
+    batch_size: int = 512,
+    workers: int = 2,
+) -> Tensor:
+    """``function`` of augmented views of all samples: (copies, N, width) float32 on the CPU, in the order of the data.
+
+    Copy c is the view of epoch c under ``seed``: it hangs on these and the sample's id alone. The model works in
+    evaluation mode; where it has a frozen backbone the views are of the backbone's features.
+    """
+    method, views = model.method, model.views.with_presets([preset])
+    views.seed = seed
+    was_training = method.training
+    method.eval()
+    dataset = model.featurised(dataset, workers=workers)
+    parts: list[list[Tensor]] = [[] for _ in range(copies)]
+    try:
+        for raw, _, ids in scan_batches(dataset, batch_size=batch_size, workers=workers):
+            raw = raw.to(model.device) if isinstance(raw, Tensor) else raw
+            for copy, kept in enumerate(parts):
+                kept.append(function(views(raw, ids, copy)[0]).float().cpu())
+    finally:
+        method.train(was_training)
+    return torch.stack([torch.cat(kept) for kept in parts])

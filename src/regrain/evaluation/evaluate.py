@@ -14,15 +14,19 @@ from regrain.errors import UserError, nearest
 from regrain.evaluation.base import Protocol, Representation, Score, Setting
 from regrain.evaluation.baselines import raw_representation
 from regrain.evaluation.clustering import clustering
-from regrain.evaluation.embed import apply_model, embed
+from regrain.evaluation.embed import apply_model, apply_to_views
+from regrain.evaluation.few_shot import few_shot, superclass_codes, wanted_copies
 from regrain.evaluation.neighbours import knn
 from regrain.evaluation.retrieval import recall
 from regrain.training.model import Model
 
 __all__ = ["PROTOCOLS", "Evaluation", "Row", "evaluate_model"]
 
-PROTOCOLS: dict[str, Protocol] = {"recall": recall, "knn": knn, "clustering": clustering}
+PROTOCOLS: dict[str, Protocol] = {"recall": recall, "knn": knn, "clustering": clustering, "few-shot": few_shot}
 """Protocol by name."""
+
+_BY_DEFAULT = ("recall", "knn", "clustering")
+"""What is judged when no protocol is asked for; the others cost more."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def evaluate_model(
     projection: bool = False,
     model_folder: Path | None = None,
     start: Model | None = None,
+    augmentation: str | Mapping[str, Any] = "strong",
     seed: int = 0,
     workers: int = 2,
 ) -> Evaluation:
@@ -107,9 +112,12 @@ def evaluate_model(
     levels : sequence of str, optional
         Default: every level that has labels there.
     protocols : sequence of str, optional
-        Default: all; then one that cannot work at a level is left out with a note, where one asked for raises.
+        Default: recall, knn and clustering; then one that cannot work at a level is left out with a note, where one
+        asked for raises.
     options : mapping, optional
-        ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering.
+        ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering; ``copies``
+        (augmented views of every support sample, default 5) and the others of few-shot, see
+        :func:`~regrain.evaluation.few_shot.few_shot`.
     baselines : bool
         Whether to judge raw inputs and random weights too.
     projection : bool
@@ -118,6 +126,8 @@ def evaluate_model(
         Where a text model keeps its tokenizer, to rebuild it with random weights.
     start : Model, optional
         The model as training found it, where it began from pretrained weights.
+    augmentation : str or mapping
+        The view preset of few-shot's augmented copies.
     seed, workers : int
 
     Raises
@@ -131,30 +141,36 @@ def evaluate_model(
     evaluation = Evaluation(split, len(test))
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
-    protocols = list(protocols if protocols is not None else PROTOCOLS)
+    protocols = list(protocols if protocols is not None else _BY_DEFAULT)
     fits = "knn" in protocols and train is not None
+    copies = wanted_copies(options or {}) if "few-shot" in protocols else 0
 
-    def represent(name: str, function: Callable[[Dataset], Tensor]) -> Representation:
-        return Representation(name, function(test), function(train) if fits and train else None)
+    def represent(name: str, judged: Model, function: Callable[[Any], Tensor] | None = None) -> Representation:
+        function = function or judged.method.embed
+        whole = [
+            apply_model(judged, d, function, workers=workers) for d in ([test, train] if fits and train else [test])
+        ]
+        augmented = None
+        if copies:
+            augmented = apply_to_views(judged, test, function, augmentation, copies=copies, seed=seed, workers=workers)
+        return Representation(name, whole[0], whole[1] if len(whole) > 1 else None, augmented)
 
-    def embedded(judged: Model) -> Callable[[Dataset], Tensor]:
-        return lambda data: embed(judged, data, workers=workers)
-
-    representations = [represent("model", embedded(model))]
+    representations = [represent("model", model)]
     if projection:
-        project = model.method.embed_projected
-        representations.append(represent("projection", lambda data: apply_model(model, data, project, workers=workers)))
+        representations.append(represent("projection", model, model.method.embed_projected))
         evaluation.notes.append("projection: the output of the projection head, in which the loss compares")
     if baselines:
         raw, what = raw_representation(test, train, model, fits=fits, workers=workers)
-        representations += [
-            raw,
-            represent("random", embedded(model.untrained(model_folder, seed + 1).to(model.device))),
-        ]
+        representations += [raw, represent("random", model.untrained(model_folder, seed + 1).to(model.device))]
         evaluation.notes.append(f"raw: {what}; random: the same network with random weights")
         if start is not None:
-            representations.append(represent("start", embedded(start)))
+            representations.append(represent("start", start))
             evaluation.notes.append("start: the pretrained weights that training began from")
+    if copies:
+        evaluation.notes.append(
+            f"few-shot fits on {copies} augmented views of every support sample"
+            + ("; raw has none, and is fitted on the samples as they are" if baselines else "")
+        )
     for level in chosen:
         setting = Setting(
             level,
@@ -163,6 +179,7 @@ def evaluate_model(
             train.labels.level(level) if train is not None and level in train.labels.levels else None,
             seed,
             options or {},
+            superclass_codes(test, level),
         )
         for name in protocols:
             try:
@@ -174,6 +191,8 @@ def evaluate_model(
                 continue
             for representation, scores in judged.items():
                 evaluation.rows += [Row(representation, split, level, m, s) for m, s in scores.items()]
+            notes = {m: s.note for m, s in judged["model"].items() if s.note}
+            evaluation.notes += [f"{metric} at level '{level}': {note}" for metric, note in notes.items()]
     return evaluation
 
 

@@ -2,17 +2,25 @@
 
 from .classification import accuracy, balanced_accuracy, knn_predict
 from .clustering import clustering_accuracy, clustering_metrics, purity
+from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
 from .intervals import bootstrap_interval, student_interval
+from .logistic import LogisticRegressions, fit_logistic_regressions
 from .neighbours import nearest_neighbours
 from .retrieval import Retrieval, recall_at_k, retrieval_metrics
 
 __all__ = [
+    "Episodes",
+    "FewShot",
+    "LogisticRegressions",
     "Retrieval",
     "accuracy",
     "balanced_accuracy",
     "bootstrap_interval",
     "clustering_accuracy",
     "clustering_metrics",
+    "draw_episodes",
+    "few_shot_accuracy",
+    "fit_logistic_regressions",
     "knn_predict",
     "nearest_neighbours",
     "purity",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from regrain.tasks.classifier import FewShotClassifier
 from regrain.tasks.discover import Discovery, Subclass
 from regrain.tasks.tune import Plan, Range, Trial, Tuning
 
-__all__ = ["Discovery", "Plan", "Range", "Subclass", "Trial", "Tuning"]
+__all__ = ["Discovery", "FewShotClassifier", "Plan", "Range", "Subclass", "Trial", "Tuning"]

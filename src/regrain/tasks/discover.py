@@ -178,6 +178,14 @@ class Settled:
         elsewhere = torch.isin(coarse, self.owners)[:, None] & (self.owners != coarse[:, None])
         return scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)
 
+    def by_name(self, probabilities: Tensor) -> tuple[Tensor, list[str]]:
+        """Probabilities (N, names) with those of one name added up, and the names; a subclass of no sample has none."""
+        names = list(dict.fromkeys(self.names.values()))
+        result = probabilities.new_zeros(len(probabilities), len(names))
+        for number, name in self.names.items():
+            result[:, names.index(name)] += probabilities[:, number]
+        return result, names
+
 
 def discover(
     model: Model,

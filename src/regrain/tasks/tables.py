@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from regrain.data.cells import Column
 from regrain.errors import UserError
 
-__all__ = ["require_table_name", "write_table"]
+__all__ = ["require_writable", "write_columns"]
 
-_ENDINGS = (".csv", ".parquet")
-
-
-def require_table_name(out: str | Path) -> Path:
-    """The path, with an ending that :func:`write_table` knows; to be asked before anything is computed."""
-    path = Path(out)
-    if path.suffix.lower() not in _ENDINGS:
-        raise UserError(f"{path} is neither a .csv nor a .parquet file: give --out one of these endings")
-    return path
+_SUFFIXES = (".csv", ".parquet", ".pq")
 
 
-def write_table(columns: Mapping[str, Any], out: str | Path) -> None:
-    """Write columns of equal length under a temporary name, then rename it."""
-    import pandas as pd
+def require_writable(out: Path, overwrite: bool) -> None:
+    """Raise a UserError, before anything is computed, where the result could not be written."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"{out} ends in '{out.suffix}': tables are written to {', '.join(_SUFFIXES)}")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite")
 
-    path = require_table_name(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    frame = pd.DataFrame(dict(columns))
-    if path.suffix.lower() == ".csv":
-        frame.to_csv(temporary, index=False)
-    else:
-        frame.to_parquet(temporary, index=False, compression="zstd")
-    temporary.replace(path)
+
+def write_columns(columns: Mapping[str, Column], out: Path) -> None:
+    """Write a table to a temporary name, then rename it."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    table = pa.table(dict(columns))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        if out.suffix.lower() == ".csv":
+            pa.csv.write_csv(table, temporary)
+        else:
+            pa.parquet.write_table(table, temporary, compression="zstd")
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import platform
@@ -226,6 +227,16 @@ class RunFolder:
             self.model_folder.rename(old)
         new.rename(self.model_folder)
         shutil.rmtree(old, ignore_errors=True)
+
+    def copy_model(self, source: RunFolder, save_extra: Callable[[Path], None]) -> None:
+        """Another run's ``model/``, with what ``save_extra`` puts into it, and what says how that was trained."""
+        new = self.path / "model.new"
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(source.model_folder, new)
+        save_extra(new)
+        new.rename(self.model_folder)
+        for name in ("labels.json", "state.json", "recipe.yaml"):
+            self._write(name, functools.partial(shutil.copyfile, source.path / name))
 
     def _write(self, name: str, write: Callable[[Path], Any]) -> None:
         file = self.path / name

@@ -1,0 +1,128 @@
+"""``adapt`` and ``predict``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regrain.cli import options as o
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(adapt)
+    app.command()(predict)
+
+
+@o.reads_data
+def adapt(
+    run: Annotated[Path, typer.Argument(help="A run folder; it stays as it is.")],
+    support: Annotated[
+        str, typer.Option(help="A table of ids of the run's data and labels; or labelled samples, in any form.")
+    ],
+    out: Annotated[Path, typer.Option(help="The new run folder.")],
+    level: Annotated[
+        str | None, typer.Option("--level", "-l", help="The column of the labels.", show_default=False)
+    ] = None,
+    abstain: Annotated[
+        float, typer.Option(help="Share of held-out support samples that would be abstained from.", min=0, max=0.99)
+    ] = 0.05,
+    penalty: Annotated[
+        float | None, typer.Option("--inverse-penalty", help="C of the logistic regression; default: chosen.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the folds.", min=0, max=2**31)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that lies there.")] = False,
+    device: o.DeviceOption = o.DeviceName.auto,
+    json_: o.Json = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Make a classifier of a few labelled samples on a RUN's embeddings; `regrain predict` uses it.
+
+    A table with a column `id` and one column of labels speaks of the run's own data (`regrain embed` writes their ids);
+    any other support holds samples and labels itself. Probabilities are calibrated on held-out support, and samples
+    unlike all of it are abstained from.
+
+    Examples:
+
+    `regrain adapt runs/maskcon-digits-s0 --support labelled.csv --out runs/digits-adapted`
+
+    `regrain adapt runs/x --support questions.csv --text question --level intent --out runs/y --abstain 0.1`
+    """
+    from regrain import api
+
+    made = api.adapt(
+        api.Run.open(run, device=device.value),
+        support,
+        out,
+        level=level,
+        abstain=abstain,
+        inverse_penalty=penalty,
+        seed=seed,
+        overwrite=overwrite,
+        **reading,
+    )
+    classifier = made.classifier
+    assert classifier is not None
+    if json_:
+        kept = {
+            "run": str(made.path),
+            "level": classifier.level,
+            "classes": list(classifier.classes),
+            "inverse_penalty": classifier.inverse_penalty,
+            "temperature": classifier.temperature,
+            "threshold": classifier.threshold,
+            "notices": made.notices,
+        }
+        print(json.dumps(kept, indent=1))
+        return
+    for notice in made.notices:
+        print(f"note      {notice}", file=sys.stderr)
+    print(
+        f"{len(classifier.classes)} classes of '{classifier.level}' learned; use it with "
+        f"`regrain predict {made.path} DATA --out FILE`"
+    )
+
+
+@o.reads_data
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder, of a method that classifies or of `regrain adapt`.")],
+    data: o.Data,
+    out: Annotated[Path, typer.Option(help="The .csv or .parquet file to write.")],
+    split: Annotated[str | None, typer.Option("--split", help="Only this split; default: all.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    device: o.DeviceOption = o.DeviceName.auto,
+    json_: o.Json = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Predict classes of DATA: a table with id, split, and for each level its class and probability.
+
+    After `regrain discover RUN` it has the subclass too, by its name. A run that `regrain adapt` made adds
+    `abstained`: the sample is unlike all that was labelled, so that its class is a guess.
+
+    Examples:
+
+    `regrain predict runs/digits-adapted digits --split test --out predicted.csv`
+
+    `regrain predict runs/y new.csv --text question --out predicted.parquet`
+    """
+    from regrain import api
+
+    columns = api.predict(
+        api.Run.open(run, device=device.value), data, out, split=split, overwrite=overwrite, **reading
+    )
+    rows, abstained = len(columns["id"]), columns.get("abstained")
+    levels = [name.removesuffix("_probability") for name in columns if name.endswith("_probability")]
+    if json_:
+        counted = {} if abstained is None else {"abstained": int(sum(abstained))}
+        print(json.dumps({"out": str(out), "samples": rows, "levels": levels, **counted}, indent=1))
+        return
+    without = "" if abstained is None else f", {int(sum(abstained))} abstained from"
+    print(f"{rows} predictions of {' and '.join(levels)} written to {out}{without}")

@@ -1,0 +1,165 @@
+"""Reading a user's support: which samples are labelled, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from regrain.data.cells import label_names, plain
+from regrain.data.dataset import Dataset
+from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table
+from regrain.data.rows import examples
+from regrain.data.table import Table
+from regrain.errors import UserError
+from regrain.labels import Labels
+from regrain.training.source import read_data
+
+__all__ = ["Support", "read_support"]
+
+_SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape")
+
+
+@dataclass(frozen=True)
+class Support:
+    """A few labelled samples.
+
+    Attributes
+    ----------
+    parts : tuple of Dataset
+        Their samples, one after the other.
+    labels : LongTensor (S,)
+        Into ``classes``.
+    level : str
+    classes : tuple of str
+        Only those that occur.
+    notices : tuple of str
+        What was left out, and what the user may not mean.
+    """
+
+    parts: tuple[Dataset, ...]
+    labels: Tensor
+    level: str
+    classes: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+
+
+def read_support(
+    source: Any, *, level: str | None, own_parts: Callable[[], Mapping[str, Dataset]], reader: Mapping[str, Any]
+) -> Support:
+    """The support that a source names.
+
+    A table with a column ``id`` (the reader's option ``id`` names another) and one other column, or the one that
+    ``level`` names, labels samples of the run's own data by their ids. Anything else is a data set of its own; then the
+    label is ``level``, or the finest.
+
+    Parameters
+    ----------
+    source
+        A table's path, a DataFrame, a Dataset, or whatever :func:`regrain.load` reads.
+    level : str, optional
+    own_parts : callable
+        Gives the run's own data by split; called only where ids are looked up.
+    reader : mapping
+        Options of the reader.
+
+    Raises
+    ------
+    UserError
+        For ids that the run's data do not have (the first are named with their rows), an id with two labels, and a
+        support without any label.
+    """
+    table = _table(source)
+    id_column = str(reader.get("id") or "id")
+    if table is not None and id_column in table.columns and not any(reader.get(name) for name in _SAMPLE_OPTIONS):
+        others = [name for name in table.columns if name != id_column]
+        if level is not None:
+            table.require(level, "level")
+        if len(others) == 1 or level is not None:
+            parts = own_parts()
+            ids = [str(plain(cell)) for cell in table.columns[id_column]]
+            # a table with samples of its own has ids that mean nothing here
+            if len(others) == 1 or any(set(ids) & set(map(str, part.ids)) for part in parts.values()):
+                return _by_ids(table, ids, level or others[0], parts)
+    dataset = read_data(source, [level] if level is not None else None, reader)
+    notices = []
+    if dataset.splits is not None and "train" in dataset.parts:
+        dataset = dataset.part("train")
+        notices.append(f"{dataset.name} has splits: its split 'train' is the support")
+    if not dataset.labels.levels:
+        raise UserError(f"the support {dataset.name} has no labels: name their column with --level")
+    level = level or dataset.labels.levels[-1]
+    codes = dataset.labels.level(level)
+    known = codes >= 0
+    names, unlabelled = dataset.labels.names(level), int((~known).sum())
+    return _support([dataset.select(known)], codes[known], names, level, notices, unlabelled, dataset.name)
+
+
+def _by_ids(table: Table, ids: list[str], level: str, parts: Mapping[str, Dataset]) -> Support:
+    places = {
+        str(identity): (name, row) for name, part in parts.items() for row, identity in enumerate(part.ids.tolist())
+    }
+    strangers = [f"'{identity}' ({table.finds(row)})" for row, identity in enumerate(ids) if identity not in places]
+    if strangers:
+        known = ", ".join(f"'{identity}'" for identity in list(places)[:3])
+        raise UserError(
+            f"{table.where}: {len(strangers)} of {len(ids)} ids are not among the run's data: {examples(strangers)}. "
+            f"Its ids are such as {known}; `regrain embed` writes them all"
+        )
+    messages: list[str] = []
+    labels = Labels.from_columns({level: label_names(table.columns[level], (), level, messages)})
+    codes = labels.level(level)
+    first: dict[str, int] = {}
+    for row, (identity, code) in enumerate(zip(ids, codes.tolist(), strict=True)):
+        before = first.setdefault(identity, row)
+        if int(codes[before]) != code:
+            raise UserError(
+                f"{table.where}: id '{identity}' is labelled twice, and not alike: {table.finds(before)} and "
+                f"{table.finds(row)}"
+            )
+    if len(first) < len(ids):
+        messages.append(f"{len(ids) - len(first)} ids occur twice in {table.name}, with the same label, and count once")
+    order: dict[str, list[int]] = {}
+    for identity, row in first.items():
+        if int(codes[row]) >= 0:
+            order.setdefault(places[identity][0], []).append(row)
+    judged = [name for name in order if name != "train"]
+    if judged:
+        count = sum(len(order[name]) for name in judged)
+        messages.append(
+            f"{count} support samples are of the split {' and '.join(judged)}: figures on those would be too good"
+        )
+    chosen = [parts[name].select(np.array([places[ids[row]][1] for row in rows])) for name, rows in order.items()]
+    in_order = codes[[row for rows in order.values() for row in rows]]
+    unlabelled = len(first) - len(in_order)
+    return _support(chosen, in_order, labels.names(level), level, messages, unlabelled, table.where)
+
+
+def _support(
+    parts: list[Dataset],
+    codes: Tensor,
+    names: tuple[str, ...],
+    level: str,
+    notices: list[str],
+    unlabelled: int,
+    where: str,
+) -> Support:
+    """Only the classes that occur, numbered anew."""
+    if not len(codes):
+        raise UserError(f"{where} labels no sample: every label of '{level}' is empty")
+    if unlabelled:
+        notices = [*notices, f"{unlabelled} samples of the support have no label and were left out"]
+    present, labels = codes.unique(return_inverse=True)
+    return Support(tuple(parts), labels, level, tuple(names[code] for code in present.tolist()), tuple(notices))
+
+
+def _table(source: Any) -> Table | None:
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        return file_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
+    is_frame = type(source).__name__ == "DataFrame" and hasattr(source, "columns")
+    return frame_table(source) if is_frame else None

@@ -1,0 +1,92 @@
+"""Predicted classes of samples as columns of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrain.data.cells import Column
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.evaluation import apply_model, embed
+from regrain.labels import Labels
+from regrain.methods import Method
+from regrain.tasks.classifier import FewShotClassifier
+from regrain.tasks.discover import Settled
+from regrain.training.model import Model
+
+__all__ = ["predicted_columns"]
+
+
+def predicted_columns(
+    model: Model,
+    labels: Labels,
+    dataset: Dataset,
+    *,
+    classifier: FewShotClassifier | None = None,
+    settled: Settled | None = None,
+) -> dict[str, Column]:
+    """One column of class names and one of probabilities for every level that can be predicted.
+
+    Parameters
+    ----------
+    model : Model
+    labels : Labels
+        The levels and classes the method was trained on.
+    dataset : Dataset
+        Its labels are not looked at.
+    classifier : FewShotClassifier, optional
+        Of an adapted run; it adds ``abstained``.
+    settled : Settled, optional
+        The subclasses of a run that were discovered; they add ``subclass``, by name. Probabilities of subclasses of
+        one name add up.
+
+    Raises
+    ------
+    UserError
+        If neither the method classifies, nor subclasses were discovered, nor the run was adapted.
+    """
+    columns: dict[str, Column] = {}
+    if type(model.method).predict_proba is not Method.predict_proba:
+        for role, level, names in zip(model.method.needs.levels, labels.levels, labels.classes, strict=True):
+            if classifier is None or level != classifier.level:
+                _put(columns, level, *_most_probable(_class_probabilities(model, dataset, role), names))
+    if classifier is not None:
+        named = classifier.name(embed(model, dataset))
+        _put(
+            columns,
+            classifier.level,
+            [classifier.classes[code] for code in named.codes.tolist()],
+            named.probabilities.numpy(),
+        )
+        columns["abstained"] = named.abstained.numpy()
+    if settled is not None:
+        unknown = torch.full((len(dataset),), -1)
+        _put(columns, "subclass", *_most_probable(*settled.by_name(settled.probabilities(model, dataset, unknown))))
+    if not columns:
+        raise UserError(
+            f"{model.method.name} learns embeddings and has no classifier: make one from a few labelled samples with "
+            "`regrain adapt RUN --support FILE --out RUN2`, and predict with that, or find subclasses with "
+            "`regrain discover RUN`"
+        )
+    return columns
+
+
+def _put(columns: dict[str, Column], level: str, names: Sequence[str], probabilities: np.ndarray) -> None:
+    both: dict[str, Column] = {level: names, f"{level}_probability": probabilities}
+    for column, values in both.items():
+        if column in (*columns, "id", "split", "abstained"):
+            raise UserError(f"level '{level}' would write a second column '{column}': rename the level")
+        columns[column] = values
+
+
+def _class_probabilities(model: Model, dataset: Dataset, role: str) -> Tensor:
+    return apply_model(model, dataset, lambda x: model.method.predict_proba(x, role))
+
+
+def _most_probable(probabilities: Tensor, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    best, codes = probabilities.max(dim=1)
+    return [names[code] for code in codes.tolist()], best.numpy()
