@@ -146,8 +146,12 @@ def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = Non
     }
 
 
-def as_matrix(columns: Sequence[tuple[str, Column]]) -> tuple[np.ndarray, dict[int, str]]:
+def as_matrix(
+    columns: Sequence[tuple[str, Column]], *, missing_allowed: bool = False
+) -> tuple[np.ndarray, dict[int, str]]:
     """Columns of numbers side by side as float32 (N, D), and what is wrong with the first bad cell of a row.
+
+    With ``missing_allowed`` an empty cell and NaN are no fault; they are NaN in the result.
 
     Examples
     --------
@@ -162,7 +166,8 @@ def as_matrix(columns: Sequence[tuple[str, Column]]) -> tuple[np.ndarray, dict[i
         with np.errstate(over="ignore"):
             single = block.astype(np.float32)
         for row in np.flatnonzero(~np.isfinite(single).all(axis=1)).tolist():
-            wrong.setdefault(row, _what_is_wrong(name, column, row, single[row]))
+            if not (missing_allowed and _only_lacks_numbers(column[row], single[row])):
+                wrong.setdefault(row, _what_is_wrong(name, column, row, single[row]))
         blocks.append(single)
     return np.concatenate(blocks, axis=1), wrong
 
@@ -193,6 +198,20 @@ def _as_float(cell: Any) -> float:
         return float(cell)
     except (TypeError, ValueError):
         return float("nan")
+
+
+def _only_lacks_numbers(cell: Any, numbers: np.ndarray) -> bool:
+    """Whether all that is wrong with a cell, or with the numbers of a list, is that some are not there."""
+    if np.isinf(numbers).any():
+        return False
+    if not isinstance(cell, list | tuple | np.ndarray):
+        return _is_missing_number(cell)
+    absent = np.flatnonzero(np.isnan(numbers)).tolist()
+    return len(cell) == len(numbers) and all(_is_missing_number(cell[place]) for place in absent)
+
+
+def _is_missing_number(cell: Any) -> bool:
+    return missing(cell) or str(cell).strip().lower() == "nan"
 
 
 def _what_is_wrong(name: str, column: Column, row: int, numbers: np.ndarray) -> str:

@@ -219,6 +219,9 @@ def _balance(labels: Labels) -> dict[str, dict[str, float]]:
 
 def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], list[Fault]]:
     """A digest of every sample (None where there is none), and the images that cannot be decoded."""
+    if storage is None and rows.static is not None:
+        pairs = zip(rows.values, rows.static, strict=True)
+        return [_digest(np.concatenate([np.ravel(series), static])) for series, static in pairs], []
     if storage is None:
         return [_digest(value) for value in rows.values], []
     known = {fault.row for fault in rows.faults}
