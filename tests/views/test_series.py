@@ -22,7 +22,9 @@ def test_plain_is_the_series_and_the_rest_is_passed_on() -> None:
     assert torch.equal(views(raw, ids, 0)[0], raw)
     plain, strong = views({"series": raw, "static": static}, ids, 0)
     assert torch.equal(plain["series"], raw)
-    assert torch.equal(strong["static"], static)
+    assert torch.equal(plain["static"], static)
+    (weak,) = SeriesViews(["weak"])({"series": raw, "static": static}, ids, 0)
+    assert torch.equal(weak["static"], static)
     assert torch.equal(strong["series"], views(raw, ids, 0)[1])
     assert torch.equal(views.plain({"series": raw, "static": static})["series"], raw)
 

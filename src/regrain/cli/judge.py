@@ -26,7 +26,12 @@ def evaluate(
     split: o.Split = "test",
     level: o.LevelNames = None,
     protocol: Annotated[
-        list[str] | None, typer.Option("--protocol", "-p", help="recall, knn or clustering; repeat. Default: all.")
+        list[str] | None,
+        typer.Option(
+            "--protocol",
+            "-p",
+            help="recall, knn, clustering; repeat. Default: these. personalised: a classifier per subject (group).",
+        ),
     ] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="K of recall@K; repeat. Default 1, 2, 5, 10.")] = None,
     neighbours: Annotated[int, typer.Option(help="K of k-NN.", min=1)] = 20,

@@ -238,8 +238,8 @@ def read_arrays(samples: Any, labels: Any = None, **options: Unpack[ArrayOptions
     Raises
     ------
     UserError
-        For lengths that differ, giving both; for infinity, and for NaN but in series, by row and column; for shapes that
-        are no samples.
+        For lengths that differ, giving both; for infinity, and for NaN outside series, by row and column; for shapes
+        that are no samples.
 
     Examples
     --------
@@ -410,6 +410,7 @@ def _rows_from_huggingface(source: Any, **roles: Unpack[RoleOptions]) -> Rows:
 def _rows_from_dataset(source: Dataset) -> Rows:
     samples = source.samples
     values: Any
+    static = samples.static if isinstance(samples, SeriesSamples) else None
     if isinstance(samples, TensorSamples):
         values = samples.tensor.cpu().numpy()
     elif isinstance(samples, SeriesSamples):
@@ -431,9 +432,7 @@ def _rows_from_dataset(source: Dataset) -> Rows:
         splits=None if source.splits is None else list(source.splits),
         groups=None if source.groups is None else list(source.groups),
         notes=source.notes,
-        static=samples.static.cpu().numpy()
-        if isinstance(samples, SeriesSamples) and samples.static is not None
-        else None,
+        static=None if static is None else static.cpu().numpy(),
     )
 
 

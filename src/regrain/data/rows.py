@@ -53,8 +53,8 @@ class StorageOptions(TypedDict, total=False):
     channels : 1, 3 or 4, optional
         Grey, RGB or RGBA; by default 1 when a sample of the images is grey, else 3.
     skip_unreadable : bool, default False
-        Leave out the rows that cannot be used (missing or damaged images, NaN features of vectors, empty texts, broken lines) and
-        count them, instead of refusing the data.
+        Leave out the rows that cannot be used (missing or damaged images, NaN features of vectors, empty texts,
+        broken lines) and count them, instead of refusing the data.
     cache : bool, default False
         Decode images once into a memory-mapped file in the cache folder. For large images that are read often.
     """

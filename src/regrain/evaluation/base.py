@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class Score:
     ----------
     value, low, high : float
     over : str
-        What the interval is over: ``queries``, ``seeds``; empty without one.
+        What the interval is over: ``queries``, ``seeds``, ``subjects``; empty without one.
     """
 
     value: float
@@ -63,6 +64,10 @@ class Setting:
     seed : int
     options : mapping
         Options of the protocols: ``ks``, ``neighbours``, ``cluster_seeds``, ``cluster_starts``.
+    groups : array of str (N,) or None
+        The subject of each test sample; rows of a subject are in time order.
+    notes : list of str
+        What a protocol has to tell about its figures; it is added to the evaluation's notes, once.
     """
 
     level: str
@@ -71,6 +76,8 @@ class Setting:
     train_labels: Tensor | None
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    groups: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
 
     def known(self) -> Tensor:
         """BoolTensor (N,): the test samples labelled at this level; a UserError where there are fewer than two."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
-from regrain.training.loader import scan_batches
+from regrain.training.loader import on_device, scan_batches
 from regrain.training.model import Model
 
 __all__ = ["apply_model", "embed"]
@@ -30,7 +30,7 @@ def apply_model(
     prepare = model.views.plain if model.backbone is not None else model.prepare
     try:
         parts = [
-            function(prepare(raw.to(model.device) if isinstance(raw, Tensor) else raw)).float().cpu()
+            function(prepare(on_device(raw, model.device))).float().cpu()
             for raw, _, _ in scan_batches(dataset, batch_size=batch_size, workers=workers)
         ]
     finally:

@@ -16,13 +16,22 @@ from regrain.evaluation.baselines import raw_representation
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.embed import apply_model, embed
 from regrain.evaluation.neighbours import knn
+from regrain.evaluation.personalised import personalised
 from regrain.evaluation.retrieval import recall
 from regrain.training.model import Model
 
 __all__ = ["PROTOCOLS", "Evaluation", "Row", "evaluate_model"]
 
-PROTOCOLS: dict[str, Protocol] = {"recall": recall, "knn": knn, "clustering": clustering}
+PROTOCOLS: dict[str, Protocol] = {
+    "recall": recall,
+    "knn": knn,
+    "clustering": clustering,
+    "personalised": personalised,
+}
 """Protocol by name."""
+
+ON_REQUEST = ("personalised",)
+"""Protocols that are not run unless they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,8 @@ def evaluate_model(
     levels : sequence of str, optional
         Default: every level that has labels there.
     protocols : sequence of str, optional
-        Default: all; then one that cannot work at a level is left out with a note, where one asked for raises.
+        Default: all but those on request (``personalised``); then one that cannot work at a level is left out with a
+        note, where one asked for raises.
     options : mapping, optional
         ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering.
     baselines : bool
@@ -131,7 +141,7 @@ def evaluate_model(
     evaluation = Evaluation(split, len(test))
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
-    protocols = list(protocols if protocols is not None else PROTOCOLS)
+    protocols = list(protocols if protocols is not None else [n for n in PROTOCOLS if n not in ON_REQUEST])
     fits = "knn" in protocols and train is not None
 
     def represent(name: str, function: Callable[[Dataset], Tensor]) -> Representation:
@@ -163,6 +173,7 @@ def evaluate_model(
             train.labels.level(level) if train is not None and level in train.labels.levels else None,
             seed,
             options or {},
+            test.groups,
         )
         for name in protocols:
             try:
@@ -174,6 +185,7 @@ def evaluate_model(
                 continue
             for representation, scores in judged.items():
                 evaluation.rows += [Row(representation, split, level, m, s) for m, s in scores.items()]
+        evaluation.notes += dict.fromkeys(setting.notes)
     return evaluation
 
 
