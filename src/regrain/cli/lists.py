@@ -11,7 +11,18 @@ from regrain.cli import options as o
 
 __all__ = ["register"]
 
-_ENTRY_FIELDS = ("description", "modality", "levels", "samples", "source", "licence", "layouts", "views", "notes")
+_ENTRY_FIELDS = (
+    "description",
+    "modality",
+    "levels",
+    "relation",
+    "samples",
+    "source",
+    "licence",
+    "layouts",
+    "views",
+    "notes",
+)
 _ADVICE = (
     ("coarse labels", "embeddings that tell fine classes apart", "maskcon; grafit, coins beside it"),
     ("coarse labels, fine classes look alike inside", "the same", "grafit or coins with a small weight; selfcon"),
@@ -76,7 +87,8 @@ def datasets(json_: o.Json = False) -> None:
     for column in ("name", "what", "levels (classes)", "samples"):
         table.add_column(column, overflow="fold")
     for name, entry in known.items():
-        levels = " > ".join(f"{level} ({count})" for level, count in entry.levels.items())
+        between = ", " if entry.relation == "aspects" else " > "
+        levels = between.join(f"{level} ({count})" for level, count in entry.levels.items())
         sizes = ", ".join(f"{split} {count}" for split, count in entry.samples.items())
         table.add_row(name, f"{entry.modality}: {entry.description}", levels, sizes)
     Console().print(table)
