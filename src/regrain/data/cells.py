@@ -20,6 +20,7 @@ __all__ = [
     "Kind",
     "as_floats",
     "as_matrix",
+    "is_missing_number",
     "is_split",
     "kind_of",
     "label_names",
@@ -151,7 +152,7 @@ def as_matrix(
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Columns of numbers side by side as float32 (N, D), and what is wrong with the first bad cell of a row.
 
-    With ``missing_allowed`` an empty cell and NaN are no fault; they are NaN in the result.
+    With ``missing_allowed`` an empty cell, NaN and NA are no fault; they are NaN in the result.
 
     Examples
     --------
@@ -205,13 +206,20 @@ def _only_lacks_numbers(cell: Any, numbers: np.ndarray) -> bool:
     if np.isinf(numbers).any():
         return False
     if not isinstance(cell, list | tuple | np.ndarray):
-        return _is_missing_number(cell)
+        return is_missing_number(cell)
     absent = np.flatnonzero(np.isnan(numbers)).tolist()
-    return len(cell) == len(numbers) and all(_is_missing_number(cell[place]) for place in absent)
+    return len(cell) == len(numbers) and all(is_missing_number(cell[place]) for place in absent)
 
 
-def _is_missing_number(cell: Any) -> bool:
-    return missing(cell) or str(cell).strip().lower() == "nan"
+def is_missing_number(cell: Any) -> bool:
+    """Whether a cell among numbers says that there is none: it is empty, or holds NaN or NA.
+
+    Examples
+    --------
+    >>> [is_missing_number(cell) for cell in ("", "NA", "nan", "0", "none")]
+    [True, True, True, False, False]
+    """
+    return missing(cell) or (isinstance(cell, str) and cell.strip().lower() in ("nan", "na"))
 
 
 def _what_is_wrong(name: str, column: Column, row: int, numbers: np.ndarray) -> str:
@@ -236,6 +244,7 @@ def kind_of(column: Column) -> Kind:
         return "vectors" if column.ndim == 2 else "numbers" if column.dtype.kind in "iufb" else "other"
     step = max(1, len(column) // LOOKED_AT)
     cells = [cell for cell in column[::step] if not missing(cell)] or [c for c in column if not missing(c)]
+    cells = [cell for cell in cells if not is_missing_number(cell)] or cells
     if not cells:
         return "other"
     first = cells[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from regrain.data.cells import Column, Kind, as_floats, as_matrix, missing, plain
+from regrain.data.cells import Column, Kind, as_floats, as_matrix, is_missing_number, missing, plain
 from regrain.errors import UserError
 
 __all__ = ["Windows", "constant_values", "cut", "static_features", "step_times", "steps_of", "window_labels"]
@@ -80,7 +80,7 @@ def step_times(column: Column, kind: Kind, name: str, where: str, finds: Callabl
         unread = stamps.isna().to_numpy()
         times = np.where(unread, np.nan, stamps.astype("int64").to_numpy())
     for row in np.flatnonzero(unread).tolist():
-        if not missing(column[row]):
+        if not is_missing_number(column[row]):
             raise UserError(
                 f"{where}: {finds(row)} holds '{column[row]}' in the time column '{name}', which is neither a number "
                 "nor a date such as 2024-01-31 or 2024-01-31T08:30"

@@ -261,6 +261,7 @@ def _entries() -> dict[str, Entry]:
             notes=(
                 "SYNTHETIC: no patients stand behind it, and its figures do not compare with published ones",
                 "some values are missing; groups are subjects, in time order",
+                "neighbouring windows share four of five sessions, which recall@K finds: judge by personalised",
             ),
             original=originals.dialysis,
         ),
