@@ -158,6 +158,7 @@ def test_missing_values_stay_and_bad_cells_are_told(tmp_path: Path) -> None:
     both: dict[str, Any] = {"columns": ["flow", "pressure"], "window": 2}
     report = check(file, **READ, static=["age"], **both)
     assert not report.ok
+    assert report.render()[0] == "sessions: 6 series samples (2 x 2, 1 static feature)"
     assert [row for problem in report.problems for row in problem.rows][:2] == [
         "line 9 (in sample p2:0) holds 'high' in column 'flow', which is not a number",
         "line 10 (in sample p2:2) holds 'inf' in column 'pressure', which is not a finite number",
@@ -257,3 +258,13 @@ def test_samples_of_a_wrong_form() -> None:
     with pytest.raises(UserError, match=r"one row for each of the 4 series; got torch.float32 of shape \(3, 2\)"):
         SeriesSamples(torch.zeros(4, 2, 1), torch.zeros(3, 2))
     assert SeriesSamples(torch.zeros(4, 2, 1), torch.zeros(4, 0)).static is None
+
+
+def test_records_of_a_group_are_in_time_order() -> None:
+    table = sessions({"late": 4, "other": 4, "soon": 4}).rename(columns={"patient": "visit"})
+    table["patient"] = ["p"] * 4 + ["q"] * 4 + ["p"] * 4
+    table["day"] = [8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6, 7]
+    data = read_table(table, record="visit", time="day", group="patient", levels=["event"], window=2)
+    assert data.ids.tolist() == ["soon:0", "soon:2", "late:0", "late:2", "other:0", "other:2"]
+    assert data.groups is not None
+    assert data.groups.tolist() == ["p"] * 4 + ["q"] * 2

@@ -15,7 +15,39 @@ import numpy as np
 from regrain.data.cells import Column, Kind, as_floats, as_matrix, is_missing_number, missing, plain
 from regrain.errors import UserError
 
-__all__ = ["Windows", "constant_values", "cut", "static_features", "step_times", "steps_of", "window_labels"]
+__all__ = [
+    "StepColumns",
+    "Windows",
+    "constant_values",
+    "cut",
+    "in_order_of_time",
+    "static_features",
+    "step_times",
+    "steps_of",
+    "window_labels",
+]
+
+
+@dataclass(frozen=True)
+class StepColumns:
+    """What the columns of a table of time steps are, and how its records are cut into windows.
+
+    Attributes
+    ----------
+    record, time : str
+        Columns of the record's id and of the time; without a time the order of the table counts.
+    series, static : sequences of str
+        Columns of numbers that change in time, and that do not.
+    window, stride : int or None
+        As :func:`cut` takes them.
+    """
+
+    record: str
+    time: str | None
+    series: Sequence[str]
+    static: Sequence[str]
+    window: int | None
+    stride: int | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +92,21 @@ def steps_of(records: Sequence[str | None], times: np.ndarray | None) -> dict[st
     if times is None:
         return steps
     return {record: rows[np.argsort(times[rows], kind="stable")] for record, rows in steps.items()}
+
+
+def in_order_of_time(
+    steps: Mapping[str, np.ndarray], owners: Mapping[str, str], times: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The same records, those of one owner ordered by the time they begin at; owners keep their order.
+
+    Examples
+    --------
+    >>> steps = {"a2": np.array([0]), "b1": np.array([1]), "a1": np.array([2])}
+    >>> list(in_order_of_time(steps, {"a2": "a", "b1": "b", "a1": "a"}, np.array([5.0, 0.0, 3.0])))
+    ['a1', 'a2', 'b1']
+    """
+    rank = {owner: place for place, owner in enumerate(dict.fromkeys(owners[record] for record in steps))}
+    return dict(sorted(steps.items(), key=lambda item: (rank[owners[item[0]]], times[item[1][0]])))
 
 
 def step_times(column: Column, kind: Kind, name: str, where: str, finds: Callable[[int], str]) -> np.ndarray:

@@ -29,7 +29,16 @@ from regrain.data.cells import (
 )
 from regrain.data.dataset import Modality
 from regrain.data.guesses import Guesses
-from regrain.data.records import constant_values, cut, static_features, step_times, steps_of, window_labels
+from regrain.data.records import (
+    StepColumns,
+    constant_values,
+    cut,
+    in_order_of_time,
+    static_features,
+    step_times,
+    steps_of,
+    window_labels,
+)
 from regrain.data.rows import Fault, Rows, missing_message
 from regrain.errors import UserError, nearest
 from regrain.labels import Relation
@@ -206,9 +215,16 @@ class Table:
         if record is not None:
             assert columns is not None
             return self._windowed(
-                guesses, record, time, window, stride, columns, features, named, label_paths, relation, unknown, split,
-                group, name,
-            )  # fmt: skip
+                StepColumns(record, time, columns, features, window, stride),
+                named,
+                guesses.messages,
+                label_paths=label_paths,
+                relation=relation,
+                unknown=unknown,
+                split=split,
+                group=group,
+                name=name,
+            )
         group = guesses.group(taken) if group is None else self.require(group, "group")
         id = guesses.identity(taken - {image}) if id is None else self.require(id, "id")
 
@@ -247,14 +263,10 @@ class Table:
 
     def _windowed(
         self,
-        guesses: Guesses,
-        record: str,
-        time: str | None,
-        window: int | None,
-        stride: int | None,
-        columns: Sequence[str],
-        static: Sequence[str],
+        of: StepColumns,
         levels: Sequence[str],
+        messages: list[str],
+        *,
         label_paths: bool,
         relation: Relation,
         unknown: Sequence[str],
@@ -263,26 +275,22 @@ class Table:
         name: str | None,
     ) -> Rows:
         """The rows of a table whose rows are time steps: one per window of a record."""
-        messages, faults = guesses.messages, list(self.broken)
-        names: list[str | None] = [None if missing(cell) else str(plain(cell)) for cell in self.columns[record]]
-        if self.splits is not None:  # ids may start anew in every file
-            names = [n if n is None else f"{part}/{n}" for part, n in zip(self.splits, names, strict=True)]
-        times = None if time is None else step_times(self.columns[time], self.kinds[time], time, self.where, self.finds)
-        for row in range(len(self)):
-            if names[row] is None or (times is not None and np.isnan(times[row])):
-                role, column = ("record", record) if names[row] is None else ("time", time)
-                faults.append(Fault(f"no {role}", -1, self.finds(row), f"has no {role} in column '{column}'"))
-                names[row] = None
-        steps = steps_of(names, times)
-        windows = cut(steps, width=window, stride=stride, where=self.where, finds=self.finds, messages=messages)
+        faults = list(self.broken)
+        steps, times = self._steps(of, faults)
 
         def of_records(column: str, role: str) -> dict[str, Any]:
             return constant_values(self.columns[column], steps, column, role, self.where, self.finds)
 
-        values, wrong = as_matrix([(n, self.columns[n]) for n in columns], missing_allowed=True)
+        owners = dict.fromkeys(steps, None) if group is None else of_records(self.require(group, "group"), "group")
+        owners = {record: record if owner is None else str(owner) for record, owner in owners.items()}
+        if times is not None:
+            steps = in_order_of_time(steps, owners, times)
+        windows = cut(steps, width=of.window, stride=of.stride, where=self.where, finds=self.finds, messages=messages)
+
+        values, wrong = as_matrix([(n, self.columns[n]) for n in of.series], missing_allowed=True)
         unchanging = None
-        if static:
-            features, odd = static_features([(n, self.columns[n]) for n in static], steps, self.where, self.finds)
+        if of.static:
+            features, odd = static_features([(n, self.columns[n]) for n in of.static], steps, self.where, self.finds)
             unchanging = np.stack([features[r] for r in windows.records])
             wrong = odd | wrong
         bad = np.zeros(len(self), dtype=bool)
@@ -292,10 +300,6 @@ class Table:
             row = int(windows.rows[place, hits[place].argmax()])
             where = f"{self.finds(row)} (in sample {windows.ids[place]})"
             faults.append(Fault("not a number", place, where, wrong[row]))
-        owners = {r: r for r in steps}
-        if group is not None:
-            named_group = of_records(self.require(group, "group"), "group")
-            owners = {r: r if named_group[r] is None else str(named_group[r]) for r in steps}
         splits: list[str] | None = None
         if self.splits is not None:
             splits = [split_name(self.splits[rows[0]]) for rows in windows.rows.tolist()]
@@ -324,9 +328,24 @@ class Table:
             splits=splits,
             groups=[owners[r] for r in windows.records],
             faults_found=tuple(faults),
-            notes={"source": self.where, "messages": messages, **_column_notes(columns, static)},
+            notes={"source": self.where, "messages": messages, **_column_notes(of.series, of.static)},
             static=unchanging,
         )
+
+    def _steps(self, of: StepColumns, faults: list[Fault]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """The rows of every record in time order, and the times; rows without a record or a time become faults."""
+        names: list[str | None] = [None if missing(cell) else str(plain(cell)) for cell in self.columns[of.record]]
+        if self.splits is not None:  # ids may start anew in every file
+            names = [n if n is None else f"{part}/{n}" for part, n in zip(self.splits, names, strict=True)]
+        times = None
+        if of.time is not None:
+            times = step_times(self.columns[of.time], self.kinds[of.time], of.time, self.where, self.finds)
+        for row in range(len(self)):
+            if names[row] is None or (times is not None and np.isnan(times[row])):
+                role, column = ("record", of.record) if names[row] is None else ("time", of.time)
+                faults.append(Fault(f"no {role}", -1, self.finds(row), f"has no {role} in column '{column}'"))
+                names[row] = None
+        return steps_of(names, times), times
 
     def _samples(
         self,

@@ -30,8 +30,14 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
 
     Notes
     -----
-    The paper's figure is a mean over ten random splits of the subjects into training and test. A run has one split:
-    train and evaluate ten times with other subjects held out to have the same.
+    The paper's figure is a mean over ten random splits of the subjects into halves for training and test. A run has one
+    split; for ten, train and judge ten times, in Python::
+
+        train, test = data.split(0.5, by="group", seed=seed)
+        run = regrain.fit("sup-ce", train, holdout=0, seed=seed, out=f"runs/split{seed}")
+        regrain.evaluate(run, test, protocols=["personalised"])
+
+    with ``dataclasses.replace(data, splits=None)`` where the data come with splits of their own.
 
     Raises
     ------
