@@ -167,3 +167,12 @@ def test_a_table_of_steps_on_the_command_line(tmp_path: Path) -> None:
     judged = runner.invoke(app, ["evaluate", str(out), "-p", "personalised", "--json", "--device", "cpu"])
     assert judged.exit_code == 0, judged.output
     assert "test/event/personalised" in json.loads(judged.stdout)
+
+
+def test_real_motion_of_subjects(shared: Path, tmp_path: Path) -> None:
+    data = regrain.load("hapt", root=shared / "data")
+    run = quick("sup-ce", data, tmp_path / "run", limit_per_class=10)
+    test = data.part("test")
+    assert test.groups is not None
+    judged = regrain.evaluate(run, data, levels=["fine"], protocols=["personalised"], baselines=False).flat()
+    assert 0.2 < judged["test/fine/personalised"] <= 1

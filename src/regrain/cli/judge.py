@@ -54,6 +54,8 @@ def evaluate(
     `regrain evaluate runs/maskcon-digits-s0`
 
     `regrain evaluate runs/x --protocol recall --k 1 --k 10 --json`
+
+    `regrain evaluate runs/sup-ce-dialysis-s0 --protocol personalised`
     """
     from regrain import api
 

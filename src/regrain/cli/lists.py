@@ -55,6 +55,8 @@ def check(
     `regrain check photos/`
 
     `regrain check table.csv --text question --level domain --level intent`
+
+    `regrain check sessions.csv --record patient --time day --window 5 --stride 1 --static age --level event`
     """
     from regrain.data.check import check as check_data
 

@@ -39,6 +39,9 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
 
     with ``dataclasses.replace(data, splits=None)`` where the data come with splits of their own.
 
+    Windows that overlap do so across the two halves as well: the last of the support share time steps with the first of
+    the query, as they do in the paper (width 5, stride 1). A stride of the width avoids it.
+
     Raises
     ------
     UserError
