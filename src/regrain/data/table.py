@@ -61,7 +61,7 @@ class RoleOptions(TypedDict, total=False):
         A row is one time step: this column says which record it belongs to, such as a session or a patient. The series'
         channels are ``columns``, by default all columns of numbers that are nothing else. Ids are ``record:start``,
         the group is the record unless ``group`` names another column. A window's label is that of its rows where they
-        agree, else that of its last row.
+        agree, else that of its last row; to foresee what follows, write into a row the label of the row after it.
     time : str, optional
         With ``record``: the column, numbers or ISO dates, that orders the rows of a record; default the table's order.
     window, stride : int, optional
@@ -195,6 +195,8 @@ class Table:
         taken = {c for c in (split, group, id, record, time, *features, *named) if c is not None}
         if columns is not None:
             columns = [name for name in _expand(columns, self) if name not in (record, time, *features)]
+            if not columns:
+                raise UserError("columns names none but the record, time and static columns: a series needs its own")
         elif record is not None:
             pass  # guessed below, from what is neither labels nor anything else
         elif text is not None:
