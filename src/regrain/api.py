@@ -991,13 +991,20 @@ def _require_fitting(run: Run, dataset: Dataset) -> None:
     shape, trained = list(dataset.samples.shape), inputs["shape"]
     if dataset.modality == "image" and shape[0] != trained[0]:
         raise UserError(f"{run.path} was trained on images with {trained[0]} channels; {dataset.name} has {shape[0]}")
-    columns, known = dataset.notes.get("columns"), inputs.get("columns")
-    if columns and known and columns != known and dataset.modality in ("vector", "series"):
-        odd = [f"'{name}'" for name in known if name not in columns] or ["their order"]
-        raise UserError(
-            f"{run.path} was trained on other columns than those of {dataset.name}: {', '.join(odd[:3])} differ"
-        )
+    for key in ("columns", "static_columns"):
+        columns, known = dataset.notes.get(key), inputs.get(key)
+        if columns and known and columns != known and dataset.modality in ("vector", "series"):
+            odd = [f"'{name}'" for name in known if name not in columns] or ["their order"]
+            raise UserError(
+                f"{run.path} was trained on other columns than those of {dataset.name}: {', '.join(odd[:3])} differ"
+            )
     if dataset.modality in ("vector", "series") and shape != trained:
         raise UserError(
             f"{run.path} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}"
+        )
+    static = getattr(dataset.samples, "static_width", 0)
+    if static != inputs.get("static", 0):
+        raise UserError(
+            f"{run.path} was trained on series with {inputs.get('static', 0)} static features; {dataset.name} has "
+            f"{static} of them"
         )

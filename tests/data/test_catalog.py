@@ -75,6 +75,9 @@ def test_entries_are_complete() -> None:
         "omniglot",
         "clinc150",
         "grocery",
+        "tripadvisor",
+        "hapt",
+        "dialysis",
     ]
     for name, entry in catalogue.items():
         assert entry.name == name

@@ -629,6 +629,7 @@ def test_parquet_series(tmp_path: Path) -> None:
     write_parquet(tmp_path / "test.parquet", {"series": lists, "label": list("abab")})
     with pytest.raises(UserError, match=r"test\.parquet row 2 \(from 0\) holds nan at place 4 of column 'series'"):
         read_parquet_folder(tmp_path)
+    assert "1 of 48 values are missing" in told(read_parquet_folder(tmp_path, series_shape=(3, 2)))
 
 
 def test_a_damaged_image_in_parquet_is_named_by_file_and_row(tmp_path: Path) -> None:
@@ -799,7 +800,11 @@ def test_features_that_are_not_finite_are_told_by_row_and_column() -> None:
     assert read_arrays(array, [0, 1, 2, 3], skip_unreadable=True).labels.classes == (("0", "2"),)
     series = np.zeros((2, 3, 2))
     series[1, 2, 1] = np.nan
-    with pytest.raises(UserError, match="holds nan at column 2, 1"):
+    missing = read_arrays(series)  # in series NaN is a value that is not there
+    assert missing.samples.take(torch.tensor([1])).isnan().sum() == 1
+    assert "1 of 12 values are missing" in told(missing)
+    series[1, 2, 1] = -np.inf
+    with pytest.raises(UserError, match="holds -inf at column 2, 1"):
         read_arrays(series)
     floating = np.zeros((2, 4, 4, 3))
     floating[0, 0, 0, 0] = np.nan

@@ -26,6 +26,7 @@ SAMPLES: dict[str, tuple[str, tuple[int, ...]]] = {
     "hash-text": ("text", ()),
     "mlp": ("vector", (9,)),
     "identity": ("series", (5, 2)),
+    "dccn": ("series", (5, 2)),
     "residual": ("image", (1, 4, 4)),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def setting(labels: torch.Tensor, train: torch.Tensor | None = None, **options: 
 def test_separate_blobs_score_one_everywhere_and_noise_scores_chance() -> None:
     embeddings, labels = blobs(80, 4, 0.01)
     judged = Representation("model", embeddings, embeddings)
-    at = setting(labels, labels, ks=[1, 5], neighbours=5, cluster_seeds=3)
+    at = replace(setting(labels, labels, ks=[1, 5], neighbours=5, cluster_seeds=3), groups=np.repeat(["a", "b"], 40))
     for protocol in PROTOCOLS.values():
         for name, score in protocol(judged, at).items():
             assert score.value == pytest.approx(1.0), name

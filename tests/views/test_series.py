@@ -22,7 +22,9 @@ def test_plain_is_the_series_and_the_rest_is_passed_on() -> None:
     assert torch.equal(views(raw, ids, 0)[0], raw)
     plain, strong = views({"series": raw, "static": static}, ids, 0)
     assert torch.equal(plain["series"], raw)
-    assert torch.equal(strong["static"], static)
+    assert torch.equal(plain["static"], static)
+    (weak,) = SeriesViews(["weak"])({"series": raw, "static": static}, ids, 0)
+    assert torch.equal(weak["static"], static)
     assert torch.equal(strong["series"], views(raw, ids, 0)[1])
     assert torch.equal(views.plain({"series": raw, "static": static})["series"], raw)
 
@@ -107,3 +109,35 @@ def test_mistakes_are_explained() -> None:
         SeriesViews([{"crop": [0.9, 0.1]}])
     with pytest.raises(UserError, match="did you mean 'strong'"):
         SeriesViews(["stronger"])
+
+
+def test_static_features_get_noise_and_means_in_their_own_scale() -> None:
+    count = 2000
+    static = torch.full((count, 2), 50.0)
+    static[:, 1] = float("nan")
+    raw = {"series": series(count, steps=3), "static": static}
+    scale = {"static_mean": torch.tensor([40.0, 7.0]), "static_std": torch.tensor([10.0, 1.0])}
+    (noisy,) = SeriesViews([SeriesPreset(static_noise=0.5)], **scale)(raw, torch.arange(count), 0)
+    assert torch.equal(noisy["series"], raw["series"])
+    assert stats.kstest(((noisy["static"][:, 0] - 50) / 5).numpy(), "norm").pvalue > 1e-3
+    (dropped,) = SeriesViews([SeriesPreset(static_drop_probability=0.3)], **scale)(raw, torch.arange(count), 0)
+    assert set(dropped["static"][:, 0].tolist()) == {40.0, 50.0}
+    assert float((dropped["static"][:, 0] == 40).float().mean()) == pytest.approx(0.3, abs=0.04)
+    for view in (noisy, dropped):
+        assert view["static"][:, 1].isnan().all()  # what is missing stays missing
+    none = {"series": raw["series"], "static": torch.zeros(count, 0)}
+    assert SeriesViews(["strong"])(none, torch.arange(count), 0)[0]["static"].shape == (count, 0)
+
+
+def test_views_work_in_the_scale_of_the_channels() -> None:
+    raw, ids = series(), torch.arange(30)
+    mean, std = torch.tensor([100.0, -3.0, 0.0]), torch.tensor([20.0, 0.1, 1.0])
+    (expected,) = SeriesViews(["strong"], seed=4)(raw, ids, 2)
+    (view,) = SeriesViews(["strong"], seed=4, mean=mean, std=std)(mean + std * raw, ids, 2)
+    torch.testing.assert_close((view - mean) / std, expected, atol=1e-3, rtol=1e-3)
+    with pytest.raises(UserError, match="mean has 2 channels and the series have 3"):
+        SeriesViews(["plain"], mean=torch.zeros(2))(raw, ids, 0)
+    with pytest.raises(UserError, match="static_mean has 2 static features and the series have 0"):
+        SeriesViews(["plain"], static_mean=torch.zeros(2))(raw, ids, 0)
+    with pytest.raises(UserError, match="std must be non-negative numbers"):
+        SeriesViews(["plain"], std=torch.tensor([1.0, -1.0, 1.0]))

@@ -32,7 +32,12 @@ def evaluate(
     level: o.LevelNames = None,
     protocol: Annotated[
         list[str] | None,
-        typer.Option("--protocol", "-p", help="recall, knn, clustering (these by default) or few-shot; repeat."),
+        typer.Option(
+            "--protocol",
+            "-p",
+            help="recall, knn, clustering (these by default), few-shot, personalised (a classifier per subject); "
+            "repeat.",
+        ),
     ] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="K of recall@K; repeat. Default 1, 2, 5, 10.")] = None,
     neighbours: Annotated[int, typer.Option(help="K of k-NN.", min=1)] = 20,
@@ -67,6 +72,8 @@ def evaluate(
     `regrain evaluate runs/x --protocol recall --k 1 --k 10 --json`
 
     `regrain evaluate runs/x -p few-shot --ways 5,all --shots 1,5 --intra-class`
+
+    `regrain evaluate runs/sup-ce-dialysis-s0 --protocol personalised`
     """
     from regrain import api
 

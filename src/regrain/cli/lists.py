@@ -11,7 +11,18 @@ from regrain.cli import options as o
 
 __all__ = ["register"]
 
-_ENTRY_FIELDS = ("description", "modality", "levels", "samples", "source", "licence", "layouts", "views", "notes")
+_ENTRY_FIELDS = (
+    "description",
+    "modality",
+    "levels",
+    "relation",
+    "samples",
+    "source",
+    "licence",
+    "layouts",
+    "views",
+    "notes",
+)
 _ADVICE = (
     ("coarse labels", "embeddings that tell fine classes apart", "maskcon; grafit, coins beside it"),
     ("coarse labels, fine classes look alike inside", "the same", "grafit or coins with a small weight; selfcon"),
@@ -44,6 +55,8 @@ def check(
     `regrain check photos/`
 
     `regrain check table.csv --text question --level domain --level intent`
+
+    `regrain check sessions.csv --record patient --time day --window 5 --stride 1 --static age --level event`
     """
     from regrain.data.check import check as check_data
 
@@ -76,7 +89,8 @@ def datasets(json_: o.Json = False) -> None:
     for column in ("name", "what", "levels (classes)", "samples"):
         table.add_column(column, overflow="fold")
     for name, entry in known.items():
-        levels = " > ".join(f"{level} ({count})" for level, count in entry.levels.items())
+        between = ", " if entry.relation == "aspects" else " > "
+        levels = between.join(f"{level} ({count})" for level, count in entry.levels.items())
         sizes = ", ".join(f"{split} {count}" for split, count in entry.samples.items())
         table.add_row(name, f"{entry.modality}: {entry.description}", levels, sizes)
     Console().print(table)

@@ -1,7 +1,15 @@
 """Where samples come from: data sets, their readers, the checker and the catalogue."""
 
 from regrain.data.check import Problem, Report, check
-from regrain.data.dataset import Batch, Dataset, ImageSamples, Samples, TensorSamples, TextSamples
+from regrain.data.dataset import (
+    Batch,
+    Dataset,
+    ImageSamples,
+    Samples,
+    SeriesSamples,
+    TensorSamples,
+    TextSamples,
+)
 from regrain.data.readers import read, read_arrays, read_folder, read_huggingface, read_parquet_folder, read_table
 
 __all__ = [
@@ -11,6 +19,7 @@ __all__ = [
     "Problem",
     "Report",
     "Samples",
+    "SeriesSamples",
     "TensorSamples",
     "TextSamples",
     "check",

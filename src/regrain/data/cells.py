@@ -20,6 +20,7 @@ __all__ = [
     "Kind",
     "as_floats",
     "as_matrix",
+    "is_missing_number",
     "is_split",
     "kind_of",
     "label_names",
@@ -146,8 +147,12 @@ def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = Non
     }
 
 
-def as_matrix(columns: Sequence[tuple[str, Column]]) -> tuple[np.ndarray, dict[int, str]]:
+def as_matrix(
+    columns: Sequence[tuple[str, Column]], *, missing_allowed: bool = False
+) -> tuple[np.ndarray, dict[int, str]]:
     """Columns of numbers side by side as float32 (N, D), and what is wrong with the first bad cell of a row.
+
+    With ``missing_allowed`` an empty cell, NaN and NA are no fault; they are NaN in the result.
 
     Examples
     --------
@@ -162,7 +167,8 @@ def as_matrix(columns: Sequence[tuple[str, Column]]) -> tuple[np.ndarray, dict[i
         with np.errstate(over="ignore"):
             single = block.astype(np.float32)
         for row in np.flatnonzero(~np.isfinite(single).all(axis=1)).tolist():
-            wrong.setdefault(row, _what_is_wrong(name, column, row, single[row]))
+            if not (missing_allowed and _only_lacks_numbers(column[row], single[row])):
+                wrong.setdefault(row, _what_is_wrong(name, column, row, single[row]))
         blocks.append(single)
     return np.concatenate(blocks, axis=1), wrong
 
@@ -195,6 +201,27 @@ def _as_float(cell: Any) -> float:
         return float("nan")
 
 
+def _only_lacks_numbers(cell: Any, numbers: np.ndarray) -> bool:
+    """Whether all that is wrong with a cell, or with the numbers of a list, is that some are not there."""
+    if np.isinf(numbers).any():
+        return False
+    if not isinstance(cell, list | tuple | np.ndarray):
+        return is_missing_number(cell)
+    absent = np.flatnonzero(np.isnan(numbers)).tolist()
+    return len(cell) == len(numbers) and all(is_missing_number(cell[place]) for place in absent)
+
+
+def is_missing_number(cell: Any) -> bool:
+    """Whether a cell among numbers says that there is none: it is empty, or holds NaN or NA.
+
+    Examples
+    --------
+    >>> [is_missing_number(cell) for cell in ("", "NA", "nan", "0", "none")]
+    [True, True, True, False, False]
+    """
+    return missing(cell) or (isinstance(cell, str) and cell.strip().lower() in ("nan", "na"))
+
+
 def _what_is_wrong(name: str, column: Column, row: int, numbers: np.ndarray) -> str:
     cell = column[row]
     if isinstance(cell, np.ndarray | list | tuple):
@@ -217,6 +244,7 @@ def kind_of(column: Column) -> Kind:
         return "vectors" if column.ndim == 2 else "numbers" if column.dtype.kind in "iufb" else "other"
     step = max(1, len(column) // LOOKED_AT)
     cells = [cell for cell in column[::step] if not missing(cell)] or [c for c in column if not missing(c)]
+    cells = [cell for cell in cells if not is_missing_number(cell)] or cells
     if not cells:
         return "other"
     first = cells[0]

@@ -65,6 +65,8 @@ class Report:
         Errors first.
     messages : tuple of str
         What the reader has to tell.
+    static : int
+        Number of static features beside a series.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Report:
     levels: dict[str, dict[str, float]]
     problems: tuple[Problem, ...]
     messages: tuple[str, ...] = field(default=())
+    static: int = 0
 
     @property
     def ok(self) -> bool:
@@ -83,7 +86,9 @@ class Report:
 
     def render(self) -> list[str]:
         """Lines of plain text; of the rows of a problem the first few."""
-        shape = " x ".join(map(str, self.shape))
+        shape = " x ".join(map(str, self.shape)) + (
+            f", {_number(self.static, 'static feature')}" if self.static else ""
+        )
         lines = [f"{self.name}: {sum(self.samples.values())} {self.modality} samples{f' ({shape})' if shape else ''}"]
         if list(self.samples) != ["all"]:
             lines.append("splits: " + ", ".join(f"{split} {count}" for split, count in self.samples.items()))
@@ -115,6 +120,7 @@ class Report:
             "ok": self.ok,
             "modality": self.modality,
             "shape": list(self.shape),
+            "static": self.static,
             "samples": self.samples,
             "levels": self.levels,
             "messages": list(self.messages),
@@ -191,6 +197,7 @@ def check(source: Any, **options: Any) -> Report:
         levels=_balance(labels),
         problems=tuple(sorted(problems, key=lambda problem: problem.severity != "error")),
         messages=tuple(rows.notes.get("messages", ())),
+        static=0 if rows.static is None else rows.static.shape[1],
     )
 
 
@@ -219,6 +226,9 @@ def _balance(labels: Labels) -> dict[str, dict[str, float]]:
 
 def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], list[Fault]]:
     """A digest of every sample (None where there is none), and the images that cannot be decoded."""
+    if storage is None and rows.static is not None:
+        pairs = zip(rows.values, rows.static, strict=True)
+        return [_digest(np.concatenate([np.ravel(series), static])) for series, static in pairs], []
     if storage is None:
         return [_digest(value) for value in rows.values], []
     known = {fault.row for fault in rows.faults}

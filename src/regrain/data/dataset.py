@@ -27,6 +27,7 @@ __all__ = [
     "ImageSamples",
     "Modality",
     "Samples",
+    "SeriesSamples",
     "TensorSamples",
     "TextSamples",
     "decode_image",
@@ -67,7 +68,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, index: Tensor) -> Any:
-        """Raw samples of some rows: a Tensor (B, *shape), or a list of str."""
+        """Raw samples of some rows: a Tensor (B, *shape), a list of str, or a dict of tensors (series, static)."""
         ...
 
     def select(self, index: Tensor) -> Samples:
@@ -114,6 +115,73 @@ class TensorSamples:
         for chunk in self.tensor.split(4096):
             content.update(chunk.contiguous().numpy().tobytes())
         return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class SeriesSamples:
+    """Records of subjects: time series, and static features of the same sample. NaN means that a value is missing.
+
+    Parameters
+    ----------
+    series : float Tensor (N, T, C)
+    static : float Tensor (N, S), optional
+        S may be 0, which is the same as none.
+
+    Examples
+    --------
+    >>> samples = SeriesSamples(torch.zeros(5, 8, 3), torch.ones(5, 2))
+    >>> samples.shape, samples.static_width, {k: tuple(v.shape) for k, v in samples.take(torch.tensor([0, 4])).items()}
+    ((8, 3), 2, {'series': (2, 8, 3), 'static': (2, 2)})
+    """
+
+    series: Tensor
+    static: Tensor | None = None
+
+    modality: Modality = field(default="series", init=False)
+    in_memory = True
+
+    def __post_init__(self) -> None:
+        if self.series.ndim != 3 or not self.series.is_floating_point():
+            got = f"{self.series.dtype} of shape {tuple(self.series.shape)}"
+            raise UserError(f"series samples are float (N, T, C); got {got}")
+        static = self.static
+        if static is None:
+            return
+        if static.ndim != 2 or not static.is_floating_point() or len(static) != len(self.series):
+            raise UserError(
+                f"static features are float (N, S), one row for each of the {len(self.series)} series; got "
+                f"{static.dtype} of shape {tuple(static.shape)}"
+            )
+        if static.shape[1] == 0:
+            object.__setattr__(self, "static", None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.series.shape[1], self.series.shape[2])
+
+    @property
+    def static_width(self) -> int:
+        """S, the number of static features."""
+        return 0 if self.static is None else self.static.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def take(self, index: Tensor) -> Tensor | dict[str, Tensor]:
+        if self.static is None:
+            return self.series[index]
+        return {"series": self.series[index], "static": self.static[index]}
+
+    def select(self, index: Tensor) -> SeriesSamples:
+        return SeriesSamples(self.series[index], None if self.static is None else self.static[index])
+
+    def digest(self) -> str:
+        series = TensorSamples(self.series, "series").digest()
+        if self.static is None:
+            return series
+        return hashlib.blake2b(
+            f"{series}{TensorSamples(self.static, 'vector').digest()}".encode(), digest_size=16
+        ).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -314,7 +382,8 @@ class Dataset:
     splits : array of str (N,), optional
         The split of every sample, such as ``train`` and ``test``.
     groups : array of str (N,), optional
-        What must not be torn apart by a split: the subject, the product.
+        What must not be torn apart by a split: the subject, the product. The rows of a group are in time order, where
+        there is one: the protocol ``personalised`` learns from a subject's first rows and is judged on the rest.
     notes : dict
         What a reader has to tell: source, licence, rows left out and why, the default views.
     """
@@ -353,7 +422,8 @@ class Dataset:
     def __getitem__(self, index: int) -> tuple[Any, dict[str, str | None], str]:
         """One sample: its raw value, its class name per level (None if unknown), its id."""
         index = range(len(self))[index]
-        raw = self.samples.take(torch.tensor([index]))[0]
+        taken = self.samples.take(torch.tensor([index]))
+        raw = {name: value[0] for name, value in taken.items()} if isinstance(taken, dict) else taken[0]
         codes = self.labels.codes[index].tolist()
         names = {
             level: None if code < 0 else classes[code]

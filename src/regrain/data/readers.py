@@ -25,9 +25,9 @@ from regrain.data.cells import (
     path_columns,
     split_name,
 )
-from regrain.data.dataset import Dataset, ImageSamples, Modality, TensorSamples, TextSamples
+from regrain.data.dataset import Dataset, ImageSamples, Modality, SeriesSamples, TensorSamples, TextSamples
 from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table, huggingface_table, parquet_table
-from regrain.data.rows import Fault, Rows, StorageOptions, examples, separate
+from regrain.data.rows import Fault, Rows, StorageOptions, examples, missing_message, separate
 from regrain.data.table import RoleOptions
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.labels import Labels, Relation
@@ -76,6 +76,8 @@ class ArrayOptions(StorageOptions, total=False):
         Where the shape says too little: a float array (N, A, B) is a series unless it is said to hold images.
     layout : "NCHW" or "NHWC", optional
         Where the channels of images are.
+    static : array (N, S), optional
+        Static features beside series (N, T, C); S may be 0.
     name : str, optional
     """
 
@@ -86,6 +88,7 @@ class ArrayOptions(StorageOptions, total=False):
     splits: Sequence[Any] | np.ndarray | None
     modality: Modality | None
     layout: Literal["NCHW", "NHWC"] | None
+    static: Any
     name: str | None
 
 
@@ -150,7 +153,7 @@ def read_folder(path: str | Path, **options: Unpack[FolderOptions]) -> Dataset:
 
 
 def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dataset:
-    """A table with one row per sample: CSV, TSV, Parquet, JSON lines, or a DataFrame.
+    """A table with one row per sample, or per time step: CSV, TSV, Parquet, JSON lines, or a DataFrame.
 
     Columns are named or guessed; guesses are told in ``notes["messages"]``. Cells of a CSV file are taken as they are
     written: only empty cells and ``nan`` are unknown labels, so that a class called ``NA`` or ``None`` survives.
@@ -159,6 +162,7 @@ def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dat
     ----------
     source : path or DataFrame
     image, text, columns, series_shape, levels, label_paths, relation, split, group, id, unknown, name
+    record, time, window, stride, static
         See :class:`~regrain.data.table.RoleOptions`.
     image_size, channels, skip_unreadable, cache
         See :class:`~regrain.data.rows.StorageOptions`.
@@ -176,6 +180,14 @@ def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dat
     >>> data = read_table(table, levels=["kind"])
     >>> data.samples.texts[1], data.labels.classes, data.notes["messages"]
     ('bye now', (('talk', 'way'),), ["texts: column 'text' (guessed)"])
+
+    One row a time step: two patients, three and two sessions each, cut into windows of two sessions.
+
+    >>> sessions = pd.DataFrame({"patient": ["p", "p", "p", "q", "q"], "pulse": [61, 70, 64, 88, 90],
+    ...     "age": [50, 50, 50, 71, 71], "event": ["no", "no", "yes", "no", "no"]})
+    >>> data = read_table(sessions, record="patient", window=2, stride=1, static=["age"], levels=["event"])
+    >>> data.samples.shape, data.samples.static_width, data.ids.tolist(), data.groups.tolist()
+    ((2, 1), 1, ['p:0', 'p:1', 'q:0'], ['p', 'p', 'q'])
     """
     return _read(_rows_from_table, source, options)
 
@@ -207,7 +219,8 @@ def read_arrays(samples: Any, labels: Any = None, **options: Unpack[ArrayOptions
 
     - uint8 (N, H, W), (N, C, H, W) or (N, H, W, C) are images, C being 1, 3 or 4; where both would do, tensors are
       taken for (N, C, H, W) and NumPy arrays for (N, H, W, C) unless ``layout`` says otherwise.
-    - Other numbers: (N, D) are vectors, (N, T, C) series, four dimensions images in [0, 1], which become uint8 with a
+    - Other numbers: (N, D) are vectors, (N, T, C) series, in which NaN means missing and beside which ``static``
+      (N, S) gives features that do not change in time; four dimensions images in [0, 1], which become uint8 with a
       warning.
     - A list of texts; of paths to image files, when all of them end like images.
 
@@ -217,7 +230,7 @@ def read_arrays(samples: Any, labels: Any = None, **options: Unpack[ArrayOptions
     labels : optional
         Class numbers or names (N,) or (N, L), a mapping of level to names, a DataFrame, or :class:`Labels`; -1, None
         and NaN mean unknown.
-    levels, relation, ids, groups, splits, modality, layout, name
+    levels, relation, ids, groups, splits, modality, layout, static, name
         See :class:`ArrayOptions`.
     image_size, channels, skip_unreadable, cache
         See :class:`~regrain.data.rows.StorageOptions`.
@@ -225,13 +238,16 @@ def read_arrays(samples: Any, labels: Any = None, **options: Unpack[ArrayOptions
     Raises
     ------
     UserError
-        For lengths that differ, giving both; for NaN and infinity, by row and column; for shapes that are no samples.
+        For lengths that differ, giving both; for infinity, and for NaN outside series, by row and column; for shapes
+        that are no samples.
 
     Examples
     --------
     >>> data = read_arrays(np.eye(4), labels={"shape": ["round", "round", "square", None]})
     >>> data.modality, data.labels.codes[:, 0].tolist()
     ('vector', [0, 0, 1, -1])
+    >>> read_arrays(np.zeros((4, 10, 3)), [0, 1, 0, 1], static=np.ones((4, 2))).samples.static_width
+    2
     """
     return _read(rows_from_arrays, samples, {"labels": labels, **options})
 
@@ -342,11 +358,15 @@ def rows_from_arrays(
     splits: Sequence[Any] | np.ndarray | None = None,
     modality: Modality | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
+    static: Any = None,
     name: str | None = None,
 ) -> Rows:
     """The rows of :func:`read_arrays`."""
     messages: list[str] = []
     found, values, wrong = _array_samples(samples, modality, layout, messages)
+    features = None if static is None else _array_static(static, found, len(values), wrong)
+    if found == "series":
+        messages += missing_message(values, features)
     names = _array_labels(labels, levels, messages)
     given = {"ids": ids, "groups": groups, "splits": splits}
     lengths = {key: len(value) for key, value in given.items() if value is not None}
@@ -374,6 +394,7 @@ def rows_from_arrays(
         groups=texts["groups"],
         faults_found=tuple(Fault("not a number", row, finds(row), why) for row, why in sorted(wrong.items())),
         notes={"source": f"an array of {len(values)} samples", "messages": messages},
+        static=features,
     )
 
 
@@ -389,8 +410,11 @@ def _rows_from_huggingface(source: Any, **roles: Unpack[RoleOptions]) -> Rows:
 def _rows_from_dataset(source: Dataset) -> Rows:
     samples = source.samples
     values: Any
+    static = samples.static if isinstance(samples, SeriesSamples) else None
     if isinstance(samples, TensorSamples):
         values = samples.tensor.cpu().numpy()
+    elif isinstance(samples, SeriesSamples):
+        values = samples.series.cpu().numpy()
     elif isinstance(samples, TextSamples):
         values = samples.texts
     elif isinstance(samples, ImageSamples):
@@ -408,6 +432,7 @@ def _rows_from_dataset(source: Dataset) -> Rows:
         splits=None if source.splits is None else list(source.splits),
         groups=None if source.groups is None else list(source.groups),
         notes=source.notes,
+        static=None if static is None else static.cpu().numpy(),
     )
 
 
@@ -535,9 +560,9 @@ def _array_samples(
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):
             single = array.astype(np.float32)
-        flat = single.reshape(len(array), int(np.prod(array.shape[1:])))
-        for row in np.flatnonzero(~np.isfinite(flat).all(axis=1)).tolist():
-            place = tuple(map(int, np.argwhere(~np.isfinite(single[row]))[0]))
+        bad = np.isinf(single) if found == "series" else ~np.isfinite(single)
+        for row in np.flatnonzero(bad.reshape(len(array), int(np.prod(array.shape[1:]))).any(axis=1)).tolist():
+            place = tuple(map(int, np.argwhere(bad[row])[0]))
             wrong[row] = (
                 f"holds {array[row][place]} at column {', '.join(map(str, place))}, which is not a finite number"
             )
@@ -550,6 +575,25 @@ def _array_samples(
         return found, array.astype(np.float32, copy=False), wrong
     channels_last = isinstance(samples, np.ndarray) if layout is None else layout == "NHWC"
     return "image", _as_images(array, channels_last, layout, wrong), wrong
+
+
+def _array_static(static: Any, modality: Modality, count: int, wrong: dict[int, str]) -> np.ndarray:
+    """Static features (N, S) float32; rows with infinite ones are added to ``wrong``."""
+    if modality != "series":
+        raise UserError(f"static features belong to series (N, time, channels); the samples are {modality} samples")
+    if _is_frame(static):
+        static = static.to_numpy()
+    array = _as_array(static)
+    if isinstance(array, list) or array.dtype.kind not in "iufb" or array.ndim != 2:
+        got = "texts" if isinstance(array, list) else f"{array.dtype} of shape {array.shape}"
+        raise UserError(f"static features are numbers of shape (samples, features); got {got}")
+    if len(array) != count:
+        raise UserError(f"there are {count} series, but {len(array)} rows of static features")
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    for row, column in np.argwhere(np.isinf(single))[::-1].tolist():
+        wrong[row] = f"holds {array[row, column]} at static feature {column}, which is not a finite number"
+    return single
 
 
 def _as_array(samples: Any) -> np.ndarray | list[Any]:

@@ -17,11 +17,20 @@ import numpy as np
 import torch
 
 from regrain.data.cache import cached_tensor
-from regrain.data.dataset import Dataset, ImageSamples, Modality, Samples, TensorSamples, TextSamples, decode_images
+from regrain.data.dataset import (
+    Dataset,
+    ImageSamples,
+    Modality,
+    Samples,
+    SeriesSamples,
+    TensorSamples,
+    TextSamples,
+    decode_images,
+)
 from regrain.errors import UserError
 from regrain.labels import Labels, Relation, Taxonomy
 
-__all__ = ["Fault", "Rows", "Storage", "StorageOptions", "examples", "separate"]
+__all__ = ["Fault", "Rows", "Storage", "StorageOptions", "examples", "missing_message", "separate"]
 
 SMALL_SIDE = 128
 """Images up to this side, in pixels, are decoded once and kept in memory."""
@@ -44,8 +53,8 @@ class StorageOptions(TypedDict, total=False):
     channels : 1, 3 or 4, optional
         Grey, RGB or RGBA; by default 1 when a sample of the images is grey, else 3.
     skip_unreadable : bool, default False
-        Leave out the rows that cannot be used (missing or damaged images, NaN features, empty texts, broken lines) and
-        count them, instead of refusing the data.
+        Leave out the rows that cannot be used (missing or damaged images, NaN features of vectors, empty texts,
+        broken lines) and count them, instead of refusing the data.
     cache : bool, default False
         Decode images once into a memory-mapped file in the cache folder. For large images that are read often.
     """
@@ -90,7 +99,7 @@ class Rows:
     modality : Modality
     values : sequence or array
         Images: paths and encoded bytes (None: missing), or a uint8 array (N, C, H, W). Texts: str or None.
-        Vectors (N, D) and series (N, T, C): a float array.
+        Vectors (N, D) and series (N, T, C): a float array; NaN in a series is a missing value.
     labels : Labels, or mapping of level to class names
         Names as found, None unknown.
     ids : sequence of str
@@ -101,6 +110,8 @@ class Rows:
     id_column : str, optional
         The column that the ids come from.
     splits, groups : sequences of str, optional
+    static : float array (N, S), optional
+        Static features beside series; NaN is missing.
     faults_found : tuple of Fault
         What the reader already knows to be unusable.
     notes : dict
@@ -120,6 +131,7 @@ class Rows:
     groups: Sequence[str] | None = None
     faults_found: tuple[Fault, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+    static: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -148,6 +160,7 @@ class Rows:
             finds=lambda row: finds(kept[row]),
             splits=pick(self.splits),
             groups=pick(self.groups),
+            static=pick(self.static),
             faults_found=(),
         )
 
@@ -381,6 +394,8 @@ class Rows:
         tensor = torch.from_numpy(np.ascontiguousarray(self.values))
         if self.modality == "image":
             return TensorSamples(_fitted(tensor, image_size, channels), "image")
+        if self.static is not None:
+            return SeriesSamples(tensor.float(), torch.from_numpy(np.ascontiguousarray(self.static)).float())
         return TensorSamples(tensor.float(), self.modality)
 
     def _require_unique_ids(self) -> None:
@@ -404,6 +419,22 @@ def examples(items: Any, limit: int = 3) -> str:
     texts = list(items)
     more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []
     return "; ".join([*texts[:limit], *more])
+
+
+def missing_message(series: np.ndarray, static: np.ndarray | None = None) -> list[str]:
+    """What to tell about missing values of series; nothing where there are none.
+
+    Examples
+    --------
+    >>> missing_message(np.array([[[1.0], [np.nan]]]))
+    ['1 of 2 values are missing; encoders mask them and put the means of the training samples there']
+    """
+    parts = [series] if static is None else [series, static]
+    total, count = sum(part.size for part in parts), sum(int(np.isnan(part).sum()) for part in parts)
+    if not count:
+        return []
+    are = "value is" if count == 1 and total == 1 else "values are"
+    return [f"{count} of {total} {are} missing; encoders mask them and put the means of the training samples there"]
 
 
 def separate(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -29,7 +29,17 @@ from regrain.data.cells import (
 )
 from regrain.data.dataset import Modality
 from regrain.data.guesses import Guesses
-from regrain.data.rows import Fault, Rows
+from regrain.data.records import (
+    StepColumns,
+    constant_values,
+    cut,
+    in_order_of_time,
+    static_features,
+    step_times,
+    steps_of,
+    window_labels,
+)
+from regrain.data.rows import Fault, Rows, missing_message
 from regrain.errors import UserError, nearest
 from regrain.labels import Relation
 
@@ -47,6 +57,18 @@ class RoleOptions(TypedDict, total=False):
         Columns of numbers, or patterns such as ``"f*"``; a column may hold a list of numbers in every row.
     series_shape : (time, channels), optional
         Takes the numbers of a row, in this order, for a series instead of a vector.
+    record : str, optional
+        A row is one time step: this column says which record it belongs to, such as a session or a patient. The series'
+        channels are ``columns``, by default all columns of numbers that are nothing else. Ids are ``record:start``,
+        the group is the record unless ``group`` names another column. A window's label is that of its rows where they
+        agree, else that of its last row; to foresee what follows, write into a row the label of the row after it.
+    time : str, optional
+        With ``record``: the column, numbers or ISO dates, that orders the rows of a record; default the table's order.
+    window, stride : int, optional
+        With ``record``: width of a sample in time steps, and how far samples lie apart (default: the width). Records
+        shorter than a window are left out. Without a window a record is one sample, and all must be of one length.
+    static : sequence of str, optional
+        Columns of numbers, or patterns, that hold the same value all through a record: static features of a series.
     levels : sequence of str, optional
         Columns of labels, coarse to fine. An empty list means that there are no labels.
     label_paths : bool, default False
@@ -65,6 +87,11 @@ class RoleOptions(TypedDict, total=False):
     text: str | None
     columns: Sequence[str] | None
     series_shape: tuple[int, int] | None
+    record: str | None
+    time: str | None
+    window: int | None
+    stride: int | None
+    static: Sequence[str] | None
     levels: Sequence[str] | None
     label_paths: bool
     relation: Relation
@@ -127,6 +154,11 @@ class Table:
         text: str | None = None,
         columns: Sequence[str] | None = None,
         series_shape: tuple[int, int] | None = None,
+        record: str | None = None,
+        time: str | None = None,
+        window: int | None = None,
+        stride: int | None = None,
+        static: Sequence[str] | None = None,
         levels: Sequence[str] | None = None,
         label_paths: bool = False,
         relation: Relation = "tree",
@@ -147,16 +179,26 @@ class Table:
             raise UserError("samples are images, texts or numbers: name only one of image, text and columns")
         if relation not in ("tree", "paths", "aspects"):
             raise UserError(f"relation '{relation}': {nearest(str(relation), ('tree', 'paths', 'aspects'))}")
-        if isinstance(levels, str) or isinstance(columns, str):
-            raise UserError("levels and columns are lists of column names, such as ['label']")
+        if isinstance(levels, str) or isinstance(columns, str) or isinstance(static, str):
+            raise UserError("levels, columns and static are lists of column names, such as ['label']")
+        per_step = {"time": time, "window": window, "stride": stride}
+        per_row = {"image": image, "text": text, "series_shape": series_shape, "id": id}
+        _require_series_options(record, static, series_shape, per_step, per_row)
         if label_paths and (levels is None or len(levels) != 1):
             raise UserError("label_paths=True needs one column of paths in levels, for example levels=['path']")
         guesses = Guesses(self.where, self.columns, self.kinds, self.classes, self.splits is not None)
         split = guesses.split() if split is None else self.require(split, "split")
         named = [self.require(level, "level") for level in levels or ()]
-        taken = {c for c in (split, group, id, *named) if c is not None}
+        record = None if record is None else self.require(record, "record")
+        time = None if time is None else self.require(time, "time")
+        features = _expand(static, self, "static") if static else []
+        taken = {c for c in (split, group, id, record, time, *features, *named) if c is not None}
         if columns is not None:
-            columns = _expand(columns, self)
+            columns = [name for name in _expand(columns, self) if name not in (record, time, *features)]
+            if not columns:
+                raise UserError("columns names none but the record, time and static columns: a series needs its own")
+        elif record is not None:
+            pass  # guessed below, from what is neither labels nor anything else
         elif text is not None:
             text = self.require(text, "text")
         elif image is not None:
@@ -172,13 +214,32 @@ class Table:
         if image is None and text is None and columns is None:
             columns = guesses.numbers(taken)
             taken |= set(columns)
+        if record is not None:
+            assert columns is not None
+            return self._windowed(
+                StepColumns(record, time, columns, features, window, stride),
+                named,
+                guesses.messages,
+                label_paths=label_paths,
+                relation=relation,
+                unknown=unknown,
+                split=split,
+                group=group,
+                name=name,
+            )
         group = guesses.group(taken) if group is None else self.require(group, "group")
         id = guesses.identity(taken - {image}) if id is None else self.require(id, "id")
 
         faults = list(self.broken)
         modality, values, found = self._samples(image, text, columns, series_shape)
         faults += found
-        vector_columns = {"columns": list(columns)} if columns else {}
+        unchanging = None
+        if features:
+            unchanging, wrong = as_matrix([(n, self.columns[n]) for n in features], missing_allowed=True)
+            faults += [Fault("not a number", row, self.finds(row), why) for row, why in sorted(wrong.items())]
+        vector_columns = _column_notes(columns, features)
+        if modality == "series":
+            guesses.messages += missing_message(np.asarray(values), unchanging)
         parts = self.splits if split is None else self._filled(split, "split", faults)
         splits = None if parts is None else list(map(split_name, parts))
         identities = None if id is None else [str(v) for v in self._filled(id, "id", faults)]
@@ -199,7 +260,94 @@ class Table:
             groups=groups,
             faults_found=tuple(faults),
             notes={"source": self.where, "messages": guesses.messages, **vector_columns},
+            static=unchanging,
         )
+
+    def _windowed(
+        self,
+        of: StepColumns,
+        levels: Sequence[str],
+        messages: list[str],
+        *,
+        label_paths: bool,
+        relation: Relation,
+        unknown: Sequence[str],
+        split: str | None,
+        group: str | None,
+        name: str | None,
+    ) -> Rows:
+        """The rows of a table whose rows are time steps: one per window of a record."""
+        faults = list(self.broken)
+        steps, times = self._steps(of, faults)
+
+        def of_records(column: str, role: str) -> dict[str, Any]:
+            return constant_values(self.columns[column], steps, column, role, self.where, self.finds)
+
+        owners = dict.fromkeys(steps, None) if group is None else of_records(self.require(group, "group"), "group")
+        owners = {record: record if owner is None else str(owner) for record, owner in owners.items()}
+        if times is not None:
+            steps = in_order_of_time(steps, owners, times)
+        windows = cut(steps, width=of.window, stride=of.stride, where=self.where, finds=self.finds, messages=messages)
+
+        values, wrong = as_matrix([(n, self.columns[n]) for n in of.series], missing_allowed=True)
+        unchanging = None
+        if of.static:
+            features, odd = static_features([(n, self.columns[n]) for n in of.static], steps, self.where, self.finds)
+            unchanging = np.stack([features[r] for r in windows.records])
+            wrong = odd | wrong
+        bad = np.zeros(len(self), dtype=bool)
+        bad[list(wrong)] = True
+        hits = bad[windows.rows]  # (N, T)
+        for place in np.flatnonzero(hits.any(axis=1)).tolist():
+            row = int(windows.rows[place, hits[place].argmax()])
+            where = f"{self.finds(row)} (in sample {windows.ids[place]})"
+            faults.append(Fault("not a number", place, where, wrong[row]))
+        splits: list[str] | None = None
+        if self.splits is not None:
+            splits = [split_name(self.splits[rows[0]]) for rows in windows.rows.tolist()]
+        elif split is not None:
+            parts = of_records(split, "split")
+            splits = [split_name("" if parts[r] is None else parts[r]) for r in windows.records]
+            for place in [i for i, part in enumerate(splits) if not part]:
+                owner = f"record '{windows.records[place]}'"
+                faults.append(Fault("no split", place, owner, f"has no split in column '{split}'"))
+        of_rows = {n: label_names(self.columns[n], unknown, n, messages) for n in levels}
+        labels = {n: window_labels(cells, windows, n, messages) for n, cells in of_rows.items()}
+        if label_paths:
+            labels = path_columns([None if v is None else str(v) for v in labels[levels[0]]])
+        series = values[windows.rows]
+        messages += missing_message(series, unchanging)
+        first = windows.rows[:, 0].tolist()
+        return Rows(
+            where=self.where,
+            name=name or self.name,
+            modality="series",
+            values=series,
+            labels=labels,
+            ids=windows.ids,
+            finds=lambda place: f"sample {windows.ids[place]} from {self.finds(first[place])}",
+            relation="tree" if label_paths else relation,
+            splits=splits,
+            groups=[owners[r] for r in windows.records],
+            faults_found=tuple(faults),
+            notes={"source": self.where, "messages": messages, **_column_notes(of.series, of.static)},
+            static=unchanging,
+        )
+
+    def _steps(self, of: StepColumns, faults: list[Fault]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """The rows of every record in time order, and the times; rows without a record or a time become faults."""
+        names: list[str | None] = [None if missing(cell) else str(plain(cell)) for cell in self.columns[of.record]]
+        if self.splits is not None:  # ids may start anew in every file
+            names = [n if n is None else f"{part}/{n}" for part, n in zip(self.splits, names, strict=True)]
+        times = None
+        if of.time is not None:
+            times = step_times(self.columns[of.time], self.kinds[of.time], of.time, self.where, self.finds)
+        for row in range(len(self)):
+            if names[row] is None or (times is not None and np.isnan(times[row])):
+                role, column = ("record", of.record) if names[row] is None else ("time", of.time)
+                faults.append(Fault(f"no {role}", -1, self.finds(row), f"has no {role} in column '{column}'"))
+                names[row] = None
+        return steps_of(names, times), times
 
     def _samples(
         self,
@@ -215,7 +363,8 @@ class Table:
         if text is not None:
             return "text", [None if missing(cell) else str(cell) for cell in self.columns[text]], []
         assert columns is not None
-        values, cells = as_matrix([(name, self.columns[name]) for name in columns])
+        named = [(name, self.columns[name]) for name in columns]
+        values, cells = as_matrix(named, missing_allowed=series_shape is not None)
         faults = [Fault("not a number", row, self.finds(row), why) for row, why in sorted(cells.items())]
         if series_shape is None:
             return "vector", values, faults
@@ -243,13 +392,43 @@ class Table:
         return path_columns([None if v is None else str(v) for v in names[levels[0]]])
 
 
-def _expand(patterns: Sequence[str], table: Table) -> list[str]:
+def _require_series_options(
+    record: str | None,
+    static: Sequence[str] | None,
+    series_shape: tuple[int, int] | None,
+    per_step: Mapping[str, Any],
+    per_row: Mapping[str, Any],
+) -> None:
+    """A UserError for options that do not go together: some need one row a time step, some one row a sample."""
+    for option, value in per_step.items():
+        if value is not None and record is None:
+            raise UserError(
+                f"{option} is about tables with one row a time step: name the column that says which record a row "
+                "belongs to (--record; record=...)"
+            )
+    if static and record is None and series_shape is None:
+        raise UserError(
+            "static features stand beside series: say with record= which rows make one series, or with series_shape= "
+            "that every row holds one (--record, --series-shape)"
+        )
+    for option, value in per_row.items():
+        if value is not None and record is not None:
+            why = "ids are record:start" if option == "id" else "with record=, a row is one time step of a series"
+            raise UserError(f"{option} and record exclude each other: {why}")
+
+
+def _column_notes(columns: Sequence[str] | None, static: Sequence[str]) -> dict[str, list[str]]:
+    notes = {"columns": list(columns or ()), "static_columns": list(static)}
+    return {key: names for key, names in notes.items() if names}
+
+
+def _expand(patterns: Sequence[str], table: Table, role: str = "columns") -> list[str]:
     """Column names from names and patterns, in the order of the table for each pattern."""
     names: list[str] = []
     for pattern in map(str, patterns):
         matches = [pattern] if pattern in table.columns else [n for n in table.columns if fnmatchcase(n, pattern)]
         if not matches:
-            table.require(pattern, "columns")
+            table.require(pattern, role)
         names += [name for name in matches if name not in names]
     if not names:
         raise UserError("columns names no column of numbers: give names or patterns such as 'f*'")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-__all__ = ["NO_PARAMETERS", "RANDOM", "Encoder", "is_pretrained"]
+from regrain.errors import UserError
+
+__all__ = ["NO_PARAMETERS", "RANDOM", "Encoder", "ScaledEncoder", "column_statistics", "is_pretrained", "record_parts"]
 
 RANDOM = "random initialisation"
 NO_PARAMETERS = "no parameters"
@@ -48,3 +53,59 @@ class Encoder(nn.Module):
 
     def save_extra(self, folder: str | Path) -> None:
         """Write what rebuilding needs beyond the configuration and the weights; for most encoders nothing."""
+
+
+class ScaledEncoder(Encoder):
+    """An encoder that knows the scale of its input from the training samples: what to subtract and divide by.
+
+    What it knows are buffers whose names start with ``input_``; they are saved with the weights.
+    """
+
+    @abstractmethod
+    def take_statistics(self, samples: Tensor | Mapping[str, Tensor]) -> None:
+        """Take means and standard deviations over the training samples, missing values (NaN) left out."""
+
+    def copy_statistics(self, other: ScaledEncoder) -> None:
+        """Take what another encoder of the same form knows."""
+        known = dict(other.named_buffers(recurse=False))
+        for name, buffer in self.named_buffers(recurse=False):
+            if name.startswith("input_"):
+                buffer.copy_(known[name])
+
+
+def column_statistics(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) of columns (N, D) over what is not missing (NaN).
+
+    A column without any value has mean 0, and one with fewer than two has standard deviation 0.
+
+    Examples
+    --------
+    >>> nan = float("nan")
+    >>> column_statistics(torch.tensor([[1.0, nan], [nan, nan], [3.0, nan]]))
+    (tensor([2., 0.]), tensor([1.4142, 0.0000]))
+    """
+    there = ~values.isnan()
+    if bool(there.all()) and len(values) > 1:
+        std, mean = torch.std_mean(values, dim=0)
+        return mean, std
+    known = torch.where(there, values, 0.0).double()
+    count = there.sum(dim=0)
+    mean = known.sum(dim=0) / count.clamp(min=1)
+    squares = torch.where(there, known - mean, 0.0).square().sum(dim=0)
+    std = (squares / (count - 1).clamp(min=1)).sqrt()
+    return mean.to(values.dtype), std.to(values.dtype)
+
+
+def record_parts(samples: Tensor | Mapping[str, Tensor], static_width: int) -> tuple[Tensor, Tensor | None]:
+    """Series, or any other samples, and the static features (B, S) beside them; None where S is 0.
+
+    Raises
+    ------
+    UserError
+        If the samples have other static features than the encoder was built for.
+    """
+    series, static = (samples["series"], samples.get("static")) if isinstance(samples, Mapping) else (samples, None)
+    width = 0 if static is None else static.shape[1]
+    if width != static_width:
+        raise UserError(f"the encoder takes {static_width} static features beside a series; the samples have {width}")
+    return series, static if width else None

@@ -20,6 +20,7 @@ from .base import RANDOM, Encoder
 from .conv import Conv4, ResNet12
 from .frozen import FrozenEncoder
 from .hash_text import HashTextEncoder
+from .series import DCCNEncoder
 from .text import TextEncoder, minilm_is_at_hand
 from .vector import IdentityEncoder, MLPEncoder, ResidualEncoder
 from .weights import load_weights
@@ -31,7 +32,7 @@ _OURS: dict[str, dict[str, type[Encoder]]] = {
     "image": {"conv4": Conv4, "resnet12": ResNet12, **_ANY_TENSOR},
     "text": {"hash-text": HashTextEncoder},
     "vector": _ANY_TENSOR,
-    "series": _ANY_TENSOR,
+    "series": {"dccn": DCCNEncoder, **_ANY_TENSOR},
 }
 _FROM_LIBRARIES = {"image": image.NAMED, "text": ("minilm",)}
 _SAMPLE_DIMENSIONS = {"image": (3, "(C, H, W)"), "text": (0, "()"), "vector": (1, "(D,)"), "series": (2, "(T, C)")}
@@ -66,7 +67,7 @@ def default_encoder(modality: str, sample_shape: Sequence[int]) -> str:
         return "resnet18" if max(sample_shape[1:]) <= image.SMALL_IMAGE else "resnet50"
     if modality == "text":
         return "minilm" if minilm_is_at_hand() else "hash-text"
-    return "mlp"
+    return "dccn" if modality == "series" else "mlp"
 
 
 def build_encoder(
@@ -74,6 +75,7 @@ def build_encoder(
     *,
     modality: str,
     sample_shape: Sequence[int],
+    static_width: int = 0,
     pretrained: bool | str = False,
     frozen: bool = False,
     adapter: str = "residual",
@@ -92,6 +94,8 @@ def build_encoder(
     modality : {"image", "text", "vector", "series"}
     sample_shape : tuple of int
         (C, H, W) of the views, (D,), (T, C), or () for texts.
+    static_width : int, default 0
+        Number of static features beside a series.
     pretrained : bool or str, default False
         Images: True for timm's published weights. A path loads a local weights file. Text models carry their weights.
     frozen : bool, default False
@@ -125,7 +129,7 @@ def build_encoder(
     """
     sample_shape = _checked_shape(modality, sample_shape)
     with _seeded(seed):
-        encoder = _build(name, modality, sample_shape, pretrained, folder, options)
+        encoder = _build(name, modality, sample_shape, static_width, pretrained, folder, options)
         if frozen:
             if encoder.origin == RANDOM and origin is None:
                 warnings.warn(f"the frozen encoder '{name}' has random weights", RegrainWarning, stacklevel=2)
@@ -135,6 +139,7 @@ def build_encoder(
         "name": name,
         "modality": modality,
         "sample_shape": sample_shape,
+        **({"static_width": static_width} if static_width else {}),
         "frozen": frozen,
         **({"adapter": adapter, "adapter_options": dict(adapter_options or {})} if frozen else {}),
         **options,
@@ -182,6 +187,7 @@ def _build(
     name: str,
     modality: str,
     sample_shape: tuple[int, ...],
+    static_width: int,
     pretrained: bool | str,
     folder: str | Path | None,
     options: dict[str, Any],
@@ -190,7 +196,8 @@ def _build(
         if pretrained is True:
             raise UserError(f"no published weights for '{name}': give a weights file, or drop --pretrained")
         _check_options(name, _OURS[modality][name], options)
-        encoder = _OURS[modality][name](sample_shape, **options)
+        beside = {"static_width": static_width} if modality == "series" else {}
+        encoder = _OURS[modality][name](sample_shape, **beside, **options)
         if pretrained:
             load_weights(encoder, pretrained)
             encoder.origin = f"weights file {pretrained}"

@@ -1,9 +1,9 @@
-"""Encoders of vectors, and of any other tensor once flattened."""
+"""Encoders of vectors, and of any other tensor once flattened; static features of series follow the series."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -12,26 +12,34 @@ from torch import Tensor, nn
 from regrain.errors import UserError
 from regrain.settings import require_range
 
-from .base import NO_PARAMETERS, Encoder
+from .base import NO_PARAMETERS, Encoder, ScaledEncoder, column_statistics, record_parts
 
-__all__ = ["IdentityEncoder", "MLPEncoder", "ResidualEncoder"]
+__all__ = ["IdentityEncoder", "MLPEncoder", "ResidualEncoder", "mlp_layers"]
 
 Norm = Literal["layer", "batch", "none"]
 Activation = Literal["gelu", "relu"]
 
 
-class _Standardised(Encoder):
-    """Flattens its input and brings columns of different scales to mean 0 and standard deviation 1."""
+class _Standardised(ScaledEncoder):
+    """Flattens its input and brings columns of different scales to mean 0 and standard deviation 1.
+
+    A missing value (NaN) counts as its column's mean.
+    """
 
     modality = "vector"
     input_mean: Tensor
     input_std: Tensor
 
-    def __init__(self, sample_shape: Sequence[int]) -> None:
+    def __init__(self, sample_shape: Sequence[int], static_width: int = 0) -> None:
         super().__init__()
-        self.in_width = math.prod(sample_shape)
+        self.static_width = static_width
+        self.in_width = math.prod(sample_shape) + static_width
         self.register_buffer("input_mean", torch.zeros(self.in_width))
         self.register_buffer("input_std", torch.ones(self.in_width))
+
+    def take_statistics(self, samples: Tensor | Mapping[str, Tensor]) -> None:
+        """Take means and standard deviations of all columns over the training samples, missing values left out."""
+        self.set_statistics(*column_statistics(_flat(samples, self.static_width)))
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Take the columns' means and standard deviations over the training samples.
@@ -57,8 +65,16 @@ class _Standardised(Encoder):
     def _standardise(self, flat: Tensor) -> Tensor:
         return (flat - self.input_mean) / self.input_std
 
-    def _flatten(self, x: Tensor) -> Tensor:
-        return x.flatten(1).to(self.input_mean.dtype)  # (B, in_width)
+    def _flatten(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+        flat = _flat(x, self.static_width).to(self.input_mean.dtype)  # (B, in_width)
+        return torch.where(flat.isnan(), self.input_mean, flat)
+
+
+def _flat(x: Tensor | Mapping[str, Tensor], static_width: int) -> Tensor:
+    """Samples as vectors (B, in_width): what is flattened, then the static features."""
+    samples, static = record_parts(x, static_width)
+    flat = samples.flatten(1)
+    return flat if static is None else torch.cat([flat, static.to(flat.dtype)], dim=1)
 
 
 class MLPEncoder(_Standardised):
@@ -68,6 +84,8 @@ class MLPEncoder(_Standardised):
     ----------
     sample_shape : tuple of int
         Shape of one sample: (D,) for vectors; (T, C) or (C, H, W) are flattened.
+    static_width : int
+        Number of static features beside a series.
     hidden : sequence of int, default (256, 256)
         Widths of the hidden layers.
     width : int, default 128
@@ -89,6 +107,7 @@ class MLPEncoder(_Standardised):
     def __init__(
         self,
         sample_shape: Sequence[int],
+        static_width: int = 0,
         *,
         hidden: Sequence[int] = (256, 256),
         width: int = 128,
@@ -96,12 +115,12 @@ class MLPEncoder(_Standardised):
         activation: Activation = "gelu",
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(sample_shape)
+        super().__init__(sample_shape, static_width)
         require_range(1, width=width)
-        self.mlp = _mlp(self.in_width, hidden, width, norm, activation, dropout)
+        self.mlp = mlp_layers(self.in_width, hidden, width, norm, activation, dropout)
         self.width = width
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Samples (B, ...) -> embeddings (B, width)."""
         return self.mlp(self._standardise(self._flatten(x)))
 
@@ -115,6 +134,8 @@ class ResidualEncoder(_Standardised):
     ----------
     sample_shape : tuple of int
         Shape of one sample; the embedding is as wide as the flattened sample.
+    static_width : int
+        Number of static features beside a series.
     hidden, norm, activation, dropout
         As in :class:`MLPEncoder`; one hidden layer of 512 by default.
 
@@ -128,19 +149,20 @@ class ResidualEncoder(_Standardised):
     def __init__(
         self,
         sample_shape: Sequence[int],
+        static_width: int = 0,
         *,
         hidden: Sequence[int] = (512,),
         norm: Norm = "layer",
         activation: Activation = "gelu",
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(sample_shape)
-        self.mlp = _mlp(self.in_width, hidden, self.in_width, norm, activation, dropout)
+        super().__init__(sample_shape, static_width)
+        self.mlp = mlp_layers(self.in_width, hidden, self.in_width, norm, activation, dropout)
         for parameter in self.mlp[-1].parameters():
             nn.init.zeros_(parameter)
         self.width = self.in_width
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Samples (B, ...) -> embeddings (B, in_width)."""
         flat = self._flatten(x)
         return flat + self.mlp(self._standardise(flat))
@@ -148,6 +170,8 @@ class ResidualEncoder(_Standardised):
 
 class IdentityEncoder(Encoder):
     """The flattened sample itself, without parameters: for embeddings that come ready-made.
+
+    It has learnt no means to put where values are missing, so that missing values (NaN) of series are refused.
 
     Examples
     --------
@@ -158,18 +182,31 @@ class IdentityEncoder(Encoder):
     modality = "vector"
     origin = NO_PARAMETERS
 
-    def __init__(self, sample_shape: Sequence[int]) -> None:
+    def __init__(self, sample_shape: Sequence[int], static_width: int = 0) -> None:
         super().__init__()
-        self.width = math.prod(sample_shape)
+        self.static_width = static_width
+        self.width = math.prod(sample_shape) + static_width
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Samples (B, ...) -> (B, width)."""
-        return x.flatten(1).to(torch.get_default_dtype()) if not x.is_floating_point() else x.flatten(1)
+        flat = _flat(x, self.static_width)
+        if not flat.is_floating_point():
+            return flat.to(torch.get_default_dtype())
+        if self.modality == "series" and bool(flat.isnan().any()):
+            raise UserError("the encoder 'identity' cannot take missing values (NaN): use 'dccn' or 'mlp'")
+        return flat
 
 
-def _mlp(
+def mlp_layers(
     in_width: int, hidden: Sequence[int], width: int, norm: Norm, activation: Activation, dropout: float
 ) -> nn.Sequential:
+    """Linear layers (N, in_width) -> (N, width), each hidden one normalised, activated and dropped out.
+
+    Examples
+    --------
+    >>> mlp_layers(4, [8], 2, "layer", "gelu", 0.0)(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
+    """
     require_range(0, 1, dropout=dropout)
     for size in hidden:
         require_range(1, hidden=size)

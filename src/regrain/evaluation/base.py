@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class Score:
     ----------
     value, low, high : float
     over : str
-        What the interval is over: ``queries``, ``seeds``, ``episodes``; empty without one.
+        What the interval is over: ``queries``, ``seeds``, ``episodes``, ``subjects``; empty without one.
     note : str
         What the reader of the figure must know.
     """
@@ -71,6 +72,8 @@ class Setting:
         Options of the protocols: ``ks``, ``neighbours``, ``cluster_seeds``, ``cluster_starts``, and those of few-shot.
     superclasses : LongTensor (N,) or None
         The test samples' classes one level up; None at the coarsest level, and where levels do not nest.
+    groups : array of str (N,) or None
+        The subject of each test sample; rows of a subject are in time order.
     """
 
     level: str
@@ -80,6 +83,7 @@ class Setting:
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     superclasses: Tensor | None = None
+    groups: np.ndarray | None = None
 
     def known(self) -> Tensor:
         """BoolTensor (N,): the test samples labelled at this level; a UserError where there are fewer than two."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regrain.data.dataset import Dataset
+from regrain.encoders.base import column_statistics
 from regrain.evaluation.base import Representation
 from regrain.training.loader import scan_batches
 from regrain.training.model import Model
@@ -23,7 +24,8 @@ def raw_representation(
 ) -> tuple[Representation, str]:
     """Raw inputs as vectors, and in words what they are.
 
-    With a frozen backbone its features; else pixels (at most 32 x 32), TF-IDF of words, or standardised values.
+    With a frozen backbone its features; else pixels (at most 32 x 32), TF-IDF of words, or standardised values, where
+    missing ones count as the mean; static features follow the series.
     Statistics come from the training samples where there are any; their own vectors are given when a protocol ``fits``
     on them.
     """
@@ -49,6 +51,9 @@ def _values(dataset: Dataset, workers: int) -> Tensor:
     """Samples flattened, images made small first."""
     rows = []
     for raw, _, _ in scan_batches(dataset, workers=workers):
+        if isinstance(raw, dict):
+            rows.append(torch.cat([values.float().flatten(1) for values in raw.values()], dim=1))
+            continue
         values = raw.float()
         if dataset.modality == "image" and min(values.shape[2:]) > _PIXELS:
             values = functional.interpolate(values, size=(_PIXELS, _PIXELS), mode="bilinear", antialias=True)
@@ -58,8 +63,8 @@ def _values(dataset: Dataset, workers: int) -> Tensor:
 
 def _standardised(parts: list[Tensor | None]) -> list[Tensor | None]:
     fitted = next(p for p in reversed(parts) if p is not None)
-    std, mean = torch.std_mean(fitted, dim=0)
-    return [None if p is None else (p - mean) / std.clamp(min=1e-6) for p in parts]
+    mean, std = column_statistics(fitted)
+    return [None if p is None else ((p - mean) / std.clamp(min=1e-6)).nan_to_num(nan=0.0) for p in parts]
 
 
 def _word_weights(test: Dataset, train: Dataset | None, needed: Dataset | None) -> tuple[Tensor, Tensor | None]:

@@ -18,7 +18,7 @@ from regrain.errors import UserError
 from regrain.evaluation.base import unit_rows
 from regrain.evaluation.embed import embed
 from regrain.metrics import balanced_accuracy, knn_predict, nearest_neighbours
-from regrain.training.loader import scan_batches
+from regrain.training.loader import on_device, scan_batches
 from regrain.training.model import Model
 
 __all__ = ["CRITERIA", "Candidate", "available_criteria", "criterion_values"]
@@ -75,8 +75,7 @@ def agreement(candidate: Candidate) -> float:
     model.method.eval()
     with torch.inference_mode():
         for raw, _, ids in scan_batches(data):
-            raw = raw.to(model.device) if isinstance(raw, Tensor) else raw
-            for kept, view in zip(drawn, views(raw, ids, candidate.seed), strict=True):
+            for kept, view in zip(drawn, views(on_device(raw, model.device), ids, candidate.seed), strict=True):
                 kept.append(model.method.embed(view).float().cpu())
     first, second = (torch.cat(kept) for kept in drawn)
     codes = candidate.coarse(part)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
-from regrain.training.loader import scan_batches
+from regrain.training.loader import on_device, scan_batches
 from regrain.training.model import Model
 
 __all__ = ["apply_model", "apply_to_views", "embed"]
@@ -39,7 +39,7 @@ def apply_model(
     done = 0
     try:
         for raw, _, ids in scan_batches(dataset, batch_size=batch_size, workers=workers):
-            x = prepare(raw.to(model.device) if isinstance(raw, Tensor) else raw)
+            x = prepare(on_device(raw, model.device))
             rows = () if beside is None else (beside[done : done + len(ids)].to(model.device),)
             parts.append(function(x, *rows).float().cpu())
             done += len(ids)
@@ -78,7 +78,7 @@ def apply_to_views(
     parts: list[list[Tensor]] = [[] for _ in range(copies)]
     try:
         for raw, _, ids in scan_batches(dataset, batch_size=batch_size, workers=workers):
-            raw = raw.to(model.device) if isinstance(raw, Tensor) else raw
+            raw = on_device(raw, model.device)
             for copy, kept in enumerate(parts):
                 kept.append(function(views(raw, ids, copy)[0]).float().cpu())
     finally:

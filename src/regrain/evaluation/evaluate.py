@@ -17,16 +17,23 @@ from regrain.evaluation.clustering import clustering
 from regrain.evaluation.embed import apply_model, apply_to_views
 from regrain.evaluation.few_shot import few_shot, superclass_codes, wanted_copies
 from regrain.evaluation.neighbours import knn
+from regrain.evaluation.personalised import personalised
 from regrain.evaluation.retrieval import recall
 from regrain.training.model import Model
 
 __all__ = ["PROTOCOLS", "Evaluation", "Row", "evaluate_model"]
 
-PROTOCOLS: dict[str, Protocol] = {"recall": recall, "knn": knn, "clustering": clustering, "few-shot": few_shot}
+PROTOCOLS: dict[str, Protocol] = {
+    "recall": recall,
+    "knn": knn,
+    "clustering": clustering,
+    "few-shot": few_shot,
+    "personalised": personalised,
+}
 """Protocol by name."""
 
 _BY_DEFAULT = ("recall", "knn", "clustering")
-"""What is judged when no protocol is asked for; the others cost more."""
+"""What is judged when no protocol is asked for; the others cost more, or suit few data."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +187,7 @@ def evaluate_model(
             seed,
             options or {},
             superclass_codes(test, level),
+            test.groups,
         )
         for name in protocols:
             try:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.base import Method
-from regrain.training.loader import Loader, derived_seed, scan_batches
+from regrain.training.loader import Loader, derived_seed, on_device, scan_batches
 from regrain.training.optim import build_optimizer, build_schedule
 from regrain.training.options import TrainingOptions
 
@@ -76,8 +76,7 @@ class Adapter(lightning.LightningModule):
             )
         share = {"rank": self.global_rank, "world_size": self.trainer.world_size}
         for raw, labels, ids in scan_batches(loader.dataset, workers=loader.workers, **share):
-            moved = raw.to(self.device) if isinstance(raw, Tensor) else raw
-            yield self.views.plain(moved), labels.to(self.device), ids.to(self.device)  # type: ignore[operator]
+            yield self.views.plain(on_device(raw, self.device)), labels.to(self.device), ids.to(self.device)  # type: ignore[operator]
 
     # -- a step ----------------------------------------------------------------------------------------------------
 

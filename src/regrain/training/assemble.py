@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from regrain.data.dataset import Dataset
-from regrain.encoders import build_encoder, default_encoder, is_pretrained
+from regrain.encoders import FrozenEncoder, build_encoder, default_encoder, is_pretrained
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.settings import check_values, hyperparameters
-from regrain.training.model import Model, channel_statistics, take_statistics
+from regrain.training.model import Model, channel_statistics, series_statistics, take_statistics
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, recipe_for_modality
 
@@ -117,7 +117,10 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     frozen = bool(encoder_section.get("frozen"))
     seen_as = "vector" if frozen else train.modality  # what the method trains on
     seed = int(recipe.get("seed", 0))
-    encoder = build_encoder(name, modality=train.modality, sample_shape=shape, seed=seed, **encoder_section)
+    static = getattr(train.samples, "static_width", 0)
+    encoder = build_encoder(
+        name, modality=train.modality, sample_shape=shape, static_width=static, seed=seed, **encoder_section
+    )
     from_scratch = train.modality == "text" and not is_pretrained(encoder.origin)  # a fine-tuning rate is far too low
     given = merge(recipe_for_modality("vector" if from_scratch else seen_as), recipe)
     method_section = dict(given.get("method", {}))
@@ -133,16 +136,22 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
 
     inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
-    if train.notes.get("columns"):
-        inputs["columns"] = list(train.notes["columns"])
+    inputs |= {"static": static} if static else {}
+    inputs |= {key: list(train.notes[key]) for key in ("columns", "static_columns") if train.notes.get(key)}
     if train.modality == "image":
         mean, std = (encoder.mean, encoder.std) if encoder.mean and encoder.std else channel_statistics(train)
         inputs |= {"size": size, "mean": list(mean), "std": list(std)}
-    elif train.modality in ("vector", "series") and not frozen:
+    elif train.modality == "series":
+        values = train.samples.take(torch.arange(len(train)))
+        if not isinstance(encoder, FrozenEncoder):
+            take_statistics(encoder, values)
+        elif not is_pretrained(encoder.backbone.origin):  # pretrained ones know the scale they were trained at
+            take_statistics(encoder.backbone, values)
+        inputs |= series_statistics(values)
+    elif train.modality == "vector" and not frozen:
         values = train.samples.take(torch.arange(len(train)))
         take_statistics(encoder, values)
-        if train.modality == "vector":
-            inputs |= {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
+        inputs |= {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
 
     presets = _presets(given.get("views", {}), method, train, seen_as)
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
@@ -160,7 +169,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
 
 def _encoder_section(section: Mapping[str, Any]) -> dict[str, Any]:
     """The encoder's settings without what the data decide."""
-    for key in ("modality", "sample_shape", "seed", "folder", "origin"):
+    for key in ("modality", "sample_shape", "static_width", "seed", "folder", "origin"):
         if key in section:
             raise UserError(f"encoder.{key} is no setting: it follows from the data and the run")
     name, pretrained = section.get("name"), section.get("pretrained", False)

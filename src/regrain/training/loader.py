@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 
-__all__ = ["Loader", "derived_seed", "scan_batches"]
+__all__ = ["Loader", "derived_seed", "on_device", "scan_batches"]
 
 RawBatch = tuple[Any, Tensor, Tensor]
 """Raw samples, labels (B, L), ids (B,)."""
@@ -32,6 +32,21 @@ def derived_seed(*parts: int) -> int:
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1  # torch seeds are below 2^63
+
+
+def on_device(raw: Any, device: torch.device) -> Any:
+    """Raw samples on a device: a tensor, the tensors of a dictionary; texts stay where they are.
+
+    Examples
+    --------
+    >>> on_device({"series": torch.zeros(1, 2, 3)}, torch.device("cpu"))["series"].device
+    device(type='cpu')
+    >>> on_device(["a text"], torch.device("cpu"))
+    ['a text']
+    """
+    if isinstance(raw, dict):
+        return {name: value.to(device, non_blocking=True) for name, value in raw.items()}
+    return raw.to(device, non_blocking=True) if isinstance(raw, Tensor) else raw
 
 
 class _Rows(TorchDataset[RawBatch]):

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from regrain.data.cache import features as cached_features
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
-from regrain.encoders.vector import MLPEncoder, ResidualEncoder
+from regrain.encoders.base import ScaledEncoder, column_statistics
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
-from regrain.training.loader import scan_batches
+from regrain.training.loader import on_device, scan_batches
 from regrain.training.store import RunFolder, labels_from_json
 from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
 from regrain.views.base import Views
 
-__all__ = ["Model", "channel_statistics", "load_model", "take_statistics"]
+__all__ = ["Model", "channel_statistics", "load_model", "series_statistics", "take_statistics"]
 
 _STATISTICS_SAMPLES = 2000
 
@@ -38,15 +38,31 @@ def channel_statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float
     return tuple(mean.tolist()), tuple(std.clamp(min=1e-3).tolist())
 
 
-def take_statistics(encoder: nn.Module, values: Tensor) -> None:
-    """Let an encoder of tables standardise its input by the training values (N, ...); others need nothing."""
-    if isinstance(encoder, MLPEncoder | ResidualEncoder):
-        std, mean = torch.std_mean(values, dim=0)
-        encoder.set_statistics(mean, std)
+def series_statistics(samples: Tensor | Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Mean and standard deviation of every channel and every static feature of series, for their views.
+
+    Examples
+    --------
+    >>> series_statistics(torch.tensor([[[1.0], [3.0]], [[2.0], [float("nan")]]]))
+    {'mean': [2.0], 'std': [1.0]}
+    """
+    parts = dict(samples) if isinstance(samples, Mapping) else {"series": samples}
+    result: dict[str, list[float]] = {}
+    for name, values in parts.items():
+        mean, std = column_statistics(values.flatten(0, -2))
+        prefix = "" if name == "series" else f"{name}_"
+        result |= {f"{prefix}mean": mean.tolist(), f"{prefix}std": std.tolist()}
+    return result
+
+
+def take_statistics(encoder: nn.Module, samples: Tensor | Mapping[str, Tensor]) -> None:
+    """Let an encoder of tables or series standardise its input by the training samples; others need nothing."""
+    if isinstance(encoder, ScaledEncoder):
+        encoder.take_statistics(samples)
 
 
 def _views(modality: str, presets: Sequence[Any], encoder: Encoder, inputs: Mapping[str, Any], seed: int) -> Views[Any]:
-    """Views for an encoder; ``inputs`` holds size, mean and std for images."""
+    """Views for an encoder; ``inputs`` holds what they know of the data: size, means, standard deviations."""
     if modality == "image":
         return ImageViews(presets, size=inputs["size"], mean=inputs["mean"], std=inputs["std"], seed=seed)
     if modality == "text":
@@ -57,9 +73,10 @@ def _views(modality: str, presets: Sequence[Any], encoder: Encoder, inputs: Mapp
             special_token_ids=encoder.special_token_ids,  # type: ignore[arg-type]
             seed=seed,
         )
+    names = ("mean", "std", "static_mean", "static_std")
+    statistics = {name: torch.tensor(inputs[name]) for name in names if inputs.get(name) is not None}
     if modality == "series":
-        return SeriesViews(presets, seed=seed)
-    statistics = {name: torch.tensor(inputs[name]) for name in ("mean", "std") if inputs.get(name) is not None}
+        return SeriesViews(presets, seed=seed, **statistics)
     return VectorViews(presets, seed=seed, **statistics)
 
 
@@ -109,7 +126,8 @@ class Model:
         encoder : Encoder
             A FrozenEncoder is taken apart: the method trains the adapter on the backbone's features.
         inputs : mapping
-            ``modality`` and ``shape`` of a raw sample; for images ``size``, ``mean`` and ``std`` of the views.
+            ``modality`` and ``shape`` of a raw sample; for images ``size``, ``mean`` and ``std`` of the views; for
+            series ``static``, the number of static features, where there are any.
         presets : sequence
             Views for training.
         seed : int
@@ -147,7 +165,7 @@ class Model:
 
     def prepare(self, raw: Any) -> Any:
         """Raw samples -> the un-augmented input of the method."""
-        raw = raw.to(self.device, non_blocking=True) if isinstance(raw, Tensor) else raw
+        raw = on_device(raw, self.device)
         if self.backbone is not None:
             raw = self.backbone_features(raw)
         return self.views.plain(raw)
@@ -157,8 +175,7 @@ class Model:
         """Raw samples -> features of the frozen backbone (B, width)."""
         assert self.backbone is not None
         assert self.backbone_views is not None
-        raw = raw.to(self.device, non_blocking=True) if isinstance(raw, Tensor) else raw
-        result: Tensor = self.backbone(self.backbone_views.plain(raw))
+        result: Tensor = self.backbone(self.backbone_views.plain(on_device(raw, self.device)))
         return result.float()
 
     def featurised(self, dataset: Dataset, *, workers: int = 0) -> Dataset:
@@ -201,9 +218,9 @@ class Model:
             self.config["method"], hyperparameters, self.config["classes"], encoder, self.config["inputs"], seed=seed
         )
         own = self.method.encoder
-        if isinstance(own, MLPEncoder | ResidualEncoder):  # how columns are scaled is not what training brought
-            assert isinstance(model.method.encoder, MLPEncoder | ResidualEncoder)
-            model.method.encoder.set_statistics(own.input_mean.cpu(), own.input_std.cpu())
+        if isinstance(own, ScaledEncoder):  # how columns are scaled is not what training brought
+            assert isinstance(model.method.encoder, ScaledEncoder)
+            model.method.encoder.copy_statistics(own)
         return model
 
     def save(self, run: RunFolder, labels: Mapping[str, Any]) -> None:

@@ -18,18 +18,24 @@ __all__ = ["SERIES_PRESETS", "SeriesPreset", "SeriesViews"]
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesPreset:
-    """What happens to a series, in this order; the defaults do nothing. Values are taken to be standardised.
+    """What happens to a series, in this order; the defaults do nothing.
+
+    Scale, noise and mask are in standard deviations from the mean of the channel; see :class:`SeriesViews`.
 
     Parameters
     ----------
     crop
         Share of the time span of a random window (from, to), stretched to the full length; ``None``: the whole span.
     scale
-        Each channel is multiplied by a factor from [1 - scale, 1 + scale].
+        What a channel differs from its mean by is multiplied by a factor from [1 - scale, 1 + scale].
     noise
-        Standard deviation of the Gaussian noise at every step.
+        Standard deviation of the Gaussian noise at every step, in standard deviations of the channel.
     mask, mask_probability
-        Share of the steps (from, to) of one stretch of time that is set to 0.
+        Share of the steps (from, to) of one stretch of time that is set to the channels' means.
+    static_noise
+        Standard deviation of the Gaussian noise on static features, in standard deviations of the feature.
+    static_drop_probability
+        Of replacing a static feature by its mean.
     """
 
     crop: tuple[float, float] | None = None
@@ -37,31 +43,39 @@ class SeriesPreset:
     noise: float = 0.0
     mask: tuple[float, float] = (0.05, 0.2)
     mask_probability: float = 0.0
+    static_noise: float = 0.0
+    static_drop_probability: float = 0.0
 
     def __post_init__(self) -> None:
         check_ranges(self, 0, 1, "crop", "mask")
         check_sizes(self, 1, "scale")
-        check_sizes(self, float("inf"), "noise")
-        check_probabilities(self, "mask_probability")
+        check_sizes(self, float("inf"), "noise", "static_noise")
+        check_probabilities(self, "mask_probability", "static_drop_probability")
 
 
 SERIES_PRESETS: dict[str, SeriesPreset] = {
     "plain": SeriesPreset(),
     "weak": SeriesPreset(scale=0.05, noise=0.02),
-    "strong": SeriesPreset(crop=(0.6, 1.0), scale=0.2, noise=0.1, mask_probability=0.5),
+    "strong": SeriesPreset(
+        crop=(0.6, 1.0), scale=0.2, noise=0.1, mask_probability=0.5, static_noise=0.1, static_drop_probability=0.15
+    ),
 }
 
 
 class SeriesViews(Views[SeriesPreset]):
     """Views of series: raw (B, T, C) of any float dtype, views float32 (B, T, C). NaN is missing and stays missing.
 
-    A dictionary ``{"series": (B, T, C), ...}`` comes back with the series changed and all else (static features)
-    passed on.
+    A dictionary ``{"series": (B, T, C), "static": (B, S), ...}`` comes back as one, with the static features changed as
+    the preset says (``weak`` leaves them as they are) and all else passed on.
 
     Parameters
     ----------
     presets : one per view; names: ``plain``, ``weak``, ``strong``
     seed : int
+    mean, std : Tensor (C,), optional
+        Of each channel over the training set; 0 and 1 (standardised series) when absent.
+    static_mean, static_std : Tensor (S,), optional
+        The same of each static feature.
 
     Examples
     --------
@@ -74,9 +88,30 @@ class SeriesViews(Views[SeriesPreset]):
 
     modality: ClassVar[str] = "series"
     preset_type: ClassVar[type] = SeriesPreset
+    mean: Tensor
+    std: Tensor
+    static_mean: Tensor
+    static_std: Tensor
 
-    def __init__(self, presets: Sequence[str | SeriesPreset | Mapping[str, Any]], *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        presets: Sequence[str | SeriesPreset | Mapping[str, Any]],
+        *,
+        seed: int = 0,
+        mean: Tensor | None = None,
+        std: Tensor | None = None,
+        static_mean: Tensor | None = None,
+        static_std: Tensor | None = None,
+    ) -> None:
         super().__init__(presets, known=SERIES_PRESETS, seed=seed)
+        for name, values in {"mean": mean, "std": std, "static_mean": static_mean, "static_std": static_std}.items():
+            spread = name.endswith("std")
+            values = torch.tensor(float(spread)) if values is None else torch.as_tensor(values, dtype=torch.float32)
+            if values.ndim > 1 or not torch.isfinite(values).all() or (spread and bool((values < 0).any())):
+                raise UserError(
+                    f"{name} must be {'non-negative' if spread else 'finite'} numbers, one each; got {values.tolist()}"
+                )
+            self.register_buffer(name, values, persistent=False)
 
     def plain(self, raw: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
         """The series as they are, float32."""
@@ -85,6 +120,12 @@ class SeriesViews(Views[SeriesPreset]):
 
     def _prepare(self, raw: Any, device: torch.device) -> tuple[Any, int, torch.device]:
         series, rest = _unpack(raw)
+        for name, values, size, what in (
+            ("mean", self.mean, series.shape[2], "channels"),
+            ("static_mean", self.static_mean, _static_width(rest), "static features"),
+        ):
+            if values.ndim and len(values) != size:
+                raise UserError(f"{name} has {len(values)} {what} and the series have {size}")
         return (series, rest), len(series), series.device
 
     def _view(self, prepared: Any, preset: SeriesPreset, draws: Draws) -> Tensor | dict[str, Tensor]:
@@ -95,14 +136,34 @@ class SeriesViews(Views[SeriesPreset]):
             unit = draws.uniform("crop", 2)
             share = low + (high - low) * unit[:, 0]
             series = _window(series, unit[:, 1] * (1 - share), share)
+        mean, std = self.mean.to(series.device), self.std.to(series.device)
         if preset.scale > 0:
-            series = series * (1 + preset.scale * (2 * draws.uniform("scale", channels) - 1))[:, None]
+            factor = (1 + preset.scale * (2 * draws.uniform("scale", channels) - 1))[:, None]  # (B, 1, C)
+            series = mean + (series - mean) * factor
         if preset.noise > 0:
-            series = series + preset.noise * draws.normal("noise", steps * channels).view_as(series)
+            series = series + preset.noise * std * draws.normal("noise", steps * channels).view_as(series)
         if preset.mask_probability > 0:
             masked = _stretch(draws.uniform("mask", 3), preset, steps)
-            series = series.masked_fill(masked[:, :, None] & ~series.isnan(), 0.0)
+            series = torch.where(masked[:, :, None] & ~series.isnan(), mean, series)
+        width = _static_width(rest)
+        if rest is not None and width:
+            rest = {**rest, "static": self._static_view(rest["static"].to(torch.float32), preset, draws)}
         return _pack(series, rest)
+
+    def _static_view(self, static: Tensor, preset: SeriesPreset, draws: Draws) -> Tensor:
+        """Static features (B, S) with noise, some of them replaced by their mean; what is missing stays missing."""
+        width = static.shape[1]
+        if preset.static_noise > 0:
+            spread = preset.static_noise * self.static_std.to(static.device)
+            static = static + spread * draws.normal("static noise", width)
+        if preset.static_drop_probability > 0:
+            dropped = draws.uniform("static drop", width) < preset.static_drop_probability
+            static = torch.where(dropped & ~static.isnan(), self.static_mean.to(static.device), static)
+        return static
+
+
+def _static_width(rest: Mapping[str, Tensor] | None) -> int:
+    return 0 if rest is None or "static" not in rest else rest["static"].shape[1]
 
 
 def _unpack(raw: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor] | None]:

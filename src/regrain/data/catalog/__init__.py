@@ -4,7 +4,8 @@ Nothing is downloaded unless it is asked for. Groupings of classes into coarser 
 their sources in ``groupings/*.json``.
 """
 
+from regrain.data.catalog.dialysis import dialysis_records
 from regrain.data.catalog.listing import Entry, entries
 from regrain.data.catalog.loading import CatalogOptions, load, rows
 
-__all__ = ["CatalogOptions", "Entry", "entries", "load", "rows"]
+__all__ = ["CatalogOptions", "Entry", "dialysis_records", "entries", "load", "rows"]

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from regrain.data.catalog import originals
 from regrain.data.dataset import Modality
 from regrain.data.rows import Rows
+from regrain.labels import Relation
 
 __all__ = ["Entry", "entries"]
 
@@ -31,12 +33,17 @@ class Entry:
         Names of presets for the two views to train on; empty: the modality's own.
     notes : tuple of str
         What one should know before quoting numbers.
+    relation : Relation
+        How the levels hang together.
     original : callable
         Reads the authors' layout under a root; None when it is not there.
     grouping : str, optional
         The file of ``groupings/`` that gives coarse classes where a layout does not hold them.
     folder : str, optional
         Name of the folder of Parquet files.
+    roles : mapping
+        Options that say what the columns of those files are (:class:`~regrain.data.table.RoleOptions`); default: a
+        column named like the modality.
     torchvision : str, optional
         The class of torchvision's that downloads it.
     """
@@ -51,9 +58,11 @@ class Entry:
     layouts: tuple[str, ...]
     views: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    relation: Relation = field(default="tree", kw_only=True)
     original: Callable[[Path], Rows | None] = field(kw_only=True, repr=False)
     grouping: str | None = field(default=None, kw_only=True, repr=False)
     folder: str | None = field(default=None, kw_only=True, repr=False)
+    roles: Mapping[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
     torchvision: str | None = field(default=None, kw_only=True, repr=False)
 
 
@@ -68,6 +77,8 @@ _CIFAR10_NOTE = (
 _CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _PHOTO_VIEWS = ("strong", "weak")
 _GLYPH_VIEWS = ("glyph-strong", "glyph-weak")
+_SERIES_VIEWS = ("strong", "weak")
+_ASPECTS = ("overall", "cleanliness", "value", "location", "rooms", "sleep_quality")
 
 
 def _cifar100(name: str, description: str) -> Entry:
@@ -197,6 +208,62 @@ def _entries() -> dict[str, Entry]:
             original=originals.grocery,
             grouping="grocery",
             folder="grocery",
+        ),
+        Entry(
+            name="tripadvisor",
+            description="hotel reviews rated in six aspects, negative, neutral or positive each",
+            modality="text",
+            levels={f"{aspect}_sentiment": 3 for aspect in _ASPECTS},
+            samples={"train": 400, "test": 600},
+            source="https://github.com/jniimi/tripadvisor_dataset, data1000.pkl",
+            licence="Apache-2.0 for the repository; the terms of the Hotel Review set of Li et al. 2013, which the "
+            "reviews come from, apply as well",
+            layouts=("tripadvisor/train.parquet, tripadvisor/test.parquet",),
+            notes=(
+                "aspects do not nest; 74 to 90 % of the test labels of an aspect are positive",
+                "400 and 600 reviews drawn at random of a sample of 1,000",
+            ),
+            relation="aspects",
+            original=originals.not_read,
+            folder="tripadvisor",
+            roles={"text": "text", "relation": "aspects"},
+        ),
+        Entry(
+            name="hapt",
+            description="smartphone motion of 30 subjects, 2.56 s at 50 Hz in six channels; activities, transitions",
+            modality="series",
+            levels={"coarse": 3, "fine": 12},
+            samples={"train": 7795, "test": 3174},
+            source="https://github.com/anas337/Human-Activity-Recognition-Using-Smartphones.github.io, "
+            "Data/Original-Data/HAPT-Dataset/Raw-Data (Reyes-Ortiz et al. 2015)",
+            licence="none in the repository; the data set's own words: as-is, any commercial use is prohibited",
+            layouts=("hapt/train.parquet, hapt/test.parquet (windows of 128 x 6)",),
+            views=_SERIES_VIEWS,
+            notes=(
+                "split by subject, as its authors did: 21 in train, 9 in test; groups are subjects, in time order",
+                "neighbouring windows share half their samples; transitions are 5 % of the windows",
+            ),
+            original=originals.not_read,
+            folder="hapt",
+            roles={"columns": ["series"], "series_shape": (128, 6), "group": "subject"},
+        ),
+        Entry(
+            name="dialysis",
+            description="SYNTHETIC dialysis-like records of 5 sessions x 40 features, 28 static ones; events ahead",
+            modality="series",
+            levels={"event": 2, "subtype": 4},
+            samples={"train": 3200, "test": 3200},
+            source="generated (regrain.data.catalog.dialysis_records, seed 0) in the form of the private data of SCGM "
+            "(Ni et al. 2022, section 4.3)",
+            licence="Apache-2.0, as this package",
+            layouts=("generated when it is asked for",),
+            views=_SERIES_VIEWS,
+            notes=(
+                "SYNTHETIC: no patients stand behind it, and its figures do not compare with published ones",
+                "some values are missing; groups are subjects, in time order",
+                "neighbouring windows share four of five sessions, which recall@K finds: judge by personalised",
+            ),
+            original=originals.dialysis,
         ),
     ]
     return {entry.name: entry for entry in entries}

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from regrain.data.catalog.dialysis import dialysis_rows
 from regrain.data.cells import numbered
 from regrain.data.readers import rows_from_folder
 from regrain.data.rows import Rows
 from regrain.errors import UserError
 
-__all__ = ["cifar10", "cifar100", "clinc150", "digits", "grocery", "omniglot"]
+__all__ = ["cifar10", "cifar100", "clinc150", "dialysis", "digits", "grocery", "not_read", "omniglot"]
 
 _TRAIN_DRAWERS = 14
 
@@ -37,6 +38,15 @@ def digits(root: Path) -> Rows:
         rank[members] = np.arange(len(members))
     splits = np.where(rank % 4 == 3, "test", "train").tolist()
     return _rows("scikit-learn", "image", images, {"digit": data.target.tolist()}, numbered(len(images)), splits)
+
+
+def dialysis(root: Path) -> Rows:
+    """Synthetic records, which are generated: nothing is read."""
+    return dialysis_rows()
+
+
+def not_read(root: Path) -> None:
+    """For data sets whose authors' layout is not read, only the folder of Parquet files."""
 
 
 def cifar10(root: Path) -> Rows | None:

@@ -1,0 +1,147 @@
+"""Catalogue entries of records and reviews: hapt, tripadvisor, and the synthetic dialysis-like records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from regrain.data import Dataset, SeriesSamples, check
+from regrain.data.catalog import dialysis_records, entries, load
+from regrain.errors import UserError
+
+ASPECTS = ("overall", "cleanliness", "value", "location", "rooms", "sleep_quality")
+ACTIVITIES = {"dynamic": ["WALKING"], "static": ["LAYING", "SITTING"], "transition": ["SIT_TO_LIE"]}
+
+
+def write_hapt(folder: Path, rows: int = 8) -> np.ndarray:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    pairs = [(coarse, fine) for coarse, names in ACTIVITIES.items() for fine in names]
+    values = {split: random.normal(size=(rows, 768)).astype(np.float32) for split in ("train", "test")}
+    for split, subject in (("train", "01"), ("test", "02")):
+        chosen = [pairs[row % len(pairs)] for row in range(rows)]
+        table = {
+            "series": pa.FixedSizeListArray.from_arrays(pa.array(values[split].ravel()), 768),
+            "subject": [subject] * rows,
+            "experiment": pa.array([1] * rows, pa.int32()),
+            "start": pa.array([64 * row for row in range(rows)], pa.int32()),
+            "label_fraction": pa.array([1.0] * rows, pa.float32()),
+            "coarse": [coarse for coarse, _ in chosen],
+            "fine": [fine for _, fine in chosen],
+        }
+        pq.write_table(pa.table(table), folder / f"{split}.parquet")
+    return values["test"]
+
+
+def write_tripadvisor(folder: Path, rows: int = 6) -> None:
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        table: dict[str, list[object]] = {
+            "text": [f"{split} stay {row}" for row in range(rows)],
+            "title": ["title"] * rows,
+        }
+        for place, aspect in enumerate(ASPECTS):
+            sentiments = [("negative", "neutral", "positive")[(row + place) % 3] for row in range(rows)]
+            table |= {aspect: [3] * rows, f"{aspect}_sentiment": list(sentiments)}
+        pq.write_table(pa.table(table), folder / f"{split}.parquet")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_hapt(tmp_path: Path, inside: bool) -> None:
+    values = write_hapt(tmp_path / "hapt")
+    data = load("hapt", root=tmp_path / "hapt" if inside else tmp_path)
+    assert data.modality == "series"
+    assert data.samples.shape == (128, 6)
+    assert data.labels.levels == ("coarse", "fine")
+    test = data.part("test")
+    assert test.groups is not None
+    assert set(test.groups.tolist()) == {"02"}
+    assert np.array_equal(test.samples.take(np.arange(8)).numpy(), values.reshape(8, 128, 6))
+    assert "any commercial use is prohibited" in data.notes["licence"]
+
+
+def test_tripadvisor(tmp_path: Path) -> None:
+    write_tripadvisor(tmp_path / "tripadvisor")
+    data = load("tripadvisor", root=tmp_path)
+    assert data.modality == "text"
+    assert data.labels.levels == tuple(f"{aspect}_sentiment" for aspect in ASPECTS)
+    assert set(data.labels.counts.values()) == {3}
+    assert load("tripadvisor", root=tmp_path, levels=["rooms_sentiment"]).labels.levels == ("rooms_sentiment",)
+    assert entries()["tripadvisor"].relation == "aspects"
+
+
+def test_what_is_said_when_they_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"hapt was not found(.|\n)*hapt/train\.parquet(.|\n)*--root DIR"):
+        load("hapt", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["hapt", "tripadvisor"])
+def test_the_real_ones_are_what_the_catalogue_says(shared: Path, name: str) -> None:
+    entry = entries()[name]
+    data = load(name, root=shared / "data")
+    assert data.labels.counts == entry.levels
+    assert data.splits is not None
+    assert Counter(data.splits) == entry.samples
+    if name == "hapt":
+        assert data.groups is not None
+        of = {part: set(data.part(part).groups) for part in data.parts}  # type: ignore[arg-type]
+        assert (len(of["train"]), len(of["test"]), of["train"] & of["test"]) == (21, 9, set())
+
+
+# The generator
+
+
+def series(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    assert isinstance(data.samples, SeriesSamples)
+    assert data.samples.static is not None
+    return data.samples.series.numpy(), data.samples.static.numpy()
+
+
+def test_the_generated_entry_is_what_the_catalogue_says() -> None:
+    entry = entries()["dialysis"]
+    data = load("dialysis")
+    assert data.labels.counts == entry.levels
+    assert data.splits is not None
+    assert Counter(data.splits) == entry.samples
+    assert check("dialysis").ok
+    for words in (entry.description, " ".join(data.notes["messages"]), str(dialysis_records.__doc__)):
+        assert "synthetic" in words.lower()
+    share = data.labels.level("event").bincount().numpy() / len(data)
+    assert 0.25 < share[data.labels.names("event").index("event")] < 0.4
+
+
+def test_generated_records_have_the_form_that_is_stated() -> None:
+    data = dialysis_records(subjects=10, sessions=20, window=4, stride=2, seed=3)
+    values, static = series(data)
+    assert (values.shape[1:], static.shape[1]) == ((4, 40), 28)
+    assert len(data) == 10 * 8
+    assert data.groups is not None
+    assert data.splits is not None
+    for subject in set(data.groups.tolist()):
+        rows = np.flatnonzero(data.groups == subject)
+        assert np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
+        assert [int(i.split(":")[1]) for i in data.ids[rows]] == list(range(0, 16, 2))  # in time order
+        assert len(set(data.splits[rows])) == 1
+        assert all(np.array_equal(static[row], static[rows[0]], equal_nan=True) for row in rows)
+        assert np.array_equal(values[rows[0], 2:], values[rows[1], :2], equal_nan=True)  # windows overlap
+    assert 0.03 < np.isnan(values).mean() < 0.25
+    taxonomy = data.labels.taxonomy
+    assert taxonomy is not None
+    assert taxonomy.is_tree
+
+
+def test_generation_is_seeded() -> None:
+    one, same, other = (dialysis_records(subjects=4, sessions=12, seed=seed) for seed in (1, 1, 2))
+    assert one.fingerprint() == same.fingerprint()
+    assert one.fingerprint() != other.fingerprint()
+    whole, _ = series(dialysis_records(subjects=4, sessions=12, missing=0))
+    assert np.isfinite(whole).all()
+    with pytest.raises(UserError, match="more sessions than a window; got 4 subjects, 5 sessions, window 5"):
+        dialysis_records(subjects=4, sessions=5)
+    with pytest.raises(UserError, match=r"missing lies in \[0, 1\)"):
+        dialysis_records(missing=1.0)
