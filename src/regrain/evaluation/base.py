@@ -24,12 +24,15 @@ class Score:
     value, low, high : float
     over : str
         What the interval is over: ``queries``, ``seeds``, ``subjects``; empty without one.
+    note : str
+        What the reader of the figure must know.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     over: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,6 @@ class Setting:
         Options of the protocols: ``ks``, ``neighbours``, ``cluster_seeds``, ``cluster_starts``.
     groups : array of str (N,) or None
         The subject of each test sample; rows of a subject are in time order.
-    notes : list of str
-        What a protocol has to tell about its figures; it is added to the evaluation's notes, once.
     """
 
     level: str
@@ -77,7 +78,6 @@ class Setting:
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     groups: np.ndarray | None = None
-    notes: list[str] = field(default_factory=list)
 
     def known(self) -> Tensor:
         """BoolTensor (N,): the test samples labelled at this level; a UserError where there are fewer than two."""

@@ -30,8 +30,8 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 """Protocol by name."""
 
-ON_REQUEST = ("personalised",)
-"""Protocols that are not run unless they are asked for."""
+_BY_DEFAULT = ("recall", "knn", "clustering")
+"""What is judged when no protocol is asked for."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def evaluate_model(
     levels : sequence of str, optional
         Default: every level that has labels there.
     protocols : sequence of str, optional
-        Default: all but those on request (``personalised``); then one that cannot work at a level is left out with a
-        note, where one asked for raises.
+        Default: recall, knn and clustering; then one that cannot work at a level is left out with a note, where one
+        asked for raises.
     options : mapping, optional
         ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering.
     baselines : bool
@@ -141,7 +141,7 @@ def evaluate_model(
     evaluation = Evaluation(split, len(test))
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
-    protocols = list(protocols if protocols is not None else [n for n in PROTOCOLS if n not in ON_REQUEST])
+    protocols = list(protocols if protocols is not None else _BY_DEFAULT)
     fits = "knn" in protocols and train is not None
 
     def represent(name: str, function: Callable[[Dataset], Tensor]) -> Representation:
@@ -173,7 +173,7 @@ def evaluate_model(
             train.labels.level(level) if train is not None and level in train.labels.levels else None,
             seed,
             options or {},
-            test.groups,
+            groups=test.groups,
         )
         for name in protocols:
             try:
@@ -185,7 +185,8 @@ def evaluate_model(
                 continue
             for representation, scores in judged.items():
                 evaluation.rows += [Row(representation, split, level, m, s) for m, s in scores.items()]
-        evaluation.notes += dict.fromkeys(setting.notes)
+            notes = {m: s.note for m, s in judged["model"].items() if s.note}
+            evaluation.notes += [f"{metric} at level '{level}': {note}" for metric, note in notes.items()]
     return evaluation
 
 

@@ -23,10 +23,10 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
     embeddings (scikit-learn's: L2 with C = 1, intercept not penalised) learns from the support. The figure is the mean
     of the subjects' accuracies, with Student's interval over subjects.
 
-    Left out, and counted in the notes, are subjects with fewer than two labelled samples, whose support has one class
-    only, or some of whose query classes do not occur in the support: no classifier could name these, and the paper
-    leaves such subjects out too. The notes also say how often a subject's most frequent support class is right, which
-    is what a classifier scores that looks at no embedding.
+    Left out, and counted in the figure's note, are subjects with fewer than two labelled samples, whose support has one
+    class only, or some of whose query classes do not occur in the support: no classifier could name these, and the
+    paper leaves such subjects out too. The note also says how often a subject's most frequent support class is right,
+    which is what a classifier scores that looks at no embedding.
 
     Notes
     -----
@@ -81,12 +81,12 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
     reasons = ", ".join(f"{count} with {reason}" for reason, count in left_out.items() if count)
     if not accuracies:
         raise UserError(f"personalised can judge none of the {len(subjects)} subjects: {reasons}")
-    setting.notes.append(
-        f"personalised at level '{setting.level}': {len(accuracies)} of {len(subjects)} subjects"
+    note = (
+        f"{len(accuracies)} of {len(subjects)} subjects"
         + (f"; left out: {reasons}" if reasons else "")
         + f". Always a subject's most frequent class of the support: {100 * np.mean(frequent):.2f}"
     )
     if len(accuracies) < 2:
-        return {"personalised": Score(accuracies[0])}
+        return {"personalised": Score(accuracies[0], note=note)}
     mean, half = student_interval(accuracies)
-    return {"personalised": Score(mean, mean - half, mean + half, "subjects")}
+    return {"personalised": Score(mean, mean - half, mean + half, "subjects", note)}
