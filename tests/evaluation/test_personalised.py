@@ -57,12 +57,11 @@ def test_who_is_left_out_is_counted() -> None:
     groups = np.array(["both"] * 4 + ["one class"] * 4 + ["news"] * 4 + ["single"] + ["pair"] * 4 + ["no label"])
     labels = torch.tensor([0, 1, 1, 0, 0, 0, 0, 1, 0, 1, 2, 0, 0, 1, 0, 0, 1, -1])
     at = setting(labels, groups)
-    personalised(Representation("model", embeddings), at)
-    assert at.notes == [
-        "personalised at level 'fine': 2 of 5 subjects; left out: 1 with fewer than two labelled samples, 1 with one "
-        "class in the support, 1 with query classes not in the support. Always a subject's most frequent class of the "
-        "support: 50.00"
-    ]
+    note = personalised(Representation("model", embeddings), at)["personalised"].note
+    assert note == (
+        "2 of 5 subjects; left out: 1 with fewer than two labelled samples, 1 with one class in the support, 1 with "
+        "query classes not in the support. Always a subject's most frequent class of the support: 50.00"
+    )
     alone = setting(labels[:4], groups[:4])
     score = personalised(Representation("model", embeddings[:4]), alone)["personalised"]
     assert score.low is None  # one subject has no interval

@@ -186,8 +186,8 @@ def evaluate_model(
             train.labels.level(level) if train is not None and level in train.labels.levels else None,
             seed,
             options or {},
-            superclass_codes(test, level),
-            test.groups,
+            superclasses=superclass_codes(test, level),
+            groups=test.groups,
         )
         for name in protocols:
             try:

@@ -23,10 +23,10 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
     embeddings (scikit-learn's: L2 with C = 1, intercept not penalised) learns from the support. The figure is the mean
     of the subjects' accuracies, with Student's interval over subjects.
 
-    Left out, and counted in the notes, are subjects with fewer than two labelled samples, whose support has one class
-    only, or some of whose query classes do not occur in the support: no classifier could name these, and the paper
-    leaves such subjects out too. The notes also say how often a subject's most frequent support class is right, which
-    is what a classifier scores that looks at no embedding.
+    Left out, and counted in the figure's note, are subjects with fewer than two labelled samples, whose support has one
+    class only, or some of whose query classes do not occur in the support: no classifier could name these, and the
+    paper leaves such subjects out too. The note also says how often a subject's most frequent support class is right,
+    which is what a classifier scores that looks at no embedding.
 
     Notes
     -----
