@@ -187,3 +187,21 @@ def test_a_classifier_is_kept_without_a_pickle(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="schema 99"):
         FewShotClassifier.load(tmp_path)
     assert FewShotClassifier.load(tmp_path / "nowhere") is None
+
+
+def test_a_table_with_more_columns_speaks_of_ids_or_of_its_own_samples(run: regrain.Run, tmp_path: Path) -> None:
+    data = vectors()
+    frame = pd.DataFrame(data.samples.take(torch.arange(24)).numpy(), columns=[f"f{i}" for i in range(8)])
+    frame.insert(0, "id", [f"r{i}" for i in range(24)])
+    frame["mine"] = [f"m{i % 4}" for i in range(24)]
+    by_ids = regrain.adapt(run, frame, tmp_path / "ids", level="mine")
+    assert "5 support samples are of the split test" in " ".join(by_ids.notices)
+    frame["id"] = [f"new{i}" for i in range(24)]
+    own = regrain.adapt(run, frame, tmp_path / "own", level="mine", columns=["f*"])
+    assert by_ids.classifier is not None
+    assert own.classifier is not None
+    assert own.classifier.classes == by_ids.classifier.classes == ("m0", "m1", "m2", "m3")
+    gone = regrain.Run.open(run.path, device="cpu")
+    assert regrain.adapt(gone, frame, tmp_path / "gone", level="mine").classifier is not None
+    with pytest.raises(UserError, match="trained on data in memory"):
+        regrain.adapt(gone, frame[["id", "mine"]], tmp_path / "never")

@@ -79,12 +79,10 @@ def read_support(
         others = [name for name in table.columns if name != id_column]
         if level is not None:
             table.require(level, "level")
-        if len(others) == 1 or level is not None:
-            parts = own_parts()
-            ids = [str(plain(cell)) for cell in table.columns[id_column]]
-            # a table with samples of its own has ids that mean nothing here
-            if len(others) == 1 or any(set(ids) & set(map(str, part.ids)) for part in parts.values()):
-                return _by_ids(table, ids, level or others[0], parts)
+        if len(others) == 1:
+            return _by_ids(table, others[0], id_column, own_parts())
+        if level is not None and _speaks_of(table, id_column, own_parts):
+            return _by_ids(table, level, id_column, own_parts())
     dataset = read_data(source, [level] if level is not None else None, reader)
     notices = []
     if dataset.splits is not None and "train" in dataset.parts:
@@ -99,7 +97,18 @@ def read_support(
     return _support([dataset.select(known)], codes[known], names, level, notices, unlabelled, dataset.name)
 
 
-def _by_ids(table: Table, ids: list[str], level: str, parts: Mapping[str, Dataset]) -> Support:
+def _speaks_of(table: Table, id_column: str, own_parts: Callable[[], Mapping[str, Dataset]]) -> bool:
+    """Whether a table with more columns has ids of the run's data; with samples of its own, its ids mean nothing."""
+    try:
+        parts = own_parts()
+    except UserError:  # the run's own data are gone, or were in memory
+        return False
+    ids = {str(plain(cell)) for cell in table.columns[id_column]}
+    return any(ids & set(map(str, part.ids)) for part in parts.values())
+
+
+def _by_ids(table: Table, level: str, id_column: str, parts: Mapping[str, Dataset]) -> Support:
+    ids = [str(plain(cell)) for cell in table.columns[id_column]]
     places = {
         str(identity): (name, row) for name, part in parts.items() for row, identity in enumerate(part.ids.tolist())
     }
