@@ -157,7 +157,7 @@ def _subclass_table(
         Row("GEORGE", f"george {data}", discover="--unaided"),
         Row("Fine", run_of=f"{of}/SupFINE", discover=clusters),
     )
-    judge = f"-p few-shot -l {level} --ways 5,all --shots 1,5 --queries rest --intra-class --copies 0"
+    judge = f"-p few-shot -l {level} --ways 5,all --shots 1,5 --queries rest --intra-class --copies 0 --episodes 300"
     return Table(name, title, judge, tuple(metrics), rows, seeds=seeds)
 
 

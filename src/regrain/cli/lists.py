@@ -29,6 +29,8 @@ _ADVICE = (
     ("coarse labels, and only coarse classes matter", "a classifier", "sup-ce"),
     ("no labels", "embeddings", "simclr or selfcon; nnclr"),
     ("fine labels of every sample", "a classifier, embeddings", "sup-fine; supcon with one --level"),
+    ("coarse labels", "the hidden subclasses", "scgm, then `regrain discover`; sela without labels"),
+    ("coarse labels, a few fine ones", "a classifier of the fine ones", "scgm-a or maskcon, then `regrain adapt`"),
     ("some samples without a coarse label", "embeddings", "maskcon, grafit: such samples learn from themselves"),
 )
 
