@@ -100,6 +100,7 @@ def _toy_rows(split: str) -> tuple[Row, ...]:
 
 _MAIN_FOUR = {"SupCE": "sup-ce", "SupCon": "supcon-queue", "SelfCon": "selfcon", "MaskCon": "maskcon"}
 _IMAGENET = "--encoder tf_efficientnet_lite0 --weights {runs}/lite0.safetensors --frozen --set views.size=96"
+_DCCN = "--encoder dccn --set encoder.attention=true --epochs 4"
 _CLUSTERS = (
     Metric("k-means ACC", "test/intent/kmeans-acc"),
     Metric("ARI", "test/intent/kmeans-ari"),
@@ -304,6 +305,29 @@ TABLES: tuple[Table, ...] = (
         raw="clinc150 --encoder minilm --frozen --set encoder.adapter=identity",
         of="clinc-frozen",
         means=" --set initial_means=k-means --set assignment_period=1",
+    ),
+    Table(
+        "hapt",
+        "HAPT, 3 coarse activities, 12 fine ones: DCCN on windows of motion, few-shot and personalised",
+        "-p few-shot -p personalised -l fine --ways 5,all --shots 1,5 --queries rest --copies 0 --episodes 300",
+        (
+            Metric("5 way 1 shot", "test/fine/5-way-1-shot"),
+            Metric("5 way 5 shot", "test/fine/5-way-5-shot"),
+            Metric("all way 1 shot", "test/fine/all-way-1-shot"),
+            Metric("personalised", "test/fine/personalised"),
+            Metric("subclasses NMI", "discover/test/fine/nmi"),
+            Metric("purity", "discover/test/fine/purity"),
+        ),
+        tuple(
+            Row(label, f"{method} hapt {_DCCN}{options}", baselines=label == "Coarse", discover=found)
+            for label, method, options, found in (
+                ("Coarse", "sup-ce", "", "--subclasses 12 --unaided"),
+                ("SCGM-G", "scgm", " --set subclasses=12", "--unaided"),
+                ("SCGM-A", "scgm-a", " --set subclasses=12", "--unaided"),
+                ("MaskCon", "maskcon", "", "--subclasses 12 --unaided"),
+                ("Fine", "sup-fine", "", "--subclasses 12 --unaided"),
+            )
+        ),
     ),
     Table(
         "start",
