@@ -275,6 +275,7 @@ TABLES: tuple[Table, ...] = (
         136,
         raw="omniglot --image-size 28 --encoder identity",
         of="omniglot",
+        means=" --set schedule=cosine",
     ),
     _subclass_table(
         "subclasses-cifar100",

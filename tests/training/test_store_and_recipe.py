@@ -10,9 +10,10 @@ import yaml
 
 from regrain.errors import UserError
 from regrain.methods import method_class
+from regrain.methods import METHODS
 from regrain.settings import check_values, hyperparameters
 from regrain.training.options import TrainingOptions
-from regrain.training.recipe import merge, parse_assignments, read_recipe, recipe_for_modality
+from regrain.training.recipe import merge, parse_assignments, read_recipe, recipe_for
 from regrain.training.store import SCHEMA, RunFolder
 
 
@@ -131,6 +132,13 @@ def test_recipe_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("modality", ["image", "text", "vector", "series"])
-def test_the_packages_recipes_are_valid(modality: str) -> None:
-    recipe = recipe_for_modality(modality)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_packages_recipes_are_valid(modality: str, method: str) -> None:
+    recipe = recipe_for(modality, method)
     TrainingOptions(**check_values(recipe.get("training", {}), hyperparameters(TrainingOptions), "training"))
+
+
+def test_a_methods_paper_wins_over_the_modality() -> None:
+    assert recipe_for("image", "scgm-a")["training"]["learning_rate"] == 0.03
+    assert recipe_for("image", "maskcon").get("training", {}) == {}
+    assert recipe_for("vector", "scgm") == recipe_for("vector", "maskcon")

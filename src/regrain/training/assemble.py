@@ -16,7 +16,7 @@ from regrain.methods import Method, method_class
 from regrain.settings import check_values, hyperparameters
 from regrain.training.model import Model, channel_statistics, series_statistics, take_statistics
 from regrain.training.options import TrainingOptions
-from regrain.training.recipe import merge, recipe_for_modality
+from regrain.training.recipe import merge, recipe_for
 
 __all__ = ["Assembly", "assemble", "roles_of", "split_parts"]
 
@@ -122,7 +122,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         name, modality=train.modality, sample_shape=shape, static_width=static, seed=seed, **encoder_section
     )
     from_scratch = train.modality == "text" and not is_pretrained(encoder.origin)  # a fine-tuning rate is far too low
-    given = merge(recipe_for_modality("vector" if from_scratch else seen_as), recipe)
+    chosen = method_class(recipe["method"]["name"]).name
+    given = merge(recipe_for("vector" if from_scratch else seen_as, chosen), recipe)
     method_section = dict(given.get("method", {}))
     method = method_class(method_section.pop("name"))
     settings = check_values(method_section, hyperparameters(method), method.name)

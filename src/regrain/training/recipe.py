@@ -1,8 +1,8 @@
 """Recipes: what a run is made of, checked against the signatures that declare it.
 
 A recipe is a mapping of sections. Later sources win: the defaults in the signatures, the package's recipe for the
-modality, the data set's views, the user's file, the command line's options, ``--set key=value``. What comes out holds
-everything, and a run folder keeps it.
+modality and the method, the data set's views, the user's file, the command line's options, ``--set key=value``. What
+comes out holds everything, and a run folder keeps it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from regrain.methods import method_class
 from regrain.settings import hyperparameters
 from regrain.training.options import TrainingOptions
 
-__all__ = ["SECTIONS", "check_recipe", "merge", "parse_assignments", "read_recipe", "recipe_for_modality"]
+__all__ = ["SECTIONS", "check_recipe", "merge", "parse_assignments", "read_recipe", "recipe_for"]
 
 SECTIONS = ("data", "method", "encoder", "views", "training", "seed")
 """The keys of a recipe, in the order in which they are written."""
@@ -80,9 +80,13 @@ def _checked_seed(value: Any, where: str) -> int:
     return value
 
 
-def recipe_for_modality(modality: str) -> dict[str, Any]:
-    """The package's recipe for a modality: what differs there from the defaults in the signatures."""
-    file = resources.files("regrain") / "recipes" / f"{modality}.yaml"
+def recipe_for(modality: str, method: str) -> dict[str, Any]:
+    """The package's recipe for a modality and a method: what differs there from the defaults in the signatures."""
+    return merge(_packaged(modality), _packaged("methods").get(method, {}).get(modality, {}))
+
+
+def _packaged(name: str) -> dict[str, Any]:
+    file = resources.files("regrain") / "recipes" / f"{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     return content
 
