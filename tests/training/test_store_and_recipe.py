@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from regrain.errors import UserError
-from regrain.methods import method_class
-from regrain.methods import METHODS
+from regrain.methods import METHODS, method_class
 from regrain.settings import check_values, hyperparameters
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, parse_assignments, read_recipe, recipe_for
