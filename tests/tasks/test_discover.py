@@ -88,6 +88,16 @@ def test_exemplars_are_nearest_to_the_mean_and_outliers_farthest(tmp_path: Path)
         assert set(s.outliers) == set(own_ids[(-cosines).topk(4).indices])
 
 
+def test_a_subclass_of_one_sample(tmp_path: Path) -> None:
+    data = vectors(40)
+    samples = data.samples.take(torch.arange(40))
+    samples[7] = -10.0
+    run = quick("maskcon", replace(data, samples=TensorSamples(samples, "vector")), tmp_path / "run")
+    found = discover(run, each=5)
+    lonely = next(s for s in found.subclasses if "r7" in s.exemplars)
+    assert (lonely.size, lonely.exemplars, lonely.outliers) == (1, ["r7"], ["r7"])
+
+
 def test_finer_labels_change_nothing_but_the_purity(tmp_path: Path) -> None:
     one, other = (quick("maskcon", vectors(shuffle_fine=f), tmp_path / str(f)) for f in (False, True))
     first, second = discover(one), discover(other)

@@ -351,8 +351,9 @@ def _describe(
         owner = int(owners[number])
         within[owner] = within.get(owner, 0) + 1
         label = settled.superclasses[owner] if settled.level is not None and owner >= 0 else None
-        nearest = rows[torch.from_numpy(discovery.similarity)[rows].argsort(descending=True, stable=True)]
-        splits, counts = np.unique(discovery.splits[rows], return_counts=True)
+        places = rows.numpy()
+        nearest = places[np.argsort(-discovery.similarity[places], kind="stable")]
+        splits, counts = np.unique(discovery.splits[places], return_counts=True)
         found.append(
             Subclass(
                 number,
@@ -363,7 +364,7 @@ def _describe(
                 dict(zip(splits.tolist(), counts.tolist(), strict=True)),
                 {level.level: _purity(level, rows) for level in finer if bool((level.codes[rows] >= 0).any())},
                 [str(i) for i in discovery.ids[nearest[:exemplars]]],
-                [str(i) for i in discovery.ids[nearest.flip(0)[:exemplars]]],
+                [str(i) for i in discovery.ids[nearest[::-1][:exemplars]]],
             )
         )
     return found
