@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from regrain.data.dataset import Dataset, TensorSamples
+import regrain
+from regrain.data.dataset import Dataset, TensorSamples, TextSamples
 from regrain.encoders import build_encoder
-from regrain.errors import UserError
+from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation import PROTOCOLS, Representation, Setting, evaluate_model
 from regrain.evaluation.embed import apply_to_views, embed
 from regrain.evaluation.few_shot import few_shot, unseen_superclasses
@@ -114,3 +117,46 @@ def test_unseen_superclasses() -> None:
     assert len(kept) == 20
     with pytest.raises(UserError, match="all 4 classes of level 'coarse'"):
         unseen_superclasses(data, data)
+
+
+def test_a_loaded_frozen_run_draws_the_views_it_was_trained_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
+    texts = [f"{['alpha', 'beta', 'gamma', 'delta'][i % 4]} word{i % 7} number{i % 5}" for i in range(80)]
+    labels = Labels.from_columns(
+        {"kind": [f"k{i % 4 // 2}" for i in range(80)], "sub": [f"s{i % 4}" for i in range(80)]}
+    )
+    splits = np.where(np.arange(80) < 40, "test", "train")
+    data = Dataset(TextSamples(tuple(texts)), labels, np.array([f"t{i}" for i in range(80)]), "texts", splits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RegrainWarning)  # a random frozen encoder is all that a test has
+        trained = regrain.fit(
+            "sup-ce",
+            data,
+            levels=["kind"],
+            encoder="hash-text",
+            frozen=True,
+            out=tmp_path / "run",
+            settings=["epochs=1"],
+        )
+        loaded = regrain.Run.open(tmp_path / "run")
+        options = {"episodes": 10, "shots": [2], "ways": [2]}
+        figures = [
+            regrain.evaluate(run, data, protocols=["few-shot"], levels=["sub"], options=options).flat()
+            for run in (trained, loaded)
+        ]
+    spread = trained.model.views.std
+    torch.testing.assert_close(loaded.model.views.std[spread > 0], spread[spread > 0])
+    assert figures[0] == figures[1]
+
+
+def test_unseen_superclasses_through_the_api(tmp_path: Path) -> None:
+    _, data = model_and_data(160)
+    coarse = data.labels.level("coarse").numpy()
+    splits = np.where(coarse == 3, "test", np.where(np.arange(160) % 4 == 0, "test", "train"))
+    split = replace(data, splits=splits)
+    run = regrain.fit("sup-ce", split, levels=["coarse"], out=tmp_path / "run", settings=["epochs=1", "batch_size=16"])
+    found = regrain.evaluate(run, split, protocols=["recall"], options={"ks": [1]}, unseen_superclasses=True)
+    assert found.samples == int((coarse == 3).sum())
+    assert any("unseen superclasses: 40 of" in note for note in found.notes)

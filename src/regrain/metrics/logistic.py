@@ -147,6 +147,7 @@ class _Form(NamedTuple):
     weights: Callable[[Tensor], Tensor]  # of a point: (E, K, d)
     largest: Tensor  # (E,) an upper bound of the preconditioner's largest eigenvalue
     most_trust: float  # how far the preconditioner may be scaled up
+    drifts: bool  # whether images are made by differences, which lose precision
     memory: int
     places: int
 
@@ -172,7 +173,7 @@ def _solve(
         norms = (_inner(smoothed_image, gradient).clamp_(min=0) * form.largest).sqrt_()
         running = norms > tolerance
         if iteration == limit or not running.any():
-            if fresh:
+            if fresh or not form.drifts:
                 break
             image = form.image(point)  # without the rounding errors of all steps: is it true?
             gradient, history, fresh = gradient_at(point, image), [], True
@@ -295,7 +296,7 @@ def _gram_form(x: Tensor, dtype: torch.dtype, scale: float, classes: int) -> _Fo
 
     largest = 1 + curvature * trace if steep else torch.ones_like(trace)
     # scaled by more than 2, a step would enlarge what A holds of vectors that stand for nothing (equal samples)
-    return _Form(image_of, gradient, logits, precondition, weights, largest, 1.5, _MEMORY, count + 1)
+    return _Form(image_of, gradient, logits, precondition, weights, largest, 1.5, steep, _MEMORY, count + 1)
 
 
 def _primal_form(x: Tensor, scale: float, classes: int) -> _Form:
@@ -325,6 +326,7 @@ def _primal_form(x: Tensor, scale: float, classes: int) -> _Form:
         lambda p: p[:, :, :-1],
         largest,
         torch.inf,
+        False,
         _PRIMAL_MEMORY if steep else _MEMORY,
         x.shape[2] + 1,
     )

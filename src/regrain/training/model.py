@@ -17,6 +17,7 @@ from regrain.data.cache import features as cached_features
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
 from regrain.encoders.base import ScaledEncoder, column_statistics
+from regrain.encoders.vector import MLPEncoder, ResidualEncoder
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
@@ -208,6 +209,16 @@ class Model:
         views = self.views
         self.views = VectorViews(views.presets, seed=views.seed, mean=mean, std=std).to(self.device)
 
+    def recall_features(self) -> None:
+        """Let the views of a backbone's features know what the adapter remembers of their mean and spread.
+
+        A saved model has no other record of them, and noise of unit spread would drown features of a smaller one.
+        """
+        encoder, views = self.method.encoder, self.views
+        if self.backbone is not None and isinstance(encoder, MLPEncoder | ResidualEncoder):
+            mean, std = encoder.input_mean, encoder.input_std
+            self.views = VectorViews(views.presets, seed=views.seed, mean=mean, std=std).to(self.device)
+
     def untrained(self, folder: Path | None, seed: int) -> Model:
         """The same structure with random weights: the baseline that tells what training brought."""
         encoder = build_encoder(**self.config["encoder"], folder=folder, seed=seed)
@@ -221,6 +232,7 @@ class Model:
         if isinstance(own, ScaledEncoder):  # how columns are scaled is not what training brought
             assert isinstance(model.method.encoder, ScaledEncoder)
             model.method.encoder.copy_statistics(own)
+        model.recall_features()
         return model
 
     def save(self, run: RunFolder, labels: Mapping[str, Any]) -> None:
@@ -270,6 +282,7 @@ def load_model(folder: str | Path) -> tuple[Model, Labels]:
     for module in (model.method, model.backbone):
         if module is not None:
             module.eval()
+    model.recall_features()
     return model, labels
 
 
