@@ -1,54 +1,15 @@
-"""``evaluate -p few-shot``, ``adapt`` and ``predict`` as a user meets them."""
+"""``evaluate -p few-shot``, ``adapt``, ``discover`` and ``predict`` as a user meets them."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from regrain.cli.main import main
-
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def regrain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run the command line in a scratch folder: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["regrain", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    """A CSV of numeric columns with ids and two levels of two and six classes."""
-    generator = np.random.default_rng(0)
-    fine = np.arange(120) % 6
-    frame = pd.DataFrame(generator.normal(size=(120, 6)) + 4 * np.eye(6)[fine], columns=[f"f{i}" for i in range(6)])
-    frame.insert(0, "id", [f"r{i}" for i in range(120)])
-    frame.insert(1, "kind", [f"k{f // 3}" for f in fine])
-    frame.insert(2, "sub", [f"s{f}" for f in fine])
-    frame["part"] = np.where(np.arange(120) < 60, "test", "train")
-    frame.to_csv(tmp_path / "table.csv", index=False)
-    return tmp_path / "table.csv"
 
 
 def reading(table: Path) -> list[object]:
@@ -117,3 +78,27 @@ def test_a_few_labels_become_predictions(regrain: Command, trained: None, table:
         code, _, err = regrain(*arguments)
         assert (code, expected in err) == (2, True), (arguments, err)
     assert not (tmp_path / "new").exists()
+
+
+def test_discover_name_and_predict(regrain: Command, trained: None, table: Path, tmp_path: Path) -> None:
+    code, out, err = regrain("discover", "run", "--each", "3", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert sum(s["size"] for s in found["subclasses"]) == 120
+    assert found["figures"]["test/sub/purity"] > 0.9
+    assert len(pd.read_parquet(tmp_path / "run" / "discovery" / "samples.parquet")) == 120
+
+    (tmp_path / "names.json").write_text(json.dumps({"0": "the first"}))
+    code, out, err = regrain("discover", "run", "--names", "names.json", "--out", "found.csv")
+    assert code == 0, err
+    assert "the first" in out
+    assert "the first" in set(pd.read_csv(tmp_path / "found.csv")["name"])
+    code, _, err = regrain("discover", "run", "--out", "found.csv")
+    assert (code, "found.csv exists" in err) == (2, True)
+
+    code, out, err = regrain("predict", "run", *reading(table), "--out", "predicted.csv")
+    assert code == 0, err
+    assert "predictions of kind and subclass" in out
+    assert "the first" in set(pd.read_csv(tmp_path / "predicted.csv")["subclass"])
+    code, _, err = regrain("discover", "run", "--columns", "f*")
+    assert (code, "no --data was given" in err) == (2, True)
