@@ -13,6 +13,7 @@ from .relations import (
     supcon_queue_loss,
 )
 from .scgm import scgm_log_joint, scgm_losses, scgm_posterior
+from .self_classifier import self_classifier_loss
 from .sinkhorn import sinkhorn, sinkhorn_potentials
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "scgm_log_joint",
     "scgm_losses",
     "scgm_posterior",
+    "self_classifier_loss",
     "sinkhorn",
     "sinkhorn_potentials",
     "soft_contrastive",
