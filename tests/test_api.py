@@ -182,8 +182,10 @@ def test_frozen_encoder_trains_an_adapter_on_cached_features(tmp_path: Path) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RegrainWarning)  # a random frozen encoder is all that a test has
         run = quick("maskcon", texts(), tmp_path / "run", encoder="hash-text", frozen=True)
-    cached = list((tmp_path / "cache").glob("*.npy"))
+        cached = set((tmp_path / "cache").glob("*.npy"))
+        quick("maskcon", texts(), tmp_path / "mlp", "encoder.adapter=mlp", encoder="hash-text", frozen=True)
     assert cached
+    assert set((tmp_path / "cache").glob("*.npy")) == cached  # another adapter sees the same features
     stored = weights(run)
     assert {name.split(".")[0] for name in stored} == {"method", "backbone"}
     opened = regrain.Run.open(run.path, device="cpu")

@@ -183,7 +183,8 @@ class Model:
         """The data set of the backbone's features, computed once and cached; the data set itself without a backbone."""
         if self.backbone is None:
             return dataset
-        described = json.dumps([self.config["inputs"], self.config["encoder"]], sort_keys=True)
+        of_backbone = {k: v for k, v in self.config["encoder"].items() if k not in ("adapter", "adapter_options")}
+        described = json.dumps([self.config["inputs"], of_backbone], sort_keys=True)
         key = f"{dataset.fingerprint()}-{_weights_digest(self.backbone)}-{described}"
         table = cached_features(
             key,
