@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Sequence
 
-__all__ = ["predictor", "projector"]
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
+
+__all__ = ["ClassHeads", "predictor", "projector"]
 
 
 def projector(
@@ -51,3 +55,66 @@ def predictor(width: int, hidden: int = 4096) -> nn.Sequential:
     ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
     """
     return projector(width, hidden, width, batch_norm=True)
+
+
+class ClassHeads(nn.Module):
+    """Classifiers of several sizes on one vector: an MLP whose output is scaled to unit length, then linear layers.
+
+    The linear layers have no bias, and weight vectors of unit length (weight normalisation with gain 1), so that a
+    logit is a cosine: Self-Classifier (Amrani et al., ECCV 2022, section 4.1).
+
+    Parameters
+    ----------
+    in_width : int
+    classes : sequence of int
+        Classes of each classifier.
+    hidden, width : int
+        Widths of the MLP's hidden layers and of its output.
+    layers : int
+        Hidden layers; 0: one linear layer.
+    batch_norm : bool
+        Before each activation.
+    leaky : bool
+        Leaky ReLU in place of ReLU.
+
+    Examples
+    --------
+    >>> heads = ClassHeads(8, (3, 5), hidden=16, width=4)
+    >>> [tuple(logits.shape) for logits in heads.logits(heads(torch.zeros(2, 8)))]
+    [(2, 3), (2, 5)]
+    """
+
+    def __init__(
+        self,
+        in_width: int,
+        classes: Sequence[int],
+        *,
+        hidden: int = 4096,
+        width: int = 128,
+        layers: int = 2,
+        batch_norm: bool = True,
+        leaky: bool = True,
+    ) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        for _ in range(layers):
+            parts.append(nn.Linear(in_width, hidden, bias=not batch_norm))
+            parts += [nn.BatchNorm1d(hidden)] * batch_norm
+            parts.append(nn.LeakyReLU() if leaky else nn.ReLU())
+            in_width = hidden
+        self.mlp = nn.Sequential(*parts, nn.Linear(in_width, width))
+        self.classifiers = nn.ModuleList()
+        for count in classes:
+            classifier = weight_norm(nn.Linear(width, count, bias=False))
+            gain = classifier.parametrizations.weight.original0
+            gain.data.fill_(1)
+            gain.requires_grad_(False)
+            self.classifiers.append(classifier)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Unit vectors (B, width) of features (B, in_width)."""
+        return functional.normalize(self.mlp(features).float(), dim=1)
+
+    def logits(self, vectors: Tensor) -> list[Tensor]:
+        """Cosines (B, classes) of unit vectors to the classes, head by head."""
+        return [classifier(vectors) for classifier in self.classifiers]

@@ -13,6 +13,7 @@ from regrain.methods.maskcon import MaskCon
 from regrain.methods.nnclr import NNCLR
 from regrain.methods.scgm import SCGM, SCGMA
 from regrain.methods.sela import SeLa
+from regrain.methods.self_classifier import SelfClassifier
 from regrain.methods.selfcon import SelfCon, SimCLR
 from regrain.methods.supcon import SupCon, SupConQueue
 
@@ -32,6 +33,7 @@ __all__ = [
     "Method",
     "Needs",
     "SeLa",
+    "SelfClassifier",
     "SelfCon",
     "SimCLR",
     "SupCE",
@@ -57,6 +59,7 @@ METHODS: dict[str, type[Method]] = {
         ANCOR,
         GEORGE,
         SeLa,
+        SelfClassifier,
         SupCE,
         CoarsePlus,
         SupFINE,

@@ -82,6 +82,11 @@ class Method(nn.Module):
         """Width of f(x)."""
         return int(self.encoder.width)  # type: ignore[arg-type]  # every encoder has one; nn.Module does not know
 
+    @classmethod
+    def view_names(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Default view presets, one per view of a sample, with these settings."""
+        return cls.needs.views
+
     def project(self, batch: Batch) -> dict[str, Tensor]:
         """Everything the loss needs, row by row: tensors (B, ...)."""
         raise NotImplementedError

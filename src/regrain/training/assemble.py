@@ -21,9 +21,9 @@ from regrain.training.recipe import merge, recipe_for
 __all__ = ["Assembly", "assemble", "roles_of", "split_parts"]
 
 _VIEW_ALIASES = {
-    "text": {"strong": "token-drop", "weak": "plain", "simclr": "plain"},
-    "vector": {"simclr": "strong"},
-    "series": {"simclr": "strong"},
+    "text": {"strong": "token-drop", "weak": "plain", "simclr": "plain", "global": "plain", "local": "token-drop"},
+    "vector": {"simclr": "strong", "global": "weak", "local": "strong"},
+    "series": {"simclr": "strong", "global": "weak", "local": "strong"},
 }
 """What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
 
@@ -154,7 +154,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         take_statistics(encoder, values)
         inputs |= {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
 
-    presets = _presets(given.get("views", {}), method, train, seen_as)
+    presets = _presets(given.get("views", {}), method.name, method.view_names(settings), train, seen_as)
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
     model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)
     resolved: dict[str, Any] = {
@@ -264,16 +264,16 @@ def _view_size(views: Mapping[str, Any], train: Dataset) -> int:
     return storage if storage < _LARGE_STORAGE else round(storage * _LARGE_VIEW / _LARGE_STORAGE)
 
 
-def _presets(views: Mapping[str, Any], method: type[Method], train: Dataset, modality: str) -> list[Any]:
-    wanted = len(method.needs.views)
+def _presets(views: Mapping[str, Any], method: str, default: Sequence[str], train: Dataset, modality: str) -> list[Any]:
+    wanted = len(default)
     presets = views.get("presets")
     if presets is None:
         strong, weak = (modality == "image" and train.notes.get("views")) or ("strong", "weak")
         own = {"strong": strong, "weak": weak, "simclr": strong if strong != "strong" else "simclr"}
-        names = [own[name] for name in method.needs.views]
+        names = [own.get(name, name) for name in default]
         return [_VIEW_ALIASES.get(modality, {}).get(name, name) for name in names]
     if not isinstance(presets, list) or len(presets) != wanted:
         raise UserError(
-            f"{method.name} takes {wanted} views, and views.presets is {presets!r}: give a list of {wanted} presets"
+            f"{method} takes {wanted} views, and views.presets is {presets!r}: give a list of {wanted} presets"
         )
     return list(presets)

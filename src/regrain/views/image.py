@@ -36,7 +36,8 @@ class ImageViews(Views[ImagePreset]):
 
     Notes
     -----
-    Raw images are uint8 (B, C, H, W) with any C; views are float32 (B, C, size, size) in channels_last memory format.
+    Raw images are uint8 (B, C, H, W) with any C; views are float32 (B, C, size, size) in channels_last memory format,
+    smaller where the preset's ``side`` says so.
     Values are clamped to [0, 255] once, after the colour map, and are not rounded, except ahead of AutoAugment and of
     posterising, which are defined on uint8. A crop with at most a flip is separable and equals torchvision's
     ``resized_crop`` with ``antialias=True``; other geometry is read through one 3x3 map (:func:`warp` states how it
@@ -84,7 +85,7 @@ class ImageViews(Views[ImagePreset]):
         """The central square, resized to ``size`` and normalised: (B, C, size, size)."""
         with torch.no_grad(), torch.autocast(raw.device.type, enabled=False):
             self._prepare(raw, raw.device)
-            return self._render(raw, ImageParameters(central_squares(raw)), fill=None)
+            return self._render(raw, ImageParameters(central_squares(raw)), self.size, fill=None)
 
     def _prepare(self, raw: Tensor, device: torch.device) -> tuple[Tensor, int, torch.device]:
         if raw.dtype != torch.uint8 or raw.ndim != 4:
@@ -94,30 +95,31 @@ class ImageViews(Views[ImagePreset]):
         return raw, len(raw), raw.device
 
     def _view(self, prepared: Tensor, preset: ImagePreset, draws: Draws) -> Tensor:
-        return self._render(prepared, draw_parameters(preset, draws, prepared, size=self.size), fill=preset.fill)
+        size = max(1, round(preset.side * self.size))
+        return self._render(prepared, draw_parameters(preset, draws, prepared, size=size), size, fill=preset.fill)
 
-    def _render(self, raw: Tensor, parameters: ImageParameters, *, fill: float | None) -> Tensor:
-        """The view that ``parameters`` describe, of raw images (B, C, H, W)."""
+    def _render(self, raw: Tensor, parameters: ImageParameters, size: int, *, fill: float | None) -> Tensor:
+        """The view of side ``size`` that ``parameters`` describe, of raw images (B, C, H, W)."""
         count, channels = raw.shape[:2]
-        views = torch.empty(count, self.size, self.size, channels, device=raw.device)  # channels last
+        views = torch.empty(count, size, size, channels, device=raw.device)  # channels last
         scale, shift = (values.to(raw.device)[:, None, None] for values in (1 / self.std, -self.mean / self.std))
         # On a CPU the batch goes through in parts that stay in the cache.
-        pixels = channels * max(raw.shape[2] * raw.shape[3], self.size**2)
+        pixels = channels * max(raw.shape[2] * raw.shape[3], size**2)
         part = max(1, _PART_VALUES // pixels) if raw.device.type == "cpu" else count
         for start in range(0, count, part):
             rows = slice(start, start + part)
-            images = self._transform(raw[rows], parameters.of(rows), fill)
+            images = self._transform(raw[rows], parameters.of(rows), size, fill)
             torch.stack(images.mul_(scale).add_(shift).unbind(dim=1), dim=3, out=views[rows])
         views = views.permute(0, 3, 1, 2)
         return views if parameters.erase is None else erase(views, parameters.erase)
 
-    def _transform(self, raw: Tensor, p: ImageParameters, fill: float | None) -> Tensor:
+    def _transform(self, raw: Tensor, p: ImageParameters, size: int, fill: float | None) -> Tensor:
         """All but the normalisation and the erased boxes: float32 in [0, 255]."""
         pixels = raw.to(torch.float32, memory_format=torch.contiguous_format)
         if p.matrix is None:
-            images = crop_and_resize(pixels, p.boxes, size=self.size, flip=p.flip)
+            images = crop_and_resize(pixels, p.boxes, size=size, flip=p.flip)
         else:
-            images = warp(pixels, p.matrix, p.boxes, size=self.size, fill=fill)
+            images = warp(pixels, p.matrix, p.boxes, size=size, fill=fill)
         if p.policy is not None:
             images = apply_policy(images.round_(), *p.policy, fill=fill)
         if p.colour is not None:

@@ -40,6 +40,8 @@ class ImagePreset:
     posterise_bits, posterise_probability
     erase_scale, erase_ratio, erase_probability
         A box of this share of the area and of this ratio is set to the mean colour.
+    side
+        Side of the view, as a share of the side of the other views.
 
     Examples
     --------
@@ -73,13 +75,14 @@ class ImagePreset:
     erase_scale: tuple[float, float] = (0.02, 0.33)
     erase_ratio: tuple[float, float] = (0.3, 3.3)
     erase_probability: float = 0.0
+    side: float = 1.0
 
     def __post_init__(self) -> None:
         names = ("flip", "perspective", "jitter", "grey", "blur", "solarise", "posterise", "erase")
         check_probabilities(self, *(f"{name}_probability" for name in names))
         check_ranges(self, 0, 1, "crop_scale", "erase_scale")
         check_ranges(self, 0, float("inf"), "crop_ratio", "zoom", "blur_sigma", "erase_ratio")
-        check_sizes(self, 1, "translate", "brightness", "contrast", "saturation")
+        check_sizes(self, 1, "translate", "brightness", "contrast", "saturation", "side")
         check_sizes(self, 0.99, "perspective")
         check_sizes(self, 0.5, "hue")
         check_sizes(self, 180, "rotate")
@@ -94,6 +97,7 @@ def image_presets(size: int) -> dict[str, ImagePreset]:
     ``strong`` and ``weak`` are the query and key views of MaskCon on CIFAR (Feng and Patras, CVPR 2023, appendix A.1),
     ``cars-*`` and ``sop-*`` those on Cars196 and Stanford Online Products. ``simclr`` blurs above 64 pixels only.
     ``glyph-*`` (characters, digits) never mirror, and ``gentle`` keeps colour and shape for fine-grained photographs.
+    ``global`` and ``local`` are Self-Classifier's crops (Amrani et al., ECCV 2022, section 4.1), local ones smaller.
 
     Examples
     --------
@@ -105,12 +109,20 @@ def image_presets(size: int) -> dict[str, ImagePreset]:
         weak, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter_probability=0.8, grey_probability=0.2
     )
     seen_askew = replace(weak, perspective=0.5, perspective_probability=0.5, fill=0)
+    byol = replace(
+        jitter,
+        saturation=0.2,
+        blur_probability=0.5 if size > _BLUR_FROM_SIZE else 0.0,
+        solarise_probability=0.1,
+    )
     glyph = ImagePreset(crop_scale=(0.8, 1.0), rotate=8, translate=0.05, shear=5, zoom=(0.9, 1.1))
     return {
         "plain": ImagePreset(),
         "weak": weak,
         "strong": replace(weak, autoaugment=True, fill=128),
         "simclr": replace(jitter, blur_probability=0.5 if size > _BLUR_FROM_SIZE else 0.0),
+        "global": replace(byol, crop_scale=(0.4, 1.0)),
+        "local": replace(byol, crop_scale=(0.05, 0.4), solarise_probability=0.0, side=96 / 224),
         "cars-weak": seen_askew,
         "cars-strong": replace(jitter, perspective=0.5, perspective_probability=0.5, fill=0, blur_probability=0.5),
         "sop-weak": seen_askew,
