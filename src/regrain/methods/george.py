@@ -33,8 +33,9 @@ class GEORGE(Method):
               L = \sum_z q_z\, \ell_z
 
     with :math:`\ell_z` the mean cross entropy of the superclass over the batch's samples of subclass z. The published
-    GEORGE reduces f(x) by UMAP before clustering and over-clusters; here k-means works on f(x). Samples of unknown
-    coarse label are left out of stage 1 and join the nearest cluster in stage 2.
+    GEORGE reduces f(x) by UMAP before clustering and over-clusters; here k-means works on f(x). Both stages are one
+    training: the schedule and the optimiser's state go on. Samples of unknown coarse label are left out of stage 1 and
+    join the nearest cluster in stage 2.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ class GEORGE(Method):
         features = self.encoder(batch.views[0])
         return {
             "coarse_logits": self.coarse_classifier(features),
-            "subclass_logits": self._subclass_logits(features),
+            "subclass_logits": self.subclass_classifier(features),
             "labels": batch.labels,
             "ids": batch.ids,
         }
@@ -115,7 +116,7 @@ class GEORGE(Method):
         codes = self.assignments.lookup(projected["ids"])
         if self.group_dro:
             return self._worst_group(projected, coarse, codes)
-        loss = labelled_cross_entropy(projected["subclass_logits"], codes)
+        loss = labelled_cross_entropy(self._masked(projected["subclass_logits"]), codes)
         return {"loss": loss + 0 * classified, **self.assignments.summary()}
 
     def _worst_group(self, projected: Mapping[str, Tensor], coarse: Tensor, codes: Tensor) -> dict[str, Tensor]:
@@ -151,8 +152,8 @@ class GEORGE(Method):
             for module, first in zip((self.encoder, self.coarse_classifier), self.first, strict=True):
                 module.load_state_dict(first.state_dict())
 
-    def _subclass_logits(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.subclass_classifier(features)
+    def _masked(self, logits: Tensor) -> Tensor:
+        """Without the places that no cluster took, where there are clusters."""
         if not self.has_clusters:
             return logits
         return logits.masked_fill(self.superclass_of < 0, torch.finfo(logits.dtype).min)
@@ -164,14 +165,18 @@ class GEORGE(Method):
         if self.group_dro or not self.has_clusters:
             result: Tensor = self.coarse_classifier(features).float().softmax(dim=1)
             return result
-        subclasses = self._subclass_logits(features).float().softmax(dim=1)
+        subclasses = self._masked(self.subclass_classifier(features)).float().softmax(dim=1)
         owner = self.superclass_of.clamp(min=0)
         return subclasses.new_zeros(len(subclasses), self.classes[0]).index_add_(1, owner, subclasses)
 
+    @property
+    def has_subclasses(self) -> bool:
+        return self.has_clusters and not self.group_dro
+
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
-        if self.group_dro or not self.has_clusters:
+        if not self.has_subclasses:
             raise UserError("george with group_dro, or before its second stage, has no classifier of subclasses")
-        logits = self._subclass_logits(self.encoder(x)).float()
+        logits = self._masked(self.subclass_classifier(self.encoder(x))).float()
         if coarse is not None:
             elsewhere = (coarse[:, None] >= 0) & (self.superclass_of != coarse[:, None])
             logits = logits.masked_fill(elsewhere, torch.finfo(logits.dtype).min)

@@ -203,9 +203,13 @@ class Model:
         )
 
     def take_features(self, features: Dataset) -> None:
-        """Let adapter and views know mean and spread of the backbone's features over the training samples."""
+        """Let adapter and views know mean and spread of the backbone's features over the training samples.
+
+        Copies of the adapter, such as a momentum twin's, are told too.
+        """
         values = features.samples.take(torch.arange(len(features)))
-        take_statistics(self.method.encoder, values)
+        for module in self.method.modules():
+            take_statistics(module, values)
         std, mean = torch.std_mean(values, dim=0)
         views = self.views
         self.views = VectorViews(views.presets, seed=views.seed, mean=mean, std=std).to(self.device)
