@@ -194,6 +194,19 @@ def test_frozen_encoder_trains_an_adapter_on_cached_features(tmp_path: Path) -> 
     assert flat["test/intent/recall@1.random"] == pytest.approx(flat["test/intent/recall@1.raw"])  # adapters start at x
 
 
+@pytest.mark.parametrize("method", ["maskcon", "george"])
+def test_copies_of_a_frozen_encoders_adapter_know_its_statistics(method: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RegrainWarning)
+        run = quick(method, texts(), tmp_path / "run", encoder="hash-text", frozen=True)
+    state = weights(run)
+    assert float(state["method.encoder.input_std"].mean()) < 0.9
+    if method == "maskcon":
+        checkpoint = torch.load(run.folder.checkpoint_file, weights_only=True)["state_dict"]
+        twin, network = (checkpoint[f"method.{n}encoder.input_std"] for n in ("twin.network.", ""))
+        assert torch.allclose(twin, network)
+
+
 def test_series_train(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(40, 20, 3)).astype(np.float32)

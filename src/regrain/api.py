@@ -16,7 +16,7 @@ from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.data.readers import read
 from regrain.encoders import build_encoder, is_pretrained, weights_origin
-from regrain.errors import UserError
+from regrain.errors import NoLabelsError, UserError
 from regrain.evaluation import Evaluation, apply_model, available_criteria, criterion_values, embed, evaluate_model
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.labels import Labels
@@ -40,8 +40,11 @@ from regrain.training.loop import (
 )
 from regrain.training.model import Model, load_model
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
-from regrain.training.source import data_section, own_parts, read_data
+from regrain.training.source import data_section, own_parts, read_data, table_of
 from regrain.training.store import RunFolder, labels_to_json, library_versions
+
+_SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "static")
+"""Options of readers that say where a sample is."""
 
 __all__ = [
     "Run",
@@ -594,7 +597,9 @@ def discover(
         _settle_subclasses(run, None, {}, None, {"seed": seed})
         settled = read_discovery(run.folder)
         assert settled is not None
-    dataset = read_data(data, None, _with_split(reader_options, split_column))
+    table = table_of(data)
+    levels = None if table is None else [level for level in run.recipe["data"]["levels"] if level in table.columns]
+    dataset = read_data(data, levels, _read_as(run, data) | _with_split(reader_options, split_column))
     _require_fitting(run, dataset)
     parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
@@ -742,7 +747,8 @@ def adapt(
     place = Path(out)
     if place.resolve() == run.path.resolve():
         raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
-    found = read_support(support, level=level, own_parts=run.parts, reader=reader_options)
+    reading = _read_as(run, support) | reader_options
+    found = read_support(support, level=level, own_parts=run.parts, reader=reading)
     for part in found.parts:
         _require_fitting(run, part)
     classifier = fit_classifier(
@@ -811,7 +817,8 @@ def predict(
     run = run if isinstance(run, Run) else Run.open(run)
     target = Path(out)
     require_writable(target, overwrite)
-    dataset = read_data(data, None, _with_split(reader_options, split_column))
+    reading = _read_as(run, data) | _with_split(reader_options, split_column)
+    dataset = read_data(data, None if table_of(data) is None else [], reading)
     if split is not None:
         dataset = dataset.part(split)
     _require_fitting(run, dataset)
@@ -863,8 +870,14 @@ def _request(
         reader=reader,
         recorded=wanted.get("data", {}),
     )
-    dataset = read_data(data, section["levels"], section["reader"] or reader)
-    section["levels"] = section["levels"] or list(dataset.labels.levels)
+    options = section["reader"] or reader
+    try:
+        dataset = read_data(data, section["levels"], options)
+    except NoLabelsError:
+        if method_class(method).needs.levels:
+            raise
+        dataset = read_data(data, [], options)
+    section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
     for level in section["levels"]:
         dataset.labels.level_index(level)
     training = own_parts(dataset, section)["train"]
@@ -973,6 +986,21 @@ def _unseen(test: Dataset, train: Dataset | None, where: str, notes: list[str]) 
     level = test.labels.levels[0]
     notes.append(f"unseen superclasses: {len(kept)} of {len(test)} samples, whose {level} has no training sample")
     return kept
+
+
+def _read_as(run: Run, data: Any) -> dict[str, Any]:
+    """How a table with the columns of the run's own samples is read: as those were."""
+    table = table_of(data)
+    if table is None:
+        return {}
+    recorded = run.recipe["data"]["reader"]
+    options = {name: recorded[name] for name in _SAMPLE_OPTIONS if recorded.get(name) is not None}
+    columns = run.model.config["inputs"].get("columns")
+    if not options and columns:
+        options = {"columns": columns}
+    named = [value for name in ("text", "image", "record", "time") if (value := options.get(name)) is not None]
+    named += options.get("columns") or []
+    return options if named and all(table.covers(name) for name in named) else {}
 
 
 def _part(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["RegrainWarning", "UserError", "nearest"]
+__all__ = ["NoLabelsError", "RegrainWarning", "UserError", "nearest"]
 
 
 class UserError(ValueError):
@@ -13,6 +13,10 @@ class UserError(ValueError):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+class NoLabelsError(UserError):
+    """The data have nothing that looks like labels; who needs none reads them without."""
 
 
 class RegrainWarning(UserWarning):

@@ -39,9 +39,10 @@ def test_few_shot_figures_and_mistakes(regrain: Command, trained: None) -> None:
     assert ", episodes" in out
     for wrong, expected in (
         (("--shots", "10"), "class 's0' has 10"),
-        (("--shots", "one"), "whole numbers separated by commas"),
+        (("--shots", "one"), "or several separated by commas"),
         (("--ways", "7"), "an episode of 7 classes"),
         (("--queries", "0"), "at least 1 or rest"),
+        (("--queries", "5,10"), "--queries takes a whole number; got '5,10'"),
         (("--classifier", "nearest"), "did you mean 'nearest-mean'"),
         (("--unseen-superclasses",), "all 2 classes of level 'kind'"),
     ):
@@ -57,7 +58,7 @@ def test_a_few_labels_become_predictions(regrain: Command, trained: None, table:
     assert code == 0, err
     assert "6 classes of 'mine' learned" in out
     assert "held-out support" in err
-    code, out, err = regrain("predict", "adapted", *reading(table), "--split", "test", "--out", "p.csv")
+    code, _, err = regrain("predict", "adapted", *reading(table), "--split", "test", "--out", "p.csv")
     assert code == 0, err
     assert "60 predictions of kind and mine written to p.csv" in out
     predicted = pd.read_csv(tmp_path / "p.csv")
@@ -102,3 +103,34 @@ def test_discover_name_and_predict(regrain: Command, trained: None, table: Path,
     assert "the first" in set(pd.read_csv(tmp_path / "predicted.csv")["subclass"])
     code, _, err = regrain("discover", "run", "--columns", "f*")
     assert (code, "no --data was given" in err) == (2, True)
+
+
+def test_tables_without_labels_are_read_as_the_runs_own(
+    regrain: Command, trained: None, table: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(table)
+    features = [f"f{i}" for i in range(6)]
+    frame[features].to_csv("bare.csv", index=False)
+    code, out, err = regrain("predict", "run", "bare.csv", "--out", "bare-predicted.csv")
+    assert code == 0, err
+    assert (pd.read_csv("bare-predicted.csv")["kind"] == frame["kind"]).mean() > 0.6
+    assert regrain("discover", "run", "--each", "3")[0] == 0
+    code, out, err = regrain("discover", "run", "--data", "bare.csv", "--out", "bare-found.csv")
+    assert code == 0, err
+    assert set(pd.read_csv("bare-found.csv")["superclass_is"]) == {"predicted"}
+    code, out, err = regrain("fit", "selfcon", "bare.csv", "--out", "bare", "--epochs", "1", "-q", "--device", "cpu")
+    assert code == 0, err
+    code, _, err = regrain("fit", "maskcon", "bare.csv", "--out", "none", "--epochs", "1", "-q", "--device", "cpu")
+    assert (code, "no column looks like labels" in err) == (2, True)
+
+    # ids that happen to be those of the run's data say nothing where the table has samples of its own
+    support = frame.groupby("sub").head(8).sample(frac=1, random_state=0)
+    support = support.assign(id=[f"r{i}" for i in range(len(support))])[["id", *features, "sub"]]
+    support.to_csv("support.csv", index=False)
+    code, out, err = regrain("adapt", "run", "--support", "support.csv", "--level", "sub", "--out", "adapted")
+    assert code == 0, err
+    code, _, err = regrain("predict", "adapted", "support.csv", "--out", "support-predicted.csv")
+    assert code == 0, err
+    assert (pd.read_csv("support-predicted.csv")["sub"].to_numpy() == support["sub"].to_numpy()).mean() > 0.9
+    code, _, err = regrain("adapt", "run", "--support", "support.csv", "--inverse-penalty", "inf", "--out", "x")
+    assert (code, "positive and finite" in err) == (2, True)

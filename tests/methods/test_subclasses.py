@@ -159,8 +159,9 @@ def test_rectified_logits_and_settings_that_cannot_be() -> None:
     assert torch.equal(method.superclass_logits(embedding), expected)
     with pytest.raises(UserError, match="subclasses is 2, fewer than the 3 superclasses"):
         build("scgm", subclasses=2)
-    with pytest.raises(UserError, match="subclass_prior holds 4 positive sizes"):
-        build("scgm", subclasses=4, subclass_prior=(1.0, 2.0))
+    for prior in ((1.0, 2.0), (1.0, 2.0, float("nan"), 1.0)):
+        with pytest.raises(UserError, match="subclass_prior holds 4 positive sizes"):
+            build("scgm", subclasses=4, subclass_prior=prior)
     with pytest.raises(UserError, match="shared out over the 3 superclasses"):
         build("ancor", queue_size=2)
     with pytest.raises(UserError, match="has no subclasses of its own"):
@@ -220,6 +221,8 @@ def test_clusters_within_superclasses() -> None:
         cluster_within(x, torch.full_like(coarse, -1))
     with pytest.raises(UserError, match="2 clusters cannot be shared out over 3"):
         cluster_within(x, coarse, total=2)
+    with pytest.raises(UserError, match="not both"):
+        cluster_within(x, coarse, total=6, each=2)
 
 
 def test_balanced_clusters_are_of_equal_size() -> None:
@@ -258,3 +261,13 @@ def test_george_with_group_dro_follows_its_algorithm() -> None:
     assert float(losses["worst_subclass"]) == pytest.approx(float(means.max()), rel=1e-5)
     with pytest.raises(UserError, match="no classifier of subclasses"):
         method.subclass_proba(x)
+
+
+@pytest.mark.parametrize("group_dro", [True, False])
+def test_george_with_places_that_no_cluster_took(group_dro: bool) -> None:
+    x, coarse, _ = mixture()
+    method = build("george", coarse_epochs=1, group_dro=group_dro)  # 4 of 10 places a superclass, by silhouette
+    history = train(method, x, coarse, epochs=3)
+    assert all(torch.isfinite(torch.tensor(losses)).all() for losses in history)
+    assert method.has_subclasses is not group_dro
+    assert (method.superclass_of >= 0).sum() == SUBCLASSES

@@ -184,3 +184,10 @@ def test_hard_plans_of_well_separated_clusters_converge() -> None:
         warnings.simplefilter("error")
         plan = sinkhorn(scores, sharpness=25.0, tolerance=1e-4)
     assert float((plan.sum(dim=0) - 1 / 12).abs().sum()) < 2e-4
+
+
+def test_a_cluster_without_mass_may_have_some_at_the_next_call() -> None:
+    scores = drawn()
+    potentials = sinkhorn_potentials(scores, sharpness=5.0, cluster_marginal=torch.tensor([1.0, 1, 0, 2, 1, 1, 1]))
+    plan = sinkhorn(scores, sharpness=5.0, warm_start=potentials)
+    torch.testing.assert_close(plan.sum(dim=0), torch.full((7,), 1 / 7, dtype=torch.float64), atol=1e-6, rtol=0)

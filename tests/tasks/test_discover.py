@@ -197,9 +197,34 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
         ('{"77": "x"}', "names subclass '77', and there is none of that number"),
         ("[1]", "a mapping of subclass numbers to names was expected"),
         ("{", "cannot be read as JSON"),
+        ('{"--1": "x"}', "names subclass '--1'"),
+        ('{"\u00b2": "x"}', "and there is none of that number"),
     ):
         file.write_text(content)
         with pytest.raises(UserError, match=message):
             discover(run, names=file)
     with pytest.raises(UserError, match="no such file of names"):
         discover(run, names=tmp_path / "none.json")
+
+
+def test_superclasses_that_the_run_does_not_know_are_told(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    other = vectors(60)
+    renamed = replace(other.labels, classes=(("never", "seen"), *other.labels.classes[1:]))
+    found = discover(run, replace(other, labels=renamed))
+    assert any("knows no superclass 'never', 'seen'" in note for note in found.notes)
+    assert not found.given.any()
+
+
+def test_a_george_of_group_dro_is_clustered(tmp_path: Path) -> None:
+    run = quick("george", vectors(), tmp_path / "run", "group_dro=true")
+    assert sum(s.size for s in discover(run, each=2).subclasses) == 240
+
+
+def test_names_belong_to_one_number(tmp_path: Path) -> None:
+    run = quick("scgm", vectors(), tmp_path / "run", "subclasses=40")
+    own = {s.name: s.number for s in discover(run).subclasses}
+    shifted = vectors(60)
+    samples = TensorSamples(shifted.samples.take(torch.arange(60)).roll(1, dims=1), "vector")
+    for s in discover(run, replace(shifted, samples=samples)).subclasses:
+        assert own.get(s.name, s.number) == s.number

@@ -82,7 +82,7 @@ def evaluate(
         "neighbours": neighbours,
         "cluster_seeds": cluster_seeds,
         "cluster_starts": cluster_starts,
-        "queries": "rest" if queries == "rest" else _numbers("--queries", queries)[0],
+        "queries": "rest" if queries == "rest" else _number("--queries", queries),
         "episodes": episodes,
         "classifier": classifier,
         "intra_class": intra_class,
@@ -91,7 +91,7 @@ def evaluate(
     if shots is not None:
         chosen["shots"] = _numbers("--shots", shots)
     if ways is not None:
-        chosen["ways"] = [None if way == "all" else _numbers("--ways", way)[0] for way in ways.split(",")]
+        chosen["ways"] = [None if way == "all" else _number("--ways", way) for way in ways.split(",")]
     if k:
         chosen["ks"] = k
     result = api.evaluate(
@@ -142,9 +142,14 @@ def embed(
 
 
 def _numbers(option: str, text: str) -> list[int]:
+    return [_number(option, part) for part in text.split(",")]
+
+
+def _number(option: str, text: str) -> int:
     from regrain.errors import UserError
 
     try:
-        return [int(number) for number in text.split(",")]
+        return int(text)
     except ValueError:
-        raise UserError(f"{option} takes whole numbers separated by commas, such as 1,5; got '{text}'") from None
+        many = ", or several separated by commas" if option in ("--shots", "--ways") else ""
+        raise UserError(f"{option} takes a whole number{many}; got '{text}'") from None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from regrain.data.cells import IMAGE_SUFFIXES, LOOKED_AT, SPLITS, Column, Kind, as_floats, label_names, missing
-from regrain.errors import UserError
+from regrain.errors import NoLabelsError, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 
 __all__ = ["Guesses"]
@@ -156,10 +156,11 @@ class Guesses:
                 "from coarse to fine (--level; levels=[...]), or say that they are aspects that do not nest "
                 "(--relation aspects; relation='aspects')"
             )
-        listed = ", ".join(f"'{name}' ({count} different values)" for name, count in counts.items()) or "no such column"
-        raise UserError(
-            f"{self.where}: no column looks like labels (few different values, many times each), of {listed}. Name "
-            "the label columns from coarse to fine (--level; levels=[...]); levels=[] reads data without labels"
+        listed = ", ".join(f"'{name}' ({count} different values)" for name, count in counts.items())
+        raise NoLabelsError(
+            f"{self.where}: no column looks like labels (few different values, many times each)"
+            f"{f', of {listed}' if listed else ''}. Name the label columns from coarse to fine (--level; "
+            "levels=[...]); in Python levels=[] reads data without labels"
         )
 
     def numbers(self, taken: set[str]) -> list[str]:

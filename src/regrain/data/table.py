@@ -140,6 +140,10 @@ class Table:
         """What every column holds, judged by a sample of its cells."""
         return {name: kind_of(column) for name, column in self.columns.items()}
 
+    def covers(self, pattern: str) -> bool:
+        """Whether there is a column of that name, or one that the pattern fits."""
+        return pattern in self.columns or any(fnmatchcase(name, pattern) for name in self.columns)
+
     def require(self, name: str, role: str) -> str:
         """The name of a column that exists, else a UserError that names the nearest one."""
         name = str(name)

@@ -22,8 +22,9 @@ _WAYS, _SHOTS, _QUERIES, _EPISODES, _COPIES = 5, 1, 15, 1000, 5
 def few_shot(representation: Representation, setting: Setting) -> dict[str, Score]:
     """Accuracy of classifiers fitted on a few test samples of each class, over episodes; the others are queries.
 
-    Classifiers are fitted on the representation's augmented views where it has them, else on the embeddings. All
-    representations see the same episodes, as do all runs on the same labels. The interval is Student's, over episodes.
+    Classifiers are fitted on the representation's augmented views where it has some that differ, else on the
+    embeddings. All representations see the same episodes, as do all runs on the same labels. The interval is Student's,
+    over episodes.
 
     Options: ``ways`` (a list of numbers of classes, None for all; default 5, or all where there are fewer), ``shots``
     (a list; default 1), ``queries`` (of a class, or ``rest``; default 15), ``episodes`` (default 1000), ``classifier``
@@ -37,6 +38,9 @@ def few_shot(representation: Representation, setting: Setting) -> dict[str, Scor
     known = setting.known()
     labels = setting.test_labels[known]
     options = setting.options
+    augmented = None if representation.augmented is None else representation.augmented[:, known]
+    if augmented is not None and len(augmented) > 1 and torch.equal(augmented[0], augmented[1]):
+        augmented = None  # views that change nothing: copies would but weaken the classifier's penalty
     classifier = options.get("classifier", "logistic")
     shots = options.get("shots") or [_SHOTS]
     ways = options.get("ways") or [min(_WAYS, len(labels.unique()))]
@@ -47,7 +51,7 @@ def few_shot(representation: Representation, setting: Setting) -> dict[str, Scor
             labels,
             queries=options.get("queries", _QUERIES),
             episodes=int(options.get("episodes", _EPISODES)),
-            augmented=None if representation.augmented is None else representation.augmented[:, known],
+            augmented=augmented,
             classifier=classifier,
             seed=setting.seed,
             class_names=setting.classes,

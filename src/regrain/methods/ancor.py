@@ -17,7 +17,9 @@ __all__ = ["ANCOR"]
 
 
 class ANCOR(EmbedderMethod):
-    """CE(coarse) on v plus InfoNCE between directions as seen from the superclass's classifier weight (section 3).
+    """CE(coarse) plus InfoNCE between directions as seen from the superclass's classifier weight (section 3).
+
+    The classifier works on the embedder's output before it is scaled to unit length.
 
     Samples of unknown coarse label are left out of both terms.
 

@@ -133,8 +133,6 @@ def transported(
     log_scores: Tensor, *, sharpness: float, cluster_marginal: Tensor | None = None, warm_start: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The hard codes argmax_z Q_iz (n,) of the balanced plan over log_scores (n, r), and its potentials (r,)."""
-    if warm_start is not None:
-        warm_start = warm_start.to(log_scores.device)
     potentials = sinkhorn_potentials(
         log_scores,
         sharpness=sharpness,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -97,7 +98,9 @@ class SCGM(EmbedderMethod):
             )
         require_range(0, above=True, variance=variance, superclass_variance=superclass_variance, sharpness=sharpness)
         require_range(0, mixture_weight=mixture_weight)
-        if subclass_prior is not None and (len(subclass_prior) != count or min(subclass_prior) <= 0):
+        if subclass_prior is not None and not (
+            len(subclass_prior) == count and all(0 < size < math.inf for size in subclass_prior)
+        ):
             raise UserError(f"subclass_prior holds {count} positive sizes, one a subclass; got {list(subclass_prior)}")
         self.terms: dict[str, Any] = {
             "variance": variance,

@@ -81,7 +81,7 @@ def cluster_within(
     Raises
     ------
     UserError
-        If no superclass is known, or ``total`` is below the number of superclasses that occur.
+        If no superclass is known, both numbers are given, or ``total`` is below the number of superclasses that occur.
 
     Examples
     --------
@@ -90,6 +90,8 @@ def cluster_within(
     >>> found.superclass.tolist(), bool(found.codes[0] == found.codes[1]), bool(found.codes[0] == found.codes[2])
     ([0, 0, 1], True, False)
     """
+    if each is not None and total is not None:
+        raise UserError("give the number of clusters of each superclass (each), or of all (subclasses): not both")
     vectors = functional.normalize(embedding.detach().float(), dim=1).cpu()
     superclasses = coarse.cpu()
     present = superclasses[superclasses >= 0].unique().tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -382,7 +383,7 @@ def _check(features: Tensor, labels: Tensor, classes: int, inverse_penalty: floa
             "of unknown class out"
         )
     for name, value in (("inverse_penalty", inverse_penalty), ("tolerance", tolerance)):
-        if not value > 0:
-            raise UserError(f"{name} must be positive, got {value}")
+        if not 0 < value < math.inf:
+            raise UserError(f"{name} must be positive and finite, got {value}")
     if not bool(features.sum().isfinite()):  # element by element it would take a third of the whole time
         raise UserError("features must be finite: leave samples with NaN or infinity out")

@@ -156,7 +156,7 @@ def sinkhorn_potentials(
             RegrainWarning,
             stacklevel=2,
         )
-    elif error >= tolerance:
+    elif not error < tolerance:
         warnings.warn(
             f"the transport plan misses its cluster marginal by {error:.2g} in sum after {max_iterations} iterations "
             f"(tolerance {tolerance:g})",
@@ -301,7 +301,7 @@ def _sample_masses(log_scores: Tensor, sample_marginal: Tensor | None) -> Tensor
                 f"sample_marginal must be positive numbers of shape ({len(log_scores)},), got shape "
                 f"{tuple(sample_marginal.shape)}" + (" with others among them" if len(sample_marginal) else "")
             )
-        masses = sample_marginal.to(dtype)
+        masses = sample_marginal.to(log_scores.device, dtype)
     total = masses.double().sum()[None]
     _reduce(total, dist.ReduceOp.SUM)
     return (masses.double() / total).to(dtype)
@@ -334,14 +334,17 @@ def _start(
     if cluster_marginal is None:
         wanted = torch.ones(clusters, dtype=torch.float64, device=log_scores.device)
     else:
-        wanted = cluster_marginal.double()
+        wanted = cluster_marginal.double().to(log_scores.device)
         fits = wanted.shape == (clusters,) and bool((wanted >= 0).all()) and 0 < float(wanted.sum()) < torch.inf
         if not fits:
             raise UserError(f"cluster_marginal must be {clusters} non-negative masses that do not all vanish")
     wanted = wanted / wanted.sum()
     if warm_start is not None and warm_start.shape != (clusters,):
         raise UserError(f"warm_start must be {clusters} potentials, got shape {tuple(warm_start.shape)}")
-    potentials = torch.zeros_like(wanted) if warm_start is None else warm_start.double().clone()
+    potentials = torch.zeros_like(wanted)
+    if warm_start is not None:
+        given = warm_start.double().to(log_scores.device)
+        potentials = given.where(given.isfinite(), potentials)  # a cluster that had no mass then may have some now
     potentials[wanted == 0] = -torch.inf
     return wanted, potentials
 

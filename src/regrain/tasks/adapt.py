@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,15 @@ from torch import Tensor
 
 from regrain.data.cells import label_names, plain
 from regrain.data.dataset import Dataset
-from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table
 from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.training.source import read_data
+from regrain.training.source import read_data, table_of
 
 __all__ = ["Support", "read_support"]
 
-_SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape")
+_SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record")
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ def read_support(
     """The support that a source names.
 
     A table with a column ``id`` (the reader's option ``id`` names another) and one other column, or the one that
-    ``level`` names, labels samples of the run's own data by their ids. Anything else is a data set of its own; then the
-    label is ``level``, or the finest.
+    ``level`` names, labels samples of the run's own data by their ids. Anything else is a data set of its own, also a
+    table with ids in which ``reader`` says where the samples are; then the label is ``level``, or the finest.
 
     Parameters
     ----------
@@ -73,7 +71,7 @@ def read_support(
         For ids that the run's data do not have (the first are named with their rows), an id with two labels, and a
         support without any label.
     """
-    table = _table(source)
+    table = table_of(source)
     id_column = str(reader.get("id") or "id")
     if table is not None and id_column in table.columns and not any(reader.get(name) for name in _SAMPLE_OPTIONS):
         others = [name for name in table.columns if name != id_column]
@@ -164,11 +162,3 @@ def _support(
         notices = [*notices, f"{unlabelled} samples of the support have no label and were left out"]
     present, labels = codes.unique(return_inverse=True)
     return Support(tuple(parts), labels, level, tuple(names[code] for code in present.tolist()), tuple(notices))
-
-
-def _table(source: Any) -> Table | None:
-    if isinstance(source, str | Path):
-        path = Path(source).expanduser()
-        return file_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
-    is_frame = type(source).__name__ == "DataFrame" and hasattr(source, "columns")
-    return frame_table(source) if is_frame else None

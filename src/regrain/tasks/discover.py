@@ -7,6 +7,7 @@ method has no subclasses of its own, ``centres.safetensors``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,7 +49,7 @@ class Subclass:
     ----------
     number : int
     name : str
-        Given by the user, else ``superclass/n``.
+        Given by the user, else ``superclass/number``.
     superclass : str or None
         Of most of its samples.
     superclass_share : float
@@ -170,6 +171,13 @@ class Settled:
         table = torch.tensor([own.get(name, -1) for name in dataset.labels.names(self.level)] + [-1])
         return table[dataset.labels.level(self.level)]
 
+    def strangers(self, dataset: Dataset) -> set[str]:
+        """Names of superclasses that samples of a data set have and the run does not know."""
+        if self.level is None or self.level not in dataset.labels.levels:
+            return set()
+        names = dataset.labels.names(self.level)
+        return {names[code] for code in dataset.labels.present(self.level)} - set(self.superclasses)
+
     def probabilities(self, model: Model, dataset: Dataset, coarse: Tensor) -> Tensor:
         """(N, r), given superclasses (N,), -1 unknown."""
         if self.centres is None or self.owners is None or self.offsets is None:
@@ -179,12 +187,11 @@ class Settled:
         return scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)
 
     def by_name(self, probabilities: Tensor) -> tuple[Tensor, list[str]]:
-        """Probabilities (N, names) with those of one name added up, and the names; a subclass of no sample has none."""
-        names = list(dict.fromkeys(self.names.values()))
+        """Probabilities (N, names) with those of one name added up, and the names."""
+        named = [self.names.get(number, f"subclass {number}") for number in range(probabilities.shape[1])]
+        names = list(dict.fromkeys(named))
         result = probabilities.new_zeros(len(probabilities), len(names))
-        for number, name in self.names.items():
-            result[:, names.index(name)] += probabilities[:, number]
-        return result, names
+        return result.index_add_(1, torch.tensor([names.index(name) for name in named]), probabilities), names
 
 
 def discover(
@@ -249,6 +256,10 @@ def discover(
             f"on the training samples{', of equal size' if balanced else ''}"
         )
     labels = {name: settled.codes(part) for name, part in parts.items()}
+    strangers = sorted({name for part in parts.values() for name in settled.strangers(part)})
+    if strangers:
+        named = ", ".join(map(repr, strangers[:3])) + (", ..." if len(strangers) > 3 else "")
+        notes.append(f"the run knows no superclass {named}: samples labelled so count as unlabelled")
     if unaided:
         labels |= {name: torch.full_like(codes, -1) for name, codes in labels.items() if name != "train"}
         notes.append("superclass labels of other samples than train were not looked at")
@@ -265,7 +276,7 @@ def discover(
         codes.numpy(),
         probability.numpy(),
         [settled.superclasses[c] if settled.level is not None and c >= 0 else None for c in coarse.tolist()],
-        given.numpy(),
+        given.numpy() & (settled.level is not None),
         similarity.numpy(),
         [],
         notes=notes,
@@ -345,11 +356,9 @@ def _describe(
     found: list[Subclass] = []
     sizes = torch.bincount(codes)
     by_owner = sorted(codes.unique().tolist(), key=lambda z: (int(owners[z]), -int(sizes[z]), z))
-    within: dict[int, int] = {}
     for number in by_owner:
         rows = (codes == number).nonzero()[:, 0]
         owner = int(owners[number])
-        within[owner] = within.get(owner, 0) + 1
         label = settled.superclasses[owner] if settled.level is not None and owner >= 0 else None
         places = rows.numpy()
         nearest = places[np.argsort(-discovery.similarity[places], kind="stable")]
@@ -357,7 +366,7 @@ def _describe(
         found.append(
             Subclass(
                 number,
-                settled.names.get(number, f"{label}/{within[owner]}" if label else f"subclass {number}"),
+                settled.names.get(number, f"{label}/{number}" if label else f"subclass {number}"),
                 label,
                 float((coarse[rows] == owner).float().mean()) if label else 0.0,
                 len(rows),
@@ -414,7 +423,7 @@ def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
         raise UserError(f'{path}: a mapping of subclass numbers to names was expected, such as {{"3": "wine glass"}}')
     names = {}
     for key, name in content.items():
-        if not key.strip().lstrip("-").isdigit() or int(key) not in known:
+        if not re.fullmatch(r"\d+", key.strip(), re.ASCII) or int(key) not in known:
             raise UserError(
                 f"{path} names subclass '{key}', and there is none of that number: the {len(known)} subclasses are "
                 f"{', '.join(map(str, sorted(known)[:8]))}{', ...' if len(known) > 8 else ''}"

@@ -12,11 +12,13 @@ from typing import Any
 
 from regrain.data.catalog import entries
 from regrain.data.dataset import Dataset
+from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table
 from regrain.data.readers import read
+from regrain.data.table import Table
 from regrain.errors import UserError, nearest
 from regrain.training.assemble import split_parts
 
-__all__ = ["data_section", "own_parts", "read_data"]
+__all__ = ["data_section", "own_parts", "read_data", "table_of"]
 
 _HOLDOUT = 0.2
 _KEYS = ("source", "reader", "levels", "holdout", "limit_per_class", "roles", "fingerprint", "labels_fingerprint")
@@ -31,7 +33,10 @@ def data_section(
     reader: Mapping[str, Any],
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What a recipe says of its data: arguments win over what an earlier recipe ``recorded``."""
+    """What a recipe says of its data: arguments win over what an earlier recipe ``recorded``.
+
+    ``levels`` is None where nobody said any.
+    """
     for key in recorded:
         if key not in _KEYS:
             raise UserError(f"data has no setting '{key}': {nearest(key, _KEYS)}")
@@ -41,18 +46,30 @@ def data_section(
         options = {**_mapping(recorded.get("reader")), **reader}
         section["reader"] = {name: _plain(name, value) for name, value in options.items()}
     return section | {
-        "levels": list(levels or recorded.get("levels") or []),
+        "levels": levels if levels is not None else recorded.get("levels"),
         "holdout": holdout if holdout is not None else recorded.get("holdout", _HOLDOUT),
         "limit_per_class": limit_per_class if limit_per_class is not None else recorded.get("limit_per_class"),
     }
 
 
 def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]) -> Dataset:
-    """Data as they are, or read. Readers of tables and folders are told the levels; a catalog entry knows its own."""
+    """Data as they are, or read. Readers of tables and folders are told the levels; a catalog entry knows its own.
+
+    Without any level (``[]``) there are no labels; None lets the reader find them.
+    """
     if isinstance(data, Dataset):
         return data
-    named = levels and not (isinstance(data, str) and data in entries())
-    return read(data, **reader, **({"levels": list(levels)} if named and levels else {}))
+    told = {} if levels is None or (isinstance(data, str) and data in entries()) else {"levels": list(levels)}
+    return read(data, **reader, **told)
+
+
+def table_of(source: Any) -> Table | None:
+    """The table in a file or a DataFrame; None where the source is anything else."""
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        return file_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
+    is_frame = type(source).__name__ == "DataFrame" and hasattr(source, "columns")
+    return frame_table(source) if is_frame else None
 
 
 def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
