@@ -127,7 +127,7 @@ def test_tables_without_labels_are_read_as_the_runs_own(
     support = frame.groupby("sub").head(8).sample(frac=1, random_state=0)
     support = support.assign(id=[f"r{i}" for i in range(len(support))])[["id", *features, "sub"]]
     support.to_csv("support.csv", index=False)
-    code, out, err = regrain("adapt", "run", "--support", "support.csv", "--level", "sub", "--out", "adapted")
+    code, _, err = regrain("adapt", "run", "--support", "support.csv", "--level", "sub", "--out", "adapted")
     assert code == 0, err
     code, _, err = regrain("predict", "adapted", "support.csv", "--out", "support-predicted.csv")
     assert code == 0, err
