@@ -111,14 +111,14 @@ def test_tables_without_labels_are_read_as_the_runs_own(
     frame = pd.read_csv(table)
     features = [f"f{i}" for i in range(6)]
     frame[features].to_csv("bare.csv", index=False)
-    code, out, err = regrain("predict", "run", "bare.csv", "--out", "bare-predicted.csv")
+    code, _, err = regrain("predict", "run", "bare.csv", "--out", "bare-predicted.csv")
     assert code == 0, err
     assert (pd.read_csv("bare-predicted.csv")["kind"] == frame["kind"]).mean() > 0.6
     assert regrain("discover", "run", "--each", "3")[0] == 0
-    code, out, err = regrain("discover", "run", "--data", "bare.csv", "--out", "bare-found.csv")
+    code, _, err = regrain("discover", "run", "--data", "bare.csv", "--out", "bare-found.csv")
     assert code == 0, err
     assert set(pd.read_csv("bare-found.csv")["superclass_is"]) == {"predicted"}
-    code, out, err = regrain("fit", "selfcon", "bare.csv", "--out", "bare", "--epochs", "1", "-q", "--device", "cpu")
+    code, _, err = regrain("fit", "selfcon", "bare.csv", "--out", "bare", "--epochs", "1", "-q", "--device", "cpu")
     assert code == 0, err
     code, _, err = regrain("fit", "maskcon", "bare.csv", "--out", "none", "--epochs", "1", "-q", "--device", "cpu")
     assert (code, "no column looks like labels" in err) == (2, True)
