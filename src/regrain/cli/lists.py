@@ -28,6 +28,7 @@ _ADVICE = (
     ("coarse labels, fine classes look alike inside", "the same", "grafit or coins with a small weight; selfcon"),
     ("coarse labels, and only coarse classes matter", "a classifier", "sup-ce"),
     ("no labels", "embeddings", "simclr or selfcon; nnclr"),
+    ("no labels", "classes", "self-classifier or sela, then `regrain discover`"),
     ("fine labels of every sample", "a classifier, embeddings", "sup-fine; supcon with one --level"),
     ("coarse labels", "the hidden subclasses", "scgm, then `regrain discover`; sela without labels"),
     ("coarse labels, a few fine ones", "a classifier of the fine ones", "scgm-a or maskcon, then `regrain adapt`"),
