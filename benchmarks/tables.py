@@ -174,31 +174,21 @@ TABLES: tuple[Table, ...] = (
         )
         for split in ("good", "bad")
     ),
-    Table(
-        "toy-full",
-        "CIFARtoy, good split, all 40,000 images",
-        "-p recall -l label",
-        _recall("label", Metric("recall@2", "test/label/recall@2"), Metric("recall@10", "test/label/recall@10")),
-        _four_rows(
-            f"cifartoy-good --encoder resnet18-w16 {_START} --epochs 4 --set learning_rate=0.065",
-            paper=_TOY_PAPER["good"],
-            maskcon=_TOY_WEIGHTS["MaskCon"],
-        ),
-        seeds=1,
-        compare="MaskCon",
-    ),
-    Table(
-        "toy-long",
-        "CIFARtoy, good split, all 40,000 images, 12 epochs",
-        "-p recall -l label",
-        _recall("label", Metric("recall@2", "test/label/recall@2"), Metric("recall@10", "test/label/recall@10")),
-        _four_rows(
-            f"cifartoy-good --encoder resnet18-w16 {_START} --epochs 12 --set learning_rate=0.065",
-            paper=_TOY_PAPER["good"],
-            maskcon=_TOY_WEIGHTS["MaskCon"],
-        ),
-        seeds=1,
-        compare="MaskCon",
+    *(
+        Table(
+            name,
+            f"CIFARtoy, good split, all 40,000 images{words}",
+            "-p recall -l label",
+            _recall("label", Metric("recall@2", "test/label/recall@2"), Metric("recall@10", "test/label/recall@10")),
+            _four_rows(
+                f"cifartoy-good --encoder resnet18-w16 {_START} --epochs {epochs} --set learning_rate=0.065",
+                paper=_TOY_PAPER["good"],
+                maskcon=_TOY_WEIGHTS["MaskCon"],
+            ),
+            seeds=1,
+            compare="MaskCon",
+        )
+        for name, epochs, words in (("toy-full", 4, ""), ("toy-long", 12, ", 12 epochs"))
     ),
     Table(
         "toy-imagenet",
