@@ -73,7 +73,7 @@ def test_a_few_labels_become_predictions(regrain: Command, trained: None, table:
     assert code == 0, err
     assert "6 classes of 'mine' learned" in out
     assert "held-out support" in err
-    code, _, err = regrain("predict", "adapted", *reading(table), "--split", "test", "--out", "p.csv")
+    code, out, err = regrain("predict", "adapted", *reading(table), "--split", "test", "--out", "p.csv")
     assert code == 0, err
     assert "60 predictions of kind and mine written to p.csv" in out
     predicted = pd.read_csv(tmp_path / "p.csv")

@@ -79,6 +79,7 @@ class ClassHeads(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> heads = ClassHeads(8, (3, 5), hidden=16, width=4)
     >>> [tuple(logits.shape) for logits in heads.logits(heads(torch.zeros(2, 8)))]
     [(2, 3), (2, 5)]
