@@ -63,11 +63,11 @@ def _table(table: Table, figures: Figures) -> str:
         for suffix, words in _BASELINES.items() if row.baselines else ():
             found = [figures.of(table, row, f"{m.key}.{suffix}") for m in table.metrics]
             if found[0]:
-                baselines.append([words, *(f"{_mean(values):.1f}" for values in found)])
+                baselines.append([words, *(f"{_mean(values):.1f}" if values else "" for values in found)])
         cells = [row.label, *(_cell(figures, table, row, m.key) for m in table.metrics)]
         cells += [_difference(figures, table, row)] if table.compare else []
         cells += [row.paper.get(first.title, "")] if "paper" in head else []
-        body.append([*cells, figures.minutes(table, row)])
+        body.append([*cells, "" if row.run_of else figures.minutes(table, row)])
         if row.projection:
             inner = [figures.of(table, row, f"{m.key}.projection") for m in table.metrics]
             body.append([f"{row.label}, by its projection", *map(_over_seeds, inner)])
