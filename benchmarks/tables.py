@@ -153,7 +153,8 @@ def _subclass_table(
     clusters = f"--subclasses {subclasses} --unaided"
     few = [f"{way}-way-{shot}-shot" for way in ("5", "all") for shot in (1, 5)] + ["1-shot-intra"]
     metrics = [Metric(key.replace("-", " "), f"test/{level}/{key}") for key in few]
-    metrics += [Metric(f"subclasses {m.upper()}", f"discover/test/{level}/{m}") for m in ("nmi", "purity", "acc")]
+    agreement = {"NMI": "nmi", "purity": "purity", "ACC": "acc"}
+    metrics += [Metric(f"subclasses, {words}", f"discover/test/{level}/{key}") for words, key in agreement.items()]
     rows = (
         Row("raw input, k-means", f"selfcon {raw} --epochs 1", discover=clusters),
         Row("raw input, balanced k-means", run_of=f"{name}/raw input, k-means", discover=f"{clusters} --balanced"),
