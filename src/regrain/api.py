@@ -27,7 +27,7 @@ from regrain.tasks.classifier import fit_classifier
 from regrain.tasks.discover import Settled, read_discovery, read_names, write_discovery
 from regrain.tasks.discover import discover as discover_subclasses
 from regrain.tasks.predict import predicted_columns
-from regrain.tasks.tables import require_writable, write_columns
+from regrain.tasks.tables import require_writable, write_columns, write_parquet
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.assemble import Assembly, assemble, roles_of
 from regrain.training.loop import (
@@ -40,11 +40,8 @@ from regrain.training.loop import (
 )
 from regrain.training.model import Model, load_model
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
-from regrain.training.source import data_section, own_parts, read_data, table_of
+from regrain.training.source import SAMPLE_OPTIONS, data_section, own_parts, read_data, table_of
 from regrain.training.store import RunFolder, labels_to_json, library_versions
-
-_SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "static")
-"""Options of readers that say where a sample is."""
 
 __all__ = [
     "Run",
@@ -621,7 +618,10 @@ def _settle_subclasses(
     if superclass is not None:
         labels.level_index(superclass)
         if read_as_coarse not in (None, superclass):
-            raise UserError(f"{run.path} read '{read_as_coarse}' as superclasses: --superclass cannot be another level")
+            raise UserError(
+                f"{run.path} read '{read_as_coarse}' as superclasses, so that its subclasses lie in those: leave "
+                "--superclass out, or train on the other level"
+            )
     settled = read_discovery(run.folder)
     if clustering or settled is None:
         if names is not None and settled is not None:
@@ -669,7 +669,6 @@ def export_embeddings(
         If the data do not fit the run, or have no such split.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     run = run if isinstance(run, Run) else Run.open(run)
     if data is None:
@@ -693,11 +692,7 @@ def export_embeddings(
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
         tables.append(pa.table(columns))
     table = pa.concat_tables(tables)
-    target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(target)
+    write_parquet(table, Path(out))
     return table.num_rows, vectors.shape[1]
 
 
@@ -994,7 +989,7 @@ def _read_as(run: Run, data: Any) -> dict[str, Any]:
     if table is None:
         return {}
     recorded = run.recipe["data"]["reader"]
-    options = {name: recorded[name] for name in _SAMPLE_OPTIONS if recorded.get(name) is not None}
+    options = {name: recorded[name] for name in SAMPLE_OPTIONS if recorded.get(name) is not None}
     columns = run.model.config["inputs"].get("columns")
     if not options and columns:
         options = {"columns": columns}

@@ -15,6 +15,7 @@ from regrain.encoders.heads import ClassHeads
 from regrain.errors import RegrainWarning, UserError
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.memory import Queue
+from regrain.objectives.relations import nearest_neighbours
 from regrain.objectives.self_classifier import self_classifier_loss
 from regrain.settings import require_range
 
@@ -112,7 +113,7 @@ class SelfClassifier(Method):
         vectors, ids = projected["vectors"], projected["ids"]
         first = vectors[:, 0]
         if 0 < self.queue.size == len(self.queue.keys):
-            neighbour = self._nearest(first.detach(), ids)
+            neighbour = nearest_neighbours(first.detach(), self.queue.keys, self.queue.candidate_mask(ids)[:, 1:])
             vectors = torch.cat([neighbour[:, None], vectors[:, 1:]], dim=1)
         self.queue.stage(first, projected["labels"], ids)
         losses = []
@@ -125,14 +126,6 @@ class SelfClassifier(Method):
             if number == 0:
                 told = self._describe(logits[0].detach())
         return {"loss": torch.stack(losses).mean(), **told}
-
-    @torch.no_grad()
-    def _nearest(self, query: Tensor, ids: Tensor) -> Tensor:
-        """(B, width): the nearest other sample's key."""
-        allowed = self.queue.candidate_mask(ids)[:, 1:]
-        similarity = (query @ self.queue.keys.T).masked_fill(~allowed, -torch.inf)
-        best, place = similarity.max(dim=1)
-        return torch.where((best > -torch.inf)[:, None], self.queue.keys[place], query)
 
     @torch.no_grad()
     def _describe(self, logits: Tensor) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from .relations import (
     grafit_relation,
     maskcon_loss,
     maskcon_relation,
+    nearest_neighbours,
     nnclr_loss,
     supcon_queue_loss,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "key_and_queue_logits",
     "maskcon_loss",
     "maskcon_relation",
+    "nearest_neighbours",
     "nnclr_loss",
     "scgm_log_joint",
     "scgm_losses",

@@ -15,11 +15,9 @@ from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.training.source import read_data, table_of
+from regrain.training.source import SAMPLE_OPTIONS, read_data, table_of
 
 __all__ = ["Support", "read_support"]
-
-_SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def read_support(
     """
     table = table_of(source)
     id_column = str(reader.get("id") or "id")
-    if table is not None and id_column in table.columns and not any(reader.get(name) for name in _SAMPLE_OPTIONS):
+    if table is not None and id_column in table.columns and not any(reader.get(name) for name in SAMPLE_OPTIONS):
         others = [name for name in table.columns if name != id_column]
         if level is not None:
             table.require(level, "level")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regrain.data.cells import Column
 from regrain.errors import UserError
 
-__all__ = ["require_writable", "write_columns"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["require_writable", "write_columns", "write_parquet"]
 
 _SUFFIXES = (".csv", ".parquet", ".pq")
 
@@ -25,16 +29,26 @@ def write_columns(columns: Mapping[str, Column], out: Path) -> None:
     """Write a table to a temporary name, then rename it."""
     import pyarrow as pa
     import pyarrow.csv
-    import pyarrow.parquet
 
     table = pa.table(dict(columns))
+    if out.suffix.lower() == ".csv":
+        _replace(out, lambda temporary: pa.csv.write_csv(table, temporary))
+    else:
+        write_parquet(table, out)
+
+
+def write_parquet(table: pa.Table, out: Path) -> None:
+    """Write a table as Parquet, whatever the file's ending, to a temporary name, then rename it."""
+    import pyarrow.parquet
+
+    _replace(out, lambda temporary: pyarrow.parquet.write_table(table, temporary, compression="zstd"))
+
+
+def _replace(out: Path, write: Callable[[Path], None]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
     try:
-        if out.suffix.lower() == ".csv":
-            pa.csv.write_csv(table, temporary)
-        else:
-            pa.parquet.write_table(table, temporary, compression="zstd")
+        write(temporary)
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)

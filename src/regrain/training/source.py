@@ -18,7 +18,10 @@ from regrain.data.table import Table
 from regrain.errors import UserError, nearest
 from regrain.training.assemble import split_parts
 
-__all__ = ["data_section", "own_parts", "read_data", "table_of"]
+__all__ = ["SAMPLE_OPTIONS", "data_section", "own_parts", "read_data", "table_of"]
+
+SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "static")
+"""Options of readers that say where a sample is."""
 
 _HOLDOUT = 0.2
 _KEYS = ("source", "reader", "levels", "holdout", "limit_per_class", "roles", "fingerprint", "labels_fingerprint")
