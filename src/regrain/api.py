@@ -23,9 +23,11 @@ from regrain.labels import Labels
 from regrain.methods import method_class
 from regrain.tasks import Discovery, FewShotClassifier, Trial, Tuning
 from regrain.tasks.adapt import read_support
+from regrain.tasks.class_count import class_count_of
 from regrain.tasks.classifier import fit_classifier
 from regrain.tasks.discover import Settled, read_discovery, read_names, write_discovery
 from regrain.tasks.discover import discover as discover_subclasses
+from regrain.tasks.grids import write_grids
 from regrain.tasks.predict import predicted_columns
 from regrain.tasks.tables import require_writable, write_columns, write_parquet
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
@@ -533,6 +535,8 @@ def discover(
     names: str | Path | None = None,
     unaided: bool = False,
     exemplars: int = 10,
+    grids: str | Path | None = None,
+    estimate_classes: bool = False,
     overwrite: bool = False,
     seed: int = 0,
     split_column: str | None = None,
@@ -552,7 +556,8 @@ def discover(
     out : path, optional
         A .csv or .parquet table of the samples; default ``discovery/samples.parquet`` in the run, for its own data.
     superclass : str, optional
-        The level of the superclasses; default what the method read as ``coarse``, else the data's first level.
+        The level of the superclasses; default what the method read as ``coarse``, else the data's first level; none
+        for a method that found classes without reading labels.
     subclasses, each, balanced
         See :func:`regrain.tasks.discover.discover`.
     names : path, optional
@@ -562,6 +567,11 @@ def discover(
         Tell the subclasses of all samples but the training ones without their superclass labels, as of new samples.
     exemplars : int
         How many samples nearest to the mean, and farthest from it, are named for each subclass.
+    grids : path, optional
+        A folder for pictures of the purest, the most mixed and some random subclasses; see
+        :func:`regrain.tasks.grids.write_grids`.
+    estimate_classes : bool
+        Also estimate how many classes there are; see :func:`regrain.tasks.class_count.estimate_class_count`.
     overwrite : bool
         Replace the file at ``out``.
     seed : int
@@ -581,7 +591,9 @@ def discover(
     anew = any(clustering.values()) or superclass is not None
     if data is None:
         options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
-        found = _settle_subclasses(run, superclass, clustering if anew else {}, names, options)
+        parts = run.parts()
+        found = _settle_subclasses(run, parts, superclass, clustering if anew else {}, names, options)
+        _look_closer(run, found, parts, grids, estimate_classes, seed)
         write_columns(found.columns(), target or run.path / "discovery" / "samples.parquet")
         return found
     if anew or names is not None:
@@ -591,7 +603,7 @@ def discover(
         )
     settled = read_discovery(run.folder)
     if settled is None:
-        _settle_subclasses(run, None, {}, None, {"seed": seed})
+        _settle_subclasses(run, run.parts(), None, {}, None, {"seed": seed})
         settled = read_discovery(run.folder)
         assert settled is not None
     table = table_of(data)
@@ -600,20 +612,38 @@ def discover(
     _require_fitting(run, dataset)
     parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
+    _look_closer(run, found, parts, grids, estimate_classes, seed)
     if target is not None:
         write_columns(found.columns(), target)
     return found
 
 
+def _look_closer(
+    run: Run,
+    found: Discovery,
+    parts: Mapping[str, Dataset],
+    grids: str | Path | None,
+    estimate_classes: bool,
+    seed: int,
+) -> None:
+    """Pictures of what was discovered, and the number of classes, where they were asked for."""
+    if grids is not None:
+        write_grids(found, parts, grids, split="test" if "test" in parts else None, seed=seed)
+    if estimate_classes:
+        found.class_count = class_count_of(run.model, parts.get("train", next(iter(parts.values()))), seed=seed)
+        found.notes.append(found.class_count.describe())
+
+
 def _settle_subclasses(
     run: Run,
+    parts: Mapping[str, Dataset],
     superclass: str | None,
     clustering: Mapping[str, Any],
     names: str | Path | None,
     options: Mapping[str, Any],
 ) -> Discovery:
     """The subclasses of the run's own data, as settled before or anew, written to its ``discovery/`` folder."""
-    parts, read_as_coarse = run.parts(), run.recipe["data"]["roles"].get("coarse")
+    read_as_coarse = run.recipe["data"]["roles"].get("coarse")
     labels = next(iter(parts.values())).labels
     if superclass is not None:
         labels.level_index(superclass)
@@ -626,7 +656,8 @@ def _settle_subclasses(
     if clustering or settled is None:
         if names is not None and settled is not None:
             raise UserError("--names are for the subclasses already settled: give them without options of clustering")
-        level = read_as_coarse or superclass or (labels.levels[0] if labels.levels else None)
+        clustered_within = labels.levels[0] if labels.levels and not run.model.method.has_subclasses else None
+        level = read_as_coarse or superclass or clustered_within
         known_names = run.labels if read_as_coarse else labels
         settled = Settled(level, known_names.names(level) if level is not None else ())
     found, settled = discover_subclasses(run.model, parts, settled, **options, **clustering)

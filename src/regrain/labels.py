@@ -12,7 +12,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +54,10 @@ class Taxonomy:
     parents : tuple of tuple of frozenset of int
         ``parents[l][c]`` are the classes of level ``l - 1`` above class ``c`` of level ``l``; the sets of the coarsest
         level are empty. More than one parent is allowed here; methods that need a tree call :meth:`require_tree`. An
-        empty set below the coarsest level means that the parent is not known.
+        empty set below the coarsest level means that the class has no parent there, or that nobody knows it.
+    skipped : mapping of (int, int) to (int, frozenset of int)
+        For a class without a parent one level up, given as (level, class): the nearest level further up where it has
+        some, and those.
 
     Examples
     --------
@@ -68,6 +71,7 @@ class Taxonomy:
     levels: tuple[str, ...]
     classes: tuple[tuple[str, ...], ...]
     parents: tuple[tuple[frozenset[int], ...], ...]
+    skipped: Mapping[tuple[int, int], tuple[int, frozenset[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.levels) or len(self.parents) != len(self.levels):
@@ -80,15 +84,22 @@ class Taxonomy:
     def from_codes(cls, codes: Tensor, levels: Sequence[str], classes: Sequence[Sequence[str]]) -> Taxonomy:
         """The parents that occur in samples: codes (N, L), -1 unknown, say nothing about a pair of levels they lack."""
         parents: list[tuple[frozenset[int], ...]] = []
+        skipped: dict[tuple[int, int], tuple[int, frozenset[int]]] = {}
         for level, names in enumerate(classes):
             above: list[set[int]] = [set() for _ in names]
-            if level > 0:
-                pairs = codes[:, level - 1 : level + 1]
+            for upper in range(level - 1, -1, -1):
+                pairs = codes[:, [upper, level]]
                 pairs = pairs[(pairs != UNKNOWN).all(dim=1)].unique(dim=0)
+                found: dict[int, set[int]] = {}
                 for parent, child in pairs.tolist():
-                    above[child].add(parent)
+                    found.setdefault(child, set()).add(parent)
+                for child, classes_above in found.items():
+                    if upper == level - 1:
+                        above[child] = classes_above
+                    elif not above[child]:
+                        skipped.setdefault((level, child), (upper, frozenset(classes_above)))
             parents.append(tuple(frozenset(s) for s in above))
-        return cls(tuple(levels), tuple(tuple(c) for c in classes), tuple(parents))
+        return cls(tuple(levels), tuple(tuple(c) for c in classes), tuple(parents), skipped)
 
     @classmethod
     def from_paths(cls, paths: Iterable[str], levels: Sequence[str] | None = None) -> Taxonomy:
@@ -148,7 +159,7 @@ class Taxonomy:
         """From JSON: what :meth:`to_json` gives, ``{"edges": [[child, parent], ...]}`` or ``{"paths": [...]}``.
 
         ``{"classes": {fine: coarse or [coarsest, ...]}}`` is read too: each fine class with its ancestors, coarsest
-        first.
+        first, null where it has none at a level.
 
         Raises
         ------
@@ -170,7 +181,8 @@ class Taxonomy:
         if "parents" in content:
             classes = tuple(tuple(map(str, names)) for names in content["classes"])
             parents = tuple(tuple(frozenset(p) for p in level) for level in content["parents"])
-            return cls(tuple(levels or ()), classes, parents)
+            skipped = {(at, code): (upper, frozenset(p)) for at, code, upper, p in content.get("skipped", ())}
+            return cls(tuple(levels or ()), classes, parents, skipped)
         if "edges" in content:
             return cls.from_edges([(child, parent) for child, parent in content["edges"]], levels)
         if "paths" in content:
@@ -194,6 +206,7 @@ class Taxonomy:
             "levels": list(self.levels),
             "classes": [list(names) for names in self.classes],
             "parents": [[sorted(p) for p in level] for level in self.parents],
+            "skipped": [[*at, upper, sorted(p)] for at, (upper, p) in self.skipped.items()],
         }
 
     def level_index(self, level: str) -> int:
@@ -204,17 +217,18 @@ class Taxonomy:
         """Sentences that name every class with more than one parent."""
         found = []
         for index in range(1, len(self.levels)):
-            for child, parents in enumerate(self.parents[index]):
+            for child in range(len(self.classes[index])):
+                upper, parents = self._above(index, child)
                 if len(parents) > 1:
-                    names = " and ".join(f"'{self.classes[index - 1][p]}'" for p in sorted(parents))
-                    level, above = self.levels[index], self.levels[index - 1]
+                    names = " and ".join(f"'{self.classes[upper][p]}'" for p in sorted(parents))
+                    level, above = self.levels[index], self.levels[upper]
                     found.append(f"{level} '{self.classes[index][child]}' lies under {above} {names}")
         return found
 
     @property
     def is_tree(self) -> bool:
         """Whether no class has more than one parent."""
-        return all(len(p) <= 1 for level in self.parents for p in level)
+        return not self.conflicts()
 
     def require_tree(self, advice: str = "") -> None:
         """Raise a UserError with examples when a class has two parents."""
@@ -229,42 +243,85 @@ class Taxonomy:
         Raises
         ------
         UserError
-            If ``above`` is finer than ``level``, or a class on the way has two parents.
+            If ``above`` is finer than ``level``, or a class lies under two of that level.
         """
         start, stop = self.level_index(level), self.level_index(above)
         if stop > start:
             raise UserError(f"level '{above}' is finer than '{level}': ancestors are looked up from fine to coarse")
-        current = torch.arange(len(self.classes[start]))
-        for index in range(start, stop, -1):
-            if any(len(p) > 1 for p in self.parents[index]):
-                self.require_tree()
-            up = torch.tensor([next(iter(p), UNKNOWN) for p in self.parents[index]] + [UNKNOWN])
-            current = up[current]  # -1 looks up the appended entry
-        return current
+        found = [self._reached(start, code, stop) for code in range(len(self.classes[start]))]
+        if any(len(classes) > 1 for classes in found):
+            self.require_tree()
+        return torch.tensor([next(iter(classes), UNKNOWN) for classes in found], dtype=torch.long)
+
+    def lineage(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The class at every level over the classes of these names, or itself: LongTensor (names,), -1 for none.
+
+        A name that occurs at several levels is that of the finest.
+
+        Examples
+        --------
+        >>> taxonomy = Taxonomy.from_edges([("beagle", "dog"), ("poodle", "dog"), ("siamese", "cat")])
+        >>> {level: codes.tolist() for level, codes in taxonomy.lineage(["poodle", "cat", "fish"]).items()}
+        {'level1': [1, 0, -1], 'level2': [1, -1, -1]}
+        """
+        places = {name: (index, code) for index, level in enumerate(self.classes) for code, name in enumerate(level)}
+        result = {level: torch.full((len(names),), UNKNOWN) for level in self.levels}
+        for row, (index, code) in ((row, places[name]) for row, name in enumerate(names) if name in places):
+            for upper in range(index + 1):
+                reached = self._reached(index, code, upper)
+                if len(reached) > 1:
+                    self.require_tree()
+                result[self.levels[upper]][row] = next(iter(reached), UNKNOWN)
+        return result
+
+    def _above(self, index: int, code: int) -> tuple[int, frozenset[int]]:
+        """The nearest level where a class has parents, and those; the next one up, and none, where it has none."""
+        parents = self.parents[index][code]
+        return (index - 1, parents) if parents else self.skipped.get((index, code), (index - 1, parents))
+
+    def _reached(self, index: int, code: int, target: int) -> frozenset[int]:
+        """The classes of a coarser level over a class, by all ways up."""
+        frontier, found = {(index, code)}, set()
+        while frontier:
+            at, current = frontier.pop()
+            if at == target:
+                found.add(current)
+            elif at > target:
+                upper, parents = self._above(at, current)
+                frontier |= {(upper, parent) for parent in parents}
+        return frozenset(found)
 
     def has_children(self, level: str) -> Tensor:
         """BoolTensor (classes,): whether a class has classes under it one level down."""
         index = self.level_index(level)
         result = torch.zeros(len(self.classes[index]), dtype=torch.bool)
-        if index + 1 < len(self.levels):
-            for parents in self.parents[index + 1]:
-                result[list(parents)] = True
+        for below in range(index + 1, len(self.levels)):
+            for code in range(len(self.classes[below])):
+                upper, parents = self._above(below, code)
+                if upper == index:
+                    result[list(parents)] = True
         return result
 
     def keep(self, levels: Sequence[str]) -> Taxonomy:
         """The taxonomy of some of the levels, parents carried over the levels left out."""
         kept = sorted(self.level_index(level) for level in levels)
         parents: list[tuple[frozenset[int], ...]] = []
+        skipped: dict[tuple[int, int], tuple[int, frozenset[int]]] = {}
         for position, index in enumerate(kept):
-            sets = [frozenset([c]) for c in range(len(self.classes[index]))]
-            stop = kept[position - 1] if position else None
-            if stop is None:
-                sets = [frozenset() for _ in sets]
-            else:
-                for step in range(index, stop, -1):
-                    sets = [frozenset[int]().union(*(self.parents[step][c] for c in s)) for s in sets]
+            sets = [frozenset[int]() for _ in self.classes[index]]
+            for upper in range(position - 1, -1, -1):
+                for code in range(len(sets)):
+                    if sets[code] or (position, code) in skipped:
+                        continue
+                    reached = self._reached(index, code, kept[upper])
+                    if upper == position - 1:
+                        sets[code] = reached
+                    elif reached:
+                        skipped[position, code] = (upper, reached)
             parents.append(tuple(sets))
-        return Taxonomy(tuple(self.levels[i] for i in kept), tuple(self.classes[i] for i in kept), tuple(parents))
+        return Taxonomy(
+            tuple(self.levels[i] for i in kept), tuple(self.classes[i] for i in kept), tuple(parents), skipped
+        )
 
 
 @dataclass(frozen=True)

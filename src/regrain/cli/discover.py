@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,12 @@ def discover(
         bool, typer.Option("--unaided", help="Do not look at superclass labels but of training samples.")
     ] = False,
     exemplars: Annotated[int, typer.Option(help="Samples named for each subclass.", min=0)] = 10,
+    grids: Annotated[
+        Path | None, typer.Option(help="A folder for pictures of the purest, most mixed and some random subclasses.")
+    ] = None,
+    estimate_classes: Annotated[
+        bool, typer.Option("--estimate-classes", help="Estimate the number of classes, without labels.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
     seed: Annotated[int, typer.Option(help="Of k-means.", min=0, max=2**31)] = 0,
     device: o.DeviceOption = o.DeviceName.auto,
@@ -63,6 +70,8 @@ def discover(
     `regrain discover runs/maskcon-photos-s0 --each 5 --balanced --out subclasses.csv`
 
     `regrain discover runs/scgm-photos-s0 --names names.json`
+
+    `regrain discover runs/self-classifier-photos-s0 --grids pictures/ --estimate-classes`
     """
     from regrain import api
 
@@ -78,6 +87,8 @@ def discover(
         names=names,
         unaided=unaided,
         exemplars=exemplars,
+        grids=grids,
+        estimate_classes=estimate_classes,
         overwrite=overwrite,
         seed=seed,
         **reading,
@@ -86,6 +97,7 @@ def discover(
         content = {
             "figures": found.figures,
             "notes": found.notes,
+            **({} if found.class_count is None else {"class_count": asdict(found.class_count)}),
             "subclasses": [s.to_json() for s in found.subclasses],
         }
         print(json.dumps(content, indent=1))
@@ -93,6 +105,8 @@ def discover(
     _show(found)
     if out is not None or data is None:
         print(f"samples in {out or run / 'discovery' / 'samples.parquet'}")
+    if grids is not None:
+        print(f"pictures in {grids}: best.png, worst.png, random.png")
 
 
 def _show(found: Discovery) -> None:

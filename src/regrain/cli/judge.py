@@ -35,14 +35,24 @@ def evaluate(
         typer.Option(
             "--protocol",
             "-p",
-            help="recall, knn, clustering (these by default), few-shot, personalised (a classifier per subject); "
-            "repeat.",
+            help="recall, knn, clustering (these by default), hierarchy, linear, few-shot, personalised (a classifier "
+            "per subject); repeat.",
         ),
     ] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="K of recall@K; repeat. Default 1, 2, 5, 10.")] = None,
     neighbours: Annotated[int, typer.Option(help="K of k-NN.", min=1)] = 20,
     cluster_seeds: Annotated[int, typer.Option(help="Seeds of k-means.", min=1)] = 3,
     cluster_starts: Annotated[int, typer.Option(help="Starts of k-means a seed; the tightest one counts.", min=1)] = 10,
+    taxonomy: Annotated[
+        str | None,
+        typer.Option(help="Hierarchy: a name of `regrain taxonomies`, or a file, in place of the data's own levels."),
+    ] = None,
+    hierarchy_mapping: Annotated[
+        str, typer.Option(help="Hierarchy: match clusters to classes on the labels of test or train.")
+    ] = "test",
+    linear_epochs: Annotated[
+        int, typer.Option(help="Linear: epochs of SGD with augmentations, beside the convex solver.", min=0)
+    ] = 0,
     shots: Annotated[str | None, _few_shot("--shots", "Support samples of a class, such as 1,5; default 1.")] = None,
     ways: Annotated[str | None, _few_shot("--ways", "Classes of an episode, such as 5 or 5,all; default 5.")] = None,
     queries: Annotated[str, _few_shot("--queries", "Queries of a class, or rest for all others.")] = "15",
@@ -74,6 +84,8 @@ def evaluate(
     `regrain evaluate runs/x -p few-shot --ways 5,all --shots 1,5 --intra-class`
 
     `regrain evaluate runs/sup-ce-dialysis-s0 --protocol personalised`
+
+    `regrain evaluate runs/self-classifier-cifar100-s0 -p clustering -p hierarchy -p linear --linear-epochs 10`
     """
     from regrain import api
 
@@ -82,6 +94,8 @@ def evaluate(
         "neighbours": neighbours,
         "cluster_seeds": cluster_seeds,
         "cluster_starts": cluster_starts,
+        "hierarchy_mapping": hierarchy_mapping,
+        "linear_epochs": linear_epochs,
         "queries": "rest" if queries == "rest" else _number("--queries", queries),
         "episodes": episodes,
         "classifier": classifier,
@@ -94,6 +108,8 @@ def evaluate(
         chosen["ways"] = [None if way == "all" else _number("--ways", way) for way in ways.split(",")]
     if k:
         chosen["ks"] = k
+    if taxonomy is not None:
+        chosen["taxonomy"] = taxonomy
     result = api.evaluate(
         api.Run.open(run, device=device.value),
         data,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 if TYPE_CHECKING:
-    from regrain.evaluation import Evaluation
+    from regrain.evaluation import Evaluation, Score
 
 __all__ = [
     "Assignments",
@@ -198,11 +198,18 @@ def show_evaluation(evaluation: Evaluation) -> None:
         table.add_column(name, justify="right")
     table.add_column("95% interval", justify="right")
     for level, metric in dict.fromkeys((row.level, row.metric) for row in evaluation.rows):
-        score = scores[names[0], level, metric]
+        score = scores[next(name for name in names if (name, level, metric) in scores), level, metric]
         interval = "" if score.low is None else f"{100 * score.low:.2f} to {100 * (score.high or 0):.2f}, {score.over}"
-        cells = [f"{100 * scores[name, level, metric].value:.2f}" for name in names]
-        table.add_row(escape(level), metric, *cells, interval)
+        cells = [_cell(scores.get((name, level, metric))) for name in names]
+        table.add_row(escape(level), escape(metric), *cells, interval)
     console = Console()
     console.print(table)
     for note in evaluation.notes:
         console.print(f"- {note}", highlight=False, markup=False)
+
+
+def _cell(score: Score | None) -> str:
+    """A share in per cent, a count as it is, nothing where the representation has no such figure."""
+    if score is None:
+        return ""
+    return f"{score.value:.0f}" if score.count else f"{100 * score.value:.2f}"

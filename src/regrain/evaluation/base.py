@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from regrain.errors import UserError
+from regrain.labels import Taxonomy
 
 __all__ = ["Protocol", "Representation", "Score", "Setting", "unit_rows"]
 
@@ -26,6 +27,8 @@ class Score:
         What the interval is over: ``queries``, ``seeds``, ``episodes``, ``subjects``; empty without one.
     note : str
         What the reader of the figure must know.
+    count : bool
+        Whether the value is a number of things, not a share.
     """
 
     value: float
@@ -33,6 +36,7 @@ class Score:
     high: float | None = None
     over: str = ""
     note: str = ""
+    count: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,21 @@ class Representation:
         Of the training split, for protocols that fit on it.
     augmented : Tensor (copies, N, d) or None
         Of augmented views of the test samples, for protocols that fit on few of them.
+    augment_train : callable or None
+        Number of an epoch -> (M, d) of augmented views of the training split, for protocols that train on them.
+    partitions : LongTensor (N, P) or None
+        The cluster of each test sample in each of P partitions that the method made of its own.
+    train_partitions : LongTensor (M, P) or None
+        Of the training split.
     """
 
     name: str
     test: Tensor
     train: Tensor | None = None
     augmented: Tensor | None = None
+    augment_train: Callable[[int], Tensor] | None = None
+    partitions: Tensor | None = None
+    train_partitions: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,13 @@ class Setting:
     train_labels : LongTensor (M,) or None
     seed : int
     options : mapping
-        Options of the protocols: ``ks``, ``neighbours``, ``cluster_seeds``, ``cluster_starts``, and those of few-shot.
+        Options of the protocols, see :func:`~regrain.evaluation.evaluate_model`.
     superclasses : LongTensor (N,) or None
         The test samples' classes one level up; None at the coarsest level, and where levels do not nest.
     groups : array of str (N,) or None
         The subject of each test sample; rows of a subject are in time order.
+    taxonomy : Taxonomy or None
+        How the classes of this level lie under those of others.
     """
 
     level: str
@@ -84,6 +99,7 @@ class Setting:
     options: Mapping[str, Any] = field(default_factory=dict)
     superclasses: Tensor | None = None
     groups: np.ndarray | None = None
+    taxonomy: Taxonomy | None = None
 
     def known(self) -> Tensor:
         """BoolTensor (N,): the test samples labelled at this level; a UserError where there are fewer than two."""

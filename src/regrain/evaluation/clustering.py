@@ -1,30 +1,33 @@
-"""Protocol ``clustering``: do clusters of the embeddings agree with the classes (category discovery)."""
+"""Protocol ``clustering``: do clusters of the embeddings, and the classes a method found, agree with the classes."""
 
 from __future__ import annotations
 
-import warnings
-
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
+import numpy as np
+import torch
+from torch import Tensor
 
 from regrain.errors import UserError
-from regrain.evaluation.base import Representation, Score, Setting, unit_rows
-from regrain.metrics import clustering_metrics, student_interval
+from regrain.evaluation.base import Representation, Score, Setting
+from regrain.evaluation.kmeans import kmeans_clusters
+from regrain.metrics import bootstrap_interval, clustering_metrics, match_clusters, student_interval
 
 __all__ = ["clustering"]
 
 _SEEDS = 3
-_STARTS = 10
-"""From a single start, k-means merges and splits some of many clusters even where they are well apart."""
-
-_METRICS = ("acc", "nmi", "ami", "ari", "purity")
+_METRICS = ("acc", "nmi", "ami", "ari", "purity", "homogeneity")
+_FITTED = "clusters are matched to classes on the labels that they are then judged by, as is usual for ACC"
 
 
 def clustering(representation: Representation, setting: Setting) -> dict[str, Score]:
-    """ACC, NMI, AMI, ARI and purity of k-means on unit-length test embeddings, k = number of classes that occur.
+    """ACC, NMI, AMI, ARI, purity and homogeneity of clusters against the classes of the level.
 
-    A seed runs k-means from ``cluster_starts`` k-means++ starts (default 10) and keeps the one of lowest inertia, which
-    no label decides; ``cluster_seeds`` says how many seeds (default 3). Means over the seeds with Student's interval.
+    ``kmeans-`` figures are of k-means on unit-length test embeddings, k = number of classes that occur. A seed runs it
+    from ``cluster_starts`` k-means++ starts (default 10) and keeps the one of lowest inertia, which no label decides;
+    ``cluster_seeds`` says how many seeds (default 3). Means over the seeds with Student's interval.
+
+    ``head1-`` and so on are of the partitions that the method made of its own, one after the other, with the number of
+    clusters that occur. ACC matches clusters to classes on the judged labels themselves; where training samples are
+    labelled at this level, ``-acc-by-train`` is the accuracy of the matching made on those.
 
     Raises
     ------
@@ -32,23 +35,17 @@ def clustering(representation: Representation, setting: Setting) -> dict[str, Sc
         If there are fewer samples than classes.
     """
     known = setting.known()
-    labels = setting.test_labels[known]
-    count = len(labels.unique())
+    labels = setting.test_labels[known].numpy()
+    count = len(np.unique(labels))
     if len(labels) <= count:
         raise UserError(
             f"clustering needs more samples than classes; level '{setting.level}' has {len(labels)} samples of "
             f"{count} classes"
         )
-    vectors = unit_rows(representation.test[known]).numpy()
-    starts = int(setting.options.get("cluster_starts", _STARTS))
-    runs = []
-    for seed in range(int(setting.options.get("cluster_seeds", _SEEDS))):
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # fewer distinct points than clusters: pixels of one colour
-            clusters = KMeans(count, n_init=starts, random_state=setting.seed + seed).fit_predict(vectors)
-        runs.append(clustering_metrics(labels.numpy(), clusters))
+    runs = [
+        clustering_metrics(labels, kmeans_clusters(representation.test[known], count, setting, seed))
+        for seed in range(int(setting.options.get("cluster_seeds", _SEEDS)))
+    ]
     scores = {}
     for metric in _METRICS:
         values = [run[metric] for run in runs]
@@ -57,4 +54,26 @@ def clustering(representation: Representation, setting: Setting) -> dict[str, Sc
             continue
         mean, half = student_interval(values)
         scores[f"kmeans-{metric}"] = Score(mean, mean - half, mean + half, "seeds")
+    for number, clusters in enumerate([] if representation.partitions is None else representation.partitions.T, 1):
+        found = clusters[known].numpy()
+        agreement = clustering_metrics(labels, found)
+        scores |= {f"head{number}-{metric}": Score(agreement[metric]) for metric in _METRICS}
+        scores[f"head{number}-acc"] = Score(agreement["acc"], note=_FITTED)
+        scores[f"head{number}-clusters"] = Score(len(np.unique(found)), count=True)
+        transferred = _by_train(representation, setting, number - 1, known)
+        if transferred is not None:
+            scores[f"head{number}-acc-by-train"] = transferred
     return scores
+
+
+def _by_train(representation: Representation, setting: Setting, number: int, known: Tensor) -> Score | None:
+    """Accuracy by the matching of clusters to classes that training samples give; a cluster they lack is wrong."""
+    if representation.partitions is None or representation.train_partitions is None or setting.train_labels is None:
+        return None
+    if not bool((setting.train_labels >= 0).any()):
+        return None
+    mapping = match_clusters(setting.train_labels, representation.train_partitions[:, number])
+    clusters = representation.partitions[known][:, number].tolist()
+    predicted = torch.tensor([mapping.get(cluster, -1) for cluster in clusters])
+    hits = (predicted == setting.test_labels[known]).double()
+    return Score(*bootstrap_interval(hits, seed=setting.seed), "queries")

@@ -62,13 +62,14 @@ def apply_to_views(
     *,
     copies: int,
     seed: int,
+    first: int = 0,
     batch_size: int = 512,
     workers: int = 2,
 ) -> Tensor:
     """``function`` of augmented views of all samples: (copies, N, width) float32 on the CPU, in the order of the data.
 
-    Copy c is the view of epoch c under ``seed``: it hangs on these and the sample's id alone. The model works in
-    evaluation mode; where it has a frozen backbone the views are of the backbone's features.
+    Copy c is the view of epoch ``first`` + c under ``seed``: it hangs on these and the sample's id alone. The model
+    works in evaluation mode; where it has a frozen backbone the views are of the backbone's features.
     """
     method, views = model.method, model.views.with_presets([preset])
     views.seed = seed
@@ -79,7 +80,7 @@ def apply_to_views(
     try:
         for raw, _, ids in scan_batches(dataset, batch_size=batch_size, workers=workers):
             raw = on_device(raw, model.device)
-            for copy, kept in enumerate(parts):
+            for copy, kept in enumerate(parts, first):
                 kept.append(function(views(raw, ids, copy)[0]).float().cpu())
     finally:
         method.train(was_training)

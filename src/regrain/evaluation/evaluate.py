@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
@@ -16,6 +18,8 @@ from regrain.evaluation.baselines import raw_representation
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.embed import apply_model, apply_to_views
 from regrain.evaluation.few_shot import few_shot, superclass_codes, wanted_copies
+from regrain.evaluation.hierarchy import hierarchy
+from regrain.evaluation.linear import linear
 from regrain.evaluation.neighbours import knn
 from regrain.evaluation.personalised import personalised
 from regrain.evaluation.retrieval import recall
@@ -27,6 +31,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "recall": recall,
     "knn": knn,
     "clustering": clustering,
+    "hierarchy": hierarchy,
+    "linear": linear,
     "few-shot": few_shot,
     "personalised": personalised,
 }
@@ -113,7 +119,7 @@ def evaluate_model(
     test : Dataset
         The samples to judge on.
     train : Dataset, optional
-        The training samples, for protocols that fit on them (k-NN).
+        The training samples, for protocols that fit on them (k-NN, linear).
     split : str
         The name of the test samples' split.
     levels : sequence of str, optional
@@ -122,9 +128,10 @@ def evaluate_model(
         Default: recall, knn and clustering; then one that cannot work at a level is left out with a note, where one
         asked for raises.
     options : mapping, optional
-        ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering; ``copies``
-        (augmented views of every support sample, default 5) and the others of few-shot, see
-        :func:`~regrain.evaluation.few_shot.few_shot`.
+        ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering, ``taxonomy``
+        and ``hierarchy_mapping`` of hierarchy, ``linear_epochs`` of linear; ``copies`` (augmented views of every
+        support sample, default 5) and the others of few-shot, see :func:`~regrain.evaluation.few_shot.few_shot`.
+        Hierarchy is judged at the finest level alone where no levels are asked for.
     baselines : bool
         Whether to judge raw inputs and random weights too.
     projection : bool
@@ -149,18 +156,25 @@ def evaluate_model(
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
     protocols = list(protocols if protocols is not None else _BY_DEFAULT)
-    fits = "knn" in protocols and train is not None
+    fits = not {"knn", "linear"}.isdisjoint(protocols) and train is not None
+    parted = not {"clustering", "hierarchy"}.isdisjoint(protocols)
+    probed = "linear" in protocols and train is not None and int((options or {}).get("linear_epochs", 0)) > 0
     copies = wanted_copies(options or {}) if "few-shot" in protocols else 0
 
     def represent(name: str, judged: Model, function: Callable[[Any], Tensor] | None = None) -> Representation:
-        function = function or judged.method.embed
-        whole = [
-            apply_model(judged, d, function, workers=workers) for d in ([test, train] if fits and train else [test])
-        ]
-        augmented = None
+        embed = function or judged.method.embed
+        found = Representation(name, apply_model(judged, test, embed, workers=workers))
+        if fits and train:
+            found = replace(found, train=apply_model(judged, train, embed, workers=workers))
         if copies:
-            augmented = apply_to_views(judged, test, function, augmentation, copies=copies, seed=seed, workers=workers)
-        return Representation(name, whole[0], whole[1] if len(whole) > 1 else None, augmented)
+            copied = apply_to_views(judged, test, embed, augmentation, copies=copies, seed=seed, workers=workers)
+            found = replace(found, augmented=copied)
+        if probed and train:
+            found = replace(found, augment_train=partial(_augmented, judged, train, embed, seed, workers))
+        if parted and function is None:
+            parts = [None if d is None else _partitions(judged, d, workers) for d in (test, train)]
+            found = replace(found, partitions=parts[0], train_partitions=parts[1])
+        return found
 
     representations = [represent("model", model)]
     if projection:
@@ -188,8 +202,11 @@ def evaluate_model(
             options or {},
             superclasses=superclass_codes(test, level),
             groups=test.groups,
+            taxonomy=test.labels.taxonomy,
         )
         for name in protocols:
+            if name == "hierarchy" and levels is None and level != chosen[-1]:
+                continue
             try:
                 judged = {r.name: PROTOCOLS[name](r, setting) for r in representations}
             except UserError as error:
@@ -202,6 +219,25 @@ def evaluate_model(
             notes = {m: s.note for m, s in judged["model"].items() if s.note}
             evaluation.notes += [f"{metric} at level '{level}': {note}" for metric, note in notes.items()]
     return evaluation
+
+
+def _partitions(model: Model, dataset: Dataset, workers: int) -> Tensor | None:
+    """(N, P): the cluster of every sample in each partition that the method made of its own; None without any."""
+    if not model.method.has_subclasses:
+        return None
+
+    def clusters(x: Any) -> Tensor:
+        return torch.stack([rows.argmax(dim=1) for rows in model.method.partitions(x)], dim=1)
+
+    return apply_model(model, dataset, clusters, workers=workers).long()
+
+
+def _augmented(
+    model: Model, train: Dataset, function: Callable[[Any], Tensor], seed: int, workers: int, epoch: int
+) -> Tensor:
+    """Embeddings of the training samples' views in an epoch of a linear probe: cropped and flipped, not recoloured."""
+    preset = "token-drop" if model.backbone is None and train.modality == "text" else "weak"
+    return apply_to_views(model, train, function, preset, copies=1, first=epoch, seed=seed, workers=workers)[0]
 
 
 def _levels(test: Dataset, levels: Sequence[str] | None, evaluation: Evaluation) -> list[str]:

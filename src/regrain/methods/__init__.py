@@ -9,13 +9,16 @@ from regrain.methods.baselines import CoarsePlus, FinePlus, SupCE, SupFINE
 from regrain.methods.coins import CoIns
 from regrain.methods.george import GEORGE
 from regrain.methods.grafit import Grafit
+from regrain.methods.kmeans import KMeans
 from regrain.methods.maskcon import MaskCon
 from regrain.methods.nnclr import NNCLR
+from regrain.methods.scan import SCAN
 from regrain.methods.scgm import SCGM, SCGMA
 from regrain.methods.sela import SeLa
 from regrain.methods.self_classifier import SelfClassifier
 from regrain.methods.selfcon import SelfCon, SimCLR
 from regrain.methods.supcon import SupCon, SupConQueue
+from regrain.methods.turtle import Turtle
 
 __all__ = [
     "ALIASES",
@@ -23,12 +26,14 @@ __all__ = [
     "GEORGE",
     "METHODS",
     "NNCLR",
+    "SCAN",
     "SCGM",
     "SCGMA",
     "CoIns",
     "CoarsePlus",
     "FinePlus",
     "Grafit",
+    "KMeans",
     "MaskCon",
     "Method",
     "Needs",
@@ -40,6 +45,7 @@ __all__ = [
     "SupCon",
     "SupConQueue",
     "SupFINE",
+    "Turtle",
     "method_class",
 ]
 
@@ -60,6 +66,9 @@ METHODS: dict[str, type[Method]] = {
         GEORGE,
         SeLa,
         SelfClassifier,
+        KMeans,
+        SCAN,
+        Turtle,
         SupCE,
         CoarsePlus,
         SupFINE,

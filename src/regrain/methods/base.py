@@ -60,6 +60,8 @@ class Method(nn.Module):
     """Submodules that only training needs; a shared model does not hold them."""
     in_batch: ClassVar[bool] = False
     """Whether the loss contrasts samples of one batch with each other; then large batches pay."""
+    by_gradient: ClassVar[bool] = True
+    """Whether there are steps at all; otherwise one call of :meth:`before_epoch` is the whole training."""
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
@@ -124,6 +126,13 @@ class Method(nn.Module):
         A UserError where the method has no subclasses of its own.
         """
         raise UserError(f"{self.name} has no subclasses of its own; `regrain discover` clusters its embeddings")
+
+    def partitions(self, x: Any) -> tuple[Tensor, ...]:
+        """Probabilities (B, C) by each partition of the samples that training made of its own.
+
+        The first is what ``regrain discover`` shows. A UserError where the method has no subclasses of its own.
+        """
+        return (self.subclass_proba(x),)
 
     @property
     def has_subclasses(self) -> bool:

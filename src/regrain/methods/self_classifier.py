@@ -155,9 +155,12 @@ class SelfClassifier(Method):
         result: Tensor = self.heads(self.encoder(x))
         return result
 
+    def partitions(self, x: Any) -> tuple[Tensor, ...]:
+        logits = self.heads.logits(self.heads(self.encoder(x)))
+        return tuple((rows.float() / self.row_temperature).softmax(dim=1) for rows in logits)
+
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
-        logits = self.heads.logits(self.heads(self.encoder(x)))[0]
-        return (logits.float() / self.row_temperature).softmax(dim=1)
+        return self.partitions(x)[0]
 
 
 def _encode_by_size(encoder: nn.Module, views: Sequence[Any]) -> list[Tensor]:

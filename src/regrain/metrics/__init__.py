@@ -1,8 +1,9 @@
 """Metrics: pure functions on arrays or tensors. A label of -1 is unknown, and its sample is left out."""
 
 from .classification import accuracy, balanced_accuracy, knn_predict
-from .clustering import clustering_accuracy, clustering_metrics, purity
+from .clustering import clustering_accuracy, clustering_metrics, match_clusters, purity
 from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
+from .hierarchy import HierarchyMetrics, hierarchy_metrics
 from .intervals import bootstrap_interval, student_interval
 from .logistic import LogisticRegressions, fit_logistic_regressions
 from .neighbours import nearest_neighbours
@@ -11,6 +12,7 @@ from .retrieval import Retrieval, recall_at_k, retrieval_metrics
 __all__ = [
     "Episodes",
     "FewShot",
+    "HierarchyMetrics",
     "LogisticRegressions",
     "Retrieval",
     "accuracy",
@@ -21,7 +23,9 @@ __all__ = [
     "draw_episodes",
     "few_shot_accuracy",
     "fit_logistic_regressions",
+    "hierarchy_metrics",
     "knn_predict",
+    "match_clusters",
     "nearest_neighbours",
     "purity",
     "recall_at_k",

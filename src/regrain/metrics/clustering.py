@@ -47,6 +47,36 @@ def clustering_accuracy(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor
     return _accuracy(_counts(*known_pairs(labels, clusters, "clusters")))
 
 
+def match_clusters(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> dict[int, int]:
+    """Cluster -> class by the best one-to-one assignment; further clusters go to their majority class.
+
+    What :func:`clustering_accuracy` scores on the labels it was fitted on; fitted on other samples, it is a classifier.
+
+    Parameters
+    ----------
+    labels, clusters
+        (n,) integers.
+
+    Returns
+    -------
+    A class for every cluster that occurs.
+
+    Raises
+    ------
+    UserError
+        If the lengths differ or no label is known.
+
+    Examples
+    --------
+    >>> match_clusters([3, 3, 7, 7], [5, 5, 2, 8])
+    {2: 7, 5: 3, 8: 7}
+    """
+    truth, found = known_pairs(labels, clusters, "clusters")
+    classes, numbers = np.unique(truth), np.unique(found)
+    chosen = classes[_matched(_counts(truth, found))]
+    return dict(zip(numbers.tolist(), chosen.tolist(), strict=True))
+
+
 def purity(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> float:
     """Share of the samples that belong to the majority class of their cluster.
 
@@ -112,9 +142,16 @@ def _counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def _accuracy(counts: np.ndarray) -> float:
+    chosen = _matched(counts)
+    return float(counts[chosen, np.arange(len(chosen))].sum() / counts.sum())
+
+
+def _matched(counts: np.ndarray) -> np.ndarray:
+    """(clusters,) the row of each cluster: by the Hungarian algorithm, else its majority."""
+    result = counts.argmax(axis=0)
     classes, clusters = linear_sum_assignment(counts, maximize=True)
-    unmatched = np.setdiff1d(np.arange(counts.shape[1]), clusters)
-    return float((counts[classes, clusters].sum() + counts[:, unmatched].max(axis=0).sum()) / counts.sum())
+    result[clusters] = classes
+    return result
 
 
 def _purity(counts: np.ndarray) -> float:

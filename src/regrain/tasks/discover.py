@@ -24,6 +24,7 @@ from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
 from regrain.methods.subclusters import cluster_within
 from regrain.metrics import clustering_metrics
+from regrain.tasks.class_count import ClassCount
 from regrain.training.model import Model
 from regrain.training.store import RunFolder
 
@@ -101,6 +102,8 @@ class Discovery:
     figures : dict
         ``split/level/metric`` -> agreement with labels below the superclass: NMI, purity, ACC, ARI.
     notes : list of str
+    class_count : ClassCount or None
+        The estimated number of classes, where it was asked for.
     """
 
     level: str | None
@@ -114,6 +117,7 @@ class Discovery:
     subclasses: list[Subclass]
     figures: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    class_count: ClassCount | None = None
 
     def rename(self, names: Mapping[int, str]) -> None:
         """Give subclasses names, number by number."""

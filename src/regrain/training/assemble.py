@@ -95,7 +95,7 @@ def roles_of(method: type[Method], levels: Sequence[str]) -> dict[str, str]:
     if not levels:
         raise UserError(
             f"{method.name} reads {' and '.join(method.needs.levels)} labels, and the data have none; "
-            "selfcon, simclr and nnclr need none"
+            "selfcon, simclr, nnclr, self-classifier, scan, sela and kmeans need none"
         )
     ends = {"coarse": levels[0], "fine": levels[-1]}
     return {role: ends[role] for role in method.needs.levels}
@@ -133,7 +133,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     _require_labels(method, roles, train.labels)
     _fit_queue(settings, "queue_size" in method_section, len(train), notices)
     _fit_subclasses(settings, [train.labels.counts[level] for level in roles.values()], len(train), notices)
-    _fit_stages(settings, options.epochs, notices)
+    _fit_stages(settings, options.epochs, frozen, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
 
     inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
@@ -233,8 +233,10 @@ def _fit_subclasses(settings: dict[str, Any], classes: Sequence[int], samples: i
     )
 
 
-def _fit_stages(settings: dict[str, Any], epochs: int, notices: list[str]) -> None:
-    """Where a training has two stages, the first is half of it unless the user says otherwise."""
+def _fit_stages(settings: dict[str, Any], epochs: int, frozen: bool, notices: list[str]) -> None:
+    """Where a training has stages, how long each is unless the user says otherwise."""
+    if "pretext_epochs" in settings:
+        _fit_scan_stages(settings, epochs, frozen, notices)
     if "coarse_epochs" not in settings:
         return
     if settings["coarse_epochs"] is None:
@@ -244,6 +246,23 @@ def _fit_stages(settings: dict[str, Any], epochs: int, notices: list[str]) -> No
         raise UserError(
             f"coarse_epochs is {settings['coarse_epochs']} of {epochs} epochs: none is left to train on the subclasses"
         )
+
+
+def _fit_scan_stages(settings: dict[str, Any], epochs: int, frozen: bool, notices: list[str]) -> None:
+    """SCAN's contrast, clustering and self-labelling: 6, 2 and 2 tenths; with frozen features the last two, alike."""
+    default = settings["pretext_epochs"] is None or settings["clustering_epochs"] is None
+    if settings["pretext_epochs"] is None:
+        settings["pretext_epochs"] = 0 if frozen else 6 * epochs // 10
+    left = epochs - settings["pretext_epochs"]
+    if left < 1:
+        raise UserError(
+            f"pretext_epochs is {settings['pretext_epochs']} of {epochs} epochs: none is left to cluster in"
+        )
+    if settings["clustering_epochs"] is None:
+        settings["clustering_epochs"] = max(1, left // 2)
+    if default:
+        first, second = settings["pretext_epochs"], settings["clustering_epochs"]
+        notices.append(f"{first} epochs of contrast, {second} of clustering, {max(0, left - second)} of self-labelling")
 
 
 def _view_size(views: Mapping[str, Any], train: Dataset) -> int:

@@ -17,13 +17,13 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 
 from regrain.data.dataset import Dataset
 from regrain.errors import RegrainWarning, UserError
 from regrain.methods.base import Method
 from regrain.training.adapter import Adapter
-from regrain.training.loader import Loader
+from regrain.training.loader import Loader, on_device, scan_batches
 from regrain.training.options import Precision, TrainingOptions
 from regrain.training.store import RunFolder
 
@@ -172,6 +172,10 @@ def check_training(
     if device == "cuda" and devices > torch.cuda.device_count():
         raise UserError(f"--devices {devices} was asked for, and torch sees {torch.cuda.device_count()}")
     resolve_precision(options.precision, device)
+    if not method.by_gradient:
+        if devices > 1:
+            raise UserError(f"{method.name} has no steps to share out: leave out --devices")
+        return
     Loader(dataset, batch_size=options.batch_size, seed=0, world_size=devices)
     if options.chunk_size is not None:
         if devices > 1:
@@ -242,6 +246,9 @@ def train(
             RegrainWarning,
             stacklevel=2,
         )
+    if not method.by_gradient:
+        _train_at_once(method, views, dataset, options, run, device)
+        return
     loader = Loader(dataset, batch_size=options.batch_size, seed=seed, workers=options.workers, world_size=devices)
     event = interrupt or threading.Event()
     keeper = _Keeper(run, event, checkpoint_seconds)
@@ -282,3 +289,20 @@ def train(
             )
     if trainer.is_global_zero:
         run.write_json("state.json", {"finished": True, "epoch": trainer.current_epoch})
+
+
+def _train_at_once(
+    method: Method, views: nn.Module, dataset: Dataset, options: TrainingOptions, run: RunFolder, device: str
+) -> None:
+    """A method without steps: it looks over the training set once."""
+    method.to(device)
+    views.to(device)
+    started = time.monotonic()
+
+    def scan() -> Iterator[tuple[Any, Tensor, Tensor]]:
+        for raw, labels, ids in scan_batches(dataset, workers=options.workers):
+            yield views.plain(on_device(raw, torch.device(device))), labels.to(device), ids.to(device)  # type: ignore[operator]
+
+    method.before_epoch(scan)
+    run.append_metrics({"epoch": 1, "seconds": round(time.monotonic() - started, 3)})
+    run.write_json("state.json", {"finished": True, "epoch": 1})

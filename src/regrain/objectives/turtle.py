@@ -1,0 +1,101 @@
+r"""TURTLE: the labelling that a linear classifier learns most easily (Gadetsky, Jiang and Brbic, ICML 2024).
+
+With features z, a labelling :math:`\tau_\theta(z) = \operatorname{softmax}(\theta z)` and a linear classifier W
+(eq. 5-7; one space of features):
+
+.. math::
+    \min_\theta \; \frac1B \sum_i \mathrm{CE}\big(W^* z_i,\; \tau_\theta(z_i)\big) - \gamma\, H(\bar\tau_\theta),
+    \qquad W^* \approx \arg\min_W \frac1B \sum_i \mathrm{CE}\big(W z_i,\; \tau_\theta(z_i)\big)
+
+W* is where some steps of gradient descent lead from the last W; the outer gradient takes it as constant.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from regrain.errors import UserError
+
+from ._numerics import full_precision
+
+__all__ = ["turtle_inner", "turtle_loss"]
+
+
+@full_precision
+def turtle_loss(labelling_logits: Tensor, classifier_logits: Tensor, *, entropy_weight: float = 10.0) -> Tensor:
+    """The outer objective: cross entropy of the classifier to the labelling, less the entropy of the mean labels.
+
+    Parameters
+    ----------
+    labelling_logits
+        (B, C) theta z; the gradient flows here.
+    classifier_logits
+        (B, C) W z, taken as constant.
+    entropy_weight
+        gamma, at least 0.
+
+    Returns
+    -------
+    Scalar.
+
+    Raises
+    ------
+    UserError
+        If shapes differ or ``entropy_weight`` is negative.
+
+    Examples
+    --------
+    >>> sure = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
+    >>> round(float(turtle_loss(sure, sure, entropy_weight=1.0)), 3)  # -log 2: both agree, and both classes occur
+    -0.693
+    """
+    if labelling_logits.shape != classifier_logits.shape or labelling_logits.ndim != 2:
+        raise UserError(
+            f"labelling_logits and classifier_logits are both (B, C); got {tuple(labelling_logits.shape)} and "
+            f"{tuple(classifier_logits.shape)}"
+        )
+    if not entropy_weight >= 0:
+        raise UserError(f"entropy_weight is at least 0; got {entropy_weight}")
+    labels = labelling_logits.softmax(dim=1)
+    mean = labels.mean(dim=0)
+    entropy = -torch.special.xlogy(mean, mean).sum()
+    return functional.cross_entropy(classifier_logits.detach(), labels) - entropy_weight * entropy
+
+
+@torch.no_grad()
+@full_precision
+def turtle_inner(weight: Tensor, features: Tensor, labels: Tensor, *, steps: int) -> Tensor:
+    """W after some steps of gradient descent on the cross entropy of W z to soft labels.
+
+    The step is 1 / L with L = |Z|^2 / 2B, which bounds the curvature of the cross entropy, so that it never rises.
+
+    Parameters
+    ----------
+    weight
+        (C, d) to start from.
+    features
+        (B, d).
+    labels
+        (B, C), rows sum to one.
+    steps
+        At least 0.
+
+    Returns
+    -------
+    (C, d)
+
+    Examples
+    --------
+    >>> z, labels = torch.eye(2), torch.eye(2)
+    >>> bool((turtle_inner(torch.zeros(2, 2), z, labels, steps=50) @ z.T).argmax(dim=0).equal(torch.tensor([0, 1])))
+    True
+    """
+    count = len(features)
+    gram = features.T @ features if features.shape[1] < count else features @ features.T
+    step = 2 * count / torch.linalg.matrix_norm(gram, ord=2).clamp(min=1e-12)
+    for _ in range(steps):
+        residual = (features @ weight.T).softmax(dim=1) - labels
+        weight = weight - step * (residual.T @ features) / count
+    return weight
