@@ -1,13 +1,18 @@
-"""``check``, ``datasets`` and ``methods``."""
+"""``check``, ``datasets``, ``methods`` and ``taxonomies``."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regrain.cli import options as o
+
+if TYPE_CHECKING:
+    from regrain.labels import Taxonomy
 
 __all__ = ["register"]
 
@@ -23,6 +28,7 @@ _ENTRY_FIELDS = (
     "views",
     "notes",
 )
+_SOURCE_WIDTH = 110  # characters of a source in the table
 _ADVICE = (
     ("coarse labels", "embeddings that tell fine classes apart", "maskcon; grafit, coins beside it"),
     ("coarse labels, fine classes look alike inside", "the same", "grafit or coins with a small weight; selfcon"),
@@ -41,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.command()(check)
     app.command()(datasets)
     app.command()(methods)
+    app.command()(taxonomies)
 
 
 @o.reads_data
@@ -146,6 +153,111 @@ def methods(
         table.add_row(method.name, ", ".join(method.needs.levels) or "none", method.summary)
     console.print(table)
     print("`regrain methods NAME` shows the settings of one.")
+
+
+def taxonomies(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME|FILE", help="One taxonomy: a name, or your own file.")
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", "-l", help="Show the finest classes under those of this level alone.")
+    ] = None,
+    json_: o.Json = False,
+) -> None:
+    """List the taxonomies that come with the package. With NAME or FILE: print the tree, and where it comes from.
+
+    A FILE is JSON, a CSV or TSV of edges child,parent, or a text file of paths a/b/c, one per line.
+
+    Examples:
+
+    `regrain taxonomies`
+
+    `regrain taxonomies imagenet_levels --level level3`
+
+    `regrain taxonomies animals.csv --json`
+    """
+    from regrain.data.catalog import taxonomies as catalogue
+    from regrain.errors import UserError
+
+    known = catalogue.taxonomies()
+    if name is None:
+        if level is not None:
+            raise UserError("--level belongs to one taxonomy: give its name, or a file")
+        _all_taxonomies(known, json_)
+        return
+    taxonomy = catalogue.taxonomy(name)
+    if level is not None:
+        taxonomy = taxonomy.keep(list(dict.fromkeys((level, taxonomy.levels[-1]))))
+    words = catalogue.display_names(name)
+    about = vars(known[name]) if name in known else {"name": name, "source": name}
+    if json_:
+        print(json.dumps({**about, **taxonomy.to_json(), "names": words}, indent=1))
+        return
+    counts = zip(taxonomy.levels, map(len, taxonomy.classes), strict=True)
+    print(f"{name}: {' > '.join(f'{level} ({count})' for level, count in counts)}")
+    for key in ("source", "note", "dropped", "parts"):
+        if about.get(key):
+            print(f"{key}: {_listed(about[key])}")
+    print()
+    for line in _tree(taxonomy, words):
+        print(line)
+
+
+def _all_taxonomies(known: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({name: vars(about) for name, about in known.items()}, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="taxonomies by name", title_justify="left")
+    for column in ("name", "levels (classes)", "source"):
+        table.add_column(column, overflow="fold")
+    for name, about in known.items():
+        levels = " > ".join(f"{level} ({count})" for level, count in about.levels.items())
+        table.add_row(name, levels, textwrap.shorten(about.source, _SOURCE_WIDTH, placeholder=" ..."))
+    Console().print(table)
+    print("`regrain taxonomies NAME` prints one, with its source in full; `regrain taxonomies FILE` your own.")
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_listed(item)}" for key, item in value.items())
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def _tree(taxonomy: Taxonomy, words: Mapping[str, str]) -> Iterator[str]:
+    """A line for every class with classes under it, indented by its depth; those that have none are listed in it."""
+    under: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    tops: list[tuple[int, int]] = []
+    for index, names in enumerate(taxonomy.classes):
+        over: list[tuple[int, frozenset[int]]] = [(index, frozenset())] * len(names)
+        for upper in range(index):  # the nearest level comes last, and wins
+            parents = taxonomy.keep([taxonomy.levels[upper], taxonomy.levels[index]]).parents[1]
+            over = [(upper, above) if above else old for above, old in zip(parents, over, strict=True)]
+        for code, (upper, above) in enumerate(over):
+            for parent in above:
+                under.setdefault((upper, parent), []).append((index, code))
+            if not above:
+                tops.append((index, code))
+
+    def called(place: tuple[int, int]) -> str:
+        name = taxonomy.classes[place[0]][place[1]]
+        return f"{name} {words[name].split(',')[0]}" if name in words else name
+
+    def lines(place: tuple[int, int], indent: str) -> Iterator[str]:
+        leaves = ", ".join(called(child) for child in under[place] if child not in under)
+        yield f"{indent}{called(place)} ({len(under[place])}){': ' if leaves else ''}{leaves}"
+        for child in under[place]:
+            if child in under:
+                yield from lines(child, indent + "  ")
+
+    for top in tops:
+        if top in under:
+            yield from lines(top, "")
+    alone = ", ".join(called(top) for top in tops if top not in under)
+    if alone:
+        yield f"under no class: {alone}"
 
 
 def _one_method(method: Any, parameters: Any, as_json: bool) -> None:

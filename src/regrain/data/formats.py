@@ -16,7 +16,15 @@ from regrain.data.rows import Fault, examples
 from regrain.data.table import Table
 from regrain.errors import UserError
 
-__all__ = ["TABLE_SUFFIXES", "file_table", "frame_table", "huggingface_table", "parquet_table"]
+__all__ = [
+    "TABLE_SUFFIXES",
+    "delimiter_of",
+    "file_table",
+    "frame_table",
+    "huggingface_table",
+    "parquet_table",
+    "utf8_text",
+]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
 """Endings of table files, in lower case."""
@@ -39,27 +47,36 @@ def file_table(path: Path) -> Table:
     if suffix not in TABLE_SUFFIXES:
         advice = "save the sheet as CSV" if suffix in (".xlsx", ".xls", ".ods") else "expected a folder or a table"
         raise UserError(f"{path} cannot be read: {advice} ({', '.join(TABLE_SUFFIXES)})")
+    text = utf8_text(path)
+    return _csv_table(path, text) if suffix in (".csv", ".tsv") else _json_table(path, text)
+
+
+def utf8_text(path: Path) -> str:
+    """The text of a file, without a byte order mark; a UserError names the line that is not UTF-8."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"{path} is not UTF-8 text: line {line} has other bytes; save it as 'CSV UTF-8'") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    return _csv_table(path, text) if suffix in (".csv", ".tsv") else _json_table(path, text)
+
+
+def delimiter_of(path: Path, text: str) -> str:
+    """What separates the cells of a file: a tab in TSV, else what the first line has most of."""
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    return "\t" if path.suffix.lower() == ".tsv" else max(_DELIMITERS, key=first.count)
 
 
 def _csv_table(path: Path, text: str) -> Table:
     """Cells stay texts, so that a class ``01`` or ``NA`` stays what it is; broken lines are kept as faults."""
-    first = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(_DELIMITERS, key=first.count)
     header: list[str] = []
     records: list[list[str]] = []
     lines: list[int] = []
     broken: list[Fault] = []
     limit = csv.field_size_limit(_FIELD_LIMIT)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(path, text))
         end = 0
         for cells in reader:
             line, end = end + 1, reader.line_num

@@ -1,7 +1,7 @@
 """Data sets by name: where they come from, what they hold, and how to read them in the layouts people have.
 
 Nothing is downloaded unless it is asked for. Groupings of classes into coarser ones are facts of the papers, kept with
-their sources in ``groupings/*.json``.
+their sources in ``groupings/*.json``; :mod:`regrain.data.catalog.taxonomies` reads them.
 """
 
 from regrain.data.catalog.dialysis import dialysis_records

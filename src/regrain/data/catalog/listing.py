@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,12 @@ _CIFAR10_NOTE = (
     "the Parquet copy holds JPEG files, a lossy copy: its numbers are not exactly comparable with published ones"
 )
 _CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_ILSVRC_LAYOUTS = (
+    "train/n01440764/*.JPEG, val/n01440764/*.JPEG",
+    "imagenet/train/..., imagenet/val/...",
+    "ILSVRC2012/train/..., ILSVRC2012/val/...",
+    "ILSVRC/Data/CLS-LOC/train/..., ILSVRC/Data/CLS-LOC/val/... (Kaggle)",
+)
 _PHOTO_VIEWS = ("strong", "weak")
 _GLYPH_VIEWS = ("glyph-strong", "glyph-weak")
 _SERIES_VIEWS = ("strong", "weak")
@@ -116,6 +122,45 @@ def _cifartoy(name: str, description: str, grouping: str) -> Entry:
         grouping=grouping,
         folder="cifar10",
         torchvision="CIFAR10",
+    )
+
+
+def _ilsvrc(
+    name: str,
+    description: str,
+    levels: Mapping[str, int],
+    samples: Mapping[str, int],
+    grouping: str,
+    notes: tuple[str, ...] = (),
+) -> Entry:
+    return Entry(
+        name=name,
+        description=description,
+        modality="image",
+        levels=levels,
+        samples=samples,
+        source="https://www.image-net.org/challenges/LSVRC/2012",
+        licence="ImageNet's terms of access: non-commercial research and education",
+        layouts=_ILSVRC_LAYOUTS,
+        views=_PHOTO_VIEWS,
+        notes=(
+            f"labels are WordNet ids; `regrain taxonomies {grouping}` prints them in words",
+            "the test split is ILSVRC's validation set",
+            *notes,
+        ),
+        original=partial(originals.ilsvrc, classes_of=grouping),
+        grouping=grouping,
+    )
+
+
+def _breeds(task: str, coarse: int, fine: int, train: int) -> Entry:
+    return _ilsvrc(
+        task,
+        f"BREEDS: {fine} classes of ImageNet under {coarse} superclasses of like visual granularity",
+        {"superclass": coarse, "label": fine},
+        {"train": train, "test": 50 * fine},
+        f"breeds_{task}",
+        ("the number of training images is SCGM's (ICLR 2022), in full thousands",),
     )
 
 
@@ -209,6 +254,17 @@ def _entries() -> dict[str, Entry]:
             grouping="grocery",
             folder="grocery",
         ),
+        _ilsvrc(
+            "imagenet",
+            "ILSVRC 2012: photographs in 1000 classes under MaskCon's 12",
+            {"coarse12": 12, "label": 1000},
+            {"train": 1_281_167, "test": 50_000},
+            "imagenet_12",
+        ),
+        _breeds("living17", 17, 68, 88_000),
+        _breeds("nonliving26", 26, 104, 132_000),
+        _breeds("entity13", 13, 260, 334_000),
+        _breeds("entity30", 30, 240, 307_000),
         Entry(
             name="tripadvisor",
             description="hotel reviews rated in six aspects, negative, neutral or positive each",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from regrain.data.cache import cache_folder
 from regrain.data.catalog.listing import Entry, entries
+from regrain.data.catalog.taxonomies import grouping
 from regrain.data.dataset import Dataset
 from regrain.data.readers import rows_from_parquet_folder
 from regrain.data.rows import Rows, StorageOptions, examples, separate
@@ -100,7 +99,7 @@ def rows(
         "source": f"{entry.source} ({found.where})",
         "licence": entry.licence,
         "views": list(entry.views),
-        "messages": list(entry.notes),
+        "messages": [*entry.notes, *found.notes.get("remarks", ())],
     }
     found = _grouped(replace(_with_splits(found, entry, splits), name=name, notes=notes), entry)
     kept = {level: names for level, names in found.label_columns.items() if levels is None or level in levels}
@@ -142,17 +141,16 @@ def _grouped(found: Rows, entry: Entry) -> Rows:
     labels = dict(found.label_columns)
     if entry.grouping is None or set(labels) == set(entry.levels):
         return found
-    file = resources.files("regrain.data.catalog") / "groupings" / f"{entry.grouping}.json"
-    grouping = json.loads(file.read_text(encoding="utf-8"))
+    content = grouping(entry.grouping)
     finest = [None if name is None else str(name) for name in labels[list(labels)[-1]]]
-    dropped = set(grouping.get("dropped", ()))
-    above = {fine: [up] if isinstance(up, str) else up for fine, up in grouping["classes"].items()}
+    dropped = set(content.get("dropped", ()))
+    above = content["classes"]
     strangers = sorted({name for name in finest if name is not None} - dropped - above.keys())
     if strangers:
         raise UserError(f"{found.where} is not {entry.name}: unknown classes {examples(strangers)}")
     coarse = {
         level: [above[name][position] if name in above else None for name in finest]
-        for position, level in enumerate(grouping["levels"])
+        for position, level in enumerate(content["levels"])
     }
     kept = np.flatnonzero([name not in dropped for name in finest])
     return replace(found, labels=coarse | labels).select(kept)

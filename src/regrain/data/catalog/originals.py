@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,14 +17,17 @@ from typing import Any
 import numpy as np
 
 from regrain.data.catalog.dialysis import dialysis_rows
-from regrain.data.cells import numbered
+from regrain.data.catalog.taxonomies import grouping
+from regrain.data.cells import IMAGE_SUFFIXES, numbered
 from regrain.data.readers import rows_from_folder
-from regrain.data.rows import Rows
+from regrain.data.rows import Rows, examples
 from regrain.errors import UserError
 
-__all__ = ["cifar10", "cifar100", "clinc150", "dialysis", "digits", "grocery", "not_read", "omniglot"]
+__all__ = ["cifar10", "cifar100", "clinc150", "dialysis", "digits", "grocery", "ilsvrc", "not_read", "omniglot"]
 
 _TRAIN_DRAWERS = 14
+_ILSVRC_PLACES = (".", "imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")
+_ILSVRC_SIGNS = ("train/n[0-9]*", "val/n[0-9]*", "val/ILSVRC2012_val_*")
 
 
 def digits(root: Path) -> Rows:
@@ -127,6 +131,62 @@ def grocery(root: Path) -> Rows | None:
     rows = rows.select(np.array(natural, dtype=np.int64))
     splits = [path.split("/")[0] for path in rows.ids]
     return replace(rows, labels={"fine": [path.split("/")[-2] for path in rows.ids]}, splits=splits)
+
+
+def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
+    """An ImageFolder copy of ILSVRC 2012, ``train/WNID/*.JPEG`` and ``val/WNID/*.JPEG``, of which ``val`` is tested.
+
+    Only the folders of the classes of the grouping ``classes_of`` are looked into.
+    """
+    found = (_first(root, _ILSVRC_PLACES, sign) for sign in _ILSVRC_SIGNS)
+    folder = next((place for place in found if place is not None), None)
+    if folder is None:
+        return None
+    wnids = sorted(grouping(classes_of)["classes"])
+    images: list[str] = []
+    remarks = []
+    for part in ("train", "val"):
+        if not (folder / part).is_dir():
+            remarks.append(f"{folder} has no folder {part}, and so the data have one split only")
+            continue
+        of_class = {wnid: _image_files(folder / part / wnid) for wnid in wnids}
+        present = sum(map(bool, of_class.values()))
+        if not present:
+            raise UserError(_no_class_folders(folder / part, wnids))
+        if present < len(wnids):
+            absent = examples(wnid for wnid in wnids if not of_class[wnid])
+            remarks.append(f"{folder}/{part} has images of {present} of {len(wnids)} classes, and none of {absent}")
+        images += [f"{part}/{wnid}/{file}" for wnid in wnids for file in of_class[wnid]]
+    labels = {"label": [image.split("/")[1] for image in images]}
+    splits = ["train" if image.startswith("train/") else "test" for image in images]
+    rows = _rows(folder, "image", [f"{folder}/{image}" for image in images], labels, images, splits)
+    return replace(rows, finds=images.__getitem__, notes=rows.notes | {"remarks": remarks})
+
+
+def _image_files(folder: Path) -> list[str]:
+    """Names of the images right in a folder, in order; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    names = (entry.name for entry in os.scandir(folder))
+    return sorted(name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
+
+
+def _no_class_folders(folder: Path, wnids: Sequence[str]) -> str:
+    """What was looked for, what is there, and how to arrange it."""
+    present = sorted(entry.name for entry in os.scandir(folder))
+    message = (
+        f"{folder} has no images in folders of classes: looked for {folder}/{wnids[0]}/*.JPEG and {len(wnids) - 1} "
+        f"folders like it, found {examples(present) or 'nothing'}"
+    )
+    if any(name.startswith("ILSVRC2012_val_") for name in present):
+        message += (
+            ". Move every image into the folder of its class: the classes are listed in LOC_val_solution.csv (Kaggle) "
+            "and in the development kit, by which torchvision.datasets.ImageNet(folder, split='val') unpacks "
+            "ILSVRC2012_img_val.tar into such folders"
+        )
+    elif any(name.endswith(".tar") for name in present):
+        message += ". Unpack every archive nNNNNNNNN.tar into a folder of that name"
+    return message
 
 
 def _rows(
