@@ -97,7 +97,12 @@ def test_levels_of_imagenet() -> None:
     assert [len(column) for column in columns] == [890, 890, 890, 887, 616]
     found = taxonomy("imagenet_levels")
     assert [len(names) for names in found.classes] == [10, 29, 128, 466, 591, 1000]
-    assert int((found.ancestors("label", "level6") >= 0).sum()) == 616
+    above = {level: found.ancestors("label", level) for level in found.levels[:-1]}
+    assert [int((codes >= 0).sum()) for codes in above.values()] == [890, 890, 890, 887, 616]
+    for index, (level, codes) in enumerate(above.items()):
+        names = (*found.classes[found.levels.index(level)], None)
+        named = {wnid: names[code] for wnid, code in zip(found.classes[-1], codes.tolist(), strict=True)}
+        assert named == {wnid: line[index] for wnid, line in grouping("imagenet_levels")["classes"].items()}
     assert found.is_tree
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from regrain.data.catalog.taxonomies import taxonomy
 from regrain.errors import UserError, nearest
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.kmeans import kmeans_clusters
@@ -22,8 +23,8 @@ def hierarchy(representation: Representation, setting: Setting) -> dict[str, Sco
     the method's own, else those of k-means. The matching is fitted on the judged labels; with the option
     ``hierarchy_mapping`` ``train``, on the training split's (a partition of the method's own only).
 
-    The hierarchy is the data's own, or that of the option ``taxonomy`` (a :class:`~regrain.labels.Taxonomy`), in which
-    the names of the leaf classes are looked up. Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are
+    The hierarchy is the data's own, or that of the option ``taxonomy`` (a :class:`~regrain.labels.Taxonomy`, or what
+    :func:`regrain.data.catalog.taxonomies.taxonomy` reads), in which the names of the leaf classes are looked up. Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are
     left out, and ``meets@LEVEL``.
 
     Raises
@@ -56,9 +57,10 @@ def hierarchy(representation: Representation, setting: Setting) -> dict[str, Sco
 
 def _ancestors(setting: Setting, notes: list[str]) -> dict[str, np.ndarray]:
     """Level, coarsest first -> the class over each leaf class; the leaves themselves last."""
-    given: Taxonomy | None = setting.options.get("taxonomy")
+    source = setting.options.get("taxonomy")
     own = {setting.level: np.arange(len(setting.classes))}
-    if given is not None:
+    if source is not None:
+        given = source if isinstance(source, Taxonomy) else taxonomy(source)
         lineage = given.lineage(setting.classes)
         placed = np.max([codes.numpy() for codes in lineage.values()], axis=0) >= 0
         if not placed.any():

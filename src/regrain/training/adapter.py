@@ -185,6 +185,7 @@ class Adapter(lightning.LightningModule):
             name=options.schedule,
             steps=steps,
             warmup_steps=round(options.warmup_epochs * per_epoch),
+            warmup_start=options.warmup_start,
             restart_steps=None if options.restart_epochs is None else max(1, round(options.restart_epochs * per_epoch)),
             final_factor=options.final_factor,
         )

@@ -10,6 +10,7 @@ import torch
 
 from regrain.data.dataset import Dataset
 from regrain.encoders import FrozenEncoder, build_encoder, default_encoder, is_pretrained
+from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
@@ -123,7 +124,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     )
     from_scratch = train.modality == "text" and not is_pretrained(encoder.origin)  # a fine-tuning rate is far too low
     chosen = method_class(recipe["method"]["name"]).name
-    given = merge(recipe_for("vector" if from_scratch else seen_as, chosen), recipe)
+    given = merge(recipe_for("vector" if from_scratch else seen_as, chosen, small=size <= SMALL_IMAGE), recipe)
     method_section = dict(given.get("method", {}))
     method = method_class(method_section.pop("name"))
     settings = check_values(method_section, hyperparameters(method), method.name)

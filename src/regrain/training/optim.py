@@ -63,6 +63,7 @@ def build_schedule(
     name: ScheduleName,
     steps: int,
     warmup_steps: int = 0,
+    warmup_start: float = 0.0,
     restart_steps: int | None = None,
     final_factor: float = 0.0,
 ) -> LambdaLR:
@@ -76,6 +77,8 @@ def build_schedule(
         Optimiser steps in all.
     warmup_steps : int
         Steps of the linear rise to the full rate.
+    warmup_start : float
+        Share of the rate that the rise begins above, in [0, 1].
     restart_steps : int, optional
         Length of a cosine cycle with ``restarts``.
     final_factor : float
@@ -91,7 +94,7 @@ def build_schedule(
 
     def factor(step: int) -> float:
         if step < warmup_steps:
-            return (step + 1) / warmup_steps
+            return warmup_start + (1 - warmup_start) * (step + 1) / warmup_steps
         if name == "constant":
             return 1.0
         length = max(1, steps - warmup_steps)

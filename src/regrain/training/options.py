@@ -35,6 +35,8 @@ class TrainingOptions:
     schedule : {"cosine", "restarts", "constant"}
     warmup_epochs : float
         Epochs of linear warm-up; fractions count.
+    warmup_start : float
+        Share of the learning rate at which warm-up begins, in [0, 1].
     restart_epochs : float, optional
         Length of a cycle, for the schedule ``restarts``.
     final_factor : float
@@ -63,6 +65,7 @@ class TrainingOptions:
     weight_decay: float = 5e-4
     schedule: ScheduleName = "cosine"
     warmup_epochs: float = 0.0
+    warmup_start: float = 0.0
     restart_epochs: float | None = None
     final_factor: float = 0.0
     precision: Precision = "auto"
@@ -91,8 +94,9 @@ class TrainingOptions:
                 raise UserError(f"training.{name} is greater than 0; got {value}")
         if not 0 <= self.momentum < 1:
             raise UserError(f"training.momentum lies in [0, 1), 1 left out; got {self.momentum}")
-        if not 0 <= self.final_factor <= 1:
-            raise UserError(f"training.final_factor lies in [0, 1]; got {self.final_factor}")
+        for name in ("final_factor", "warmup_start"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"training.{name} lies in [0, 1]; got {getattr(self, name)}")
         if self.schedule == "restarts" and self.restart_epochs is None:
             raise UserError("training.schedule 'restarts' needs training.restart_epochs, the length of a cycle")
         if self.chunk_size is not None and self.accumulate > 1:

@@ -80,9 +80,15 @@ def _checked_seed(value: Any, where: str) -> int:
     return value
 
 
-def recipe_for(modality: str, method: str) -> dict[str, Any]:
-    """The package's recipe for a modality and a method: what differs there from the defaults in the signatures."""
-    return merge(_packaged(modality), _packaged("methods").get(method, {}).get(modality, {}))
+def recipe_for(modality: str, method: str, *, small: bool = False) -> dict[str, Any]:
+    """The package's recipe for a modality and a method: what differs there from the defaults in the signatures.
+
+    ``small`` says that images are small (:data:`regrain.encoders.image.SMALL_IMAGE`); some methods have a recipe of
+    their own for those.
+    """
+    of_method = _packaged("methods").get(method, {})
+    kind = f"small-{modality}" if small and f"small-{modality}" in of_method else modality
+    return merge(_packaged(modality), of_method.get(kind, {}))
 
 
 def _packaged(name: str) -> dict[str, Any]:
