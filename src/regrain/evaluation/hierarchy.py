@@ -24,8 +24,8 @@ def hierarchy(representation: Representation, setting: Setting) -> dict[str, Sco
     ``hierarchy_mapping`` ``train``, on the training split's (a partition of the method's own only).
 
     The hierarchy is the data's own, or that of the option ``taxonomy`` (a :class:`~regrain.labels.Taxonomy`, or what
-    :func:`regrain.data.catalog.taxonomies.taxonomy` reads), in which the names of the leaf classes are looked up. Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are
-    left out, and ``meets@LEVEL``.
+    :func:`regrain.data.catalog.taxonomies.taxonomy` reads), in which the names of the leaf classes are looked up.
+    Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are left out, and ``meets@LEVEL``.
 
     Raises
     ------
