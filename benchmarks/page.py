@@ -11,6 +11,10 @@ from regrain.metrics import student_interval
 _BASELINES = {"raw": "raw input", "random": "random weights", "start": "pretrained start"}
 
 
+_COUNTS = ("-clusters",)
+"""Endings of the metrics that are numbers of things, not shares."""
+
+
 class Figures:
     """The CSV's values by table, row, metric and seed."""
 
@@ -19,11 +23,12 @@ class Figures:
         self.seconds: dict[tuple[str, str], list[float]] = {}
         for line in lines:
             key = line["table"], line["row"], line["metric"]
-            self.values.setdefault(key, {})[int(line["seed"])] = 100 * float(line["value"])
+            scale = 1 if line["metric"].endswith(_COUNTS) else 100
+            self.values.setdefault(key, {})[int(line["seed"])] = scale * float(line["value"])
             self.seconds.setdefault(key[:2], []).append(float(line["seconds"]))
 
     def of(self, table: Table, row: Row, metric: str) -> dict[int, float]:
-        """Per cent by seed; those of the row whose runs serve, where there is one."""
+        """Per cent, or a count, by seed; those of the row whose runs serve, where there is one."""
         owner = tuple(row.same_as.split("/", 1)) if row.same_as else (table.name, row.label)
         return self.values.get((*owner, metric), {})
 

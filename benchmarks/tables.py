@@ -173,6 +173,71 @@ def _subclass_table(
     return Table(name, title, judge, tuple(metrics), rows, seeds=1)
 
 
+def _found_classes(level: str, upper: str = "") -> tuple[Metric, ...]:
+    """Figures of the classes that a method found by itself, and of k-means on its embeddings."""
+    titles = {"ACC": "acc", "NMI": "nmi", "AMI": "ami", "ARI": "ari"}
+    own = [Metric(title, f"test/{level}/head1-{key}") for title, key in titles.items()]
+    own += [Metric("matched on train", f"test/{level}/head1-acc-by-train")]
+    if upper:
+        own += [
+            Metric(f"ACC at {upper}", f"test/{level}/acc@{upper}"),
+            Metric(f"ARI at {upper}", f"test/{level}/ari@{upper}"),
+        ]
+    own += [Metric("classes in use", f"test/{level}/head1-clusters")]
+    return (*own, Metric("k-means ACC", f"test/{level}/kmeans-acc"))
+
+
+def _unlabelled(
+    name: str,
+    title: str,
+    data: str,
+    level: str,
+    upper: str,
+    classes: int,
+    methods: Mapping[str, str],
+    raw: str,
+    seeds: int,
+) -> Table:
+    """Classes without any label: k-means on the raw input, and ``methods``, label -> name and options."""
+    judge = f"-p clustering{' -p hierarchy' if upper else ''} -l {level} --cluster-seeds 1"
+    rows = [Row("raw input, k-means", f"kmeans {data} {raw} --set subclasses={classes}")]
+    rows += [
+        Row(label, f"{command.split(' ', 1)[0]} {data} {command.split(' ', 1)[1]}")
+        for label, command in methods.items()
+    ]
+    return Table(name, title, judge, _found_classes(level, upper), tuple(rows), seeds=seeds)
+
+
+def _on_features(classes: int, adapter: str) -> dict[str, str]:
+    """Methods without labels on frozen features; ``adapter`` says how the features reach those that train none."""
+    return {
+        "TURTLE": f"turtle {adapter} --set subclasses={classes}",
+        "SCAN": f"scan --set subclasses={classes} --epochs 50",
+        "SeLa": f"sela --set subclasses={classes} --epochs 50",
+        "Self-Classifier": f"self-classifier --set class_counts=[{classes}] --epochs 50",
+    }
+
+
+_SCRATCH = "cifar10 -l label --limit-per-class 1000"
+_W16 = "--encoder resnet18-w16 --epochs 30"
+_TINY = "self-classifier digits --encoder conv4 --epochs 60"
+_ABLATIONS = {
+    "as it is": "",
+    "row temperature 0.05": " --set row_temperature=0.05",
+    "row temperature 0.2": " --set row_temperature=0.2",
+    "column temperature 0.1": " --set column_temperature=0.1",
+    "column temperature 0.025": " --set column_temperature=0.025",
+    "heads of 10, 20, 40": " --set 'class_counts=[10,20,40]'",
+    "four heads of 10": " --set 'class_counts=[10,10,10,10]'",
+    "batch 64": " --batch-size 64",
+    "batch 128": " --batch-size 128",
+    "no small crops": " --set local_views=0",
+    "six small crops": " --set local_views=6",
+    "no queue": " --set queue_size=0",
+    "queue of 256": " --set queue_size=256",
+    "no hidden layer": " --set layers=0",
+}
+
 TABLES: tuple[Table, ...] = (
     *(
         Table(
@@ -333,6 +398,54 @@ TABLES: tuple[Table, ...] = (
             )
         ),
         seeds=1,
+    ),
+    _unlabelled(
+        "nolabels-cifar10",
+        "CIFAR-10 without labels, 10,000 images, from scratch",
+        _SCRATCH,
+        "label",
+        "",
+        10,
+        {
+            "Self-Classifier": f"self-classifier {_W16} --set 'class_counts=[10,50]'",
+            "SCAN": f"scan {_W16} --set subclasses=10 --batch-size 256 --set learning_rate=0.06",
+            "SeLa": f"sela {_W16} --set subclasses=10",
+        },
+        raw="--encoder identity",
+        seeds=1,
+    ),
+    _unlabelled(
+        "nolabels-cifar100",
+        "CIFAR-100 without labels, on frozen ImageNet features",
+        f"cifar100-20 {_IMAGENET} --limit-per-class 100",
+        "label",
+        "superclass",
+        100,
+        _on_features(100, "--set encoder.adapter=identity"),
+        raw="--set encoder.adapter=identity",
+        seeds=3,
+    ),
+    _unlabelled(
+        "nolabels-clinc",
+        "CLINC150 without labels, frozen MiniLM",
+        "clinc150 --encoder minilm --frozen",
+        "intent",
+        "domain",
+        150,
+        _on_features(150, "--set encoder.adapter=identity"),
+        raw="--set encoder.adapter=identity",
+        seeds=3,
+    ),
+    Table(
+        "ablation-self-classifier",
+        "Self-Classifier on digits: what its parts do",
+        "-p clustering -l digit --cluster-seeds 1",
+        _found_classes("digit"),
+        tuple(
+            Row(label, _TINY + (" --set 'class_counts=[10]'" if "class_counts" not in options else "") + options)
+            for label, options in _ABLATIONS.items()
+        ),
+        seeds=3,
     ),
     Table(
         "start",
