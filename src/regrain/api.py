@@ -1,4 +1,4 @@
-"""The public verbs: load data, fit a method, resume, open a run, evaluate it, adapt it to a few labels, predict."""
+"""The public verbs: load data, fit a method, resume, open a run, evaluate, adapt to a few labels, predict, export."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from regrain.tasks.class_count import class_count_of
 from regrain.tasks.classifier import fit_classifier
 from regrain.tasks.discover import Settled, read_discovery, read_names, write_discovery
 from regrain.tasks.discover import discover as discover_subclasses
+from regrain.tasks.export import FORMATS, Export, check_export, write_export
 from regrain.tasks.grids import write_grids
 from regrain.tasks.predict import predicted_columns
 from regrain.tasks.tables import require_writable, write_columns, write_parquet
@@ -50,6 +51,7 @@ __all__ = [
     "adapt",
     "discover",
     "evaluate",
+    "export",
     "export_embeddings",
     "fit",
     "load",
@@ -855,6 +857,51 @@ def predict(
     columns |= predicted_columns(run.model, run.labels, dataset, classifier=run.classifier, settled=settled)
     write_columns(columns, target)
     return columns
+
+
+def export(run: Run | str | Path, out: str | Path | None = None, *, format: str, overwrite: bool = False) -> Export:
+    """Write a run's encoder as other software loads it.
+
+    Parameters
+    ----------
+    run : Run or path
+    out : path, optional
+        Default ``RUN/export/NAME-FORMAT`` with the format's ending.
+    format : {"timm", "torchvision", "detectron2", "safetensors", "onnx"}
+        Weights under that framework's names (``safetensors``: under Regrain's own, of any encoder), or for ``onnx`` a
+        graph from normalised input to what evaluation uses.
+    overwrite : bool
+        Replace the file.
+
+    Returns
+    -------
+    Export
+        The file, the lines that load it, what its input must look like, and what it does not hold.
+
+    Raises
+    ------
+    UserError
+        If the framework has no network that these weights fit (the message says which formats do), the file exists,
+        or an ONNX graph does not give the model's embeddings within 1e-4.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> run = fit("maskcon", "digits", encoder="conv4", out=folder.name, settings=["epochs=1"], limit_per_class=20)
+    >>> export(run, format="safetensors").keys
+    24
+    >>> export(run, format="timm")
+    Traceback (most recent call last):
+    regrain.errors.UserError: the encoder 'conv4' is no timm model; formats that fit this run: safetensors or onnx
+    >>> folder.cleanup()
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    ending = FORMATS.get(format, ("",))[0]
+    place = Path(out) if out is not None else run.path / "export" / f"{run.path.resolve().name}-{format}{ending}"
+    check_export(format, place, overwrite=overwrite)
+    model = Run(run.folder, device="cpu").model  # a copy: the run's own may be on a GPU, and stays there
+    return write_export(model, format, place, model_folder=run.folder.model_folder)
 
 
 @dataclass(frozen=True)

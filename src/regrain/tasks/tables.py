@@ -1,8 +1,8 @@
-"""Tables that tasks write: CSV or Parquet by the file's ending, never half a file."""
+"""Files that tasks write, tables above all: CSV or Parquet by the file's ending, never half a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,17 @@ from regrain.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["require_writable", "write_columns", "write_parquet"]
+__all__ = ["replace_file", "require_writable", "write_columns", "write_parquet"]
 
 _SUFFIXES = (".csv", ".parquet", ".pq")
 
 
-def require_writable(out: Path, overwrite: bool) -> None:
+def require_writable(
+    out: Path, overwrite: bool, *, suffixes: Sequence[str] = _SUFFIXES, content: str = "tables"
+) -> None:
     """Raise a UserError, before anything is computed, where the result could not be written."""
-    if out.suffix.lower() not in _SUFFIXES:
-        raise UserError(f"{out} ends in '{out.suffix}': tables are written to {', '.join(_SUFFIXES)}")
+    if out.suffix.lower() not in suffixes:
+        raise UserError(f"{out} ends in '{out.suffix}': {content} are written to {', '.join(suffixes)}")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite")
 
@@ -32,7 +34,7 @@ def write_columns(columns: Mapping[str, Column], out: Path) -> None:
 
     table = pa.table(dict(columns))
     if out.suffix.lower() == ".csv":
-        _replace(out, lambda temporary: pa.csv.write_csv(table, temporary))
+        replace_file(out, lambda temporary: pa.csv.write_csv(table, temporary))
     else:
         write_parquet(table, out)
 
@@ -41,10 +43,11 @@ def write_parquet(table: pa.Table, out: Path) -> None:
     """Write a table as Parquet, whatever the file's ending, to a temporary name, then rename it."""
     import pyarrow.parquet
 
-    _replace(out, lambda temporary: pyarrow.parquet.write_table(table, temporary, compression="zstd"))
+    replace_file(out, lambda temporary: pyarrow.parquet.write_table(table, temporary, compression="zstd"))
 
 
-def _replace(out: Path, write: Callable[[Path], None]) -> None:
+def replace_file(out: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` write to a temporary name beside ``out``, and rename that; what fails leaves nothing behind."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
     try:

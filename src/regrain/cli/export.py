@@ -1,0 +1,77 @@
+"""``export``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regrain.cli import options as o
+
+__all__ = ["register"]
+
+
+class FormatName(StrEnum):
+    """What loads the file."""
+
+    timm = "timm"
+    torchvision = "torchvision"
+    detectron2 = "detectron2"
+    safetensors = "safetensors"
+    onnx = "onnx"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(export)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder; it keeps its model.")],
+    format: Annotated[FormatName, typer.Option("--format", "-f", help="What is to load the file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file to write; default: in RUN/export. A .pth or .pkl is a pickle.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    json_: o.Json = False,
+) -> None:
+    """Write a RUN's encoder for other software, and say how it is loaded and what it takes.
+
+    timm, torchvision, detectron2: its weights under the names of that framework (detectron2: as a .pth, or .pkl, with
+    the configuration that goes with it). safetensors: the weights of any encoder under Regrain's own names. onnx: a
+    graph from normalised input to embedding, for batches of any size, checked in onnxruntime
+    (`pip install 'regrain[onnx]'`).
+
+    Examples:
+
+    `regrain export runs/photos --format timm`
+
+    `regrain export runs/photos --format detectron2 --out backbone.pth`
+
+    `regrain export runs/photos --format onnx --out photos.onnx --json`
+    """
+    from regrain import api
+
+    made = api.export(run, out, format=format.value, overwrite=overwrite)
+    if json_:
+        kept = {
+            "out": str(made.path),
+            "format": made.format,
+            "tensors": made.keys,
+            "input": made.input,
+            "loading": made.loading,
+            "notices": made.notices,
+        }
+        print(json.dumps(kept, indent=1))
+        return
+    for notice in made.notices:
+        print(f"note      {notice}", file=sys.stderr)
+    print(f"{made.keys} tensors written to {made.path}")
+    print(f"input     {made.input}")
+    print("load it with\n")
+    print("\n".join(f"    {line}" for line in made.loading))
