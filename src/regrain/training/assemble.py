@@ -132,7 +132,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
 
     roles = roles_of(method, train.labels.levels)
     _require_labels(method, roles, train.labels)
-    _fit_queue(settings, "queue_size" in method_section, len(train), notices)
+    _fit_queue(settings, "queue_size" in recipe.get("method", {}), len(train), notices)
     _fit_subclasses(settings, [train.labels.counts[level] for level in roles.values()], len(train), notices)
     _fit_stages(settings, options.epochs, frozen, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
@@ -289,7 +289,9 @@ def _presets(views: Mapping[str, Any], method: str, default: Sequence[str], trai
     presets = views.get("presets")
     if presets is None:
         strong, weak = (modality == "image" and train.notes.get("views")) or ("strong", "weak")
-        own = {"strong": strong, "weak": weak, "simclr": strong if strong != "strong" else "simclr"}
+        own = {"strong": strong, "weak": weak}
+        if strong != "strong":  # what these pictures bear, others' crops and colours are not
+            own |= dict.fromkeys(("simclr", "global", "local"), strong)
         names = [own.get(name, name) for name in default]
         return [_VIEW_ALIASES.get(modality, {}).get(name, name) for name in names]
     if not isinstance(presets, list) or len(presets) != wanted:
