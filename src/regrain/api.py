@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.data.readers import read
-from regrain.encoders import build_encoder, is_pretrained, weights_origin
 from regrain.errors import NoLabelsError, UserError
-from regrain.evaluation import Evaluation, apply_model, available_criteria, criterion_values, embed, evaluate_model
+from regrain.evaluation import Evaluation, available_criteria, criterion_values, embed, evaluate_model
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
-from regrain.labels import Labels
 from regrain.methods import method_class
-from regrain.tasks import Discovery, FewShotClassifier, Trial, Tuning
+from regrain.tasks import Discovery, Trial, Tuning
 from regrain.tasks.adapt import read_support
 from regrain.tasks.class_count import class_count_of
 from regrain.tasks.classifier import fit_classifier
-from regrain.tasks.discover import Settled, read_discovery, read_names, write_discovery
 from regrain.tasks.discover import discover as discover_subclasses
+from regrain.tasks.discover import read_discovery, settle_subclasses
 from regrain.tasks.export import FORMATS, Export, check_export, write_export
 from regrain.tasks.grids import write_grids
 from regrain.tasks.predict import predicted_columns
-from regrain.tasks.tables import require_writable, write_columns, write_parquet
+from regrain.tasks.run import Run, part_named
+from regrain.tasks.tables import require_writable, write_columns, write_embeddings
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.assemble import Assembly, assemble, roles_of
+from regrain.training.card import card
 from regrain.training.loop import (
     Device,
     check_training,
@@ -41,9 +39,8 @@ from regrain.training.loop import (
     resolve_precision,
     train,
 )
-from regrain.training.model import Model, load_model
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
-from regrain.training.source import SAMPLE_OPTIONS, data_section, own_parts, read_data, table_of
+from regrain.training.source import data_section, own_parts, read_data, table_of
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
 __all__ = [
@@ -78,102 +75,6 @@ def load(source: Any, **options: Any) -> Dataset:
     ('image', ('group', 'digit'))
     """
     return read(source, **options)
-
-
-@dataclass
-class Run:
-    """A run folder, and the model in it.
-
-    Parameters
-    ----------
-    folder : RunFolder
-    data : Dataset, optional
-        The data it was made from, where they are at hand; otherwise they are read again from the recipe.
-    device : {"auto", "cpu", "cuda"}
-    notices : list of str
-        What was chosen for the user at the start.
-    """
-
-    folder: RunFolder
-    data: Dataset | None = None
-    device: Device = "auto"
-    notices: list[str] = field(default_factory=list)
-
-    @classmethod
-    def open(cls, path: str | Path, *, device: Device = "auto") -> Run:
-        """A run on disk; a UserError where there is none."""
-        return cls(RunFolder.open(path), device=device)
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return self.folder.path
-
-    @cached_property
-    def recipe(self) -> dict[str, Any]:
-        """Everything the run was made of."""
-        return self.folder.read_recipe()
-
-    @cached_property
-    def _loaded(self) -> tuple[Model, Labels]:
-        if not (self.folder.model_folder / "config.json").exists():
-            raise UserError(f"{self.path} is not finished: go on with `regrain resume {self.path}`")
-        model, labels = load_model(self.folder.model_folder)
-        return model.to(resolve_device(self.device)), labels
-
-    @property
-    def model(self) -> Model:
-        """The trained model."""
-        return self._loaded[0]
-
-    @property
-    def labels(self) -> Labels:
-        """Levels and classes that the method was trained on (labels of no samples)."""
-        return self._loaded[1]
-
-    @cached_property
-    def classifier(self) -> FewShotClassifier | None:
-        """What :func:`adapt` made of a few labelled samples; None for a run that was not adapted."""
-        return FewShotClassifier.load(self.folder.model_folder)
-
-    def parts(self) -> dict[str, Dataset]:
-        """The splits of the data it was made from."""
-        settings = self.recipe["data"]
-        data = self.data
-        if data is None:
-            if settings.get("source") is None:
-                raise UserError(f"{self.path} was trained on data in memory: give the data to evaluate or embed")
-            data = read_data(settings["source"], settings["levels"], settings["reader"])
-        parts = self._own_parts(data)
-        if parts is None:
-            raise UserError(
-                f"the training data of {self.path} are not those it was started on (their fingerprint differs), "
-                "so what it was trained on and what was held out cannot be told apart: bring the old data back, "
-                "give the data to judge as --data with a split of their own, or train again with `regrain fit "
-                "... --overwrite`"
-            )
-        return parts
-
-    def _own_parts(self, data: Dataset) -> dict[str, Dataset] | None:
-        """The splits of ``data`` when its training samples are those of this run, else None."""
-        settings = self.recipe["data"]
-        if data.splits is not None and "train" not in data.parts:
-            return None
-        parts = own_parts(data, settings)
-        return parts if parts["train"].fingerprint() == settings["fingerprint"] else None
-
-    def embed(self, data: Dataset | None = None, *, split: str | None = None) -> Tensor:
-        """Embeddings (N, width) of data (default: the run's own ``test``), or of a split; float32 on the CPU."""
-        if data is None:
-            data = _part(self.parts(), split or "test", str(self.path))
-        elif split is not None:
-            data = data.part(split)
-        _require_fitting(self, data)
-        return embed(self.model, data)
-
-    def predict_proba(self, data: Dataset, role: str) -> Tensor:
-        """Class probabilities (N, classes) at the level of a role; a UserError where the method does not classify."""
-        return apply_model(self.model, data, lambda x: self.model.method.predict_proba(x, role))
 
 
 def fit(
@@ -382,9 +283,9 @@ def evaluate(
         parts, where = run.parts(), str(run.path)
     else:
         dataset = read_data(data, levels, _with_split(reader_options, split_column))
-        parts, where = _judged_parts(run, dataset, split, notes), dataset.name
-    test = _part(parts, split, where)
-    _require_fitting(run, test)
+        parts, where = run.judged_parts(dataset, split, notes), dataset.name
+    test = part_named(parts, split, where)
+    run.require_fitting(test)
     if unseen_superclasses:
         test = _unseen(test, parts.get("train"), where, notes)
     evaluation = evaluate_model(
@@ -398,7 +299,7 @@ def evaluate(
         baselines=baselines,
         projection=projection,
         model_folder=run.folder.model_folder,
-        start=_start(run, notes) if baselines else None,
+        start=run.pretrained_start(notes) if baselines else None,
         augmentation=run.recipe["views"]["presets"][0],
         seed=seed,
     )
@@ -594,7 +495,7 @@ def discover(
     if data is None:
         options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
         parts = run.parts()
-        found = _settle_subclasses(run, parts, superclass, clustering if anew else {}, names, options)
+        found = settle_subclasses(run, parts, superclass, clustering if anew else {}, names, options)
         _look_closer(run, found, parts, grids, estimate_classes, seed)
         write_columns(found.columns(), target or run.path / "discovery" / "samples.parquet")
         return found
@@ -605,13 +506,13 @@ def discover(
         )
     settled = read_discovery(run.folder)
     if settled is None:
-        _settle_subclasses(run, run.parts(), None, {}, None, {"seed": seed})
+        settle_subclasses(run, run.parts(), None, {}, None, {"seed": seed})
         settled = read_discovery(run.folder)
         assert settled is not None
     table = table_of(data)
     levels = None if table is None else [level for level in run.recipe["data"]["levels"] if level in table.columns]
-    dataset = read_data(data, levels, _read_as(run, data) | _with_split(reader_options, split_column))
-    _require_fitting(run, dataset)
+    dataset = read_data(data, levels, run.reading_of(data) | _with_split(reader_options, split_column))
+    run.require_fitting(dataset)
     parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
     _look_closer(run, found, parts, grids, estimate_classes, seed)
@@ -634,39 +535,6 @@ def _look_closer(
     if estimate_classes:
         found.class_count = class_count_of(run.model, parts.get("train", next(iter(parts.values()))), seed=seed)
         found.notes.append(found.class_count.describe())
-
-
-def _settle_subclasses(
-    run: Run,
-    parts: Mapping[str, Dataset],
-    superclass: str | None,
-    clustering: Mapping[str, Any],
-    names: str | Path | None,
-    options: Mapping[str, Any],
-) -> Discovery:
-    """The subclasses of the run's own data, as settled before or anew, written to its ``discovery/`` folder."""
-    read_as_coarse = run.recipe["data"]["roles"].get("coarse")
-    labels = next(iter(parts.values())).labels
-    if superclass is not None:
-        labels.level_index(superclass)
-        if read_as_coarse not in (None, superclass):
-            raise UserError(
-                f"{run.path} read '{read_as_coarse}' as superclasses, so that its subclasses lie in those: leave "
-                "--superclass out, or train on the other level"
-            )
-    settled = read_discovery(run.folder)
-    if clustering or settled is None:
-        if names is not None and settled is not None:
-            raise UserError("--names are for the subclasses already settled: give them without options of clustering")
-        clustered_within = labels.levels[0] if labels.levels and not run.model.method.has_subclasses else None
-        level = read_as_coarse or superclass or clustered_within
-        known_names = run.labels if read_as_coarse else labels
-        settled = Settled(level, known_names.names(level) if level is not None else ())
-    found, settled = discover_subclasses(run.model, parts, settled, **options, **clustering)
-    if names is not None:
-        found.rename(read_names(names, [s.number for s in found.subclasses]))
-    write_discovery(run.folder, found, settled)
-    return found
 
 
 def export_embeddings(
@@ -701,8 +569,6 @@ def export_embeddings(
     UserError
         If the data do not fit the run, or have no such split.
     """
-    import pyarrow as pa
-
     run = run if isinstance(run, Run) else Run.open(run)
     if data is None:
         parts = run.parts()
@@ -710,23 +576,8 @@ def export_embeddings(
         dataset = read_data(data, levels, _with_split(reader_options, split_column))
         parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     if split is not None:
-        parts = {split: _part(parts, split, str(data or run.path))}
-    tables = []
-    for name, part in parts.items():
-        vectors = run.embed(part)
-        columns: dict[str, Any] = {"id": [str(i) for i in part.ids], "split": [name] * len(part)}
-        for level, names in zip(part.labels.levels, part.labels.classes, strict=True):
-            if level in (*columns, "embedding"):
-                raise UserError(f"level '{level}' would overwrite a column of that name in {out}; rename the level")
-            columns[level] = pa.array(
-                [names[c] if c >= 0 else None for c in part.labels.level(level).tolist()], pa.string()
-            )
-        flat = pa.array(vectors.numpy().reshape(-1))
-        columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-        tables.append(pa.table(columns))
-    table = pa.concat_tables(tables)
-    write_parquet(table, Path(out))
-    return table.num_rows, vectors.shape[1]
+        parts = {split: part_named(parts, split, str(data or run.path))}
+    return write_embeddings({name: (part, run.embed(part)) for name, part in parts.items()}, Path(out))
 
 
 def adapt(
@@ -775,10 +626,10 @@ def adapt(
     place = Path(out)
     if place.resolve() == run.path.resolve():
         raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
-    reading = _read_as(run, support) | reader_options
+    reading = run.reading_of(support) | reader_options
     found = read_support(support, level=level, own_parts=run.parts, reader=reading)
     for part in found.parts:
-        _require_fitting(run, part)
+        run.require_fitting(part)
     classifier = fit_classifier(
         torch.cat([embed(run.model, part) for part in found.parts]),
         found.labels,
@@ -845,11 +696,11 @@ def predict(
     run = run if isinstance(run, Run) else Run.open(run)
     target = Path(out)
     require_writable(target, overwrite)
-    reading = _read_as(run, data) | _with_split(reader_options, split_column)
+    reading = run.reading_of(data) | _with_split(reader_options, split_column)
     dataset = read_data(data, None if table_of(data) is None else [], reading)
     if split is not None:
         dataset = dataset.part(split)
-    _require_fitting(run, dataset)
+    run.require_fitting(dataset)
     columns: dict[str, Column] = {"id": [str(i) for i in dataset.ids]}
     if dataset.splits is not None:
         columns["split"] = [str(name) for name in dataset.splits]
@@ -992,58 +843,7 @@ def _train(
     if is_first_process():
         model.save(run.folder, labels_to_json(assembly.dataset.labels))
         precision = resolve_precision(assembly.options.precision, kind)
-        run.folder.write_text("card.md", _card(assembly, len(run.folder.read_metrics()), precision, kind))
-
-
-def _card(assembly: Assembly, epochs: int, precision: str, device: str) -> str:
-    recipe, labels = assembly.recipe, assembly.dataset.labels
-    origin = weights_origin(assembly.model.backbone or assembly.model.method.encoder)
-    levels = ", ".join(f"{level} ({count} classes)" for level, count in labels.counts.items()) or "none"
-    lines = [
-        f"# {recipe['method']['name']} on {assembly.dataset.name}",
-        "",
-        f"- data: {assembly.dataset.name}, {len(assembly.dataset)} training samples",
-        f"- labels read: {levels}",
-        f"- encoder: {recipe['encoder']['name']}; initial weights: {origin}",
-        f"- trained for {epochs} epochs in {precision} on {device}, seed {recipe['seed']}",
-    ]
-    for key in ("source", "licence", "license"):
-        if assembly.dataset.notes.get(key):
-            lines.append(f"- {key} of the data: {assembly.dataset.notes[key]}")
-    if is_pretrained(origin):
-        lines += [
-            "",
-            "Leak notice: the initial weights come from other data. Where those had fine labels of these "
-            "classes, figures at the fine level are not those of a model that never saw fine labels.",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _start(run: Run, notes: list[str]) -> Model | None:
-    """The model as training found it, where it began from pretrained weights that training changed."""
-    section = dict(run.recipe["encoder"])
-    saved = run.model.config["encoder"]
-    if section.get("frozen") or not is_pretrained(saved["origin"]):
-        return None
-    name, config = section.pop("name"), run.model.config
-    try:
-        encoder = build_encoder(name, modality=saved["modality"], sample_shape=saved["sample_shape"], **section)
-    except UserError as error:
-        notes.append(f"the pretrained start was left out: {error}")
-        return None
-    model = Model.build(config["method"], config["hyperparameters"], config["classes"], encoder, config["inputs"])
-    return model.to(run.model.device)
-
-
-def _judged_parts(run: Run, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
-    """The splits of given data; where they are the run's own data, what was trained on is never called ``test``."""
-    own = run._own_parts(dataset)
-    if own is not None:
-        return own
-    if dataset.splits is not None:
-        return {name: dataset.part(name) for name in dataset.parts}
-    notes.append(f"all {len(dataset)} samples of {dataset.name} were judged: they have no splits")
-    return {split: dataset}
+        run.folder.write_text("card.md", card(assembly, len(run.folder.read_metrics()), precision, kind))
 
 
 def _with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
@@ -1059,53 +859,3 @@ def _unseen(test: Dataset, train: Dataset | None, where: str, notes: list[str]) 
     level = test.labels.levels[0]
     notes.append(f"unseen superclasses: {len(kept)} of {len(test)} samples, whose {level} has no training sample")
     return kept
-
-
-def _read_as(run: Run, data: Any) -> dict[str, Any]:
-    """How a table with the columns of the run's own samples is read: as those were."""
-    table = table_of(data)
-    if table is None:
-        return {}
-    recorded = run.recipe["data"]["reader"]
-    options = {name: recorded[name] for name in SAMPLE_OPTIONS if recorded.get(name) is not None}
-    columns = run.model.config["inputs"].get("columns")
-    if not options and columns:
-        options = {"columns": columns}
-    named = [value for name in ("text", "image", "record", "time") if (value := options.get(name)) is not None]
-    named += options.get("columns") or []
-    return options if named and all(table.covers(name) for name in named) else {}
-
-
-def _part(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:
-    if name not in parts:
-        raise UserError(f"{where} has no split '{name}': there are {', '.join(parts)}")
-    return parts[name]
-
-
-def _require_fitting(run: Run, dataset: Dataset) -> None:
-    """Samples must look like those the model was trained on."""
-    inputs = run.model.config["inputs"]
-    if dataset.modality != inputs["modality"]:
-        raise UserError(
-            f"{run.path} was trained on {inputs['modality']} data; {dataset.name} holds {dataset.modality} data"
-        )
-    shape, trained = list(dataset.samples.shape), inputs["shape"]
-    if dataset.modality == "image" and shape[0] != trained[0]:
-        raise UserError(f"{run.path} was trained on images with {trained[0]} channels; {dataset.name} has {shape[0]}")
-    for key in ("columns", "static_columns"):
-        columns, known = dataset.notes.get(key), inputs.get(key)
-        if columns and known and columns != known and dataset.modality in ("vector", "series"):
-            odd = [f"'{name}'" for name in known if name not in columns] or ["their order"]
-            raise UserError(
-                f"{run.path} was trained on other columns than those of {dataset.name}: {', '.join(odd[:3])} differ"
-            )
-    if dataset.modality in ("vector", "series") and shape != trained:
-        raise UserError(
-            f"{run.path} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}"
-        )
-    static = getattr(dataset.samples, "static_width", 0)
-    if static != inputs.get("static", 0):
-        raise UserError(
-            f"{run.path} was trained on series with {inputs.get('static', 0)} static features; {dataset.name} has "
-            f"{static} of them"
-        )

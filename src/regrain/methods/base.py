@@ -60,6 +60,8 @@ class Method(nn.Module):
     """Submodules that only training needs; a shared model does not hold them."""
     in_batch: ClassVar[bool] = False
     """Whether the loss contrasts samples of one batch with each other; then large batches pay."""
+    trains_encoder: ClassVar[bool] = True
+    """Whether the encoder learns; otherwise its features are taken as they are."""
     by_gradient: ClassVar[bool] = True
     """Whether there are steps at all; otherwise one call of :meth:`before_epoch` is the whole training."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.settings import require_range
@@ -43,6 +44,7 @@ class KMeans(Method):
     name: ClassVar[str] = "kmeans"
     summary: ClassVar[str] = "no labels, no training: k-means on the encoder's features"
     needs: ClassVar[Needs] = Needs(levels=(), views=("weak",))
+    trains_encoder: ClassVar[bool] = False
     by_gradient: ClassVar[bool] = False
     centres: Tensor
 
@@ -68,6 +70,8 @@ class KMeans(Method):
         from sklearn.cluster import KMeans as Lloyd
 
         vectors = over_training_set(self, scan, self._vectors)[0].cpu()
+        if len(vectors) < len(self.centres):
+            raise UserError(f"{len(self.centres)} clusters were asked for, and there are {len(vectors)} samples")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fewer distinct points than clusters
             found = Lloyd(len(self.centres), n_init=self.starts, random_state=self._seed).fit(vectors.numpy())

@@ -11,7 +11,6 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from regrain.data.dataset import Batch
 from regrain.encoders.base import column_statistics
-from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.objectives.turtle import turtle_inner, turtle_loss
@@ -31,8 +30,7 @@ class Turtle(Method):
     Parameters
     ----------
     encoder, classes
-        See :class:`~regrain.methods.base.Method`; no label is read. The encoder must have no trainable weights: give
-        ``--frozen`` or ``--encoder identity``.
+        See :class:`~regrain.methods.base.Method`; no label is read.
     subclasses : int, optional
         Number of classes, at least 2; default 100, or one for 20 training samples where that is fewer.
     entropy_weight : float
@@ -44,6 +42,7 @@ class Turtle(Method):
     summary: ClassVar[str] = "no labels, frozen features: the labelling a linear classifier learns most easily"
     needs: ClassVar[Needs] = Needs(levels=(), views=("plain",))
     training_only: ClassVar[tuple[str, ...]] = ("classifier",)
+    trains_encoder: ClassVar[bool] = False
     mean: Tensor
     scale: Tensor
     classifier: Tensor
@@ -62,17 +61,18 @@ class Turtle(Method):
         require_range(2, subclasses=count)
         require_range(0, entropy_weight=entropy_weight)
         require_range(1, inner_steps=inner_steps)
-        if any(p.requires_grad for p in encoder.parameters()):
-            raise UserError(
-                "turtle searches classes in features that stay as they are: give --frozen (with an encoder of your "
-                "choice) and --set encoder.adapter=identity, or --encoder identity"
-            )
+        encoder.requires_grad_(False)
         self.entropy_weight = entropy_weight
         self.inner_steps = inner_steps
         self.labelling = weight_norm(nn.Linear(self.encoder_width, count))
         self.register_buffer("mean", torch.zeros(self.encoder_width))
         self.register_buffer("scale", torch.ones(self.encoder_width))
         self.register_buffer("classifier", torch.zeros(count, self.encoder_width))
+
+    def train(self, mode: bool = True) -> Turtle:
+        super().train(mode)
+        self.encoder.eval()
+        return self
 
     def before_epoch(self, scan: Scan) -> None:
         if not bool((self.mean == 0).all()):

@@ -25,6 +25,7 @@ from regrain.evaluation import apply_model, embed
 from regrain.methods.subclusters import cluster_within
 from regrain.metrics import clustering_metrics
 from regrain.tasks.class_count import ClassCount
+from regrain.tasks.run import Run
 from regrain.training.model import Model
 from regrain.training.store import RunFolder
 
@@ -35,6 +36,7 @@ __all__ = [
     "discover",
     "read_discovery",
     "read_names",
+    "settle_subclasses",
     "write_discovery",
 ]
 
@@ -406,6 +408,39 @@ def _figures(discovery: Discovery, finer: Sequence[_Finer]) -> dict[str, float]:
             prefix = f"{split}/" if split else ""
             figures |= {f"{prefix}{level.level}/{m}": metrics[m] for m in ("nmi", "purity", "acc", "ari")}
     return figures
+
+
+def settle_subclasses(
+    run: Run,
+    parts: Mapping[str, Dataset],
+    superclass: str | None,
+    clustering: Mapping[str, Any],
+    names: str | Path | None,
+    options: Mapping[str, Any],
+) -> Discovery:
+    """The subclasses of the run's own data, as settled before or anew, written to its ``discovery/`` folder."""
+    read_as_coarse = run.recipe["data"]["roles"].get("coarse")
+    labels = next(iter(parts.values())).labels
+    if superclass is not None:
+        labels.level_index(superclass)
+        if read_as_coarse not in (None, superclass):
+            raise UserError(
+                f"{run.path} read '{read_as_coarse}' as superclasses, so that its subclasses lie in those: leave "
+                "--superclass out, or train on the other level"
+            )
+    settled = read_discovery(run.folder)
+    if clustering or settled is None:
+        if names is not None and settled is not None:
+            raise UserError("--names are for the subclasses already settled: give them without options of clustering")
+        clustered_within = labels.levels[0] if labels.levels and not run.model.method.has_subclasses else None
+        level = read_as_coarse or superclass or clustered_within
+        known_names = run.labels if read_as_coarse else labels
+        settled = Settled(level, known_names.names(level) if level is not None else ())
+    found, settled = discover(run.model, parts, settled, **options, **clustering)
+    if names is not None:
+        found.rename(read_names(names, [s.number for s in found.subclasses]))
+    write_discovery(run.folder, found, settled)
+    return found
 
 
 def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:

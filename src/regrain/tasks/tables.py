@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from regrain.data.cells import Column
+from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["replace_file", "require_writable", "write_columns", "write_parquet"]
+__all__ = ["replace_file", "require_writable", "write_columns", "write_embeddings", "write_parquet"]
 
 _SUFFIXES = (".csv", ".parquet", ".pq")
 
@@ -55,3 +58,24 @@ def replace_file(out: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_embeddings(parts: Mapping[str, tuple[Dataset, Tensor]], out: Path) -> tuple[int, int]:
+    """Write embeddings (N, width) of every split as Parquet, beside ids and class names; gives (rows, width)."""
+    import pyarrow as pa
+
+    tables = []
+    for name, (part, vectors) in parts.items():
+        columns: dict[str, Any] = {"id": [str(i) for i in part.ids], "split": [name] * len(part)}
+        for level, names in zip(part.labels.levels, part.labels.classes, strict=True):
+            if level in (*columns, "embedding"):
+                raise UserError(f"level '{level}' would overwrite a column of that name in {out}; rename the level")
+            columns[level] = pa.array(
+                [names[c] if c >= 0 else None for c in part.labels.level(level).tolist()], pa.string()
+            )
+        flat = pa.array(vectors.numpy().reshape(-1))
+        columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+        tables.append(pa.table(columns))
+    table = pa.concat_tables(tables)
+    write_parquet(table, out)
+    return table.num_rows, vectors.shape[1]

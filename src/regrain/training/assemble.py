@@ -117,14 +117,21 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     name = encoder_section.pop("name", None) or default_encoder(train.modality, shape)
     frozen = bool(encoder_section.get("frozen"))
     seen_as = "vector" if frozen else train.modality  # what the method trains on
+    chosen = method_class(recipe["method"]["name"])
+    if frozen and not chosen.trains_encoder:
+        encoder_section.setdefault("adapter", "identity")
     seed = int(recipe.get("seed", 0))
     static = getattr(train.samples, "static_width", 0)
     encoder = build_encoder(
         name, modality=train.modality, sample_shape=shape, static_width=static, seed=seed, **encoder_section
     )
     from_scratch = train.modality == "text" and not is_pretrained(encoder.origin)  # a fine-tuning rate is far too low
-    chosen = method_class(recipe["method"]["name"]).name
-    given = merge(recipe_for("vector" if from_scratch else seen_as, chosen, small=size <= SMALL_IMAGE), recipe)
+    if not chosen.trains_encoder and not is_pretrained(encoder.origin) and any(True for _ in encoder.parameters()):
+        notices.append(
+            f"{chosen.name} does not train the encoder, and '{name}' has random weights: give --pretrained or "
+            "--weights, or --encoder identity for the input as it is"
+        )
+    given = merge(recipe_for("vector" if from_scratch else seen_as, chosen.name, small=size <= SMALL_IMAGE), recipe)
     method_section = dict(given.get("method", {}))
     method = method_class(method_section.pop("name"))
     settings = check_values(method_section, hyperparameters(method), method.name)

@@ -1,0 +1,33 @@
+"""The card of a run: what a reader of the shared model must know of data, labels and weights."""
+
+from __future__ import annotations
+
+from regrain.encoders import is_pretrained, weights_origin
+from regrain.training.assemble import Assembly
+
+__all__ = ["card"]
+
+
+def card(assembly: Assembly, epochs: int, precision: str, device: str) -> str:
+    """``card.md`` of a training that has ended."""
+    recipe, labels = assembly.recipe, assembly.dataset.labels
+    origin = weights_origin(assembly.model.backbone or assembly.model.method.encoder)
+    levels = ", ".join(f"{level} ({count} classes)" for level, count in labels.counts.items()) or "none"
+    lines = [
+        f"# {recipe['method']['name']} on {assembly.dataset.name}",
+        "",
+        f"- data: {assembly.dataset.name}, {len(assembly.dataset)} training samples",
+        f"- labels read: {levels}",
+        f"- encoder: {recipe['encoder']['name']}; initial weights: {origin}",
+        f"- trained for {epochs} epochs in {precision} on {device}, seed {recipe['seed']}",
+    ]
+    for key in ("source", "licence", "license"):
+        if assembly.dataset.notes.get(key):
+            lines.append(f"- {key} of the data: {assembly.dataset.notes[key]}")
+    if is_pretrained(origin):
+        lines += [
+            "",
+            "Leak notice: the initial weights come from other data. Where those had fine labels of these "
+            "classes, figures at the fine level are not those of a model that never saw fine labels.",
+        ]
+    return "\n".join(lines) + "\n"
