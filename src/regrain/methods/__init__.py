@@ -14,10 +14,12 @@ from regrain.methods.maskcon import MaskCon
 from regrain.methods.nnclr import NNCLR
 from regrain.methods.scan import SCAN
 from regrain.methods.scgm import SCGM, SCGMA
+from regrain.methods.sclre import SCLRE
 from regrain.methods.sela import SeLa
 from regrain.methods.self_classifier import SelfClassifier
 from regrain.methods.selfcon import SelfCon, SimCLR
 from regrain.methods.supcon import SupCon, SupConQueue
+from regrain.methods.tsc import TSC
 from regrain.methods.turtle import Turtle
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "SCAN",
     "SCGM",
     "SCGMA",
+    "SCLRE",
+    "TSC",
     "CoIns",
     "CoarsePlus",
     "FinePlus",
@@ -65,6 +69,8 @@ METHODS: dict[str, type[Method]] = {
         ANCOR,
         GEORGE,
         SeLa,
+        SCLRE,
+        TSC,
         SelfClassifier,
         KMeans,
         SCAN,

@@ -151,3 +151,6 @@ class Method(nn.Module):
 
     def before_epoch(self, scan: Scan) -> None:
         """Called before every epoch."""
+
+    def after_training(self, scan: Scan) -> None:
+        """Called once at the end, before the model is saved."""

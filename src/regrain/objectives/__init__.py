@@ -1,6 +1,7 @@
 """Objectives: pure functions on tensors, one file per idea, each in the shape of its equation."""
 
 from .angular import angular_info_nce_loss
+from .attention import attention_weights, cross_instance_attention
 from .contrastive import in_batch_logits, info_nce_loss, key_and_queue_logits, soft_contrastive, supcon_loss
 from .gather import gather
 from .relations import (
@@ -16,10 +17,13 @@ from .relations import (
 from .scgm import scgm_log_joint, scgm_losses, scgm_posterior
 from .self_classifier import self_classifier_loss
 from .sinkhorn import sinkhorn, sinkhorn_potentials
+from .targets import match_targets, sclre_contrastive_loss, target_loss, tsc_loss, uniform_targets
 
 __all__ = [
     "angular_info_nce_loss",
+    "attention_weights",
     "coins_loss",
+    "cross_instance_attention",
     "gather",
     "grafit_loss",
     "grafit_relation",
@@ -28,15 +32,20 @@ __all__ = [
     "key_and_queue_logits",
     "maskcon_loss",
     "maskcon_relation",
+    "match_targets",
     "nearest_neighbours",
     "nnclr_loss",
     "scgm_log_joint",
     "scgm_losses",
     "scgm_posterior",
+    "sclre_contrastive_loss",
     "self_classifier_loss",
     "sinkhorn",
     "sinkhorn_potentials",
     "soft_contrastive",
     "supcon_loss",
     "supcon_queue_loss",
+    "target_loss",
+    "tsc_loss",
+    "uniform_targets",
 ]

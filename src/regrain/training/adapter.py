@@ -167,6 +167,9 @@ class Adapter(lightning.LightningModule):
         if isinstance(loader, Loader):
             loader.epoch = self.current_epoch + 1
 
+    def on_train_end(self) -> None:
+        self.method.after_training(self._scan)
+
     def configure_optimizers(self) -> Any:
         options = self.options
         optimizer = build_optimizer(

@@ -1,0 +1,118 @@
+"""TSC: supervised contrast towards targets spread over the sphere (Li et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from regrain.methods.base import Needs
+from regrain.methods.classifier import labelled_cross_entropy
+from regrain.methods.memory import MomentumContrast
+from regrain.objectives.targets import match_targets, tsc_loss, uniform_targets
+from regrain.settings import require_range
+
+__all__ = ["TSC"]
+
+_KEPT = 0.9
+"""Share of a class's running centroid that a step keeps."""
+
+
+class TSC(MomentumContrast):
+    """Key, sampled positives of the class and the class's target in one softmax (:func:`~.targets.tsc_loss`).
+
+    Every step the classes' running centroids of the keys are matched to the targets by the Hungarian algorithm. The
+    published method trains its classifier afterwards; here a linear one learns beside it on f(x), without gradient to
+    the encoder. Evaluation uses f(x).
+
+    Parameters
+    ----------
+    encoder, classes
+        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of superclasses.
+    positives : int
+        Queue entries of the own class drawn as positives, at least 0; all where there are fewer.
+    target_weight : float
+        lambda, at least 0; 0 leaves the targets' term out.
+    temperature : float
+        > 0.
+    **memory
+        See :class:`~regrain.methods.memory.MomentumContrast`.
+    """
+
+    name: ClassVar[str] = "tsc"
+    summary: ClassVar[str] = "supervised contrast towards targets spread over the sphere, one a superclass"
+    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
+    targets: Tensor
+    centroids: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: Sequence[int],
+        *,
+        positives: int = 6,
+        target_weight: float = 0.2,
+        temperature: float = 0.07,
+        **memory: Any,
+    ) -> None:
+        super().__init__(encoder, classes, temperature=temperature, **memory)
+        require_range(0, positives=positives, target_weight=target_weight)
+        self.positives = positives
+        self.target_weight = target_weight
+        self.classifier = nn.Linear(self.encoder_width, self.classes[0])
+        seed = int(torch.randint(2**31, ()))
+        self.register_buffer("targets", uniform_targets(self.classes[0], self.projector_width, seed=seed))
+        self.register_buffer("centroids", torch.zeros(self.classes[0], self.projector_width))
+
+    def project_features(self, features: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.classifier(features.detach())}
+
+    def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
+        coarse, key = projected["labels"][:, 0], projected["key"]
+        self._follow(key, coarse)
+        queue_labels = self.queue.labels[:, 0]
+        eligible = (queue_labels == coarse[:, None]) & (coarse >= 0)[:, None] & candidate_mask[:, 1:]
+        loss = tsc_loss(
+            projected["query"],
+            key,
+            self.queue.keys,
+            coarse,
+            queue_labels,
+            self.targets[match_targets(self.centroids, self.targets)],
+            positives=_sampled(eligible, self.positives),
+            temperature=self.temperature,
+            target_weight=self.target_weight,
+            candidate_mask=candidate_mask,
+        )
+        classified = labelled_cross_entropy(projected["logits"], coarse)
+        return {"loss": loss + classified, "contrast": loss.detach(), "cross_entropy": classified.detach()}
+
+    @torch.no_grad()
+    def _follow(self, key: Tensor, coarse: Tensor) -> None:
+        """Move the centroids of the classes that occur; a class's first mean is taken whole."""
+        known = coarse >= 0
+        counts = torch.bincount(coarse[known], minlength=self.classes[0])
+        sums = torch.zeros_like(self.centroids).index_add_(0, coarse[known], key[known].to(self.centroids.dtype))
+        means = sums / counts.clamp(min=1)[:, None]
+        seen = (self.centroids != 0).any(dim=1)
+        moved = torch.where(seen[:, None], _KEPT * self.centroids + (1 - _KEPT) * means, means)
+        self.centroids.copy_(torch.where((counts > 0)[:, None], moved, self.centroids))
+
+    def predict_proba(self, x: Any, level: str) -> Tensor:
+        if level != "coarse":
+            return super().predict_proba(x, level)
+        result: Tensor = self.classifier(self.encoder(x)).float().softmax(dim=1)
+        return result
+
+
+def _sampled(eligible: Tensor, count: int) -> Tensor:
+    """(B, Q): at most ``count`` of the eligible entries of every row, drawn at random."""
+    if count >= eligible.shape[1]:
+        return eligible
+    if count == 0:
+        return torch.zeros_like(eligible)
+    ranks = torch.rand(eligible.shape, device=eligible.device).masked_fill(~eligible, -1)
+    chosen = ranks.topk(count, dim=1).indices
+    return torch.zeros_like(eligible).scatter_(1, chosen, True) & eligible
