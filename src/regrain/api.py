@@ -91,6 +91,7 @@ def fit(
     seed: int | None = None,
     holdout: float | None = None,
     limit_per_class: int | None = None,
+    hide_labels: float | None = None,
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -130,6 +131,8 @@ def fit(
     limit_per_class : int, optional
         At most so many training samples of every class of the finest level in use: a smaller experiment, drawn before
         anything is hidden from the method.
+    hide_labels : float, optional
+        Share of the training samples that lose their labels, in [0, 1): what fewer labels would give.
     device, devices
         ``auto``, ``cpu`` or ``cuda``, and how many.
     overwrite : bool
@@ -169,6 +172,7 @@ def fit(
         seed=seed,
         holdout=holdout,
         limit_per_class=limit_per_class,
+        hide_labels=hide_labels,
         reader=_with_split(reader_options, split_column),
     )
     wanted, dataset, training = request.recipe, request.dataset, request.training
@@ -331,6 +335,7 @@ def tune(
     seed: int | None = None,
     holdout: float | None = None,
     limit_per_class: int | None = None,
+    hide_labels: float | None = None,
     device: Device = "auto",
     on_trial: Callable[[Trial], None] | None = None,
     split_column: str | None = None,
@@ -358,7 +363,8 @@ def tune(
         Default ``runs/tune-METHOD-DATA``.
     on_trial : callable, optional
         Called with each finished trial.
-    levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class, device, split_column
+    levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class, hide_labels, device,
+    split_column
         As in :func:`fit`; they hold for every trial.
     **reader_options
         See :func:`load`.
@@ -383,6 +389,7 @@ def tune(
         seed=seed,
         holdout=holdout,
         limit_per_class=limit_per_class,
+        hide_labels=hide_labels,
         reader=_with_split(reader_options, split_column),
     )
     shared = {section: values for section, values in request.recipe.items() if section != "data"}
@@ -421,8 +428,8 @@ def tune(
         tuning.add(done)
         if on_trial is not None:
             on_trial(done)
-    kept = {key: request.recipe["data"][key] for key in ("reader", "levels", "holdout", "limit_per_class")}
-    tuning.conclude(shared | {"data": kept})
+    kept = ("reader", "levels", "holdout", "limit_per_class", "hide_labels")
+    tuning.conclude(shared | {"data": {key: request.recipe["data"][key] for key in kept}})
     return tuning
 
 
@@ -775,6 +782,7 @@ def _request(
     seed: int | None,
     holdout: float | None,
     limit_per_class: int | None,
+    hide_labels: float | None,
     reader: Mapping[str, Any],
 ) -> _Request:
     """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says."""
@@ -791,6 +799,7 @@ def _request(
         levels=levels,
         holdout=holdout,
         limit_per_class=limit_per_class,
+        hide_labels=hide_labels,
         reader=reader,
         recorded=wanted.get("data", {}),
     )

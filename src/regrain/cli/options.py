@@ -23,6 +23,7 @@ __all__ = [
     "EncoderName",
     "Epochs",
     "Frozen",
+    "HideLabels",
     "Holdout",
     "Json",
     "LevelNames",
@@ -51,6 +52,10 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples of 
 LimitPerClass = Annotated[
     int | None,
     typer.Option("--limit-per-class", help="At most so many training samples of every class of the finest level."),
+]
+HideLabels = Annotated[
+    float | None,
+    typer.Option("--hide-labels", help="Share of the training samples that lose their labels.", min=0, max=1),
 ]
 Holdout = Annotated[
     float | None,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from regrain.errors import UserError, nearest
-from regrain.labels import Labels
+from regrain.labels import UNKNOWN, Labels
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -524,6 +524,26 @@ class Dataset:
         finest = self.labels.levels[-1] if self.labels.levels else None
         drawn = self._drawn_by_class(level or finest, np.random.default_rng(seed))
         return self.select(np.sort(np.concatenate([rows[:count] for rows in drawn])))
+
+    def hide_labels(self, share: float, *, seed: int = 0) -> Dataset:
+        """The same samples, of which this share has lost its labels at every level: what few labels are worth.
+
+        Drawn by seed within the classes of the coarsest level, each of which keeps one label at least; a larger share
+        hides all that a smaller one hides.
+
+        Raises
+        ------
+        UserError
+            If the share lies outside [0, 1), or there are no labels.
+        """
+        if not 0 <= share < 1:
+            raise UserError(f"the share of labels to hide lies in [0, 1), 1 left out; got {share}")
+        if not self.labels.levels:
+            raise UserError(f"{self.name} has no labels to hide")
+        codes = self.labels.codes.clone()
+        for rows in self._drawn_by_class(self.labels.levels[0], np.random.default_rng(seed)):
+            codes[torch.from_numpy(rows[: min(round(share * len(rows)), len(rows) - 1)])] = UNKNOWN
+        return replace(self, labels=replace(self.labels, codes=codes))
 
     def _drawn_by_class(self, level: str | None, generator: np.random.Generator) -> list[np.ndarray]:
         """The rows of every class in a random order that hangs on the samples' ids, not on the order of rows."""

@@ -146,6 +146,9 @@ class Method(nn.Module):
         state = self.state_dict()
         return {n: v for n, v in state.items() if n.split(".")[0] not in self.training_only}
 
+    def take_class_counts(self, counts: Sequence[Tensor]) -> None:
+        """Called once before training: training samples of every class (classes,), for each level that is read."""
+
     def after_step(self) -> None:
         """Called after every optimiser step."""
 

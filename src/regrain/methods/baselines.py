@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
 from regrain.methods.base import Method, Needs
-from regrain.methods.classifier import labelled_cross_entropy
+from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.methods.embedder import EmbedderMethod
 from regrain.settings import require_range
 
@@ -22,10 +23,22 @@ __all__ = ["CoarsePlus", "FinePlus", "SupCE", "SupFINE"]
 class _CrossEntropy(Method):
     """A linear classifier on f(x)."""
 
-    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, label_smoothing: float = 0.0) -> None:
+    training_only: ClassVar[tuple[str, ...]] = ("class_weight",)
+    class_weight: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: Sequence[int],
+        *,
+        label_smoothing: float = 0.0,
+        balance_classes: bool = False,
+    ) -> None:
         super().__init__(encoder, classes)
         require_range(0, 1, label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
+        self.balance_classes = balance_classes
+        self.register_buffer("class_weight", torch.ones(self.classes[0]))
         self.classifier = nn.Linear(self.encoder_width, self.classes[0])
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
@@ -33,7 +46,11 @@ class _CrossEntropy(Method):
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         logits, labels = projected["logits"], projected["labels"][:, 0]
-        return {"loss": labelled_cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
+        weight = self.class_weight if self.balance_classes else None
+        return {"loss": labelled_cross_entropy(logits, labels, label_smoothing=self.label_smoothing, weight=weight)}
+
+    def take_class_counts(self, counts: Sequence[Tensor]) -> None:
+        self.class_weight.copy_(balanced_weights(counts[0]))
 
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level != self.needs.levels[0]:
@@ -51,6 +68,8 @@ class SupCE(_CrossEntropy):
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
     label_smoothing : float
         In [0, 1).
+    balance_classes : bool
+        Weigh samples against the size of their class.
     """
 
     name: ClassVar[str] = "sup-ce"
@@ -67,6 +86,8 @@ class SupFINE(_CrossEntropy):
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of fine classes.
     label_smoothing : float
         In [0, 1).
+    balance_classes : bool
+        Weigh samples against the size of their class.
     """
 
     name: ClassVar[str] = "sup-fine"

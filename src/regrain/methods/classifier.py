@@ -5,10 +5,25 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["labelled_cross_entropy"]
+__all__ = ["balanced_weights", "labelled_cross_entropy"]
 
 
-def labelled_cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+def balanced_weights(counts: Tensor) -> Tensor:
+    """Weights of classes (C,) inverse to their numbers of samples (C,), 1 in the mean over samples.
+
+    Examples
+    --------
+    >>> import torch
+    >>> balanced_weights(torch.tensor([1, 3]))
+    tensor([2.0000, 0.6667])
+    """
+    present = counts > 0
+    return (counts.sum() / (present.sum() * counts.clamp(min=1))).float().where(present, 0)
+
+
+def labelled_cross_entropy(
+    logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, weight: Tensor | None = None
+) -> Tensor:
     """Mean cross entropy in float32 over the rows of known label; without any, zero with zero gradient.
 
     Parameters
@@ -16,6 +31,8 @@ def labelled_cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: f
     logits : (B, classes)
     labels : (B,), -1 unknown
     label_smoothing : float in [0, 1)
+    weight : (classes,), optional
+        Of the classes; the mean is weighted.
 
     Examples
     --------
@@ -23,8 +40,8 @@ def labelled_cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: f
     >>> labelled_cross_entropy(torch.zeros(2, 4), torch.tensor([1, -1]))
     tensor(1.3863)
     """
-    known = (labels >= 0).sum().clamp(min=1)
+    known = (labels >= 0).sum() if weight is None else weight[labels[labels >= 0]].sum()
     total = functional.cross_entropy(
-        logits.float(), labels, ignore_index=-1, reduction="sum", label_smoothing=label_smoothing
+        logits.float(), labels, weight=weight, ignore_index=-1, reduction="sum", label_smoothing=label_smoothing
     )
-    return total / known
+    return total / known.clamp(min=1e-6 if weight is not None else 1)

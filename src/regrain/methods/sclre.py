@@ -13,7 +13,7 @@ from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
-from regrain.methods.classifier import labelled_cross_entropy
+from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.objectives.attention import attention_weights, cross_instance_attention
 from regrain.objectives.gather import gather
 from regrain.objectives.targets import sclre_contrastive_loss, target_loss, uniform_targets
@@ -62,12 +62,16 @@ class SCLRE(Method):
         Equally many of every superclass; otherwise in the shares of the training data.
     bank_refresh : int
         Epochs between renewals of the bank during training; 0: at the end alone. Training itself never reads it.
+    balance_classes : bool
+        Weigh samples against the size of their superclass in the cross entropy.
     """
 
     name: ClassVar[str] = "sclre"
     summary: ClassVar[str] = "classifier of superclasses that look nothing alike inside: attention across samples"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
     in_batch: ClassVar[bool] = True
+    training_only: ClassVar[tuple[str, ...]] = ("class_weight",)
+    class_weight: Tensor
     bank: Tensor
     bank_ids: Tensor
     bank_count: Tensor
@@ -90,6 +94,7 @@ class SCLRE(Method):
         bank_size: int = 1024,
         bank_balanced: bool = True,
         bank_refresh: int = 0,
+        balance_classes: bool = False,
     ) -> None:
         super().__init__(encoder, classes)
         require_range(0, contrastive_weight=contrastive_weight, ce_weight=ce_weight, target_weight=target_weight)
@@ -107,6 +112,7 @@ class SCLRE(Method):
         self.heads = heads
         self.bank_balanced = bank_balanced
         self.bank_refresh = bank_refresh
+        self.balance_classes = balance_classes
         self.projector = nn.Sequential(
             nn.Linear(self.encoder_width, hidden, bias=False),
             nn.BatchNorm1d(hidden),
@@ -120,6 +126,7 @@ class SCLRE(Method):
         self._seed = int(torch.randint(2**31, ()))
         self.epochs = 0
         self.register_buffer("targets", uniform_targets(self.classes[0], width, seed=self._seed))
+        self.register_buffer("class_weight", torch.ones(self.classes[0]))
         self.register_buffer("bank", torch.zeros(bank_size, width))
         self.register_buffer("bank_ids", torch.zeros(bank_size, dtype=torch.long))
         self.register_buffer("bank_count", torch.zeros((), dtype=torch.long))
@@ -132,7 +139,8 @@ class SCLRE(Method):
         z, coarse = projected["z"].float(), projected["labels"][:, 0]
         v = self._enhanced(z, None)
         contrastive = sclre_contrastive_loss(v, coarse, temperature=self.temperature)
-        classified = labelled_cross_entropy(self.classifier(v), coarse)
+        weight = self.class_weight if self.balance_classes else None
+        classified = labelled_cross_entropy(self.classifier(v), coarse, weight=weight)
         targeted = target_loss(v, coarse, self.targets, temperature=self.temperature)
         loss = self.contrastive_weight * contrastive + self.ce_weight * classified + self.target_weight * targeted
         unused = 0 * (self.to_query.weight.sum() + self.to_key.weight.sum() + self.to_value.weight.sum())
@@ -142,6 +150,9 @@ class SCLRE(Method):
             "cross_entropy": classified.detach(),
             "target": targeted.detach(),
         }
+
+    def take_class_counts(self, counts: Sequence[Tensor]) -> None:
+        self.class_weight.copy_(balanced_weights(counts[0]))
 
     def before_epoch(self, scan: Scan) -> None:
         if self.bank_refresh and self.epochs and self.epochs % self.bank_refresh == 0:

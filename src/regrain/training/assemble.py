@@ -56,12 +56,18 @@ class Assembly:
 
 
 def split_parts(
-    dataset: Dataset, *, holdout: float = 0.2, limit_per_class: int | None = None, limit_level: str | None = None
+    dataset: Dataset,
+    *,
+    holdout: float = 0.2,
+    limit_per_class: int | None = None,
+    limit_level: str | None = None,
+    hide_labels: float = 0.0,
 ) -> dict[str, Dataset]:
     """The parts of a data set by name: its own splits, else ``train`` and a held-out ``test``.
 
     Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
-    ``limit_per_class`` applies to ``train``, by the classes of ``limit_level`` (default: the finest level).
+    ``limit_per_class`` applies to ``train``, by the classes of ``limit_level`` (default: the finest level); then
+    ``hide_labels``, the share of its samples that lose their labels.
 
     Raises
     ------
@@ -80,6 +86,8 @@ def split_parts(
         parts = {"train": train, "test": test}
     if limit_per_class is not None:
         parts["train"] = parts["train"].limit_per_class(limit_per_class, level=limit_level)
+    if hide_labels:
+        parts["train"] = parts["train"].hide_labels(hide_labels)
     return parts
 
 
@@ -165,6 +173,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     presets = _presets(given.get("views", {}), method.name, method.view_names(settings), train, seen_as)
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
     model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)
+    columns = zip(reduced.labels.codes.T, classes, strict=True)
+    model.method.take_class_counts([torch.bincount(codes[codes >= 0], minlength=n) for codes, n in columns])
     resolved: dict[str, Any] = {
         "data": {**given.get("data", {}), "roles": roles},
         "method": {"name": method.name, **settings},

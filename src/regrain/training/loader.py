@@ -94,9 +94,10 @@ def _ignore_interrupts(worker: int) -> None:
 class Loader:
     """Iterates over one epoch of (raw samples, labels, ids).
 
-    An epoch visits every sample exactly once: the order is drawn from (seed, epoch), cut into ``ceil(N / batch_size)``
-    batches whose sizes differ by at most one, and every batch is shared out over the processes. No process gets a
-    single sample (batch normalisation needs two), for which a batch of very few samples may grow by some.
+    An epoch visits every sample exactly once (with ``balanced``, every class equally often): the order is drawn from
+    (seed, epoch), cut into ``ceil(N / batch_size)`` batches whose sizes differ by at most one, and every batch is
+    shared out over the processes. No process gets a single sample (batch normalisation needs two), for which a batch of
+    very few samples may grow by some.
 
     Parameters
     ----------
@@ -105,6 +106,8 @@ class Loader:
     batch_size : int
         Largest size of a global batch.
     seed : int
+    balanced : bool
+        See :class:`~regrain.training.options.TrainingOptions`.
     workers : int
         Processes that decode images; data in memory need none.
     rank, world_size : int
@@ -117,7 +120,15 @@ class Loader:
     """
 
     def __init__(
-        self, dataset: Dataset, *, batch_size: int, seed: int, workers: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        seed: int,
+        balanced: bool = False,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if len(dataset) < 2:
             raise UserError(f"training needs at least 2 samples; {dataset.name} has {len(dataset)}")
@@ -127,10 +138,13 @@ class Loader:
             raise UserError(
                 f"{len(dataset)} samples cannot be shared out over {world_size} processes, two each at least"
             )
+        if balanced and not (dataset.labels.codes.shape[1] and bool((dataset.labels.codes[:, 0] >= 0).any())):
+            raise UserError("training.sampling 'balanced' draws classes equally often, and the method reads no label")
         count = min(math.ceil(len(dataset) / batch_size), len(dataset) // (2 * world_size))
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
+        self.balanced = balanced
         self.workers = workers
         self.rank = rank
         self.world_size = world_size
@@ -144,12 +158,28 @@ class Loader:
     def plan(self, epoch: int) -> list[Tensor]:
         """The rows of every batch of an epoch, this process's share."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
-        order = torch.randperm(len(self.dataset), generator=generator)
+        order = _balanced_order(self.dataset.labels.codes[:, 0], generator) if self.balanced else None
+        if order is None:
+            order = torch.randperm(len(self.dataset), generator=generator)
         return [batch.tensor_split(self.world_size)[self.rank] for batch in order.tensor_split(self._count)]
 
     def __iter__(self) -> Iterator[RawBatch]:
         start, self.start = self.start, 0
         yield from _batches(self.dataset, self.plan(self.epoch)[start:], self.workers)
+
+
+def _balanced_order(codes: Tensor, generator: torch.Generator) -> Tensor:
+    """N rows in a random order: classes equally often, by turns through their samples; those of code -1 once each."""
+    unknown = (codes < 0).nonzero()[:, 0]
+    classes = codes[codes >= 0].unique()
+    shares = torch.arange(len(codes) - len(unknown)).tensor_split(len(classes))
+    rows = [unknown]
+    for code, share in zip(classes[torch.randperm(len(classes), generator=generator)], shares, strict=True):
+        own = (codes == code).nonzero()[:, 0]
+        turns = math.ceil(len(share) / len(own))
+        rows.append(torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(turns)])[: len(share)])
+    drawn = torch.cat(rows)
+    return drawn[torch.randperm(len(drawn), generator=generator)]
 
 
 def scan_batches(

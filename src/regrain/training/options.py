@@ -24,6 +24,9 @@ class TrainingOptions:
         At least 1.
     batch_size : int
         Samples of a global batch, at least 2.
+    sampling : {"uniform", "balanced"}
+        ``balanced``: the classes of the level the method reads first come equally often, so that samples of small ones
+        are seen several times an epoch, and not all of large ones; samples without a label keep their share.
     optimizer : {"sgd", "adamw", "lars"}
     learning_rate : float
         > 0.
@@ -58,6 +61,7 @@ class TrainingOptions:
 
     epochs: int = 200
     batch_size: int = 128
+    sampling: Literal["uniform", "balanced"] = "uniform"
     optimizer: OptimizerName = "sgd"
     learning_rate: float = 0.02
     encoder_learning_rate: float | None = None

@@ -1,7 +1,7 @@
 """The data section of a recipe: where the samples come from, how they are read, and what is held out.
 
 A recipe records ``source`` (a catalog name or an absolute path; None for data in memory), ``reader`` (the reader's
-options), ``levels`` (those in use, coarse to fine), ``holdout`` and ``limit_per_class``.
+options), ``levels`` (those in use, coarse to fine), ``holdout``, ``limit_per_class`` and ``hide_labels``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", 
 """Options of readers that say where a sample is."""
 
 _HOLDOUT = 0.2
-_KEYS = ("source", "reader", "levels", "holdout", "limit_per_class", "roles", "fingerprint", "labels_fingerprint")
+_KEYS = (
+    "source",
+    "reader",
+    "levels",
+    "holdout",
+    "limit_per_class",
+    "hide_labels",
+    "roles",
+    "fingerprint",
+    "labels_fingerprint",
+)
 
 
 def data_section(
@@ -33,6 +43,7 @@ def data_section(
     levels: Sequence[str] | None,
     holdout: float | None,
     limit_per_class: int | None,
+    hide_labels: float | None,
     reader: Mapping[str, Any],
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -52,6 +63,7 @@ def data_section(
         "levels": levels if levels is not None else recorded.get("levels"),
         "holdout": holdout if holdout is not None else recorded.get("holdout", _HOLDOUT),
         "limit_per_class": limit_per_class if limit_per_class is not None else recorded.get("limit_per_class"),
+        "hide_labels": hide_labels if hide_labels is not None else recorded.get("hide_labels", 0.0),
     }
 
 
@@ -83,6 +95,7 @@ def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset
         holdout=section["holdout"],
         limit_per_class=section["limit_per_class"],
         limit_level=levels[-1] if levels else None,
+        hide_labels=section.get("hide_labels", 0.0),
     )
 
 
