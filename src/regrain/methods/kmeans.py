@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.settings import require_range
@@ -68,6 +69,8 @@ class KMeans(Method):
         from sklearn.cluster import KMeans as Lloyd
 
         vectors = over_training_set(self, scan, self._vectors)[0].cpu()
+        if len(vectors) < len(self.centres):
+            raise UserError(f"{len(self.centres)} subclasses are more than the {len(vectors)} training samples")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fewer distinct points than clusters
             found = Lloyd(len(self.centres), n_init=self.starts, random_state=self._seed).fit(vectors.numpy())

@@ -13,9 +13,11 @@ from .relations import (
     nnclr_loss,
     supcon_queue_loss,
 )
+from .scan import scan_loss, self_labelling_loss
 from .scgm import scgm_log_joint, scgm_losses, scgm_posterior
 from .self_classifier import self_classifier_loss
 from .sinkhorn import sinkhorn, sinkhorn_potentials
+from .turtle import turtle_inner, turtle_loss
 
 __all__ = [
     "angular_info_nce_loss",
@@ -30,13 +32,17 @@ __all__ = [
     "maskcon_relation",
     "nearest_neighbours",
     "nnclr_loss",
+    "scan_loss",
     "scgm_log_joint",
     "scgm_losses",
     "scgm_posterior",
     "self_classifier_loss",
+    "self_labelling_loss",
     "sinkhorn",
     "sinkhorn_potentials",
     "soft_contrastive",
     "supcon_loss",
     "supcon_queue_loss",
+    "turtle_inner",
+    "turtle_loss",
 ]

@@ -106,7 +106,7 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
     Raises
     ------
     UserError
-        If fewer than three over-clusters have samples.
+        If fewer than three over-clusters have samples, or all samples are alike.
 
     Examples
     --------
@@ -138,6 +138,8 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
         labels = merged[place][judged]
         if 1 < len(np.unique(labels)) < len(judged):
             silhouettes[classes] = float(silhouette_score(vectors.numpy()[judged], labels, metric="cosine"))
+    if not silhouettes:
+        raise UserError("a number of classes cannot be estimated where all samples are embedded alike")
     best = max(silhouettes, key=lambda k: silhouettes[k])
     near = [k for k, value in silhouettes.items() if value >= _NEARLY * silhouettes[best]]
     return ClassCount(best, min(near), max(near), count, silhouettes)
