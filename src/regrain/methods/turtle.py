@@ -81,7 +81,7 @@ class Turtle(Method):
         features = over_training_set(self, scan, lambda x: self.encoder(x).float())[0]
         mean, std = column_statistics(gather(features, with_gradient=False))
         self.mean.copy_(mean)
-        self.scale.copy_(1 / std.clamp(min=1e-6))
+        self.scale.copy_((1 / std).where(std > 1e-6 * std.max(), 0))  # a constant column stays 0 for any sample
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         vectors = self._vectors(batch.views[0])

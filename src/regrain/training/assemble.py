@@ -132,7 +132,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
 
     roles = roles_of(method, train.labels.levels)
     _require_labels(method, roles, train.labels)
-    _fit_queue(settings, "queue_size" in method_section, len(train), notices)
+    _fit_queue(settings, "queue_size" in recipe.get("method", {}), len(train), notices)
     _fit_subclasses(settings, [train.labels.counts[level] for level in roles.values()], len(train), notices)
     _fit_stages(settings, options.epochs, frozen, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
