@@ -111,7 +111,7 @@ def test_a_taxonomy_by_name_file_or_object(tmp_path: Path) -> None:
         for source in ("digits", digits, tmp_path / "mine.json", str(tmp_path / "mine.json"))
     ]
     assert all(result == results[0] for result in results)
-    group = {name: code for name, code in zip(names, digits.lineage(names)["group"].tolist(), strict=True)}
+    group = dict(zip(names, digits.lineage(names)["group"].tolist(), strict=True))
     same = [group[str(a)] == group[str(b)] for a, b in zip(labels.tolist(), clusters.tolist(), strict=True)]
     assert results[0]["acc@group"].value == pytest.approx(np.mean(same))
     assert {name.split("@")[1] for name in results[0]} == {"group", "digit", "none"}  # no level ``label`` beside
@@ -278,7 +278,9 @@ def test_unlabelled_samples_play_no_part() -> None:
 def test_classes_that_training_lacks_count_as_wrong() -> None:
     (train, train_labels), (test, labels) = noisy(200, 0), noisy(100, 1)
     kept = train_labels > 0
-    found = linear(Representation("model", test, train[kept]), Setting("fine", tuple("01234"), labels, train_labels[kept]))
+    found = linear(
+        Representation("model", test, train[kept]), Setting("fine", tuple("01234"), labels, train_labels[kept])
+    )
     others = linear(
         Representation("model", test[labels > 0], train[kept]),
         Setting("fine", tuple("01234"), labels[labels > 0], train_labels[kept]),
@@ -288,11 +290,15 @@ def test_classes_that_training_lacks_count_as_wrong() -> None:
 
 def test_what_linear_needs_is_said() -> None:
     x, labels = noisy(20, 0)
-    for train, train_labels in ((None, labels), (x, None), (x, torch.full((20,), -1))):
-        with pytest.raises(UserError, match="linear needs training samples labelled at level 'fine'|of two classes"):
+    nobody, one = torch.full((20,), -1), torch.zeros(20).long()
+    for train, train_labels, message in (
+        (None, labels, "training samples labelled at level 'fine'"),
+        (x, None, "training samples labelled at level 'fine'"),
+        (x, nobody, "training samples of two classes of level 'fine'; got 0"),
+        (x, one, "training samples of two classes of level 'fine'; got 1"),
+    ):
+        with pytest.raises(UserError, match=f"linear needs {message}"):
             linear(Representation("model", x, train), Setting("fine", tuple("01234"), labels, train_labels))
-    with pytest.raises(UserError, match="two classes of level 'fine'; got 1"):
-        linear(Representation("model", x, x), Setting("fine", tuple("01234"), labels, torch.zeros(20).long()))
 
 
 # evaluate

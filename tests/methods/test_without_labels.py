@@ -416,7 +416,9 @@ def test_stages_of_scan_by_default() -> None:
     assert (found.recipe["method"]["pretext_epochs"], found.recipe["method"]["clustering_epochs"]) == (0, 5)
 
 
-@pytest.mark.parametrize(("side", "counts", "optimizer"), [(16, (100,), "sgd"), (224, (1000, 2000, 4000, 8000), "lars")])
+@pytest.mark.parametrize(
+    ("side", "counts", "optimizer"), [(16, (100,), "sgd"), (224, (1000, 2000, 4000, 8000), "lars")]
+)
 def test_self_classifier_is_set_by_the_size_of_images(side: int, counts: tuple[int, ...], optimizer: str) -> None:
     pixels = torch.randint(0, 256, (4, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     data = replace(regrain.load(pixels.permute(0, 2, 3, 1).numpy()), splits=None)
@@ -424,3 +426,6 @@ def test_self_classifier_is_set_by_the_size_of_images(side: int, counts: tuple[i
     found = assemble(recipe, data).recipe
     assert tuple(found["method"]["class_counts"]) == counts
     assert found["training"]["optimizer"] == optimizer
+    assert found["method"]["queue_size"] == 2  # half of the samples: the recipe's is no wish of the user's
+    with pytest.raises(UserError, match="queue_size 5 is longer than the training data"):
+        assemble(recipe | {"method": {"name": "self-classifier", "queue_size": 5}}, data)

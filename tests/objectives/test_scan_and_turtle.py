@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from itertools import pairwise
 
 import pytest
 import torch
@@ -118,7 +119,7 @@ def test_inner_steps_never_raise_the_cross_entropy(samples: int, scale: float) -
     for _ in range(30):
         weight = turtle_inner(weight, features, labels, steps=1)
         values.append(cross_entropy(weight, features, labels))
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(values))
     assert values[-1] < values[0]
 
 

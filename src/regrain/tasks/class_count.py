@@ -126,8 +126,8 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
         raise UserError(
             f"a number of classes is estimated by merging clusters, and {count} have samples: train with more"
         )
-    means = torch.zeros(len(sizes), vectors.shape[1]).index_add_(0, codes, vectors)[kept]
-    means = functional.normalize(means, dim=1).numpy()
+    sums = torch.zeros(len(sizes), vectors.shape[1]).index_add_(0, codes, vectors)[kept]
+    means = functional.normalize(sums, dim=1).numpy()
     place = torch.cumsum(kept, dim=0)[codes].numpy() - 1
     judged = np.random.default_rng(seed).permutation(len(vectors))[:_JUDGED]
     silhouettes: dict[int, float] = {}
