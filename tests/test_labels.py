@@ -369,6 +369,7 @@ def test_ancestors_over_skipped_levels_against_a_walk(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_some_of_the_levels_keep_their_ancestors(seed: int) -> None:
     taxonomy, _ = ragged(seed)
+    assert taxonomy.keep("abcd") == taxonomy
     for levels in (["a", "d"], ["b", "d"], ["a", "b", "d"], ["a", "c"], ["d"]):
         kept = taxonomy.keep(levels[::-1])
         assert kept.levels == tuple(levels)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from torch import Tensor, nn
 
 import regrain
 from regrain.data.catalog.taxonomies import taxonomy
@@ -21,7 +21,7 @@ from regrain.errors import UserError
 from regrain.evaluation import Representation, Setting, evaluate_model
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.hierarchy import hierarchy
-from regrain.evaluation.linear import linear
+from regrain.evaluation.linear import _descend, linear
 from regrain.labels import Labels, Taxonomy
 from regrain.metrics import clustering_metrics
 from regrain.training.model import Model
@@ -234,6 +234,28 @@ def test_both_solvers_agree_on_digits() -> None:
     assert descended.low <= convex.value <= descended.high
     assert convex.value > 0.9
     assert scores == linear(model, at)  # the same seed
+
+
+def test_the_probe_descends_as_torchs_nesterov_momentum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regrain.evaluation.linear._RATES", (0.5,))
+    monkeypatch.setattr("regrain.evaluation.linear._BATCH", 64)
+    x, labels = noisy(200, 0)
+    kept, held = torch.arange(150), torch.arange(150, 200)
+    found = _descend(lambda epoch: x + epoch, x, labels, kept, held, 5, 3, torch.Generator().manual_seed(1))
+    layer = nn.Linear(7, 5)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9)  # three epochs of three batches
+    generator = torch.Generator().manual_seed(1)
+    for epoch in range(3):
+        for rows in kept[torch.randperm(150, generator=generator)].split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(layer(x[rows] + epoch), labels[rows]).backward()
+            optimizer.step()
+            schedule.step()
+    with torch.no_grad():
+        torch.testing.assert_close(found(x), layer(x), rtol=1e-3, atol=1e-4)
 
 
 def test_the_probe_trains_on_augmented_views_and_is_judged_on_plain_ones() -> None:
