@@ -1,4 +1,4 @@
-"""CLINC150's 150 intents from its 10 domains: clusters of a fine-tuned MaskCon, then a model trained on them, in rounds.
+"""CLINC150's 150 intents from its 10 domains: clusters of a fine-tuned MaskCon, then a model trained on them.
 
     python benchmarks/category_discovery.py --root DATA --out runs/discovery --seeds 0 1 2 --rounds 1
 
@@ -6,8 +6,8 @@ Round 0 fine-tunes MiniLM by MaskCon on the domains, with the settings that `reg
 views, and clusters the training texts' embeddings within each domain into clusters of equal size (`regrain discover
 --each 15 --balanced`): a test text, its domain unknown, gets the cluster of the nearest centre. Every further round
 trains a classifier on the clusters of the round before, from the pretrained weights again, and a test text gets the
-class it predicts. No intent is read but for the figures: ACC (Hungarian), NMI and ARI of the test split, recall@1 of its
-embeddings.
+class it predicts. No intent is read but for the figures: ACC (Hungarian), NMI and ARI of the test split, recall@1 of
+its embeddings.
 """
 
 from __future__ import annotations

@@ -53,6 +53,8 @@ def vectors(count: int = 80, *, shuffle_fine: bool = False, unknown: float = 0.0
 
 
 def quick(method: str, data: Any, out: Path, *settings: str, **more: Any) -> regrain.Run:
+    if method == "turtle":  # takes features as they are
+        more.setdefault("encoder", "identity")
     return regrain.fit(method, data, out=out, settings=["epochs=2", "batch_size=16", *settings], device="cpu", **more)
 
 

@@ -320,3 +320,120 @@ def test_a_class_known_by_its_path_is_unknown_without_its_ancestors() -> None:
     labels = Labels.from_columns({"kind": ["a", None, "b"], "sub": ["other", "other", "other"]}, relation="paths")
     assert labels.classes[1] == ("a/other", "b/other")
     assert labels.codes.tolist() == [[0, 0], [-1, -1], [1, 1]]
+
+
+# Levels that a class skips
+
+
+def ragged(seed: int) -> tuple[Taxonomy, dict[tuple[int, int], tuple[int, int]]]:
+    """Four levels whose classes lie under a class of any level above, or under none; and the way up from each."""
+    random = np.random.default_rng(seed)
+    counts = [2, 3, 5, 8]
+    way_up, parents, skipped = {}, [], {}
+    for level, count in enumerate(counts):
+        sets = [frozenset[int]()] * count
+        for code in range(count):
+            upper = level - 1 - int(random.integers(3))
+            if upper < 0:
+                continue
+            parent = int(random.integers(counts[upper]))
+            way_up[level, code] = (upper, parent)
+            if upper == level - 1:
+                sets[code] = frozenset([parent])
+            else:
+                skipped[level, code] = (upper, frozenset([parent]))
+        parents.append(tuple(sets))
+    classes = tuple(tuple(f"{level}.{code}" for code in range(count)) for level, count in enumerate(counts))
+    return Taxonomy(("a", "b", "c", "d"), classes, tuple(parents), skipped), way_up
+
+
+def walked(way_up: dict[tuple[int, int], tuple[int, int]], place: tuple[int, int], target: int) -> int:
+    while place[0] > target and place in way_up:
+        place = way_up[place]
+    return place[1] if place[0] == target else -1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ancestors_over_skipped_levels_against_a_walk(seed: int) -> None:
+    taxonomy, way_up = ragged(seed)
+    assert taxonomy.is_tree
+    for low in range(4):
+        places = [(low, code) for code in range(len(taxonomy.classes[low]))]
+        for high in range(low + 1):
+            expected = [walked(way_up, place, high) for place in places]
+            assert taxonomy.ancestors("abcd"[low], "abcd"[high]).tolist() == expected
+        children = [place in way_up.values() for place in places]
+        assert taxonomy.has_children("abcd"[low]).tolist() == children
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_some_of_the_levels_keep_their_ancestors(seed: int) -> None:
+    taxonomy, _ = ragged(seed)
+    assert taxonomy.keep("abcd") == taxonomy
+    for levels in (["a", "d"], ["b", "d"], ["a", "b", "d"], ["a", "c"], ["d"]):
+        kept = taxonomy.keep(levels[::-1])
+        assert kept.levels == tuple(levels)
+        for low in levels:
+            for high in levels[: levels.index(low) + 1]:
+                assert kept.ancestors(low, high).tolist() == taxonomy.ancestors(low, high).tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_samples_and_json_give_skipped_levels_back(seed: int) -> None:
+    taxonomy, way_up = ragged(seed)
+    places = [(level, code) for level in range(4) for code in range(len(taxonomy.classes[level]))]
+    codes = torch.tensor([[walked(way_up, place, level) for level in range(4)] for place in places])
+    assert Taxonomy.from_codes(codes, taxonomy.levels, taxonomy.classes) == taxonomy
+    assert Taxonomy.from_json(json.loads(json.dumps(taxonomy.to_json()))) == taxonomy
+    assert taxonomy.skipped
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_lineage_of_names_at_any_level(seed: int) -> None:
+    taxonomy, way_up = ragged(seed)
+    names = [name for level in taxonomy.classes for name in level][::-1] + ["4.0"]
+    found = taxonomy.lineage(names)
+    for row, name in enumerate(names):
+        place = tuple(map(int, name.split(".")))
+        expected = [walked(way_up, place, level) if level <= place[0] < 4 else -1 for level in range(4)]
+        assert [int(found[level][row]) for level in "abcd"] == expected, name
+
+
+def test_a_name_at_several_levels_is_that_of_the_finest() -> None:
+    taxonomy = Taxonomy(("a", "b"), (("cat", "tree"), ("cat", "oak")), ((frozenset(),) * 2, (frozenset([1]),) * 2))
+    found = taxonomy.lineage(["cat", "tree"])
+    assert {level: codes.tolist() for level, codes in found.items()} == {"a": [1, 1], "b": [0, -1]}
+
+
+def test_two_parents_over_a_skipped_level_are_a_conflict() -> None:
+    codes = torch.tensor([[0, -1, 0], [1, -1, 0], [0, 0, 1]])
+    taxonomy = Taxonomy.from_codes(codes, ["top", "mid", "leaf"], [["A", "B"], ["m"], ["x", "y"]])
+    assert taxonomy.conflicts() == ["leaf 'x' lies under top 'A' and 'B'"]
+    assert taxonomy.ancestors("leaf", "mid").tolist() == [-1, 0]
+    for look_up in (lambda: taxonomy.ancestors("leaf", "top"), lambda: taxonomy.lineage(["x"])):
+        with pytest.raises(UserError, match="leaf 'x' lies under top 'A' and 'B'"):
+            look_up()
+    with pytest.raises(UserError, match="leaf 'x' lies under top 'A' and 'B'"):
+        Labels.from_columns({"top": ["A", "B"], "mid": [None, None], "leaf": ["x", "x"]})
+
+
+def test_ancestors_are_filled_in_over_skipped_levels() -> None:
+    columns = {"top": ["A", None, None], "mid": [None, None, "m"], "leaf": ["x", "x", "y"]}
+    labels = Labels.from_columns(columns)
+    assert names(labels, "top") == ["A", "A", None]
+    assert names(labels, "mid") == [None, None, "m"]
+    assert labels.filled == {"top": 1, "mid": 0, "leaf": 0}
+
+
+def test_json_of_classes_without_an_ancestor() -> None:
+    content = {"levels": ["kingdom", "order"], "classes": {"beagle": ["animal", None], "rook": ["animal", "bird"],
+                                                           "stone": [None, None]}}  # fmt: skip
+    found = Taxonomy.from_json(content)
+    assert found.levels == ("kingdom", "order", "label")
+    assert found.classes[2] == ("beagle", "rook", "stone")
+    assert found.ancestors("label", "kingdom").tolist() == [0, 0, -1]
+    assert found.ancestors("label", "order").tolist() == [-1, 0, -1]
+    alone = Taxonomy.from_json({"classes": {"beagle": "dog", "stone": None}})
+    assert alone.ancestors("level2", "level1").tolist() == [0, -1]
+    with pytest.raises(UserError, match="its classes are empty"):
+        Taxonomy.from_json({"classes": {}})

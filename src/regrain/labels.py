@@ -189,8 +189,11 @@ class Taxonomy:
             return cls.from_paths(content["paths"], levels)
         if isinstance(content.get("classes"), Mapping):
             rows = [
-                [*([above] if isinstance(above, str) else above), fine] for fine, above in content["classes"].items()
+                [*(above if isinstance(above, list | tuple) else [above]), fine]
+                for fine, above in content["classes"].items()
             ]
+            if not rows:
+                raise UserError(f"{where} has no taxonomy: its classes are empty")
             names = [*(levels or []), "label"] if levels and len(levels) == len(rows[0]) - 1 else levels
             names = _level_names(names, max(map(len, rows)))
             columns = {name: [row[i] if i < len(row) else None for row in rows] for i, name in enumerate(names)}
@@ -292,7 +295,7 @@ class Taxonomy:
         return frozenset(found)
 
     def has_children(self, level: str) -> Tensor:
-        """BoolTensor (classes,): whether a class has classes under it one level down."""
+        """BoolTensor (classes,): whether a class has classes under it, one level down or over levels skipped."""
         index = self.level_index(level)
         result = torch.zeros(len(self.classes[index]), dtype=torch.bool)
         for below in range(index + 1, len(self.levels)):
@@ -575,9 +578,10 @@ class Labels:
         assert self.taxonomy is not None
         codes = self.codes.clone()
         for index in range(len(self.levels) - 1, 0, -1):
-            up = self.taxonomy.ancestors(self.levels[index], self.levels[index - 1])
-            parent = torch.cat([up, torch.tensor([UNKNOWN])])[codes[:, index]]
-            codes[:, index - 1] = torch.where(codes[:, index - 1] == UNKNOWN, parent, codes[:, index - 1])
+            for upper in range(index):
+                up = self.taxonomy.ancestors(self.levels[index], self.levels[upper])
+                parent = torch.cat([up, torch.tensor([UNKNOWN])])[codes[:, index]]
+                codes[:, upper] = torch.where(codes[:, upper] == UNKNOWN, parent, codes[:, upper])
         return replace(self, codes=codes, source=(codes != self.codes).to(torch.uint8))
 
 

@@ -10,7 +10,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 
 from regrain.errors import UserError
-from regrain.metrics import clustering_accuracy, clustering_metrics, purity
+from regrain.metrics import clustering_accuracy, clustering_metrics, match_clusters, purity
 
 
 def random_codes(classes: int, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,13 +49,31 @@ def test_nine_pure_clusters_of_three_classes_score_one() -> None:
     assert purity(labels, clusters) == 1.0
 
 
+@pytest.mark.parametrize(("classes", "clusters"), [(4, 4), (5, 3), (3, 6)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_matching_is_what_the_accuracy_scores(classes: int, clusters: int, seed: int) -> None:
+    labels, found = random_codes(classes, clusters, seed)
+    mapping = match_clusters(torch.from_numpy(10 * labels), found + 7)
+    assert mapping.keys() == set((found + 7).tolist())
+    hits = [mapping[cluster + 7] == 10 * label for label, cluster in zip(labels, found, strict=True)]
+    assert np.mean(hits) == pytest.approx(clustering_accuracy(labels, found))
+    assert len(set(mapping.values())) == min(classes, clusters)  # one to one as far as it goes
+
+
+def test_a_matching_knows_no_cluster_without_labels() -> None:
+    assert match_clusters([3, 3, -1, 7], [0, 0, 1, 2]) == {0: 3, 2: 7}
+    with pytest.raises(UserError, match="none of the 2 labels is known"):
+        match_clusters([-1, -1], [0, 1])
+
+
 def test_merged_clusters_cost_one_class() -> None:
     assert clustering_accuracy([0, 0, 1, 1, 2, 2], [7, 7, 7, 7, 3, 3]) == pytest.approx(4 / 6)
     assert purity([0, 0, 1, 1, 2, 2], [7, 7, 7, 7, 3, 3]) == pytest.approx(4 / 6)
 
 
-def test_all_measures_equal_scikit_learn_and_leave_unknown_labels_out() -> None:
-    labels, found = random_codes(4, 6, 0)
+@pytest.mark.parametrize("seed", range(3))
+def test_all_measures_equal_scikit_learn_and_leave_unknown_labels_out(seed: int) -> None:
+    labels, found = random_codes(4, 6, seed)
     extended = np.concatenate([labels, [-1] * 5]), np.concatenate([found, [0, 1, 2, 77, -1]])
     scores = clustering_metrics(torch.tensor(extended[0]), torch.tensor(extended[1]))
     assert scores["nmi"] == pytest.approx(sklearn_metrics.normalized_mutual_info_score(labels, found))

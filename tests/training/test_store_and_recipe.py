@@ -132,12 +132,25 @@ def test_recipe_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("modality", ["image", "text", "vector", "series"])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_packages_recipes_are_valid(modality: str, method: str) -> None:
-    recipe = recipe_for(modality, method)
+@pytest.mark.parametrize("small", [False, True])
+def test_the_packages_recipes_are_valid(modality: str, method: str, small: bool) -> None:
+    recipe = recipe_for(modality, method, small=small)
     TrainingOptions(**check_values(recipe.get("training", {}), hyperparameters(TrainingOptions), "training"))
+    check_values(recipe.get("method", {}), hyperparameters(method_class(method)), method)
 
 
 def test_a_methods_paper_wins_over_the_modality() -> None:
     assert recipe_for("image", "scgm-a")["training"]["learning_rate"] == 0.03
     assert recipe_for("image", "maskcon").get("training", {}) == {}
     assert recipe_for("vector", "scgm") == recipe_for("vector", "maskcon")
+
+
+def test_a_method_may_have_a_recipe_for_small_images() -> None:
+    large, small = (recipe_for("image", "self-classifier", small=small) for small in (False, True))
+    assert large["method"]["class_counts"] == [1000, 2000, 4000, 8000]
+    assert (large["training"]["epochs"], large["training"]["optimizer"]) == (800, "lars")
+    assert "class_counts" not in small["method"]
+    assert (small["training"]["epochs"], small["training"]["batch_size"]) == (100, 512)
+    for modality, method in (("image", "scgm"), ("image", "turtle"), ("text", "self-classifier")):
+        assert recipe_for(modality, method, small=True) == recipe_for(modality, method)
+    assert recipe_for("vector", "turtle")["training"]["optimizer"] == "adamw"

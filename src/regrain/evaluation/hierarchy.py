@@ -24,8 +24,9 @@ def hierarchy(representation: Representation, setting: Setting) -> dict[str, Sco
     ``hierarchy_mapping`` ``train``, on the training split's (a partition of the method's own only).
 
     The hierarchy is the data's own, or that of the option ``taxonomy`` (a :class:`~regrain.labels.Taxonomy`, or what
-    :func:`regrain.data.catalog.taxonomies.taxonomy` reads), in which the names of the leaf classes are looked up.
-    Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are left out, and ``meets@LEVEL``.
+    :func:`regrain.data.catalog.taxonomies.taxonomy` reads), in which the names of the leaf classes are looked up; its
+    levels that group none of them are left out. Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are
+    left out, and ``meets@LEVEL``.
 
     Raises
     ------
@@ -73,7 +74,10 @@ def _ancestors(setting: Setting, notes: list[str]) -> dict[str, np.ndarray]:
             strangers = [name for name, known in zip(setting.classes, placed, strict=True) if not known]
             notes.append(f"the taxonomy does not know {len(strangers)} classes, such as '{strangers[0]}'")
         above = {level: codes.numpy() for level, codes in lineage.items() if level != setting.level}
-        return {level: codes for level, codes in above.items() if len(set(codes[placed])) < placed.sum()} | own
+        coarser = {level: codes for level, codes in above.items() if len(set(codes[codes >= 0])) < (codes >= 0).sum()}
+        if not coarser:
+            raise UserError(f"no level of the taxonomy groups the classes of level '{setting.level}'")
+        return coarser | own
     if setting.taxonomy is None:
         raise UserError(
             f"no level lies above '{setting.level}': hierarchy needs levels that nest, or a taxonomy of its classes"

@@ -75,15 +75,19 @@ def linear(representation: Representation, setting: Setting) -> dict[str, Score]
 
 @dataclass(frozen=True)
 class _Scale:
+    """Standardised columns; one that is constant in training stays 0, whatever augmented views have there."""
+
     mean: Tensor
-    std: Tensor
+    factor: Tensor
 
     @classmethod
     def of(cls, vectors: Tensor) -> _Scale:
-        return cls(*column_statistics(vectors))
+        mean, std = column_statistics(vectors)
+        varies = std > 1e-6 * std.max()
+        return cls(mean, (1 / (std * math.sqrt(vectors.shape[1]))).where(varies, 0))
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        return (vectors - self.mean) / (self.std.clamp(min=1e-6) * math.sqrt(vectors.shape[1]))
+        return (vectors - self.mean) * self.factor
 
 
 _Layer = Callable[[Tensor], Tensor]

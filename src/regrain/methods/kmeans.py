@@ -71,7 +71,7 @@ class KMeans(Method):
 
         vectors = over_training_set(self, scan, self._vectors)[0].cpu()
         if len(vectors) < len(self.centres):
-            raise UserError(f"{len(self.centres)} clusters were asked for, and there are {len(vectors)} samples")
+            raise UserError(f"{len(self.centres)} subclasses are more than the {len(vectors)} training samples")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fewer distinct points than clusters
             found = Lloyd(len(self.centres), n_init=self.starts, random_state=self._seed).fit(vectors.numpy())

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
+from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.metrics import nearest_neighbours
@@ -77,7 +78,8 @@ class SCAN(Method):
         require_range(2, subclasses=count)
         require_range(1, neighbours=neighbours, clustering_epochs=self.clustering_epochs)
         require_range(0, entropy_weight=entropy_weight, pretext_epochs=self.pretext_epochs)
-        require_range(0, 1, above=True, threshold=threshold)
+        if not 0 < threshold < 1:
+            raise UserError(f"threshold lies between 0 and 1; got {threshold}")
         require_range(0, above=True, temperature=temperature)
         self.neighbours = neighbours
         self.entropy_weight = entropy_weight

@@ -13,6 +13,7 @@ from regrain.data.dataset import Batch
 from regrain.encoders.base import column_statistics
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
+from regrain.objectives.gather import gather
 from regrain.objectives.turtle import turtle_inner, turtle_loss
 from regrain.settings import require_range
 
@@ -78,9 +79,9 @@ class Turtle(Method):
         if not bool((self.mean == 0).all()):
             return
         features = over_training_set(self, scan, lambda x: self.encoder(x).float())[0]
-        mean, std = column_statistics(features)
+        mean, std = column_statistics(gather(features, with_gradient=False))
         self.mean.copy_(mean)
-        self.scale.copy_(1 / std.clamp(min=1e-6))
+        self.scale.copy_((1 / std).where(std > 1e-6 * std.max(), 0))  # a constant column stays 0 for any sample
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         vectors = self._vectors(batch.views[0])

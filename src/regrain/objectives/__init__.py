@@ -14,10 +14,12 @@ from .relations import (
     nnclr_loss,
     supcon_queue_loss,
 )
+from .scan import scan_loss, self_labelling_loss
 from .scgm import scgm_log_joint, scgm_losses, scgm_posterior
 from .self_classifier import self_classifier_loss
 from .sinkhorn import sinkhorn, sinkhorn_potentials
 from .targets import match_targets, sclre_contrastive_loss, target_loss, tsc_loss, uniform_targets
+from .turtle import turtle_inner, turtle_loss
 
 __all__ = [
     "angular_info_nce_loss",
@@ -35,11 +37,13 @@ __all__ = [
     "match_targets",
     "nearest_neighbours",
     "nnclr_loss",
+    "scan_loss",
     "scgm_log_joint",
     "scgm_losses",
     "scgm_posterior",
     "sclre_contrastive_loss",
     "self_classifier_loss",
+    "self_labelling_loss",
     "sinkhorn",
     "sinkhorn_potentials",
     "soft_contrastive",
@@ -47,5 +51,7 @@ __all__ = [
     "supcon_queue_loss",
     "target_loss",
     "tsc_loss",
+    "turtle_inner",
+    "turtle_loss",
     "uniform_targets",
 ]

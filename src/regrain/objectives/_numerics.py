@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -41,6 +42,12 @@ def unit(vectors: Tensor) -> Tensor:
     """Rows scaled to unit L2 norm; a zero row stays zero, with a finite gradient."""
     norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     return vectors / norm.masked_fill(norm == 0, 1)
+
+
+def entropy_of_mean(log_probabilities: Tensor) -> Tensor:
+    """Entropy of the mean row, from the logarithms (B, C): its gradient is finite where a class has no share at all."""
+    log_mean = log_probabilities.logsumexp(dim=0) - math.log(len(log_probabilities))
+    return -(log_mean.exp() * log_mean).sum()
 
 
 def counted_mean(losses: Tensor, counted: Tensor) -> Tensor:

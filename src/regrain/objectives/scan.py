@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from regrain.errors import UserError
 
-from ._numerics import full_precision
+from ._numerics import entropy_of_mean, full_precision
 
 __all__ = ["scan_loss", "self_labelling_loss"]
 
@@ -45,10 +45,10 @@ def scan_loss(logits: Tensor, neighbour_logits: Tensor, *, entropy_weight: float
 
     Examples
     --------
-    >>> sure = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
+    >>> sure = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
     >>> found = scan_loss(sure, sure, entropy_weight=1.0)
     >>> [round(float(found[name]), 3) for name in ("loss", "consistency", "entropy")]
-    [-0.693, 0.0, 0.693]
+    [-0.68, 0.013, 0.693]
     """
     if logits.shape != neighbour_logits.shape or logits.ndim != 2:
         raise UserError(
@@ -59,8 +59,7 @@ def scan_loss(logits: Tensor, neighbour_logits: Tensor, *, entropy_weight: float
         raise UserError(f"entropy_weight is at least 0; got {entropy_weight}")
     log_phi = logits.log_softmax(dim=1)
     log_dot = torch.logsumexp(log_phi + neighbour_logits.log_softmax(dim=1), dim=1)
-    mean = log_phi.exp().mean(dim=0)
-    entropy = -torch.special.xlogy(mean, mean).sum()
+    entropy = entropy_of_mean(log_phi)
     consistency = -log_dot.mean()
     return {
         "loss": consistency - entropy_weight * entropy,

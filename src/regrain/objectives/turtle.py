@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from regrain.errors import UserError
 
-from ._numerics import full_precision
+from ._numerics import entropy_of_mean, full_precision
 
 __all__ = ["turtle_inner", "turtle_loss"]
 
@@ -58,10 +58,9 @@ def turtle_loss(labelling_logits: Tensor, classifier_logits: Tensor, *, entropy_
         )
     if not entropy_weight >= 0:
         raise UserError(f"entropy_weight is at least 0; got {entropy_weight}")
-    labels = labelling_logits.softmax(dim=1)
-    mean = labels.mean(dim=0)
-    entropy = -torch.special.xlogy(mean, mean).sum()
-    return functional.cross_entropy(classifier_logits.detach(), labels) - entropy_weight * entropy
+    log_labels = labelling_logits.log_softmax(dim=1)
+    cross_entropy = functional.cross_entropy(classifier_logits.detach(), log_labels.exp())
+    return cross_entropy - entropy_weight * entropy_of_mean(log_labels)
 
 
 @torch.no_grad()

@@ -106,7 +106,7 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
     Raises
     ------
     UserError
-        If fewer than three over-clusters have samples.
+        If fewer than three over-clusters have samples, or all samples are alike.
 
     Examples
     --------
@@ -126,20 +126,20 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
         raise UserError(
             f"a number of classes is estimated by merging clusters, and {count} have samples: train with more"
         )
-    means = torch.zeros(len(sizes), vectors.shape[1]).index_add_(0, codes, vectors)[kept]
-    points = functional.normalize(means, dim=1).numpy()
+    sums = torch.zeros(len(sizes), vectors.shape[1]).index_add_(0, codes, vectors)[kept]
+    means = functional.normalize(sums, dim=1).numpy()
     place = torch.cumsum(kept, dim=0)[codes].numpy() - 1
     judged = np.random.default_rng(seed).permutation(len(vectors))[:_JUDGED]
     silhouettes: dict[int, float] = {}
     for classes in _tried(min(count, len(judged) - 1)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fewer distinct means than classes
-            merged = KMeans(classes, n_init=10, random_state=seed).fit_predict(
-                points, sample_weight=sizes[kept].numpy()
-            )
+            merged = KMeans(classes, n_init=10, random_state=seed).fit_predict(means, sample_weight=sizes[kept].numpy())
         labels = merged[place][judged]
         if 1 < len(np.unique(labels)) < len(judged):
             silhouettes[classes] = float(silhouette_score(vectors.numpy()[judged], labels, metric="cosine"))
+    if not silhouettes:
+        raise UserError("a number of classes cannot be estimated where all samples are embedded alike")
     best = max(silhouettes, key=lambda k: silhouettes[k])
     near = [k for k, value in silhouettes.items() if value >= _NEARLY * silhouettes[best]]
     return ClassCount(best, min(near), max(near), count, silhouettes)
