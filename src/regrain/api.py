@@ -305,6 +305,7 @@ def evaluate(
         model_folder=run.folder.model_folder,
         start=run.pretrained_start(notes) if baselines else None,
         augmentation=run.recipe["views"]["presets"][0],
+        classified={level: (role, run.labels.names(level)) for role, level in run.recipe["data"]["roles"].items()},
         seed=seed,
     )
     evaluation.notes += notes

@@ -202,7 +202,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     for name in names:
         table.add_column(name, justify="right")
     table.add_column("95% interval", justify="right")
-    for level, metric in dict.fromkeys((row.level, row.metric) for row in evaluation.rows):
+    for level, metric in dict.fromkeys((row.level, row.metric) for row in evaluation.rows if not row.score.detail):
         score = scores[next(name for name in names if (name, level, metric) in scores), level, metric]
         interval = "" if score.low is None else f"{100 * score.low:.2f} to {100 * (score.high or 0):.2f}, {score.over}"
         cells = [_cell(scores.get((name, level, metric))) for name in names]

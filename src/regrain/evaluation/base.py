@@ -29,6 +29,8 @@ class Score:
         What the reader of the figure must know.
     count : bool
         Whether the value is a number of things, not a share.
+    detail : bool
+        Whether it is one of many, for files and not for a table on a screen.
     """
 
     value: float
@@ -37,6 +39,7 @@ class Score:
     over: str = ""
     note: str = ""
     count: bool = False
+    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Representation:
         The cluster of each test sample in each of P partitions that the method made of its own.
     train_partitions : LongTensor (M, P) or None
         Of the training split.
+    probabilities : mapping of str to Tensor (N, classes)
+        Of the test samples by the method's own classifiers, level by level; empty without any.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Representation:
     augment_train: Callable[[int], Tensor] | None = None
     partitions: Tensor | None = None
     train_partitions: Tensor | None = None
+    probabilities: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ class Setting:
         The subject of each test sample; rows of a subject are in time order.
     taxonomy : Taxonomy or None
         How the classes of this level lie under those of others.
+    finer : mapping of str to (tuple of str, LongTensor (N,))
+        Class names and codes of the test samples at the finer levels that have labels.
     """
 
     level: str
@@ -100,6 +108,7 @@ class Setting:
     superclasses: Tensor | None = None
     groups: np.ndarray | None = None
     taxonomy: Taxonomy | None = None
+    finer: Mapping[str, tuple[tuple[str, ...], Tensor]] = field(default_factory=dict)
 
     def known(self) -> Tensor:
         """BoolTensor (N,): the test samples labelled at this level; a UserError where there are fewer than two."""

@@ -23,6 +23,8 @@ from regrain.evaluation.linear import linear
 from regrain.evaluation.neighbours import knn
 from regrain.evaluation.personalised import personalised
 from regrain.evaluation.retrieval import recall
+from regrain.evaluation.superclass import superclass
+from regrain.methods import Method
 from regrain.training.model import Model
 
 __all__ = ["PROTOCOLS", "Evaluation", "Row", "evaluate_model"]
@@ -33,6 +35,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "clustering": clustering,
     "hierarchy": hierarchy,
     "linear": linear,
+    "superclass": superclass,
     "few-shot": few_shot,
     "personalised": personalised,
 }
@@ -108,6 +111,7 @@ def evaluate_model(
     model_folder: Path | None = None,
     start: Model | None = None,
     augmentation: str | Mapping[str, Any] = "strong",
+    classified: Mapping[str, tuple[str, Sequence[str]]] | None = None,
     seed: int = 0,
     workers: int = 2,
 ) -> Evaluation:
@@ -131,7 +135,8 @@ def evaluate_model(
         ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering, ``taxonomy``
         and ``hierarchy_mapping`` of hierarchy, ``linear_epochs`` of linear; ``copies`` (augmented views of every
         support sample, default 5) and the others of few-shot, see :func:`~regrain.evaluation.few_shot.few_shot`.
-        Hierarchy is judged at the finest level alone where no levels are asked for.
+        Where no levels are asked for, hierarchy is judged at the finest alone, and superclass at those that the method
+        reads, else at the coarsest.
     baselines : bool
         Whether to judge raw inputs and random weights too.
     projection : bool
@@ -142,6 +147,8 @@ def evaluate_model(
         The model as training found it, where it began from pretrained weights.
     augmentation : str or mapping
         The view preset of few-shot's augmented copies.
+    classified : mapping of level to (role, class names), optional
+        What the method's own classifier, where it has one, tells apart at a level.
     seed, workers : int
 
     Raises
@@ -156,7 +163,7 @@ def evaluate_model(
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
     protocols = list(protocols if protocols is not None else _BY_DEFAULT)
-    fits = not {"knn", "linear"}.isdisjoint(protocols) and train is not None
+    fits = not {"knn", "linear", "superclass"}.isdisjoint(protocols) and train is not None
     parted = not {"clustering", "hierarchy"}.isdisjoint(protocols)
     probed = "linear" in protocols and train is not None and int((options or {}).get("linear_epochs", 0)) > 0
     copies = wanted_copies(options or {}) if "few-shot" in protocols else 0
@@ -176,7 +183,11 @@ def evaluate_model(
             found = replace(found, partitions=parts[0], train_partitions=parts[1])
         return found
 
-    representations = [represent("model", model)]
+    judged_model = represent("model", model)
+    if "superclass" in protocols:
+        own = _probabilities(model, test, classified or {}, workers)
+        judged_model = replace(judged_model, probabilities=own)
+    representations = [judged_model]
     if projection:
         representations.append(represent("projection", model, model.method.embed_projected))
         evaluation.notes.append("projection: the output of the projection head, in which the loss compares")
@@ -203,9 +214,12 @@ def evaluate_model(
             superclasses=superclass_codes(test, level),
             groups=test.groups,
             taxonomy=test.labels.taxonomy,
+            finer=_finer(test, level),
         )
         for name in protocols:
             if name == "hierarchy" and levels is None and level != chosen[-1]:
+                continue
+            if name == "superclass" and levels is None and level not in (set(classified or {}) or {chosen[0]}):
                 continue
             try:
                 judged = {r.name: PROTOCOLS[name](r, setting) for r in representations}
@@ -219,6 +233,38 @@ def evaluate_model(
             notes = {m: s.note for m, s in judged["model"].items() if s.note}
             evaluation.notes += [f"{metric} at level '{level}': {note}" for metric, note in notes.items()]
     return evaluation
+
+
+def _probabilities(
+    model: Model, test: Dataset, classified: Mapping[str, tuple[str, Sequence[str]]], workers: int
+) -> dict[str, Tensor]:
+    """Level -> (N, classes) by the method's own classifier, in the order of the data's class names."""
+    result = {}
+    for level, (role, names) in classified.items():
+        if level not in test.labels.levels:
+            continue
+        try:
+            found = apply_model(model, test, partial(_proba, model.method, role), workers=workers)
+        except UserError:
+            continue  # the method has no classifier of this level
+        places = {name: column for column, name in enumerate(names)}
+        columns = [places.get(name) for name in test.labels.names(level)]
+        none = found.new_zeros(len(found))
+        result[level] = torch.stack([none if c is None else found[:, c] for c in columns], dim=1)
+    return result
+
+
+def _proba(method: Method, role: str, x: Any) -> Tensor:
+    return method.predict_proba(x, role)
+
+
+def _finer(test: Dataset, level: str) -> dict[str, tuple[tuple[str, ...], Tensor]]:
+    """The levels after this one that have labels, where levels nest."""
+    labels = test.labels
+    if labels.taxonomy is None:
+        return {}
+    below = labels.levels[labels.level_index(level) + 1 :]
+    return {name: (labels.names(name), labels.level(name)) for name in below if labels.present(name)}
 
 
 def _partitions(model: Model, dataset: Dataset, workers: int) -> Tensor | None:

@@ -70,6 +70,44 @@ def knn_predict(
     return torch.cat(predicted)
 
 
+def calibration_error(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, bins: int = 15) -> float:
+    """Expected calibration error (Guo et al. 2017): how far confidence is from accuracy, in the mean over samples.
+
+    Samples are binned by the probability of their predicted class, in bins of equal width.
+
+    Parameters
+    ----------
+    probabilities
+        (n, C), rows sum to one.
+    labels
+        (n,) integers below C; -1 is left out.
+    bins
+        At least 1.
+
+    Returns
+    -------
+    In [0, 1].
+
+    Raises
+    ------
+    UserError
+        If the lengths differ, no label is known, or there is no bin.
+
+    Examples
+    --------
+    >>> calibration_error([[0.75, 0.25]] * 4, [0, 0, 0, 1])  # right as often as it says
+    0.0
+    """
+    if bins < 1:
+        raise UserError(f"bins is at least 1; got {bins}")
+    values = torch.as_tensor(probabilities).double()
+    truth, predicted = known_pairs(labels, values.argmax(dim=1), "probabilities")
+    confidence = values.max(dim=1).values[torch.as_tensor(labels) >= 0].numpy()
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gap = np.bincount(place, weights=(truth == predicted) - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(truth))
+
+
 def accuracy(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor) -> float:
     """Share of the labelled samples that are predicted correctly; samples labelled -1 are left out.
 

@@ -1,0 +1,116 @@
+"""A linear classifier fitted on training embeddings, for the protocols that need one."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regrain.encoders.base import column_statistics
+from regrain.errors import RegrainWarning, UserError
+from regrain.evaluation.base import Representation, Setting
+from regrain.metrics import fit_logistic_regressions
+
+__all__ = ["Layer", "Probed", "logistic_layer"]
+
+_INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
+_CHOICE_SAMPLES = 10_000
+"""Training samples on which the penalty is chosen, where there are more."""
+_HELD_OUT = 0.2
+
+Layer = Callable[[Tensor], Tensor]
+"""Scaled embeddings (n, d) -> logits (n, classes)."""
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Standardised columns; one that is constant in training stays 0, whatever augmented views have there."""
+
+    mean: Tensor
+    factor: Tensor
+
+    @classmethod
+    def of(cls, vectors: Tensor) -> _Scale:
+        mean, std = column_statistics(vectors)
+        varies = std > 1e-6 * std.max()
+        return cls(mean, (1 / (std * math.sqrt(vectors.shape[1]))).where(varies, 0))
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        return (vectors - self.mean) * self.factor
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a linear classifier is fitted on: labelled training embeddings, scaled, and a fifth of them held out.
+
+    Attributes
+    ----------
+    scale : callable
+        Embeddings (n, d) -> standardised by the training split and divided by the root of their width.
+    fitted : BoolTensor (M,)
+        The training samples that are labelled.
+    train : Tensor (m, d)
+        Scaled.
+    labels : LongTensor (m,)
+        Numbered by the classes that occur.
+    classes : LongTensor (C,)
+        The level's codes of those.
+    kept, held : LongTensor
+        Rows of ``train``.
+    """
+
+    scale: Callable[[Tensor], Tensor]
+    fitted: Tensor
+    train: Tensor
+    labels: Tensor
+    classes: Tensor
+    kept: Tensor
+    held: Tensor
+
+    @classmethod
+    def of(cls, representation: Representation, setting: Setting, protocol: str) -> Probed:
+        """From the training split; a UserError where fewer than two classes are labelled in it."""
+        if representation.train is None or setting.train_labels is None:
+            raise UserError(f"{protocol} needs training samples labelled at level '{setting.level}'; there are none")
+        fitted = setting.train_labels >= 0
+        classes, labels = setting.train_labels[fitted].unique(return_inverse=True)
+        if len(classes) < 2:
+            raise UserError(
+                f"{protocol} needs training samples of two classes of level '{setting.level}'; got {len(classes)}"
+            )
+        scale = _Scale.of(representation.train[fitted])
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(setting.seed))
+        kept, held = order[math.ceil(_HELD_OUT * len(order)) :], order[: math.ceil(_HELD_OUT * len(order))]
+        return cls(scale, fitted, scale(representation.train[fitted]), labels, classes, kept, held)
+
+
+def logistic_layer(probed: Probed) -> Layer:
+    """Multinomial logistic regression solved to its optimum; C of 0.1, 1, 10, 100 by the samples held out."""
+    train, labels = probed.train, probed.labels
+
+    def fitted(rows: Tensor, inverse_penalty: float) -> Layer:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RegrainWarning)  # accuracy is settled long before the last digits
+            found = fit_logistic_regressions(
+                train[rows][None],
+                labels[rows][None],
+                classes=len(probed.classes),
+                inverse_penalty=inverse_penalty,
+                tolerance=1e-3 * inverse_penalty * math.sqrt(len(rows)),
+                max_iterations=200,
+                dtype=torch.float32,
+            )
+        return lambda x: found.logits(x[None])[0]
+
+    rows, judges = probed.kept[:_CHOICE_SAMPLES], probed.held[:_CHOICE_SAMPLES]
+
+    def held_out(inverse_penalty: float) -> float:
+        predicted = fitted(rows, inverse_penalty)(train[judges]).argmax(dim=1)
+        return float((predicted == labels[judges]).float().mean())
+
+    chosen = max(_INVERSE_PENALTIES, key=held_out)  # of equals the strongest penalty
+    return fitted(torch.arange(len(train)), chosen)

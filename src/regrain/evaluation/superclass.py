@@ -1,0 +1,80 @@
+"""Protocol ``superclass``: how well superclasses are told apart, each of them, and each subclass hidden in them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrain.evaluation.base import Representation, Score, Setting
+from regrain.evaluation.probe import Probed, logistic_layer
+from regrain.metrics import balanced_accuracy, bootstrap_interval, calibration_error
+
+__all__ = ["superclass"]
+
+_FEWEST = 5
+"""Test samples from which a hidden subclass can be called the worst."""
+
+
+def superclass(representation: Representation, setting: Setting) -> dict[str, Score]:
+    """Accuracy in all, per superclass and per hidden subclass, with calibration and confusion.
+
+    Predictions are those of the method's own classifier, else of logistic regression on the training split's embeddings
+    (see :mod:`regrain.evaluation.probe`). ``accuracy`` is weighted by the superclasses' shares, as SCLRE reports it;
+    ``macro`` is the mean over superclasses; ``calibration-error`` has 15 bins. For every superclass ``accuracy@NAME``
+    and ``share@NAME``, and ``predicted@A>B``, the share of A's samples predicted as B. At each finer level with labels
+    ``worst@LEVEL``, the accuracy of the hidden subclass, of five test samples at least, that fares worst (GEORGE,
+    NeurIPS 2020), and ``accuracy@LEVEL/NAME`` of each.
+
+    Raises
+    ------
+    UserError
+        If the method has no classifier of this level, and fewer than two classes are labelled in the training split.
+    """
+    known = setting.known()
+    truth = setting.test_labels[known]
+    probabilities, by = _probabilities(representation, setting)
+    probabilities = probabilities[known]
+    predicted = probabilities.argmax(dim=1)
+    hits = predicted == truth
+    scores = {
+        "accuracy": Score(*bootstrap_interval(hits.double(), seed=setting.seed), "queries", note=by),
+        "macro": Score(balanced_accuracy(truth, predicted)),
+        "calibration-error": Score(calibration_error(probabilities, truth)),
+    }
+    for code in truth.unique().tolist():
+        own, name = truth == code, setting.classes[code]
+        scores[f"accuracy@{name}"] = Score(float(hits[own].double().mean()))
+        scores[f"share@{name}"] = Score(float(own.double().mean()))
+        counts = torch.bincount(predicted[own], minlength=len(setting.classes))
+        for other in counts.nonzero()[:, 0].tolist():
+            if other != code:
+                share = float(counts[other] / counts.sum())
+                scores[f"predicted@{name}>{setting.classes[other]}"] = Score(share, detail=True)
+    for level, (names, codes) in setting.finer.items():
+        scores |= _hidden(level, names, codes[known].numpy(), hits.numpy())
+    return scores
+
+
+def _probabilities(representation: Representation, setting: Setting) -> tuple[Tensor, str]:
+    """(N, classes) of all test samples, and in words whose they are."""
+    own = representation.probabilities.get(setting.level)
+    if own is not None:
+        return own, "by the method's own classifier"
+    probed = Probed.of(representation, setting, "superclass")
+    found = logistic_layer(probed)(probed.scale(representation.test)).softmax(dim=1)
+    result = found.new_zeros(len(found), len(setting.classes))
+    result[:, probed.classes] = found
+    return result, "by logistic regression on the training split's embeddings"
+
+
+def _hidden(level: str, names: tuple[str, ...], codes: np.ndarray, hits: np.ndarray) -> dict[str, Score]:
+    scores: dict[str, Score] = {}
+    counts = np.bincount(codes[codes >= 0], minlength=len(names))
+    right = np.bincount(codes[codes >= 0], weights=hits[codes >= 0], minlength=len(names))
+    shares = {code: right[code] / counts[code] for code in np.flatnonzero(counts).tolist()}
+    fit = [code for code in shares if counts[code] >= _FEWEST]
+    if fit:
+        worst = min(fit, key=lambda code: (shares[code], code))
+        scores[f"worst@{level}"] = Score(shares[worst], note=f"'{names[worst]}', {counts[worst]} test samples")
+    return scores | {f"accuracy@{level}/{names[code]}": Score(share, detail=True) for code, share in shares.items()}
