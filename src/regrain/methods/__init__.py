@@ -9,8 +9,10 @@ from regrain.methods.baselines import CoarsePlus, FinePlus, SupCE, SupFINE
 from regrain.methods.coins import CoIns
 from regrain.methods.george import GEORGE
 from regrain.methods.grafit import Grafit
+from regrain.methods.guided import Guided
 from regrain.methods.kmeans import KMeans
 from regrain.methods.maskcon import MaskCon
+from regrain.methods.multilevel import MLCL, HiMulConE, MultiCE
 from regrain.methods.nnclr import NNCLR
 from regrain.methods.scan import SCAN
 from regrain.methods.scgm import SCGM, SCGMA
@@ -27,6 +29,7 @@ __all__ = [
     "ANCOR",
     "GEORGE",
     "METHODS",
+    "MLCL",
     "NNCLR",
     "SCAN",
     "SCGM",
@@ -37,9 +40,12 @@ __all__ = [
     "CoarsePlus",
     "FinePlus",
     "Grafit",
+    "Guided",
+    "HiMulConE",
     "KMeans",
     "MaskCon",
     "Method",
+    "MultiCE",
     "Needs",
     "SeLa",
     "SelfClassifier",
@@ -71,6 +77,10 @@ METHODS: dict[str, type[Method]] = {
         SeLa,
         SCLRE,
         TSC,
+        MLCL,
+        HiMulConE,
+        Guided,
+        MultiCE,
         SelfClassifier,
         KMeans,
         SCAN,

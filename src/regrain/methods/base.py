@@ -10,9 +10,13 @@ from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
+from regrain.labels import Taxonomy
 from regrain.objectives.gather import gather
 
-__all__ = ["Method", "Needs", "Scan"]
+__all__ = ["EVERY", "Method", "Needs", "Scan"]
+
+EVERY = "every"
+"""The role of a method that reads all levels in use, coarse to fine: they play ``level1``, ``level2`` and so on."""
 
 Scan = Callable[[], Iterable[tuple[Any, Tensor, Tensor]]]
 """Gives (un-augmented view, labels, ids) batch by batch over the whole training set."""
@@ -25,7 +29,7 @@ class Needs:
     Attributes
     ----------
     levels : tuple of str
-        Roles of the label levels it reads, ``coarse`` or ``fine``; no other label reaches it.
+        Roles of the label levels it reads, ``coarse`` or ``fine``, or :data:`EVERY` alone; no other label reaches it.
     views : tuple of str
         Default view presets, one per view of a sample.
     minimum_classes : int
@@ -67,12 +71,12 @@ class Method(nn.Module):
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
-        if len(classes) != len(self.needs.levels):
+        if self.needs.levels != (EVERY,) and len(classes) != len(self.needs.levels):
             raise UserError(
                 f"{self.name} reads {len(self.needs.levels)} label levels ({', '.join(self.needs.levels) or 'none'}); "
                 f"got class counts for {len(classes)}"
             )
-        for role, count in zip(self.needs.levels, classes, strict=True):
+        for role, count in zip(self.roles_of(len(classes)), classes, strict=True):
             if count < self.needs.minimum_classes:
                 raise UserError(
                     f"{self.name} needs at least {self.needs.minimum_classes} {role} classes to tell apart; "
@@ -80,6 +84,17 @@ class Method(nn.Module):
                 )
         self.encoder = encoder
         self.classes = tuple(classes)
+
+    @classmethod
+    def roles_of(cls, levels: int) -> tuple[str, ...]:
+        """The roles that are played where so many levels are read."""
+        every = cls.needs.levels == (EVERY,)
+        return tuple(f"level{number + 1}" for number in range(levels)) if every else cls.needs.levels
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the levels it reads, in order."""
+        return self.roles_of(len(self.classes))
 
     @property
     def encoder_width(self) -> int:
@@ -148,6 +163,12 @@ class Method(nn.Module):
 
     def take_class_counts(self, counts: Sequence[Tensor]) -> None:
         """Called once before training: training samples of every class (classes,), for each level that is read."""
+
+    def take_class_names(self, names: Sequence[Sequence[str]]) -> None:
+        """Called once before training: the classes' names, for each level that is read."""
+
+    def take_taxonomy(self, taxonomy: Taxonomy | None) -> None:
+        """Called once before training: how the levels that are read nest; None where they do not."""
 
     def after_step(self) -> None:
         """Called after every optimiser step."""

@@ -4,6 +4,15 @@ from .angular import angular_info_nce_loss
 from .attention import attention_weights, cross_instance_attention
 from .contrastive import in_batch_logits, info_nce_loss, key_and_queue_logits, soft_contrastive, supcon_loss
 from .gather import gather
+from .hierarchy import (
+    hmce_loss,
+    jaccard_similarity,
+    jaccard_supcon_loss,
+    metric_guided_loss,
+    multilevel_supcon_loss,
+    prototype_logits,
+    weighted_supcon_loss,
+)
 from .relations import (
     coins_loss,
     grafit_loss,
@@ -29,14 +38,20 @@ __all__ = [
     "gather",
     "grafit_loss",
     "grafit_relation",
+    "hmce_loss",
     "in_batch_logits",
     "info_nce_loss",
+    "jaccard_similarity",
+    "jaccard_supcon_loss",
     "key_and_queue_logits",
     "maskcon_loss",
     "maskcon_relation",
     "match_targets",
+    "metric_guided_loss",
+    "multilevel_supcon_loss",
     "nearest_neighbours",
     "nnclr_loss",
+    "prototype_logits",
     "scan_loss",
     "scgm_log_joint",
     "scgm_losses",
@@ -54,4 +69,5 @@ __all__ = [
     "turtle_inner",
     "turtle_loss",
     "uniform_targets",
+    "weighted_supcon_loss",
 ]

@@ -51,7 +51,7 @@ def predicted_columns(
     """
     columns: dict[str, Column] = {}
     if type(model.method).predict_proba is not Method.predict_proba:
-        for role, level, names in zip(model.method.needs.levels, labels.levels, labels.classes, strict=True):
+        for role, level, names in zip(model.method.roles, labels.levels, labels.classes, strict=True):
             if classifier is None or level != classifier.level:
                 _put(columns, level, *_most_probable(_class_probabilities(model, dataset, role), names))
     if classifier is not None:

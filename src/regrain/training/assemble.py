@@ -14,6 +14,7 @@ from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
+from regrain.methods.base import EVERY
 from regrain.settings import check_values, hyperparameters
 from regrain.training.model import Model, channel_statistics, series_statistics, take_statistics
 from regrain.training.options import TrainingOptions
@@ -106,6 +107,8 @@ def roles_of(method: type[Method], levels: Sequence[str]) -> dict[str, str]:
             f"{method.name} reads {' and '.join(method.needs.levels)} labels, and the data have none; "
             "selfcon, simclr, nnclr, self-classifier, scan, sela and kmeans need none"
         )
+    if method.needs.levels == (EVERY,):
+        return dict(zip(method.roles_of(len(levels)), levels, strict=True))
     ends = {"coarse": levels[0], "fine": levels[-1]}
     return {role: ends[role] for role in method.needs.levels}
 
@@ -173,6 +176,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     presets = _presets(given.get("views", {}), method.name, method.view_names(settings), train, seen_as)
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
     model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)
+    model.method.take_class_names(reduced.labels.classes)
+    model.method.take_taxonomy(reduced.labels.taxonomy)
     columns = zip(reduced.labels.codes.T, classes, strict=True)
     model.method.take_class_counts([torch.bincount(codes[codes >= 0], minlength=n) for codes, n in columns])
     resolved: dict[str, Any] = {

@@ -1,0 +1,102 @@
+"""Metric-guided prototypes: classes placed as their tree has them (Landrieu and Garnot, BMVC 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from regrain.data.dataset import Batch
+from regrain.errors import UserError
+from regrain.labels import Taxonomy
+from regrain.methods.base import EVERY, Method, Needs
+from regrain.objectives.hierarchy import metric_guided_loss, prototype_logits
+from regrain.settings import require_range
+
+__all__ = ["Guided"]
+
+
+class Guided(Method):
+    """Classification by the distance to a prototype of every finest class; prototypes keep the tree's distances.
+
+    See :func:`~regrain.objectives.hierarchy.metric_guided_loss`; the distance of two classes is the number of edges
+    between them in the taxonomy. A sample that is known at a coarser level only takes part with the probability of its
+    class there, the sum over the finest classes below. Evaluation uses the vectors that are compared with prototypes.
+
+    Parameters
+    ----------
+    encoder, classes
+        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
+    distortion_weight : float
+        lambda, at least 0.
+    width : int
+        Of vectors and prototypes.
+    """
+
+    name: ClassVar[str] = "guided"
+    summary: ClassVar[str] = "labels at several levels: prototypes whose distances follow the taxonomy"
+    needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong",), minimum_classes=2)
+    above: Tensor
+    class_distances: Tensor
+
+    def __init__(
+        self, encoder: nn.Module, classes: Sequence[int], *, distortion_weight: float = 1.0, width: int = 128
+    ) -> None:
+        super().__init__(encoder, classes)
+        require_range(0, distortion_weight=distortion_weight)
+        require_range(1, width=width)
+        self.distortion_weight = distortion_weight
+        self.embedder = nn.Linear(self.encoder_width, width)
+        finest = self.classes[-1]
+        self.prototypes = nn.Parameter(torch.randn(finest, width))
+        self.register_buffer("above", torch.zeros(len(self.classes), finest, dtype=torch.long))
+        self.register_buffer("class_distances", 1 - torch.eye(finest))
+
+    def take_taxonomy(self, taxonomy: Taxonomy | None) -> None:
+        if taxonomy is None:
+            raise UserError("guided places classes by their taxonomy, and the levels of these data do not nest")
+        finest = taxonomy.levels[-1]
+        columns = [taxonomy.ancestors(finest, level) for level in taxonomy.levels]
+        self.above.copy_(torch.stack(columns))
+        shared = torch.stack([(c[:, None] == c) & (c >= 0)[:, None] for c in columns]).sum(dim=0)
+        self.class_distances.copy_((2 * (len(columns) - shared)).float())
+
+    def project(self, batch: Batch) -> dict[str, Tensor]:
+        return {"vectors": self.embedder(self.encoder(batch.views[0])), "labels": batch.labels}
+
+    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        vectors, labels = projected["vectors"].float(), projected["labels"]
+        terms = metric_guided_loss(
+            vectors, labels[:, -1], self.prototypes, self.class_distances, distortion_weight=self.distortion_weight
+        )
+        partial = self._partly_known(vectors, labels)
+        return {**terms, "loss": terms["loss"] + partial, "partly_known": partial.detach()}
+
+    def _partly_known(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """-log p of the finest known class, over the samples whose finest level is unknown."""
+        log_p = prototype_logits(vectors, self.prototypes).log_softmax(dim=1)
+        losses = log_p.new_zeros(len(log_p))
+        open_ = labels[:, -1] < 0
+        for level in range(len(self.classes) - 2, -1, -1):
+            now = open_ & (labels[:, level] >= 0)
+            below = self.above[level] == labels[:, level, None]
+            own = log_p.masked_fill(~below, torch.finfo(log_p.dtype).min).logsumexp(dim=1)
+            losses = torch.where(now, -own, losses)
+            open_ = open_ & ~now
+        return losses.sum() / (losses != 0).sum().clamp(min=1)
+
+    def embed(self, x: Any) -> Tensor:
+        result: Tensor = self.embedder(self.encoder(x))
+        return result.float()
+
+    def predict_proba(self, x: Any, level: str) -> Tensor:
+        if level not in self.roles:
+            return super().predict_proba(x, level)
+        finest = prototype_logits(self.embed(x), self.prototypes).softmax(dim=1)
+        index = self.roles.index(level)
+        above = self.above[index]
+        known = above >= 0
+        result = finest.new_zeros(len(finest), self.classes[index])
+        return result.index_add_(1, above[known], finest[:, known])

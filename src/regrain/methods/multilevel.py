@@ -1,0 +1,282 @@
+"""One representation from labels at several levels or aspects: MLCL, HiMulConE, and a classifier for each level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regrain.data.dataset import Batch
+from regrain.encoders.heads import projector
+from regrain.errors import UserError
+from regrain.methods.base import EVERY, Method, Needs
+from regrain.methods.classifier import labelled_cross_entropy
+from regrain.objectives.hierarchy import hmce_loss, jaccard_supcon_loss, multilevel_supcon_loss
+from regrain.settings import require_range
+
+__all__ = ["MLCL", "HiMulConE", "MultiCE"]
+
+_COARSE_TEMPERATURE, _FINE_TEMPERATURE = 0.5, 0.1
+
+
+class _MultiLevel(Method):
+    """Base: a linear classifier of every level on f(x), and the mean of their cross entropies."""
+
+    needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong", "strong"), minimum_classes=2)
+    in_batch: ClassVar[bool] = True
+
+    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, normalise: bool) -> None:
+        super().__init__(encoder, classes)
+        self.normalise = normalise
+        self.classifiers = nn.ModuleList(nn.Linear(self.encoder_width, count) for count in self.classes)
+
+    def features(self, x: Any) -> Tensor:
+        """f(x) (B, width), of unit length where ``normalise`` is set."""
+        result: Tensor = self.encoder(x)
+        return functional.normalize(result.float(), dim=1) if self.normalise else result
+
+    def embed(self, x: Any) -> Tensor:
+        return self.features(x)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, all classes): the levels' logits side by side."""
+        return torch.cat([classifier(features) for classifier in self.classifiers], dim=1)
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over levels; each leaves out the samples without its label."""
+        parts = logits.split(self.classes, dim=1)
+        losses = [labelled_cross_entropy(part, labels[:, level]) for level, part in enumerate(parts)]
+        return torch.stack(losses).mean()
+
+    def predict_proba(self, x: Any, level: str) -> Tensor:
+        if level not in self.roles:
+            return super().predict_proba(x, level)
+        result: Tensor = self.classifiers[self.roles.index(level)](self.features(x)).float().softmax(dim=1)
+        return result
+
+
+class MultiCE(_MultiLevel):
+    """A linear classifier for every level on one encoder: the mean of their cross entropies.
+
+    A missing label leaves its sample out of that level's term alone.
+
+    Parameters
+    ----------
+    encoder, classes
+        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
+    normalise : bool
+        Scale f(x) to unit length before the classifiers.
+    """
+
+    name: ClassVar[str] = "multi-ce"
+    summary: ClassVar[str] = "a classifier for every level or aspect on one encoder"
+    needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong",), minimum_classes=2)
+    in_batch: ClassVar[bool] = False
+
+    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, normalise: bool = False) -> None:
+        super().__init__(encoder, classes, normalise=normalise)
+
+    def project(self, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": self.logits(self.features(batch.views[0])), "labels": batch.labels}
+
+    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"loss": self.cross_entropy(projected["logits"], projected["labels"])}
+
+
+class MLCL(_MultiLevel):
+    r"""SupCon on a projection of its own for every level or aspect, and one for their overlap (AISTATS 2025, eq. 1-3).
+
+    .. math:: L = \sum_h \alpha_h L^{SupCon}_h + \alpha_{global} L_{global} + \alpha_{CE}\, \mathrm{CE}
+
+    See :func:`~regrain.objectives.hierarchy.multilevel_supcon_loss` and, for the global head of aspects,
+    :func:`~regrain.objectives.hierarchy.jaccard_supcon_loss`. The heads are dropped: evaluation uses f(x). Without
+    ``ce_weight`` the classifiers learn beside it, without gradient to the encoder. A missing label leaves its sample
+    out of that level's terms alone.
+
+    Parameters
+    ----------
+    encoder, classes
+        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
+    temperatures : tuple of float, optional
+        Of every level, coarse to fine, > 0; default from 0.5 to 0.1 in equal ratios, and 0.1 with a global head.
+    weights : tuple of float, optional
+        alpha of every level; default what ``global_weight`` and ``ce_weight`` leave of 1, in equal parts.
+    global_weight, ce_weight : float
+        In [0, 1]; the paper's texts have 0.1 and 0.7.
+    global_temperature : float
+        > 0.
+    threshold : float
+        t in [0, 1): overlap from which two samples are positives of the global head.
+    orders : tuple of tuple of str, optional
+        For the global head: the classes of every level from lowest to highest. Needed where class names are no numbers.
+    projector_hidden, projector_width : int
+        Of every head.
+    normalise : bool
+        Scale f(x) to unit length before the heads (the paper's texts).
+    """
+
+    name: ClassVar[str] = "mlcl"
+    summary: ClassVar[str] = "labels at several levels or aspects: a contrast of its own for each"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: Sequence[int],
+        *,
+        temperatures: tuple[float, ...] | None = None,
+        weights: tuple[float, ...] | None = None,
+        global_weight: float = 0.0,
+        ce_weight: float = 0.0,
+        global_temperature: float = 0.1,
+        threshold: float = 0.5,
+        orders: tuple[tuple[str, ...], ...] | None = None,
+        projector_hidden: int = 512,
+        projector_width: int = 128,
+        normalise: bool = False,
+    ) -> None:
+        super().__init__(encoder, classes, normalise=normalise)
+        count = len(self.classes)
+        require_range(0, 1, global_weight=global_weight, ce_weight=ce_weight)
+        require_range(0, above=True, global_temperature=global_temperature)
+        if not 0 <= threshold < 1:
+            raise UserError(f"threshold lies in [0, 1), 1 left out; got {threshold}")
+        if global_weight + ce_weight > 1:
+            raise UserError(f"global_weight {global_weight} and ce_weight {ce_weight} are shares of 1")
+        left = 1 - global_weight - ce_weight
+        self.weights = (left / count,) * count if weights is None else tuple(weights)
+        steps = torch.linspace(0, 1, count).tolist() if count > 1 else [1.0]
+        ratio = _FINE_TEMPERATURE / _COARSE_TEMPERATURE
+        default = tuple(_COARSE_TEMPERATURE * ratio**step for step in steps)
+        self.temperatures = temperatures or ((_FINE_TEMPERATURE,) * count if global_weight else default)
+        for name, values in (("temperatures", self.temperatures), ("weights", self.weights)):
+            if len(values) != count:
+                raise UserError(f"{name} are {count} numbers, one for every level; got {list(values)}")
+        self.global_weight = global_weight
+        self.ce_weight = ce_weight
+        self.global_temperature = global_temperature
+        self.threshold = threshold
+        self.orders = orders
+        shape = (self.encoder_width, projector_hidden, projector_width)
+        self.heads = nn.ModuleList(projector(*shape) for _ in range(count + bool(global_weight)))
+        self._ranks: list[Tensor] = [torch.arange(classes_of) for classes_of in self.classes]
+
+    def take_class_names(self, names: Sequence[Sequence[str]]) -> None:
+        if self.global_weight:
+            self._ranks = [_ranks(own, order) for own, order in zip(names, self._orders(len(names)), strict=True)]
+
+    def _orders(self, count: int) -> Sequence[Sequence[str] | None]:
+        if self.orders is not None and len(self.orders) != count:
+            raise UserError(f"orders list the classes of {count} levels; got {len(self.orders)} lists")
+        return self.orders or [None] * count
+
+    def project(self, batch: Batch) -> dict[str, Tensor]:
+        views = [self.features(view) for view in batch.views]
+        heads = [torch.cat([head(view) for head in self.heads], dim=1) for view in views]
+        first = views[0] if self.ce_weight else views[0].detach()
+        return {"heads": torch.stack(heads, dim=1), "logits": self.logits(first), "labels": batch.labels}
+
+    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        heads, labels = projected["heads"], projected["labels"]
+        views = heads.shape[1]
+        stacked, repeated = heads.flatten(0, 1), labels.repeat_interleave(views, dim=0)
+        own = stacked.chunk(len(self.heads), dim=1)
+        levels = multilevel_supcon_loss(
+            own[: len(self.classes)], repeated, temperatures=self.temperatures, weights=self.weights
+        )
+        classified = self.cross_entropy(projected["logits"], labels)
+        terms = {"levels": levels.detach(), "cross_entropy": classified.detach()}
+        loss = levels + (self.ce_weight or 1.0) * classified
+        if self.global_weight:
+            overlap = jaccard_supcon_loss(
+                own[-1], self._ordinals(repeated), threshold=self.threshold, temperature=self.global_temperature
+            )
+            loss, terms["overlap"] = loss + self.global_weight * overlap, overlap.detach()
+        return {"loss": loss, **terms}
+
+    def _ordinals(self, labels: Tensor) -> Tensor:
+        """(n, L) ranks from 1, 0 unknown."""
+        self._ranks = [ranks.to(labels.device) for ranks in self._ranks]
+        columns = [
+            torch.where(labels[:, level] >= 0, ranks[labels[:, level].clamp(min=0)] + 1, 0)
+            for level, ranks in enumerate(self._ranks)
+        ]
+        return torch.stack(columns, dim=1)
+
+
+class HiMulConE(_MultiLevel):
+    """One projection contrasted by the labels of every level (Zhang et al., CVPR 2022).
+
+    See :func:`~regrain.objectives.hierarchy.hmce_loss`, which is the paper's, not the published code's. The classifiers
+    learn beside it, without gradient to the encoder; evaluation uses f(x).
+
+    Parameters
+    ----------
+    encoder, classes
+        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
+    temperature : float
+        > 0.
+    level_weights : tuple of float, optional
+        lambda of every level, coarse to fine; default halved with every step up.
+    projector_hidden, projector_width : int
+    """
+
+    name: ClassVar[str] = "himulcone"
+    summary: ClassVar[str] = "labels at several levels: one contrast, deeper levels bound the others"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: Sequence[int],
+        *,
+        temperature: float = 0.1,
+        level_weights: tuple[float, ...] | None = None,
+        projector_hidden: int = 512,
+        projector_width: int = 128,
+    ) -> None:
+        super().__init__(encoder, classes, normalise=False)
+        require_range(0, above=True, temperature=temperature)
+        if level_weights is not None and len(level_weights) != len(self.classes):
+            raise UserError(f"level_weights are {len(self.classes)} numbers; got {list(level_weights)}")
+        self.temperature = temperature
+        self.level_weights = level_weights
+        self.projector = projector(self.encoder_width, projector_hidden, projector_width)
+
+    def project(self, batch: Batch) -> dict[str, Tensor]:
+        views = [self.features(view) for view in batch.views]
+        projected = torch.stack([self.projector(view) for view in views], dim=1)
+        return {"views": projected, "logits": self.logits(views[0].detach()), "labels": batch.labels}
+
+    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        views, labels = projected["views"], projected["labels"]
+        contrast = hmce_loss(
+            views.flatten(0, 1),
+            labels.repeat_interleave(views.shape[1], dim=0),
+            temperature=self.temperature,
+            level_weights=self.level_weights,
+        )
+        classified = self.cross_entropy(projected["logits"], labels)
+        return {"loss": contrast + classified, "contrast": contrast.detach(), "cross_entropy": classified.detach()}
+
+    def embed_projected(self, x: Any) -> Tensor:
+        result: Tensor = self.projector(self.encoder(x))
+        return result
+
+
+def _ranks(names: Sequence[str], order: Sequence[str] | None) -> Tensor:
+    """(classes,): the place of every class in its order, lowest first; that of numbers needs no declaration."""
+    if order is None:
+        try:
+            values = [float(name) for name in names]
+        except ValueError:
+            raise UserError(
+                f"the global head compares ordered classes, and {', '.join(map(repr, names[:3]))} have no order of "
+                "their own: declare one, --set 'orders=[[negative, neutral, positive], ...]', a list for every level"
+            ) from None
+        return torch.tensor(values).argsort().argsort()
+    missing = [name for name in names if name not in order]
+    if missing:
+        raise UserError(f"orders leave out the class '{missing[0]}': list every class of the level, lowest first")
+    return torch.tensor([list(order).index(name) for name in names])

@@ -1,0 +1,332 @@
+r"""Contrast by labels at several levels or aspects: MLCL, its global head, HiMulConE, and metric-guided prototypes.
+
+MLCL (AISTATS 2025, eq. 1-3) gives every level h a projection of its own, on which SupCon pulls the samples of one class
+of that level together, and a further one, for aspects, on which samples are positives in the measure of their overlap:
+
+.. math::
+    L = \sum_h \alpha_h L^{SupCon}_h, \qquad
+    s_{ij} = \frac{\sum_l \min(y_{il}, y_{jl})}{\sum_l \max(y_{il}, y_{jl})}, \qquad
+    L_{global} = -\frac1B \sum_i \frac{1}{|P(i)|} \sum_{p \in P(i)} s_{ip} \log \mathrm{softmax}_p(z_i \cdot z / \tau)
+
+HiMulConE (Zhang et al., CVPR 2022, eq. 4-6) contrasts one embedding by the labels of every level, the pairs that share
+deeper labels weighing more, and bounds the loss of a pair from below by the largest of the next finer level:
+
+.. math::
+    L = \frac{1}{|L|} \sum_l \frac1B \sum_i \frac{\lambda_l}{|P_l(i)|} \sum_{p \in P_l(i)}
+        \max\big(L_{pair}(i, p),\; L^{max}_{l+1}\big), \qquad
+    L_{pair}(i, p) = -\log \mathrm{softmax}_p(z_i \cdot z / \tau)
+
+Metric-guided prototypes (Landrieu and Garnot, BMVC 2021, eq. 1-5) classify by the distance to a prototype of each class
+and keep the prototypes' distances near those of the class tree, whatever the scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from regrain.errors import UserError
+
+from ._checks import check_labels, check_matrix, check_temperature
+from ._numerics import counted_mean, full_precision
+from .contrastive import in_batch_logits, soft_contrastive, supcon_loss
+
+__all__ = [
+    "hmce_loss",
+    "jaccard_similarity",
+    "jaccard_supcon_loss",
+    "metric_guided_loss",
+    "multilevel_supcon_loss",
+    "prototype_logits",
+    "weighted_supcon_loss",
+]
+
+
+def multilevel_supcon_loss(
+    heads: Sequence[Tensor], labels: Tensor, *, temperatures: Sequence[float], weights: Sequence[float]
+) -> Tensor:
+    """SupCon on a head of its own for every level (MLCL, eq. 1); a missing label leaves out just that term of a sample.
+
+    Parameters
+    ----------
+    heads
+        L tensors (n, d_h), all views stacked; normalised here. Widths may differ.
+    labels
+        (n, L) integers, -1 unknown.
+    temperatures, weights
+        L positive temperatures, L weights of at least 0.
+
+    Returns
+    -------
+    Scalar.
+
+    Raises
+    ------
+    UserError
+        If numbers or shapes do not fit each other, or lie outside their range.
+
+    Examples
+    --------
+    >>> z = torch.ones(4, 2)
+    >>> labels = torch.tensor([[0, 0], [0, 1], [0, 0], [0, 1]])
+    >>> round(multilevel_supcon_loss([z, z], labels, temperatures=[0.5, 0.1], weights=[0.5, 0.5]).item(), 4)
+    1.0986
+    """
+    count = len(heads)
+    if labels.ndim != 2 or labels.shape[1] != count or len(temperatures) != count or len(weights) != count or not count:
+        raise UserError(
+            f"{count} heads, {len(temperatures)} temperatures, {len(weights)} weights and labels of shape "
+            f"{tuple(labels.shape)} do not fit each other: one of each for every level"
+        )
+    if any(not weight >= 0 for weight in weights):
+        raise UserError(f"weights are at least 0; got {list(weights)}")
+    terms = [
+        weight * supcon_loss(head, labels[:, level], temperature=temperature)
+        for level, (head, temperature, weight) in enumerate(zip(heads, temperatures, weights, strict=True))
+    ]
+    return torch.stack(terms).sum()
+
+
+def jaccard_similarity(ordinals: Tensor) -> Tensor:
+    """Overlap of label rows over all aspects: s = sum of minima over sum of maxima (MLCL, eq. 3).
+
+    Parameters
+    ----------
+    ordinals
+        (n, L) ranks in a declared order, numbered from 1 (negative 1, neutral 2, positive 3); 0 and below unknown. An
+        aspect that one of two rows lacks leaves both sums; without a common aspect s is 0.
+
+    Returns
+    -------
+    (n, n) float32 in [0, 1].
+
+    Examples
+    --------
+    >>> jaccard_similarity(torch.tensor([[3, 1], [3, 3], [0, 1]]))
+    tensor([[1.0000, 0.6667, 1.0000],
+            [0.6667, 1.0000, 0.3333],
+            [1.0000, 0.3333, 1.0000]])
+    """
+    if ordinals.ndim != 2 or ordinals.is_floating_point():
+        raise UserError(f"ordinals are integers (n, L); got {ordinals.dtype} of shape {tuple(ordinals.shape)}")
+    known = (ordinals > 0).to(torch.float32)
+    both = known @ known.T
+    least, most = torch.zeros_like(both), torch.zeros_like(both)
+    for column, present in zip(ordinals.T.float(), known.T, strict=True):  # L is small, (n, n, L) is not
+        common = present[:, None] * present
+        least += common * torch.minimum(column[:, None], column)
+        most += common * torch.maximum(column[:, None], column)
+    return torch.where(both > 0, least / most.clamp(min=1), 0)
+
+
+def jaccard_supcon_loss(
+    embeddings: Tensor, ordinals: Tensor, *, threshold: float = 0.5, temperature: float = 0.1
+) -> Tensor:
+    """MLCL's global head: the positives of a row are those that overlap more than ``threshold``, weighed by overlap.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d), all views stacked; normalised here.
+    ordinals
+        (n, L), see :func:`jaccard_similarity`. Rows without any known aspect are neither anchors nor candidates.
+    threshold
+        t in [0, 1).
+    temperature
+        Positive.
+
+    Returns
+    -------
+    Scalar: the mean over rows that have a positive; zero, with zero gradient, without any.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above or a number lies outside its range.
+
+    Examples
+    --------
+    >>> round(jaccard_supcon_loss(torch.ones(3, 2), torch.tensor([[3], [3], [1]])).item(), 4)  # log 2
+    0.6931
+    """
+    check_matrix(embeddings, "embeddings")
+    if not 0 <= threshold < 1:
+        raise UserError(f"threshold lies in [0, 1), 1 left out; got {threshold}")
+    kept = (ordinals > 0).any(dim=1)
+    similarity = jaccard_similarity(ordinals[kept])
+    positive = (similarity > threshold) & ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    share = similarity * positive / positive.sum(dim=1, keepdim=True).clamp(min=1)
+    return soft_contrastive(in_batch_logits(embeddings[kept], temperature=temperature), share)
+
+
+@full_precision
+def weighted_supcon_loss(embeddings: Tensor, similarity: Tensor, *, temperature: float) -> Tensor:
+    """Contrast in the measure of any similarity of the labels: R is the similarity to the others, rows summing to one.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d), normalised here.
+    similarity
+        (n, n) numbers of at least 0, such as :func:`jaccard_similarity` or :func:`regrain.labels.tree_similarity`; its
+        diagonal does not count.
+    temperature
+        Positive.
+
+    Returns
+    -------
+    Scalar: the mean over rows that are similar to any other; zero, with zero gradient, without any.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above, a similarity is negative or the temperature is not positive.
+
+    Examples
+    --------
+    >>> round(weighted_supcon_loss(torch.ones(3, 2), torch.ones(3, 3), temperature=0.1).item(), 4)
+    0.6931
+    """
+    check_matrix(embeddings, "embeddings")
+    check_matrix(similarity, "similarity", rows=len(embeddings), columns=len(embeddings))
+    if similarity.device.type == "cpu" and bool((similarity < 0).any()):
+        raise UserError("similarities are at least 0")
+    others = similarity.masked_fill(torch.eye(len(similarity), dtype=torch.bool, device=similarity.device), 0)
+    relation = others / others.sum(dim=1, keepdim=True).clamp(min=torch.finfo(others.dtype).tiny)
+    return soft_contrastive(in_batch_logits(embeddings, temperature=temperature), relation)
+
+
+@full_precision
+def hmce_loss(
+    embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1, level_weights: Sequence[float] | None = None
+) -> Tensor:
+    """HiMulConE as in its paper: every pair, at every level that it shares, bounded by the next finer level's largest.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d), all views stacked; normalised here.
+    labels
+        (n, L) integers, coarse to fine, -1 unknown: such a row has no positives at that level, and stays a candidate
+        where it is known at any.
+    temperature
+        Positive.
+    level_weights
+        lambda of every level, coarse to fine, at least 0; default 2^-(L-1), ..., 1/2, 1: the paper finds a weight that
+        grows with depth best, and leaves it open.
+
+    Returns
+    -------
+    Scalar; zero, with zero gradient, without any pair.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above or a number lies outside its range.
+
+    Examples
+    --------
+    >>> labels = torch.tensor([[0, 0], [0, 0], [0, 1], [1, 2]])
+    >>> round(hmce_loss(torch.ones(4, 2), labels).item(), 4)  # all pairs cost log 3: (1/2 + 1) log 3 / 2
+    0.824
+    """
+    check_matrix(embeddings, "embeddings")
+    check_temperature(temperature)
+    if labels.ndim != 2 or len(labels) != len(embeddings) or not labels.shape[1]:
+        raise UserError(f"labels are (n, L) for {len(embeddings)} rows; got shape {tuple(labels.shape)}")
+    levels = labels.shape[1]
+    weights = [2.0 ** (level - levels + 1) for level in range(levels)] if level_weights is None else level_weights
+    if len(weights) != levels or any(not weight >= 0 for weight in weights):
+        raise UserError(f"level_weights are {levels} numbers of at least 0; got {list(weights)}")
+    kept = (labels >= 0).any(dim=1)
+    losses = -in_batch_logits(embeddings[kept], temperature=temperature).log_softmax(dim=1)
+    labels = labels[kept]
+    own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    losses = losses.masked_fill(own, 0)
+    total, bound = losses.new_zeros(()), losses.new_zeros(())
+    for level in range(levels - 1, -1, -1):
+        positive = (labels[:, None, level] == labels[:, level]) & (labels[:, level] >= 0) & ~own
+        pairs = torch.maximum(losses, bound)
+        counts = positive.sum(dim=1)
+        rows = pairs.where(positive, 0).sum(dim=1) / counts.clamp(min=1)
+        total = total + weights[level] * counted_mean(rows, counts > 0)
+        if bool(positive.any()):
+            bound = torch.maximum(bound, losses.where(positive, 0).max())
+    return total / levels
+
+
+@full_precision
+def prototype_logits(embeddings: Tensor, prototypes: Tensor) -> Tensor:
+    """(n, K): minus the Euclidean distance of embeddings (n, d) to prototypes (K, d)."""
+    check_matrix(embeddings, "embeddings")
+    check_matrix(prototypes, "prototypes", columns=embeddings.shape[1])
+    return -_distances(embeddings, prototypes)
+
+
+@full_precision
+def metric_guided_loss(
+    embeddings: Tensor, labels: Tensor, prototypes: Tensor, class_distances: Tensor, *, distortion_weight: float = 1.0
+) -> dict[str, Tensor]:
+    r"""Classification by prototypes whose distances follow a metric on classes (Landrieu and Garnot, eq. 1, 3, 5).
+
+    .. math:: L = -\frac1n \sum_i \log \frac{e^{-d(z_i, \pi_{y_i})}}{\sum_k e^{-d(z_i, \pi_k)}}
+              + \lambda \min_s \frac{1}{K(K-1)} \sum_{k \ne l} \Big(\frac{s\, d(\pi_k, \pi_l) - D_{kl}}{D_{kl}}\Big)^2
+
+    Parameters
+    ----------
+    embeddings
+        (n, d), not normalised.
+    labels
+        (n,) integers below K, -1 left out.
+    prototypes
+        (K, d), trained.
+    class_distances
+        (K, K) D, positive off the diagonal: the number of edges between two classes in their tree, say.
+    distortion_weight
+        lambda, at least 0.
+
+    Returns
+    -------
+    ``loss``, and its terms ``data`` and ``distortion``, detached.
+
+    Raises
+    ------
+    UserError
+        If a shape or type differs from the above or a number lies outside its range.
+
+    Examples
+    --------
+    >>> prototypes = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
+    >>> D = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
+    >>> found = metric_guided_loss(torch.zeros(1, 2), torch.tensor([0]), prototypes, D)
+    >>> round(float(found["data"]), 4), float(found["distortion"])  # two prototypes always fit
+    (0.0486, 0.0)
+    """
+    check_matrix(embeddings, "embeddings")
+    check_labels(labels, len(embeddings), "labels")
+    check_matrix(prototypes, "prototypes", columns=embeddings.shape[1])
+    check_matrix(class_distances, "class_distances", rows=len(prototypes), columns=len(prototypes))
+    if not distortion_weight >= 0:
+        raise UserError(f"distortion_weight is at least 0; got {distortion_weight}")
+    off = ~torch.eye(len(prototypes), dtype=torch.bool, device=prototypes.device)
+    if class_distances.device.type == "cpu" and bool((class_distances[off] <= 0).any()):
+        raise UserError("class_distances are positive between different classes")
+    data = functional.cross_entropy(prototype_logits(embeddings, prototypes), labels, ignore_index=-1, reduction="sum")
+    data = data / (labels >= 0).sum().clamp(min=1)
+    ratio = (_distances(prototypes, prototypes) / class_distances.masked_fill(~off, 1))[off]
+    scale = ratio.sum() / ratio.square().sum().clamp(min=1e-12)  # the best s: a least-squares fit of s * ratio to 1
+    distortion = (scale * ratio - 1).square().mean() if len(ratio) else data.new_zeros(())
+    return {
+        "loss": data + distortion_weight * distortion,
+        "data": data.detach(),
+        "distortion": distortion.detach(),
+    }
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean, with a finite gradient where two points meet."""
+    squared = a.square().sum(dim=1, keepdim=True) - 2 * a @ b.T + b.square().sum(dim=1)
+    return (squared.clamp(min=0) + 1e-12).sqrt()
