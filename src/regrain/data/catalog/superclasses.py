@@ -106,7 +106,8 @@ def fmow(root: Path) -> Rows | None:
     folder = first_folder(root, _FMOW_PLACES, "rgb_metadata.csv")
     if folder is None:
         return None
-    regions = dict(_cells(folder / "country_code_mapping.csv", ("alpha-3", "region")))
+    countries = _cells(folder / "country_code_mapping.csv", ("alpha-3", "region"))
+    regions = {cells[0]: cells[1] for cells in countries}
     columns = ("split", "img_filename", "category", "country_code", "timestamp")
     images, splits, groups = [], [], []
     labels: dict[str, list[str]] = {"region": [], "category": []}
