@@ -87,7 +87,7 @@ _ILSVRC_LAYOUTS = (
 _PHOTO_VIEWS = ("strong", "weak")
 _GLYPH_VIEWS = ("glyph-strong", "glyph-weak")
 _SERIES_VIEWS = ("strong", "weak")
-_UNSEEN_NOTE = "read from the published layout; no copy was at hand, and the numbers of samples are published ones"
+_UNSEEN_NOTE = "no copy was at hand: the layout is the published one, the numbers of samples are not checked"
 _ASPECTS = ("overall", "cleanliness", "value", "location", "rooms", "sleep_quality")
 
 
