@@ -1,4 +1,4 @@
-"""The public verbs: load data, fit a method, resume, open a run, evaluate, adapt to a few labels, predict, export."""
+"""The public verbs: load and regroup data, fit a method, resume, open a run, evaluate, adapt, predict, export."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 
+from regrain.data.catalog.taxonomies import taxonomies, taxonomy
 from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
-from regrain.data.readers import read
+from regrain.data.readers import find_rows, read
 from regrain.errors import NoLabelsError, UserError
 from regrain.evaluation import Evaluation, available_criteria, criterion_values, embed, evaluate_model
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
+from regrain.labels import Taxonomy
 from regrain.methods import method_class
-from regrain.tasks import Discovery, Trial, Tuning
+from regrain.tasks import Discovery, Regrouping, Trial, Tuning
 from regrain.tasks.adapt import read_support
 from regrain.tasks.class_count import class_count_of
 from regrain.tasks.classifier import fit_classifier
@@ -26,6 +28,7 @@ from regrain.tasks.discover import read_discovery, settle_subclasses
 from regrain.tasks.export import FORMATS, Export, check_export, write_export
 from regrain.tasks.grids import write_grids
 from regrain.tasks.predict import predicted_columns
+from regrain.tasks.regroup import regroup_rows
 from regrain.tasks.run import Run, part_named
 from regrain.tasks.tables import require_writable, write_columns, write_embeddings
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
@@ -40,7 +43,7 @@ from regrain.training.loop import (
     train,
 )
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
-from regrain.training.source import data_section, own_parts, read_data, table_of
+from regrain.training.source import data_section, own_parts, read_data, table_of, told_levels
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "fit",
     "load",
     "predict",
+    "regroup",
     "resume",
     "tune",
 ]
@@ -761,6 +765,86 @@ def export(run: Run | str | Path, out: str | Path | None = None, *, format: str,
     check_export(format, place, overwrite=overwrite)
     model = Run(run.folder, device="cpu").model  # a copy: the run's own may be on a GPU, and stays there
     return write_export(model, format, place, model_folder=run.folder.model_folder)
+
+
+def regroup(
+    data: Any,
+    mapping: Taxonomy | str | Path,
+    out: str | Path,
+    *,
+    levels: Sequence[str] | None = None,
+    superclass: str | None = None,
+    drop_unknown: bool = False,
+    most_imbalance: float = 3.0,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Regrouping:
+    """Write a superclass data set: the samples of a fine-labelled one in a table, under a mapping of its classes.
+
+    Parameters
+    ----------
+    data
+        Whatever :func:`load` reads, of images, texts or vectors.
+    mapping : Taxonomy, str or path
+        A name or file as of :func:`regrain.data.catalog.taxonomies.taxonomy`.
+    out : path
+        Ends in ``.csv`` or ``.parquet``; :func:`load` reads it as it is. Files of images stay where they are.
+    levels : sequence of str, optional
+        Label levels of the data; the last one is regrouped. Default: all that the data have.
+    superclass : str, optional
+        The level of the mapping that gives superclasses; default its coarsest.
+    drop_unknown, most_imbalance
+        See :func:`regrain.tasks.regroup.regroup_rows`.
+    overwrite : bool
+        Replace the file.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    Regrouping
+        What was written, and its balance.
+
+    Raises
+    ------
+    UserError
+        As :func:`regrain.tasks.regroup.regroup_rows`, and if the file exists or its ending is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> parity = Taxonomy.from_edges([(str(digit), "even" if digit % 2 == 0 else "odd") for digit in range(10)])
+    >>> regroup("digits", parity, f"{folder.name}/parity.parquet").counts["odd"]
+    {'train': 682, 'test': 224}
+    >>> load(f"{folder.name}/parity.parquet").labels.counts
+    {'superclass': 2, 'label': 10}
+    >>> folder.cleanup()
+    """
+    target = Path(out)
+    require_writable(target, overwrite)
+    if most_imbalance < 1:
+        raise UserError(f"the most imbalance is 1 (all superclasses alike) or more; got {most_imbalance}")
+    known = mapping if isinstance(mapping, Taxonomy) else taxonomy(mapping)
+    rows, storage = find_rows(data, **told_levels(data, levels), **_with_split(reader_options, split_column))
+    rows = rows.usable(storage.pop("skip_unreadable", False))
+    if storage:
+        name = next(iter(storage))
+        raise UserError(f"regroup writes samples as they are: give {name} when the table is read")
+    made = regroup_rows(
+        rows,
+        known,
+        target,
+        level=levels[-1] if levels else None,
+        superclass=superclass,
+        drop_unknown=drop_unknown,
+        most_imbalance=most_imbalance,
+    )
+    about = taxonomies().get(str(mapping))
+    told = [*rows.notes.get("messages", ()), *([f"{about.name}: {about.source}"] if about else [])]
+    write_columns(made.columns, target)
+    return replace(made, notices=[*told, *made.notices])
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,20 @@ def test_help_is_quick_to_import_and_complete() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "fit", "resume", "evaluate", "embed", "adapt", "predict", "check", "datasets", "methods", "taxonomies"],
+    [
+        "demo",
+        "fit",
+        "resume",
+        "evaluate",
+        "embed",
+        "adapt",
+        "predict",
+        "regroup",
+        "check",
+        "datasets",
+        "methods",
+        "taxonomies",
+    ],
 )
 def test_every_command_has_help_with_an_example(regrain: Command, command: str) -> None:
     code, out, _ = regrain(command, "--help")

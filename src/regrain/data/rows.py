@@ -186,6 +186,20 @@ class Rows:
         """A fault of one row, under the name that the user knows the row by."""
         return Fault(kind, row, self.finds(row), detail)
 
+    def usable(self, skip_unreadable: bool = False) -> Rows:
+        """The rows that can be used, as far as this shows without decoding an image.
+
+        Raises
+        ------
+        UserError
+            If there are none, for rows that cannot be used, unless they are to be left out, and for repeated ids.
+        """
+        if not len(self) and not self.faults:
+            raise UserError(f"{self.where} holds no samples")
+        rows = self._usable(self.faults, skip_unreadable)
+        rows._require_unique_ids()
+        return rows
+
     def decoded(self, storage: Storage) -> Iterator[tuple[np.ndarray, list[Fault]]]:
         """Decode all images, block by block: the images of a block, and those that cannot be decoded."""
         step = max(1, _DECODE_BYTES // int(np.prod(storage.shape)))
@@ -249,10 +263,7 @@ class Rows:
             ids that are not unique. The message names rows as the user finds them.
         """
         _require_options(image_size, channels)
-        if not len(self) and not self.faults:
-            raise UserError(f"{self.where} holds no samples")
-        rows = self._usable(self.faults, skip_unreadable)
-        rows._require_unique_ids()
+        rows = self.usable(skip_unreadable)
         try:
             labels = rows.strict_labels()
         except UserError as error:

@@ -18,7 +18,7 @@ from regrain.data.table import Table
 from regrain.errors import UserError, nearest
 from regrain.training.assemble import split_parts
 
-__all__ = ["SAMPLE_OPTIONS", "data_section", "own_parts", "read_data", "table_of"]
+__all__ = ["SAMPLE_OPTIONS", "data_section", "own_parts", "read_data", "table_of", "told_levels"]
 
 SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "static")
 """Options of readers that say where a sample is."""
@@ -72,10 +72,14 @@ def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]
 
     Without any level (``[]``) there are no labels; None lets the reader find them.
     """
-    if isinstance(data, Dataset):
-        return data
-    told = {} if levels is None or (isinstance(data, str) and data in entries()) else {"levels": list(levels)}
-    return read(data, **reader, **told)
+    return data if isinstance(data, Dataset) else read(data, **reader, **told_levels(data, levels))
+
+
+def told_levels(data: Any, levels: Sequence[str] | None) -> dict[str, list[str]]:
+    """The option by which the reader of ``data`` is told its levels; none for what knows its own."""
+    if levels is None or isinstance(data, Dataset) or (isinstance(data, str) and data in entries()):
+        return {}
+    return {"levels": list(levels)}
 
 
 def table_of(source: Any) -> Table | None:

@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from regrain.data.catalog import originals
+from regrain.data.catalog import originals, superclasses
 from regrain.data.dataset import Modality
 from regrain.data.rows import Rows
 from regrain.labels import Relation
@@ -41,6 +41,8 @@ class Entry:
         The file of ``groupings/`` that gives coarse classes where a layout does not hold them.
     folder : str, optional
         Name of the folder of Parquet files.
+    stored : mapping of level to number of classes, optional
+        The levels of those files to read, where ``grouping`` gives the others; default all.
     roles : mapping
         Options that say what the columns of those files are (:class:`~regrain.data.table.RoleOptions`); default: a
         column named like the modality.
@@ -62,6 +64,7 @@ class Entry:
     original: Callable[[Path], Rows | None] = field(kw_only=True, repr=False)
     grouping: str | None = field(default=None, kw_only=True, repr=False)
     folder: str | None = field(default=None, kw_only=True, repr=False)
+    stored: Mapping[str, int] | None = field(default=None, kw_only=True, repr=False)
     roles: Mapping[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
     torchvision: str | None = field(default=None, kw_only=True, repr=False)
 
@@ -84,25 +87,69 @@ _ILSVRC_LAYOUTS = (
 _PHOTO_VIEWS = ("strong", "weak")
 _GLYPH_VIEWS = ("glyph-strong", "glyph-weak")
 _SERIES_VIEWS = ("strong", "weak")
+_UNSEEN_NOTE = "no copy was at hand: the layout is the published one, the numbers of samples are not checked"
 _ASPECTS = ("overall", "cleanliness", "value", "location", "rooms", "sleep_quality")
 
 
-def _cifar100(name: str, description: str) -> Entry:
+def _cifar100(
+    name: str,
+    description: str,
+    levels: Mapping[str, int] | None = None,
+    grouping: str = "cifar100",
+    notes: tuple[str, ...] = (),
+) -> Entry:
     return Entry(
         name=name,
         description=description,
         modality="image",
-        levels={"superclass": 20, "label": 100},
+        levels=levels or {"superclass": 20, "label": 100},
         samples={"train": 50_000, "test": 10_000},
         source=_CIFAR_SOURCE,
         licence="none stated",
         layouts=_CIFAR100_LAYOUTS,
         views=_PHOTO_VIEWS,
-        notes=("26 groups of byte-identical images, 10 of them across train and test",),
+        notes=("26 groups of byte-identical images, 10 of them across train and test", *notes),
         original=originals.cifar100,
-        grouping="cifar100",
+        grouping=grouping,
         folder="cifar100",
+        stored=None if grouping == "cifar100" else {"label": 100},
         torchvision="CIFAR100",
+    )
+
+
+def _cifar100_superclasses(count: int, names: str, *notes: str) -> Entry:
+    return _cifar100(
+        f"cifar100-{count}",
+        f"CIFAR-100 under SCLRE's {count} superclasses: {names}",
+        {f"superclass{count}": count, "label": 100},
+        f"cifar100_{count}",
+        notes,
+    )
+
+
+def _voc(year: int, splits: Mapping[str, str], samples: Mapping[str, int], *notes: str) -> Entry:
+    return Entry(
+        name=f"voc{year}",
+        description=f"PASCAL VOC {year}: photographs of biotic or of abiotic objects, 20 classes",
+        modality="image",
+        levels={"superclass": 2, "label": 20},
+        samples=samples,
+        source=f"http://host.robots.ox.ac.uk/pascal/VOC/voc{year}",
+        licence="none stated; photographs from Flickr, under its terms of use",
+        layouts=(
+            f"VOCdevkit/VOC{year}/JPEGImages, Annotations, ImageSets/Main/{', '.join(f'{s}.txt' for s in splits)}",
+            f"VOC{year}/...",
+        ),
+        views=_PHOTO_VIEWS,
+        notes=(
+            "SCLRE (CVPR 2023) does not publish its list (1,905 training images); the rule is ours: biotic is what "
+            "lives, potted plants too",
+            "images with objects of both kinds (difficult ones too) are left out; the numbers of samples count them",
+            "the label is known where all objects of an image are of one class",
+            *notes,
+            _UNSEEN_NOTE,
+        ),
+        original=partial(superclasses.voc, year=year, splits=splits),
     )
 
 
@@ -121,6 +168,7 @@ def _cifartoy(name: str, description: str, grouping: str) -> Entry:
         original=originals.cifar10,
         grouping=grouping,
         folder="cifar10",
+        stored={"label": 10},
         torchvision="CIFAR10",
     )
 
@@ -198,6 +246,23 @@ def _entries() -> dict[str, Entry]:
         ),
         _cifar100("cifar100", "photographs of 32 x 32 pixels in 100 classes under 20 superclasses"),
         _cifar100("cifar100-20", "CIFAR-100 under MaskCon's name: train on 20 superclasses, tell 100 classes apart"),
+        _cifar100_superclasses(
+            3,
+            "aquatic, land-motional, stationary",
+            "RECONSTRUCTION. Certain: the 40 stationary classes, and that aquatic has 18 and land-motional 42",
+            "inferred: which two of ten invertebrates and reptiles move on land; spider and lizard are a guess",
+        ),
+        _cifar100_superclasses(
+            4,
+            "mammals, non mammals, natures, artifacts",
+            "exact: table 2 of SCLRE's supplement, which is its code's list",
+        ),
+        _cifar100_superclasses(
+            7,
+            "aquatics, plants, household items, small and non small animals, outdoor scenes, vehicles",
+            "RECONSTRUCTION. Certain: five groups, of 60 classes, and that the others have 18 and 22",
+            "inferred: which of 40 land animals and people are small; lizard, snake and turtle taken as such",
+        ),
         _cifartoy("cifartoy-good", "CIFARtoy, good split: vehicles against animals", "cifartoy_good"),
         _cifartoy("cifartoy-bad", "CIFARtoy, bad split as in MaskCon's paper", "cifartoy_bad"),
         _cifartoy("cifartoy-bad-code", "CIFARtoy, bad split as in MaskCon's code", "cifartoy_bad_code"),
@@ -265,6 +330,79 @@ def _entries() -> dict[str, Entry]:
         _breeds("nonliving26", 26, 104, 132_000),
         _breeds("entity13", 13, 260, 334_000),
         _breeds("entity30", 30, 240, 307_000),
+        Entry(
+            name="mini-imagenet",
+            description="photographs of 84 x 84 pixels in 100 classes of ImageNet, animals or not",
+            modality="image",
+            levels={"superclass": 2, "label": 100},
+            samples={"train": 38_400, "val": 9_600, "test": 12_000},
+            source="https://github.com/twitter-research/meta-learning-lstm, data/miniImagenet",
+            licence="ImageNet's terms of access: non-commercial research and education",
+            layouts=(
+                "mini-imagenet/train.csv, val.csv, test.csv (filename,label), mini-imagenet/images/*.jpg",
+                "the same in miniImagenet, mini_imagenet, miniimagenet",
+            ),
+            views=_PHOTO_VIEWS,
+            notes=(
+                "labels are WordNet ids; `regrain taxonomies mini_imagenet_2` prints them in words",
+                "SCLRE (CVPR 2023) does not publish its list; the rule is WordNet's: 35 classes are animals",
+                "the splits are those of few-shot learning, no class of one occurring in another; SCLRE's are not "
+                "published",
+                _UNSEEN_NOTE,
+            ),
+            original=superclasses.mini_imagenet,
+            grouping="mini_imagenet_2",
+        ),
+        _voc(2007, {"train": "train", "val": "val", "test": "test"}, {"train": 2501, "val": 2510, "test": 4952}),
+        _voc(
+            2012,
+            {"train": "train", "val": "test"},
+            {"train": 5717, "test": 5823},
+            "the test split is VOC's val: the labels of its test images are not published",
+        ),
+        Entry(
+            name="fmow",
+            description="satellite pictures of 224 x 224 pixels: six regions of the world, 62 kinds of land use",
+            modality="image",
+            levels={"region": 6, "category": 62},
+            samples={"train": 76_863, "val": 19_915, "test": 22_108},
+            source="https://wilds.stanford.edu/datasets/#fmow",
+            licence="FMoW Challenge Public License",
+            layouts=("fmow_v1.1/rgb_metadata.csv, country_code_mapping.csv, images/rgb_img_*.png (WILDS)",),
+            views=_PHOTO_VIEWS,
+            notes=(
+                "superclasses are regions, as in SCLRE (CVPR 2023); they do not nest with the categories",
+                "splits are WILDS': train before 2013, val 2013 to 2015, test from 2016; id_val and id_test, before "
+                "2013, are read when splits names them",
+                "groups are the places photographed",
+                _UNSEEN_NOTE,
+            ),
+            relation="aspects",
+            original=superclasses.fmow,
+        ),
+        Entry(
+            name="adience",
+            description="faces in eight age groups, unfiltered photographs of Flickr albums",
+            modality="image",
+            levels={"age": 8},
+            samples={"train": 15_554, "test": 3_816},
+            source="https://talhassner.github.io/home/projects/Adience/Adience-data.html",
+            licence="photographs under Creative Commons licences of their authors; handed out for research, on request",
+            layouts=(
+                "adience/fold_0_data.txt ... fold_4_data.txt, adience/aligned/USER/landmark_aligned_face.*.jpg",
+                "adience/folds/fold_*_data.txt",
+                "fold_frontal_*_data.txt in the same places (frontal faces alone)",
+            ),
+            views=_PHOTO_VIEWS,
+            notes=(
+                "folds 0 to 3 are for training, fold 4 for testing, a choice of ours: SCLRE's loader is not published",
+                "an age or range of ages belongs to the group that it overlaps, else to the nearest; where that leaves "
+                "two (3, 35, 8 to 23, 38 to 48), and where there is none, the age is unknown",
+                "groups are users, whose albums a fold does not tear; a user may show several people",
+                _UNSEEN_NOTE,
+            ),
+            original=superclasses.adience,
+        ),
         Entry(
             name="tripadvisor",
             description="hotel reviews rated in six aspects, negative, neutral or positive each",

@@ -114,7 +114,7 @@ def _root(root: str | Path | None) -> Path:
 def _find(entry: Entry, root: Path, splits: Sequence[str] | None) -> Rows | None:
     for folder in (root / entry.folder, root) if entry.folder else ():
         if (folder / "train.parquet").is_file() or (folder / "test.parquet").is_file():
-            counts = {"label": 10} if entry.folder == "cifar10" else entry.levels
+            counts = entry.stored or entry.levels
             roles: Any = entry.roles or {entry.modality: entry.modality}
             found = rows_from_parquet_folder(folder, splits=splits, levels=list(counts), **roles)
             for level, names in found.label_columns.items():  # the root itself may be the folder of another data set

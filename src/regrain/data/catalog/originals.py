@@ -23,7 +23,19 @@ from regrain.data.readers import rows_from_folder
 from regrain.data.rows import Rows, examples
 from regrain.errors import UserError
 
-__all__ = ["cifar10", "cifar100", "clinc150", "dialysis", "digits", "grocery", "ilsvrc", "not_read", "omniglot"]
+__all__ = [
+    "cifar10",
+    "cifar100",
+    "clinc150",
+    "dialysis",
+    "digits",
+    "first_folder",
+    "found_rows",
+    "grocery",
+    "ilsvrc",
+    "not_read",
+    "omniglot",
+]
 
 _TRAIN_DRAWERS = 14
 _ILSVRC_PLACES = (".", "imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")
@@ -41,7 +53,7 @@ def digits(root: Path) -> Rows:
         members = np.flatnonzero(data.target == digit)
         rank[members] = np.arange(len(members))
     splits = np.where(rank % 4 == 3, "test", "train").tolist()
-    return _rows("scikit-learn", "image", images, {"digit": data.target.tolist()}, numbered(len(images)), splits)
+    return found_rows("scikit-learn", "image", images, {"digit": data.target.tolist()}, numbered(len(images)), splits)
 
 
 def dialysis(root: Path) -> Rows:
@@ -55,7 +67,7 @@ def not_read(root: Path) -> None:
 
 def cifar10(root: Path) -> Rows | None:
     """``cifar-10-batches-py``, as torchvision unpacks it."""
-    folder = _first(root, ("cifar-10-batches-py", "."), "data_batch_1")
+    folder = first_folder(root, ("cifar-10-batches-py", "."), "data_batch_1")
     if folder is None:
         return None
     names = _unpickled(folder / "batches.meta")["label_names"]
@@ -67,12 +79,12 @@ def cifar10(root: Path) -> Rows | None:
         codes += batch["labels"]
         splits += [split] * len(batch["labels"])
     ids = numbered(len(splits), splits)
-    return _rows(folder, "image", np.concatenate(images), {"label": _named(folder, codes, names)}, ids, splits)
+    return found_rows(folder, "image", np.concatenate(images), {"label": _named(folder, codes, names)}, ids, splits)
 
 
 def cifar100(root: Path) -> Rows | None:
     """``cifar-100-python``, as torchvision unpacks it."""
-    folder = _first(root, ("cifar-100-python", "."), "meta")
+    folder = first_folder(root, ("cifar-100-python", "."), "meta")
     if folder is None:
         return None
     names = _unpickled(folder / "meta")["fine_label_names"]
@@ -83,7 +95,7 @@ def cifar100(root: Path) -> Rows | None:
         labels += _named(folder, batch["fine_labels"], names)
         ids += [f"{split}/{names[c]}/{f}" for c, f in zip(batch["fine_labels"], batch["filenames"], strict=True)]
         splits += [split] * len(batch["fine_labels"])
-    return _rows(folder, "image", np.concatenate(images), {"label": labels}, ids, splits)
+    return found_rows(folder, "image", np.concatenate(images), {"label": labels}, ids, splits)
 
 
 def omniglot(root: Path) -> Rows | None:
@@ -91,7 +103,7 @@ def omniglot(root: Path) -> Rows | None:
     places = [
         f"{above}{part}" for part in ("images_background_small1", "images_background") for above in ("", "omniglot-py/")
     ]
-    folder = _first(root, (*places, "."), "*/character01")
+    folder = first_folder(root, (*places, "."), "*/character01")
     if folder is None:
         return None
     rows = rows_from_folder(folder, levels=["alphabet", "character"])
@@ -105,7 +117,7 @@ def omniglot(root: Path) -> Rows | None:
 
 def clinc150(root: Path) -> Rows | None:
     """``data_full.json`` of github.com/clinc/oos-eval; out-of-scope texts are a split of their own, without labels."""
-    folder = _first(root, (".", "clinc150", "data", "oos-eval/data"), "data_full.json")
+    folder = first_folder(root, (".", "clinc150", "data", "oos-eval/data"), "data_full.json")
     if folder is None:
         return None
     path = folder / "data_full.json"
@@ -118,12 +130,12 @@ def clinc150(root: Path) -> Rows | None:
     splits = [split for split, _, _ in found]
     intents = [None if split == "oos" else intent for split, _, intent in found]
     ids = numbered(len(found), splits)
-    return _rows(path, "text", [text for _, text, _ in found], {"intent": intents}, ids, splits)
+    return found_rows(path, "text", [text for _, text, _ in found], {"intent": intents}, ids, splits)
 
 
 def grocery(root: Path) -> Rows | None:
     """``GroceryStoreDataset/dataset``: split/.../class/image.jpg; the fine class is the folder of the image."""
-    folder = _first(root, ("GroceryStoreDataset/dataset", "grocery/dataset", "dataset", "."), "classes.csv")
+    folder = first_folder(root, ("GroceryStoreDataset/dataset", "grocery/dataset", "dataset", "."), "classes.csv")
     if folder is None:
         return None
     rows = rows_from_folder(folder)
@@ -138,7 +150,7 @@ def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
 
     Only the folders of the classes of the grouping ``classes_of`` are looked into.
     """
-    found = (_first(root, _ILSVRC_PLACES, sign) for sign in _ILSVRC_SIGNS)
+    found = (first_folder(root, _ILSVRC_PLACES, sign) for sign in _ILSVRC_SIGNS)
     folder = next((place for place in found if place is not None), None)
     if folder is None:
         return None
@@ -159,7 +171,7 @@ def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
         images += [f"{part}/{wnid}/{file}" for wnid in wnids for file in of_class[wnid]]
     labels = {"label": [image.split("/")[1] for image in images]}
     splits = ["train" if image.startswith("train/") else "test" for image in images]
-    rows = _rows(folder, "image", [f"{folder}/{image}" for image in images], labels, images, splits)
+    rows = found_rows(folder, "image", [f"{folder}/{image}" for image in images], labels, images, splits)
     return replace(rows, finds=images.__getitem__, notes=rows.notes | {"remarks": remarks})
 
 
@@ -189,9 +201,10 @@ def _no_class_folders(folder: Path, wnids: Sequence[str]) -> str:
     return message
 
 
-def _rows(
+def found_rows(
     where: Path | str, modality: Any, values: Any, labels: dict[str, list[Any]], ids: list[str], splits: list[str]
 ) -> Rows:
+    """Rows of a data set that comes in splits, as its folder or file holds them."""
     return Rows(
         where=str(where),
         name="",
@@ -205,7 +218,7 @@ def _rows(
     )
 
 
-def _first(root: Path, places: Sequence[str], holds: str) -> Path | None:
+def first_folder(root: Path, places: Sequence[str], holds: str) -> Path | None:
     """The first of some folders under ``root`` that holds a file, given as a pattern."""
     for place in places:
         folder = root / place

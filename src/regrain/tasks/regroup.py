@@ -1,0 +1,266 @@
+"""A superclass data set out of a fine-labelled one: a table of its samples under a mapping of its classes."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regrain.data.cells import Column, is_split
+from regrain.data.rows import Rows, examples
+from regrain.errors import UserError, nearest
+from regrain.labels import UNKNOWN, Labels, Taxonomy
+
+__all__ = ["Regrouping", "regroup_rows"]
+
+_ALL = "all"
+
+
+@dataclass(frozen=True)
+class Regrouping:
+    """Samples under new superclasses.
+
+    Parameters
+    ----------
+    columns : mapping of name to Column
+        ``id``, ``split`` and ``group`` where the data have them, ``superclass``, ``label``, and the samples: ``image``
+        (a path or encoded bytes), ``text``, or one column per feature.
+    level : str
+        The level of the data whose classes became ``label``.
+    counts : dict of superclass to dict of split to number of samples
+        With one split, ``all``, where the data have none.
+    classes : dict of superclass to number of fine classes in it
+    dropped : dict of fine class to number of samples left out
+        Classes that the mapping does not know.
+    notices : list of str
+        Samples left out, labels that are missing, classes of the mapping that the data lack.
+    most_imbalance : float
+        How many times the smallest superclass the largest may be, in a split, without a warning.
+    """
+
+    columns: dict[str, Column]
+    level: str
+    counts: dict[str, dict[str, int]]
+    classes: dict[str, int]
+    dropped: dict[str, int]
+    notices: list[str]
+    most_imbalance: float
+
+    @property
+    def imbalance(self) -> dict[str, float]:
+        """By split, how many times the smallest superclass the largest is; infinite where one has no sample."""
+        found = {}
+        for split in next(iter(self.counts.values())):
+            sizes = [count[split] for count in self.counts.values()]
+            found[split] = max(sizes) / min(sizes) if min(sizes) else math.inf
+        return found
+
+    @property
+    def shares(self) -> dict[str, dict[str, float]]:
+        """Like ``counts``, as shares of the samples of a split."""
+        totals: Counter[str] = Counter()
+        for count in self.counts.values():
+            totals.update(count)
+        return {
+            superclass: {split: n / max(1, totals[split]) for split, n in count.items()}
+            for superclass, count in self.counts.items()
+        }
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about superclasses that are out of balance, by split."""
+        found = []
+        for split, times in self.imbalance.items():
+            sizes = {name: count[split] for name, count in self.counts.items()}
+            large, small = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
+            where = "" if split == _ALL else f"in split {split} "
+            if not sizes[small]:
+                found.append(f"{where}superclass '{small}' has no sample")
+            elif times > self.most_imbalance:
+                found.append(
+                    f"{where}superclass '{large}' ({sizes[large]} samples) is {times:.1f} times as large as '{small}' "
+                    f"({sizes[small]}); {self.most_imbalance:g} times was to be the most"
+                )
+        return found
+
+
+def regroup_rows(
+    rows: Rows,
+    mapping: Taxonomy,
+    out: Path,
+    *,
+    level: str | None = None,
+    superclass: str | None = None,
+    drop_unknown: bool = False,
+    most_imbalance: float = 3.0,
+) -> Regrouping:
+    """The samples of a data set with the superclass of each by a mapping, as columns of a table to be read again.
+
+    Parameters
+    ----------
+    rows : Rows
+        Images, texts or vectors, with labels.
+    mapping : Taxonomy
+        Its classes, of any level, are looked up by name.
+    out : path
+        Where the table will lie: images below its folder get paths relative to it, others absolute ones. Images that
+        are in memory or encoded go into Parquet alone.
+    level : str, optional
+        The level of the data whose classes are looked up; default the finest.
+    superclass : str, optional
+        The level of the mapping that gives superclasses; default its coarsest.
+    drop_unknown : bool
+        Leave out the samples of classes that the mapping does not know, instead of refusing them.
+    most_imbalance : float
+        See :class:`Regrouping`.
+
+    Returns
+    -------
+    Regrouping
+        Samples without a label keep an empty one, and have no superclass.
+
+    Raises
+    ------
+    UserError
+        For series, for classes that the mapping does not know or puts under two superclasses, and where fewer than two
+        superclasses come out.
+
+    Examples
+    --------
+    >>> from regrain.data.readers import find_rows
+    >>> rows, _ = find_rows(["hi there", "bye now", "go left"], labels={"act": ["greet", "greet", "move"]})
+    >>> made = regroup_rows(rows, Taxonomy.from_edges([("greet", "talk"), ("move", "way")]), Path("acts.csv"))
+    >>> made.columns["superclass"], made.counts
+    (['talk', 'talk', 'way'], {'talk': {'all': 2}, 'way': {'all': 1}})
+    """
+    if rows.modality == "series":
+        raise UserError(
+            f"{rows.where} holds series, which regroup does not write: add a column of superclasses to its own table"
+        )
+    columns = rows.label_columns
+    if not columns:
+        raise UserError(f"{rows.where} has no labels to regroup: name their column with --level (levels=[...])")
+    level = level or list(columns)[-1]
+    if level not in columns:
+        raise UserError(f"{rows.where} has no level '{level}': {nearest(level, columns)}")
+    target = superclass or mapping.levels[0]
+    superclasses = mapping.classes[mapping.level_index(target)]
+    labels = Labels.from_columns(columns, relation="paths" if rows.relation == "paths" else "aspects")
+    names, codes = labels.names(level), labels.level(level).numpy()
+    above = mapping.lineage(names)[target].numpy()
+    sizes = np.bincount(codes[codes != UNKNOWN], minlength=len(names)).tolist()
+    strangers = {name: sizes[code] for code, name in enumerate(names) if above[code] == UNKNOWN}
+    if strangers and not drop_unknown:
+        raise UserError(_strange(strangers, len(names), level, target, mapping))
+    known = np.append(above != UNKNOWN, True)[codes]  # samples without a label, of code -1, stay
+    rows, codes = rows.select(np.flatnonzero(known)), codes[known]
+    over = np.append(above, UNKNOWN)[codes]
+    present = np.unique(over[over != UNKNOWN]).tolist()
+    if len(present) < 2:
+        raise UserError(
+            f"{rows.where} has samples of {len(present)} superclasses by the mapping (level '{target}'); 2 or more are "
+            "needed"
+        )
+    splits = np.array([_ALL] * len(rows) if rows.splits is None else rows.splits)
+    parts = dict.fromkeys(splits.tolist())
+    return Regrouping(
+        columns=_columns(rows, _named(over, superclasses), _named(codes, names), out),
+        level=level,
+        counts={superclasses[c]: {s: int(((splits == s) & (over == c)).sum()) for s in parts} for c in present},
+        classes={superclasses[c]: int((above == c).sum()) for c in present},
+        dropped=strangers,
+        notices=[
+            *_notices(strangers, set(mapping.classes[-1]) - set(names), int((over == UNKNOWN).sum()), level),
+            *_how_to_read(rows),
+        ],
+        most_imbalance=most_imbalance,
+    )
+
+
+def _named(codes: np.ndarray, names: Sequence[str]) -> list[str | None]:
+    with_unknown = (*names, None)  # which code -1 is
+    return [with_unknown[code] for code in codes.tolist()]
+
+
+def _strange(strangers: Mapping[str, int], total: int, level: str, target: str, mapping: Taxonomy) -> str:
+    """The message about classes that the mapping does not know, with some that it knows where it knows none."""
+    shown = examples(f"'{name}'" for name in strangers)
+    known = f". Its classes are such as {examples(map(repr, mapping.classes[-1]))}" if len(strangers) == total else ""
+    return (
+        f"the mapping gives no superclass (level '{target}') to {len(strangers)} of the {total} classes of level "
+        f"'{level}': {shown}{known}. Add them to it, or leave their samples out with --drop-unknown (drop_unknown=True)"
+    )
+
+
+def _columns(
+    rows: Rows, superclasses: Sequence[str | None], labels: Sequence[str | None], out: Path
+) -> dict[str, Column]:
+    columns: dict[str, Column] = {"id": rows.ids}
+    if rows.splits is not None:
+        columns["split"] = rows.splits
+    if rows.groups is not None:
+        columns["group"] = rows.groups
+    columns |= {"superclass": superclasses, "label": labels}
+    if rows.modality == "text":
+        return columns | {"text": list(map(str, rows.values))}
+    if rows.modality == "image":
+        return columns | {"image": _images(rows, out)}
+    values = np.asarray(rows.values)
+    names = list(rows.notes.get("columns", ()))
+    if len(names) != values.shape[1] or not columns.keys().isdisjoint(names):
+        names = [f"f{place}" for place in range(values.shape[1])]
+    return columns | dict(zip(names, values.T, strict=True))
+
+
+def _images(rows: Rows, out: Path) -> list[str] | list[bytes]:
+    """Paths, relative where the table's folder holds them, or else files' bytes; PNG for images in memory."""
+    if all(isinstance(source, str) for source in rows.values):
+        folder = os.path.abspath(out.parent)
+        paths = map(os.path.abspath, rows.values)
+        return [os.path.relpath(p, folder) if p.startswith(f"{folder}{os.sep}") else p for p in paths]
+    if out.suffix.lower() == ".csv":
+        raise UserError(f"the images of {rows.where} are no files, and {out} cannot hold them: name a .parquet file")
+    return [_encoded(source) for source in rows.values]
+
+
+def _encoded(source: Any) -> bytes:
+    """The bytes of an image file: as they are, or a uint8 array (C, H, W) as PNG, which loses nothing."""
+    from PIL import Image
+
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str):
+        return Path(source).read_bytes()
+    stream = io.BytesIO()
+    Image.fromarray(source[0] if len(source) == 1 else source.transpose(1, 2, 0)).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _notices(dropped: Mapping[str, int], absent: set[str], unlabelled: int, level: str) -> list[str]:
+    notices = []
+    if dropped:
+        shown = examples(f"'{name}' ({count})" for name, count in dropped.items())
+        notices.append(
+            f"{sum(dropped.values())} samples of classes that the mapping does not know were left out: {shown}"
+        )
+    if unlabelled:
+        notices.append(f"{unlabelled} samples have no label at level '{level}', and so no superclass")
+    if absent:
+        notices.append(f"classes of the mapping without a sample: {examples(map(repr, sorted(absent)))}")
+    return notices
+
+
+def _how_to_read(rows: Rows) -> Iterator[str]:
+    """What a reader may not guess of the table."""
+    options = [] if rows.groups is None else ["--group group"]
+    if not all(map(is_split, rows.splits or ())):
+        options.append("--split-column split")
+    if options:
+        yield f"read the table with {' '.join(options)}"
