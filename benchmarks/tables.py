@@ -242,7 +242,7 @@ def _superclasses(count: int) -> Table:
         "GEORGE": {3: "68.8", 4: "65.8", 7: "43.7"},
         "SCLRE, transductive": {3: "80.1", 4: "84.0", 7: "78.1"},
     }
-    level = "superclass"
+    level = f"superclass{count}"
     metrics = (
         Metric("accuracy", f"test/{level}/accuracy"),
         Metric("macro", f"test/{level}/macro"),
