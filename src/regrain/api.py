@@ -95,7 +95,7 @@ def fit(
     seed: int | None = None,
     holdout: float | None = None,
     limit_per_class: int | None = None,
-    hide_labels: float | None = None,
+    hide_labels: float | Mapping[str, float] | None = None,
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -135,8 +135,9 @@ def fit(
     limit_per_class : int, optional
         At most so many training samples of every class of the finest level in use: a smaller experiment, drawn before
         anything is hidden from the method.
-    hide_labels : float, optional
-        Share of the training samples that lose their labels, in [0, 1): what fewer labels would give.
+    hide_labels : float or mapping of level to float, optional
+        Share of the training samples that lose their labels, at every level or at those named, in [0, 1): what fewer
+        labels would give. See :meth:`regrain.data.dataset.Dataset.hide_labels`.
     device, devices
         ``auto``, ``cpu`` or ``cuda``, and how many.
     overwrite : bool
@@ -340,7 +341,7 @@ def tune(
     seed: int | None = None,
     holdout: float | None = None,
     limit_per_class: int | None = None,
-    hide_labels: float | None = None,
+    hide_labels: float | Mapping[str, float] | None = None,
     device: Device = "auto",
     on_trial: Callable[[Trial], None] | None = None,
     split_column: str | None = None,
@@ -867,7 +868,7 @@ def _request(
     seed: int | None,
     holdout: float | None,
     limit_per_class: int | None,
-    hide_labels: float | None,
+    hide_labels: float | Mapping[str, float] | None,
     reader: Mapping[str, Any],
 ) -> _Request:
     """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says."""

@@ -54,8 +54,10 @@ LimitPerClass = Annotated[
     typer.Option("--limit-per-class", help="At most so many training samples of every class of the finest level."),
 ]
 HideLabels = Annotated[
-    float | None,
-    typer.Option("--hide-labels", help="Share of the training samples that lose their labels.", min=0, max=1),
+    list[str] | None,
+    typer.Option(
+        "--hide-labels", help="Share of the training samples that lose their labels: 0.8, or LEVEL=0.8; repeat."
+    ),
 ]
 Holdout = Annotated[
     float | None,
@@ -174,6 +176,20 @@ def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
                 f"--series-shape is TIMExCHANNELS, such as 128x6; got '{options['series_shape']}'"
             ) from None
     return options
+
+
+def hidden_labels(texts: list[str] | None) -> float | dict[str, float] | None:
+    """What ``--hide-labels`` says: one share, or shares by level."""
+    from regrain.errors import UserError
+
+    if not texts:
+        return None
+    try:
+        if len(texts) == 1 and "=" not in texts[0]:
+            return float(texts[0])
+        return {level: float(share) for level, _, share in (text.rpartition("=") for text in texts)}
+    except ValueError:
+        raise UserError(f"--hide-labels takes a share such as 0.8, or LEVEL=0.8; got {' '.join(texts)}") from None
 
 
 def refuse_without_data(data: str | None, reading: dict[str, object]) -> None:

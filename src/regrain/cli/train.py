@@ -82,7 +82,7 @@ def fit(
             seed=seed,
             holdout=holdout,
             limit_per_class=limit_per_class,
-            hide_labels=hide_labels,
+            hide_labels=o.hidden_labels(hide_labels),
             device=device.value,
             devices=devices,
             overwrite=overwrite,

@@ -94,7 +94,7 @@ def tune(
         seed=seed,
         holdout=holdout,
         limit_per_class=limit_per_class,
-        hide_labels=hide_labels,
+        hide_labels=o.hidden_labels(hide_labels),
         device=device.value,
         on_trial=say,
         **reading,

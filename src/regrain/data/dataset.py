@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -525,25 +525,38 @@ class Dataset:
         drawn = self._drawn_by_class(level or finest, np.random.default_rng(seed))
         return self.select(np.sort(np.concatenate([rows[:count] for rows in drawn])))
 
-    def hide_labels(self, share: float, *, seed: int = 0) -> Dataset:
-        """The same samples, of which this share has lost its labels at every level: what few labels are worth.
+    def hide_labels(self, share: float | Mapping[str, float], *, seed: int = 0) -> Dataset:
+        """The same samples, of which a share has lost its labels: what few labels are worth.
 
         Drawn by seed within the classes of the coarsest level, each of which keeps one label at least; a larger share
         hides all that a smaller one hides.
 
+        Parameters
+        ----------
+        share : float, or mapping of level to float
+            In [0, 1). One number hides labels at every level; a mapping those of its levels, each from its own share of
+            the samples, so that ``{"domain": 0.3, "intent": 0.95}`` leaves 5% labelled to the intent, 65% to the domain
+            alone and the rest not at all.
+        seed : int
+
         Raises
         ------
         UserError
-            If the share lies outside [0, 1), or there are no labels.
+            If a share lies outside [0, 1), a level is unknown, or there are no labels.
         """
-        if not 0 <= share < 1:
-            raise UserError(f"the share of labels to hide lies in [0, 1), 1 left out; got {share}")
-        if not self.labels.levels:
+        labels = self.labels
+        if not labels.levels:
             raise UserError(f"{self.name} has no labels to hide")
-        codes = self.labels.codes.clone()
-        for rows in self._drawn_by_class(self.labels.levels[0], np.random.default_rng(seed)):
-            codes[torch.from_numpy(rows[: min(round(share * len(rows)), len(rows) - 1)])] = UNKNOWN
-        return replace(self, labels=replace(self.labels, codes=codes))
+        shares = share if isinstance(share, Mapping) else dict.fromkeys(labels.levels, share)
+        codes = labels.codes.clone()
+        drawn = self._drawn_by_class(labels.levels[0], np.random.default_rng(seed))
+        for level, part in shares.items():
+            if not 0 <= part < 1:
+                raise UserError(f"the share of labels to hide lies in [0, 1), 1 left out; got {part}")
+            for rows in drawn:
+                hidden = rows[: min(round(part * len(rows)), len(rows) - 1)]
+                codes[torch.from_numpy(hidden), labels.level_index(level)] = UNKNOWN
+        return replace(self, labels=replace(labels, codes=codes))
 
     def _drawn_by_class(self, level: str | None, generator: np.random.Generator) -> list[np.ndarray]:
         """The rows of every class in a random order that hangs on the samples' ids, not on the order of rows."""

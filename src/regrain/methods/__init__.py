@@ -12,6 +12,7 @@ from regrain.methods.grafit import Grafit
 from regrain.methods.guided import Guided
 from regrain.methods.kmeans import KMeans
 from regrain.methods.maskcon import MaskCon
+from regrain.methods.mixed import Mixed
 from regrain.methods.multilevel import MLCL, HiMulConE, MultiCE
 from regrain.methods.nnclr import NNCLR
 from regrain.methods.scan import SCAN
@@ -45,6 +46,7 @@ __all__ = [
     "KMeans",
     "MaskCon",
     "Method",
+    "Mixed",
     "MultiCE",
     "Needs",
     "SeLa",
@@ -77,6 +79,7 @@ METHODS: dict[str, type[Method]] = {
         SeLa,
         SCLRE,
         TSC,
+        Mixed,
         MLCL,
         HiMulConE,
         Guided,

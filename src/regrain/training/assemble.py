@@ -62,7 +62,7 @@ def split_parts(
     holdout: float = 0.2,
     limit_per_class: int | None = None,
     limit_level: str | None = None,
-    hide_labels: float = 0.0,
+    hide_labels: float | Mapping[str, float] = 0.0,
 ) -> dict[str, Dataset]:
     """The parts of a data set by name: its own splits, else ``train`` and a held-out ``test``.
 

@@ -43,7 +43,7 @@ def data_section(
     levels: Sequence[str] | None,
     holdout: float | None,
     limit_per_class: int | None,
-    hide_labels: float | None,
+    hide_labels: float | Mapping[str, float] | None,
     reader: Mapping[str, Any],
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
