@@ -1,8 +1,8 @@
 """Regrain: representations and classifiers from labels of the wrong granularity.
 
-``regrain.load``, ``regroup``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``discover``, ``adapt``, ``predict``,
-``export``, ``Run`` are the public verbs (:mod:`regrain.api`). They load on first use, so that ``import
-regrain.objectives`` brings torch and nothing else heavy.
+``regrain.load``, ``regroup``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``isotropy``, ``discover``, ``attend``,
+``adapt``, ``predict``, ``export``, ``Run`` are the public verbs (:mod:`regrain.api`). They load on first use, so that
+``import regrain.objectives`` brings torch and nothing else heavy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regrain.api import Run, adapt, discover, evaluate, export, fit, load, predict, regroup, resume, tune
+    from regrain.api import (
+        Run,
+        adapt,
+        attend,
+        discover,
+        evaluate,
+        export,
+        fit,
+        isotropy,
+        load,
+        predict,
+        regroup,
+        resume,
+        tune,
+    )
     from regrain.data.dataset import Dataset
     from regrain.errors import RegrainWarning, UserError
     from regrain.labels import Labels, Taxonomy
@@ -24,10 +38,12 @@ __all__ = [
     "Taxonomy",
     "UserError",
     "adapt",
+    "attend",
     "discover",
     "evaluate",
     "export",
     "fit",
+    "isotropy",
     "load",
     "predict",
     "regroup",
@@ -39,10 +55,12 @@ _HOMES = {
     "regrain.api": (
         "Run",
         "adapt",
+        "attend",
         "discover",
         "evaluate",
         "export",
         "fit",
+        "isotropy",
         "load",
         "predict",
         "regroup",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,22 @@ from regrain.evaluation import Evaluation, available_criteria, criterion_values,
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.labels import Taxonomy
 from regrain.methods import method_class
-from regrain.tasks import Discovery, Regrouping, Trial, Tuning
+from regrain.tasks import Attention, Discovery, Isotropy, Regrouping, Trial, Tuning
 from regrain.tasks.adapt import read_support
+from regrain.tasks.attend import attention_of, require_attention, write_attention
 from regrain.tasks.class_count import class_count_of
 from regrain.tasks.classifier import fit_classifier
 from regrain.tasks.discover import discover as discover_subclasses
 from regrain.tasks.discover import read_discovery, settle_subclasses
 from regrain.tasks.export import FORMATS, Export, check_export, write_export
-from regrain.tasks.grids import write_grids
+from regrain.tasks.grids import require_drawable, write_grids
+from regrain.tasks.isotropy import Fate, Move, fate_of
+from regrain.tasks.pictures import require_images
+from regrain.tasks.plans import begin_plan
 from regrain.tasks.predict import predicted_columns
 from regrain.tasks.regroup import regroup_rows
 from regrain.tasks.run import Run, part_named
-from regrain.tasks.tables import require_writable, write_columns, write_embeddings
+from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_columns, write_embeddings
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.assemble import Assembly, assemble, roles_of
 from regrain.training.card import card
@@ -49,11 +53,13 @@ from regrain.training.store import RunFolder, labels_to_json, library_versions
 __all__ = [
     "Run",
     "adapt",
+    "attend",
     "discover",
     "evaluate",
     "export",
     "export_embeddings",
     "fit",
+    "isotropy",
     "load",
     "predict",
     "regroup",
@@ -383,8 +389,16 @@ def tune(
     Raises
     ------
     UserError
-        For a range, criterion or option that cannot work, or when every trial failed.
+        For a range, criterion or option that cannot work, a method that does not train the encoder, or when every trial
+        failed.
     """
+    chosen = method_class(method)
+    if not chosen.trains_encoder:
+        raise UserError(
+            f"tune judges embeddings, and {chosen.name} leaves them as the encoder gives them: no learning rate or "
+            "weight changes them. Choose the encoder by `regrain evaluate`, and the number of classes by `regrain "
+            f"discover RUN --estimate-classes`; then `regrain fit {chosen.name} DATA --set subclasses=N`"
+        )
     request = _request(
         method,
         data,
@@ -439,6 +453,146 @@ def tune(
     return tuning
 
 
+def isotropy(
+    method: str,
+    data: Any,
+    *,
+    subclass: str,
+    to: str,
+    out: str | Path,
+    seeds: int = 1,
+    levels: Sequence[str] | None = None,
+    encoder: str | None = None,
+    pretrained: bool | str = False,
+    frozen: bool = False,
+    recipe: Mapping[str, Any] | str | Path | None = None,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    holdout: float | None = None,
+    limit_per_class: int | None = None,
+    hide_labels: float | Mapping[str, float] | None = None,
+    device: Device = "auto",
+    on_run: Callable[[Run], None] | None = None,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Isotropy:
+    """Train with a subclass's labels as they are, and moved to another superclass: where do its test samples go.
+
+    The experiment of SCLRE's table 5: the training labels of one class of the finest level are moved to another class
+    of the coarsest, everything else is equal. A method that reads no labels is trained once, and judged by both. The
+    same call goes on where an earlier one stopped, and may ask for more seeds.
+
+    Parameters
+    ----------
+    method, data
+        As in :func:`fit`; a method that reads superclass labels, or none.
+    subclass : str
+        A class of the last of the levels in use.
+    to : str
+        The class of the first of the levels that it is moved to.
+    out : path
+        The folder: see :mod:`regrain.tasks.isotropy`.
+    seeds : int
+        Trainings with each labelling, of the seeds from ``seed`` upwards.
+    on_run : callable, optional
+        Called with each finished run.
+    levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class, hide_labels, device,
+    split_column
+        As in :func:`fit`.
+    **reader_options
+        See :func:`load`.
+
+    Raises
+    ------
+    UserError
+        If the method reads finer labels, the data have no such classes, the subclass lies under the superclass already,
+        there is nothing to compare, or another experiment lies at ``out``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> asked = {"encoder": "conv4", "settings": ["epochs=1"], "limit_per_class": 20, "out": folder.name}
+    >>> found = isotropy("sup-ce", "digits", subclass="8", to="straight", **asked)
+    >>> found.move.origin, found.samples, sorted(found.figures()["moved"])
+    ('loop', 43, ['accuracy', 'new', 'others', 'own'])
+    >>> folder.cleanup()
+    """
+    chosen = method_class(method)
+    if chosen.needs.levels not in ((), ("coarse",)):
+        raise UserError(
+            f"{chosen.name} reads labels of finer levels, and isotropy moves superclass labels alone: choose a method "
+            "that reads those, such as sup-ce or maskcon, or none, such as simclr"
+        )
+    if seeds < 1:
+        raise UserError(f"isotropy needs at least one seed; got {seeds}")
+    request = _request(
+        method,
+        data,
+        levels=levels,
+        encoder={"name": encoder, "pretrained": pretrained, "frozen": frozen},
+        recipe=recipe,
+        settings=settings,
+        seed=seed,
+        holdout=holdout,
+        limit_per_class=limit_per_class,
+        hide_labels=hide_labels,
+        reader=_with_split(reader_options, split_column),
+    )
+    train, in_use = request.training, request.recipe["data"]["levels"]
+    test = part_named(own_parts(request.dataset, request.recipe["data"]), "test", request.dataset.name)
+    move = Move.of(train, test, in_use, subclass, to)
+    labelled = {"given": train.with_levels([move.superclass_level]), "moved": move.apply(train)}
+    assemble(request.recipe, labelled["moved"])  # what cannot work is said before anything is trained
+    shared = {section: values for section, values in request.recipe.items() if section not in ("data", "seed")}
+    place, first = Path(out), request.recipe.get("seed", 0)
+    circumstances = {"recipe": shared, "data": request.recipe["data"], "labels": train.labels.fingerprint()}
+    begin_plan(place, {"plan": asdict(move), "circumstances": circumstances}, "experiment")
+    fates: dict[str, list[Fate]] = {name: [] for name in labelled}
+    for number in range(first, first + seeds):
+        for name, training in labelled.items():
+            folder = place / (f"s{number}-{name}" if chosen.needs.levels else f"s{number}")
+            run = _trained_once(chosen.name, training, folder, shared, number, device, on_run)
+            fates[name].append(fate_of(run, training, test, move))
+    members = move.members(test)
+    result = Isotropy(
+        place,
+        chosen.name,
+        "own classifier" if run.model.method.has_classifier else "logistic regression on the training embeddings",
+        move,
+        int(members.sum()),
+        int((test.labels.level(move.superclass_level)[~members] >= 0).sum()),
+        tuple(range(first, first + seeds)),
+        tuple(fates["given"]),
+        tuple(fates["moved"]),
+    )
+    RunFolder(place).write_json("isotropy.json", result.to_json())
+    return result
+
+
+def _trained_once(
+    method: str,
+    training: Dataset,
+    place: Path,
+    recipe: Mapping[str, Any],
+    seed: int,
+    device: Device,
+    on_run: Callable[[Run], None] | None,
+) -> Run:
+    """The finished run at a place; where there is none yet it is trained, or an interrupted one resumed."""
+    folder = RunFolder(place)
+    if folder.is_run and folder.finished and folder.model_folder.exists():
+        return Run(folder, training, device)
+    if folder.is_run and folder.checkpoint_file.exists():
+        run = resume(place, training, device=device)
+    else:
+        run = fit(method, training, out=place, recipe=recipe, seed=seed, holdout=0, device=device, overwrite=True)
+    run.folder.checkpoint_file.unlink(missing_ok=True)
+    if on_run is not None:
+        on_run(run)
+    return run
+
+
 def discover(
     run: Run | str | Path,
     data: Any = None,
@@ -489,7 +643,7 @@ def discover(
     estimate_classes : bool
         Also estimate how many classes there are; see :func:`regrain.tasks.class_count.estimate_class_count`.
     overwrite : bool
-        Replace the file at ``out``.
+        Replace the file at ``out``, and the pictures in ``grids``.
     seed : int
     split_column, **reader_options
         See :func:`load` and :func:`evaluate`.
@@ -497,12 +651,15 @@ def discover(
     Raises
     ------
     UserError
-        If the data do not fit the run, an option does not fit the method, or a named subclass does not exist.
+        If the data do not fit the run, an option does not fit the method, a named subclass does not exist, or a file
+        would be lost.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     target = None if out is None else Path(out)
     if target is not None:
         require_writable(target, overwrite)
+    if grids is not None:
+        require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
     clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
     anew = any(clustering.values()) or superclass is not None
     if data is None:
@@ -522,9 +679,7 @@ def discover(
         settle_subclasses(run, run.parts(), None, {}, None, {"seed": seed})
         settled = read_discovery(run.folder)
         assert settled is not None
-    table = table_of(data)
-    levels = None if table is None else [level for level in run.recipe["data"]["levels"] if level in table.columns]
-    dataset = read_data(data, levels, run.reading_of(data) | _with_split(reader_options, split_column))
+    dataset = _read_beside(run, data, _with_split(reader_options, split_column))
     run.require_fitting(dataset)
     parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
@@ -548,6 +703,72 @@ def _look_closer(
     if estimate_classes:
         found.class_count = class_count_of(run.model, parts.get("train", next(iter(parts.values()))), seed=seed)
         found.notes.append(found.class_count.describe())
+
+
+def attend(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    split: str = "test",
+    samples: int = 10,
+    seed: int = 0,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Attention:
+    """What attends to what, of a run of SCLRE: samples, and the training samples that have most of their attention.
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own; whatever :func:`load` reads.
+    out : path, optional
+        A ``.csv`` or ``.parquet`` table; of images also a ``.png``, with a sample and its nine most attended training
+        samples in each row.
+    split : str
+        Default ``test``.
+    samples : int
+        How many, equally many of every superclass.
+    seed : int
+        Draws the samples.
+    overwrite : bool
+        Replace the file at ``out``.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Raises
+    ------
+    UserError
+        If the run is of another method or was trained without attention, the data do not fit it or have no such split,
+        or the file cannot be written.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if samples < 1:
+        raise UserError(f"attend shows at least one sample; got {samples}")
+    require_attention(run.model.method)
+    target = None if out is None else Path(out)
+    pictured = target is not None and target.suffix.lower() == ".png"
+    if target is not None:
+        require_writable(target, overwrite, suffixes=(*WRITABLE_SUFFIXES, ".png"), content="tables and pictures")
+    if pictured:
+        require_images(run.model.config["inputs"]["modality"], str(run.path), "pictures", "give --out FILE.csv")
+    notes: list[str] = []
+    parts, where = run.parts(), str(run.path)
+    train = parts["train"]
+    if data is not None:
+        dataset = _read_beside(run, data, _with_split(reader_options, split_column))
+        parts, where = run.judged_parts(dataset, split, notes), dataset.name
+    judged = part_named(parts, split, where)
+    run.require_fitting(judged)
+    found = attention_of(run.model, run.labels, judged, train, samples=samples, seed=seed)
+    found.notes += notes
+    if target is not None and pictured:
+        write_attention(found, judged, train, target)
+    elif target is not None:
+        write_columns(found.columns(), target)
+    return found
 
 
 def export_embeddings(
@@ -944,6 +1165,13 @@ def _train(
 def _with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
     """Options of a reader; ``split`` means the column to it, and the part to judge everywhere here."""
     return {**options, **({"split": split_column} if split_column else {})}
+
+
+def _read_beside(run: Run, data: Any, options: Mapping[str, Any]) -> Dataset:
+    """Other data than a run's own, read as those were, with the levels of the run that they have."""
+    table = table_of(data)
+    levels = None if table is None else [level for level in run.recipe["data"]["levels"] if level in table.columns]
+    return read_data(data, levels, {**run.reading_of(data), **options})
 
 
 def _unseen(test: Dataset, train: Dataset | None, where: str, notes: list[str]) -> Dataset:

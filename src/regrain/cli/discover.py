@@ -52,7 +52,9 @@ def discover(
     estimate_classes: Annotated[
         bool, typer.Option("--estimate-classes", help="Estimate the number of classes, without labels.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file at --out, pictures in --grids.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of k-means.", min=0, max=2**31)] = 0,
     device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,

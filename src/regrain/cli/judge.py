@@ -48,11 +48,12 @@ def evaluate(
         typer.Option(help="Hierarchy: a name of `regrain taxonomies`, or a file, in place of the data's own levels."),
     ] = None,
     hierarchy_mapping: Annotated[
-        str, typer.Option(help="Hierarchy: match clusters to classes on the labels of test or train.")
-    ] = "test",
+        str | None,
+        typer.Option(help="Hierarchy: match clusters to classes on the labels of test (the default) or train."),
+    ] = None,
     linear_epochs: Annotated[
-        int, typer.Option(help="Linear: epochs of SGD with augmentations, beside the convex solver.", min=0)
-    ] = 0,
+        int | None, typer.Option(help="Linear: epochs of SGD with augmentations, beside the convex solver.", min=0)
+    ] = None,
     shots: Annotated[str | None, _few_shot("--shots", "Support samples of a class, such as 1,5; default 1.")] = None,
     ways: Annotated[str | None, _few_shot("--ways", "Classes of an episode, such as 5 or 5,all; default 5.")] = None,
     queries: Annotated[str, _few_shot("--queries", "Queries of a class, or rest for all others.")] = "15",
@@ -94,8 +95,6 @@ def evaluate(
         "neighbours": neighbours,
         "cluster_seeds": cluster_seeds,
         "cluster_starts": cluster_starts,
-        "hierarchy_mapping": hierarchy_mapping,
-        "linear_epochs": linear_epochs,
         "queries": "rest" if queries == "rest" else _number("--queries", queries),
         "episodes": episodes,
         "classifier": classifier,
@@ -108,8 +107,8 @@ def evaluate(
         chosen["ways"] = [None if way == "all" else _number("--ways", way) for way in ways.split(",")]
     if k:
         chosen["ks"] = k
-    if taxonomy is not None:
-        chosen["taxonomy"] = taxonomy
+    chosen |= _of_protocol("hierarchy", protocol, taxonomy=taxonomy, hierarchy_mapping=hierarchy_mapping)
+    chosen |= _of_protocol("linear", protocol, linear_epochs=linear_epochs)
     result = api.evaluate(
         api.Run.open(run, device=device.value),
         data,
@@ -155,6 +154,17 @@ def embed(
         api.Run.open(run, device=device.value), out, data, split=split, levels=level, **reading
     )
     print(f"{rows} embeddings of width {width} written to {out}")
+
+
+def _of_protocol(name: str, protocols: list[str] | None, **options: Any) -> dict[str, Any]:
+    """Options that were given; a UserError where the protocol that they are for was not asked for."""
+    from regrain.errors import UserError
+
+    given = {option: value for option, value in options.items() if value is not None}
+    if given and name not in (protocols or ()):
+        flag = next(iter(given)).replace("_", "-")
+        raise UserError(f"--{flag} is for the protocol {name}, which was not asked for: add -p {name}")
+    return given
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 
@@ -38,8 +39,11 @@ __all__ = [
     "reads_data",
     "refuse_without_data",
     "show_evaluation",
+    "stoppable",
     "with_training",
 ]
+
+Result = TypeVar("Result")
 
 Method = Annotated[str, typer.Argument(help="A method; `regrain methods` lists them.")]
 Data = Annotated[str, typer.Argument(help="A catalog name (`regrain datasets`), or the path of a folder or table.")]
@@ -202,6 +206,17 @@ def refuse_without_data(data: str | None, reading: dict[str, object]) -> None:
         raise UserError(
             f"--{name} says how to read --data, and no --data was given: the run reads its own data by its recipe"
         )
+
+
+def stoppable(work: Callable[[], Result], go_on: str | None = None) -> Result:
+    """What a training gives; after Ctrl-C a word on how to go on (default: `regrain resume` the run), and exit 130."""
+    from regrain.training.loop import Stopped
+
+    try:
+        return work()
+    except Stopped as stopped:
+        print(f"stopped; go on with {go_on or f'`regrain resume {stopped.args[0]}`'}", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def show_evaluation(evaluation: Evaluation) -> None:

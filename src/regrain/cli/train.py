@@ -68,7 +68,7 @@ def fit(
     """
     from regrain import api
 
-    run = _stoppable(
+    run = o.stoppable(
         lambda: api.fit(
             method,
             data,
@@ -90,8 +90,7 @@ def fit(
             tensorboard=tensorboard,
             on_start=_announce,
             **reading,
-        ),
-        out,
+        )
     )
     _report(run)
 
@@ -108,8 +107,8 @@ def resume(
     """
     from regrain import api
 
-    done = _stoppable(
-        lambda: api.resume(run, device=device.value, devices=devices, progress=not quiet and sys.stderr.isatty()), run
+    done = o.stoppable(
+        lambda: api.resume(run, device=device.value, devices=devices, progress=not quiet and sys.stderr.isatty())
     )
     _report(done)
 
@@ -192,18 +191,6 @@ def _announce(run: Run, training: Dataset) -> None:
     for notice in run.notices:
         say(f"note      {notice}")
     say(f"run       {run.path}")
-
-
-def _stoppable(work: Any, path: Path | None) -> Run:
-    from regrain.training.loop import Stopped
-
-    try:
-        result: Run = work()
-    except Stopped as stopped:
-        where = path or stopped.args[0]
-        print(f"stopped; go on with `regrain resume {where}`", file=sys.stderr)
-        raise typer.Exit(130) from None
-    return result
 
 
 def _report(run: Run) -> None:

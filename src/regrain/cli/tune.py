@@ -77,27 +77,30 @@ def tune(
         settings = " ".join(f"{name}={value}" for name, value in trial.settings.items())
         print(f"trial {trial.number + 1}: {settings}: {values or trial.problem}", file=sys.stderr)
 
-    found = api.tune(
-        method,
-        data,
-        ranges=ranges or (),
-        criterion=criterion,
-        trials=trials,
-        validation=validation,
-        out=out,
-        levels=level,
-        encoder=encoder,
-        pretrained=str(weights) if weights is not None else pretrained,
-        frozen=frozen,
-        recipe=recipe,
-        settings=o.with_training(assignments, epochs=epochs, batch_size=batch_size),
-        seed=seed,
-        holdout=holdout,
-        limit_per_class=limit_per_class,
-        hide_labels=o.hidden_labels(hide_labels),
-        device=device.value,
-        on_trial=say,
-        **reading,
+    found = o.stoppable(
+        lambda: api.tune(
+            method,
+            data,
+            ranges=ranges or (),
+            criterion=criterion,
+            trials=trials,
+            validation=validation,
+            out=out,
+            levels=level,
+            encoder=encoder,
+            pretrained=str(weights) if weights is not None else pretrained,
+            frozen=frozen,
+            recipe=recipe,
+            settings=o.with_training(assignments, epochs=epochs, batch_size=batch_size),
+            seed=seed,
+            holdout=holdout,
+            limit_per_class=limit_per_class,
+            hide_labels=o.hidden_labels(hide_labels),
+            device=device.value,
+            on_trial=say,
+            **reading,
+        ),
+        "the same command",
     )
     if json_:
         rows = [{"trial": t.number, **t.settings, **t.criteria, "problem": t.problem} for t in found.ranked()]

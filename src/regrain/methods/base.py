@@ -68,6 +68,8 @@ class Method(nn.Module):
     """Whether the encoder learns; otherwise its features are taken as they are."""
     by_gradient: ClassVar[bool] = True
     """Whether there are steps at all; otherwise one call of :meth:`before_epoch` is the whole training."""
+    staged: ClassVar[bool] = False
+    """Whether the loss becomes another one on the way, so that its values before and after do not compare."""
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
@@ -150,6 +152,11 @@ class Method(nn.Module):
         The first is what ``regrain discover`` shows. A UserError where the method has no subclasses of its own.
         """
         return (self.subclass_proba(x),)
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether :meth:`predict_proba` works."""
+        return type(self).predict_proba is not Method.predict_proba
 
     @property
     def has_subclasses(self) -> bool:

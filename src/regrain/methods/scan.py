@@ -57,6 +57,7 @@ class SCAN(Method):
     summary: ClassVar[str] = "no labels: contrast, then classes that mined neighbours share, then self-labelling"
     needs: ClassVar[Needs] = Needs(levels=(), views=("strong", "weak"))
     training_only: ClassVar[tuple[str, ...]] = ("mined",)
+    staged: ClassVar[bool] = True
 
     def __init__(
         self,

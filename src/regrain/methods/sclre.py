@@ -19,7 +19,7 @@ from regrain.objectives.gather import gather
 from regrain.objectives.targets import sclre_contrastive_loss, target_loss, uniform_targets
 from regrain.settings import require_range
 
-__all__ = ["SCLRE"]
+__all__ = ["SCLRE", "drawn_by_class"]
 
 
 class SCLRE(Method):
@@ -170,11 +170,16 @@ class SCLRE(Method):
         )
         order = ids.argsort()
         z, coarse, ids = z[order], labels[order, 0], ids[order]
-        rows = _drawn(coarse, len(self.bank), self.classes[0], self.bank_balanced, self._seed)
+        rows = drawn_by_class(coarse, len(self.bank), self.classes[0], self.bank_balanced, self._seed)
         if not len(rows):
             raise UserError("no training sample has a coarse label: sclre's bank would be empty")
         self.bank[: len(rows)], self.bank_ids[: len(rows)] = z[rows], ids[rows]
         self.bank_count.fill_(len(rows))
+
+    @property
+    def bank_keys(self) -> Tensor:
+        """Ids (m,) of the bank's samples (:attr:`regrain.data.dataset.Dataset.keys`)."""
+        return self.bank_ids[: int(self.bank_count)]
 
     def attends_to(self, x: Any) -> tuple[Tensor, Tensor]:
         """Attention (B, m) of samples to the bank, mean over heads, and the ids (m,) of the bank's samples.
@@ -192,7 +197,7 @@ class SCLRE(Method):
             heads=self.heads,
             include_self=True,
         )
-        return weights[:, :, :-1].mean(dim=0), self.bank_ids[: len(bank)]
+        return weights[:, :, :-1].mean(dim=0), self.bank_keys
 
     def embed(self, x: Any) -> Tensor:
         z = self.projector(self.encoder(x)).float()
@@ -216,7 +221,7 @@ class SCLRE(Method):
         return cross_instance_attention(z, bank, *weights, heads=self.heads, include_self=bank is not None)
 
 
-def _drawn(coarse: Tensor, count: int, classes: int, balanced: bool, seed: int) -> Tensor:
+def drawn_by_class(coarse: Tensor, count: int, classes: int, balanced: bool, seed: int) -> Tensor:
     """(at most count,) rows of labelled samples: equally many of every class where it has so many, or at random."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(coarse), generator=generator).to(coarse.device)

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from regrain.tasks.attend import Attention
 from regrain.tasks.classifier import FewShotClassifier
 from regrain.tasks.discover import Discovery, Subclass
+from regrain.tasks.isotropy import Isotropy
 from regrain.tasks.regroup import Regrouping
 from regrain.tasks.tune import Plan, Range, Trial, Tuning
 
-__all__ = ["Discovery", "FewShotClassifier", "Plan", "Range", "Regrouping", "Subclass", "Trial", "Tuning"]
+__all__ = [
+    "Attention",
+    "Discovery",
+    "FewShotClassifier",
+    "Isotropy",
+    "Plan",
+    "Range",
+    "Regrouping",
+    "Subclass",
+    "Trial",
+    "Tuning",
+]

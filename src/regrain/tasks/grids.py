@@ -7,19 +7,40 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
-from torch.nn import functional
+from PIL import Image
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.tasks.discover import Discovery, Subclass
+from regrain.tasks.pictures import COLUMNS, Row, require_images, tiles, write_page
 
-__all__ = ["write_grids"]
+__all__ = ["require_drawable", "write_grids"]
 
-_ROWS, _COLUMNS = 10, 10
-_TILE, _GAP, _TITLE = 64, 4, 22
-_INK, _PAPER = (30, 30, 30), (255, 255, 255)
+_ROWS = 10
+_NAMES = ("best", "worst", "random")
+
+
+def require_drawable(folder: str | Path, modality: str, where: str, *, overwrite: bool) -> None:
+    """Raise a UserError, before anything is settled, where no grids could be drawn or pictures would be lost.
+
+    Parameters
+    ----------
+    folder : path
+    modality : str
+        Of the samples of ``where``, a run or a data set.
+    where : str
+    overwrite : bool
+        Whether pictures in the folder may be replaced.
+    """
+    require_images(modality, where, "grids", "the table names exemplars")
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; grids need a folder of their own")
+    there = [name for name in _NAMES if (target / f"{name}.png").exists()]
+    if there and not overwrite:
+        raise UserError(
+            f"{target / there[0]}.png exists: choose another folder for --grids, or replace it with --overwrite"
+        )
 
 
 def write_grids(
@@ -53,10 +74,7 @@ def write_grids(
         If the samples are no images, or there is no such split.
     """
     first = next(iter(parts.values()))
-    if first.modality != "image":
-        raise UserError(
-            f"grids show images, and {first.name} holds {first.modality} samples: the table names exemplars"
-        )
+    require_drawable(folder, first.modality, first.name, overwrite=True)
     if split is not None and split not in parts:
         raise UserError(f"no split '{split}' to show: there are {', '.join(parts)}")
     random = np.random.default_rng(seed)
@@ -66,19 +84,15 @@ def write_grids(
     ranks, words = _ranks(discovery, parts, shown, present)
     ordered = sorted(present, key=lambda n: (-ranks[n], n))
     drawn = [present[i] for i in sorted(random.permutation(len(present))[:_ROWS])]
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, numbers in (("best", ordered[:_ROWS]), ("worst", ordered[::-1][:_ROWS]), ("random", drawn)):
+    for name, numbers in zip(_NAMES, (ordered[:_ROWS], ordered[::-1][:_ROWS], drawn), strict=True):
         rows = []
         for number in numbers:
             members = np.flatnonzero(shown & (discovery.subclass == number))
-            chosen = np.sort(random.permutation(members)[:_COLUMNS])
-            rows.append((_title(by_number[number], len(members), words.get(number, "")), _images(parts, chosen)))
-        file = target / f"{name}.png"
-        temporary = target / f".{name}.png.tmp"
-        _picture(rows).save(temporary, format="png")
-        temporary.replace(file)
+            chosen = np.sort(random.permutation(members)[:COLUMNS])
+            rows.append(Row(_title(by_number[number], len(members), words.get(number, "")), _images(parts, chosen)))
+        file = Path(folder) / f"{name}.png"
+        write_page(rows, file)
         written.append(file)
     return written
 
@@ -127,41 +141,5 @@ def _images(parts: Mapping[str, Dataset], rows: np.ndarray) -> list[Image.Image]
         own = rows[(rows >= start) & (rows < start + len(part))] - start
         start += len(part)
         if len(own):
-            raw: Tensor = part.samples.take(torch.from_numpy(own))
-            result += [_tile(image) for image in raw]
+            result += tiles(part, torch.from_numpy(own))
     return result
-
-
-def _tile(image: Tensor) -> Image.Image:
-    """(C, H, W) of 0 to 255 -> a picture whose longer side is that of a tile; more or fewer than 3 channels as grey."""
-    grey = image.float().mean(dim=0, keepdim=True).expand(3, -1, -1)
-    colours = image.float() if len(image) == 3 else grey
-    height, width = colours.shape[1:]
-    scale = _TILE / max(height, width)
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    mode = "nearest" if scale > 1 else "area"
-    resized = functional.interpolate(colours[None], size=size, mode=mode)[0].round().byte()
-    return Image.fromarray(resized.permute(1, 2, 0).contiguous().numpy())
-
-
-def _picture(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
-    font = ImageFont.load_default(size=14)
-    width = _GAP + _COLUMNS * (_TILE + _GAP)
-    height = max(1, len(rows)) * (_TITLE + _TILE + _GAP) + _GAP
-    page = Image.new("RGB", (width, height), _PAPER)
-    draw = ImageDraw.Draw(page)
-    for number, (title, images) in enumerate(rows):
-        top = _GAP + number * (_TITLE + _TILE + _GAP)
-        draw.text((_GAP, top), _fitting(title, font, width - 2 * _GAP), fill=_INK, font=font)
-        for column, image in enumerate(images):
-            page.paste(image, (_GAP + column * (_TILE + _GAP), top + _TITLE))
-    return page
-
-
-def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, cut where it would leave the page."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."

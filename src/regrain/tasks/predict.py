@@ -13,7 +13,6 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
-from regrain.methods import Method
 from regrain.tasks.classifier import FewShotClassifier
 from regrain.tasks.discover import Settled
 from regrain.training.model import Model
@@ -50,7 +49,7 @@ def predicted_columns(
         If neither the method classifies, nor subclasses were discovered, nor the run was adapted.
     """
     columns: dict[str, Column] = {}
-    if type(model.method).predict_proba is not Method.predict_proba:
+    if model.method.has_classifier:
         for role, level, names in zip(model.method.roles, labels.levels, labels.classes, strict=True):
             if classifier is None or level != classifier.level:
                 _put(columns, level, *_most_probable(_class_probabilities(model, dataset, role), names))

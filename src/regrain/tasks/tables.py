@@ -15,13 +15,21 @@ from regrain.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["replace_file", "require_writable", "write_columns", "write_embeddings", "write_parquet"]
+__all__ = [
+    "WRITABLE_SUFFIXES",
+    "replace_file",
+    "require_writable",
+    "write_columns",
+    "write_embeddings",
+    "write_parquet",
+]
 
-_SUFFIXES = (".csv", ".parquet", ".pq")
+WRITABLE_SUFFIXES = (".csv", ".parquet", ".pq")
+"""Endings of the tables that are written."""
 
 
 def require_writable(
-    out: Path, overwrite: bool, *, suffixes: Sequence[str] = _SUFFIXES, content: str = "tables"
+    out: Path, overwrite: bool, *, suffixes: Sequence[str] = WRITABLE_SUFFIXES, content: str = "tables"
 ) -> None:
     """Raise a UserError, before anything is computed, where the result could not be written."""
     if out.suffix.lower() not in suffixes:

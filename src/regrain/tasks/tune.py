@@ -26,6 +26,7 @@ from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.evaluation import CRITERIA
 from regrain.methods import method_class
 from regrain.settings import hyperparameters
+from regrain.tasks.plans import begin_plan, write_text
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, parse_assignments
 
@@ -252,21 +253,7 @@ class Tuning:
             If another search, or anything else, lies there.
         """
         tuning = cls(path, plan)
-        content = json.loads(json.dumps({"plan": plan.to_json(), "circumstances": dict(circumstances)}))
-        file = path / "plan.json"
-        if file.exists():
-            begun = json.loads(file.read_text(encoding="utf-8"))
-            if begun != content:
-                odd = [
-                    name
-                    for part in content
-                    for name, value in content[part].items()
-                    if value != begun.get(part, {}).get(name)
-                ]
-                raise UserError(
-                    f"{path} holds another search (other {', '.join(odd) or 'layout'}): choose another --out, "
-                    "or repeat that search's command to go on with it"
-                )
+        if begin_plan(path, {"plan": plan.to_json(), "circumstances": circumstances}, "search"):
             tuning.trials = tuning._read()
             planned = dict(enumerate(plan.settings()))
             if any(planned.get(trial.number) != trial.settings for trial in tuning.trials):
@@ -274,11 +261,6 @@ class Tuning:
                     f"{path} holds a search whose trials are not among the {plan.trials} now planned: choose another "
                     "--out, or at least as many --trials"
                 )
-            return tuning
-        if path.exists() and any(path.iterdir()):
-            raise UserError(f"{path} exists and holds no search: choose another --out")
-        path.mkdir(parents=True, exist_ok=True)
-        _write(file, json.dumps(content, indent=1))
         return tuning
 
     def pending(self) -> list[Trial]:
@@ -329,7 +311,7 @@ class Tuning:
         if not best.criteria:
             raise UserError(f"every trial failed; the first one: {best.problem}")
         content = merge(recipe, parse_assignments(assignments(best.settings), self.plan.method))
-        _write(self.path / "best.yaml", yaml.safe_dump(content, sort_keys=False))
+        write_text(self.path / "best.yaml", yaml.safe_dump(content, sort_keys=False))
         for given in self.plan.ranges:
             if given.is_end(best.settings[given.name]):
                 warnings.warn(
@@ -366,9 +348,3 @@ class Tuning:
 def assignments(settings: Mapping[str, Any]) -> Sequence[str]:
     """Settings as ``--set`` takes them."""
     return [f"{name}={json.dumps(value)}" for name, value in settings.items()]
-
-
-def _write(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)

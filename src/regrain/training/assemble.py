@@ -148,6 +148,11 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     settings = check_values(method_section, hyperparameters(method), method.name)
     options = TrainingOptions(**check_values(given.get("training", {}), hyperparameters(TrainingOptions), "training"))
 
+    if options.early_stop and method.staged:
+        raise UserError(
+            f"training.early_stop stops when the loss falls no more, and {method.name}'s loss starts anew with every "
+            "stage of its training: leave it out, and choose training.epochs"
+        )
     roles = roles_of(method, train.labels.levels)
     _require_labels(method, roles, train.labels)
     _fit_queue(settings, "queue_size" in recipe.get("method", {}), len(train), notices)

@@ -1,0 +1,87 @@
+"""``attend``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrain.cli import options as o
+
+if TYPE_CHECKING:
+    from regrain.tasks import Attention
+
+__all__ = ["register"]
+
+_SHOWN = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(attend)
+
+
+@o.reads_data
+def attend(
+    run: Annotated[Path, typer.Argument(help="A run folder of sclre.")],
+    data: Annotated[str | None, typer.Option(help="Other data than the run's own: a catalog name or a path.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A table, .csv or .parquet; of images also a picture, .png.", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Which split's samples to show.")] = "test",
+    samples: Annotated[int, typer.Option(help="How many, equally many of every superclass.", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Draws them.", min=0, max=2**31)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    device: o.DeviceOption = o.DeviceName.auto,
+    json_: o.Json = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Show what attends to what in a RUN of sclre: samples beside the training samples they attend to most.
+
+    Examples:
+
+    `regrain attend runs/sclre-photos-s0 --out attention.png`
+
+    `regrain attend runs/sclre-questions-s0 --data new.csv --samples 50 --out attention.csv`
+    """
+    from regrain import api
+
+    o.refuse_without_data(data, reading)
+    found = api.attend(
+        api.Run.open(run, device=device.value),
+        data,
+        out=out,
+        split=split,
+        samples=samples,
+        seed=seed,
+        overwrite=overwrite,
+        **reading,
+    )
+    if json_:
+        print(json.dumps(found.to_json(), indent=1))
+        return
+    _show(found)
+    if out is not None:
+        print(f"written to {out}")
+
+
+def _show(found: Attention) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"attention to {found.bank_size} training samples", title_justify="left")
+    for column in ("sample", found.level, "predicted", f"attends to, by {found.level}", "most of all to"):
+        table.add_column(escape(column))
+    for s in found.samples:
+        shares = [f"{name} {100 * share:.0f}%" for name, share in list(s.shares.items())[:_SHOWN]]
+        most = [f"{r.id} {100 * r.weight:.2f}%" for r in s.references[:_SHOWN]]
+        cells = (s.id, s.superclass or "", s.predicted, ", ".join(shares), ", ".join(most))
+        table.add_row(*map(escape, cells))
+    console = Console()
+    console.print(table)
+    for note in found.notes:
+        console.print(f"- {note}", highlight=False, markup=False)

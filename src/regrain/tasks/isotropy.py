@@ -1,0 +1,225 @@
+"""Where a subclass goes when its training labels are moved to another superclass (SCLRE, supplement E, table 5).
+
+A method that learns superclasses follows the new label as far as the samples bear it. Self-supervised pretraining has
+no direction: whatever label the subclass is given, its features serve it as well.
+
+An experiment's folder holds ``plan.json`` (what was asked for), a run folder for each seed and labelling (``s0-given``
+and ``s0-moved``; ``s0`` alone for methods that read no labels) and ``isotropy.json`` (what came out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError, nearest
+from regrain.evaluation import Representation, Score, Setting
+from regrain.evaluation.probe import Probed, logistic_layer
+from regrain.metrics import accuracy, student_interval
+from regrain.tasks.run import Run
+
+__all__ = ["Fate", "Isotropy", "Move", "fate_of"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A subclass, the superclass it belongs to, and the one its training labels are moved to.
+
+    Attributes
+    ----------
+    level, subclass : str
+    superclass_level, origin, target : str
+    """
+
+    level: str
+    subclass: str
+    superclass_level: str
+    origin: str
+    target: str
+
+    @classmethod
+    def of(cls, train: Dataset, test: Dataset, levels: Sequence[str], subclass: str, target: str) -> Move:
+        """A move that the data allow.
+
+        Parameters
+        ----------
+        train, test : Dataset
+            Parts of one data set.
+        levels : sequence of str
+            In use, coarse to fine: the superclasses are of the first, the subclass of the last.
+        subclass, target : str
+
+        Raises
+        ------
+        UserError
+            If there are fewer than two levels, no class of that name, the subclass lies under the target already or is
+            all that its superclass has, or either part has no samples for the comparison.
+        """
+        if len(levels) < 2:
+            raise UserError(
+                "isotropy moves a class of the finest level to a class of the coarsest, and there "
+                f"{'is one level' if levels else 'are no labels'} in use: name two with --level"
+            )
+        coarse, fine = levels[0], levels[-1]
+        for level, name, option in ((fine, subclass, "--subclass"), (coarse, target, "--to")):
+            names = train.labels.names(level)
+            if name not in names:
+                raise UserError(f"{option}: level '{level}' has no class '{name}': {nearest(name, names)}")
+        members, superclasses = _members(train, fine, subclass), train.labels.level(coarse)
+        own = superclasses[members & (superclasses >= 0)].unique().tolist()
+        if not own:
+            raise UserError(f"no training sample of '{subclass}' has a label of level '{coarse}': nothing to move")
+        names = train.labels.names(coarse)
+        if len(own) > 1:
+            raise UserError(
+                f"'{subclass}' lies under {' and '.join(names[code] for code in own)}: isotropy moves a class with one "
+                "superclass"
+            )
+        origin = names[own[0]]
+        if origin == target:
+            raise UserError(f"'{subclass}' lies under '{target}' already: name another superclass with --to")
+        if not bool((~members & (superclasses == own[0])).any()):
+            raise UserError(
+                f"'{subclass}' is all that '{origin}' has in training, and moved away would leave none: name a "
+                "subclass that shares its superclass with others"
+            )
+        judged = _members(test, fine, subclass)
+        if not bool(judged.any()):
+            raise UserError(f"no test sample is of '{subclass}': nothing to see where they go")
+        if not bool((~judged & (test.labels.level(coarse) >= 0)).any()):
+            raise UserError(f"no test sample but those of '{subclass}' has a label of level '{coarse}'")
+        return cls(fine, subclass, coarse, origin, target)
+
+    def members(self, dataset: Dataset) -> Tensor:
+        """BoolTensor (N,): the samples of the subclass."""
+        return _members(dataset, self.level, self.subclass)
+
+    def apply(self, train: Dataset) -> Dataset:
+        """The training samples with the moved labels, at the superclasses' level alone.
+
+        The other levels go: between them and the moved labels classes would have two parents, and no method whose
+        training is compared reads them.
+        """
+        seen = train.with_levels([self.superclass_level])
+        codes = seen.labels.codes.clone()
+        target = seen.labels.names(self.superclass_level).index(self.target)
+        codes[self.members(train) & (codes[:, 0] >= 0), 0] = target
+        return replace(seen, labels=replace(seen.labels, codes=codes))
+
+
+def _members(dataset: Dataset, level: str, name: str) -> Tensor:
+    return dataset.labels.level(level) == dataset.labels.names(level).index(name)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """Where the subclass's test samples go, as shares, and the accuracy of all other test samples.
+
+    Attributes
+    ----------
+    own, new, others : float
+        Predicted as the superclass it belongs to, as the one it was moved to, as any other.
+    accuracy : float
+    """
+
+    own: float
+    new: float
+    others: float
+    accuracy: float
+
+
+def fate_of(run: Run, train: Dataset, test: Dataset, move: Move) -> Fate:
+    """What a run makes of the test samples.
+
+    Predictions are those of the method's own classifier, else of logistic regression on the training embeddings
+    (:mod:`regrain.evaluation.probe`).
+
+    Parameters
+    ----------
+    run : Run
+    train : Dataset
+        With the superclass labels that the run was trained on; of a method that reads none, those to predict by.
+    test : Dataset
+        With its true labels.
+    move : Move
+    """
+    names = test.labels.names(move.superclass_level)
+    truth, judged = test.labels.level(move.superclass_level), move.members(test)
+    if run.model.method.has_classifier:
+        predicted = run.predict_proba(test, "coarse").argmax(dim=1)
+    else:
+        setting = Setting(move.superclass_level, names, truth, train.labels.level(move.superclass_level))
+        embedded = Representation("model", run.embed(test), run.embed(train))
+        probed = Probed.of(embedded, setting, "isotropy")
+        predicted = probed.classes[logistic_layer(probed)(probed.scale(embedded.test)).argmax(dim=1)]
+    ends = [names.index(move.origin), names.index(move.target)]
+    counts = torch.bincount(predicted[judged], minlength=len(names)).double()
+    own, new = counts[ends].tolist()
+    total = float(counts.sum())
+    own, new, others = (count / total for count in (own, new, total - own - new))
+    return Fate(own, new, others, accuracy(truth[~judged], predicted[~judged]))
+
+
+@dataclass(frozen=True)
+class Isotropy:
+    """An experiment's outcome.
+
+    Attributes
+    ----------
+    path : Path
+    method : str
+    judged_by : str
+        Whose predictions were counted.
+    move : Move
+    samples, others : int
+        Test samples of the subclass, and all others with a superclass.
+    seeds : tuple of int
+    given, moved : tuple of Fate
+        Seed by seed, with the labels as they are and with the moved ones.
+    """
+
+    path: Path
+    method: str
+    judged_by: str
+    move: Move
+    samples: int
+    others: int
+    seeds: tuple[int, ...]
+    given: tuple[Fate, ...]
+    moved: tuple[Fate, ...]
+
+    def figures(self) -> dict[str, dict[str, Score]]:
+        """``given`` and ``moved``, then the names of :class:`Fate` -> mean and 95% interval over seeds (Student)."""
+        return {
+            labelling: {f.name: _over_seeds([getattr(fate, f.name) for fate in fates]) for f in fields(Fate)}
+            for labelling, fates in (("given", self.given), ("moved", self.moved))
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for ``isotropy.json``."""
+        plain = {k: v for k, v in vars(self).items() if k not in ("path", "move", "seeds", "given", "moved")}
+        figures = {
+            labelling: {
+                name: {"mean": score.value, "low": score.low, "high": score.high} for name, score in scores.items()
+            }
+            for labelling, scores in self.figures().items()
+        }
+        by_seed = [
+            {"seed": seed, "given": asdict(given), "moved": asdict(moved)}
+            for seed, given, moved in zip(self.seeds, self.given, self.moved, strict=True)
+        ]
+        return {**plain, **asdict(self.move), **figures, "by_seed": by_seed}
+
+
+def _over_seeds(values: Sequence[float]) -> Score:
+    if len(values) == 1:
+        return Score(values[0])
+    mean, half_width = student_interval(np.array(values))
+    return Score(mean, mean - half_width, mean + half_width, "seeds")

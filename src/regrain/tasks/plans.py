@@ -1,0 +1,57 @@
+"""Folders in which several trainings belong to one plan, so that the same command again goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from regrain.errors import UserError
+from regrain.tasks.tables import replace_file
+
+__all__ = ["begin_plan", "write_text"]
+
+
+def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) -> bool:
+    """Whether the plan was begun in the folder before; where it was not, ``plan.json`` is written.
+
+    Parameters
+    ----------
+    path : path
+        The folder; made where it does not exist.
+    content : mapping
+        What must be equal for its trainings to belong together, by section.
+    what : str
+        What the folder holds, in words.
+
+    Raises
+    ------
+    UserError
+        If another plan, or anything else, lies there.
+    """
+    plain = json.loads(json.dumps(content))
+    file = path / "plan.json"
+    if file.exists():
+        begun = json.loads(file.read_text(encoding="utf-8"))
+        if begun != plain:
+            odd = [
+                name
+                for section in plain
+                for name, value in plain[section].items()
+                if value != begun.get(section, {}).get(name)
+            ]
+            raise UserError(
+                f"{path} holds another {what} (other {', '.join(odd) or 'layout'}): choose another --out, "
+                f"or repeat that {what}'s command to go on with it"
+            )
+        return True
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} exists and holds no {what}: choose another --out")
+    write_text(file, json.dumps(plain, indent=1))
+    return False
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text to a temporary name, then rename it."""
+    replace_file(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
