@@ -155,12 +155,13 @@ class SCLRE(Method):
         self.class_weight.copy_(balanced_weights(counts[0]))
 
     def before_epoch(self, scan: Scan) -> None:
-        if self.bank_refresh and self.epochs and self.epochs % self.bank_refresh == 0:
+        if self.bank_refresh and self.epochs and self.epochs % self.bank_refresh == 0 and self.attention != "none":
             self.fill_bank(scan)
         self.epochs += 1
 
     def after_training(self, scan: Scan) -> None:
-        self.fill_bank(scan)
+        if self.attention != "none":
+            self.fill_bank(scan)
 
     def fill_bank(self, scan: Scan) -> None:
         """Draw the bank's samples by the seed, and embed them by the weights as they are."""
@@ -175,6 +176,12 @@ class SCLRE(Method):
             raise UserError("no training sample has a coarse label: sclre's bank would be empty")
         self.bank[: len(rows)], self.bank_ids[: len(rows)] = z[rows], ids[rows]
         self.bank_count.fill_(len(rows))
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"epochs": self.epochs}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.epochs = int(state["epochs"])
 
     def attends_to(self, x: Any) -> tuple[Tensor, Tensor]:
         """Attention (B, m) of samples to the bank, mean over heads, and the ids (m,) of the bank's samples.
