@@ -71,16 +71,16 @@ def probabilities(method: Method, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "steps"),
-    [("sclre", {}, 40), ("sclre", {"attention": "batch"}, 40), ("sclre", {"attention": "none"}, 40), ("tsc", {}, 120)],
+    ("name", "attention"), [("sclre", "bank"), ("sclre", "batch"), ("sclre", "none"), ("tsc", None)]
 )
-def test_superclasses_whose_members_look_nothing_alike_are_learnt(
-    name: str, settings: dict[str, Any], steps: int
-) -> None:
+def test_superclasses_whose_members_look_nothing_alike_are_learnt(name: str, attention: str | None) -> None:
     x, coarse, ids = mixture()
-    method = build(name, **settings)
+    method = build(name, **({} if attention is None else {"attention": attention}))
     hidden = coarse.where(torch.arange(60) % 4 != 3, -1)
-    train(method, x, hidden, ids, steps=steps, noise=0.5)
+    if name == "tsc":  # tells samples apart too, unless views differ
+        train(method, x, hidden, ids, steps=120, noise=0.5)
+    else:
+        train(method, x, hidden, ids, steps=40)
     other, truth, _ = mixture(seed=1)
     found = probabilities(method, other)
     assert (found.argmax(dim=1) == truth).float().mean() > 0.95
@@ -328,7 +328,7 @@ def test_sclre_says_what_cannot_be() -> None:
 
 
 def test_centroids_follow_their_classes() -> None:
-    x, coarse, ids = mixture()
+    x, _, ids = mixture()
     method = build("tsc")
     expected = torch.zeros(CLASSES, 8)
     for labels in ([0, 0, 1, -1, 1, 0], [-1] * 6, [1, -1, 1, 1, -1, 1], [0, 1, 1, 2, 2, 2], [2, 2, 2, 0, 0, 0]):
@@ -381,9 +381,7 @@ def test_classes_are_matched_to_the_nearest_targets(monkeypatch: pytest.MonkeyPa
     method = build("tsc")
     train(method, *mixture(), steps=5)
     cosines = functional.normalize(method.centroids, dim=1) @ method.targets.T
-    best = max(
-        itertools.permutations(range(CLASSES)), key=lambda p: sum(float(cosines[i, t]) for i, t in enumerate(p))
-    )
+    best = max(itertools.permutations(range(CLASSES)), key=lambda p: sum(float(cosines[i, t]) for i, t in enumerate(p)))
     assert torch.equal(calls[-1]["class_targets"], method.targets[list(best)])
 
 

@@ -1,4 +1,4 @@
-"""SCLRE's attention and losses, targets and TSC, against plain loops, the golden values, an optimiser and the limits."""
+"""SCLRE's attention and losses, targets, TSC: against plain loops, golden values, an optimiser and the limits."""
 
 from __future__ import annotations
 
@@ -396,7 +396,9 @@ def test_tiny_huge_and_zero_embeddings_are_finite(name: str, scale: float) -> No
     assert torch.autograd.grad(value.sum(), x)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("loss", [sclre_contrastive_loss, lambda x, y, **t: target_loss(x, y, uniform_targets(8, D), **t)])
+@pytest.mark.parametrize(
+    "loss", [sclre_contrastive_loss, lambda x, y, **t: target_loss(x, y, uniform_targets(8, D), **t)]
+)
 def test_labels_and_temperatures_are_checked(loss: Callable[..., Tensor]) -> None:
     x = drawn(N, D)
     with pytest.raises(UserError, match=r"labels must be integers of shape \(7,\)"):
