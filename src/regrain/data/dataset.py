@@ -543,7 +543,8 @@ class Dataset:
         codes = self.labels.codes.clone()
         for rows in self._drawn_by_class(level or self.labels.levels[0], np.random.default_rng(seed)):
             codes[torch.from_numpy(rows[: min(round(share * len(rows)), len(rows) - 1)])] = UNKNOWN
-        return replace(self, labels=replace(self.labels, codes=codes))
+        source = None if self.labels.source is None else self.labels.source.where(codes != UNKNOWN, 0)
+        return replace(self, labels=replace(self.labels, codes=codes, source=source))
 
     def _drawn_by_class(self, level: str | None, generator: np.random.Generator) -> list[np.ndarray]:
         """The rows of every class in a random order that hangs on the samples' ids, not on the order of rows."""
