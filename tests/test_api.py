@@ -180,13 +180,13 @@ def test_a_resumed_run_and_its_recipe_hide_the_same_labels(tmp_path: Path) -> No
     assert not same_weights(whole, other)
 
 
-def test_labels_are_hidden_by_the_level_in_use(tmp_path: Path) -> None:
-    run = quick("sup-fine", vectors(), tmp_path / "run", hide_labels=0.99, levels=["sub"])
-    assert run.parts()["train"].with_levels(["sub"]).labels.known == {"sub": 4}  # one of each class
-    with pytest.raises(UserError, match=r"lies in \[0, 1\)"):
-        quick("sup-fine", vectors(), tmp_path / "x", hide_labels=1.0)
-    other = regrain.load(np.zeros((20, 8), dtype=np.float32), labels={"other": ["a", "b"] * 10})
+def test_a_run_with_hidden_labels_judges_other_data_whole(tmp_path: Path) -> None:
+    run = quick("sup-fine", vectors(), tmp_path / "run", hide_labels=0.9)
+    other = regrain.load(np.eye(20, 8, dtype=np.float32), labels={"other": ["a", "b"] * 10})
     assert regrain.evaluate(run, other, protocols=["recall"], baselines=False, write=False).samples == 20
+    for share in (1.0, -0.5, float("nan")):
+        with pytest.raises(UserError, match=r"lies in \[0, 1\)"):
+            quick("sup-fine", vectors(), tmp_path / "x", hide_labels=share)
 
 
 @pytest.mark.parametrize("method", ["sup-ce", "sclre"])

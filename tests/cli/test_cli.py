@@ -183,7 +183,6 @@ def test_every_mistake_has_its_message_and_exit_code_2(
         ((*fit, "--device", "cuda"), "CUDA"),
         ((*fit, "--holdout", "1.5"), "between 0 and 1"),
         ((*fit, "--hide-labels", "1"), "lies in [0, 1), 1 left out"),
-        ((*fit, "--hide-labels", "-0.5"), "--hide-labels"),
         ((*fit, "--set", "views.presets=[weak]"), "takes 2 views"),
         ((*fit, "--set", "views.presets=[weak, wek]"), "weak"),
         (("fit", "maskcon", one, "--level", "kind", *FAST), "has one class"),

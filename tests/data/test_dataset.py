@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -158,7 +157,7 @@ def test_limit_of_data_without_labels() -> None:
     assert len(data.limit_per_class(2)) == 2
 
 
-def hidden_ids(data: Dataset, share: float, **options: Any) -> set[str]:
+def hidden_ids(data: Dataset, share: float, **options: int) -> set[str]:
     codes = data.hide_labels(share, **options).labels.codes
     return set(data.ids[(codes == -1).all(dim=1).numpy()])
 
@@ -173,8 +172,6 @@ def test_hiding_takes_a_share_of_every_class() -> None:
     assert (data.labels.codes >= 0).all()  # the data themselves are as they were
     assert hidden.fingerprint() == data.fingerprint()
     assert hidden.labels.classes == data.labels.classes
-    by_fine = data.hide_labels(0.3, level="fine")
-    assert Counter(by_fine.labels.level("fine").tolist()) == {-1: 12, 0: 7, 1: 7, 2: 7, 3: 7}
 
 
 def test_a_larger_share_hides_all_that_a_smaller_one_hides() -> None:
@@ -185,13 +182,6 @@ def test_a_larger_share_hides_all_that_a_smaller_one_hides() -> None:
         assert len(now) == min(38, 2 * round(20 * share))
         before = now
     assert Counter(data.hide_labels(0.99).labels.level("coarse").tolist()) == {-1: 38, 0: 1, 1: 1}
-    assert Counter(data.hide_labels(0.99, level="fine").labels.level("fine").tolist()) == {
-        -1: 36,
-        0: 1,
-        1: 1,
-        2: 1,
-        3: 1,
-    }
 
 
 def test_what_is_hidden_hangs_on_ids_and_seed_alone() -> None:
@@ -218,8 +208,6 @@ def test_labels_that_cannot_be_hidden() -> None:
             made().hide_labels(share)
     with pytest.raises(UserError, match="no labels to hide"):
         Dataset(TextSamples(tuple("abcdef")), Labels.empty(6), np.array(list("abcdef"))).hide_labels(0.5)
-    with pytest.raises(UserError, match="did you mean 'coarse'"):
-        made().hide_labels(0.5, level="coarze")
 
 
 # Fingerprints

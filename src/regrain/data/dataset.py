@@ -525,11 +525,11 @@ class Dataset:
         drawn = self._drawn_by_class(level or finest, np.random.default_rng(seed))
         return self.select(np.sort(np.concatenate([rows[:count] for rows in drawn])))
 
-    def hide_labels(self, share: float, *, level: str | None = None, seed: int = 0) -> Dataset:
+    def hide_labels(self, share: float, *, seed: int = 0) -> Dataset:
         """The same samples, of which this share has lost its labels at every level: what few labels are worth.
 
-        Drawn by seed within the classes of ``level`` (default: the coarsest), each of which keeps one label at least; a
-        larger share hides all that a smaller one hides.
+        Drawn by seed within the classes of the coarsest level, each of which keeps one label at least; a larger share
+        hides all that a smaller one hides.
 
         Raises
         ------
@@ -541,10 +541,9 @@ class Dataset:
         if not self.labels.levels:
             raise UserError(f"{self.name} has no labels to hide")
         codes = self.labels.codes.clone()
-        for rows in self._drawn_by_class(level or self.labels.levels[0], np.random.default_rng(seed)):
+        for rows in self._drawn_by_class(self.labels.levels[0], np.random.default_rng(seed)):
             codes[torch.from_numpy(rows[: min(round(share * len(rows)), len(rows) - 1)])] = UNKNOWN
-        source = None if self.labels.source is None else self.labels.source.where(codes != UNKNOWN, 0)
-        return replace(self, labels=replace(self.labels, codes=codes, source=source))
+        return replace(self, labels=replace(self.labels, codes=codes))
 
     def _drawn_by_class(self, level: str | None, generator: np.random.Generator) -> list[np.ndarray]:
         """The rows of every class in a random order that hangs on the samples' ids, not on the order of rows."""

@@ -60,14 +60,14 @@ def split_parts(
     *,
     holdout: float = 0.2,
     limit_per_class: int | None = None,
-    levels: Sequence[str] = (),
+    limit_level: str | None = None,
     hide_labels: float = 0.0,
 ) -> dict[str, Dataset]:
     """The parts of a data set by name: its own splits, else ``train`` and a held-out ``test``.
 
     Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
-    ``limit_per_class`` applies to ``train``, by the classes of the finest of the ``levels`` in use (default: all); then
-    ``hide_labels``, the share of its samples that lose their labels, by the classes of the coarsest of these.
+    ``limit_per_class`` applies to ``train``, by the classes of ``limit_level`` (default: the finest level); then
+    ``hide_labels``, the share of its samples that lose their labels.
 
     Raises
     ------
@@ -85,9 +85,9 @@ def split_parts(
         train, test = dataset.split(holdout, stratify=stratify)
         parts = {"train": train, "test": test}
     if limit_per_class is not None:
-        parts["train"] = parts["train"].limit_per_class(limit_per_class, level=levels[-1] if levels else None)
+        parts["train"] = parts["train"].limit_per_class(limit_per_class, level=limit_level)
     if hide_labels:
-        parts["train"] = parts["train"].hide_labels(hide_labels, level=levels[0] if levels else None)
+        parts["train"] = parts["train"].hide_labels(hide_labels)
     return parts
 
 

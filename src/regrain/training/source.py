@@ -89,11 +89,12 @@ def table_of(source: Any) -> Table | None:
 
 def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
     """Train and test as the section says."""
+    levels = section["levels"] or dataset.labels.levels
     return split_parts(
         dataset,
         holdout=section["holdout"],
         limit_per_class=section["limit_per_class"],
-        levels=[level for level in section["levels"] or () if level in dataset.labels.levels],
+        limit_level=levels[-1] if levels else None,
         hide_labels=section.get("hide_labels", 0.0),
     )
 
