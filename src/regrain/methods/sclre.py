@@ -177,12 +177,6 @@ class SCLRE(Method):
         self.bank[: len(rows)], self.bank_ids[: len(rows)] = z[rows], ids[rows]
         self.bank_count.fill_(len(rows))
 
-    def get_extra_state(self) -> dict[str, int]:
-        return {"epochs": self.epochs}
-
-    def set_extra_state(self, state: Any) -> None:
-        self.epochs = int(state["epochs"])
-
     def attends_to(self, x: Any) -> tuple[Tensor, Tensor]:
         """Attention (B, m) of samples to the bank, mean over heads, and the ids (m,) of the bank's samples.
 
@@ -210,6 +204,12 @@ class SCLRE(Method):
             return super().predict_proba(x, level)
         result: Tensor = self.classifier(self.embed(x)).float().softmax(dim=1)
         return result
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"epochs": self.epochs}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.epochs = int(state["epochs"])
 
     def _filled_bank(self) -> Tensor:
         """(m, width); empty before the end of training, when a sample attends to itself alone."""
