@@ -138,6 +138,86 @@ def test_resume_through_the_api(tmp_path: Path) -> None:
         regrain.resume(tmp_path / "cut", data)
 
 
+def test_hidden_labels_are_never_seen(tmp_path: Path) -> None:
+    """Hidden in the data or by the run: the same weights, the same figures, the same classes for knn to vote on."""
+    data = vectors(200)
+    run = quick("sup-ce", data, tmp_path / "run", hide_labels=0.9)
+    assert run.recipe["data"]["hide_labels"] == 0.9
+    train = run.parts()["train"]
+    assert train.labels.known == {"kind": 16, "sub": 16}
+    codes = data.labels.codes.clone()
+    codes[torch.from_numpy(np.isin(data.ids, train.ids[(train.labels.codes[:, 0] < 0).numpy()]))] = -1
+    bare = replace(data, labels=replace(data.labels, codes=codes))
+    other = quick("sup-ce", bare, tmp_path / "other")
+    assert same_weights(run, other)
+    options = {"protocols": ["knn", "recall"], "options": {"ks": [1], "neighbours": 3}}
+    figures = regrain.evaluate(run, data, **options).flat()
+    assert figures == regrain.evaluate(other, bare, **options).flat()
+    assert figures != regrain.evaluate(other, data, **options).flat()  # whose knn has all labels
+    assert run.parts()["test"].labels.known == {"kind": 40, "sub": 40}
+    assert not same_weights(run, quick("sup-ce", data, tmp_path / "whole"))
+
+
+def test_a_resumed_run_and_its_recipe_hide_the_same_labels(tmp_path: Path) -> None:
+    class Soon(threading.Event):
+        looks = 6
+
+        def is_set(self) -> bool:
+            self.looks -= 1
+            return self.looks < 0
+
+    data = vectors()
+    whole = quick("sup-ce", data, tmp_path / "whole", hide_labels=0.5)
+    with pytest.raises(Stopped):
+        quick("sup-ce", data, tmp_path / "cut", hide_labels=0.5, interrupt=Soon())
+    assert same_weights(whole, regrain.resume(tmp_path / "cut", data, device="cpu"))
+    again = regrain.fit("sup-ce", data, out=tmp_path / "again", recipe=whole.folder.recipe_file, device="cpu")
+    assert same_weights(whole, again)
+    other = regrain.fit(
+        "sup-ce", data, out=tmp_path / "x", recipe=whole.folder.recipe_file, hide_labels=0.0, device="cpu"
+    )
+    assert other.recipe["data"]["hide_labels"] == 0
+    assert not same_weights(whole, other)
+
+
+def test_a_run_with_hidden_labels_judges_other_data_whole(tmp_path: Path) -> None:
+    run = quick("sup-fine", vectors(), tmp_path / "run", hide_labels=0.9)
+    other = regrain.load(np.eye(20, 8, dtype=np.float32), labels={"other": ["a", "b"] * 10})
+    assert regrain.evaluate(run, other, protocols=["recall"], baselines=False, write=False).samples == 20
+    for share in (1.0, -0.5, float("nan")):
+        with pytest.raises(UserError, match=r"lies in \[0, 1\)"):
+            quick("sup-fine", vectors(), tmp_path / "x", hide_labels=share)
+
+
+@pytest.mark.parametrize("method", ["sup-ce", "sclre"])
+def test_classes_weigh_against_their_visible_samples(method: str, tmp_path: Path) -> None:
+    data = vectors().select([i for i in range(80) if i % 4 < 2 or i < 30])
+    run = quick(method, data, tmp_path / "run", "balance_classes=true", hide_labels=0.4)
+    counts = torch.bincount(run.parts()["train"].labels.level("kind") + 1)[1:]
+    assert counts[0] > 2 * counts[1]
+    state = torch.load(run.folder.checkpoint_file, weights_only=True)["state_dict"]
+    torch.testing.assert_close(state["method.class_weight"], counts.sum() / 2 / counts)
+    assert not [name for name in weights(run) if "class_weight" in name]
+    assert run.predict_proba(data, "coarse").shape == (len(data), 2)
+
+
+def test_a_saved_sclre_predicts_every_sample_alone_as_among_others(tmp_path: Path) -> None:
+    data = vectors(unknown=0.3)
+    run = quick("sclre", data, tmp_path / "run", "bank_size=20")
+    state = torch.load(run.folder.checkpoint_file, weights_only=True)["state_dict"]
+    for name in ("bank", "bank_ids", "bank_count"):  # of the weights that were saved last
+        assert torch.equal(weights(run)[f"method.{name}"], state[f"method.{name}"])
+    train = run.parts()["train"]
+    labelled = train.keys[train.labels.level("kind") >= 0].tolist()
+    assert set(state["method.bank_ids"].tolist()) <= set(labelled)
+    opened = regrain.Run.open(run.path, device="cpu")
+    together = opened.predict_proba(data, "coarse")
+    order = np.random.default_rng(0).permutation(80)
+    assert torch.allclose(opened.predict_proba(data.select(order), "coarse"), together[order], atol=1e-6)
+    alone = torch.cat([opened.predict_proba(data.select([i]), "coarse") for i in range(20)])
+    assert torch.allclose(alone, together[:20], atol=1e-6)
+
+
 def test_a_recipe_reproduces_the_run(tmp_path: Path) -> None:
     data = vectors()
     one = quick("maskcon", data, tmp_path / "one", "weight=0.7", encoder="mlp", seed=5)

@@ -190,7 +190,7 @@ def fit(
     assembly = assemble(wanted, training.with_levels(wanted["data"]["levels"]))
     assembly.recipe["data"]["labels_fingerprint"] = assembly.dataset.labels.fingerprint()
     check_training(
-        assembly.model.method, training, assembly.options, device=kind, devices=devices, tensorboard=tensorboard
+        assembly.model.method, assembly.dataset, assembly.options, device=kind, devices=devices, tensorboard=tensorboard
     )
 
     place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"

@@ -500,7 +500,8 @@ class Labels:
     @property
     def filled(self) -> dict[str, int]:
         """Per level, how many labels were filled in from finer ones."""
-        filled = torch.zeros_like(self.codes, dtype=torch.bool) if self.source is None else self.source == 1
+        none = torch.zeros_like(self.codes, dtype=torch.bool)
+        filled = none if self.source is None else (self.source == 1) & (self.codes != UNKNOWN)
         return dict(zip(self.levels, filled.sum(dim=0).tolist(), strict=True))
 
     @property

@@ -106,6 +106,13 @@ def test_a_table_trains_and_the_finished_run_is_safe(regrain: Command, table: Pa
     assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before  # the same seed
 
 
+def test_hidden_labels_are_recorded(regrain: Command, table: Path) -> None:
+    fit = ("fit", "sup-ce", table, "--level", "kind", "--out", "run", *FAST)
+    code, _, err = regrain(*fit, "--hide-labels", "0.75")
+    assert code == 0, err
+    assert yaml.safe_load(Path("run/recipe.yaml").read_text())["data"]["hide_labels"] == 0.75
+
+
 def test_lists(regrain: Command) -> None:
     code, out, _ = regrain("methods")
     assert code == 0
@@ -175,6 +182,7 @@ def test_every_mistake_has_its_message_and_exit_code_2(
         ((*fit, "--columns", "g7"), "g7"),
         ((*fit, "--device", "cuda"), "CUDA"),
         ((*fit, "--holdout", "1.5"), "between 0 and 1"),
+        ((*fit, "--hide-labels", "1"), "lies in [0, 1), 1 left out"),
         ((*fit, "--set", "views.presets=[weak]"), "takes 2 views"),
         ((*fit, "--set", "views.presets=[weak, wek]"), "weak"),
         (("fit", "maskcon", one, "--level", "kind", *FAST), "has one class"),

@@ -157,6 +157,59 @@ def test_limit_of_data_without_labels() -> None:
     assert len(data.limit_per_class(2)) == 2
 
 
+def hidden_ids(data: Dataset, share: float, **options: int) -> set[str]:
+    codes = data.hide_labels(share, **options).labels.codes
+    return set(data.ids[(codes == -1).all(dim=1).numpy()])
+
+
+def test_hiding_takes_a_share_of_every_class() -> None:
+    data = made(40)
+    hidden = data.hide_labels(0.25)
+    assert Counter(hidden.labels.level("coarse").tolist()) == {-1: 10, 0: 15, 1: 15}
+    gone = hidden.labels.codes == -1
+    assert torch.equal(gone[:, 0], gone[:, 1])
+    assert torch.equal(hidden.labels.codes[~gone], data.labels.codes[~gone])
+    assert (data.labels.codes >= 0).all()  # the data themselves are as they were
+    assert hidden.fingerprint() == data.fingerprint()
+    assert hidden.labels.classes == data.labels.classes
+
+
+def test_a_larger_share_hides_all_that_a_smaller_one_hides() -> None:
+    data, before = made(40), set()
+    for share in (0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.9, 0.99):
+        now = hidden_ids(data, share)
+        assert before <= now
+        assert len(now) == min(38, 2 * round(20 * share))
+        before = now
+    assert Counter(data.hide_labels(0.99).labels.level("coarse").tolist()) == {-1: 38, 0: 1, 1: 1}
+
+
+def test_what_is_hidden_hangs_on_ids_and_seed_alone() -> None:
+    data = made(40)
+    shuffled = data.select(np.random.default_rng(2).permutation(40))
+    assert hidden_ids(shuffled, 0.5) == hidden_ids(data, 0.5)
+    assert hidden_ids(data, 0.5, seed=1) != hidden_ids(data, 0.5)
+
+
+def test_hiding_where_labels_are_unknown_or_filled_in() -> None:
+    fine = [f"f{i % 4}" if i % 3 else None for i in range(24)]
+    coarse = [None if f is None or i < 12 else f"c{int(f[1]) // 2}" for i, f in enumerate(fine)]
+    data = Dataset(TextSamples(("x",) * 24), Labels.from_columns({"c": coarse, "f": fine}), np.arange(24).astype(str))
+    assert data.labels.filled == {"c": 8, "f": 0}
+    assert data.labels.known == {"c": 16, "f": 16}
+    hidden = data.hide_labels(0.5).labels
+    assert hidden.known == {"c": 8, "f": 8}
+    assert 0 < hidden.filled["c"] < 8
+
+
+def test_labels_that_cannot_be_hidden() -> None:
+    for share in (1, 1.5, -0.1, float("nan")):
+        with pytest.raises(UserError, match=r"the share of labels to hide lies in \[0, 1\)"):
+            made().hide_labels(share)
+    with pytest.raises(UserError, match="no labels to hide"):
+        Dataset(TextSamples(tuple("abcdef")), Labels.empty(6), np.array(list("abcdef"))).hide_labels(0.5)
+
+
 # Fingerprints
 
 

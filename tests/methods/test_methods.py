@@ -13,6 +13,7 @@ from regrain.data.dataset import Batch
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.methods import METHODS, Method, method_class
+from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.methods.memory import MomentumTwin, Queue
 from regrain.settings import hyperparameters
 
@@ -107,14 +108,69 @@ def test_state_goes_through_a_checkpoint(name: str) -> None:
     for batch in batches[:4]:
         step(method, batch)
     other.load_state_dict(copy.deepcopy(method.state_dict()))
-    batch = batches[4]
-    assert torch.equal(step(method, batch)["loss"], step(other, batch)["loss"])
-    assert torch.equal(step(method, batch)["loss"], step(other, batch)["loss"])
+    for seed in (0, 1):  # of what a step draws
+        losses = []
+        for each in (method, other):
+            torch.manual_seed(seed)
+            losses.append(step(each, batches[4])["loss"])
+        assert torch.equal(*losses)
 
 
 def test_shared_state_leaves_queue_and_twin_out() -> None:
     names = set(make("maskcon").shared_state())
     assert {n.split(".")[0] for n in names} == {"encoder", "projector"}
+
+
+CLASSIFIERS = ["sup-ce", "sup-fine", "sclre"]
+
+
+def test_weights_of_classes_balance_them() -> None:
+    counts = torch.tensor([7, 1, 0, 4])
+    weights = balanced_weights(counts)
+    torch.testing.assert_close(weights, torch.tensor([12 / 3 / 7, 12 / 3 / 1, 0, 12 / 3 / 4]))
+    assert float((weights * counts).sum() / counts.sum()) == pytest.approx(1)
+    assert not balanced_weights(torch.zeros(3, dtype=torch.long)).any()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weighted_cross_entropy_is_torchs_over_labelled_rows(smoothing: float) -> None:
+    logits, labels = torch.randn(6, CLASSES), torch.tensor([0, -1, 1, 1, -1, 2])
+    weight, known = torch.tensor([0.5, 3.0, 1.0]), labels >= 0
+    for classes in (weight, None):
+        expected = functional.cross_entropy(logits[known], labels[known], weight=classes, label_smoothing=smoothing)
+        found = labelled_cross_entropy(logits, labels, weight=classes, label_smoothing=smoothing)
+        torch.testing.assert_close(found, expected)
+        assert float(labelled_cross_entropy(logits, torch.full((6,), -1), weight=classes)) == 0
+    assert float(labelled_cross_entropy(logits, labels, weight=torch.zeros(3))) == 0
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classes_are_balanced_where_that_is_asked_for(name: str) -> None:
+    counts = torch.tensor([7, 1, 4])
+    batch, found = batch_for(make(name), labels=[0, 0, 1, -1, 2, 0]), {}
+    for balance in (False, True):
+        method = make(name, balance_classes=balance).eval()
+        term = "cross_entropy" if name == "sclre" else "loss"
+        before = method.losses(batch)[term].detach()
+        method.take_class_counts([counts])
+        found[balance] = before, method.losses(batch)[term].detach()
+        torch.testing.assert_close(method.class_weight, balanced_weights(counts))
+    assert torch.equal(*found[False])
+    torch.testing.assert_close(found[True][0], found[False][0])  # without counts all classes weigh alike
+    x = batch.views[0]
+    logits = method.classifier(method._enhanced(method.projector(method.encoder(x)), None) if name == "sclre"
+                               else method.encoder(x))  # fmt: skip
+    known = batch.labels[:, 0] >= 0
+    weight = counts.sum() / 3 / counts
+    expected = functional.cross_entropy(logits[known], batch.labels[known, 0], weight=weight)
+    torch.testing.assert_close(found[True][1], expected.detach())
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_weights_of_classes_stay_out_of_the_shared_model(name: str) -> None:
+    method = make(name, balance_classes=True)
+    assert "class_weight" in method.state_dict()  # for a resumed run
+    assert "class_weight" not in method.shared_state()
 
 
 def test_classifiers_give_probabilities_and_others_say_that_they_have_none() -> None:

@@ -308,9 +308,12 @@ def test_a_step_of_turtle() -> None:
         torch.testing.assert_close(method.classifier, classifier)
 
 
-def test_turtle_refuses_an_encoder_that_would_train() -> None:
-    with pytest.raises(UserError, match=r"stay as they are: give --frozen .* or --encoder identity"):
-        build("turtle", encoder="mlp")
+def test_turtle_trains_no_encoder() -> None:
+    method = build("turtle", encoder="mlp").train()
+    assert not any(parameter.requires_grad for parameter in method.encoder.parameters())
+    assert [module.training for module in (method, method.labelling, method.encoder)] == [True, True, False]
+    found = assemble({"method": {"name": "turtle"}, "encoder": {"name": "mlp"}}, regrain.load(np.eye(40, WIDTH)))
+    assert any("turtle does not train the encoder, and 'mlp' has random weights" in notice for notice in found.notices)
     with pytest.raises(UserError, match="inner_steps"):
         build("turtle", inner_steps=0)
 

@@ -138,6 +138,18 @@ def test_trials_train_on_a_part_of_the_training_split_alone(digits: Dataset, tmp
     assert labels["levels"] == ["group"]  # the digits were taken away
 
 
+def test_trials_see_no_hidden_label(digits: Dataset, tmp_path: Path) -> None:
+    found = tune(digits, tmp_path / "search", trials=1, ranges=["weight=1"], hide_labels=0.5)
+    best = yaml.safe_load((tmp_path / "search" / "best.yaml").read_text())
+    assert best["data"]["hide_labels"] == 0.5
+    visible = digits.part("train").limit_per_class(20).hide_labels(0.5).with_levels(["group"])
+    kept, _ = visible.split(0.2, stratify="group")
+    recipe = yaml.safe_load((found.trial_path(0) / "recipe.yaml").read_text())
+    assert recipe["data"]["labels_fingerprint"] == kept.labels.fingerprint()
+    with pytest.raises(UserError, match="another search"):
+        tune(digits, tmp_path / "search", trials=1, ranges=["weight=1"], hide_labels=0.25)
+
+
 def test_fine_labels_change_nothing(digits: Dataset, tmp_path: Path) -> None:
     """Permuted within each superclass: the same trials, criteria and choice, to the last bit."""
     coarse, fine = digits.labels.level("group"), digits.labels.level("digit").clone()

@@ -150,7 +150,7 @@ def test_a_method_may_have_a_recipe_for_small_images() -> None:
     assert large["method"]["class_counts"] == [1000, 2000, 4000, 8000]
     assert (large["training"]["epochs"], large["training"]["optimizer"]) == (800, "lars")
     assert "class_counts" not in small["method"]
-    assert (small["training"]["epochs"], small["training"]["batch_size"]) == (100, 512)
+    assert (small["training"]["epochs"], small["training"]["batch_size"]) == (100, 256)
     for modality, method in (("image", "scgm"), ("image", "turtle"), ("text", "self-classifier")):
         assert recipe_for(modality, method, small=True) == recipe_for(modality, method)
     assert recipe_for("vector", "turtle")["training"]["optimizer"] == "adamw"

@@ -148,6 +148,56 @@ def test_resume_from_anywhere(looks: int, tmp_path: Path) -> None:
     assert equal_states(whole, resumed)
 
 
+@pytest.mark.parametrize("looks", [2, 6, 9])
+def test_what_is_done_after_training_is_done_once(looks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+
+    def after_training(self: Method, scan: Any) -> None:
+        seen.append([i for _, _, ids in scan() for i in ids.tolist()])
+
+    monkeypatch.setattr(Method, "after_training", after_training)
+    everyone = make_data().keys.tolist()
+    run_training(tmp_path / "whole")
+    assert seen == [everyone]
+    run_training(tmp_path / "early", epochs=40, learning_rate=1e-12, early_stop="loss", patience=2, schedule="constant")
+    assert seen == [everyone] * 2
+    with pytest.raises(Stopped):
+        run_training(tmp_path / "cut", interrupt=StopAfter(looks))
+    assert len(seen) == 2
+    run_training(tmp_path / "cut", resume=True)
+    assert seen == [everyone] * 3
+
+
+def test_a_run_cut_off_after_its_last_step_has_lost_nothing(tmp_path: Path) -> None:
+    whole = run_training(tmp_path, "sclre")
+    assert whole.bank_count == 50
+    assert equal_states(whole, run_training(tmp_path, "sclre", resume=True))
+
+
+def test_a_bank_is_renewed_as_in_an_uninterrupted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[int] = []
+    fill = method_class("sclre").fill_bank
+    monkeypatch.setattr(
+        method_class("sclre"), "fill_bank", lambda self, scan: (renewed.append(self.epochs), fill(self, scan))
+    )
+    options = {"epochs": 5, "method": {"bank_refresh": 2}}
+    whole = run_training(tmp_path / "whole", "sclre", **options)
+    assert renewed == [2, 4, 5]
+    with pytest.raises(Stopped):
+        run_training(tmp_path / "cut", "sclre", interrupt=StopAfter(6), **options)
+    assert equal_states(whole, run_training(tmp_path / "cut", "sclre", resume=True, **options))
+    assert renewed == [2, 4, 5, 2, 4, 5]
+
+
+@pytest.mark.parametrize("looks", [1, 5, 8])
+def test_balanced_sampling_resumes_anywhere(looks: int, tmp_path: Path) -> None:
+    whole = run_training(tmp_path / "whole", sampling="balanced")
+    with pytest.raises(Stopped):
+        run_training(tmp_path / "cut", sampling="balanced", interrupt=StopAfter(looks))
+    assert equal_states(whole, run_training(tmp_path / "cut", sampling="balanced", resume=True))
+    assert not equal_states(whole, run_training(tmp_path / "uniform"))
+
+
 def test_seed_fixes_everything_and_matters(tmp_path: Path) -> None:
     assert equal_states(run_training(tmp_path / "a"), run_training(tmp_path / "b"))
     assert not equal_states(run_training(tmp_path / "c"), run_training(tmp_path / "d", learning_rate=0.04))
@@ -286,8 +336,22 @@ def test_schedules() -> None:
     restarts = build_schedule(optimizer, name="restarts", steps=8, restart_steps=4).lr_lambdas[0]
     assert [restarts(s) for s in range(4)] == pytest.approx([restarts(s) for s in range(4, 8)])
     assert restarts(0) == 1
+    for start, expected in ((0.2, [0.4, 0.6, 0.8, 1, 1]), (1.0, [1, 1, 1, 1, 1]), (0.0, [0.25, 0.5, 0.75, 1, 1])):
+        rising = build_schedule(optimizer, name="cosine", steps=8, warmup_steps=4, warmup_start=start).lr_lambdas[0]
+        assert [rising(s) for s in range(5)] == pytest.approx(expected)
+        assert rising(8) == pytest.approx(0)
     constant = build_schedule(optimizer, name="constant", steps=8, warmup_steps=4).lr_lambdas[0]
     assert [constant(s) for s in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
+def test_warm_up_begins_at_its_start(tmp_path: Path) -> None:
+    """Two epochs of four steps; the log has the rate of the step after an epoch's last one."""
+    for start, share in ((0.0, 5 / 8), (0.6, 0.6 + 0.4 * 5 / 8)):
+        options = {"epochs": 4, "warmup_epochs": 2, "warmup_start": start, "batch_size": 13}
+        run_training(tmp_path / str(start), "sup-ce", **options)
+        rows = RunFolder(tmp_path / str(start)).read_metrics()
+        assert rows[0]["learning_rate"] == pytest.approx(0.05 * share)
+        assert rows[1]["learning_rate"] == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
@@ -320,6 +384,9 @@ def test_options_say_what_is_out_of_range() -> None:
         ({"learning_rate": float("nan")}, "learning_rate is greater than 0"),
         ({"learning_rate": float("inf")}, "learning_rate is greater than 0"),
         ({"schedule": "restarts"}, "restart_epochs"),
+        ({"warmup_start": -0.1}, r"warmup_start lies in \[0, 1\]"),
+        ({"warmup_start": 1.1}, r"warmup_start lies in \[0, 1\]"),
+        ({"warmup_start": float("nan")}, r"warmup_start lies in \[0, 1\]"),
     ):
         with pytest.raises(UserError, match=message):
             TrainingOptions(**settings)

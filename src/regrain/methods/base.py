@@ -184,4 +184,4 @@ class Method(nn.Module):
         """Called before every epoch."""
 
     def after_training(self, scan: Scan) -> None:
-        """Called once at the end, before the model is saved."""
+        """Called once after the last step, before the last checkpoint and the model are saved."""

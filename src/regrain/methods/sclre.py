@@ -155,12 +155,13 @@ class SCLRE(Method):
         self.class_weight.copy_(balanced_weights(counts[0]))
 
     def before_epoch(self, scan: Scan) -> None:
-        if self.bank_refresh and self.epochs and self.epochs % self.bank_refresh == 0:
+        if self.bank_refresh and self.epochs and self.epochs % self.bank_refresh == 0 and self.attention != "none":
             self.fill_bank(scan)
         self.epochs += 1
 
     def after_training(self, scan: Scan) -> None:
-        self.fill_bank(scan)
+        if self.attention != "none":
+            self.fill_bank(scan)
 
     def fill_bank(self, scan: Scan) -> None:
         """Draw the bank's samples by the seed, and embed them by the weights as they are."""
@@ -208,6 +209,12 @@ class SCLRE(Method):
             return super().predict_proba(x, level)
         result: Tensor = self.classifier(self.embed(x)).float().softmax(dim=1)
         return result
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"epochs": self.epochs}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.epochs = int(state["epochs"])
 
     def _filled_bank(self) -> Tensor:
         """(m, width); empty before the end of training, when a sample attends to itself alone."""

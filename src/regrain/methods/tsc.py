@@ -67,13 +67,15 @@ class TSC(MomentumContrast):
         self.register_buffer("centroids", torch.zeros(self.classes[0], self.projector_width))
 
     def project_features(self, features: Tensor) -> dict[str, Tensor]:
-        return {"logits": self.classifier(features.detach())}
+        seeds = torch.randint(2**31, (len(features),), device=features.device)
+        return {"logits": self.classifier(features.detach()), "seeds": seeds}
 
     def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
         coarse, key = projected["labels"][:, 0], projected["key"]
         self._follow(key, coarse)
         queue_labels = self.queue.labels[:, 0]
         eligible = (queue_labels == coarse[:, None]) & (coarse >= 0)[:, None] & candidate_mask[:, 1:]
+        generator = torch.Generator(key.device).manual_seed(int(projected["seeds"][0]))  # every process draws alike
         loss = tsc_loss(
             projected["query"],
             key,
@@ -81,7 +83,7 @@ class TSC(MomentumContrast):
             coarse,
             queue_labels,
             self.targets[match_targets(self.centroids, self.targets)],
-            positives=_sampled(eligible, self.positives),
+            positives=_sampled(eligible, self.positives, generator),
             temperature=self.temperature,
             target_weight=self.target_weight,
             candidate_mask=candidate_mask,
@@ -107,12 +109,12 @@ class TSC(MomentumContrast):
         return result
 
 
-def _sampled(eligible: Tensor, count: int) -> Tensor:
+def _sampled(eligible: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """(B, Q): at most ``count`` of the eligible entries of every row, drawn at random."""
     if count >= eligible.shape[1]:
         return eligible
     if count == 0:
         return torch.zeros_like(eligible)
-    ranks = torch.rand(eligible.shape, device=eligible.device).masked_fill(~eligible, -1)
+    ranks = torch.rand(eligible.shape, device=eligible.device, generator=generator).masked_fill(~eligible, -1)
     chosen = ranks.topk(count, dim=1).indices
     return torch.zeros_like(eligible).scatter_(1, chosen, True) & eligible

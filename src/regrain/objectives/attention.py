@@ -62,6 +62,8 @@ def attention_weights(
     [[[1.0, 0.0], [0.0, 1.0]]]
     """
     _check(embeddings, bank, w_query, w_key, heads=heads)
+    if w_query.shape != w_key.shape:
+        raise UserError(f"w_query and w_key have one shape; got {tuple(w_query.shape)} and {tuple(w_key.shape)}")
     if bank is not None and not len(bank) and not include_self:
         raise UserError("the bank is empty: there is nothing to attend to")
     query, candidates = _split(embeddings, w_query, heads), embeddings if bank is None else bank

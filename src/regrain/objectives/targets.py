@@ -25,7 +25,7 @@ def uniform_targets(
     """K unit vectors spread over the sphere.
 
     Up to d + 1 of them form a simplex, in closed form, turned at random; more are found by gradient descent from random
-    vectors.
+    vectors (on a line, d = 1, they take its two ends by turns).
 
     Parameters
     ----------
@@ -61,6 +61,8 @@ def uniform_targets(
     generator = torch.Generator().manual_seed(seed)
     if count <= dimension + 1:
         return _simplex(count, dimension, generator).float()
+    if dimension == 1:
+        return (1 - 2 * (torch.arange(count) % 2))[:, None].float()
     targets = unit(torch.randn(count, dimension, generator=generator, dtype=torch.float64))
     for step in range(steps):
         # the gradient of the objective: each target is pushed by all others, the nearest most
@@ -76,9 +78,9 @@ def _simplex(count: int, dimension: int, generator: torch.Generator) -> Tensor:
     if count == 1:
         return unit(torch.randn(1, dimension, generator=generator, dtype=torch.float64))
     centred = torch.eye(count, dtype=torch.float64) - 1 / count
-    basis = torch.linalg.svd(centred)[2][: count - 1]  # (K - 1, K): what centring leaves
+    basis = torch.linalg.qr(centred[:, 1:])[0]  # (K, K - 1): what centring leaves
     turn = torch.linalg.qr(torch.randn(dimension, count - 1, generator=generator, dtype=torch.float64))[0]
-    return unit(centred @ basis.T @ turn.T)
+    return unit(basis @ turn.T)
 
 
 @full_precision
@@ -258,6 +260,7 @@ def tsc_loss(
     check_matrix(class_targets, "class_targets", columns=query.shape[1])
     check_classes(labels, len(class_targets), "labels")
     check_mask(positives, len(query), len(queue), "positives")
+    check_mask(candidate_mask, len(query), 1 + len(queue))
     if not target_weight >= 0:
         raise UserError(f"target_weight is at least 0; got {target_weight}")
     logits = key_and_queue_logits(query, key, queue, temperature=temperature)

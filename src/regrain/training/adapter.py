@@ -46,6 +46,7 @@ class Adapter(lightning.LightningModule):
         self.batches_seen = 0
         self._sums: dict[str, Tensor] = {}
         self._batches_in_epoch = 0
+        self._concluded = False
         self._recent: deque[float] = deque(maxlen=5)
         self._finite: Tensor | None = None
         self._chunks: tuple[list[Batch], dict[str, Tensor], list[int]] | None = None
@@ -62,6 +63,7 @@ class Adapter(lightning.LightningModule):
         self.method.before_epoch(self._scan)
 
     def on_train_start(self) -> None:
+        self._concluded = False
         loader = self.trainer.train_dataloader
         if isinstance(loader, Loader):
             loader.rank, loader.world_size = self.global_rank, self.trainer.world_size
@@ -166,9 +168,16 @@ class Adapter(lightning.LightningModule):
         loader = self.trainer.train_dataloader
         if isinstance(loader, Loader):
             loader.epoch = self.current_epoch + 1
+        if self.current_epoch + 1 == self.trainer.max_epochs:
+            self._conclude()  # before the last checkpoint: a run cut off after it has no step left to take
 
     def on_train_end(self) -> None:
+        if not self._concluded:
+            self._conclude()
+
+    def _conclude(self) -> None:
         self.method.after_training(self._scan)
+        self._concluded = True
 
     def configure_optimizers(self) -> Any:
         options = self.options
