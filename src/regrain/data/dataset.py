@@ -525,11 +525,11 @@ class Dataset:
         drawn = self._drawn_by_class(level or finest, np.random.default_rng(seed))
         return self.select(np.sort(np.concatenate([rows[:count] for rows in drawn])))
 
-    def hide_labels(self, share: float | Mapping[str, float], *, seed: int = 0) -> Dataset:
+    def hide_labels(self, share: float | Mapping[str, float], *, within: str | None = None, seed: int = 0) -> Dataset:
         """The same samples, of which a share has lost its labels: what few labels are worth.
 
-        Drawn by seed within the classes of the coarsest level, each of which keeps one label at least; a larger share
-        hides all that a smaller one hides.
+        Drawn by seed within the classes of one level, each of which keeps one label at least; a larger share hides all
+        that a smaller one hides.
 
         Parameters
         ----------
@@ -537,6 +537,8 @@ class Dataset:
             In [0, 1). One number hides labels at every level; a mapping those of its levels, each from its own share of
             the samples, so that ``{"domain": 0.3, "intent": 0.95}`` leaves 5% labelled to the intent, 65% to the domain
             alone and the rest not at all.
+        within : str, optional
+            The level within whose classes is drawn; default the coarsest.
         seed : int
 
         Raises
@@ -549,7 +551,7 @@ class Dataset:
             raise UserError(f"{self.name} has no labels to hide")
         shares = share if isinstance(share, Mapping) else dict.fromkeys(labels.levels, share)
         codes = labels.codes.clone()
-        drawn = self._drawn_by_class(labels.levels[0], np.random.default_rng(seed))
+        drawn = self._drawn_by_class(within or labels.levels[0], np.random.default_rng(seed))
         for level, part in shares.items():
             if not 0 <= part < 1:
                 raise UserError(f"the share of labels to hide lies in [0, 1), 1 left out; got {part}")

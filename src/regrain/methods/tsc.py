@@ -44,6 +44,7 @@ class TSC(MomentumContrast):
     name: ClassVar[str] = "tsc"
     summary: ClassVar[str] = "supervised contrast towards targets spread over the sphere, one a superclass"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
+    training_only: ClassVar[tuple[str, ...]] = (*MomentumContrast.training_only, "targets", "centroids")
     targets: Tensor
     centroids: Tensor
 

@@ -62,13 +62,15 @@ def split_parts(
     holdout: float = 0.2,
     limit_per_class: int | None = None,
     limit_level: str | None = None,
+    coarsest: str | None = None,
     hide_labels: float | Mapping[str, float] = 0.0,
 ) -> dict[str, Dataset]:
     """The parts of a data set by name: its own splits, else ``train`` and a held-out ``test``.
 
     Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
     ``limit_per_class`` applies to ``train``, by the classes of ``limit_level`` (default: the finest level); then
-    ``hide_labels``, the share of its samples that lose their labels.
+    ``hide_labels``, the share of its samples that lose their labels, drawn within the classes of ``coarsest`` (default:
+    the coarsest level); samples without labels have none to lose.
 
     Raises
     ------
@@ -87,8 +89,8 @@ def split_parts(
         parts = {"train": train, "test": test}
     if limit_per_class is not None:
         parts["train"] = parts["train"].limit_per_class(limit_per_class, level=limit_level)
-    if hide_labels:
-        parts["train"] = parts["train"].hide_labels(hide_labels)
+    if hide_labels and dataset.labels.levels:
+        parts["train"] = parts["train"].hide_labels(hide_labels, within=coarsest)
     return parts
 
 

@@ -99,6 +99,7 @@ def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset
         holdout=section["holdout"],
         limit_per_class=section["limit_per_class"],
         limit_level=levels[-1] if levels else None,
+        coarsest=levels[0] if levels else None,
         hide_labels=section.get("hide_labels", 0.0),
     )
 
