@@ -1,7 +1,7 @@
 """Regrain: representations and classifiers from labels of the wrong granularity.
 
-``regrain.load``, ``regroup``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``discover``, ``adapt``, ``predict``,
-``export``, ``Run`` are the public verbs (:mod:`regrain.api`). They load on first use, so that ``import
+``regrain.load``, ``regroup``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``discover``, ``adapt``, ``calibrate``,
+``predict``, ``export``, ``Run`` are the public verbs (:mod:`regrain.api`). They load on first use, so that ``import
 regrain.objectives`` brings torch and nothing else heavy.
 """
 
@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regrain.api import Run, adapt, discover, evaluate, export, fit, load, predict, regroup, resume, tune
+    from regrain.api import Run, adapt, calibrate, discover, evaluate, export, fit, load, predict, regroup, resume, tune
     from regrain.data.dataset import Dataset
     from regrain.errors import RegrainWarning, UserError
     from regrain.labels import Labels, Taxonomy
@@ -24,6 +24,7 @@ __all__ = [
     "Taxonomy",
     "UserError",
     "adapt",
+    "calibrate",
     "discover",
     "evaluate",
     "export",
@@ -39,6 +40,7 @@ _HOMES = {
     "regrain.api": (
         "Run",
         "adapt",
+        "calibrate",
         "discover",
         "evaluate",
         "export",

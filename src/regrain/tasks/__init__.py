@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from regrain.tasks.answers import Answers, Calibration
 from regrain.tasks.classifier import FewShotClassifier
 from regrain.tasks.discover import Discovery, Subclass
 from regrain.tasks.regroup import Regrouping
 from regrain.tasks.tune import Plan, Range, Trial, Tuning
 
-__all__ = ["Discovery", "FewShotClassifier", "Plan", "Range", "Regrouping", "Subclass", "Trial", "Tuning"]
+__all__ = [
+    "Answers",
+    "Calibration",
+    "Discovery",
+    "FewShotClassifier",
+    "Plan",
+    "Range",
+    "Regrouping",
+    "Subclass",
+    "Trial",
+    "Tuning",
+]
