@@ -1,8 +1,8 @@
 """Regrain: representations and classifiers from labels of the wrong granularity.
 
 ``regrain.load``, ``regroup``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``isotropy``, ``discover``, ``attend``,
-``adapt``, ``predict``, ``export``, ``Run`` are the public verbs (:mod:`regrain.api`). They load on first use, so that
-``import regrain.objectives`` brings torch and nothing else heavy.
+``adapt``, ``calibrate``, ``predict``, ``export``, ``Run`` are the public verbs (:mod:`regrain.api`). They load on first
+use, so that ``import regrain.objectives`` brings torch and nothing else heavy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Run,
         adapt,
         attend,
+        calibrate,
         discover,
         evaluate,
         export,
@@ -39,6 +40,7 @@ __all__ = [
     "UserError",
     "adapt",
     "attend",
+    "calibrate",
     "discover",
     "evaluate",
     "export",
@@ -56,6 +58,7 @@ _HOMES = {
         "Run",
         "adapt",
         "attend",
+        "calibrate",
         "discover",
         "evaluate",
         "export",

@@ -1,4 +1,4 @@
-"""The public verbs: load and regroup data, fit a method, resume, open a run, evaluate, adapt, predict, export."""
+"""The public verbs: load and regroup data, fit, resume, open a run, evaluate, adapt, calibrate, predict, export."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from regrain.data.catalog.taxonomies import taxonomies, taxonomy
 from regrain.data.cells import Column
@@ -19,8 +20,9 @@ from regrain.evaluation import Evaluation, available_criteria, criterion_values,
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.labels import Taxonomy
 from regrain.methods import method_class
-from regrain.tasks import Attention, Discovery, Isotropy, Regrouping, Trial, Tuning
+from regrain.tasks import Attention, Calibration, Discovery, Isotropy, Regrouping, Trial, Tuning
 from regrain.tasks.adapt import read_support
+from regrain.tasks.answers import fit_answers, judge_answers, known_classes, taxonomy_of
 from regrain.tasks.attend import attention_of, require_attention, write_attention
 from regrain.tasks.class_count import class_count_of
 from regrain.tasks.classifier import fit_classifier
@@ -31,7 +33,7 @@ from regrain.tasks.grids import require_drawable, write_grids
 from regrain.tasks.isotropy import Fate, Move, fate_of
 from regrain.tasks.pictures import require_images
 from regrain.tasks.plans import begin_plan
-from regrain.tasks.predict import predicted_columns
+from regrain.tasks.predict import level_probabilities, predicted_columns
 from regrain.tasks.regroup import regroup_rows
 from regrain.tasks.run import Run, part_named
 from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_columns, write_embeddings
@@ -54,6 +56,7 @@ __all__ = [
     "Run",
     "adapt",
     "attend",
+    "calibrate",
     "discover",
     "evaluate",
     "export",
@@ -887,6 +890,104 @@ def adapt(
     return Run(folder, run.data, run.device, notices)
 
 
+def calibrate(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    split: str | None = None,
+    precision: float = 0.95,
+    judge: str | None = None,
+    levels: Sequence[str] | None = None,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Calibration:
+    """Let a run answer at the most specific level that it is sure of, by labelled samples that it has not seen.
+
+    Afterwards :func:`predict` adds the answers. See :class:`regrain.tasks.answers.Answers` for the rule, and
+    :func:`regrain.tasks.answers.fit_answers` for what the samples decide. A sample may be labelled at any mixture of
+    the run's levels.
+
+    Parameters
+    ----------
+    run : Run or path
+        Of a method that predicts one level or several that nest; calibrating again replaces the earlier answers.
+    data : optional
+        Labelled samples to calibrate on, none of which training has seen; default: the run's own.
+    split : str, optional
+        The split to calibrate on; default ``val``, or all of ``data`` without splits.
+    precision : float
+        In (0, 1]: the share of right answers to aim at, level by level.
+    judge : str, optional
+        Another split to judge the answers on: of ``data`` if they have it, else of the run's own.
+    levels : sequence of str, optional
+        Label levels of ``data``; default the run's.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    Calibration
+        The answers, kept in the run's ``model/answers.json``, and their figures, in its ``answers.json``.
+
+    Warns
+    -----
+    RegrainWarning
+        For a level with fewer than 50 labelled samples.
+
+    Raises
+    ------
+    UserError
+        If there are no labelled samples that training has not seen, the run's levels do not nest, or it predicts none.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if run.classifier is not None:
+        raise UserError(
+            f"{run.path} was adapted, and knows by its support what to abstain from: calibrate the run it came from"
+        )
+    if not run.model.method.has_classifier:
+        raise UserError(
+            f"{run.model.method.name} learns embeddings and has no classifier whose probabilities could be calibrated: "
+            "`regrain adapt` makes a calibrated one from a few labelled samples"
+        )
+    taxonomy = taxonomy_of(run.labels)
+    if "train" in (split, judge):
+        raise UserError(
+            "training has seen the split 'train', and is surer of its samples than of new ones: calibrate and judge on "
+            "others"
+        )
+    notes: list[str] = []
+    if data is None:
+        parts, where = run.parts(), str(run.path)
+    else:
+        dataset = _read_beside(run, data, _with_split(reader_options, split_column), levels=levels, labelled=True)
+        parts, where = run.judged_parts(dataset, split or "all", notes), dataset.name
+    name = split or ("all" if "all" in parts else "val")
+    if split is None and name not in parts:
+        raise UserError(
+            f"calibration needs labelled samples that training has not seen, and {where} has no split 'val' (there are "
+            f"{', '.join(parts)}): give such samples as --data, or a split that you will not judge by as --split"
+        )
+    if judge == name:
+        raise UserError(f"answers are not judged on what they were calibrated on: judge on another split than '{name}'")
+    if name == "test":
+        notes.append("calibrated on 'test': what is judged on that split from now on flatters this run's answers")
+    seen = _predicted(run, part_named(parts, name, where))
+    judged = None
+    if judge is not None:
+        judged = part_named(parts, judge, where) if judge in parts else part_named(run.parts(), judge, str(run.path))
+    answers = fit_answers(*seen, taxonomy, precision=precision, calibrated_on=f"{name} of {where}")
+    made = Calibration(
+        answers,
+        judge_answers(answers, *seen, taxonomy, split=name),
+        None if judged is None else judge_answers(answers, *_predicted(run, judged), taxonomy, split=str(judge)),
+        notes,
+    )
+    answers.save(run.folder.model_folder)
+    run.folder.write_json("answers.json", made.to_json())
+    run.answers = answers
+    return made
+
+
 def predict(
     run: Run | str | Path,
     data: Any,
@@ -901,7 +1002,8 @@ def predict(
 
     A run of a method with a classifier predicts the level that it was trained on; an adapted run also the level of its
     support, and says which samples it abstains from: those are unlike all samples of the support. A run whose
-    subclasses were discovered predicts ``subclass``, by the names that they have.
+    subclasses were discovered predicts ``subclass``, by the names that they have. A run that was calibrated adds its
+    answer: the class of the most specific level that it is sure of, or none.
 
     Parameters
     ----------
@@ -919,8 +1021,8 @@ def predict(
 
     Returns
     -------
-    The columns: ``id``, ``split`` where there are splits, for each level its classes and ``LEVEL_probability``, and
-    ``abstained`` for an adapted run.
+    The columns: ``id``, ``split`` where there are splits, for each level its classes and ``LEVEL_probability``,
+    ``abstained`` for an adapted run, and ``answer``, ``answer_level`` and ``answer_probability`` for a calibrated one.
 
     Raises
     ------
@@ -939,7 +1041,9 @@ def predict(
     if dataset.splits is not None:
         columns["split"] = [str(name) for name in dataset.splits]
     settled = read_discovery(run.folder)
-    columns |= predicted_columns(run.model, run.labels, dataset, classifier=run.classifier, settled=settled)
+    columns |= predicted_columns(
+        run.model, run.labels, dataset, classifier=run.classifier, settled=settled, answers=run.answers
+    )
     write_columns(columns, target)
     return columns
 
@@ -1167,11 +1271,25 @@ def _with_split(options: Mapping[str, Any], split_column: str | None) -> dict[st
     return {**options, **({"split": split_column} if split_column else {})}
 
 
-def _read_beside(run: Run, data: Any, options: Mapping[str, Any]) -> Dataset:
-    """Other data than a run's own, read as those were, with the levels of the run that they have."""
-    table = table_of(data)
-    levels = None if table is None else [level for level in run.recipe["data"]["levels"] if level in table.columns]
+def _read_beside(
+    run: Run, data: Any, options: Mapping[str, Any], *, levels: Sequence[str] | None = None, labelled: bool = False
+) -> Dataset:
+    """Other data than a run's own, read as those were; of a table, with the levels of the run that it has.
+
+    Of other data the reader finds the levels, unless they are named or must be the run's own (``labelled``).
+    """
+    recorded = run.recipe["data"]["levels"]
+    if levels is None:
+        table = table_of(data)
+        levels = [level for level in recorded if level in table.columns] if table is not None else None
+        levels = recorded if levels is None and labelled else levels
     return read_data(data, levels, {**run.reading_of(data), **options})
+
+
+def _predicted(run: Run, part: Dataset) -> tuple[dict[str, Tensor], Tensor]:
+    """Class probabilities of every level, and the labels in the run's classes."""
+    run.require_fitting(part)
+    return level_probabilities(run.model, run.labels, part), known_classes(part.labels, run.labels)
 
 
 def _unseen(test: Dataset, train: Dataset | None, where: str, notes: list[str]) -> Dataset:

@@ -413,7 +413,7 @@ class Labels:
             "A class has one parent: fix the rows, say that a class is its whole path (relation 'paths'), "
             "or that the levels are aspects that do not nest (relation 'aspects')"
         )
-        return cls(codes, levels, classes, taxonomy)._filled_in()
+        return cls(codes, levels, classes, taxonomy).filled_in()
 
     @classmethod
     def from_paths(cls, paths: Sequence[str | None], levels: Sequence[str] | None = None) -> Labels:
@@ -487,7 +487,7 @@ class Labels:
         taxonomy = Taxonomy.from_codes(values, names, named)
         _require_order(taxonomy)
         taxonomy.require_tree("Say that the levels are aspects (relation 'aspects') if they do not nest")
-        return replace(labels, taxonomy=taxonomy)._filled_in()
+        return replace(labels, taxonomy=taxonomy).filled_in()
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -574,8 +574,8 @@ class Labels:
         content.update(self.codes.contiguous().numpy().tobytes())
         return content.hexdigest()
 
-    def _filled_in(self) -> Labels:
-        """Fill unknown ancestors of known classes in, from fine to coarse."""
+    def filled_in(self) -> Labels:
+        """The same labels with unknown ancestors of known classes filled in, from fine to coarse."""
         assert self.taxonomy is not None
         codes = self.codes.clone()
         for index in range(len(self.levels) - 1, 0, -1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,7 +106,9 @@ def predict(
     """Predict classes of DATA: a table with id, split, and for each level its class and probability.
 
     After `regrain discover RUN` it has the subclass too, by its name. A run that `regrain adapt` made adds
-    `abstained`: the sample is unlike all that was labelled, so that its class is a guess.
+    `abstained`: the sample is unlike all that was labelled, so that its class is a guess. After `regrain calibrate RUN`
+    it has `answer`, the class of the most specific level that the run is sure of, `answer_level` and
+    `answer_probability`; the first two are empty where it is sure of none.
 
     Examples:
 
@@ -118,11 +121,18 @@ def predict(
     columns = api.predict(
         api.Run.open(run, device=device.value), data, out, split=split, overwrite=overwrite, **reading
     )
-    rows, abstained = len(columns["id"]), columns.get("abstained")
-    levels = [name.removesuffix("_probability") for name in columns if name.endswith("_probability")]
+    rows = len(columns["id"])
+    ends = [name.removesuffix("_probability") for name in columns if name.endswith("_probability")]
+    levels = [name for name in ends if name != "answer"]
+    counted: dict[str, Any] = {}
+    if "abstained" in columns:
+        counted["abstained"] = int(sum(columns["abstained"]))
+    elif "answer" in columns:
+        at = Counter(columns["answer_level"])
+        counted = {"answered": {level: at[level] for level in levels if level in at}, "abstained": at[None]}
     if json_:
-        counted = {} if abstained is None else {"abstained": int(sum(abstained))}
         print(json.dumps({"out": str(out), "samples": rows, "levels": levels, **counted}, indent=1))
         return
-    without = "" if abstained is None else f", {int(sum(abstained))} abstained from"
-    print(f"{rows} predictions of {' and '.join(levels)} written to {out}{without}")
+    answered = "".join(f", {count} answered at {level}" for level, count in counted.get("answered", {}).items())
+    without = f", {counted['abstained']} abstained from" if counted else ""
+    print(f"{rows} predictions of {' and '.join(levels)} written to {out}{answered}{without}")

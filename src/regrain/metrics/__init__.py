@@ -1,6 +1,6 @@
 """Metrics: pure functions on arrays or tensors. A label of -1 is unknown, and its sample is left out."""
 
-from .classification import accuracy, balanced_accuracy, calibration_error, knn_predict
+from .classification import accuracy, balanced_accuracy, calibration_error, confidence_error, knn_predict
 from .clustering import clustering_accuracy, clustering_metrics, match_clusters, purity
 from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
 from .hierarchy import HierarchyMetrics, hierarchy_metrics
@@ -21,6 +21,7 @@ __all__ = [
     "calibration_error",
     "clustering_accuracy",
     "clustering_metrics",
+    "confidence_error",
     "draw_episodes",
     "few_shot_accuracy",
     "fit_logistic_regressions",

@@ -98,14 +98,46 @@ def calibration_error(probabilities: ArrayLike | Tensor, labels: ArrayLike | Ten
     >>> calibration_error([[0.75, 0.25]] * 4, [0, 0, 0, 1])  # right as often as it says
     0.0
     """
-    if bins < 1:
-        raise UserError(f"bins is at least 1; got {bins}")
     values = torch.as_tensor(probabilities).double()
     truth, predicted = known_pairs(labels, values.argmax(dim=1), "probabilities")
-    confidence = values.max(dim=1).values[torch.as_tensor(labels) >= 0].numpy()
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(place, weights=(truth == predicted) - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(truth))
+    return confidence_error(values.max(dim=1).values[torch.as_tensor(labels) >= 0], truth == predicted, bins=bins)
+
+
+def confidence_error(confidence: ArrayLike | Tensor, right: ArrayLike | Tensor, *, bins: int = 15) -> float:
+    """The calibration error of confidences that are given as they are, whatever they were made from.
+
+    Parameters
+    ----------
+    confidence
+        (n,) in [0, 1].
+    right
+        (n,) booleans: whether the prediction was right.
+    bins
+        At least 1.
+
+    Returns
+    -------
+    In [0, 1].
+
+    Raises
+    ------
+    UserError
+        If the lengths differ, there is nothing to judge, or there is no bin.
+
+    Examples
+    --------
+    >>> confidence_error([0.75, 0.75, 0.5, 0.5], [True, True, True, False])  # right as often as the lower ones say
+    0.125
+    """
+    if bins < 1:
+        raise UserError(f"bins is at least 1; got {bins}")
+    sure = torch.as_tensor(confidence).double().cpu().numpy()
+    hits = torch.as_tensor(right).double().cpu().numpy()
+    if sure.shape != hits.shape or not len(sure):
+        raise UserError(f"confidence and right need one entry a sample; got {len(sure)} and {len(hits)}")
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    gap = np.bincount(place, weights=hits - sure, minlength=bins)
+    return float(np.abs(gap).sum() / len(sure))
 
 
 def accuracy(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor) -> float:

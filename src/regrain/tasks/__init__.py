@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regrain.tasks.answers import Answers, Calibration
 from regrain.tasks.attend import Attention
 from regrain.tasks.classifier import FewShotClassifier
 from regrain.tasks.discover import Discovery, Subclass
@@ -10,7 +11,9 @@ from regrain.tasks.regroup import Regrouping
 from regrain.tasks.tune import Plan, Range, Trial, Tuning
 
 __all__ = [
+    "Answers",
     "Attention",
+    "Calibration",
     "Discovery",
     "FewShotClassifier",
     "Isotropy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,11 +13,29 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
+from regrain.tasks.answers import Answers, taxonomy_of
 from regrain.tasks.classifier import FewShotClassifier
 from regrain.tasks.discover import Settled
 from regrain.training.model import Model
 
-__all__ = ["predicted_columns"]
+__all__ = ["level_probabilities", "predicted_columns"]
+
+
+def level_probabilities(model: Model, labels: Labels, dataset: Dataset) -> dict[str, Tensor]:
+    """Class probabilities (N, classes) at every level that the method predicts; none where it does not classify.
+
+    Parameters
+    ----------
+    model : Model
+    labels : Labels
+        The levels and classes the method was trained on.
+    dataset : Dataset
+        Its labels are not looked at.
+    """
+    if not model.method.has_classifier:
+        return {}
+    roles = zip(model.method.roles, labels.levels, strict=True)
+    return {level: _class_probabilities(model, dataset, role) for role, level in roles}
 
 
 def predicted_columns(
@@ -27,6 +45,7 @@ def predicted_columns(
     *,
     classifier: FewShotClassifier | None = None,
     settled: Settled | None = None,
+    answers: Answers | None = None,
 ) -> dict[str, Column]:
     """One column of class names and one of probabilities for every level that can be predicted.
 
@@ -42,6 +61,9 @@ def predicted_columns(
     settled : Settled, optional
         The subclasses of a run that were discovered; they add ``subclass``, by name. Probabilities of subclasses of
         one name add up.
+    answers : Answers, optional
+        Of a calibrated run; they add ``answer``, ``answer_level`` and ``answer_probability``: none, none and the
+        largest confidence where nothing is answered.
 
     Raises
     ------
@@ -49,10 +71,12 @@ def predicted_columns(
         If neither the method classifies, nor subclasses were discovered, nor the run was adapted.
     """
     columns: dict[str, Column] = {}
-    if model.method.has_classifier:
-        for role, level, names in zip(model.method.roles, labels.levels, labels.classes, strict=True):
-            if classifier is None or level != classifier.level:
-                _put(columns, level, *_most_probable(_class_probabilities(model, dataset, role), names))
+    probabilities = level_probabilities(model, labels, dataset)
+    for level, values in probabilities.items():
+        if classifier is None or level != classifier.level:
+            _put(columns, level, *_most_probable(values, labels.names(level)))
+    if answers is not None:
+        _put_answers(columns, answers, probabilities, labels)
     if classifier is not None:
         named = classifier.name(embed(model, dataset))
         _put(
@@ -74,9 +98,26 @@ def predicted_columns(
     return columns
 
 
+def _put_answers(
+    columns: dict[str, Column], answers: Answers, probabilities: Mapping[str, Tensor], labels: Labels
+) -> None:
+    answered = answers.answer(probabilities, taxonomy_of(labels))
+    names: list[str | None] = [None] * len(answered.level)
+    levels = list(names)
+    for row, index in enumerate(answered.level.tolist()):
+        if index >= 0:
+            levels[row] = answers.levels[index]
+            names[row] = labels.names(answers.levels[index])[int(answered.codes[row, index])]
+    confidence = answered.confidence.numpy()
+    _add(columns, "answer", {"answer": names, "answer_level": levels, "answer_probability": confidence})
+
+
 def _put(columns: dict[str, Column], level: str, names: Sequence[str], probabilities: np.ndarray) -> None:
-    both: dict[str, Column] = {level: names, f"{level}_probability": probabilities}
-    for column, values in both.items():
+    _add(columns, level, {level: names, f"{level}_probability": probabilities})
+
+
+def _add(columns: dict[str, Column], level: str, added: Mapping[str, Column]) -> None:
+    for column, values in added.items():
         if column in (*columns, "id", "split", "abstained"):
             raise UserError(f"level '{level}' would write a second column '{column}': rename the level")
         columns[column] = values

@@ -15,6 +15,7 @@ from regrain.encoders import build_encoder, is_pretrained
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
+from regrain.tasks.answers import Answers
 from regrain.tasks.classifier import FewShotClassifier
 from regrain.training.loop import Device, resolve_device
 from regrain.training.model import Model, load_model
@@ -80,6 +81,11 @@ class Run:
         """What :func:`adapt` made of a few labelled samples; None for a run that was not adapted."""
         return FewShotClassifier.load(self.folder.model_folder)
 
+    @cached_property
+    def answers(self) -> Answers | None:
+        """What :func:`calibrate` settled; None for a run that was not calibrated, or was adapted since."""
+        return None if self.classifier is not None else Answers.load(self.folder.model_folder)
+
     def parts(self) -> dict[str, Dataset]:
         """The splits of the data it was made from."""
         settings = self.recipe["data"]
@@ -121,12 +127,15 @@ class Run:
 
     def judged_parts(self, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
         """The splits of given data; where they are the run's own data, what was trained on is never called ``test``."""
-        own = self._own_parts(dataset)
+        try:
+            own = self._own_parts(dataset)
+        except UserError:  # what the recipe does to the run's data cannot be done to these: they are others
+            own = None
         if own is not None:
             return own
         if dataset.splits is not None:
             return {name: dataset.part(name) for name in dataset.parts}
-        notes.append(f"all {len(dataset)} samples of {dataset.name} were judged: they have no splits")
+        notes.append(f"all {len(dataset)} samples of {dataset.name} were taken: they have no splits")
         return {split: dataset}
 
     def reading_of(self, data: Any) -> dict[str, Any]:

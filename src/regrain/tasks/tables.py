@@ -44,6 +44,9 @@ def write_columns(columns: Mapping[str, Column], out: Path) -> None:
     import pyarrow.csv
 
     table = pa.table(dict(columns))
+    for index, column in enumerate(table.schema):
+        if pa.types.is_null(column.type):  # names, none of which is known
+            table = table.set_column(index, column.name, table[index].cast(pa.string()))
     if out.suffix.lower() == ".csv":
         replace_file(out, lambda temporary: pa.csv.write_csv(table, temporary))
     else:

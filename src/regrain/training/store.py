@@ -24,7 +24,16 @@ __all__ = ["SCHEMA", "RunFolder", "labels_from_json", "labels_to_json", "library
 SCHEMA = 1
 """Version of the JSON files written here."""
 
-_FILES = ("recipe.yaml", "versions.json", "labels.json", "metrics.csv", "state.json", "evaluation.json", "card.md")
+_FILES = (
+    "recipe.yaml",
+    "versions.json",
+    "labels.json",
+    "metrics.csv",
+    "state.json",
+    "evaluation.json",
+    "answers.json",
+    "card.md",
+)
 _FOLDERS = ("checkpoints", "model", "embeddings", "discovery", "tensorboard")
 _LIBRARIES = ("regrain", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn", "sentence-transformers")
 

@@ -1,0 +1,468 @@
+"""Answers at the most specific level that a run is sure of, calibrated on labelled samples that it has not seen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy import optimize
+from torch import Tensor
+from torch.nn import functional
+
+from regrain.errors import RegrainWarning, UserError
+from regrain.labels import UNKNOWN, Labels, Taxonomy
+from regrain.metrics import confidence_error
+from regrain.training.store import RunFolder
+
+__all__ = [
+    "Answered",
+    "Answers",
+    "Calibration",
+    "Judgement",
+    "LevelFigures",
+    "fit_answers",
+    "judge_answers",
+    "known_classes",
+    "taxonomy_of",
+]
+
+_FEWEST = 50
+"""Labelled samples of a level below which its threshold says little."""
+
+_NONE = UNKNOWN - 1
+"""The truth of a sample that has none of the run's classes at a level: whatever is predicted there is wrong."""
+
+_LOG_TEMPERATURES = (-5.0, 5.0)
+_LARGEST_LOGIT = 16.0  # of a probability that float32 tells from one
+_CONFIG = "answers.json"
+
+
+class Answered(NamedTuple):
+    """The answers for N samples.
+
+    Attributes
+    ----------
+    level : LongTensor (N,)
+        Index of the level that is answered at, -1 where nothing is.
+    codes : LongTensor (N, L)
+        The answer and its ancestors: the class at every level, -1 below the answer and where there is none.
+    confidence : Tensor (N,)
+        Of the answer; of the surest level where nothing is answered.
+    """
+
+    level: Tensor
+    codes: Tensor
+    confidence: Tensor
+
+
+@dataclass(frozen=True)
+class Answers:
+    r"""When a run answers at which level.
+
+    At every level the most probable class is the prediction, and its confidence is
+
+    .. math:: s_l = \sigma(\operatorname{logit}(\max_c p_l(c)) / T_l)
+
+    but never less than that of a finer level's prediction which lies under it. The answer is the prediction at the
+    finest level whose confidence reaches its threshold; what is said at coarser levels are the ancestors of that class,
+    so that parents and children always agree. Where no level reaches its threshold, nothing is answered. A class
+    without children is answered at its own level.
+
+    Attributes
+    ----------
+    levels : tuple of str
+        Coarse to fine, L of them.
+    temperatures : tuple of float
+        T of every level.
+    thresholds : tuple of float or None
+        None: no threshold reached the precision, and this level is never answered.
+    precision : float
+        The share of right answers that was asked for.
+    calibrated_on : str
+    samples : tuple of int
+        Labelled samples of every level that it was calibrated on.
+    support : tuple of int
+        Those of them that the threshold rests on.
+    """
+
+    levels: tuple[str, ...]
+    temperatures: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
+    precision: float
+    calibrated_on: str
+    samples: tuple[int, ...]
+    support: tuple[int, ...]
+
+    def predictions(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy) -> tuple[Tensor, Tensor]:
+        """The class (N, L) predicted at every level, and the confidence (N, L) of each.
+
+        Parameters
+        ----------
+        probabilities : mapping of str to Tensor (N, classes)
+            By level.
+        taxonomy : Taxonomy
+            Of these levels.
+        """
+        best = [probabilities[level].double().max(dim=1) for level in self.levels]
+        codes = torch.stack([found.indices for found in best], dim=1)
+        logits = torch.stack([_logits(found.values) for found in best], dim=1)
+        confidence = (logits / torch.tensor(self.temperatures, dtype=torch.float64)).sigmoid()
+        for fine in range(len(self.levels) - 1, 0, -1):
+            for upper in range(fine):
+                above = taxonomy.ancestors(self.levels[fine], self.levels[upper])[codes[:, fine]]
+                under = torch.where(above == codes[:, upper], confidence[:, fine], 0.0)
+                confidence[:, upper] = torch.maximum(confidence[:, upper], under)
+        return codes, confidence
+
+    def answer(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy) -> Answered:
+        """The answer for every sample; arguments as of :meth:`predictions`."""
+        codes, confidence = self.predictions(probabilities, taxonomy)
+        level = torch.full((len(codes),), -1)
+        for index, threshold in enumerate(self.thresholds):  # the finest comes last, and wins
+            if threshold is not None:
+                level[confidence[:, index] >= threshold] = index
+        said = torch.full_like(codes, UNKNOWN)
+        for index, name in enumerate(self.levels):
+            rows = level == index
+            for upper in range(index + 1):
+                said[rows, upper] = taxonomy.ancestors(name, self.levels[upper])[codes[rows, index]]
+        own = confidence.gather(1, level.clamp(min=0)[:, None])[:, 0]
+        return Answered(level, said, torch.where(level >= 0, own, confidence.max(dim=1).values))
+
+    def save(self, folder: Path) -> None:
+        """Write a JSON into a run's ``model`` folder."""
+        RunFolder(folder).write_json(_CONFIG, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Answers | None:
+        """The answers in a run's ``model`` folder; None where the run was not calibrated.
+
+        Raises
+        ------
+        UserError
+            If the file is damaged, or of a newer schema.
+        """
+        content = RunFolder(folder).read_json(_CONFIG, missing={})
+        if not content:
+            return None
+        content.pop("schema")
+        for key in ("levels", "temperatures", "thresholds", "samples", "support"):
+            content[key] = tuple(content[key])
+        return cls(**content)
+
+
+@dataclass(frozen=True)
+class LevelFigures:
+    """How one level is predicted and answered.
+
+    Attributes
+    ----------
+    level : str
+    samples : int
+        Labelled ones, over which ``accuracy`` and ``calibration_error`` are; the latter of the confidences.
+    accuracy, calibration_error : float or None
+        None without labelled samples.
+    answered : float
+        Share of all samples that are answered at this level.
+    judged : int
+        Labelled ones among them, over which ``precision`` is.
+    precision : float or None
+        Share of right answers; None where there is none to judge.
+    named : float
+        Share of all samples whose answer says a class of this level: answered here, or finer.
+    named_precision : float or None
+        Share of those classes that are right.
+    """
+
+    level: str
+    samples: int
+    accuracy: float | None
+    calibration_error: float | None
+    answered: float
+    judged: int
+    precision: float | None
+    named: float
+    named_precision: float | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How the samples of a split are answered.
+
+    Attributes
+    ----------
+    split : str
+    samples : int
+    levels : tuple of LevelFigures
+    answered, abstained : float
+        Shares of all samples.
+    judged : int
+        Answers at a level where the sample's label is known, over which the other figures are.
+    precision : float or None
+        Share of right answers.
+    calibration_error : float or None
+        Of the answers' confidences.
+    """
+
+    split: str
+    samples: int
+    levels: tuple[LevelFigures, ...]
+    answered: float
+    abstained: float
+    judged: int
+    precision: float | None
+    calibration_error: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration settled, and how well it does.
+
+    Attributes
+    ----------
+    answers : Answers
+    figures : Judgement
+        On the samples that it was calibrated on, where precision was aimed at: no figure for new samples.
+    judged : Judgement or None
+        On another split.
+    notes : list of str
+        What the reader of the figures must know.
+    """
+
+    answers: Answers
+    figures: Judgement
+    judged: Judgement | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def taxonomy_of(labels: Labels) -> Taxonomy:
+    """How the levels of a run nest; a level alone nests in nothing.
+
+    Raises
+    ------
+    UserError
+        If there are several, and they do not nest.
+    """
+    if labels.taxonomy is not None:
+        return labels.taxonomy
+    if len(labels.levels) > 1:
+        raise UserError(
+            f"answers go from a level to the one above where they are not sure, and {', '.join(labels.levels)} are "
+            "aspects, none of which lies above another: `regrain predict` gives the class and probability of each"
+        )
+    return Taxonomy.from_codes(labels.codes, labels.levels, labels.classes)
+
+
+def known_classes(labels: Labels, own: Labels) -> Tensor:
+    """The labels of N samples in the classes of a run, found by name: LongTensor (N, L).
+
+    Unknown labels are -1; ancestors of known classes are filled in. A class that the run does not know is -2, and so is
+    a level that does not exist for the sample, because its class has no children: no prediction is right there.
+
+    Parameters
+    ----------
+    labels : Labels
+        Of the samples.
+    own : Labels
+        Levels and classes of the run.
+
+    Examples
+    --------
+    >>> own = Labels.from_paths(["cat/siamese", "dog/beagle", "fish"], ["animal", "breed"])
+    >>> own.classes
+    (('cat', 'dog', 'fish'), ('cat/siamese', 'dog/beagle'))
+    >>> seen = Labels.from_columns({"breed": ["dog/beagle", None, "dog/pug"]})
+    >>> known_classes(seen, own).tolist()
+    [[1, 1], [-1, -1], [-1, -2]]
+    >>> known_classes(Labels.from_columns({"animal": ["fish", "dog"]}), own).tolist()
+    [[2, -2], [1, -1]]
+    """
+    columns = []
+    for level, names in zip(own.levels, own.classes, strict=True):
+        column = torch.full((len(labels),), UNKNOWN)
+        if level in labels.levels:
+            places = {name: code for code, name in enumerate(names)}
+            found = [places.get(name, _NONE) for name in labels.names(level)]
+            column = torch.tensor([*found, UNKNOWN])[labels.level(level)]
+        columns.append(column)
+    given = torch.stack(columns, dim=1)
+    known = replace(own, codes=given.clamp(min=UNKNOWN), taxonomy=taxonomy_of(own)).filled_in()
+    absent = torch.stack([known.absent(level) for level in own.levels], dim=1)
+    return torch.where((given == _NONE) | absent, _NONE, known.codes)
+
+
+def fit_answers(
+    probabilities: Mapping[str, Tensor],
+    truth: Tensor,
+    taxonomy: Taxonomy,
+    *,
+    precision: float = 0.95,
+    calibrated_on: str = "",
+) -> Answers:
+    """Temperatures and thresholds from samples that training has not seen.
+
+    The temperature of a level maximises the likelihood of which predictions are right, with targets a little inside of
+    zero and one (Platt's), so that a few samples without any error do not give certainty. It moves confidences away
+    from one half or towards it, and never across: a class that is right more often than its probability, below one
+    half, says keeps a confidence below one half. Thresholds are not misled by that, as they only need an order.
+
+    The threshold of a level, from the finest up, is the smallest one at which the share of right answers among the
+    labelled samples answered there, which no finer level answers, is at least ``precision``; where finer levels answer
+    all of them, the share among all labelled samples counts. Where none reaches it, the level is never answered.
+
+    What that gives on new samples is an estimate from these few: of n answers and a share p it has a standard error of
+    sqrt(p (1 - p) / n), and choosing the smallest threshold flatters it. ``support`` holds n: a threshold may rest on
+    a single right answer. Judge it on another split.
+
+    Parameters
+    ----------
+    probabilities : mapping of str to Tensor (N, classes)
+        By level.
+    truth : LongTensor (N, L)
+        As of :func:`known_classes`.
+    taxonomy : Taxonomy
+        Of the levels.
+    precision : float
+        In (0, 1].
+    calibrated_on : str
+        For the record.
+
+    Warns
+    -----
+    RegrainWarning
+        For a level with fewer than 50 labelled samples.
+
+    Raises
+    ------
+    UserError
+        If no sample is labelled, or the precision lies outside its range.
+
+    Examples
+    --------
+    >>> taxonomy = Taxonomy.from_edges([("beagle", "dog"), ("poodle", "dog")], ["animal", "breed"])
+    >>> sure = torch.linspace(0.5, 1, 100)
+    >>> both = {"animal": torch.ones(100, 1), "breed": torch.stack([sure, 1 - sure], dim=1)}
+    >>> truth = torch.stack([torch.zeros(100), (torch.arange(100) % 4 < 1) & (sure < 0.75)], dim=1).long()
+    >>> answers = fit_answers(both, truth, taxonomy)
+    >>> (answers.answer(both, taxonomy).level == 1).sum().item() == answers.support[1]
+    True
+    """
+    if not 0 < precision <= 1:
+        raise UserError(f"precision is a share of right answers, above 0 and at most 1; got {precision}")
+    samples = (truth != UNKNOWN).sum(dim=0).tolist()
+    if not any(samples):
+        raise UserError(f"none of the {len(truth)} samples has a label of {' or '.join(taxonomy.levels)}")
+    temperatures = []
+    for index, level in enumerate(taxonomy.levels):
+        known = truth[:, index] != UNKNOWN
+        best, codes = probabilities[level].double().max(dim=1)
+        temperatures.append(_temperature(_logits(best)[known], (codes == truth[:, index])[known]))
+        if samples[index] < _FEWEST:
+            warnings.warn(
+                f"{samples[index]} samples are labelled at level '{level}': its temperature and threshold are guesses; "
+                f"{_FEWEST} or more would do",
+                RegrainWarning,
+                stacklevel=2,
+            )
+    count = len(taxonomy.levels)
+    settled = Answers(
+        taxonomy.levels, tuple(temperatures), (None,) * count, precision, calibrated_on, tuple(samples), (0,) * count
+    )
+    codes, confidence = settled.predictions(probabilities, taxonomy)
+    thresholds: list[float | None] = [None] * count
+    support = [0] * count
+    unanswered = torch.ones(len(truth), dtype=torch.bool)
+    for index in range(count - 1, -1, -1):
+        labelled = truth[:, index] != UNKNOWN
+        judged = unanswered & labelled if bool((unanswered & labelled).any()) else labelled
+        sure, right = confidence[:, index], codes[:, index] == truth[:, index]
+        threshold = _threshold(sure[judged], right[judged], precision)
+        if threshold is not None:
+            thresholds[index] = threshold
+            support[index] = int((sure[judged] >= threshold).sum())
+            unanswered &= sure < threshold
+    return replace(settled, thresholds=tuple(thresholds), support=tuple(support))
+
+
+def judge_answers(
+    answers: Answers, probabilities: Mapping[str, Tensor], truth: Tensor, taxonomy: Taxonomy, *, split: str
+) -> Judgement:
+    """Figures of the answers at every level and in all; arguments as of :func:`fit_answers`."""
+    codes, confidence = answers.predictions(probabilities, taxonomy)
+    answered = answers.answer(probabilities, taxonomy)
+    known = truth != UNKNOWN
+    levels = []
+    for index, level in enumerate(answers.levels):
+        labelled, here, named = known[:, index], answered.level == index, answered.codes[:, index] != UNKNOWN
+        right, said_right = codes[:, index] == truth[:, index], answered.codes[:, index] == truth[:, index]
+        levels.append(
+            LevelFigures(
+                level,
+                int(labelled.sum()),
+                _share(right[labelled]),
+                _error(confidence[labelled, index], right[labelled]),
+                float(here.double().mean()),
+                int((here & labelled).sum()),
+                _share(said_right[here & labelled]),
+                float(named.double().mean()),
+                _share(said_right[named & labelled]),
+            )
+        )
+    at = answered.level.clamp(min=0)[:, None]
+    own = truth.gather(1, at)[:, 0]
+    judged = (answered.level >= 0) & (own != UNKNOWN)
+    hits = (answered.codes.gather(1, at)[:, 0] == own)[judged]
+    share = float((answered.level >= 0).double().mean())
+    return Judgement(
+        split,
+        len(truth),
+        tuple(levels),
+        share,
+        1 - share,
+        int(judged.sum()),
+        _share(hits),
+        _error(answered.confidence[judged], hits),
+    )
+
+
+def _logits(probabilities: Tensor) -> Tensor:
+    return probabilities.logit().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
+
+
+def _temperature(logits: Tensor, right: Tensor) -> float:
+    """By which logits say best how often predictions are right; 1 without any."""
+    if not len(right):
+        return 1.0
+    hits = int(right.sum())
+    targets = torch.where(right, (hits + 1) / (hits + 2), 1 / (len(right) - hits + 2)).double()
+
+    def loss(log_temperature: Any) -> float:
+        return float(functional.binary_cross_entropy_with_logits(logits / np.exp(log_temperature), targets))
+
+    return float(np.exp(optimize.minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded").x))
+
+
+def _threshold(confidence: Tensor, right: Tensor, precision: float) -> float | None:
+    """The smallest confidence from which on the share of right predictions is high enough; None where none is."""
+    values, order = confidence.sort(descending=True)
+    shares = right[order].double().cumsum(dim=0) / torch.arange(1, len(values) + 1)
+    last = torch.cat([values[1:] < values[:-1], torch.ones(min(len(values), 1), dtype=torch.bool)])
+    reaching = (last & (shares >= precision)).nonzero()  # equal confidences are answered together
+    return float(values[reaching[-1, 0]]) if len(reaching) else None
+
+
+def _share(right: Tensor) -> float | None:
+    return float(right.double().mean()) if len(right) else None
+
+
+def _error(confidence: Tensor, right: Tensor) -> float | None:
+    return confidence_error(confidence, right) if len(right) else None

@@ -1,0 +1,291 @@
+"""Answers at the most specific sure level: the rule against a naive one, calibration, ragged levels, whole runs."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+import regrain
+from regrain.data.dataset import Dataset, TensorSamples
+from regrain.errors import RegrainWarning, UserError
+from regrain.labels import Labels, Taxonomy
+from regrain.metrics import confidence_error
+from regrain.tasks.answers import Answers, fit_answers, judge_answers, known_classes, taxonomy_of
+
+TREE = Taxonomy.from_paths(["a/x/1", "a/x/2", "a/y/3", "b/z/4", "b/z/5", "c"], ["top", "mid", "low"])
+"""Three levels; class c has no children."""
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
+
+
+def random_case(seed: int, count: int = 400) -> tuple[dict[str, Tensor], Tensor]:
+    """Probabilities of every level, drawn apart, so that levels contradict each other; and labels with gaps."""
+    generator = torch.Generator().manual_seed(seed)
+    probabilities, truth = {}, []
+    for level, names in zip(TREE.levels, TREE.classes, strict=True):
+        values = (2.5 * torch.randn(count, len(names), generator=generator)).softmax(dim=1)
+        probabilities[level] = values
+        drawn = torch.multinomial(values, 1, generator=generator)[:, 0]
+        hidden = torch.rand(count, generator=generator)
+        truth.append(drawn.masked_fill(hidden < 0.2, -1).masked_fill(hidden > 0.97, -2))
+    return probabilities, torch.stack(truth, dim=1)
+
+
+def ancestor(level: int, code: int, above: int) -> int:
+    """The class over one, step by step."""
+    while level > above:
+        parents = TREE.parents[level][code]
+        level, code = level - 1, next(iter(parents))
+    return code
+
+
+def naive_confidences(answers: Answers, probabilities: dict[str, Tensor], row: int) -> list[tuple[int, float]]:
+    found: list[tuple[int, float]] = []
+    for level, temperature in zip(answers.levels, answers.temperatures, strict=True):
+        p = [float(v) for v in probabilities[level][row].double()]
+        code = p.index(max(p))
+        logit = np.log(p[code] / (1 - p[code]))
+        found.append((code, float(1 / (1 + np.exp(-logit / temperature)))))
+    return [
+        (code, max([sure] + [s for below, (c, s) in enumerate(found) if below > at and ancestor(below, c, at) == code]))
+        for at, (code, sure) in enumerate(found)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rule_is_that_of_a_naive_loop(seed: int) -> None:
+    probabilities, _ = random_case(seed)
+    answers = Answers(TREE.levels, (0.7, 1.0, 2.0), (0.6, None, 0.7), 0.9, "", (0, 0, 0), (0, 0, 0))
+    answered = answers.answer(probabilities, TREE)
+    for row in range(400):
+        found = naive_confidences(answers, probabilities, row)
+        expected = next((at for at in (2, 0) if found[at][1] >= (answers.thresholds[at] or 2)), -1)
+        assert int(answered.level[row]) == expected
+        code = found[expected][0]
+        path = [ancestor(expected, code, above) for above in range(expected + 1)] + [-1] * (2 - expected)
+        assert answered.codes[row].tolist() == (path if expected >= 0 else [-1] * 3)
+        sure = found[expected][1] if expected >= 0 else max(s for _, s in found)
+        assert float(answered.confidence[row]) == pytest.approx(sure, abs=1e-6)
+    assert {-1, 0, 2} == set(answered.level.tolist())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thresholds_are_the_smallest_that_reach_the_precision(seed: int) -> None:
+    probabilities, truth = random_case(seed)
+    answers = fit_answers(probabilities, truth, TREE, precision=0.8)
+    codes, confidence = answers.predictions(probabilities, TREE)
+    left = set(range(400))
+    for index in (2, 1, 0):
+        rows = [row for row in left if truth[row, index] != -1]
+        sure = {row: float(confidence[row, index]) for row in rows}
+        right = {row: bool(codes[row, index] == truth[row, index]) for row in rows}
+        fit = [t for t in sure.values() if np.mean([right[r] for r in rows if sure[r] >= t]) >= 0.8]
+        threshold = min(fit, default=None)
+        assert answers.thresholds[index] == threshold
+        assert answers.support[index] == (0 if threshold is None else sum(s >= threshold for s in sure.values()))
+        left = {row for row in left if threshold is None or float(confidence[row, index]) < threshold}
+    figures = judge_answers(answers, probabilities, truth, TREE, split="val")
+    for level in figures.levels:
+        assert level.precision is None or level.precision >= 0.8
+    assert figures.precision is not None
+    assert figures.precision >= 0.8
+    assert figures.answered + figures.abstained == pytest.approx(1)
+    assert figures.answered == pytest.approx(sum(level.answered for level in figures.levels))
+    assert figures.levels[0].named == pytest.approx(figures.answered)
+    assert figures.levels[2].named == figures.levels[2].answered
+    assert sum(level.judged for level in figures.levels) == figures.judged
+
+
+def test_a_level_that_no_threshold_helps_is_never_answered() -> None:
+    one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b"]])
+    sure = torch.linspace(0.5, 0.99, 100)
+    probabilities = {"kind": torch.stack([sure, 1 - sure], dim=1)}
+    answers = fit_answers(probabilities, torch.ones(100, 1, dtype=torch.long), one)
+    assert answers.thresholds == (None,)
+    answered = answers.answer(probabilities, one)
+    assert set(answered.level.tolist()) == {-1}
+    assert torch.equal(answered.confidence, answers.predictions(probabilities, one)[1][:, 0])
+    figures = judge_answers(answers, probabilities, torch.ones(100, 1, dtype=torch.long), one, split="val")
+    assert (figures.answered, figures.precision, figures.calibration_error) == (0, None, None)
+
+
+def test_a_coarse_level_counts_all_samples_where_the_finer_ones_answer_all() -> None:
+    probabilities = {
+        level: torch.eye(len(names))[[0] * 60] for level, names in zip(TREE.levels, TREE.classes, strict=True)
+    }
+    answers = fit_answers(probabilities, torch.zeros(60, 3, dtype=torch.long), TREE)
+    assert None not in answers.thresholds
+    assert answers.support == (60, 60, 60)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_the_temperature_of_over_and_underconfident_probabilities_is_found(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    true = 3 * torch.rand(20_000, generator=generator)  # logits of being right
+    wrong = torch.rand(20_000, generator=generator) > true.sigmoid()
+    said = (true * temperature).sigmoid()
+    probabilities = {"kind": torch.stack([said, 1 - said], dim=1)}
+    one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b"]])
+    answers = fit_answers(probabilities, wrong.long()[:, None], one)
+    assert answers.temperatures[0] == pytest.approx(temperature, rel=0.05)
+    figures = judge_answers(answers, probabilities, wrong.long()[:, None], one, split="val")
+    assert figures.levels[0].calibration_error is not None
+    assert figures.levels[0].calibration_error < 0.02
+
+
+def test_few_samples_give_no_certainty_and_are_warned_of() -> None:
+    one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b"]])
+    probabilities = {"kind": torch.tensor([[0.999999, 0.000001]] * 5)}
+    with pytest.warns(RegrainWarning, match="5 samples are labelled at level 'kind'"):
+        answers = fit_answers(probabilities, torch.zeros(5, 1, dtype=torch.long), one)
+    assert float(answers.answer(probabilities, one).confidence[0]) == pytest.approx(6 / 7, abs=0.01)
+    with pytest.raises(UserError, match="none of the 5 samples has a label of kind"):
+        fit_answers(probabilities, torch.full((5, 1), -1), one)
+    with pytest.raises(UserError, match="above 0 and at most 1; got 95"):
+        fit_answers(probabilities, torch.zeros(5, 1, dtype=torch.long), one, precision=95)
+
+
+def test_a_class_without_children_is_answered_at_its_own_level() -> None:
+    leaf = TREE.classes[0].index("c")
+    top = torch.tensor([[0.02, 0.01, 0.97]]).repeat(100, 1)
+    rest = {level: torch.full((100, len(TREE.classes[i + 1])), 0.01) for i, level in enumerate(TREE.levels[1:])}
+    probabilities = {"top": top} | rest
+    own = Labels(torch.empty(0, 3, dtype=torch.long), TREE.levels, TREE.classes, TREE)
+    truth = known_classes(Labels.from_columns({"top": ["c"] * 100}), own)
+    assert truth.unique(dim=0).tolist() == [[leaf, -2, -2]]
+    answers = fit_answers(probabilities, truth, TREE)
+    assert answers.thresholds[1:] == (None, None)  # nothing that could be said there would be right
+    answered = answers.answer(probabilities, TREE)
+    assert answered.level.unique().tolist() == [0]
+    assert answered.codes.unique(dim=0).tolist() == [[leaf, -1, -1]]
+
+
+def test_answers_are_kept_as_json(tmp_path: Path) -> None:
+    probabilities, truth = random_case(0)
+    answers = fit_answers(probabilities, truth, TREE, precision=0.99, calibrated_on="val of x")
+    answers.save(tmp_path)
+    assert Answers.load(tmp_path) == answers
+    content = json.loads((tmp_path / "answers.json").read_text())
+    (tmp_path / "answers.json").write_text(json.dumps(content | {"schema": 99}))
+    with pytest.raises(UserError, match="schema 99"):
+        Answers.load(tmp_path)
+    assert Answers.load(tmp_path / "nowhere") is None
+
+
+def test_aspects_are_refused_and_a_level_alone_is_not() -> None:
+    aspects = Labels.from_columns({"rooms": ["1", "2"], "place": ["n", "s"]}, relation="aspects")
+    with pytest.raises(UserError, match="rooms, place are aspects"):
+        taxonomy_of(aspects)
+    assert taxonomy_of(aspects.keep(["place"])).levels == ("place",)
+
+
+def test_confidence_error_has_nothing_to_hide() -> None:
+    assert confidence_error([0.5, 0.5, 1.0], [True, False, True]) == 0
+    for wrong, expected in (
+        (([0.5], [True, False]), "one entry a sample; got 1 and 2"),
+        (([], []), "one entry a sample; got 0 and 0"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            confidence_error(*wrong)
+    with pytest.raises(UserError, match="bins is at least 1"):
+        confidence_error([0.5], [True], bins=0)
+
+
+def vectors(count: int = 400, seed: int = 0) -> Dataset:
+    """Four subclasses of two classes, the subclasses of the second hard to tell, and a class without any."""
+    generator = np.random.default_rng(seed)
+    fine = np.arange(count) % 5
+    centres = np.array([[4, 0, 0], [0, 4, 0], [-4, 0.2, 0], [-4, -0.2, 0], [0, 0, 5]])
+    x = (centres[fine] + generator.normal(size=(count, 3))).astype(np.float32)
+    paths = [("k0/s0", "k0/s1", "k1/s2", "k1/s3", "k2")[f] for f in fine]
+    splits = np.array(["train", "train", "val", "test"])[np.arange(count) // 5 % 4]
+    ids = np.array([f"r{i}" for i in range(count)])
+    return Dataset(
+        TensorSamples(torch.from_numpy(x), "vector"), Labels.from_paths(paths, ["kind", "sub"]), ids, "vectors", splits
+    )
+
+
+def test_a_run_of_ragged_levels_falls_back_to_the_parent(tmp_path: Path) -> None:
+    data = vectors()
+    settings = ["epochs=4", "batch_size=32"]
+    run = regrain.fit("mixed", data, out=tmp_path / "run", settings=settings, device="cpu")
+    made = regrain.calibrate(run, precision=0.9, judge="test")
+    kind, sub = made.figures.levels
+    assert made.answers.calibrated_on == f"val of {run.path}"
+    assert made.answers.samples == (100, 100)
+    assert min(kind.precision or 1, sub.precision or 0) >= 0.9
+    assert made.judged is not None
+    assert made.judged.precision is not None
+    assert made.judged.precision > 0.8
+    assert json.loads((run.path / "answers.json").read_text())["answers"]["precision"] == 0.9
+    columns = regrain.predict(regrain.Run.open(run.path, device="cpu"), data, tmp_path / "p.parquet", split="test")
+    written = pd.read_parquet(tmp_path / "p.parquet")
+    assert list(written)[-3:] == ["answer", "answer_level", "answer_probability"]
+    level = np.array(columns["answer_level"], dtype=object)
+    fine = np.arange(400)[data.splits == "test"] % 5
+    assert np.mean(level[fine < 2] == "sub") > 0.8
+    assert np.mean(level[(fine == 2) | (fine == 3)] == "kind") > 0.5
+    assert np.mean(level[fine == 4] == "kind") > 0.8
+    assert set(written["answer"][fine == 4][level[fine == 4] == "kind"]) == {"k2"}
+    assert (level == "sub").mean() == pytest.approx(made.judged.levels[1].answered, abs=0.021)
+
+
+def test_levels_that_contradict_each_other_and_methods_of_one_level(tmp_path: Path) -> None:
+    data = vectors()
+    settings = ["epochs=2", "batch_size=32"]
+    several = regrain.fit("multi-ce", data, out=tmp_path / "multi", settings=settings, device="cpu")
+    regrain.calibrate(several, precision=0.9)
+    assert several.answers is not None
+    assert several.answers.levels == ("kind", "sub")
+    one = regrain.fit("sup-ce", data, out=tmp_path / "one", settings=settings, device="cpu")
+    table = pd.DataFrame({"x": [4.0, 0.0], "y": [0.0, 4.0], "z": [0.0, 0.0], "kind": ["k0", "strange"]})
+    with pytest.warns(RegrainWarning, match="2 samples are labelled at level 'kind'"):
+        made = regrain.calibrate(one, table, columns=["x", "y", "z"], judge="test")
+    assert made.figures.levels[0].samples == 2
+    assert (made.figures.levels[0].accuracy or 0) <= 0.5  # a class that the run does not know is wrong
+    assert any("all 2 samples" in note for note in made.notes)
+    assert made.judged is not None
+    assert made.judged.samples == 100
+    support = pd.DataFrame({"id": ["r0", "r1", "r2", "r3"], "mine": ["a", "a", "b", "b"]})
+    adapted = regrain.adapt(one, support, tmp_path / "adapted")
+    assert adapted.answers is None
+    with pytest.raises(UserError, match="calibrate the run it came from"):
+        regrain.calibrate(adapted, data)
+    embeds = regrain.fit("selfcon", data, out=tmp_path / "embeds", settings=["epochs=1"], device="cpu")
+    with pytest.raises(UserError, match="has no classifier whose probabilities"):
+        regrain.calibrate(embeds)
+
+
+def test_mixed_labels_of_digits(tmp_path: Path) -> None:
+    hidden = {"group": 0.35, "digit": 0.95}
+    run = regrain.fit(
+        "mixed", "digits", encoder="conv4", out=tmp_path / "r", settings=["epochs=2"], hide_labels=hidden, device="cpu"
+    )
+    with pytest.raises(UserError, match=r"has no split 'val' \(there are train, test\): give such samples as --data"):
+        regrain.calibrate(run)
+    with pytest.raises(UserError, match="training has seen the split 'train'"):
+        regrain.calibrate(run, split="train")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RegrainWarning)
+        made = regrain.calibrate(run, split="test", precision=0.97)
+    assert any("flatters" in note for note in made.notes)
+    group, digit = made.figures.levels
+    for figures in (group, digit):
+        assert figures.precision is None or figures.precision >= 0.97
+    assert group.named >= digit.answered > 0.3
+    assert group.named_precision is not None
+    assert group.named_precision >= 0.97
+    columns = regrain.predict(run, "digits", tmp_path / "p.csv", split="test")
+    assert np.mean([level == "digit" for level in columns["answer_level"]]) == pytest.approx(digit.answered, abs=0.01)
+    with pytest.raises(UserError, match="not judged on what they were calibrated on"):
+        regrain.calibrate(run, split="test", judge="test")
