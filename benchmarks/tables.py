@@ -275,6 +275,30 @@ def _superclasses(count: int) -> Table:
     )
 
 
+def _mixture_table(name: str, title: str, data: str, coarse: str, fine: str) -> Table:
+    """5% of the training samples labelled to the fine class, 60% to the coarse one alone, 35% not at all."""
+    hidden = f"--hide-labels {coarse}=0.35 --hide-labels {fine}=0.95"
+    methods = {
+        "mixed": "mixed",
+        "MaskCon": "maskcon",
+        "SCGM-G": "scgm",
+        "MLCL": "mlcl",
+        "multi-CE": "multi-ce",
+        "SupFINE (fine labels alone)": "sup-fine",
+        "SupCE (coarse labels alone)": "sup-ce",
+        "SelfCon (no labels)": "selfcon",
+    }
+    metrics = [
+        Metric(f"{words}, {level}", f"test/{level}/{key}")
+        for level in (fine, coarse)
+        for words, key in (("accuracy", "accuracy"), ("calibration error", "calibration-error"))
+    ]
+    rows = tuple(
+        Row(label, f"{method} {data} {hidden}", baselines=label == "mixed") for label, method in methods.items()
+    )
+    return Table(name, title, f"-p superclass -l {fine} -l {coarse}", tuple(metrics), rows, compare="mixed")
+
+
 _SCRATCH = "cifar10 -l label --limit-per-class 1000"
 _W16 = "--encoder resnet18-w16 --epochs 30"
 _TINY = "self-classifier digits --encoder conv4 --epochs 40"
@@ -513,6 +537,20 @@ TABLES: tuple[Table, ...] = (
             for share in (60, 80, 95)
             for label, command in (("SupCE", "sup-ce"), ("TSC", "tsc"), ("SCLRE", "sclre"))
         },
+    ),
+    _mixture_table(
+        "mixture-clinc",
+        "CLINC150, frozen MiniLM: 5% labelled to the intent, 60% to the domain alone, 35% not at all",
+        "clinc150 --encoder minilm --frozen --epochs 10",
+        "domain",
+        "intent",
+    ),
+    _mixture_table(
+        "mixture-cifar100",
+        "CIFAR-100, frozen ImageNet features: 5% labelled to the class, 60% to the superclass alone, 35% not at all",
+        f"cifar100-20 {_IMAGENET} --limit-per-class 100 --epochs 10",
+        "superclass",
+        "label",
     ),
     Table(
         "ablation-self-classifier",
