@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -109,7 +110,7 @@ class MLCL(_MultiLevel):
     global_temperature : float
         > 0.
     threshold : float
-        t in [0, 1): overlap from which two samples are positives of the global head.
+        t in [0, 1): overlap above which two samples are positives of the global head.
     orders : tuple of tuple of str, optional
         For the global head: the classes of every level from lowest to highest. Needed where class names are no numbers.
     projector_hidden, projector_width : int
@@ -268,15 +269,22 @@ class HiMulConE(_MultiLevel):
 def _ranks(names: Sequence[str], order: Sequence[str] | None) -> Tensor:
     """(classes,): the place of every class in its order, lowest first; that of numbers needs no declaration."""
     if order is None:
-        try:
-            values = [float(name) for name in names]
-        except ValueError:
+        values = [_number(name) for name in names]
+        if not all(map(math.isfinite, values)):
             raise UserError(
                 f"the global head compares ordered classes, and {', '.join(map(repr, names[:3]))} have no order of "
                 "their own: declare one, --set 'orders=[[negative, neutral, positive], ...]', a list for every level"
-            ) from None
-        return torch.tensor(values).argsort().argsort()
+            )
+        return torch.tensor(values, dtype=torch.float64).argsort().argsort()
     missing = [name for name in names if name not in order]
     if missing:
         raise UserError(f"orders leave out the class '{missing[0]}': list every class of the level, lowest first")
     return torch.tensor([list(order).index(name) for name in names])
+
+
+def _number(name: str) -> float:
+    """The number that a class is called by, NaN where it is called otherwise."""
+    try:
+        return float(name)
+    except ValueError:
+        return math.nan
