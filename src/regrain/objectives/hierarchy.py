@@ -113,13 +113,12 @@ def jaccard_similarity(ordinals: Tensor) -> Tensor:
     if ordinals.ndim != 2 or ordinals.is_floating_point():
         raise UserError(f"ordinals are integers (n, L); got {ordinals.dtype} of shape {tuple(ordinals.shape)}")
     known = (ordinals > 0).to(torch.float32)
-    both = known @ known.T
-    least, most = torch.zeros_like(both), torch.zeros_like(both)
+    least, most = (known.new_zeros(len(known), len(known)) for _ in range(2))
     for column, present in zip(ordinals.T.float(), known.T, strict=True):  # L is small, (n, n, L) is not
         common = present[:, None] * present
         least += common * torch.minimum(column[:, None], column)
         most += common * torch.maximum(column[:, None], column)
-    return torch.where(both > 0, least / most.clamp(min=1), 0)
+    return least / most.clamp(min=1)
 
 
 def jaccard_supcon_loss(
