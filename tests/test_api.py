@@ -19,9 +19,13 @@ from regrain.data.dataset import Dataset, TensorSamples, TextSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 from regrain.methods import METHODS
+from regrain.methods.base import EVERY
 from regrain.training.loop import Stopped
 
-COARSE_READERS = [name for name, cls in METHODS.items() if "fine" not in cls.needs.levels]
+SEVERAL_LEVELS = [name for name, cls in METHODS.items() if cls.needs.levels == (EVERY,)]
+COARSE_READERS = [
+    name for name, cls in METHODS.items() if "fine" not in cls.needs.levels and name not in SEVERAL_LEVELS
+]
 
 
 @pytest.fixture(autouse=True)
@@ -75,9 +79,21 @@ def test_firewall(method: str, tmp_path: Path) -> None:
     assert same_weights(one, other)
 
 
-def test_the_firewall_test_can_fail(tmp_path: Path) -> None:
-    one = quick("sup-fine", vectors(), tmp_path / "one")
-    other = quick("sup-fine", vectors(shuffle_fine=True), tmp_path / "other")
+@pytest.mark.parametrize("method", SEVERAL_LEVELS)
+def test_firewall_around_the_levels_in_use(method: str, tmp_path: Path) -> None:
+    one, other = (
+        quick(method, vectors(shuffle_fine=shuffle), tmp_path / str(shuffle), levels=["kind"])
+        for shuffle in (False, True)
+    )
+    assert same_weights(one, other)
+    assert one.recipe["data"]["roles"] == {"level1": "kind"}
+    assert "s3" not in (one.folder.model_folder / "config.json").read_text()
+
+
+@pytest.mark.parametrize("method", ["sup-fine", *SEVERAL_LEVELS])
+def test_the_firewall_test_can_fail(method: str, tmp_path: Path) -> None:
+    one = quick(method, vectors(), tmp_path / "one")
+    other = quick(method, vectors(shuffle_fine=True), tmp_path / "other")
     assert not same_weights(one, other)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from regrain.errors import UserError
-from regrain.labels import Labels, Taxonomy
+from regrain.labels import Labels, Taxonomy, tree_similarity
 
 ANIMALS = {"animal": ["dog", "dog", "cat", "cat"], "breed": ["beagle", "poodle", "siamese", "siamese"]}
 
@@ -437,3 +437,33 @@ def test_json_of_classes_without_an_ancestor() -> None:
     assert alone.ancestors("level2", "level1").tolist() == [0, -1]
     with pytest.raises(UserError, match="its classes are empty"):
         Taxonomy.from_json({"classes": {}})
+
+
+# How much two samples share
+
+
+def test_tree_similarity_equals_loop() -> None:
+    codes = torch.randint(-1, 2, (30, 3), generator=torch.Generator().manual_seed(0))
+    expected = [
+        [next((d for d in range(3) if not one[d] == other[d] >= 0), 3) / 3 for other in codes.tolist()]
+        for one in codes.tolist()
+    ]
+    torch.testing.assert_close(tree_similarity(codes), torch.tensor(expected))
+    assert torch.tensor(expected).unique().numel() == 4
+
+
+def test_tree_similarity_of_aspects_or_gaps_stops_at_the_first_difference() -> None:
+    similarity = tree_similarity(torch.tensor([[0, 1, 2], [0, 3, 2], [0, -1, 2], [-1, 1, 2]]))
+    assert (similarity[0] * 3).tolist() == [3, 1, 1, 0]
+    assert (similarity.diagonal() * 3).tolist() == [3, 3, 1, 0]  # unknown equals nothing, not even itself
+
+
+def test_tree_similarity_of_labels_whose_unknown_parents_were_filled_in() -> None:
+    labels = Labels.from_columns({"animal": ["dog", None, "cat"], "breed": ["beagle", "beagle", None]})
+    assert tree_similarity(labels.codes).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0.5]]
+
+
+@pytest.mark.parametrize("codes", [torch.zeros(3).long(), torch.zeros(3, 0).long(), torch.zeros(3, 2)])
+def test_tree_similarity_asks_for_codes(codes: torch.Tensor) -> None:
+    with pytest.raises(UserError, match=r"codes are integers \(n, levels\)"):
+        tree_similarity(codes)

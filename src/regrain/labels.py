@@ -22,7 +22,7 @@ from torch import Tensor
 
 from regrain.errors import UserError, nearest
 
-__all__ = ["SOURCES", "UNKNOWN", "Labels", "Relation", "Taxonomy"]
+__all__ = ["SOURCES", "UNKNOWN", "Labels", "Relation", "Taxonomy", "tree_similarity"]
 
 UNKNOWN = -1
 """The code of a label that is not known."""
@@ -584,6 +584,42 @@ class Labels:
                 parent = torch.cat([up, torch.tensor([UNKNOWN])])[codes[:, index]]
                 codes[:, upper] = torch.where(codes[:, upper] == UNKNOWN, parent, codes[:, upper])
         return replace(self, codes=codes, source=(codes != self.codes).to(torch.uint8))
+
+
+def tree_similarity(codes: Tensor) -> Tensor:
+    """How far down two samples share their classes: the levels agreed on before the first at which they part, over L.
+
+    Parameters
+    ----------
+    codes : Tensor (n, L)
+        Integers, coarse to fine, -1 unknown. An unknown label agrees with nothing, another unknown one included, so
+        that a sample is only as similar to itself as it is known from the top.
+
+    Returns
+    -------
+    Tensor (n, n) float32 in [0, 1].
+
+    Raises
+    ------
+    UserError
+        If codes are no integers of this shape, or there is no level.
+
+    Examples
+    --------
+    >>> tree_similarity(torch.tensor([[0, 0], [0, 1], [0, -1], [1, 2]]))
+    tensor([[1.0000, 0.5000, 0.5000, 0.0000],
+            [0.5000, 1.0000, 0.5000, 0.0000],
+            [0.5000, 0.5000, 0.5000, 0.0000],
+            [0.0000, 0.0000, 0.0000, 1.0000]])
+    """
+    if codes.ndim != 2 or not codes.shape[1] or codes.is_floating_point():
+        raise UserError(f"codes are integers (n, levels); got {codes.dtype} of shape {tuple(codes.shape)}")
+    together = torch.ones(len(codes), len(codes), dtype=torch.bool, device=codes.device)
+    agreed = torch.zeros(len(codes), len(codes), device=codes.device)
+    for column in codes.T:
+        together &= (column[:, None] == column) & (column != UNKNOWN)
+        agreed += together
+    return agreed / codes.shape[1]
 
 
 def _index_of(level: str, levels: Sequence[str]) -> int:

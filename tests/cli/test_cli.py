@@ -152,6 +152,29 @@ def test_a_split_column_means_the_same_to_every_command(regrain: Command, table:
     assert "20 embeddings" in out, err
 
 
+def test_labels_hidden_level_by_level_and_predictions_at_every_level(
+    regrain: Command, table: Path, tmp_path: Path
+) -> None:
+    levels = ("--level", "kind", "--level", "subkind")
+    fit = ("fit", "mixed", table, *levels, "--columns", "f*", "--out", "run", *FAST)
+    code, _, err = regrain(*fit, "--hide-labels", "kind=0.35", "--hide-labels", "subkind=0.75")
+    assert code == 0, err
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert recipe["data"]["hide_labels"] == {"kind": 0.35, "subkind": 0.75}
+    assert recipe["data"]["roles"] == {"level1": "kind", "level2": "subkind"}
+    code, out, err = regrain("predict", "run", table, "--columns", "f*", "--out", "p.csv")
+    assert code == 0, err
+    assert "60 predictions of kind and subkind" in out
+    predicted = pd.read_csv(tmp_path / "p.csv")
+    assert {"kind", "kind_probability", "subkind", "subkind_probability"} <= set(predicted.columns)
+    assert (predicted["kind"] == [name[0] for name in predicted["subkind"]]).mean() > 0.9
+    for wrong, expected in (("half", "LEVEL=0.8; got half"), ("kindd=0.5", "'kind'"), ("kind=1", "[0, 1)")):
+        code, _, err = regrain(*fit, "--overwrite", "--hide-labels", wrong)
+        assert (code, expected in err) == (2, True), err
+    assert regrain(*fit, "--overwrite", "--hide-labels", "0.5")[0] == 0
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["data"]["hide_labels"] == 0.5
+
+
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

@@ -12,13 +12,20 @@ from torch.nn import functional
 from regrain.data.dataset import Batch
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
+from regrain.labels import Labels
 from regrain.methods import METHODS, Method, method_class
+from regrain.methods.base import EVERY
 from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.methods.memory import MomentumTwin, Queue
 from regrain.settings import hyperparameters
 
 WIDTH, CLASSES = 12, 3
 TRAINED = [name for name, cls in METHODS.items() if cls.by_gradient]
+
+
+def levels_of(method: type[Method]) -> int:
+    """Label levels that a method is given here: two alike where it reads all."""
+    return 2 if method.needs.levels == (EVERY,) else len(method.needs.levels)
 
 
 def make(name: str, **settings: object) -> Method:
@@ -30,14 +37,17 @@ def make(name: str, **settings: object) -> Method:
         encoder = build_encoder("identity", modality="vector", sample_shape=(WIDTH,), seed=0)
     else:
         encoder = build_encoder("mlp", modality="vector", sample_shape=(WIDTH,), hidden=(16,), width=8, seed=0)
-    return cls(encoder, [CLASSES] * len(cls.needs.levels), **settings)
+    method = cls(encoder, [CLASSES] * levels_of(cls), **settings)
+    codes = torch.arange(CLASSES)[:, None].repeat(1, levels_of(cls))
+    method.take_taxonomy(Labels.from_codes(codes).taxonomy if levels_of(cls) else None)
+    return method
 
 
 def batch_for(method: Method, *, size: int = 6, labels: list[int] | None = None, start: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(start)
     views = tuple(torch.randn(size, WIDTH, generator=generator) for _ in method.needs.views)
     column = torch.tensor(labels if labels is not None else [i % CLASSES for i in range(size)])
-    return Batch(views, column[:, None].expand(size, len(method.needs.levels)), torch.arange(start, start + size))
+    return Batch(views, column[:, None].expand(size, levels_of(type(method))), torch.arange(start, start + size))
 
 
 def begin_epoch(method: Method, *batches: Batch) -> None:
@@ -81,9 +91,7 @@ def test_unknown_labels_give_finite_losses(name: str) -> None:
     assert all(torch.isfinite(p).all() for p in method.parameters())
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, m in METHODS.items() if m.needs.levels and n in ("sup-ce", "sup-fine", "supcon")]
-)
+@pytest.mark.parametrize("name", ["sup-ce", "sup-fine", "supcon", "mlcl", "himulcone", "multi-ce"])
 def test_a_batch_without_any_label_has_zero_gradient(name: str) -> None:
     method = make(name)
     losses = method.losses(batch_for(method, labels=[-1] * 6))
@@ -175,12 +183,15 @@ def test_weights_of_classes_stay_out_of_the_shared_model(name: str) -> None:
 
 def test_classifiers_give_probabilities_and_others_say_that_they_have_none() -> None:
     x = torch.randn(4, WIDTH)
-    for name, role in (("sup-ce", "coarse"), ("sup-fine", "fine"), ("coins", "coarse")):
+    several = [(n, role) for n in ("mixed", "mlcl", "himulcone", "guided", "multi-ce") for role in ("level1", "level2")]
+    for name, role in (("sup-ce", "coarse"), ("sup-fine", "fine"), ("coins", "coarse"), *several):
         probabilities = make(name).predict_proba(x, role)
         assert probabilities.shape == (4, CLASSES)
         assert torch.allclose(probabilities.sum(dim=1), torch.ones(4))
     with pytest.raises(UserError, match="no classifier for the coarse level"):
         make("maskcon").predict_proba(x, "coarse")
+    with pytest.raises(UserError, match="no classifier for the level3 level"):
+        make("mlcl").predict_proba(x, "level3")
 
 
 def test_limits_join_the_methods() -> None:

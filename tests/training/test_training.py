@@ -17,6 +17,7 @@ from regrain.encoders import build_encoder
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 from regrain.methods import METHODS, Method, method_class
+from regrain.methods.base import EVERY
 from regrain.settings import hyperparameters
 from regrain.training.adapter import Adapter
 from regrain.training.loader import Loader, scan_batches
@@ -50,6 +51,11 @@ def make_data(count: int = 50, levels: int = 1) -> Dataset:
     return Dataset(TensorSamples(x, "vector"), labels, np.array([f"s{i}" for i in range(count)]))
 
 
+def levels_of(method: type[Method]) -> int:
+    """Label levels that a method is given here: two where it reads all."""
+    return 2 if method.needs.levels == (EVERY,) else len(method.needs.levels)
+
+
 def make_method(name: str, *, dropout: float = 0.0, norm: str = "layer", **settings: Any) -> Method:
     cls = method_class(name)
     if name == "turtle":  # takes features as they are
@@ -61,7 +67,7 @@ def make_method(name: str, *, dropout: float = 0.0, norm: str = "layer", **setti
     torch.manual_seed(0)
     small = {"queue_size": 20, "coarse_epochs": 1, "pretext_epochs": 1, "clustering_epochs": 1}
     settings = {key: value for key, value in small.items() if key in hyperparameters(cls)} | settings
-    return cls(encoder, [3] * len(cls.needs.levels), **settings)
+    return cls(encoder, [3] * levels_of(cls), **settings)
 
 
 def run_training(
@@ -79,7 +85,7 @@ def run_training(
     train(
         trained,
         NoisyViews(len(trained.needs.views)),
-        make_data(levels=len(trained.needs.levels)),
+        make_data(levels=levels_of(type(trained))),
         TrainingOptions(**settings),
         RunFolder(folder),
         seed=3,

@@ -58,6 +58,15 @@ class Guided(Method):
         if taxonomy is None:
             raise UserError("guided places classes by their taxonomy, and the levels of these data do not nest")
         finest = taxonomy.levels[-1]
+        for level, names in zip(taxonomy.levels[:-1], taxonomy.classes, strict=False):
+            childless = [
+                name for name, has in zip(names, taxonomy.has_children(level).tolist(), strict=True) if not has
+            ]
+            if childless:
+                raise UserError(
+                    f"guided has a prototype for every class of '{finest}', and {level} '{childless[0]}' has none "
+                    "below it: mixed takes classes without finer ones as they are"
+                )
         columns = [taxonomy.ancestors(finest, level) for level in taxonomy.levels]
         self.above.copy_(torch.stack(columns))
         shared = torch.stack([(c[:, None] == c) & (c >= 0)[:, None] for c in columns]).sum(dim=0)
@@ -85,7 +94,7 @@ class Guided(Method):
             own = log_p.masked_fill(~below, torch.finfo(log_p.dtype).min).logsumexp(dim=1)
             losses = torch.where(now, -own, losses)
             open_ = open_ & ~now
-        return losses.sum() / (losses != 0).sum().clamp(min=1)
+        return losses.sum() / ((labels[:, -1] < 0) & ~open_).sum().clamp(min=1)
 
     def embed(self, x: Any) -> Tensor:
         result: Tensor = self.embedder(self.encoder(x))

@@ -21,7 +21,7 @@ from regrain.settings import require_range
 
 __all__ = ["Mixed"]
 
-_ITERATIONS = 200
+_ITERATIONS = 1000
 
 
 class Mixed(MomentumContrast):

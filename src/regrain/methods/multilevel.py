@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from torch.nn import functional
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import UserError
+from regrain.labels import Taxonomy
 from regrain.methods.base import EVERY, Method, Needs
 from regrain.methods.classifier import labelled_cross_entropy
 from regrain.objectives.hierarchy import hmce_loss, jaccard_supcon_loss, multilevel_supcon_loss
@@ -109,7 +111,7 @@ class MLCL(_MultiLevel):
     global_temperature : float
         > 0.
     threshold : float
-        t in [0, 1): overlap from which two samples are positives of the global head.
+        t in [0, 1): overlap above which two samples are positives of the global head.
     orders : tuple of tuple of str, optional
         For the global head: the classes of every level from lowest to highest. Needed where class names are no numbers.
     projector_hidden, projector_width : int
@@ -150,10 +152,16 @@ class MLCL(_MultiLevel):
         steps = torch.linspace(0, 1, count).tolist() if count > 1 else [1.0]
         ratio = _FINE_TEMPERATURE / _COARSE_TEMPERATURE
         default = tuple(_COARSE_TEMPERATURE * ratio**step for step in steps)
-        self.temperatures = temperatures or ((_FINE_TEMPERATURE,) * count if global_weight else default)
+        self.temperatures = (
+            tuple(temperatures)
+            if temperatures is not None
+            else ((_FINE_TEMPERATURE,) * count if global_weight else default)
+        )
         for name, values in (("temperatures", self.temperatures), ("weights", self.weights)):
             if len(values) != count:
                 raise UserError(f"{name} are {count} numbers, one for every level; got {list(values)}")
+            for value in values:
+                require_range(0, above=name == "temperatures", **{name: value})
         self.global_weight = global_weight
         self.ce_weight = ce_weight
         self.global_temperature = global_temperature
@@ -244,6 +252,10 @@ class HiMulConE(_MultiLevel):
         self.level_weights = level_weights
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
 
+    def take_taxonomy(self, taxonomy: Taxonomy | None) -> None:
+        if taxonomy is None:
+            raise UserError("himulcone's levels bound each other, and those of these data do not nest: take mlcl")
+
     def project(self, batch: Batch) -> dict[str, Tensor]:
         views = [self.features(view) for view in batch.views]
         projected = torch.stack([self.projector(view) for view in views], dim=1)
@@ -268,15 +280,22 @@ class HiMulConE(_MultiLevel):
 def _ranks(names: Sequence[str], order: Sequence[str] | None) -> Tensor:
     """(classes,): the place of every class in its order, lowest first; that of numbers needs no declaration."""
     if order is None:
-        try:
-            values = [float(name) for name in names]
-        except ValueError:
+        values = [_number(name) for name in names]
+        if not all(map(math.isfinite, values)):
             raise UserError(
                 f"the global head compares ordered classes, and {', '.join(map(repr, names[:3]))} have no order of "
                 "their own: declare one, --set 'orders=[[negative, neutral, positive], ...]', a list for every level"
-            ) from None
-        return torch.tensor(values).argsort().argsort()
+            )
+        return torch.tensor(values, dtype=torch.float64).argsort().argsort()
     missing = [name for name in names if name not in order]
     if missing:
         raise UserError(f"orders leave out the class '{missing[0]}': list every class of the level, lowest first")
     return torch.tensor([list(order).index(name) for name in names])
+
+
+def _number(name: str) -> float:
+    """The number that a class is called by, NaN where it is called otherwise."""
+    try:
+        return float(name)
+    except ValueError:
+        return math.nan

@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from regrain.errors import UserError
 
-from ._checks import check_labels, check_matrix, check_temperature
+from ._checks import check_classes, check_labels, check_matrix, check_temperature
 from ._numerics import counted_mean, full_precision
 from .contrastive import in_batch_logits, soft_contrastive, supcon_loss
 
@@ -113,13 +113,12 @@ def jaccard_similarity(ordinals: Tensor) -> Tensor:
     if ordinals.ndim != 2 or ordinals.is_floating_point():
         raise UserError(f"ordinals are integers (n, L); got {ordinals.dtype} of shape {tuple(ordinals.shape)}")
     known = (ordinals > 0).to(torch.float32)
-    both = known @ known.T
-    least, most = torch.zeros_like(both), torch.zeros_like(both)
+    least, most = (known.new_zeros(len(known), len(known)) for _ in range(2))
     for column, present in zip(ordinals.T.float(), known.T, strict=True):  # L is small, (n, n, L) is not
         common = present[:, None] * present
         least += common * torch.minimum(column[:, None], column)
         most += common * torch.maximum(column[:, None], column)
-    return torch.where(both > 0, least / most.clamp(min=1), 0)
+    return least / most.clamp(min=1)
 
 
 def jaccard_supcon_loss(
@@ -155,6 +154,8 @@ def jaccard_supcon_loss(
     check_matrix(embeddings, "embeddings")
     if not 0 <= threshold < 1:
         raise UserError(f"threshold lies in [0, 1), 1 left out; got {threshold}")
+    if ordinals.ndim != 2 or len(ordinals) != len(embeddings):
+        raise UserError(f"ordinals are (n, L) for {len(embeddings)} rows; got shape {tuple(ordinals.shape)}")
     kept = (ordinals > 0).any(dim=1)
     similarity = jaccard_similarity(ordinals[kept])
     positive = (similarity > threshold) & ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
@@ -311,10 +312,12 @@ def metric_guided_loss(
     check_matrix(class_distances, "class_distances", rows=len(prototypes), columns=len(prototypes))
     if not distortion_weight >= 0:
         raise UserError(f"distortion_weight is at least 0; got {distortion_weight}")
+    check_classes(labels, len(prototypes), "labels")
     off = ~torch.eye(len(prototypes), dtype=torch.bool, device=prototypes.device)
     if class_distances.device.type == "cpu" and bool((class_distances[off] <= 0).any()):
         raise UserError("class_distances are positive between different classes")
-    data = functional.cross_entropy(prototype_logits(embeddings, prototypes), labels, ignore_index=-1, reduction="sum")
+    logits = prototype_logits(embeddings, prototypes)
+    data = functional.cross_entropy(logits, labels.long(), ignore_index=-1, reduction="sum")
     data = data / (labels >= 0).sum().clamp(min=1)
     ratio = (_distances(prototypes, prototypes) / class_distances.masked_fill(~off, 1))[off]
     scale = ratio.sum() / ratio.square().sum().clamp(min=1e-12)  # the best s: a least-squares fit of s * ratio to 1

@@ -105,8 +105,10 @@ def roles_of(method: type[Method], levels: Sequence[str]) -> dict[str, str]:
     if not method.needs.levels:
         return {}
     if not levels:
+        every = method.needs.levels == (EVERY,)
+        read = "the labels of every level" if every else f"{' and '.join(method.needs.levels)} labels"
         raise UserError(
-            f"{method.name} reads {' and '.join(method.needs.levels)} labels, and the data have none; "
+            f"{method.name} reads {read}, and the data have none; "
             "selfcon, simclr, nnclr, self-classifier, scan, sela and kmeans need none"
         )
     if method.needs.levels == (EVERY,):

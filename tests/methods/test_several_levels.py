@@ -1,0 +1,563 @@
+"""Methods that read labels at several levels or aspects, with gaps: MLCL, HiMulConE, Guided, Mixed and MultiCE."""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+from torch.nn import functional
+
+import regrain
+from regrain.data.dataset import Batch, Dataset, TensorSamples
+from regrain.encoders import build_encoder
+from regrain.errors import UserError
+from regrain.labels import Labels
+from regrain.methods import METHODS, Method, method_class
+from regrain.methods.base import EVERY
+from regrain.objectives import hmce_loss, maskcon_loss, supcon_loss, supcon_queue_loss
+from regrain.settings import hyperparameters
+from regrain.training.loop import Stopped
+
+WIDTH = 8
+ABOVE = torch.tensor([0, 0, 1, 1, 1])
+"""The coarse class of every fine one."""
+
+NAMES = [name for name, cls in METHODS.items() if cls.needs.levels == (EVERY,)]
+TREES = ["guided", "mixed"]
+
+
+def tree() -> Labels:
+    return Labels.from_codes(torch.stack([ABOVE, torch.arange(5)], dim=1), ["kind", "sub"])
+
+
+def build(name: str, labels: Labels | None = None, *, encoder: str = "mlp", **settings: Any) -> Any:
+    """A method for the levels of these labels, by default two coarse classes over five fine ones."""
+    labels = tree() if labels is None else labels
+    torch.manual_seed(0)
+    cls = method_class(name)
+    if "queue_size" in hyperparameters(cls):
+        settings.setdefault("queue_size", 20)
+    sizes = {"hidden": (16,), "width": 6, "norm": "layer"} if encoder == "mlp" else {}
+    built = build_encoder(encoder, modality="vector", sample_shape=(WIDTH,), seed=0, **sizes)
+    method = cls(built, [labels.counts[level] for level in labels.levels], **settings)
+    method.take_class_names(labels.classes)
+    method.take_taxonomy(labels.taxonomy)
+    return method
+
+
+def batch_for(method: Method, *, start: int = 0, size: int = 10) -> Batch:
+    """Samples known finely, coarsely or not at all."""
+    generator = torch.Generator().manual_seed(start)
+    views = tuple(torch.randn(size, WIDTH, generator=generator) for _ in method.needs.views)
+    fine = torch.arange(size) % 5
+    labels = torch.stack([ABOVE[fine], fine], dim=1)
+    labels[1::3, 1] = -1
+    labels[2::5] = -1
+    return Batch(views, labels, torch.arange(start, start + size))
+
+
+def mixture(count: int, noise: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Five classes that overlap, and the labels (count, 2)."""
+    generator = torch.Generator().manual_seed(seed)
+    fine = torch.arange(count) % 5
+    return 2 * torch.eye(WIDTH)[fine] + noise * torch.randn(count, WIDTH, generator=generator), torch.stack(
+        [ABOVE[fine], fine], dim=1
+    )
+
+
+def level_means(logits: Tensor, labels: Tensor) -> float:
+    """The mean over levels of the cross entropies of the samples known there."""
+    parts, losses = logits.split([2, 5], dim=1), []
+    for level in range(2):
+        known = labels[:, level] >= 0
+        losses.append(float(functional.cross_entropy(parts[level][known], labels[known, level])))
+    return sum(losses) / 2
+
+
+# A gap leaves out one term of a sample
+
+
+def test_cross_entropies_with_gaps() -> None:
+    method = build("multi-ce")
+    batch = batch_for(method)
+    with torch.no_grad():
+        expected = level_means(method.project(batch)["logits"], batch.labels)
+        assert float(method.losses(batch)["loss"]) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("ce_weight", [0.0, 0.4])
+def test_heads_of_mlcl_with_gaps(ce_weight: float) -> None:
+    method = build("mlcl", ce_weight=ce_weight, temperatures=(0.5, 0.2))
+    batch = batch_for(method)
+    losses = method.losses(batch)
+    with torch.no_grad():
+        features = [method.encoder(view) for view in batch.views]
+        contrast = 0.0
+        for level, temperature in enumerate((0.5, 0.2)):
+            known = batch.labels[:, level] >= 0
+            seen = torch.cat([method.heads[level](view[known]) for view in features])
+            labels = batch.labels[known, level].repeat(2)
+            contrast += (1 - ce_weight) / 2 * float(supcon_loss(seen, labels, temperature=temperature))
+        logits = torch.cat([classifier(features[0]) for classifier in method.classifiers], dim=1)
+        expected = contrast + (ce_weight or 1) * level_means(logits, batch.labels)
+    assert float(losses["loss"].detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mlcl", "himulcone"])
+def test_classifiers_beside_a_contrast_do_not_move_the_encoder(name: str) -> None:
+    method = build(name)
+    batch = batch_for(method)
+    logits = method.project(batch)["logits"]
+    logits.sum().backward()
+    assert all(p.grad is None for p in method.encoder.parameters())
+    assert all(p.grad.any() for p in method.classifiers.parameters())
+    if name == "mlcl":
+        method = build(name, ce_weight=0.5)
+        method.project(batch)["logits"].sum().backward()
+        assert any(p.grad is not None and p.grad.any() for p in method.encoder.parameters())
+
+
+def test_himulcone_with_gaps() -> None:
+    method = build("himulcone", temperature=0.2, level_weights=(0.3, 1.0))
+    batch = batch_for(method)
+    with torch.no_grad():
+        seen = torch.cat([method.projector(method.encoder(view)) for view in batch.views])
+        labels = torch.cat([batch.labels, batch.labels])
+        contrast = hmce_loss(seen, labels, temperature=0.2, level_weights=[0.3, 1.0])
+        expected = float(contrast) + level_means(method.logits(method.encoder(batch.views[0])), batch.labels)
+        assert float(method.losses(batch)["loss"]) == pytest.approx(expected, rel=1e-5)
+        torch.testing.assert_close(method.embed_projected(batch.views[0]), seen[:10])
+
+
+def test_guided_knows_of_a_coarse_sample_that_it_is_one_of_the_classes_below() -> None:
+    method = build("guided", distortion_weight=0.5)
+    batch = batch_for(method)
+    with torch.no_grad():
+        losses = method.losses(batch)
+        vectors = method.embedder(method.encoder(batch.views[0]))
+        fine: list[float] = []
+        coarse: list[float] = []
+        for z, (kind, sub) in zip(vectors, batch.labels.tolist(), strict=True):
+            likelihood = [math.exp(-math.dist(z.tolist(), p.tolist())) for p in method.prototypes]
+            if sub >= 0:
+                fine.append(-math.log(likelihood[sub] / sum(likelihood)))
+            elif kind >= 0:
+                below = sum(p for p, above in zip(likelihood, ABOVE.tolist(), strict=True) if above == kind)
+                coarse.append(-math.log(below / sum(likelihood)))
+    assert fine
+    assert coarse
+    assert float(losses["data"]) == pytest.approx(sum(fine) / len(fine), rel=1e-4)
+    assert float(losses["partly_known"]) == pytest.approx(sum(coarse) / len(coarse), rel=1e-4)
+    expected = losses["data"] + losses["partly_known"] + 0.5 * losses["distortion"]
+    torch.testing.assert_close(losses["loss"], expected)
+    certain = Batch(batch.views, torch.tensor([[0, -1]]).repeat(10, 1), batch.ids)
+    method.above.zero_()  # where all classes are below, nothing is left to learn
+    assert float(method.losses(certain)["partly_known"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_distances_of_guided_are_edges_of_the_tree() -> None:
+    expected = [[0 if k == m else 2 if ABOVE[k] == ABOVE[m] else 4 for m in range(5)] for k in range(5)]
+    assert build("guided").class_distances.tolist() == expected
+
+
+@pytest.mark.parametrize("finer_weight", [0.0, 1.0, 3.0])
+def test_terms_of_mixed(finer_weight: float) -> None:
+    method = build("mixed", finer_weight=finer_weight, soft_temperature=0.1, weight=0.8, temperature=0.2)
+    method.losses(batch_for(method, start=0))
+    method.after_step()
+    batch = batch_for(method, start=5)  # five of its samples have old keys in the queue
+    with torch.no_grad():
+        projected = method.project(batch)
+        keys, queue_labels = method.queue.keys, method.queue.labels
+        assert queue_labels.tolist() == batch_for(method).labels.tolist()
+        mask = method.queue.candidate_mask(batch.ids)
+        assert not mask.all()
+        query, key, labels = projected["query"], projected["key"], batch.labels
+        columns = labels[:, 0], queue_labels[:, 0]
+        numbers = {"temperature": 0.2, "soft_temperature": 0.1, "weight": 0.8}
+        soft = maskcon_loss(query, key, keys, *columns, **numbers, candidate_mask=mask)
+        known = labels[:, 1] >= 0
+        there = queue_labels[:, 1] >= 0
+        finer = supcon_queue_loss(
+            query[known],
+            key[known],
+            keys[there],
+            labels[known, 1],
+            queue_labels[there, 1],
+            temperature=0.2,
+            candidate_mask=mask[known][:, torch.cat([torch.tensor([True]), there])],
+        )
+        losses = method.losses(batch)
+    expected = float(soft) + finer_weight * float(known.float().mean()) * float(finer)
+    assert float(losses["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+# Probabilities
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_probabilities_of_every_level_and_a_tree_that_agrees(name: str) -> None:
+    x, labels = mixture(60)
+    method = build(name).eval()
+    method.after_training(lambda: [(x, labels, torch.arange(60))])
+    with torch.no_grad():
+        coarse, fine = (method.predict_proba(x, role) for role in ("level1", "level2"))
+    assert (coarse.shape, fine.shape) == ((60, 2), (60, 5))
+    torch.testing.assert_close(coarse.sum(dim=1), torch.ones(60))
+    torch.testing.assert_close(fine.sum(dim=1), torch.ones(60))
+    summed = torch.zeros_like(coarse).index_add_(1, ABOVE, fine)
+    assert torch.allclose(summed, coarse, atol=1e-6) == (name in TREES)
+    with pytest.raises(UserError, match="no classifier for the level3 level"):
+        method.predict_proba(x, "level3")
+
+
+def ragged() -> Labels:
+    return Labels.from_paths(["a/x/1", "a/x/2", "a/y", "b", "c/z"])
+
+
+def test_a_class_without_finer_ones_is_a_leaf_of_mixed() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 3 * torch.eye(WIDTH)[torch.arange(100) % 5] + 0.1 * torch.randn(100, WIDTH, generator=generator)
+    labels = ragged()
+    method = build("mixed", labels, encoder="identity").eval()
+    leaves = [name for name, leaf in zip(sum(labels.classes, ()), method.is_leaf.tolist(), strict=True) if leaf]
+    assert leaves == ["b", "a/y", "c/z", "a/x/1", "a/x/2"]
+    method.after_training(lambda: [(x, labels.codes.repeat(20, 1), torch.arange(100))])
+    by_level = [method.predict_proba(x[:5], role) for role in ("level1", "level2", "level3")]
+    torch.testing.assert_close(by_level[0].sum(dim=1), torch.ones(5))
+    torch.testing.assert_close(by_level[1].sum(dim=1), 1 - by_level[0][:, 1])  # b has nothing below
+    for level, row in ((0, 0), (0, 3), (1, 2), (1, 4), (2, 1)):
+        assert by_level[level][row, labels.codes[row, level]] > 0.9
+    assert float(by_level[2][3].sum()) < 0.1
+
+
+def test_a_level_left_out_is_stepped_over() -> None:
+    labels = Labels.from_paths(["a/x/1", "a/x/2", "a/y/3", "b/z/4"]).keep(["level1", "level3"])
+    mixed, guided = build("mixed", labels), build("guided", labels)
+    assert mixed.above.tolist() == [[0, 1, 0, 0, 0, 1], [-1, -1, 0, 1, 2, 3]]
+    assert mixed.is_leaf.tolist() == [False, False, True, True, True, True]
+    assert guided.above.tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
+
+
+def test_guided_refuses_a_class_without_finer_ones() -> None:
+    with pytest.raises(UserError, match=r"every class of 'level3', and level1 'b' has none below it: mixed takes"):
+        build("guided", ragged())
+
+
+# The logistic regression of mixed
+
+
+def fitted(x: Tensor, labels: Tensor, **settings: Any) -> Any:
+    method = build("mixed", encoder="identity", **settings).eval()
+    ids = torch.arange(len(x))
+    method.after_training(lambda: [(x[rows], labels[rows], ids[rows]) for rows in ids.split(64)])
+    return method
+
+
+def standardised(x: Tensor) -> np.ndarray:
+    return np.asarray((x - x.mean(dim=0)) / x.std(dim=0) / math.sqrt(WIDTH), dtype=np.float64)
+
+
+@pytest.mark.parametrize("inverse_penalty", [0.1, 10.0])
+def test_with_every_leaf_known_it_is_scikit_learns(inverse_penalty: float) -> None:
+    x, labels = mixture(200)
+    x = x * torch.arange(1, WIDTH + 1) + 7
+    method = fitted(x, labels, inverse_penalty=inverse_penalty)
+    reference = LogisticRegression(C=inverse_penalty, tol=1e-10, max_iter=10_000)
+    reference.fit(standardised(x), labels[:, 1].numpy())
+    expected = torch.tensor(reference.predict_proba(standardised(x)), dtype=torch.float32)
+    torch.testing.assert_close(method.predict_proba(x, "level2"), expected, rtol=0, atol=1e-3)
+
+
+def test_coarse_samples_help_to_tell_leaves_apart() -> None:
+    x, labels = mixture(400, noise=1.2)
+    few = torch.arange(400) < 10  # two of every leaf
+    gaps = labels.clone()
+    gaps[~few, 1] = -1
+    new, truth = mixture(2000, noise=1.2, seed=1)
+    with_coarse, without = fitted(x, gaps), fitted(x[few], labels[few])
+    found = [m.predict_proba(new, "level2").argmax(dim=1) for m in (with_coarse, without)]
+    right = [float((codes == truth[:, 1]).float().mean()) for codes in found]
+    assert right[0] > right[1] + 0.1
+    gaps[~few] = -1
+    torch.testing.assert_close(fitted(x, gaps).classifier.weight, without.classifier.weight)  # no label, no part
+
+
+def test_it_is_a_minimum_with_coarse_samples_too() -> None:
+    """No small step in any direction lowers the objective, written out sample by sample."""
+    x, labels = mixture(100)
+    labels[::2, 1] = -1
+    method = fitted(x, labels, inverse_penalty=2.0)
+    z = torch.tensor(standardised(x))
+    factor = x.std(dim=0).double() * math.sqrt(WIDTH)
+    leaves = slice(2, 7)
+    weight = method.classifier.weight.double()[leaves] * factor
+    bias = method.classifier.bias.double()[leaves] + method.classifier.weight.double()[leaves] @ x.double().mean(dim=0)
+
+    def objective(w: Tensor, b: Tensor) -> float:
+        p = (z @ w.T + b).softmax(dim=1)
+        total = 0.0
+        for row, (kind, sub) in zip(p, labels.tolist(), strict=True):
+            total -= math.log(row[sub] if sub >= 0 else row[kind == ABOVE].sum())
+        return 2.0 * total + 0.5 * float(w.square().sum())
+
+    best = objective(weight, bias)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        step = 0.05 * torch.randn(5, WIDTH + 1, generator=generator, dtype=torch.float64)
+        assert objective(weight + step[:, 1:], bias + step[:, 0]) > best
+
+
+def test_the_order_of_the_data_is_irrelevant() -> None:
+    x, labels = mixture(100)
+    labels[::2, 1] = -1
+    ids = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    one, other = (build("mixed", encoder="identity").eval() for _ in range(2))
+    one.after_training(lambda: [(x, labels, torch.arange(100))])
+    other.after_training(lambda: [(x[rows], labels[rows], rows) for rows in ids.split(30)])
+    assert torch.equal(one.classifier.weight, other.classifier.weight)
+    assert one.classifier.weight.any()
+
+
+# Aspects and their orders
+
+
+def aspects(count: int = 60) -> Labels:
+    columns = {
+        "price": [("low", "high", "middle", None)[i % 4] for i in range(count)],
+        "stars": [("1", "10", "9")[i // 3 % 3] for i in range(count)],
+    }
+    return Labels.from_columns(columns, relation="aspects")
+
+
+def vectors_with(labels: Labels) -> Dataset:
+    count = len(labels)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, WIDTH, generator=generator) + 3 * torch.eye(WIDTH)[labels.codes[:, -1].clamp(min=0)]
+    splits = np.where(np.arange(count) % 5 == 0, "test", "train")
+    return Dataset(TensorSamples(x, "vector"), labels, np.array([f"r{i}" for i in range(count)]), "vectors", splits)
+
+
+def quick(name: str, data: Any, out: Path, *settings: str, **more: Any) -> regrain.Run:
+    return regrain.fit(name, data, out=out, settings=["epochs=2", "batch_size=16", *settings], device="cpu", **more)
+
+
+@pytest.mark.parametrize("name", ["mlcl", "multi-ce"])
+def test_aspects_are_learnt_and_judged(name: str, tmp_path: Path) -> None:
+    data = vectors_with(aspects())
+    orders = "orders=[[low, middle, high], ['1', '9', '10']]"
+    more = ("global_weight=0.1", orders) if name == "mlcl" else ()
+    run = quick(name, data, tmp_path / "run", *more)
+    assert run.recipe["data"]["roles"] == {"level1": "price", "level2": "stars"}
+    for role, classes in (("level1", 3), ("level2", 3)):
+        probabilities = run.predict_proba(data, role)
+        assert probabilities.shape == (60, classes)
+        torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(60))
+    flat = regrain.evaluate(run, protocols=["recall"], options={"ks": [1]}).flat()
+    assert {"test/price/recall@1", "test/stars/recall@1"} <= set(flat)
+    if name == "mlcl":
+        assert "overlap" in run.folder.read_metrics()[0]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_aspects_are_refused_where_levels_must_nest(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"{name} .*nest"):
+        quick(name, vectors_with(aspects()), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_without_labels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="mlcl reads the labels of every level, and the data have none"):
+        quick("mlcl", vectors_with(aspects()).with_levels([]), tmp_path / "run")
+
+
+def test_orders_of_the_global_head() -> None:
+    labels = aspects()
+    codes = {level: {n: c for c, n in enumerate(labels.names(level))} for level in labels.levels}
+    method = build("mlcl", labels, global_weight=0.1, orders=(("low", "middle", "high"), ("1", "9", "10")))
+    rows = [("low", "1"), ("middle", "9"), ("high", "10")]
+    given = torch.tensor([[codes["price"][a], codes["stars"][b]] for a, b in rows] + [[-1, -1]])
+    assert method._ordinals(given).tolist() == [[1, 1], [2, 2], [3, 3], [0, 0]]
+
+
+def test_numbers_have_their_order_and_names_need_one() -> None:
+    stars = Labels.from_columns({"stars": ["-2", "1e3", "30", "0.5"]}, relation="aspects")
+    ranks = build("mlcl", stars, global_weight=0.1)._ordinals(torch.arange(4)[:, None])[:, 0]
+    by_name = dict(zip(stars.names("stars"), ranks.tolist(), strict=True))
+    assert by_name == {"-2": 1, "0.5": 2, "30": 3, "1e3": 4}
+    years = Labels.from_columns({"code": ["16777217", "16777216"]}, relation="aspects")
+    assert build("mlcl", years, global_weight=0.1)._ordinals(torch.tensor([[0], [1]])).tolist() == [[1], [2]]
+    for names in (["low", "high"], ["1", "nan "], ["1", "inf"]):
+        labels = Labels.from_columns({"price": names}, relation="aspects")
+        with pytest.raises(UserError, match="have no order of their own: declare one, --set 'orders="):
+            build("mlcl", labels, global_weight=0.1)
+        assert build("mlcl", labels, global_weight=0.0).global_weight == 0
+
+
+def test_settings_of_mlcl() -> None:
+    for settings, message in (
+        ({"global_weight": 0.1, "orders": (("low", "high"), ("1", "9", "10"))}, "orders leave out the class 'middle'"),
+        ({"global_weight": 0.1, "orders": (("1", "9", "10"),)}, "orders list the classes of 2 levels; got 1 lists"),
+        ({"global_weight": 0.6, "ce_weight": 0.5}, "are shares of 1"),
+        ({"threshold": 1.0}, "threshold"),
+        ({"temperatures": (0.1,)}, "temperatures are 2 numbers, one for every level"),
+        ({"weights": (0.1, 0.2, 0.3)}, "weights are 2 numbers, one for every level"),
+        ({"global_temperature": 0.0}, "global_temperature"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build("mlcl", aspects(), **settings)
+    with pytest.raises(UserError, match="level_weights are 2 numbers"):
+        build("himulcone", level_weights=(1.0,))
+    default = build("mlcl", Labels.from_paths(["a/b/c", "a/b/d", "a/e/f", "g/h/i"]))
+    assert default.temperatures == pytest.approx((0.5, 0.05**0.5, 0.1))
+    assert default.weights == pytest.approx((1 / 3,) * 3)
+
+
+# Through the public verbs
+
+
+def tree_data(count: int = 200) -> Dataset:
+    x, codes = mixture(count, noise=0.5)
+    columns = {"group": [f"g{c}" for c in codes[:, 0]], "digit": [f"d{c}" for c in codes[:, 1]]}
+    splits = np.where(np.arange(count) // 5 % 4 == 0, "test", "train")
+    ids = np.array([f"r{i}" for i in range(count)])
+    return Dataset(TensorSamples(x, "vector"), Labels.from_columns(columns), ids, "tree", splits)
+
+
+def hidden(run: regrain.Run) -> Tensor:
+    """The training labels (samples, 2) of a run."""
+    return run.parts()["train"].labels.codes
+
+
+def test_labels_are_hidden_level_by_level(tmp_path: Path) -> None:
+    data = tree_data()
+    shares = {"group": 0.35, "digit": 0.95}
+    run = quick("mixed", data, tmp_path / "run", hide_labels=shares)
+    unknown = hidden(run) < 0
+    assert len(unknown) == 150
+    assert unknown.float().mean(dim=0).tolist() == pytest.approx([0.35, 0.95], abs=0.01)
+    assert unknown[unknown[:, 0], 1].all()  # who has no group has no digit either
+    assert run.recipe["data"]["hide_labels"] == shares
+    assert (run.parts()["test"].labels.codes >= 0).all()
+    repeated = regrain.fit("mixed", data, out=tmp_path / "again", recipe=run.folder.recipe_file, device="cpu")
+    assert torch.equal(hidden(repeated), hidden(run))
+    for name, value in load_file(run.folder.model_folder / "model.safetensors").items():
+        assert torch.equal(value, load_file(repeated.folder.model_folder / "model.safetensors")[name]), name
+    alike = quick("multi-ce", data, tmp_path / "alike", hide_labels=0.4)
+    unknown = hidden(alike) < 0
+    assert torch.equal(unknown[:, 0], unknown[:, 1])
+    for wrong, message in (({"digitt": 0.5}, "did you mean 'digit'"), ({"digit": 1.0}, r"lies in \[0, 1\)")):
+        with pytest.raises(UserError, match=message):
+            quick("mixed", data, tmp_path / "wrong", hide_labels=wrong)
+
+
+def test_coarse_labels_and_few_fine_ones_make_a_classifier_that_is_saved(tmp_path: Path) -> None:
+    data = tree_data()
+    run = quick("mixed", data, tmp_path / "run", hide_labels={"digit": 0.9}, encoder="identity")
+    test = data.part("test")
+    found = run.predict_proba(test, "level2")
+    assert (found.argmax(dim=1) == test.labels.level("digit")).float().mean() > 0.8
+    opened = regrain.Run.open(run.path, device="cpu")
+    assert torch.equal(opened.predict_proba(test, "level2"), found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupted_run_goes_on_exactly(name: str, tmp_path: Path) -> None:
+    class Soon(threading.Event):
+        looks = 6
+
+        def is_set(self) -> bool:
+            self.looks -= 1
+            return self.looks < 0
+
+    data = tree_data(100)
+    more: dict[str, Any] = {"hide_labels": {"group": 0.2, "digit": 0.6}}
+    whole = quick(name, data, tmp_path / "whole", **more)
+    with pytest.raises(Stopped):
+        quick(name, data, tmp_path / "cut", interrupt=Soon(), **more)
+    resumed = regrain.resume(tmp_path / "cut", data, device="cpu")
+    first, second = (load_file(run.folder.model_folder / "model.safetensors") for run in (whole, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_predictions_have_a_column_for_every_level(name: str, tmp_path: Path) -> None:
+    data = tree_data(100)
+    run = quick(name, data, tmp_path / "run")
+    test = data.part("test")
+    columns = regrain.predict(
+        regrain.Run.open(run.path), replace(test, labels=Labels.empty(len(test))), tmp_path / "p.csv"
+    )
+    assert [c for c in columns if c not in ("id", "split")] == [
+        "group",
+        "group_probability",
+        "digit",
+        "digit_probability",
+    ]
+    assert set(columns["group"]) <= {"g0", "g1"}
+    for role, level in (("level1", "group"), ("level2", "digit")):
+        best, codes = run.predict_proba(test, role).max(dim=1)
+        assert list(columns[level]) == [data.labels.names(level)[code] for code in codes]
+        np.testing.assert_allclose(np.asarray(columns[f"{level}_probability"], dtype=float), best, atol=1e-5)
+
+
+# Several processes
+
+
+def _found(name: str, rows: slice, *, wrapped: bool = False) -> list[Tensor]:
+    """Losses and gradients of two batches, a process holding some of their rows; and what training ends with."""
+    method = build(name)
+    step = _Step(method)
+    driven = nn.parallel.DistributedDataParallel(step) if wrapped else step
+    for start in (0, 10):
+        batch = batch_for(method, start=start)
+        part = Batch(tuple(view[rows] for view in batch.views), batch.labels[rows], batch.ids[rows])
+        method.zero_grad()
+        losses = driven(part)
+        losses["loss"].backward()
+        method.after_step()
+    x, labels = mixture(30)
+    share = slice(0, 17) if rows.stop == 6 else slice(17, 30) if rows.start else slice(None)
+    method.after_training(lambda: [(x[share], labels[share], torch.arange(30)[share])])
+    trained = [p.grad.clone() for p in method.parameters() if p.requires_grad]
+    fixed = [method.classifier.weight.clone()] if name == "mixed" else []
+    return [*(v.detach().float() for v in losses.values()), *trained, *fixed]
+
+
+class _Step(nn.Module):
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.method.losses(batch)
+
+
+def _work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    rows = slice(0, 6) if rank == 0 else slice(6, 10)
+    torch.save([_found(name, rows, wrapped=True) for name in NAMES], f"{folder}/{rank}.pt")
+    gc.collect()
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+    mp.spawn(_work, args=(str(tmp_path),), nprocs=2)
+    expected = [_found(name, slice(None)) for name in NAMES]
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-4, atol=1e-5)
