@@ -22,6 +22,7 @@ from regrain.evaluation import Representation, Setting, evaluate_model
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.hierarchy import hierarchy
 from regrain.evaluation.linear import _descend, linear
+from regrain.evaluation.probe import Probed
 from regrain.labels import Labels, Taxonomy
 from regrain.metrics import clustering_metrics
 from regrain.training.model import Model
@@ -210,7 +211,7 @@ def test_the_convex_solution_is_scikit_learns(monkeypatch: pytest.MonkeyPatch) -
         solver = LogisticRegression(C=c, tol=1e-8, max_iter=5000)
         held_out[c] = solver.fit(scaled[kept], train_labels[kept]).score(scaled[held], train_labels[held])
         accuracies[c] = solver.fit(scaled, train_labels).score(judged_, labels)
-        monkeypatch.setattr("regrain.evaluation.linear._INVERSE_PENALTIES", (c,))
+        monkeypatch.setattr("regrain.evaluation.probe._INVERSE_PENALTIES", (c,))
         assert linear(model, at)["linear"].value == pytest.approx(accuracies[c], abs=1 / 400)
     assert len(set(accuracies.values())) == 4
     assert chosen == pytest.approx(accuracies[max(held_out, key=lambda c: held_out[c])], abs=1 / 400)
@@ -241,7 +242,8 @@ def test_the_probe_descends_as_torchs_nesterov_momentum(monkeypatch: pytest.Monk
     monkeypatch.setattr("regrain.evaluation.linear._BATCH", 64)
     x, labels = noisy(200, 0)
     kept, held = torch.arange(150), torch.arange(150, 200)
-    found = _descend(lambda epoch: x + epoch, x, labels, kept, held, 5, 3, torch.Generator().manual_seed(1))
+    probed = Probed(lambda vectors: vectors, torch.ones(200).bool(), x, labels, torch.arange(5), kept, held)
+    found = _descend(lambda epoch: x + epoch, probed, epochs=3, seed=0)
     layer = nn.Linear(7, 5)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
