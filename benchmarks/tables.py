@@ -300,7 +300,7 @@ def _mixture_table(name: str, title: str, data: str, coarse: str, fine: str) -> 
 
 
 _SCRATCH = "cifar10 -l label --limit-per-class 1000"
-_W16 = "--encoder resnet18-w16 --epochs 30"
+_W16 = "--encoder resnet18-w16 --epochs 15"
 _TINY = "self-classifier digits --encoder conv4 --epochs 40"
 _ABLATIONS = {
     "as it is": "",
