@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -305,3 +306,8 @@ def test_wrong_construction_is_said() -> None:
         method_class("maskcon")(encoder, [])
     with pytest.raises(UserError, match="did you mean 'maskcon'"):
         method_class("maskkon")
+
+
+def test_the_page_on_missing_labels_knows_every_method() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "missing-labels.md").read_text(encoding="utf-8")
+    assert [name for name in METHODS if f"`{name}`" not in page] == []
