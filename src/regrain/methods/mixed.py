@@ -21,7 +21,9 @@ from regrain.settings import require_range
 
 __all__ = ["Mixed"]
 
-_ITERATIONS = 1000
+_ITERATIONS, _ITERATIONS_TO_CHOOSE = 1000, 200
+_INVERSE_PENALTIES, _PARTIAL_WEIGHTS = (10.0, 100.0), (1.0, 0.3, 0.1)
+_HELD_OUT, _FEWEST_TO_CHOOSE = 5, 10
 
 
 class Mixed(MomentumContrast):
@@ -37,12 +39,13 @@ class Mixed(MomentumContrast):
 
     At the end a logistic regression on the training samples' f(x) is solved to its optimum:
 
-    .. math:: \min_W \; C \sum_{i \text{ labelled}} -\log \sum_{leaf \in y_i} p_W(leaf | x_i) + \tfrac12 |W|^2
+    .. math:: \min_W \; C \sum_{i \text{ labelled}} -u_i \log \sum_{leaf \in y_i} p_W(leaf | x_i) + \tfrac12 |W|^2
 
-    with y_i the finest class that is known: a sample of known leaf says which, one of known coarse class only that it
-    is among the leaves below. A class of any level has the sum of its leaves' probabilities, so parents and children
-    always agree. A coarse class without finer ones is a leaf itself. The sum within the logarithm makes the problem
-    non-convex; it starts from the solution of the samples whose leaf is known. Evaluation uses f(x).
+    with u_i = 1 where the leaf is known, else ``partial_weight``, and y_i the finest class that is known: a sample of
+    known leaf says which, one of known coarse class only that it is among the leaves below. A class of any level has
+    the sum of its leaves' probabilities, so parents and children always agree. A coarse class without finer ones is a
+    leaf itself. The sum within the logarithm makes the problem non-convex; it starts from the solution of the samples
+    whose leaf is known. Evaluation uses f(x).
 
     Parameters
     ----------
@@ -52,8 +55,10 @@ class Mixed(MomentumContrast):
         w_f, at least 0.
     weight, soft_temperature : float
         Of MaskCon, see :class:`~regrain.methods.maskcon.MaskCon`.
-    inverse_penalty : float
-        C, > 0, for f(x) standardised and divided by the root of its width.
+    inverse_penalty, partial_weight : float, optional
+        C > 0, for f(x) standardised and divided by the root of its width, and u >= 0; what is not given is chosen from
+        10 and 100, and from 0.1, 0.3 and 1, by the accuracy on a fifth of the samples whose leaf is known, which are
+        held out for that (where there are ten of them at least; else 10 and 1).
     **memory
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
@@ -72,18 +77,24 @@ class Mixed(MomentumContrast):
         finer_weight: float = 1.0,
         weight: float = 1.0,
         soft_temperature: float = 0.05,
-        inverse_penalty: float = 10.0,
+        inverse_penalty: float | None = None,
+        partial_weight: float | None = None,
         queue_size: int = 8192,
         **memory: Any,
     ) -> None:
         super().__init__(encoder, classes, queue_size=queue_size, **memory)
         require_range(0, finer_weight=finer_weight)
         require_range(0, 1, weight=weight)
-        require_range(0, above=True, soft_temperature=soft_temperature, inverse_penalty=inverse_penalty)
+        require_range(0, above=True, soft_temperature=soft_temperature)
+        if inverse_penalty is not None:
+            require_range(0, above=True, inverse_penalty=inverse_penalty)
+        if partial_weight is not None:
+            require_range(0, partial_weight=partial_weight)
         self.finer_weight = finer_weight
         self.weight = weight
         self.soft_temperature = soft_temperature
-        self.inverse_penalty = inverse_penalty
+        self.inverse_penalties = (inverse_penalty,) if inverse_penalty is not None else _INVERSE_PENALTIES
+        self.partial_weights = (partial_weight,) if partial_weight is not None else _PARTIAL_WEIGHTS
         self.queue = Queue(queue_size, self.projector_width, len(self.classes))
         count = sum(self.classes)  # every class may be a leaf of its own, until the taxonomy says which are
         self.classifier = nn.Linear(self.encoder_width, count).requires_grad_(False)
@@ -148,21 +159,49 @@ class Mixed(MomentumContrast):
         """Weights (classes, d) and biases of the logistic regression over leaves."""
         allowed = self._allowed(labels)
         to_leaf = allowed.sum(dim=1) == 1
-        solution = torch.zeros(len(self.is_leaf), x.shape[1] + 1, device=x.device)
-        for rows in (to_leaf, torch.ones_like(to_leaf)) if bool(to_leaf.any()) else (torch.ones_like(to_leaf),):
-            solution = self._descended(solution, x[rows], allowed[rows])
+        penalty, weight = self._chosen(x, allowed, to_leaf)
+        solution = self._fitted(x, allowed, to_leaf, penalty, weight, _ITERATIONS)
         return solution[:, :-1], solution[:, -1]
 
+    def _chosen(self, x: Tensor, allowed: Tensor, to_leaf: Tensor) -> tuple[float, float]:
+        """C and the weight of samples not known to the leaf, by held-out samples that are."""
+        options = [(c, u) for u in self.partial_weights for c in self.inverse_penalties]
+        rows = to_leaf.nonzero()[:, 0]
+        if len(options) == 1 or len(rows) < _FEWEST_TO_CHOOSE:
+            return options[0]
+        drawn = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).to(rows.device)]
+        held, kept = drawn[::_HELD_OUT], torch.ones_like(to_leaf)
+        kept[held] = False
+        leaf, judged = allowed[held].float().argmax(dim=1), functional.pad(x[held], (0, 1), value=1.0)
+
+        def accuracy(option: tuple[float, float]) -> float:
+            solution = self._fitted(x[kept], allowed[kept], to_leaf[kept], *option, _ITERATIONS_TO_CHOOSE)
+            found = self._log_leaves(judged @ solution.T).argmax(dim=1)
+            return float((found == leaf).float().mean())
+
+        return max(options, key=accuracy)  # of equals the first: the likelihood as it is, the stronger penalty
+
+    def _fitted(
+        self, x: Tensor, allowed: Tensor, to_leaf: Tensor, penalty: float, weight: float, iterations: int
+    ) -> Tensor:
+        """(classes, d + 1): by the samples whose leaf is known, then by all, from there."""
+        solution = torch.zeros(len(self.is_leaf), x.shape[1] + 1, device=x.device)
+        weights = torch.where(to_leaf, 1.0, weight)
+        for rows in (to_leaf, torch.ones_like(to_leaf)):
+            if bool(rows.any()):
+                solution = self._descended(solution, x[rows], allowed[rows], penalty * weights[rows], iterations)
+        return solution
+
     @torch.enable_grad()
-    def _descended(self, start: Tensor, x: Tensor, allowed: Tensor) -> Tensor:
+    def _descended(self, start: Tensor, x: Tensor, allowed: Tensor, weights: Tensor, iterations: int) -> Tensor:
         solution = start.clone().requires_grad_()
         padded = functional.pad(x, (0, 1), value=1.0)
-        optimizer = torch.optim.LBFGS([solution], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS([solution], max_iter=iterations, line_search_fn="strong_wolfe")
 
         def objective() -> Tensor:
             optimizer.zero_grad()
             losses = -_within(self._log_leaves(padded @ solution.T), allowed)
-            loss = self.inverse_penalty * losses.sum() + 0.5 * solution[:, :-1].square().sum()
+            loss = weights @ losses + 0.5 * solution[:, :-1].square().sum()
             loss.backward()
             return loss
 
