@@ -17,11 +17,13 @@ import pytest
 import torch
 from image_files import encode, pixels
 
+import regrain.data.catalog
 from regrain.data import Dataset, TensorSamples, read
 from regrain.data.catalog import entries, load
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
 
+GROUPINGS = Path(regrain.data.catalog.__file__).parent / "groupings"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -88,7 +90,10 @@ def test_entries_are_complete() -> None:
         "voc2012",
         "fmow",
         "adience",
+        "deepfashion",
         "tripadvisor",
+        "tripadvisor-lara",
+        "beeradvocate",
         "hapt",
         "dialysis",
     ]
@@ -327,6 +332,73 @@ def test_grocery_as_distributed(tmp_path: Path) -> None:
     assert found[paths[3]] == {"category": "Fruit", "coarse": "Lemon", "fine": "Lemon"}
 
 
+def write_deepfashion(folder: Path, above: str = "Img", notes: str = "Anno_coarse") -> dict[str, str]:
+    """Four images of two categories beside all fifty names; returns the lists, by file."""
+    names = list(json.loads((GROUPINGS / "deepfashion_50.json").read_text())["classes"])
+    images = {
+        f"img/Sheer_{place}/img_{place:08}.jpg": name for place, name in enumerate(("Tee", "Jeans", "Tee", "Robe"))
+    }
+    codes = "".join(f"{image}    {names.index(name) + 1}\n" for image, name in images.items())
+    parts = "".join(f"{image} {part}\n" for image, part in zip(images, ("train", "val", "test", "train"), strict=True))
+    categories = "".join(f"{name}  1\n" for name in names)
+    lists = {
+        f"{notes}/list_category_cloth.txt": f"50\ncategory_name  category_type\n{categories}",
+        f"{notes}/list_category_img.txt": f"4\nimage_name  category_label\n{codes}",
+        "Eval/list_eval_partition.txt": f"4\nimage_name  evaluation_status\n{parts}",
+    }
+    for file, text in lists.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+    for seed, image in enumerate(images):
+        (folder / above / image).parent.mkdir(parents=True)
+        (folder / above / image).write_bytes(encode(pixels(seed, 8), "JPEG"))
+    return lists
+
+
+@pytest.mark.parametrize(
+    ("place", "above", "notes"),
+    [
+        ("Category and Attribute Prediction Benchmark", "Img", "Anno_coarse"),
+        ("deepfashion", ".", "Anno_coarse"),
+        (".", "Img", "Anno"),
+    ],
+)
+def test_deepfashion_as_distributed(tmp_path: Path, place: str, above: str, notes: str) -> None:
+    write_deepfashion(tmp_path / place, above, notes)
+    data = load("deepfashion", root=tmp_path)
+    assert data.splits is not None
+    assert dict(zip(data.ids.tolist(), data.splits.tolist(), strict=True)) == {
+        "img/Sheer_0/img_00000000.jpg": "train",
+        "img/Sheer_1/img_00000001.jpg": "val",
+        "img/Sheer_2/img_00000002.jpg": "test",
+        "img/Sheer_3/img_00000003.jpg": "train",
+    }
+    assert parents(data) == {"Tee": "upper-body", "Jeans": "lower-body", "Robe": "full-body"}
+    assert data[1][1] == {"type3": "lower-body", "category": "Jeans"}
+    assert data.samples.shape == (3, 8, 8)
+    (tmp_path / place / notes / "list_category_img.txt").unlink()
+    with pytest.raises(UserError, match=r"list_category_img\.txt is missing: the data set is not complete"):
+        load("deepfashion", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("Anno_coarse/list_category_img.txt", "4\n", "5\n", r"list_category_img\.txt announces 5 lines .* holds 4"),
+        ("Anno_coarse/list_category_img.txt", "img/Sheer_2", "img/x", "gives no number of a category for img/Sheer_2"),
+        ("Anno_coarse/list_category_img.txt", "00.jpg    18", "00.jpg    51", "do not fit 50 class names"),
+        ("Anno_coarse/list_category_cloth.txt", "Tee", "Toga", "is not deepfashion: unknown classes Toga"),
+        ("Eval/list_eval_partition.txt", "4\n", "", r"list_eval_partition\.txt announces image_name lines"),
+    ],
+)
+def test_broken_lists_of_deepfashion_are_named(tmp_path: Path, file: str, old: str, new: str, message: str) -> None:
+    text = write_deepfashion(tmp_path)[file]
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=message):
+        load("deepfashion", root=tmp_path)
+
+
 # Finding
 
 
@@ -407,10 +479,7 @@ def test_real_data_are_what_the_catalogue_says(shared: Path, name: str) -> None:
     assert data.modality == entry.modality
     original = parents(data)
     if entry.name != "omniglot":
-        import regrain.data.catalog
-
-        file = Path(regrain.data.catalog.__file__).parent / "groupings" / f"{name}.json"
-        classes = json.loads(file.read_text())["classes"]
+        classes = json.loads((GROUPINGS / f"{name}.json").read_text())["classes"]
         assert original == {k: v if isinstance(v, str) else v[-1] for k, v in classes.items()}
 
 

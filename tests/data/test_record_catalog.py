@@ -65,6 +65,82 @@ def test_hapt(tmp_path: Path, inside: bool) -> None:
     assert "any commercial use is prohibited" in data.notes["licence"]
 
 
+# HAPT as UCI distributes it
+
+
+def write_recordings(folder: Path, lengths: dict[str, int]) -> dict[str, np.ndarray]:
+    """Recordings whose values tell recording, step and channel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for number, (recording, length) in enumerate(lengths.items()):
+        steps = 10_000 * number + np.arange(length)[:, None] + np.arange(6) / 8  # (T, 6)
+        for kind, axes in (("acc", steps[:, :3]), ("gyro", steps[:, 3:])):
+            np.savetxt(folder / f"{kind}_{recording}.txt", axes, fmt="%.3f")
+        found[recording] = steps.astype(np.float32)
+    return found
+
+
+SEGMENTS = """1 1 5 11 202
+1 1 7 203 302
+1 1 4 303 500
+2 2 1 1 128
+2 2 9 129 150
+"""
+
+
+@pytest.mark.parametrize("place", [".", "RawData", "HAPT Data Set/RawData"])
+def test_hapt_is_cut_within_segments(tmp_path: Path, place: str) -> None:
+    signals = write_recordings(tmp_path / place, {"exp01_user01": 520, "exp02_user02": 150})
+    (tmp_path / place / "labels.txt").write_text(SEGMENTS)
+    data = load("hapt", root=tmp_path)
+    starts = {  # of the window in its recording
+        "01:10:0": ("exp01_user01", 10, "static", "STANDING"),
+        "01:10:64": ("exp01_user01", 74, "static", "STANDING"),
+        "01:202:0": ("exp01_user01", 188, "transition", "STAND_TO_SIT"),  # 100 steps, 14 more on either side
+        "01:302:0": ("exp01_user01", 302, "static", "SITTING"),
+        "01:302:64": ("exp01_user01", 366, "static", "SITTING"),
+        "02:0:0": ("exp02_user02", 0, "dynamic", "WALKING"),
+        "02:128:0": ("exp02_user02", 22, "transition", "SIT_TO_LIE"),  # the recording ends here
+    }
+    assert data.ids.tolist() == list(starts)
+    values = data.samples.take(np.arange(len(data))).numpy()
+    for row, (recording, start, coarse, fine) in enumerate(starts.values()):
+        assert np.array_equal(values[row], signals[recording][start : start + 128])
+        assert data[row][1] == {"coarse": coarse, "fine": fine}
+    assert data.groups is not None
+    assert data.groups.tolist() == ["01"] * 5 + ["02"] * 2
+    assert (len(data.part("train")), len(data.part("test"))) == (5, 2)
+    assert any("7 windows of 128 time steps, 64 apart" in message for message in data.notes["messages"])
+
+
+def test_damaged_recordings_are_named(tmp_path: Path) -> None:
+    write_recordings(tmp_path, {"exp01_user01": 200})
+
+    def refused(labels: str, message: str) -> None:
+        (tmp_path / "labels.txt").write_text(labels)
+        with pytest.raises(UserError, match=message):
+            load("hapt", root=tmp_path)
+
+    refused("1 1 5 1 200\n\n1 1 13 1 2\n", r"labels\.txt, line 3 holds '1 1 13 1 2'; expected experiment, subject")
+    refused("1 1 5 9 8\n", "line 1 holds")
+    refused("1 1 5 1\n", "line 1 holds")
+    refused("", "holds no records")
+    refused("1 1 5 1 201\n", "labels exp01_user01 up to step 201 of 200")
+    refused("2 1 5 1 200\n", r"acc_exp02_user01\.txt is missing: the data set is not complete")
+    (tmp_path / "gyro_exp01_user01.txt").write_text("1 2 3\n")
+    refused("1 1 5 1 200\n", r"acc_exp01_user01\.txt has 200 steps, and gyro_exp01_user01\.txt has 1")
+    (tmp_path / "acc_exp01_user01.txt").write_text("1 2\n")
+    refused("1 1 5 1 200\n", r"acc_exp01_user01\.txt has 2 numbers in a line; expected three")
+    (tmp_path / "acc_exp01_user01.txt").write_text("1 2 x\n")
+    refused("1 1 5 1 200\n", r"acc_exp01_user01\.txt cannot be read as a signal")
+    (tmp_path / "labels.txt").unlink()
+    with pytest.raises(UserError, match=r"labels\.txt is missing"):
+        load("hapt", root=tmp_path)
+
+
+# TripAdvisor
+
+
 def test_tripadvisor(tmp_path: Path) -> None:
     write_tripadvisor(tmp_path / "tripadvisor")
     data = load("tripadvisor", root=tmp_path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from regrain.data.catalog import originals, superclasses
+from regrain.data.catalog import originals, reviews, superclasses
+from regrain.data.catalog.hapt import hapt
 from regrain.data.dataset import Modality
 from regrain.data.rows import Rows
 from regrain.labels import Relation
@@ -88,7 +89,8 @@ _PHOTO_VIEWS = ("strong", "weak")
 _GLYPH_VIEWS = ("glyph-strong", "glyph-weak")
 _SERIES_VIEWS = ("strong", "weak")
 _UNSEEN_NOTE = "no copy was at hand: the layout is the published one, the numbers of samples are not checked"
-_ASPECTS = ("overall", "cleanliness", "value", "location", "rooms", "sleep_quality")
+_SENTIMENT_NOTE = "of five stars, 4 and more are positive, 3 and 3.5 neutral, less negative; 0 and -1 are no rating"
+_SUBJECTS_NOTE = "a sixth of the {0}, by a checksum of their ids, is tested, a choice of ours; groups are {0}"
 
 
 def _cifar100(
@@ -151,6 +153,10 @@ def _voc(year: int, splits: Mapping[str, str], samples: Mapping[str, int], *note
         ),
         original=partial(superclasses.voc, year=year, splits=splits),
     )
+
+
+def _sentiments(aspects: Sequence[str]) -> dict[str, int]:
+    return {f"{aspect}_sentiment": 3 for aspect in aspects}
 
 
 def _cifartoy(name: str, description: str, grouping: str) -> Entry:
@@ -404,23 +410,98 @@ def _entries() -> dict[str, Entry]:
             original=superclasses.adience,
         ),
         Entry(
+            name="deepfashion",
+            description="photographs of clothes: worn above, below or on all of the body, 50 categories",
+            modality="image",
+            levels={"type3": 3, "category": 50},
+            samples={"train": 209_222, "val": 40_000, "test": 40_000},
+            source="https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/AttributePrediction.html",
+            licence="non-commercial research alone; handed out on request",
+            layouts=(
+                "Anno_coarse/list_category_cloth.txt, list_category_img.txt, Eval/list_eval_partition.txt, "
+                "Img/img/... (Category and Attribute Prediction Benchmark)",
+                "the same in Category and Attribute Prediction Benchmark, deepfashion, DeepFashion; Anno, img",
+            ),
+            views=_PHOTO_VIEWS,
+            notes=(
+                "images are whole: the boxes around the clothes are not used",
+                "splits are the authors'; categories of which no image is there are no classes",
+                _UNSEEN_NOTE,
+            ),
+            original=originals.deepfashion,
+            grouping="deepfashion_50",
+        ),
+        Entry(
             name="tripadvisor",
             description="hotel reviews rated in six aspects, negative, neutral or positive each",
             modality="text",
-            levels={f"{aspect}_sentiment": 3 for aspect in _ASPECTS},
+            levels=_sentiments(reviews.STAY_ASPECTS),
             samples={"train": 400, "test": 600},
             source="https://github.com/jniimi/tripadvisor_dataset, data1000.pkl",
             licence="Apache-2.0 for the repository; the terms of the Hotel Review set of Li et al. 2013, which the "
             "reviews come from, apply as well",
-            layouts=("tripadvisor/train.parquet, tripadvisor/test.parquet",),
+            layouts=(
+                "tripadvisor/train.parquet, tripadvisor/test.parquet",
+                "tripadvisor/review.txt (JSON lines of Li et al. 2013, all of them)",
+            ),
             notes=(
                 "aspects do not nest; 74 to 90 % of the test labels of an aspect are positive",
                 "400 and 600 reviews drawn at random of a sample of 1,000",
+                _SENTIMENT_NOTE,
+                f"review.txt: all reviews, not the sample; {_SUBJECTS_NOTE.format('hotels')}; no copy was at hand",
             ),
             relation="aspects",
-            original=originals.not_read,
+            original=reviews.tripadvisor,
             folder="tripadvisor",
             roles={"text": "text", "relation": "aspects"},
+        ),
+        Entry(
+            name="tripadvisor-lara",
+            description="hotel reviews rated in six aspects, as MLCL has them; negative, neutral or positive each",
+            modality="text",
+            levels=_sentiments(reviews.HOTEL_ASPECTS),
+            samples={"train": 196_000, "test": 39_000},
+            source="http://times.cs.uiuc.edu/~wang296/Data, LARA, TripAdvisor (Wang et al. 2010)",
+            licence="none stated; handed out for research",
+            layouts=(
+                "Review_Texts/hotel_*.dat (lines such as <Content>..., <Rooms>4)",
+                "TripAdvisorJson/json/*.json (Reviews with Content and Ratings)",
+                "the same in TripAdvisor, tripadvisor",
+            ),
+            notes=(
+                "aspects do not nest; those that only one version of the files has (check in, business service, sleep "
+                "quality) are not read: MLCL counts seven aspects and names these six",
+                _SENTIMENT_NOTE,
+                f"{_SUBJECTS_NOTE.format('hotels')}; MLCL's 10,000 and 2,000 reviews are not published",
+                "the numbers of samples are estimates, five and one sixth of the published total of the .dat files",
+                _UNSEEN_NOTE,
+            ),
+            relation="aspects",
+            original=reviews.tripadvisor_lara,
+        ),
+        Entry(
+            name="beeradvocate",
+            description="beer reviews rated in five aspects, negative, neutral or positive each",
+            modality="text",
+            levels=_sentiments(reviews.BEER_ASPECTS),
+            samples={"train": 1_322_000, "test": 264_000},
+            source="https://snap.stanford.edu/data/web-BeerAdvocate.html (McAuley et al. 2012)",
+            licence="none stated; SNAP no longer hands it out, as BeerAdvocate asked",
+            layouts=(
+                "beeradvocate.txt (lines such as review/taste: 4.5, SNAP)",
+                "beeradvocate.json (an object in each line)",
+                "the same with .gz, and in beeradvocate, BeerAdvocate",
+            ),
+            notes=(
+                "aspects do not nest",
+                f"{_SENTIMENT_NOTE}; MLCL tells whole stars alone: what half of one becomes is our choice",
+                f"{_SUBJECTS_NOTE.format('beers')}; MLCL's 10,000 and 2,000 reviews are not published",
+                "all reviews are read and kept in memory, some GB",
+                "the numbers of samples are estimates, five and one sixth of the published total of 1,586,614",
+                _UNSEEN_NOTE,
+            ),
+            relation="aspects",
+            original=reviews.beeradvocate,
         ),
         Entry(
             name="hapt",
@@ -431,13 +512,19 @@ def _entries() -> dict[str, Entry]:
             source="https://github.com/anas337/Human-Activity-Recognition-Using-Smartphones.github.io, "
             "Data/Original-Data/HAPT-Dataset/Raw-Data (Reyes-Ortiz et al. 2015)",
             licence="none in the repository; the data set's own words: as-is, any commercial use is prohibited",
-            layouts=("hapt/train.parquet, hapt/test.parquet (windows of 128 x 6)",),
+            layouts=(
+                "hapt/train.parquet, hapt/test.parquet (windows of 128 x 6)",
+                "RawData/acc_exp*_user*.txt, gyro_exp*_user*.txt, labels.txt (UCI)",
+                "the same in HAPT Data Set/RawData, hapt/RawData, hapt",
+            ),
             views=_SERIES_VIEWS,
             notes=(
                 "split by subject, as its authors did: 21 in train, 9 in test; groups are subjects, in time order",
+                "windows lie 64 steps apart within a labelled segment; a shorter segment gives one, centred on it, "
+                "that reaches beyond it; what has no label is left out",
                 "neighbouring windows share half their samples; transitions are 5 % of the windows",
             ),
-            original=originals.not_read,
+            original=hapt,
             folder="hapt",
             roles={"columns": ["series"], "series_shape": (128, 6), "group": "subject"},
         ),

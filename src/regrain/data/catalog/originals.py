@@ -19,6 +19,7 @@ import numpy as np
 from regrain.data.catalog.dialysis import dialysis_rows
 from regrain.data.catalog.taxonomies import grouping
 from regrain.data.cells import IMAGE_SUFFIXES, numbered
+from regrain.data.formats import utf8_text
 from regrain.data.readers import rows_from_folder
 from regrain.data.rows import Rows, examples
 from regrain.errors import UserError
@@ -27,19 +28,27 @@ __all__ = [
     "cifar10",
     "cifar100",
     "clinc150",
+    "complete_text",
+    "deepfashion",
     "dialysis",
     "digits",
     "first_folder",
     "found_rows",
     "grocery",
     "ilsvrc",
-    "not_read",
     "omniglot",
 ]
 
 _TRAIN_DRAWERS = 14
 _ILSVRC_PLACES = (".", "imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")
 _ILSVRC_SIGNS = ("train/n[0-9]*", "val/n[0-9]*", "val/ILSVRC2012_val_*")
+_FASHION_PLACES = (
+    ".",
+    "Category and Attribute Prediction Benchmark",
+    "DeepFashion/Category and Attribute Prediction Benchmark",
+    "deepfashion",
+    "DeepFashion",
+)
 
 
 def digits(root: Path) -> Rows:
@@ -59,10 +68,6 @@ def digits(root: Path) -> Rows:
 def dialysis(root: Path) -> Rows:
     """Synthetic records, which are generated: nothing is read."""
     return dialysis_rows()
-
-
-def not_read(root: Path) -> None:
-    """For data sets whose authors' layout is not read, only the folder of Parquet files."""
 
 
 def cifar10(root: Path) -> Rows | None:
@@ -145,6 +150,26 @@ def grocery(root: Path) -> Rows | None:
     return replace(rows, labels={"fine": [path.split("/")[-2] for path in rows.ids]}, splits=splits)
 
 
+def deepfashion(root: Path) -> Rows | None:
+    """DeepFashion's Category and Attribute Prediction Benchmark: ``Anno_coarse``, ``Eval`` and ``Img/img``.
+
+    Older copies have ``Anno`` in place of ``Anno_coarse``. Splits are the authors'.
+    """
+    folder = first_folder(root, _FASHION_PLACES, "Eval/list_eval_partition.txt")
+    if folder is None:
+        return None
+    notes = folder / ("Anno" if (folder / "Anno" / "list_category_cloth.txt").is_file() else "Anno_coarse")
+    names = [name for name, _ in _listed(notes / "list_category_cloth.txt")]
+    codes = dict(_listed(notes / "list_category_img.txt"))
+    images, splits = map(list, zip(*_listed(folder / "Eval" / "list_eval_partition.txt"), strict=True))
+    strangers = [image for image in images if not codes.get(image, "").isdecimal()]
+    if strangers:
+        raise UserError(f"{notes}/list_category_img.txt gives no number of a category for {examples(strangers)}")
+    labels = {"category": _named(folder, [int(codes[image]) - 1 for image in images], names)}
+    above = folder if (folder / "img").is_dir() else folder / "Img"
+    return found_rows(folder, "image", [f"{above}/{image}" for image in images], labels, images, splits)
+
+
 def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
     """An ImageFolder copy of ILSVRC 2012, ``train/WNID/*.JPEG`` and ``val/WNID/*.JPEG``, of which ``val`` is tested.
 
@@ -173,6 +198,16 @@ def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
     splits = ["train" if image.startswith("train/") else "test" for image in images]
     rows = found_rows(folder, "image", [f"{folder}/{image}" for image in images], labels, images, splits)
     return replace(rows, finds=images.__getitem__, notes=rows.notes | {"remarks": remarks})
+
+
+def _listed(path: Path) -> list[tuple[str, str]]:
+    """The pairs of one of DeepFashion's lists, which begins with their number and the names of its two columns."""
+    lines = [line.rsplit(None, 1) for line in complete_text(path).splitlines() if line.strip()]
+    count = lines[0][0] if lines else "no"
+    pairs = [(line[0].strip(), line[1]) for line in lines[2:] if len(line) == 2]
+    if not pairs or count != str(len(pairs)):
+        raise UserError(f"{path} announces {count} lines of a name and a value, and holds {len(pairs)}")
+    return pairs
 
 
 def _image_files(folder: Path) -> list[str]:
@@ -225,6 +260,13 @@ def first_folder(root: Path, places: Sequence[str], holds: str) -> Path | None:
         if folder.is_dir() and next(folder.glob(holds), None) is not None:
             return folder
     return None
+
+
+def complete_text(path: Path) -> str:
+    """The text of a file that the data set cannot do without."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: the data set is not complete")
+    return utf8_text(path)
 
 
 def _named(folder: Path, codes: Sequence[int], names: Sequence[str]) -> list[str]:

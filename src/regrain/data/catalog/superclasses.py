@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from regrain.data.catalog.originals import first_folder, found_rows
+from regrain.data.catalog.originals import complete_text, first_folder, found_rows
 from regrain.data.catalog.taxonomies import grouping
 from regrain.data.formats import utf8_text
 from regrain.data.rows import Rows, examples
@@ -178,9 +178,7 @@ def _images(
 
 def _cells(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> list[tuple[str, ...]]:
     """Some columns of a table with a header, row by row."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing: the data set is not complete")
-    reader = csv.reader(io.StringIO(utf8_text(path), newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(complete_text(path), newline=""), delimiter=delimiter)
     header = [name.strip() for name in next(reader, [])]
     for column in columns:
         if column not in header:
