@@ -473,7 +473,7 @@ def _entries() -> dict[str, Entry]:
                 "quality) are not read: MLCL counts seven aspects and names these six",
                 _SENTIMENT_NOTE,
                 f"{_SUBJECTS_NOTE.format('hotels')}; MLCL's 10,000 and 2,000 reviews are not published",
-                "the numbers of samples are estimates, five and one sixth of the published total of the .dat files",
+                "the numbers of samples are estimates, five and one sixth of a total that was not looked up again",
                 _UNSEEN_NOTE,
             ),
             relation="aspects",
