@@ -19,6 +19,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -64,6 +65,10 @@ def _merge(rows: list[dict[str, str]]) -> None:
     temporary.replace(FIGURES)
 
 
+_DETAIL = re.compile(r"accuracy@[^/]+/|predicted@")
+"""Figures of every hidden subclass and every pair of superclasses: in a run's evaluation.json, too many for the CSV."""
+
+
 def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[str, str]]:
     """Train and judge one row with one seed, in this process; the commands are those of the page."""
     from regrain.cli.main import app
@@ -99,6 +104,7 @@ def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[
     return [
         dict(zip(COLUMNS, (table.name, row.label, str(seed), m, repr(v), f"{seconds:.0f}", told), strict=True))
         for m, v in flat.items()
+        if not _DETAIL.search(m)
     ]
 
 
