@@ -65,8 +65,8 @@ def _merge(rows: list[dict[str, str]]) -> None:
     temporary.replace(FIGURES)
 
 
-_DETAIL = re.compile(r"accuracy@[^/]+/|predicted@")
-"""Figures of every hidden subclass and every pair of superclasses: in a run's evaluation.json, too many for the CSV."""
+_DETAIL = re.compile(r"accuracy@|share@|predicted@")
+"""Figures of every class and every pair of classes: in a run's evaluation.json, too many for the CSV."""
 
 
 def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[str, str]]:
