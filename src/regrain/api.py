@@ -16,7 +16,14 @@ from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.data.readers import find_rows, read
 from regrain.errors import NoLabelsError, UserError
-from regrain.evaluation import Evaluation, available_criteria, criterion_values, embed, evaluate_model
+from regrain.evaluation import (
+    Evaluation,
+    available_criteria,
+    criterion_values,
+    embed,
+    evaluate_model,
+    level_probabilities,
+)
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.labels import Taxonomy
 from regrain.methods import method_class
@@ -33,7 +40,7 @@ from regrain.tasks.grids import require_drawable, write_grids
 from regrain.tasks.isotropy import Fate, Move, fate_of
 from regrain.tasks.pictures import require_images
 from regrain.tasks.plans import begin_plan
-from regrain.tasks.predict import level_probabilities, predicted_columns
+from regrain.tasks.predict import predicted_columns
 from regrain.tasks.regroup import regroup_rows
 from regrain.tasks.run import Run, part_named
 from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_columns, write_embeddings
@@ -180,14 +187,17 @@ def fit(
         method,
         data,
         levels=levels,
-        encoder={"name": encoder, "pretrained": pretrained, "frozen": frozen},
+        encoder=encoder,
+        pretrained=pretrained,
+        frozen=frozen,
         recipe=recipe,
         settings=settings,
         seed=seed,
         holdout=holdout,
         limit_per_class=limit_per_class,
         hide_labels=hide_labels,
-        reader=_with_split(reader_options, split_column),
+        split_column=split_column,
+        **reader_options,
     )
     wanted, dataset, training = request.recipe, request.dataset, request.training
     assembly = assemble(wanted, training.with_levels(wanted["data"]["levels"]))
@@ -319,7 +329,7 @@ def evaluate(
         model_folder=run.folder.model_folder,
         start=run.pretrained_start(notes) if baselines else None,
         augmentation=run.recipe["views"]["presets"][0],
-        classified={level: (role, run.labels.names(level)) for role, level in run.recipe["data"]["roles"].items()},
+        labels=run.labels,
         seed=seed,
     )
     evaluation.notes += notes
@@ -341,20 +351,9 @@ def tune(
     trials: int = 12,
     validation: float = 0.2,
     out: str | Path | None = None,
-    levels: Sequence[str] | None = None,
-    encoder: str | None = None,
-    pretrained: bool | str = False,
-    frozen: bool = False,
-    recipe: Mapping[str, Any] | str | Path | None = None,
-    settings: Sequence[str] = (),
-    seed: int | None = None,
-    holdout: float | None = None,
-    limit_per_class: int | None = None,
-    hide_labels: float | Mapping[str, float] | None = None,
     device: Device = "auto",
     on_trial: Callable[[Trial], None] | None = None,
-    split_column: str | None = None,
-    **reader_options: Any,
+    **options: Any,
 ) -> Tuning:
     """Choose settings by a criterion that sees no hidden label and no test sample.
 
@@ -378,11 +377,11 @@ def tune(
         Default ``runs/tune-METHOD-DATA``.
     on_trial : callable, optional
         Called with each finished trial.
-    levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class, hide_labels, device,
-    split_column
-        As in :func:`fit`; they hold for every trial.
-    **reader_options
-        See :func:`load`.
+    device
+        As in :func:`fit`.
+    **options
+        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class,
+        hide_labels, split_column, and the reader's. They hold for every trial.
 
     Returns
     -------
@@ -402,19 +401,7 @@ def tune(
             "weight changes them. Choose the encoder by `regrain evaluate`, and the number of classes by `regrain "
             f"discover RUN --estimate-classes`; then `regrain fit {chosen.name} DATA --set subclasses=N`"
         )
-    request = _request(
-        method,
-        data,
-        levels=levels,
-        encoder={"name": encoder, "pretrained": pretrained, "frozen": frozen},
-        recipe=recipe,
-        settings=settings,
-        seed=seed,
-        holdout=holdout,
-        limit_per_class=limit_per_class,
-        hide_labels=hide_labels,
-        reader=_with_split(reader_options, split_column),
-    )
+    request = _request(method, data, **options)
     shared = {section: values for section, values in request.recipe.items() if section != "data"}
     in_use = request.recipe["data"]["levels"]
     roles = roles_of(method_class(method), in_use)
@@ -464,20 +451,9 @@ def isotropy(
     to: str,
     out: str | Path,
     seeds: int = 1,
-    levels: Sequence[str] | None = None,
-    encoder: str | None = None,
-    pretrained: bool | str = False,
-    frozen: bool = False,
-    recipe: Mapping[str, Any] | str | Path | None = None,
-    settings: Sequence[str] = (),
-    seed: int | None = None,
-    holdout: float | None = None,
-    limit_per_class: int | None = None,
-    hide_labels: float | Mapping[str, float] | None = None,
     device: Device = "auto",
     on_run: Callable[[Run], None] | None = None,
-    split_column: str | None = None,
-    **reader_options: Any,
+    **options: Any,
 ) -> Isotropy:
     """Train with a subclass's labels as they are, and moved to another superclass: where do its test samples go.
 
@@ -499,11 +475,11 @@ def isotropy(
         Trainings with each labelling, of the seeds from ``seed`` upwards.
     on_run : callable, optional
         Called with each finished run.
-    levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class, hide_labels, device,
-    split_column
+    device
         As in :func:`fit`.
-    **reader_options
-        See :func:`load`.
+    **options
+        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class,
+        hide_labels, split_column, and the reader's.
 
     Raises
     ------
@@ -529,19 +505,7 @@ def isotropy(
         )
     if seeds < 1:
         raise UserError(f"isotropy needs at least one seed; got {seeds}")
-    request = _request(
-        method,
-        data,
-        levels=levels,
-        encoder={"name": encoder, "pretrained": pretrained, "frozen": frozen},
-        recipe=recipe,
-        settings=settings,
-        seed=seed,
-        holdout=holdout,
-        limit_per_class=limit_per_class,
-        hide_labels=hide_labels,
-        reader=_with_split(reader_options, split_column),
-    )
+    request = _request(method, data, **options)
     train, in_use = request.training, request.recipe["data"]["levels"]
     test = part_named(own_parts(request.dataset, request.recipe["data"]), "test", request.dataset.name)
     move = Move.of(train, test, in_use, subclass, to)
@@ -1186,25 +1150,30 @@ def _request(
     method: str,
     data: Any,
     *,
-    levels: Sequence[str] | None,
-    encoder: Mapping[str, Any],
-    recipe: Mapping[str, Any] | str | Path | None,
-    settings: Sequence[str],
-    seed: int | None,
-    holdout: float | None,
-    limit_per_class: int | None,
-    hide_labels: float | Mapping[str, float] | None,
-    reader: Mapping[str, Any],
+    levels: Sequence[str] | None = None,
+    encoder: str | None = None,
+    pretrained: bool | str = False,
+    frozen: bool = False,
+    recipe: Mapping[str, Any] | str | Path | None = None,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    holdout: float | None = None,
+    limit_per_class: int | None = None,
+    hide_labels: float | Mapping[str, float] | None = None,
+    split_column: str | None = None,
+    **reader_options: Any,
 ) -> _Request:
     """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says."""
     method = method_class(method).name
     from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else check_recipe(recipe or {})
     if from_file.get("method", {}).get("name", method) != method:
         raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")
-    flags: dict[str, Any] = {"method": {"name": method}, "encoder": {k: v for k, v in encoder.items() if v}}
+    asked = {"name": encoder, "pretrained": pretrained, "frozen": frozen}
+    flags: dict[str, Any] = {"method": {"name": method}, "encoder": {k: v for k, v in asked.items() if v}}
     if seed is not None:
         flags["seed"] = seed
     wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
+    reader = _with_split(reader_options, split_column)
     section = data_section(
         data,
         levels=levels,

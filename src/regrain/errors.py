@@ -8,6 +8,9 @@ from collections.abc import Iterable
 __all__ = ["NoLabelsError", "RegrainWarning", "UserError", "nearest"]
 
 
+_MOST = 40
+
+
 class UserError(ValueError):
     """A mistake in what the user gave: the message says what is wrong, where, and what would be right.
 
@@ -24,7 +27,7 @@ class RegrainWarning(UserWarning):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A hint that names the valid choice nearest to ``word``, else all of them.
+    """A hint that names the valid choice nearest to ``word``, else all of them, or the first forty.
 
     Examples
     --------
@@ -35,4 +38,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """
     choices = sorted(choices)
     close = difflib.get_close_matches(word, choices, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"choose from {', '.join(choices)}"
+    if close:
+        return f"did you mean '{close[0]}'?"
+    more = f" and {len(choices) - _MOST} more" if len(choices) > _MOST else ""
+    return f"choose from {', '.join(choices[:_MOST])}{more}"

@@ -52,8 +52,7 @@ def build(name: str, labels: Labels | None = None, *, encoder: str = "mlp", **se
     sizes = {"hidden": (16,), "width": 6, "norm": "layer"} if encoder == "mlp" else {}
     built = build_encoder(encoder, modality="vector", sample_shape=(WIDTH,), seed=0, **sizes)
     method = cls(built, [labels.counts[level] for level in labels.levels], **settings)
-    method.take_class_names(labels.classes)
-    method.take_taxonomy(labels.taxonomy)
+    method.take_labels(labels)
     return method
 
 

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command()(isotropy)
 
 
-@o.reads_data
+@o.trains
 def isotropy(
     method: o.Method,
     data: o.Data,
@@ -32,23 +32,9 @@ def isotropy(
     to: Annotated[str, typer.Option(help="The superclass (of the first --level) that its training labels move to.")],
     out: Annotated[Path, typer.Option(help="The folder; the same command again goes on in it.")],
     seeds: Annotated[int, typer.Option(help="Trainings with each labelling.", min=1)] = 1,
-    level: o.LevelNames = None,
-    encoder: o.EncoderName = None,
-    pretrained: o.Pretrained = False,
-    weights: o.Weights = None,
-    frozen: o.Frozen = False,
-    epochs: o.Epochs = None,
-    batch_size: o.BatchSize = None,
-    limit_per_class: o.LimitPerClass = None,
-    hide_labels: o.HideLabels = None,
-    holdout: o.Holdout = None,
-    seed: o.Seed = None,
-    recipe: o.RecipeFile = None,
-    assignments: o.Assignments = None,
-    device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,
     *,
-    reading: dict[str, Any],
+    training: dict[str, Any],
 ) -> None:
     """Move the training labels of a subclass to another superclass, and see where its test samples go.
 
@@ -75,19 +61,8 @@ def isotropy(
             to=to,
             out=out,
             seeds=seeds,
-            levels=level,
-            encoder=encoder,
-            pretrained=str(weights) if weights is not None else pretrained,
-            frozen=frozen,
-            recipe=recipe,
-            settings=o.with_training(assignments, epochs=epochs, batch_size=batch_size),
-            seed=seed,
-            holdout=holdout,
-            limit_per_class=limit_per_class,
-            hide_labels=o.hidden_labels(hide_labels),
-            device=device.value,
             on_run=say,
-            **reading,
+            **training,
         ),
         "the same command",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
@@ -16,65 +16,25 @@ if TYPE_CHECKING:
     from regrain.evaluation import Evaluation, Score
 
 __all__ = [
-    "Assignments",
-    "BatchSize",
     "Data",
     "DeviceName",
     "DeviceOption",
-    "EncoderName",
-    "Epochs",
-    "Frozen",
-    "HideLabels",
-    "Holdout",
     "Json",
     "LevelNames",
-    "LimitPerClass",
     "Method",
-    "Pretrained",
-    "RecipeFile",
     "RelationName",
-    "Seed",
     "Split",
-    "Weights",
     "reads_data",
     "refuse_without_data",
     "show_evaluation",
     "stoppable",
-    "with_training",
+    "trains",
 ]
 
 Result = TypeVar("Result")
 
 Method = Annotated[str, typer.Argument(help="A method; `regrain methods` lists them.")]
 Data = Annotated[str, typer.Argument(help="A catalog name (`regrain datasets`), or the path of a folder or table.")]
-EncoderName = Annotated[str | None, typer.Option("--encoder", help="An encoder, such as resnet18-w16, minilm, mlp.")]
-Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="Start from a local weights file.")]
-Frozen = Annotated[bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples of a batch.")]
-LimitPerClass = Annotated[
-    int | None,
-    typer.Option("--limit-per-class", help="At most so many training samples of every class of the finest level."),
-]
-HideLabels = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--hide-labels", help="Share of the training samples that lose their labels: 0.8, or LEVEL=0.8; repeat."
-    ),
-]
-Holdout = Annotated[
-    float | None,
-    typer.Option("--holdout", help="Share held out for testing, where the data have no splits; default 0.2."),
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Fixes everything.")]
-RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", help="A YAML file with sections method, encoder, views, training.")
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="key=value, such as weight=0.8 or training.precision=bf16; repeat."),
-]
 LevelNames = Annotated[
     list[str] | None,
     typer.Option("--level", "-l", help="A label level (column); repeat from coarse to fine.", show_default=False),
@@ -102,15 +62,44 @@ class DeviceName(StrEnum):
 DeviceOption = Annotated[DeviceName, typer.Option("--device", help="Where to compute.")]
 
 
-def with_training(assignments: list[str] | None, **training: Any) -> list[str]:
-    """What ``--set`` gave, and the settings of training that have an option of their own."""
-    return [*(assignments or []), *(f"training.{n}={v}" for n, v in training.items() if v is not None)]
-
-
 def _option(annotation: Any, flag: str, text: str, **more: Any) -> Any:
     """A parameter of the panel about the user's data."""
     return Annotated[annotation, typer.Option(flag, help=text, rich_help_panel="Your data", show_default=False, **more)]
 
+
+_TRAINING: dict[str, Any] = {
+    "level": LevelNames,
+    "encoder": Annotated[str | None, typer.Option("--encoder", help="An encoder, such as resnet18-w16, minilm, mlp.")],
+    "pretrained": Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")],
+    "weights": Annotated[Path | None, typer.Option("--weights", help="Start from a local weights file.")],
+    "frozen": Annotated[bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")],
+    "epochs": Annotated[int | None, typer.Option("--epochs", help="Epochs.")],
+    "batch_size": Annotated[int | None, typer.Option("--batch-size", help="Samples of a batch.")],
+    "limit_per_class": Annotated[
+        int | None,
+        typer.Option("--limit-per-class", help="At most so many training samples of every class of the finest level."),
+    ],
+    "hide_labels": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hide-labels", help="Share of the training samples that lose their labels: 0.8, or LEVEL=0.8; repeat."
+        ),
+    ],
+    "holdout": Annotated[
+        float | None,
+        typer.Option("--holdout", help="Share held out for testing, where the data have no splits; default 0.2."),
+    ],
+    "seed": Annotated[int | None, typer.Option("--seed", help="Fixes everything.")],
+    "recipe": Annotated[
+        Path | None, typer.Option("--recipe", help="A YAML file with sections method, encoder, views, training.")
+    ],
+    "assignments": Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value, such as weight=0.8 or training.precision=bf16; repeat."),
+    ],
+    "device": DeviceOption,
+}
+"""Options of every command that trains, by parameter."""
 
 _READER: dict[str, Any] = {
     "root": _option(Path | None, "--root", "Where catalog data lie (or the variable REGRAIN_DATA)."),
@@ -142,25 +131,60 @@ _READER: dict[str, Any] = {
 
 def reads_data(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of readers; what the user set arrives as its keyword ``reading``."""
+    return _with_options(command, "reading", _READER, _reader_options)
+
+
+def trains(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all options of a training, readers' included; they arrive as its keyword ``training``.
+
+    As the keyword arguments that :func:`regrain.api.fit` and its like share.
+    """
+    return _with_options(command, "training", _TRAINING | _READER, _training_options)
+
+
+def _with_options(
+    command: Callable[..., None],
+    keyword: str,
+    options: Mapping[str, Any],
+    convert: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Callable[..., None]:
+    """A command with more options, converted and handed on as one keyword."""
     own = inspect.signature(command, eval_str=True)
-    kept = [p for p in own.parameters.values() if p.name != "reading"]
+    kept = [p for p in own.parameters.values() if p.name != keyword]
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=_default(kind))
-        for name, kind in _READER.items()
+        for name, kind in options.items()
     ]
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
-        reading = {name: given.pop(name) for name in _READER}
-        command(**given, reading=_reader_options(reading))
+        taken = {name: given.pop(name) for name in options}
+        command(**given, **{keyword: convert(taken)})
 
     wrapper.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]  # what typer reads
     wrapper.__annotations__ = {p.name: p.annotation for p in [*kept, *added]}
     return wrapper
 
 
+def _training_options(given: dict[str, Any]) -> dict[str, Any]:
+    """What the user gave, as the verbs that train take it."""
+    weights, pretrained = given.pop("weights"), given.pop("pretrained")
+    short = {name: given.pop(name) for name in ("epochs", "batch_size")}
+    settings = [f"training.{name}={value}" for name, value in short.items() if value is not None]
+    return {
+        "levels": given.pop("level"),
+        "pretrained": str(weights) if weights is not None else pretrained,
+        "settings": [*(given.pop("assignments") or []), *settings],
+        "hide_labels": _hidden_labels(given.pop("hide_labels")),
+        "device": given.pop("device").value,
+        **{name: given.pop(name) for name in _TRAINING if name in given},
+        **_reader_options(given),
+    }
+
+
 def _default(annotation: Any) -> Any:
-    return False if get_args(annotation)[0] is bool else None
+    kind = get_args(annotation)[0]
+    return False if kind is bool else DeviceName.auto if kind is DeviceName else None
 
 
 def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +206,7 @@ def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def hidden_labels(texts: list[str] | None) -> float | dict[str, float] | None:
+def _hidden_labels(texts: list[str] | None) -> float | dict[str, float] | None:
     """What ``--hide-labels`` says: one share, or shares by level."""
     from regrain.errors import UserError
 
@@ -200,7 +224,8 @@ def refuse_without_data(data: str | None, reading: dict[str, object]) -> None:
     """Say that options of a reader need data to read, where none were given."""
     from regrain.errors import UserError
 
-    reading.pop("root", None) if data is None else None
+    if data is None:
+        reading.pop("root", None)  # may come from REGRAIN_DATA
     if data is None and reading:
         name = next(iter(reading)).replace("_", "-")
         raise UserError(

@@ -28,31 +28,17 @@ def register(app: typer.Typer) -> None:
     app.command()(resume)
 
 
-@o.reads_data
+@o.trains
 def fit(
     method: o.Method,
     data: o.Data,
-    level: o.LevelNames = None,
-    encoder: o.EncoderName = None,
-    pretrained: o.Pretrained = False,
-    weights: o.Weights = None,
-    frozen: o.Frozen = False,
-    epochs: o.Epochs = None,
-    batch_size: o.BatchSize = None,
-    limit_per_class: o.LimitPerClass = None,
-    hide_labels: o.HideLabels = None,
-    holdout: o.Holdout = None,
-    seed: o.Seed = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default runs/METHOD-DATA-sSEED.")] = None,
-    recipe: o.RecipeFile = None,
-    assignments: o.Assignments = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that lies there.")] = False,
-    device: o.DeviceOption = o.DeviceName.auto,
     devices: Annotated[int, typer.Option(help="How many devices.", min=1)] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     *,
-    reading: dict[str, Any],
+    training: dict[str, Any],
 ) -> None:
     """Train a METHOD on DATA; everything about the run lands in one folder.
 
@@ -73,23 +59,12 @@ def fit(
             method,
             data,
             out=out,
-            levels=level,
-            encoder=encoder,
-            pretrained=str(weights) if weights is not None else pretrained,
-            frozen=frozen,
-            recipe=recipe,
-            settings=o.with_training(assignments, epochs=epochs, batch_size=batch_size),
-            seed=seed,
-            holdout=holdout,
-            limit_per_class=limit_per_class,
-            hide_labels=o.hidden_labels(hide_labels),
-            device=device.value,
             devices=devices,
             overwrite=overwrite,
             progress=not quiet and sys.stderr.isatty(),
             tensorboard=tensorboard,
             on_start=_announce,
-            **reading,
+            **training,
         )
     )
     _report(run)

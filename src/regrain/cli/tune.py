@@ -22,11 +22,10 @@ def register(app: typer.Typer) -> None:
     app.command()(tune)
 
 
-@o.reads_data
+@o.trains
 def tune(
     method: o.Method,
     data: o.Data,
-    level: o.LevelNames = None,
     ranges: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,23 +38,10 @@ def tune(
     criterion: Annotated[str, typer.Option(help="agreement, coarse-knn or stability.")] = "agreement",
     trials: Annotated[int, typer.Option(help="Trainings.", min=1)] = 12,
     validation: Annotated[float, typer.Option(help="Share of the training split that judges.")] = 0.2,
-    encoder: o.EncoderName = None,
-    pretrained: o.Pretrained = False,
-    weights: o.Weights = None,
-    frozen: o.Frozen = False,
-    epochs: o.Epochs = None,
-    batch_size: o.BatchSize = None,
-    limit_per_class: o.LimitPerClass = None,
-    hide_labels: o.HideLabels = None,
-    holdout: o.Holdout = None,
-    seed: o.Seed = None,
     out: Annotated[Path | None, typer.Option(help="The folder; default runs/tune-METHOD-DATA.")] = None,
-    recipe: o.RecipeFile = None,
-    assignments: o.Assignments = None,
-    device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,
     *,
-    reading: dict[str, Any],
+    training: dict[str, Any],
 ) -> None:
     """Choose settings of METHOD for DATA by a criterion that sees neither hidden labels nor test samples.
 
@@ -86,19 +72,8 @@ def tune(
             trials=trials,
             validation=validation,
             out=out,
-            levels=level,
-            encoder=encoder,
-            pretrained=str(weights) if weights is not None else pretrained,
-            frozen=frozen,
-            recipe=recipe,
-            settings=o.with_training(assignments, epochs=epochs, batch_size=batch_size),
-            seed=seed,
-            holdout=holdout,
-            limit_per_class=limit_per_class,
-            hide_labels=o.hidden_labels(hide_labels),
-            device=device.value,
             on_trial=say,
-            **reading,
+            **training,
         ),
         "the same command",
     )

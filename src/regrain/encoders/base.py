@@ -73,6 +73,17 @@ class ScaledEncoder(Encoder):
                 buffer.copy_(known[name])
 
 
+def inverse_spread(std: Tensor) -> Tensor:
+    """One over the standard deviation (D,); 0 for a constant column, which then says nothing of any sample.
+
+    Examples
+    --------
+    >>> inverse_spread(torch.tensor([0.5, 0.0]))
+    tensor([2., 0.])
+    """
+    return (1 / std).where(std > 1e-6 * std.max(), 0)
+
+
 def column_statistics(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (D,) of columns (N, D) over what is not missing (NaN).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.criteria import CRITERIA, available_criteria, criterion_values
-from regrain.evaluation.embed import apply_model, embed
+from regrain.evaluation.embed import apply_model, embed, level_probabilities
 from regrain.evaluation.evaluate import PROTOCOLS, Evaluation, Row, evaluate_model
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "criterion_values",
     "embed",
     "evaluate_model",
+    "level_probabilities",
 ]

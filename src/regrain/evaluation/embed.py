@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
+from regrain.labels import Labels
+from regrain.methods import Method
 from regrain.training.loader import on_device, scan_batches
 from regrain.training.model import Model
 
-__all__ = ["apply_model", "apply_to_views", "embed"]
+__all__ = ["apply_model", "apply_to_views", "embed", "level_probabilities"]
 
 
 @torch.inference_mode()
@@ -51,6 +54,30 @@ def apply_model(
 def embed(model: Model, dataset: Dataset, *, batch_size: int = 512, workers: int = 2) -> Tensor:
     """The method's embeddings of all samples: (N, width) float32 on the CPU."""
     return apply_model(model, dataset, model.method.embed, batch_size=batch_size, workers=workers)
+
+
+def level_probabilities(model: Model, labels: Labels, dataset: Dataset, *, workers: int = 2) -> dict[str, Tensor]:
+    """Class probabilities (N, classes) at every level that the method predicts; none where it does not classify.
+
+    Parameters
+    ----------
+    model : Model
+    labels : Labels
+        The levels and classes the method was trained on.
+    dataset : Dataset
+        Its labels are not looked at.
+    workers : int
+    """
+    if not model.method.has_classifier:
+        return {}
+    return {
+        level: apply_model(model, dataset, partial(_proba, model.method, role), workers=workers)
+        for role, level in zip(model.method.roles, labels.levels, strict=True)
+    }
+
+
+def _proba(method: Method, role: str, x: Any) -> Tensor:
+    return method.predict_proba(x, role)
 
 
 @torch.inference_mode()

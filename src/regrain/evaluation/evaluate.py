@@ -16,7 +16,7 @@ from regrain.errors import UserError, nearest
 from regrain.evaluation.base import Protocol, Representation, Score, Setting
 from regrain.evaluation.baselines import raw_representation
 from regrain.evaluation.clustering import clustering
-from regrain.evaluation.embed import apply_model, apply_to_views
+from regrain.evaluation.embed import apply_model, apply_to_views, level_probabilities
 from regrain.evaluation.few_shot import few_shot, superclass_codes, wanted_copies
 from regrain.evaluation.hierarchy import hierarchy
 from regrain.evaluation.linear import linear
@@ -24,7 +24,7 @@ from regrain.evaluation.neighbours import knn
 from regrain.evaluation.personalised import personalised
 from regrain.evaluation.retrieval import recall
 from regrain.evaluation.superclass import superclass
-from regrain.methods import Method
+from regrain.labels import Labels
 from regrain.training.model import Model
 
 __all__ = ["PROTOCOLS", "Evaluation", "Row", "evaluate_model"]
@@ -111,7 +111,7 @@ def evaluate_model(
     model_folder: Path | None = None,
     start: Model | None = None,
     augmentation: str | Mapping[str, Any] = "strong",
-    classified: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+    labels: Labels | None = None,
     seed: int = 0,
     workers: int = 2,
 ) -> Evaluation:
@@ -147,8 +147,8 @@ def evaluate_model(
         The model as training found it, where it began from pretrained weights.
     augmentation : str or mapping
         The view preset of few-shot's augmented copies.
-    classified : mapping of level to (role, class names), optional
-        What the method's own classifier, where it has one, tells apart at a level.
+    labels : Labels, optional
+        Levels and classes that the model was trained on, for judging by its own classifier.
     seed, workers : int
 
     Raises
@@ -184,9 +184,8 @@ def evaluate_model(
         return found
 
     judged_model = represent("model", model)
-    if "superclass" in protocols:
-        own = _probabilities(model, test, classified or {}, workers)
-        judged_model = replace(judged_model, probabilities=own)
+    if "superclass" in protocols and labels is not None:
+        judged_model = replace(judged_model, probabilities=_probabilities(model, test, labels, workers))
     representations = [judged_model]
     if projection:
         representations.append(represent("projection", model, model.method.embed_projected))
@@ -219,7 +218,7 @@ def evaluate_model(
         for name in protocols:
             if name == "hierarchy" and levels is None and level != chosen[-1]:
                 continue
-            if name == "superclass" and levels is None and level not in (set(classified or {}) or {chosen[0]}):
+            if name == "superclass" and levels is None and level not in ((labels and labels.levels) or chosen[:1]):
                 continue
             try:
                 judged = {r.name: PROTOCOLS[name](r, setting) for r in representations}
@@ -235,27 +234,16 @@ def evaluate_model(
     return evaluation
 
 
-def _probabilities(
-    model: Model, test: Dataset, classified: Mapping[str, tuple[str, Sequence[str]]], workers: int
-) -> dict[str, Tensor]:
+def _probabilities(model: Model, test: Dataset, labels: Labels, workers: int) -> dict[str, Tensor]:
     """Level -> (N, classes) by the method's own classifier, in the order of the data's class names."""
     result = {}
-    for level, (role, names) in classified.items():
-        if level not in test.labels.levels:
-            continue
-        try:
-            found = apply_model(model, test, partial(_proba, model.method, role), workers=workers)
-        except UserError:
-            continue  # the method has no classifier of this level
-        places = {name: column for column, name in enumerate(names)}
-        columns = [places.get(name) for name in test.labels.names(level)]
-        none = found.new_zeros(len(found))
-        result[level] = torch.stack([none if c is None else found[:, c] for c in columns], dim=1)
+    for level, found in level_probabilities(model, labels, test, workers=workers).items():
+        if level in test.labels.levels:
+            places = {name: column for column, name in enumerate(labels.names(level))}
+            columns = [places.get(name) for name in test.labels.names(level)]
+            none = found.new_zeros(len(found))
+            result[level] = torch.stack([none if c is None else found[:, c] for c in columns], dim=1)
     return result
-
-
-def _proba(method: Method, role: str, x: Any) -> Tensor:
-    return method.predict_proba(x, role)
 
 
 def _finer(test: Dataset, level: str) -> dict[str, tuple[tuple[str, ...], Tensor]]:

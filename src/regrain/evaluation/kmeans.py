@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from regrain.evaluation.base import Setting, unit_rows
+from regrain.methods.lloyd import STARTS, lloyd
 
 __all__ = ["kmeans_clusters"]
-
-_STARTS = 10
-"""From a single start, k-means merges and splits some of many clusters even where they are well apart."""
 
 
 def kmeans_clusters(embeddings: Tensor, count: int, setting: Setting, seed: int = 0) -> np.ndarray:
@@ -22,9 +16,6 @@ def kmeans_clusters(embeddings: Tensor, count: int, setting: Setting, seed: int 
 
     That of lowest inertia is kept, which no label decides.
     """
-    starts = int(setting.options.get("cluster_starts", _STARTS))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: pixels of one colour
-        model = KMeans(count, n_init=starts, random_state=setting.seed + seed)
-        result: np.ndarray = model.fit_predict(unit_rows(embeddings).numpy())
+    starts = int(setting.options.get("cluster_starts", STARTS))
+    result: np.ndarray = lloyd(unit_rows(embeddings), count, starts=starts, seed=setting.seed + seed)[0].numpy()
     return result

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regrain.encoders.base import column_statistics
+from regrain.encoders.base import column_statistics, inverse_spread
 from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation.base import Representation, Setting
 from regrain.metrics import fit_logistic_regressions
@@ -36,8 +36,7 @@ class _Scale:
     @classmethod
     def of(cls, vectors: Tensor) -> _Scale:
         mean, std = column_statistics(vectors)
-        varies = std > 1e-6 * std.max()
-        return cls(mean, (1 / (std * math.sqrt(vectors.shape[1]))).where(varies, 0))
+        return cls(mean, inverse_spread(std) / math.sqrt(vectors.shape[1]))
 
     def __call__(self, vectors: Tensor) -> Tensor:
         return (vectors - self.mean) * self.factor

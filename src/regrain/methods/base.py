@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
-from regrain.labels import Taxonomy
+from regrain.labels import Labels
 from regrain.objectives.gather import gather
 
 __all__ = ["EVERY", "Method", "Needs", "Scan"]
@@ -168,14 +168,8 @@ class Method(nn.Module):
         state = self.state_dict()
         return {n: v for n, v in state.items() if n.split(".")[0] not in self.training_only}
 
-    def take_class_counts(self, counts: Sequence[Tensor]) -> None:
-        """Called once before training: training samples of every class (classes,), for each level that is read."""
-
-    def take_class_names(self, names: Sequence[Sequence[str]]) -> None:
-        """Called once before training: the classes' names, for each level that is read."""
-
-    def take_taxonomy(self, taxonomy: Taxonomy | None) -> None:
-        """Called once before training: how the levels that are read nest; None where they do not."""
+    def take_labels(self, labels: Labels) -> None:
+        """Called once before training: the training samples' labels at the levels that are read, in their order."""
 
     def after_step(self) -> None:
         """Called after every optimiser step."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
+from regrain.labels import Labels
 from regrain.methods.base import Method, Needs
 from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.methods.embedder import EmbedderMethod
@@ -49,8 +50,8 @@ class _CrossEntropy(Method):
         weight = self.class_weight if self.balance_classes else None
         return {"loss": labelled_cross_entropy(logits, labels, label_smoothing=self.label_smoothing, weight=weight)}
 
-    def take_class_counts(self, counts: Sequence[Tensor]) -> None:
-        self.class_weight.copy_(balanced_weights(counts[0]))
+    def take_labels(self, labels: Labels) -> None:
+        self.class_weight.copy_(balanced_weights(labels.codes[:, 0], self.classes[0]))
 
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level != self.needs.levels[0]:

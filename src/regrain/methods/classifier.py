@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 __all__ = ["balanced_weights", "labelled_cross_entropy"]
 
 
-def balanced_weights(counts: Tensor) -> Tensor:
-    """Weights of classes (C,) inverse to their numbers of samples (C,), 1 in the mean over samples.
+def balanced_weights(codes: Tensor, classes: int) -> Tensor:
+    """Weights of classes (C,) inverse to their sizes among codes (N,), -1 unknown; 1 in the mean over samples.
 
     Examples
     --------
     >>> import torch
-    >>> balanced_weights(torch.tensor([1, 3]))
+    >>> balanced_weights(torch.tensor([0, 1, 1, -1, 1]), 2)
     tensor([2.0000, 0.6667])
     """
+    counts = torch.bincount(codes[codes >= 0], minlength=classes)
     present = counts > 0
     return (counts.sum() / (present.sum() * counts.clamp(min=1))).float().where(present, 0)
 

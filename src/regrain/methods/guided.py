@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
-from regrain.labels import Taxonomy
+from regrain.labels import Labels
 from regrain.methods.base import EVERY, Method, Needs
+from regrain.methods.leaves import log_within, summed_above, under_finest_known
 from regrain.objectives.hierarchy import metric_guided_loss, prototype_logits
 from regrain.settings import require_range
 
@@ -54,9 +55,13 @@ class Guided(Method):
         self.register_buffer("above", torch.zeros(len(self.classes), finest, dtype=torch.long))
         self.register_buffer("class_distances", 1 - torch.eye(finest))
 
-    def take_taxonomy(self, taxonomy: Taxonomy | None) -> None:
+    def take_labels(self, labels: Labels) -> None:
+        taxonomy = labels.taxonomy
         if taxonomy is None:
-            raise UserError("guided places classes by their taxonomy, and the levels of these data do not nest")
+            raise UserError(
+                "guided places classes by their taxonomy, and the levels of these data do not nest: multi-ce and mlcl "
+                "are for aspects"
+            )
         finest = taxonomy.levels[-1]
         for level, names in zip(taxonomy.levels[:-1], taxonomy.classes, strict=False):
             childless = [
@@ -86,15 +91,9 @@ class Guided(Method):
     def _partly_known(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """-log p of the finest known class, over the samples whose finest level is unknown."""
         log_p = prototype_logits(vectors, self.prototypes).log_softmax(dim=1)
-        losses = log_p.new_zeros(len(log_p))
-        open_ = labels[:, -1] < 0
-        for level in range(len(self.classes) - 2, -1, -1):
-            now = open_ & (labels[:, level] >= 0)
-            below = self.above[level] == labels[:, level, None]
-            own = log_p.masked_fill(~below, torch.finfo(log_p.dtype).min).logsumexp(dim=1)
-            losses = torch.where(now, -own, losses)
-            open_ = open_ & ~now
-        return losses.sum() / ((labels[:, -1] < 0) & ~open_).sum().clamp(min=1)
+        partly = (labels[:, -1] < 0) & (labels >= 0).any(dim=1)
+        losses = -log_within(log_p, under_finest_known(labels, self.above))
+        return losses.where(partly, 0).sum() / partly.sum().clamp(min=1)
 
     def embed(self, x: Any) -> Tensor:
         result: Tensor = self.embedder(self.encoder(x))
@@ -105,7 +104,4 @@ class Guided(Method):
             return super().predict_proba(x, level)
         finest = prototype_logits(self.embed(x), self.prototypes).softmax(dim=1)
         index = self.roles.index(level)
-        above = self.above[index]
-        known = above >= 0
-        result = finest.new_zeros(len(finest), self.classes[index])
-        return result.index_add_(1, above[known], finest[:, known])
+        return summed_above(finest, self.above[index], self.classes[index])

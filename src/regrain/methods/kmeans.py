@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -13,12 +12,10 @@ from torch.nn import functional
 from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
+from regrain.methods.lloyd import CLUSTER_VARIANCE, STARTS, lloyd
 from regrain.settings import require_range
 
 __all__ = ["KMeans"]
-
-_VARIANCE = 0.1
-"""Of a cluster, for probabilities; the same as where `regrain discover` clusters."""
 
 
 class KMeans(Method):
@@ -54,7 +51,7 @@ class KMeans(Method):
         classes: Sequence[int],
         *,
         subclasses: int | None = None,
-        starts: int = 10,
+        starts: int = STARTS,
         normalise: bool = True,
     ) -> None:
         super().__init__(encoder, classes)
@@ -67,22 +64,17 @@ class KMeans(Method):
         self._seed = int(torch.randint(2**31, ()))
 
     def before_epoch(self, scan: Scan) -> None:
-        from sklearn.cluster import KMeans as Lloyd
-
         vectors = over_training_set(self, scan, self._vectors)[0].cpu()
         if len(vectors) < len(self.centres):
             raise UserError(f"{len(self.centres)} subclasses are more than the {len(vectors)} training samples")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # fewer distinct points than clusters
-            found = Lloyd(len(self.centres), n_init=self.starts, random_state=self._seed).fit(vectors.numpy())
-        self.centres.copy_(torch.from_numpy(found.cluster_centers_))
+        self.centres.copy_(lloyd(vectors, len(self.centres), starts=self.starts, seed=self._seed)[1])
 
     def embed(self, x: Any) -> Tensor:
         return self._vectors(x)
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
         squared = torch.cdist(self._vectors(x), self.centres).square()
-        return (-squared / (2 * _VARIANCE)).softmax(dim=1)
+        return (-squared / (2 * CLUSTER_VARIANCE)).softmax(dim=1)
 
     def _vectors(self, x: Any) -> Tensor:
         features = self.encoder(x).float()

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrain.encoders.base import column_statistics
+from regrain.encoders.base import column_statistics, inverse_spread
 from regrain.errors import UserError
-from regrain.labels import Taxonomy
+from regrain.labels import Labels
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import EVERY, Needs, Scan
+from regrain.methods.leaves import log_within, summed_above, under_finest_known
 from regrain.methods.memory import MomentumContrast, Queue
 from regrain.objectives.gather import gather
 from regrain.objectives.relations import maskcon_loss, supcon_queue_loss
@@ -101,7 +102,8 @@ class Mixed(MomentumContrast):
         self.register_buffer("above", _own_leaves(self.classes))
         self.register_buffer("is_leaf", torch.ones(count, dtype=torch.bool))
 
-    def take_taxonomy(self, taxonomy: Taxonomy | None) -> None:
+    def take_labels(self, labels: Labels) -> None:
+        taxonomy = labels.taxonomy
         if taxonomy is None:
             raise UserError(
                 "mixed reads levels that nest, and those of these data do not: multi-ce and mlcl are for aspects"
@@ -150,7 +152,7 @@ class Mixed(MomentumContrast):
         known = (labels[order] >= 0).any(dim=1)
         features, labels = features[order][known], labels[order][known]
         mean, std = column_statistics(features)
-        factor = torch.where(std > 1e-6 * std.max(), 1 / (std * features.shape[1] ** 0.5), 0)
+        factor = inverse_spread(std) / features.shape[1] ** 0.5
         weight, bias = self._solved((features - mean) * factor, labels)
         self.classifier.weight.copy_(weight * factor)
         self.classifier.bias.copy_(bias - (weight * factor) @ mean)
@@ -200,7 +202,7 @@ class Mixed(MomentumContrast):
 
         def objective() -> Tensor:
             optimizer.zero_grad()
-            losses = -_within(self._log_leaves(padded @ solution.T), allowed)
+            losses = -log_within(self._log_leaves(padded @ solution.T), allowed)
             loss = weights @ losses + 0.5 * solution[:, :-1].square().sum()
             loss.backward()
             return loss
@@ -215,27 +217,14 @@ class Mixed(MomentumContrast):
 
     def _allowed(self, labels: Tensor) -> Tensor:
         """(B, classes of all levels): the leaves under the finest known class, all where none is known."""
-        allowed = self.is_leaf.expand(len(labels), -1)
-        for level in range(labels.shape[1]):
-            known = labels[:, level] >= 0
-            below = self.is_leaf & (self.above[level] == labels[:, level, None])
-            allowed = torch.where(known[:, None], below, allowed)
-        return allowed
+        return self.is_leaf & under_finest_known(labels, self.above)
 
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level not in self.roles:
             return super().predict_proba(x, level)
         leaves = self._log_leaves(self.classifier(self.encoder(x))).exp()
         index = self.roles.index(level)
-        over = self.above[index]
-        counted = (over >= 0) & self.is_leaf
-        result = leaves.new_zeros(len(leaves), self.classes[index])
-        return result.index_add_(1, over[counted], leaves[:, counted])
-
-
-def _within(log_p: Tensor, allowed: Tensor) -> Tensor:
-    """(B,): log of the sum of p over the allowed leaves."""
-    return log_p.masked_fill(~allowed, torch.finfo(log_p.dtype).min).logsumexp(dim=1)
+        return summed_above(leaves, self.above[index], self.classes[index])
 
 
 def _own_leaves(classes: Sequence[int]) -> Tensor:

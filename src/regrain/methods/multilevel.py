@@ -13,7 +13,7 @@ from torch.nn import functional
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import UserError
-from regrain.labels import Taxonomy
+from regrain.labels import Labels
 from regrain.methods.base import EVERY, Method, Needs
 from regrain.methods.classifier import labelled_cross_entropy
 from regrain.objectives.hierarchy import hmce_loss, jaccard_supcon_loss, multilevel_supcon_loss
@@ -171,14 +171,14 @@ class MLCL(_MultiLevel):
         self.heads = nn.ModuleList(projector(*shape) for _ in range(count + bool(global_weight)))
         self._ranks: list[Tensor] = [torch.arange(classes_of) for classes_of in self.classes]
 
-    def take_class_names(self, names: Sequence[Sequence[str]]) -> None:
-        if self.global_weight:
-            self._ranks = [_ranks(own, order) for own, order in zip(names, self._orders(len(names)), strict=True)]
-
-    def _orders(self, count: int) -> Sequence[Sequence[str] | None]:
+    def take_labels(self, labels: Labels) -> None:
+        if not self.global_weight:
+            return
+        count = len(labels.levels)
         if self.orders is not None and len(self.orders) != count:
             raise UserError(f"orders list the classes of {count} levels; got {len(self.orders)} lists")
-        return self.orders or [None] * count
+        orders = self.orders or (None,) * count
+        self._ranks = [_ranks(names, order) for names, order in zip(labels.classes, orders, strict=True)]
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         views = [self.features(view) for view in batch.views]
@@ -252,8 +252,8 @@ class HiMulConE(_MultiLevel):
         self.level_weights = level_weights
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
 
-    def take_taxonomy(self, taxonomy: Taxonomy | None) -> None:
-        if taxonomy is None:
+    def take_labels(self, labels: Labels) -> None:
+        if labels.taxonomy is None:
             raise UserError("himulcone's levels bound each other, and those of these data do not nest: take mlcl")
 
     def project(self, batch: Batch) -> dict[str, Tensor]:

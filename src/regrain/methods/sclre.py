@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regrain.data.dataset import Batch
+from regrain.encoders.heads import projector
 from regrain.errors import UserError
+from regrain.labels import Labels
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
@@ -113,12 +115,7 @@ class SCLRE(Method):
         self.bank_balanced = bank_balanced
         self.bank_refresh = bank_refresh
         self.balance_classes = balance_classes
-        self.projector = nn.Sequential(
-            nn.Linear(self.encoder_width, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, width),
-        )
+        self.projector = projector(self.encoder_width, hidden, width, batch_norm=True)
         self.to_query = nn.Linear(width, query_width, bias=False)
         self.to_key = nn.Linear(width, query_width, bias=False)
         self.to_value = nn.Linear(width, width, bias=False)
@@ -151,8 +148,8 @@ class SCLRE(Method):
             "target": targeted.detach(),
         }
 
-    def take_class_counts(self, counts: Sequence[Tensor]) -> None:
-        self.class_weight.copy_(balanced_weights(counts[0]))
+    def take_labels(self, labels: Labels) -> None:
+        self.class_weight.copy_(balanced_weights(labels.codes[:, 0], self.classes[0]))
 
     def before_epoch(self, scan: Scan) -> None:
         if self.bank_refresh and self.epochs and self.epochs % self.bank_refresh == 0 and self.attention != "none":

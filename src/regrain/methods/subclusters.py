@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from regrain.errors import UserError
+from regrain.methods.lloyd import lloyd
 from regrain.objectives.sinkhorn import sinkhorn_potentials
 
 __all__ = ["Subclusters", "cluster_within"]
 
-_STARTS = 10
 _SILHOUETTE_SAMPLES = 2000
 _BALANCED_SHARPNESS = 100.0
 """Of the cosine: plans this sharp are nearly hard."""
@@ -136,19 +135,16 @@ def _shares(sizes: dict[int, int], total: int) -> dict[int, int | None]:
 
 def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tuple[Tensor, Tensor]:
     """Codes and unit centres of one superclass; empty centres do not occur but where there are too few samples."""
-    from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
     distinct = len(np.unique(vectors.numpy(), axis=0))
 
     def fitted(k: int) -> tuple[Tensor, Tensor]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # fewer distinct points than clusters
-            model = KMeans(min(k, len(vectors)), n_init=_STARTS, random_state=seed).fit(vectors.numpy())
-        means = functional.normalize(torch.from_numpy(model.cluster_centers_), dim=1)
+        codes, centres = lloyd(vectors, min(k, len(vectors)), seed=seed)
+        means = functional.normalize(centres, dim=1)
         if k > len(means):  # more clusters than samples: the others lie at the mean, and stay empty
             means = torch.cat([means, means[:1].expand(k - len(means), -1)])
-        return torch.from_numpy(model.labels_).long(), means
+        return codes, means
 
     if count is not None:
         return fitted(count)

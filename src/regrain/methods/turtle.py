@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from regrain.data.dataset import Batch
-from regrain.encoders.base import column_statistics
+from regrain.encoders.base import column_statistics, inverse_spread
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.objectives.gather import gather
@@ -81,7 +81,7 @@ class Turtle(Method):
         features = over_training_set(self, scan, lambda x: self.encoder(x).float())[0]
         mean, std = column_statistics(gather(features, with_gradient=False))
         self.mean.copy_(mean)
-        self.scale.copy_((1 / std).where(std > 1e-6 * std.max(), 0))  # a constant column stays 0 for any sample
+        self.scale.copy_(inverse_spread(std))
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         vectors = self._vectors(batch.views[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch.nn import functional
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
-from regrain.methods.subclusters import cluster_within
+from regrain.methods.lloyd import lloyd
 from regrain.training.model import Model
 
 __all__ = ["ClassCount", "class_count_of", "estimate_class_count"]
@@ -83,7 +82,7 @@ def class_count_of(model: Model, dataset: Dataset, *, seed: int = 0) -> ClassCou
         count = min(_CLUSTERS, len(vectors) // _SAMPLES_EACH)
         if count < 3:
             raise UserError(f"{len(vectors)} samples are too few to estimate a number of classes from")
-        codes = cluster_within(vectors, torch.zeros(len(vectors), dtype=torch.long), total=count, seed=seed).codes
+        codes, _ = lloyd(functional.normalize(vectors, dim=1), count, seed=seed)
     return estimate_class_count(vectors, codes, seed=seed)
 
 
@@ -115,7 +114,6 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
     >>> estimate_class_count(corners + noise, torch.arange(120) // 10).estimate
     4
     """
-    from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
     vectors = functional.normalize(embedding.float(), dim=1)
@@ -127,14 +125,12 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
             f"a number of classes is estimated by merging clusters, and {count} have samples: train with more"
         )
     sums = torch.zeros(len(sizes), vectors.shape[1]).index_add_(0, codes, vectors)[kept]
-    means = functional.normalize(sums, dim=1).numpy()
+    means = functional.normalize(sums, dim=1)
     place = torch.cumsum(kept, dim=0)[codes].numpy() - 1
     judged = np.random.default_rng(seed).permutation(len(vectors))[:_JUDGED]
     silhouettes: dict[int, float] = {}
     for classes in _tried(min(count, len(judged) - 1)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # fewer distinct means than classes
-            merged = KMeans(classes, n_init=10, random_state=seed).fit_predict(means, sample_weight=sizes[kept].numpy())
+        merged = lloyd(means, classes, seed=seed, weights=sizes[kept])[0].numpy()
         labels = merged[place][judged]
         if 1 < len(np.unique(labels)) < len(judged):
             silhouettes[classes] = float(silhouette_score(vectors.numpy()[judged], labels, metric="cosine"))

@@ -22,6 +22,7 @@ from torch.nn import functional
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
+from regrain.methods.lloyd import CLUSTER_VARIANCE
 from regrain.methods.subclusters import cluster_within
 from regrain.metrics import clustering_metrics
 from regrain.tasks.class_count import ClassCount
@@ -39,9 +40,6 @@ __all__ = [
     "settle_subclasses",
     "write_discovery",
 ]
-
-_VARIANCE = 0.1
-"""Of a k-means cluster on the unit sphere, for probabilities: SCGM's sigma^2."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ class Settled:
         """(N, r), given superclasses (N,), -1 unknown."""
         if self.centres is None or self.owners is None or self.offsets is None:
             return apply_model(model, dataset, model.method.subclass_proba, beside=coarse)
-        scores = (functional.normalize(embed(model, dataset), dim=1) @ self.centres.T + self.offsets) / _VARIANCE
+        scores = (functional.normalize(embed(model, dataset), dim=1) @ self.centres.T + self.offsets) / CLUSTER_VARIANCE
         elsewhere = torch.isin(coarse, self.owners)[:, None] & (self.owners != coarse[:, None])
         return scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)
 

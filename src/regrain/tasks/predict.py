@@ -11,31 +11,14 @@ from torch import Tensor
 from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.evaluation import apply_model, embed
+from regrain.evaluation import embed, level_probabilities
 from regrain.labels import Labels
 from regrain.tasks.answers import Answers, taxonomy_of
 from regrain.tasks.classifier import FewShotClassifier
 from regrain.tasks.discover import Settled
 from regrain.training.model import Model
 
-__all__ = ["level_probabilities", "predicted_columns"]
-
-
-def level_probabilities(model: Model, labels: Labels, dataset: Dataset) -> dict[str, Tensor]:
-    """Class probabilities (N, classes) at every level that the method predicts; none where it does not classify.
-
-    Parameters
-    ----------
-    model : Model
-    labels : Labels
-        The levels and classes the method was trained on.
-    dataset : Dataset
-        Its labels are not looked at.
-    """
-    if not model.method.has_classifier:
-        return {}
-    roles = zip(model.method.roles, labels.levels, strict=True)
-    return {level: _class_probabilities(model, dataset, role) for role, level in roles}
+__all__ = ["predicted_columns"]
 
 
 def predicted_columns(
@@ -121,10 +104,6 @@ def _add(columns: dict[str, Column], level: str, added: Mapping[str, Column]) ->
         if column in (*columns, "id", "split", "abstained"):
             raise UserError(f"level '{level}' would write a second column '{column}': rename the level")
         columns[column] = values
-
-
-def _class_probabilities(model: Model, dataset: Dataset, role: str) -> Tensor:
-    return apply_model(model, dataset, lambda x: model.method.predict_proba(x, role))
 
 
 def _most_probable(probabilities: Tensor, names: Sequence[str]) -> tuple[list[str], np.ndarray]:

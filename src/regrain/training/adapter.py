@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.base import Method
-from regrain.training.loader import Loader, derived_seed, on_device, scan_batches
+from regrain.training.loader import Loader, derived_seed, scan_views
 from regrain.training.optim import build_optimizer, build_schedule
 from regrain.training.options import TrainingOptions
 
@@ -77,8 +77,7 @@ class Adapter(lightning.LightningModule):
                 f"{self.method.name} looks over the whole training set before an epoch: train with a regrain Loader"
             )
         share = {"rank": self.global_rank, "world_size": self.trainer.world_size}
-        for raw, labels, ids in scan_batches(loader.dataset, workers=loader.workers, **share):
-            yield self.views.plain(on_device(raw, self.device)), labels.to(self.device), ids.to(self.device)  # type: ignore[operator]
+        return scan_views(loader.dataset, self.views, self.device, workers=loader.workers, **share)
 
     # -- a step ----------------------------------------------------------------------------------------------------
 

@@ -185,10 +185,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     presets = _presets(given.get("views", {}), method.name, method.view_names(settings), train, seen_as)
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
     model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)
-    model.method.take_class_names(reduced.labels.classes)
-    model.method.take_taxonomy(reduced.labels.taxonomy)
-    columns = zip(reduced.labels.codes.T, classes, strict=True)
-    model.method.take_class_counts([torch.bincount(codes[codes >= 0], minlength=n) for codes, n in columns])
+    model.method.take_labels(reduced.labels)
     resolved: dict[str, Any] = {
         "data": {**given.get("data", {}), "roles": roles},
         "method": {"name": method.name, **settings},

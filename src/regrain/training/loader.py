@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 
-__all__ = ["Loader", "derived_seed", "on_device", "scan_batches"]
+__all__ = ["Loader", "derived_seed", "on_device", "scan_batches", "scan_views"]
 
 RawBatch = tuple[Any, Tensor, Tensor]
 """Raw samples, labels (B, L), ids (B,)."""
@@ -158,8 +158,9 @@ class Loader:
     def plan(self, epoch: int) -> list[Tensor]:
         """The rows of every batch of an epoch, this process's share."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
-        order = _balanced_order(self.dataset.labels.codes[:, 0], generator) if self.balanced else None
-        if order is None:
+        if self.balanced:
+            order = _balanced_order(self.dataset.labels.codes[:, 0], generator)
+        else:
             order = torch.randperm(len(self.dataset), generator=generator)
         return [batch.tensor_split(self.world_size)[self.rank] for batch in order.tensor_split(self._count)]
 
@@ -180,6 +181,14 @@ def _balanced_order(codes: Tensor, generator: torch.Generator) -> Tensor:
         rows.append(torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(turns)])[: len(share)])
     drawn = torch.cat(rows)
     return drawn[torch.randperm(len(drawn), generator=generator)]
+
+
+def scan_views(
+    dataset: Dataset, views: Any, device: torch.device, *, workers: int = 0, rank: int = 0, world_size: int = 1
+) -> Iterator[RawBatch]:
+    """(un-augmented views, labels, ids) of every sample on a device: what a method looks over before an epoch."""
+    for raw, labels, ids in scan_batches(dataset, workers=workers, rank=rank, world_size=world_size):
+        yield views.plain(on_device(raw, device)), labels.to(device), ids.to(device)
 
 
 def scan_batches(

@@ -17,13 +17,13 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import nn
 
 from regrain.data.dataset import Dataset
 from regrain.errors import RegrainWarning, UserError
 from regrain.methods.base import Method
 from regrain.training.adapter import Adapter
-from regrain.training.loader import Loader, on_device, scan_batches
+from regrain.training.loader import Loader, scan_views
 from regrain.training.options import Precision, TrainingOptions
 from regrain.training.store import RunFolder
 
@@ -307,10 +307,6 @@ def _train_at_once(
     views.to(device)
     started = time.monotonic()
 
-    def scan() -> Iterator[tuple[Any, Tensor, Tensor]]:
-        for raw, labels, ids in scan_batches(dataset, workers=options.workers):
-            yield views.plain(on_device(raw, torch.device(device))), labels.to(device), ids.to(device)  # type: ignore[operator]
-
-    method.before_epoch(scan)
+    method.before_epoch(lambda: scan_views(dataset, views, torch.device(device), workers=options.workers))
     run.append_metrics({"epoch": 1, "seconds": round(time.monotonic() - started, 3)})
     run.write_json("state.json", {"finished": True, "epoch": 1})
