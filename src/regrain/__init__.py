@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         load,
         predict,
         regroup,
+        reproduce,
         resume,
         tune,
     )
@@ -49,6 +50,7 @@ __all__ = [
     "load",
     "predict",
     "regroup",
+    "reproduce",
     "resume",
     "tune",
 ]
@@ -67,6 +69,7 @@ _HOMES = {
         "load",
         "predict",
         "regroup",
+        "reproduce",
         "resume",
         "tune",
     ),
