@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,7 +50,7 @@ def reproduce(
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(help="TFLOP a second that this machine trains at; default 0.2, two CPU cores.", min=1e-9),
+        typer.Option(help="TFLOP a second that this machine trains at; default 0.3, two CPU cores.", min=1e-9),
     ] = None,
     append: Annotated[
         Path | None, typer.Option("--append", help="Add the tables to this page, such as docs/results.md.")
@@ -82,31 +83,31 @@ def reproduce(
     from regrain import api
     from regrain.errors import UserError
     from regrain.tasks.recipes import select
+    from regrain.tasks.reproduce import Reproduction, markdown
     from regrain.tasks.reproduce import append as append_to
-    from regrain.tasks.reproduce import markdown
 
     if name is None and not all_:
-        raise UserError(
-            "name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all"
-        )
+        raise UserError("name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all")
     found: list[Reproduction] = []
     for recipe in select(name):
         reason = _too_long(recipe, scale.value, most_hours, rate)
         if reason:
             print(f"left out  {recipe.name}: {reason}", file=sys.stderr)
             continue
-        made = o.stoppable(
-            lambda recipe=recipe: api.reproduce(  # type: ignore[misc]
-                recipe,
-                scale=scale.value,
-                seeds=seeds,
-                out=out,
-                root=root,
-                settings=assignments or (),
-                device=device.value,
-            ),
-            "the same command",
+        run = partial(
+            api.reproduce,
+            recipe,
+            scale=scale.value,
+            seeds=seeds,
+            out=out,
+            root=root,
+            settings=assignments or (),
+            device=device.value,
         )
+        try:
+            made = o.stoppable(run, "the same command")
+        except UserError as error:  # of this row; the others go on
+            made = Reproduction(recipe, scale.value, (), {}, str(error))
         print(f"{'left out ' if made.problem else 'done     '} {recipe.name}", file=sys.stderr)
         found.append(made)
     if json_:
@@ -125,7 +126,7 @@ def recipes(
     scale: Annotated[ScaleName, typer.Option(help="At which scale the cost is estimated.")] = ScaleName.paper,
     rate: Annotated[
         float | None,
-        typer.Option(help="TFLOP a second that the machine trains at; default 0.2, two CPU cores.", min=1e-9),
+        typer.Option(help="TFLOP a second that the machine trains at; default 0.3, two CPU cores.", min=1e-9),
     ] = None,
     json_: o.Json = False,
 ) -> None:
@@ -195,7 +196,7 @@ def _list(chosen: Sequence[Recipe], scale: Scale, rate: float | None) -> None:
         for column in ("recipe", "method", "data", "paper", f"hours, {scale}"):
             table.add_column(column, overflow="fold")
         for r in rows:
-            figures = ", ".join(f"{figure:.4g}" for figure in r.figures.values())
+            figures = ", ".join(map(r.printed, r.figures))
             if r.absent:
                 table.add_row(r.name, escape(f"({r.absent})"), "", figures, "")
             else:
@@ -203,7 +204,7 @@ def _list(chosen: Sequence[Recipe], scale: Scale, rate: float | None) -> None:
         console.print(table)
     console.print(
         "hours: samples x epochs x views x 3 x the encoder's forward operations, at "
-        + ("0.2 TFLOP/s (two CPU cores, docs/speed.md)" if rate is None else f"{rate:g} TFLOP/s")
+        + ("0.3 TFLOP/s (two CPU cores, docs/speed.md)" if rate is None else f"{rate:g} TFLOP/s")
         + "; --rate for another machine. `regrain recipes NAME` shows one.",
         highlight=False,
     )
@@ -228,34 +229,20 @@ def _show(found: Sequence[Reproduction]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from regrain.tasks.reproduce import over_seeds
+    from regrain.tasks.reproduce import grouped
 
     console = Console()
-    for place in dict.fromkeys((r.recipe.paper, r.recipe.table, r.recipe.title) for r in found):
-        rows = [r for r in found if (r.recipe.paper, r.recipe.table, r.recipe.title) == place]
-        title = f"{place[0]}, table {place[1].removeprefix('table')}: {place[2]}; scale {rows[0].scale}"
-        table = Table(title=escape(title), title_justify="left")
+    scale = found[0].scale
+    for group in grouped(found):
+        table = Table(title=escape(f"{group.title}; scale {scale}"), title_justify="left")
         table.add_column("row", overflow="fold")
-        metrics = list(dict.fromkeys(t for r in rows for t in r.recipe.metrics))
-        for metric in metrics:
-            table.add_column(f"{metric}\nours", justify="right")
+        for metric in group.metrics:
+            table.add_column(escape(f"{metric}\nours"), justify="right")
             table.add_column("\npaper", justify="right")
-        for r in rows:
-            cells = [
-                cell
-                for metric in metrics
-                for cell in (over_seeds(r.figures.get(metric, ())), _printed(r.recipe.figures.get(metric)))
-            ]
-            table.add_row(escape(r.recipe.label), *cells)
+        for row in group.rows:
+            table.add_row(escape(row.recipe.label), *group.cells(row))
         console.print(table)
-        for note in dict.fromkeys(note for r in rows for note in r.recipe.notes):
-            console.print(f"- {note}", highlight=False, markup=False)
-        for r in rows:
-            if r.problem:
-                console.print(f"- {r.recipe.label}: {r.problem}", highlight=False, markup=False)
-    if found[0].scale != "paper":
-        console.print(f"Scale {found[0].scale} is not the paper's experiment: the columns do not compare.")
-
-
-def _printed(figure: float | None) -> str:
-    return "" if figure is None else f"{figure:.4g}"
+        for remark in group.remarks():
+            console.print(f"- {remark}", highlight=False, markup=False)
+    if scale != "paper":
+        console.print(f"Scale {scale} is not the paper's experiment: the columns do not compare.")

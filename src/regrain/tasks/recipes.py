@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from dataclasses import field as data_field
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -58,8 +57,8 @@ class Recipe:
 
     Attributes
     ----------
-    paper, table, title, label : str
-        The paper, the table's number and what it is about, the row as printed.
+    paper, table, title, row, variant : str
+        The paper, the table's number and what it is about, the row as printed, and which of its data or settings.
     name : str
         ``PAPER/TABLE/ROW``.
     data : dict
@@ -76,12 +75,15 @@ class Recipe:
     notes : tuple of str
     absent : str
         Why it cannot be run; empty where it can.
+    decimals : int
+        Those of the table's figures.
     """
 
     paper: str
     table: str
     title: str
-    label: str
+    row: str
+    variant: str
     name: str
     data: dict[str, Any]
     sections: dict[str, Any]
@@ -89,7 +91,17 @@ class Recipe:
     metrics: dict[str, str]
     figures: dict[str, float]
     notes: tuple[str, ...] = ()
-    absent: str = data_field(default="")
+    absent: str = ""
+    decimals: int = 2
+
+    @property
+    def label(self) -> str:
+        """Row and variant."""
+        return f"{self.row}, {self.variant}" if self.variant else self.row
+
+    def printed(self, title: str) -> str:
+        """The paper's figure as it prints it; nothing where there is none."""
+        return f"{self.figures[title]:.{self.decimals}f}" if title in self.figures else ""
 
     @property
     def method(self) -> str:
@@ -193,20 +205,16 @@ def select_one(name: str) -> Recipe:
     return recipes()[name]
 
 
-def published(table: str, metric: str | None = None) -> dict[str, str]:
-    """Label -> the figure that a table prints, by its first metric or a named one, with at least one decimal.
+def published(table: str, variant: str = "") -> dict[str, str]:
+    """Row -> the first figure that a table prints of it, under one of its variants.
 
     Examples
     --------
-    >>> published("maskcon/table2")["MaskCon"]
-    '65.52'
+    >>> published("maskcon/table1", "good")["SupCE"]
+    '76.30'
     """
-    found = {}
-    for recipe in select(table):
-        title = metric or next(iter(recipe.metrics))
-        if title in recipe.figures:
-            found[recipe.label] = f"{recipe.figures[title]:.2f}"
-    return found
+    chosen = (r for r in select(table) if r.variant == variant)
+    return {r.row: r.printed(title) for r in chosen if (title := next(iter(r.metrics))) in r.figures}
 
 
 @cache
@@ -237,37 +245,46 @@ def read_paper(name: str, content: Mapping[str, Any]) -> Iterator[Recipe]:
         where = f"{name}/{table}"
         _require_keys(shared, _TABLE, where)
         variants: Mapping[str, Any] = shared.get("variants") or {"": {}}
+        found = []
         for label, row in shared["rows"].items():
             settings: Mapping[str, Any] = {"paper": row} if isinstance(row, list) else row
             _require_keys(settings, (*_ROW, *variants), f"{where}/{label}")
             for variant, own in variants.items():
                 figures = settings.get(variant or "paper")
-                if figures is not None:
-                    yield _recipe(name, content, table, str(label), str(variant), own or {}, settings, figures)
+                if figures is None:
+                    continue
+                inner = figures if isinstance(figures, Mapping) else {"paper": figures}
+                _require_keys(inner, _ROW, f"{where}/{label}/{variant}")
+                found.append(_recipe(name, content, table, (str(label), str(variant)), (own or {}, settings, inner)))
+        places = max(len(str(figure).partition(".")[2]) for recipe in found for figure in recipe.figures.values())
+        yield from (replace(recipe, decimals=places) for recipe in found)
 
 
 def _recipe(
     paper: str,
     content: Mapping[str, Any],
     table: str,
-    label: str,
-    variant: str,
-    variant_settings: Mapping[str, Any],
-    row: Mapping[str, Any],
-    figures: Sequence[float | None],
+    labels: tuple[str, str],
+    own: Sequence[Mapping[str, Any]],
 ) -> Recipe:
-    """One row under one variant: file, method, table, variant and row, the inner one wins."""
+    """One row under one variant. ``own`` are the variant's settings, the row's, and the row's under the variant.
+
+    Of file, method, table and these, the inner one wins.
+    """
     shared = content["tables"][table]
-    like = row.get("like", label)
+    row, inner = own[1:]
+    label, variant = labels
+    like = inner.get("like") or row.get("like") or label
     absent = content.get("absent", {}).get(like, "")
     methods = content.get("methods", {})
     where = f"{paper}/{table}/{label}"
     if not absent and like not in methods:
         raise UserError(f"{where}: no method '{like}' is declared: {nearest(like, methods)}")
-    layers = (content.get("defaults", {}), {"method": methods.get(like, {})}, shared, variant_settings, row)
+    layers = (content.get("defaults", {}), {"method": methods.get(like, {})}, shared, *own)
     sections = ("data", "judge", *SECTIONS)
     merged = merge(*({key: layer[key] for key in sections if key in layer} for layer in layers))
-    metrics = row.get("metrics") or shared.get("metrics") or content["metrics"]
+    metrics = inner.get("metrics") or row.get("metrics") or shared.get("metrics") or content["metrics"]
+    figures = inner["paper"]
     if len(figures) != len(metrics):
         raise UserError(f"{where} has {len(figures)} figures for the metrics {', '.join(metrics)}")
     _require_keys(merged.get("data", {}), _DATA, f"{where}, data")
@@ -276,7 +293,8 @@ def _recipe(
         paper=content["paper"],
         table=table,
         title=shared["title"],
-        label=f"{label}, {variant}" if variant else label,
+        row=label,
+        variant=variant,
         name="/".join((paper, table, _slug(f"{label} {variant}"))),
         data=merged.get("data", {}),
         sections={key: merged[key] for key in SECTIONS if key in merged},

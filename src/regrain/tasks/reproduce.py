@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from regrain.metrics import student_interval
 from regrain.tasks.plans import write_text
 from regrain.tasks.recipes import EACH_LEVEL, Recipe
 from regrain.tasks.scales import Scale
 
-__all__ = ["Reproduction", "append", "judged_once", "markdown", "over_seeds", "run_name"]
+__all__ = ["Group", "Reproduction", "append", "grouped", "judged_once", "markdown", "over_seeds", "run_name"]
 
 
 @dataclass(frozen=True)
@@ -95,31 +95,60 @@ def over_seeds(values: Sequence[float], sign: str = "") -> str:
     return f"{mean:{sign}.1f} ({mean - half:{sign}.1f} to {mean + half:{sign}.1f})"
 
 
+class Group(NamedTuple):
+    """What stands in one table: rows of one table of a paper that have the same metrics."""
+
+    title: str
+    metrics: tuple[str, ...]
+    rows: list[Reproduction]
+
+    def cells(self, row: Reproduction) -> list[str]:
+        """Ours and the paper's, metric by metric."""
+        return [
+            cell
+            for title in self.metrics
+            for cell in (over_seeds(row.figures.get(title, ())), row.recipe.printed(title))
+        ]
+
+    def remarks(self) -> list[str]:
+        """What to know of the rows, and why some have no figures."""
+        notes = dict.fromkeys(note for row in self.rows for note in row.recipe.notes)
+        problems: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.problem:
+                problems.setdefault(row.problem, []).append(row.recipe.label)
+        return [*notes, *(f"{'; '.join(labels)}: {problem}" for problem, labels in problems.items())]
+
+
+def grouped(found: Sequence[Reproduction]) -> list[Group]:
+    """The rows, table by table."""
+    groups: dict[tuple[str, tuple[str, ...]], Group] = {}
+    for row in found:
+        recipe = row.recipe
+        title = f"{recipe.paper}, table {recipe.table.removeprefix('table')}: {recipe.title}"
+        key = title, tuple(recipe.metrics)
+        groups.setdefault(key, Group(title, key[1], [])).rows.append(row)
+    return list(groups.values())
+
+
 def markdown(found: Sequence[Reproduction]) -> str:
-    """A table of Markdown for every table of a paper: ours, and the paper's, metric by metric."""
+    """A table of Markdown for every group: ours, and the paper's, metric by metric, with the scale and the commands."""
     parts = []
-    for place in dict.fromkeys((r.recipe.paper, r.recipe.table, r.recipe.title, r.scale) for r in found):
-        rows = [r for r in found if (r.recipe.paper, r.recipe.table, r.recipe.title, r.scale) == place]
-        paper, table, title, scale = place
-        number = table.removeprefix("table")
-        seeds = max(len(r.seeds) for r in rows)
-        text = f"### {paper}, table {number}: {title}\n\nScale `{scale}`, {seeds} seed{'s' * (seeds > 1)}.\n\n"
-        titles = list(dict.fromkeys(t for r in rows for t in r.recipe.metrics))
-        head = ["what", *(cell for t in titles for cell in (f"{t}, ours", "paper"))]
-        lines = [head, ["---"] * len(head)]
-        for r in rows:
-            cells = [r.recipe.label]
-            for t in titles:
-                cells += [over_seeds(r.figures.get(t, ())), _printed(r.recipe.figures.get(t))]
-            lines.append(cells)
-        text += "".join("| " + " | ".join(line) + " |\n" for line in lines)
-        problems = [f"- {r.recipe.label}: {r.problem}" for r in rows if r.problem]
-        notes = [f"- {note}" for note in dict.fromkeys(n for r in rows for n in r.recipe.notes)]
-        names = [r.recipe.name for r in rows]
-        name = names[0] if len(names) == 1 else names[0].rsplit("/", 1)[0]
-        command = f"regrain reproduce {name} --scale {scale}" + (f" --seeds {seeds}" if seeds > 1 else "")
-        text += "\n" + "\n".join([*notes, *problems, f"- `{command}`"]) + "\n"
-        parts.append(text)
+    for group in grouped(found):
+        seeds = max(len(row.seeds) for row in group.rows)
+        scale = group.rows[0].scale
+        head = ["what", *(cell for title in group.metrics for cell in (f"{title}, ours", "paper"))]
+        lines = [head, ["---"] * len(head), *([row.recipe.label, *group.cells(row)] for row in group.rows)]
+        more = f" --seeds {seeds}" if seeds > 1 else ""
+        commands = [f"regrain reproduce {row.recipe.name} --scale {scale}{more}" for row in group.rows]
+        parts.append(
+            f"### {group.title}\n\nScale `{scale}`, {seeds} seed{'s' * (seeds > 1)}.\n\n"
+            + "".join("| " + " | ".join(line) + " |\n" for line in lines)
+            + "".join(f"\n- {remark}" for remark in group.remarks())
+            + "\n\n```text\n"
+            + "\n".join(commands)
+            + "\n```\n"
+        )
     return "\n".join(parts)
 
 
@@ -130,10 +159,6 @@ def append(file: Path, text: str) -> None:
     if heading not in before:
         before += ("\n" if before else "") + heading
     write_text(file, before.rstrip("\n") + "\n\n" + text)
-
-
-def _printed(figure: float | None) -> str:
-    return "" if figure is None else f"{figure:.4g}"
 
 
 def _digest(content: Any) -> str:

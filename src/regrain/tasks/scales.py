@@ -22,7 +22,6 @@ from functools import cache
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from regrain.data.catalog.synthetic import FINE, SAMPLES
 from regrain.encoders import build_encoder, default_encoder
@@ -34,9 +33,9 @@ __all__ = ["RATE", "SCALES", "Scale", "at_scale", "flops", "hours"]
 Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
 
-RATE = 2e11
-"""Operations a second of a training step, as two CPU cores reach with bf16: `python benchmarks/step.py` (713 images/s of
-MaskCon with resnet18-w16 at 32 pixels, where an image costs 0.28 GFLOP), docs/speed.md."""
+RATE = 3e11
+"""Operations a second of a training on two CPU cores with bf16, counted as :func:`flops` counts them: 713 images/s of
+MaskCon with resnet18-w16 at 32 pixels (`python benchmarks/step.py`, docs/speed.md)."""
 
 _SMALL_SAMPLES, _SMALL_EPOCHS, _SMALL_BATCH, _SMALL_SIDE = 5000, 10, 128, 64
 _TINY_BATCH, _TINY_SIDE = 32, 16
@@ -186,13 +185,13 @@ def _forward(recipe: Recipe, encoder: Mapping[str, Any], side: int) -> float | N
 
 @cache
 def _image_forward(name: str, side: int, small_stem: bool, channels: int) -> float:
-    """Counted by torch on tensors without content."""
+    """Counted by torch, on tensors without content."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    options = ({"small_stem": True} if small_stem else {}) | ({"channels": channels} if channels else {})
-    with torch.device("meta"):
-        encoder = build_encoder(name, modality="image", sample_shape=(3, side, side), **options)
-        image: Tensor = torch.zeros(1, 3, side, side)
+    options: dict[str, Any] = ({"small_stem": True} if small_stem else {}) | (
+        {"channels": channels} if channels else {}
+    )
+    encoder = build_encoder(name, modality="image", sample_shape=(3, side, side), **options).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        encoder.eval()(image)
+        encoder.eval()(torch.zeros(1, 3, side, side, device="meta"))
     return float(counter.get_total_flops())

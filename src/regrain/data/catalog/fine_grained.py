@@ -156,12 +156,12 @@ def tiered_imagenet(root: Path) -> Rows | None:
 
 def imagenet32(root: Path) -> Rows | None:
     """``train_data_batch_1`` to ``10`` and ``val_data``, pickles as they are handed out, or ``.npz`` files."""
-    for suffix, read in (("", plain_pickle), (".npz", _npz)):
-        folder = first_folder(root, _IMAGENET32_PLACES, f"train_data_batch_1{suffix}")
-        if folder is not None:
-            break
-    else:
+    forms = (("", plain_pickle), (".npz", _npz))
+    found = ((first_folder(root, _IMAGENET32_PLACES, f"train_data_batch_1{form[0]}"), form) for form in forms)
+    folder, form = next(((place, form) for place, form in found if place is not None), (None, forms[0]))
+    if folder is None:
         return None
+    suffix, read = form
     batches = sorted(folder.glob(f"train_data_batch_*{suffix}"), key=lambda path: int(path.stem.rsplit("_", 1)[1]))
     batches = [path for path in batches if path.suffix == suffix]
     classes = imagenet32_classes()

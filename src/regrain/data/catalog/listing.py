@@ -375,7 +375,7 @@ def _entries() -> dict[str, Entry]:
             side=32,
             levels={"coarse12": 12, "label": 1000},
             samples={"train": 1_281_167, "test": 50_000},
-            source="https://patrykchrabaszcz.github.io/Imagenet32 (Chrabaszcz et al. 2017), handed out by image-net.org",
+            source="https://patrykchrabaszcz.github.io/Imagenet32 (Chrabaszcz et al. 2017)",
             licence="ImageNet's terms of access: non-commercial research and education",
             layouts=(
                 "train_data_batch_1 ... train_data_batch_10, val_data (pickles)",

@@ -177,7 +177,11 @@ def _deepfashion(root: Path) -> None:
             "image_name category_label",
             [f"{image} {names.index(label) + 1}" for image, label, _ in rows],
         ),
-        ("Eval/list_eval_partition.txt", "image_name evaluation_status", [f"{image} {part}" for image, _, part in rows]),
+        (
+            "Eval/list_eval_partition.txt",
+            "image_name evaluation_status",
+            [f"{image} {part}" for image, _, part in rows],
+        ),
     ):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text("\n".join([str(len(lines)), columns, *lines]) + "\n", encoding="utf-8")
