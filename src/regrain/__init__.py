@@ -1,8 +1,8 @@
 """Regrain: representations and classifiers from labels of the wrong granularity.
 
-``regrain.load``, ``regroup``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``isotropy``, ``discover``, ``attend``,
-``adapt``, ``calibrate``, ``predict``, ``export``, ``Run`` are the public verbs (:mod:`regrain.api`). They load on first
-use, so that ``import regrain.objectives`` brings torch and nothing else heavy.
+``regrain.load``, ``regroup``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``isotropy``, ``low_data``, ``label_noise``,
+``discover``, ``attend``, ``adapt``, ``calibrate``, ``predict``, ``export``, ``Run`` are the public verbs
+(:mod:`regrain.api`). They load on first use, so that ``import regrain.objectives`` brings torch and nothing else heavy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         export,
         fit,
         isotropy,
+        label_noise,
         load,
+        low_data,
         predict,
         regroup,
         reproduce,
@@ -47,7 +49,9 @@ __all__ = [
     "export",
     "fit",
     "isotropy",
+    "label_noise",
     "load",
+    "low_data",
     "predict",
     "regroup",
     "reproduce",
@@ -66,7 +70,9 @@ _HOMES = {
         "export",
         "fit",
         "isotropy",
+        "label_noise",
         "load",
+        "low_data",
         "predict",
         "regroup",
         "reproduce",

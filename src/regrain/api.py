@@ -27,9 +27,10 @@ from regrain.evaluation import (
     level_probabilities,
 )
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
+from regrain.evaluation.multi_aspect import ALL
 from regrain.labels import Taxonomy
 from regrain.methods import method_class
-from regrain.tasks import Attention, Calibration, Discovery, Isotropy, Regrouping, Trial, Tuning
+from regrain.tasks import Attention, Calibration, Curve, Discovery, Isotropy, Regrouping, Trial, Tuning
 from regrain.tasks.adapt import read_support
 from regrain.tasks.answers import fit_answers, judge_answers, known_classes, taxonomy_of
 from regrain.tasks.attend import attention_of, require_attention, write_attention
@@ -61,7 +62,7 @@ from regrain.training.loop import (
     train,
 )
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
-from regrain.training.source import data_section, own_parts, read_data, table_of, told_levels
+from regrain.training.source import IMPAIRMENTS, data_section, own_parts, read_data, table_of, told_levels
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
 __all__ = [
@@ -75,7 +76,9 @@ __all__ = [
     "export_embeddings",
     "fit",
     "isotropy",
+    "label_noise",
     "load",
+    "low_data",
     "predict",
     "regroup",
     "reproduce",
@@ -116,8 +119,12 @@ def fit(
     settings: Sequence[str] = (),
     seed: int | None = None,
     holdout: float | None = None,
+    samples: int | None = None,
     limit_per_class: int | None = None,
+    label_noise: float | Mapping[str, float] | None = None,
+    noise_within: str | None = None,
     hide_labels: float | Mapping[str, float] | None = None,
+    draw: int | None = None,
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -154,12 +161,21 @@ def fit(
         Fixes everything; default 0, or the recipe's.
     holdout : float
         Share of the data held out for testing where they come without splits (default 0.2); 0 trains on everything.
+    samples : int, optional
+        Train on so many samples alone, drawn whatever their classes.
     limit_per_class : int, optional
         At most so many training samples of every class of the finest level in use: a smaller experiment, drawn before
         anything is hidden from the method.
+    label_noise : float or mapping of level to float, optional
+        Share of the training samples whose label is drawn anew: see
+        :meth:`regrain.data.dataset.Dataset.with_label_noise`.
+    noise_within : str, optional
+        The level whose classes wrong labels do not leave: confusions between siblings.
     hide_labels : float or mapping of level to float, optional
         Share of the training samples that lose their labels, at every level or at those named, in [0, 1): what fewer
         labels would give. See :meth:`regrain.data.dataset.Dataset.hide_labels`.
+    draw : int, optional
+        The seed of these draws, default 0: apart from ``seed``, so that seeds are compared on the same samples.
     device, devices
         ``auto``, ``cpu`` or ``cuda``, and how many.
     overwrite : bool
@@ -200,8 +216,12 @@ def fit(
         settings=settings,
         seed=seed,
         holdout=holdout,
+        samples=samples,
         limit_per_class=limit_per_class,
+        label_noise=label_noise,
+        noise_within=noise_within,
         hide_labels=hide_labels,
+        draw=draw,
         split_column=split_column,
         **reader_options,
     )
@@ -318,33 +338,52 @@ def evaluate(
     else:
         dataset = read_data(data, levels, _with_split(reader_options, split_column))
         parts, where = run.judged_parts(dataset, split, notes), dataset.name
+    if "transfer" in (protocols or ()) and (
+        data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])
+    ):
+        raise UserError("transfer judges on data that the encoder was not trained on: give others as --data")
     test = part_named(parts, split, where)
     run.require_fitting(test)
     if unseen_superclasses:
         test = _unseen(test, parts.get("train"), where, notes)
-    evaluation = evaluate_model(
-        run.model,
+    evaluation = _judge(
+        run,
         test,
         parts.get("train") if split != "train" else None,
+        notes,
         split=split,
         levels=levels,
         protocols=protocols,
         options=options,
         baselines=baselines,
         projection=projection,
-        model_folder=run.folder.model_folder,
-        start=run.pretrained_start(notes) if baselines else None,
-        augmentation=run.recipe["views"]["presets"][0],
-        labels=run.labels,
         seed=seed,
     )
-    evaluation.notes += notes
     if split == "train":
         evaluation.notes.append(
             "these are the samples the model was trained on: the figures say nothing about new ones"
         )
     if write:
         run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where})
+    return evaluation
+
+
+def _judge(
+    run: Run, test: Dataset, train: Dataset | None, notes: list[str], *, baselines: bool, **options: Any
+) -> Evaluation:
+    """What :func:`regrain.evaluation.evaluate_model` makes of a run, with what only the run knows."""
+    evaluation = evaluate_model(
+        run.model,
+        test,
+        train,
+        baselines=baselines,
+        model_folder=run.folder.model_folder,
+        start=run.pretrained_start(notes) if baselines else None,
+        augmentation=run.recipe["views"]["presets"][0],
+        labels=run.labels,
+        **options,
+    )
+    evaluation.notes += notes
     return evaluation
 
 
@@ -386,8 +425,8 @@ def tune(
     device
         As in :func:`fit`.
     **options
-        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class,
-        hide_labels, split_column, and the reader's. They hold for every trial.
+        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what impairs the training
+        split, split_column, and the reader's. They hold for every trial.
 
     Returns
     -------
@@ -444,7 +483,7 @@ def tune(
         tuning.add(done)
         if on_trial is not None:
             on_trial(done)
-    kept = ("reader", "levels", "holdout", "limit_per_class", "hide_labels")
+    kept = ("reader", "levels", "holdout", *IMPAIRMENTS)
     tuning.conclude(shared | {"data": {key: request.recipe["data"][key] for key in kept}})
     return tuning
 
@@ -484,8 +523,8 @@ def isotropy(
     device
         As in :func:`fit`.
     **options
-        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, limit_per_class,
-        hide_labels, split_column, and the reader's.
+        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what impairs the training
+        split, split_column, and the reader's.
 
     Raises
     ------
@@ -525,18 +564,7 @@ def isotropy(
     for number in range(first, first + seeds):
         for name, training in labelled.items():
             folder = place / (f"s{number}-{name}" if chosen.needs.levels else f"s{number}")
-            train_it = partial(
-                fit,
-                chosen.name,
-                training,
-                out=folder,
-                recipe=shared,
-                seed=number,
-                holdout=0,
-                device=device,
-                overwrite=True,
-            )
-            run = _trained_once(folder, train_it, training, device, on_run)
+            run = _trained_once(chosen.name, training, folder, shared, number, device, on_run)
             fates[name].append(fate_of(run, training, test, move))
     members = move.members(test)
     result = Isotropy(
@@ -554,7 +582,133 @@ def isotropy(
     return result
 
 
+def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, **options: Any) -> Curve:
+    """Train on ever fewer samples, and judge: the protocol ``low-data`` (MLCL, AISTATS 2025, table 3).
+
+    Every seed of the training has a draw of its own; of one draw, the smaller set lies in the larger. The same call
+    goes on where an earlier one stopped, and may ask for more sizes and seeds.
+
+    Parameters
+    ----------
+    method, data
+        As in :func:`fit`.
+    sizes : sequence of int
+        Numbers of training samples.
+    out : path
+        The folder: see :mod:`regrain.tasks.curve`.
+    **options
+        ``seeds`` (default 3), ``protocols`` (default linear), ``judging`` (``options`` of :func:`evaluate`),
+        ``baselines``, ``device``, ``on_run``, and those of :func:`fit`: levels, encoder, pretrained, frozen, recipe,
+        settings, seed, holdout, what else impairs the training split, split_column, and the reader's.
+
+    Raises
+    ------
+    UserError
+        If the data have fewer samples, a training or the judging is not possible, or another experiment lies at
+        ``out``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> asked = {"encoder": "identity", "settings": ["epochs=1"], "seeds": 2, "baselines": False}
+    >>> found = low_data("multi-ce", "digits", sizes=[50, 200], out=folder.name, **asked)
+    >>> few, more = found.scores()["test/digit/linear"]
+    >>> few.value < more.value, few.over
+    (True, 'seeds')
+    >>> folder.cleanup()
+    """
+    return _curve(method, data, "samples", sizes, Path(out), **options)
+
+
+def label_noise(method: str, data: Any, *, rates: Sequence[float], out: str | Path, **options: Any) -> Curve:
+    """Train on labels that are wrong in ever more places, and judge: the protocol ``label-noise`` (MLCL, table 5).
+
+    Parameters
+    ----------
+    method, data, out, **options
+        As in :func:`low_data`; ``noise_within`` names the level whose classes wrong labels do not leave.
+    rates : sequence of float
+        Shares of the training labels that are drawn anew, in [0, 1].
+
+    Raises
+    ------
+    UserError
+        As in :func:`low_data`.
+    """
+    return _curve(method, data, "label_noise", rates, Path(out), **options)
+
+
+def _curve(
+    method: str,
+    data: Any,
+    impairment: str,
+    values: Sequence[float],
+    place: Path,
+    *,
+    seeds: int = 3,
+    protocols: Sequence[str] = ("linear",),
+    judging: Mapping[str, Any] | None = None,
+    baselines: bool = True,
+    device: Device = "auto",
+    on_run: Callable[[Run], None] | None = None,
+    **options: Any,
+) -> Curve:
+    """Trainings on a training split that is impaired more and more, each judged on the whole test split."""
+    if seeds < 1 or not values:
+        raise UserError(f"an experiment needs a value and a seed at least; got {len(values)} and {seeds}")
+    request = _request(method, data, **options)
+    section, first = request.recipe["data"], request.recipe.get("seed", 0)
+    shared = {name: values for name, values in request.recipe.items() if name not in ("data", "seed")}
+    sections = {
+        (value, k): section | {impairment: value, "draw": section["draw"] + k} for value in values for k in range(seeds)
+    }
+    parts = {key: own_parts(request.dataset, changed) for key, changed in sections.items()}  # says what cannot be
+    part_named(parts[values[0], 0], "test", request.dataset.name)
+    for value in values:
+        assemble(request.recipe, parts[value, 0]["train"].with_levels(section["levels"]))
+    circumstances = {"recipe": shared, "data": section, "labels": request.training.labels.fingerprint()}
+    begin_plan(place, {"plan": {"varied": impairment}, "circumstances": circumstances}, "experiment")
+    figures, counted, notes = [], set(), []
+    for value in values:
+        judged = []
+        for k in range(seeds):
+            train, test = parts[value, k]["train"], parts[value, k]["test"]
+            seen = train.with_levels(section["levels"])
+            folder = place / f"{value:g}-s{first + k}"
+            run = _trained_once(method, seen, folder, shared, first + k, device, on_run)
+            chosen = {"protocols": list(protocols), "options": judging, "seed": 0, "levels": None}
+            found = _judge(run, test, train, [], baselines=baselines, **chosen)
+            run.folder.write_json("evaluation.json", found.to_json() | {"data": request.dataset.name})
+            shown = [row for row in found.rows if not row.score.detail]
+            judged.append({row.key: row.score.value for row in shown})
+            counted |= {row.key for row in shown if row.score.count}
+            notes += found.notes
+        figures.append(tuple(judged))
+    told = tuple(dict.fromkeys(notes))
+    numbers = tuple(range(first, first + seeds))
+    result = Curve(place, method, impairment, tuple(values), numbers, tuple(figures), frozenset(counted), told)
+    RunFolder(place).write_json("curve.json", result.to_json())
+    return result
+
+
 def _trained_once(
+    method: str,
+    training: Dataset,
+    place: Path,
+    recipe: Mapping[str, Any],
+    seed: int,
+    device: Device,
+    on_run: Callable[[Run], None] | None,
+) -> Run:
+    """The finished run of a method on given samples: see :func:`_finished_run`."""
+    train_it = partial(
+        fit, method, training, out=place, recipe=recipe, seed=seed, holdout=0, device=device, overwrite=True
+    )
+    return _finished_run(place, train_it, training, device, on_run)
+
+
+def _finished_run(
     place: Path,
     train: Callable[[], Run],
     data: Dataset | None,
@@ -1224,15 +1378,15 @@ def reproduce(
             levels=data.get("levels"),
             recipe=scaled.sections,
             seed=seed,
-            limit_per_class=data.get("limit_per_class"),
-            hide_labels=data.get("hide_labels"),
+            draw=seed,
             device=device,
             overwrite=True,
+            **{name: data[name] for name in IMPAIRMENTS if name in data},
             **data.get("reader", {}),
             **reader,
         )
         try:
-            run = _trained_once(folder, train_it, None, device, on_run)
+            run = _finished_run(folder, train_it, None, device, on_run)
             found = judged_once(scaled, folder, partial(_judged, run, scaled, seed, reader))
         except MissingDataError as error:
             return Reproduction(published, scale, (), {}, str(error))
@@ -1245,11 +1399,10 @@ def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any]) -> d
     """What a recipe's protocols give."""
     judge = recipe.judge
     other = judge.get("data")
-    level = judge["level"]
     return evaluate(
         run,
         other,
-        levels=level if isinstance(level, list) else [level],
+        levels=None if judge["level"] == ALL else [judge["level"]],
         protocols=judge["protocols"],
         options=judge.get("options"),
         baselines=False,
@@ -1281,10 +1434,8 @@ def _request(
     settings: Sequence[str] = (),
     seed: int | None = None,
     holdout: float | None = None,
-    limit_per_class: int | None = None,
-    hide_labels: float | Mapping[str, float] | None = None,
     split_column: str | None = None,
-    **reader_options: Any,
+    **options: Any,
 ) -> _Request:
     """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says."""
     method = method_class(method).name
@@ -1296,23 +1447,23 @@ def _request(
     if seed is not None:
         flags["seed"] = seed
     wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
-    reader = _with_split(reader_options, split_column)
+    impairment = {name: options.pop(name) for name in IMPAIRMENTS if name in options}
+    reader = _with_split(options, split_column)
     section = data_section(
         data,
         levels=levels,
         holdout=holdout,
-        limit_per_class=limit_per_class,
-        hide_labels=hide_labels,
+        impairment=impairment,
         reader=reader,
         recorded=wanted.get("data", {}),
     )
-    options = section["reader"] or reader
+    reader = section["reader"] or reader
     try:
-        dataset = read_data(data, section["levels"], options)
+        dataset = read_data(data, section["levels"], reader)
     except NoLabelsError:
         if method_class(method).needs.levels:
             raise
-        dataset = read_data(data, [], options)
+        dataset = read_data(data, [], reader)
     section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
     for level in section["levels"]:
         dataset.labels.level_index(level)

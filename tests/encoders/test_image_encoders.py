@@ -273,3 +273,11 @@ def test_unknown_names(name: str, hint: str) -> None:
 def test_size_that_the_model_cannot_take() -> None:
     with pytest.raises(UserError, match=r"'vit_tiny_patch16_224'.*3x8x8"):
         build("vit_tiny_patch16_224", (3, 8, 8))
+
+
+def test_layers_of_a_timm_model_are_numbered_from_the_input() -> None:
+    encoder = build_encoder("resnet18-w16", modality="image", sample_shape=(3, 32, 32), seed=0)
+    numbers = encoder.layer_numbers()
+    assert set(numbers) == {name for name, _ in encoder.named_parameters()}
+    assert numbers["net.conv1.weight"] == 0
+    assert numbers["net.layer1.0.conv1.weight"] < numbers["net.layer4.1.conv2.weight"] == max(numbers.values())

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+import regrain
 from regrain.encoders import build_encoder, default_encoder, encoder_config, weights_origin
 from regrain.encoders.hash_text import HashTextEncoder
 from regrain.errors import RegrainWarning, UserError
@@ -227,3 +228,36 @@ def test_hash_text_learns_to_tell_two_topics_apart() -> None:
         optimiser.step()
     unseen = head(encoder(encoder.tokenize(["the card was declined again", "is the weather nice tomorrow"])))
     assert unseen.argmax(1).tolist() == [0, 1]
+
+
+@needs_minilm
+def test_layers_of_a_transformer_are_numbered_from_the_input(minilm: Any) -> None:
+    numbers = minilm.layer_numbers()
+    assert set(numbers) == {name for name, _ in minilm.named_parameters()}
+    assert set(numbers.values()) == set(range(7))  # the embeddings, and six layers
+    for name, number in numbers.items():
+        expected = 0 if "embeddings" in name else int(name.split("layer.")[1].split(".")[0]) + 1
+        assert number == expected, name
+
+
+@needs_minilm
+@pytest.mark.parametrize("count", [0, 4])
+def test_frozen_layers_stay_as_they_are(count: int) -> None:
+    encoder = build("minilm", frozen_layers=count)
+    encoder(encoder.tokenize(TEXTS)).sum().backward()
+    numbers = encoder.layer_numbers()
+    for name, parameter in encoder.named_parameters():
+        assert (parameter.grad is None) == (numbers[name] <= count), name
+    assert encoder_config(encoder)["frozen_layers"] == count
+    with pytest.raises(UserError, match="frozen_layers is 0 to 5 of the 6 layers of 'minilm'; got 6"):
+        build("minilm", frozen_layers=6)
+
+
+def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
+    texts = ["one two three four five six"] * 3 + ["short text"] * 17
+    data = regrain.load(texts, labels={"kind": ["a", "b"] * 10})
+    options = {"encoder": "hash-text", "holdout": 0, "device": "cpu"}
+    run = regrain.fit("sup-ce", data, out=tmp_path / "r", settings=["epochs=1", "encoder.max_length=20"], **options)
+    assert "3 of the 20 training texts are longer than the encoder reads and are cut" in " ".join(run.notices)
+    run = regrain.fit("sup-ce", data, out=tmp_path / "whole", settings=["epochs=1"], **options)
+    assert "are cut" not in " ".join(run.notices)

@@ -10,7 +10,8 @@ import torch
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 
 from regrain.errors import UserError
-from regrain.metrics import accuracy, hierarchy_metrics
+from regrain.labels import Taxonomy
+from regrain.metrics import accuracy, hierarchy_metrics, path_metrics
 
 LEAVES = 12
 
@@ -83,3 +84,72 @@ def test_errors_name_what_is_wrong() -> None:
         hierarchy_metrics([0, 1], [0, 1, 2], {"top": [0, 0, 0]})
     with pytest.raises(UserError, match="none of the 2 labels is known"):
         hierarchy_metrics([-1, -1], [0, 1], {"top": [0, 0]})
+
+
+def random_tree(generator: np.random.Generator) -> Taxonomy:
+    """Three levels; every class has children but for some at the middle level."""
+    middle = np.concatenate([np.arange(3), generator.integers(0, 3, 4)])
+    leaf = np.concatenate([np.arange(5), generator.integers(0, 5, 7)])
+    codes = np.stack([middle[leaf], leaf, np.arange(12)], axis=1)
+    bare = np.stack([middle, np.arange(7), np.full(7, -1)], axis=1)
+    names = [[f"{level}{i}" for i in range(count)] for level, count in (("a", 3), ("b", 7), ("c", 12))]
+    return Taxonomy.from_codes(torch.from_numpy(np.concatenate([codes, bare])), ["a", "b", "c"], names)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_path_metrics_are_those_of_sets_of_nodes(seed: int) -> None:
+    """Sets of (level, class) nodes, sample by sample, and the shortest way in the tree with a root over all."""
+    generator = np.random.default_rng(seed)
+    tree = random_tree(generator)
+    parents = {(k, c): (k - 1, int(p)) for k in (1, 2)
+               for c, p in enumerate(tree.ancestors(tree.levels[k], tree.levels[k - 1]).tolist())}  # fmt: skip
+
+    def path(level: int, code: int) -> list[tuple[int, int]]:
+        nodes = [(level, code)]
+        while nodes[-1] in parents:
+            nodes.append(parents[nodes[-1]])
+        return nodes
+
+    counts = [len(names) for names in tree.classes]
+    truth = np.full((60, 3), -1)
+    for i in range(60):
+        level = int(generator.integers(-1, 3))
+        for k, c in path(level, int(generator.integers(counts[level]))) if level >= 0 else []:
+            truth[i, k] = c
+    guess = np.stack([generator.integers(-1, count, 60) for count in counts], axis=1)
+    common = told = asked = consistent = distance = judged = 0
+    for t, g in zip(truth, guess, strict=True):
+        if (t < 0).all():
+            continue
+        judged += 1
+        deepest = max(k for k in range(3) if t[k] >= 0)
+        right = set(path(deepest, t[deepest]))
+        said = [k for k in range(3) if g[k] >= 0]
+        whole = path(said[-1], g[said[-1]]) if said else []
+        consistent += all((k, g[k]) in whole for k in said)
+        found = {node for node in whole if node[0] <= deepest}
+        common, told, asked = common + len(right & found), told + len(found), asked + len(right)
+        distance += len(right ^ found)
+    figures = path_metrics(truth, guess, tree)
+    precision, recall = common / told, common / asked
+    assert figures == pytest.approx(
+        {
+            "path-consistency": consistent / judged,
+            "tree-distance": distance / judged,
+            "hierarchical-precision": precision,
+            "hierarchical-recall": recall,
+            "hierarchical-f1": 2 * precision * recall / (precision + recall),
+        }
+    )
+    perfect = path_metrics(truth, truth, tree)
+    assert (perfect["hierarchical-f1"], perfect["tree-distance"], perfect["path-consistency"]) == (1, 0, 1)
+    nothing = path_metrics(truth, np.full_like(truth, -1), tree)
+    assert (nothing["hierarchical-f1"], nothing["path-consistency"]) == (0, 1)
+
+
+def test_path_metrics_say_what_does_not_fit() -> None:
+    tree = random_tree(np.random.default_rng(0))
+    with pytest.raises(UserError, match=r"must be \(n, 3\), a column a level"):
+        path_metrics([[0, 0]], [[0, 0]], tree)
+    with pytest.raises(UserError, match="none of the samples has a label"):
+        path_metrics([[-1, -1, -1]], [[0, 0, 0]], tree)

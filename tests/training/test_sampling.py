@@ -28,7 +28,7 @@ def uneven(*, levels: int = 1) -> Dataset:
 
 
 def balanced(data: Dataset, **options: int) -> Loader:
-    return Loader(data, **({"batch_size": 16, "seed": 5} | options), balanced=True)
+    return Loader(data, **({"batch_size": 16, "seed": 5} | options), sampling="balanced")
 
 
 def order_of(loader: Loader, epoch: int) -> Tensor:
@@ -113,3 +113,67 @@ def test_balancing_nothing_is_refused_before_anything_is_lost(tmp_path: Path) ->
         with pytest.raises(UserError, match=message):
             regrain.fit(name, uneven(), out=tmp_path / "run", overwrite=True, **settings)
     assert (tmp_path / "run" / "model").exists()
+
+
+NESTED = {(0, 0): 40, (0, 1): 3, (1, 2): 15, (1, 3): 15, (1, 4): 1, (1, -1): 8, (-1, -1): 10}
+
+
+def nested() -> Dataset:
+    """Fine classes of very different sizes in two coarse ones; some samples known coarsely, or not at all."""
+    codes = torch.tensor([pair for pair, size in NESTED.items() for _ in range(size)])
+    codes = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))]
+    ids = np.array([f"s{i}" for i in range(len(codes))])
+    return Dataset(TensorSamples(torch.zeros(len(codes), 2), "vector"), Labels.from_codes(codes), ids)
+
+
+def two_level(data: Dataset, **options: int) -> Loader:
+    return Loader(data, **({"batch_size": 23, "seed": 5, "samples_per_class": 4} | options), sampling="two-level")
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_two_levels_are_balanced_within_each_other(epoch: int) -> None:
+    data = nested()
+    pairs = Counter(map(tuple, data.labels.codes[order_of(two_level(data), epoch)].tolist()))
+    assert sum(pairs.values()) == len(data) == 92
+    assert pairs[-1, -1] == 10
+    assert pairs[0, 0] + pairs[0, 1] == pairs[1, 2] + pairs[1, 3] + pairs[1, 4] + pairs[1, -1] == 41
+    assert sorted([pairs[0, 0], pairs[0, 1]]) == [20, 21]
+    assert sorted(pairs[1, c] for c in (2, 3, 4, -1)) == [10, 10, 10, 11]
+
+
+def test_blocks_hold_samples_of_one_class() -> None:
+    data = nested()
+    codes = data.labels.codes[order_of(two_level(data), 0)].tolist()
+    runs, i = [], 0
+    while i < len(codes):
+        length = next((n for n in range(1, len(codes) - i) if codes[i + n] != codes[i]), len(codes) - i)
+        runs.append((codes[i][0], length))
+        i += length
+    known = [length for coarse, length in runs if coarse >= 0]
+    assert sum(length >= 4 for length in known) > 0.6 * len(known)
+
+
+def test_an_epoch_says_what_it_visits() -> None:
+    data = nested()
+    for loader in (two_level(data), balanced(data), Loader(data, batch_size=23, seed=5)):
+        for epoch in (0, 1):
+            assert loader.visits(epoch).tolist() == torch.bincount(order_of(loader, epoch), minlength=92).tolist()
+    visits = two_level(data).visits(0)
+    alone = (data.labels.codes[:, 1] == 4).nonzero()[:, 0]
+    assert visits[alone].item() >= 10
+    assert int((visits == 0).sum()) > 0
+    assert torch.equal(Loader(data, batch_size=23, seed=5).visits(2), torch.ones(92, dtype=torch.long))
+    shares = [two_level(data, rank=rank, world_size=2).plan(1) for rank in range(2)]
+    for whole, *parts in zip(two_level(data).plan(1), *shares, strict=True):
+        assert torch.equal(whole, torch.cat(parts))
+
+
+def test_two_levels_need_two(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="draws classes of two levels equally often, and the method reads one"):
+        two_level(uneven())
+    settings = {"settings": ["epochs=1", "sampling=two-level"], "device": "cpu", "holdout": 0}
+    with pytest.raises(UserError, match="the method reads one: 'balanced' is for that"):
+        regrain.fit("sup-ce", nested(), out=tmp_path / "run", **settings)
+    run = regrain.fit("himulcone", nested(), out=tmp_path / "run", **settings)
+    visited = int((two_level(run.data, seed=0).visits(0) > 0).sum())
+    assert f"sampling two-level: the first epoch visits {visited} of 92 samples, one of them" in " ".join(run.notices)

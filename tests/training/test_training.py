@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import regrain
 from regrain.data.dataset import Dataset, TensorSamples
-from regrain.encoders import build_encoder
+from regrain.encoders import Encoder, build_encoder
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 from regrain.methods import METHODS, Method, method_class
@@ -382,9 +383,43 @@ def test_optimizers_group_parameters(name: Any) -> None:
     assert not torch.equal(before, method.classifier.weight)
 
 
+@pytest.mark.parametrize("encoder_rate", [None, 0.001])
+def test_layers_have_the_rate_of_the_layer_above_times_the_decay(encoder_rate: float | None) -> None:
+    class Deep(Encoder):
+        width = 8
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+        def layer_numbers(self) -> dict[str, int]:
+            return {name: int(name.split(".")[1]) for name, _ in self.named_parameters()}
+
+    method = method_class("sup-ce")(Deep(), [3])
+    optimizer = build_optimizer(
+        method, name="adamw", learning_rate=0.1, momentum=0.9, weight_decay=0.01, encoder_learning_rate=encoder_rate,
+        layer_decay=0.5,
+    )  # fmt: skip
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for number, factor in ((0, 0.25), (1, 0.5), (2, 1)):
+        for parameter in method.encoder.layers[number].parameters():
+            assert rates[id(parameter)] == pytest.approx((encoder_rate or 0.1) * factor)
+    assert {rates[id(p)] for p in method.classifier.parameters()} == {0.1}
+
+
+def test_layer_decay_is_refused_where_layers_are_not_told_apart(tmp_path: Path) -> None:
+    for options, why in (({"encoder": "conv4"}, "not told apart"), ({"encoder": "conv4", "frozen": True}, "frozen")):
+        with pytest.raises(UserError, match=f"layer_decay .* rates of their own, and .*{why}"):
+            regrain.fit("sup-ce", "digits", out=tmp_path / "r", settings=["layer_decay=0.8"], **options)
+    assert not (tmp_path / "r").exists()
+
+
 def test_options_say_what_is_out_of_range() -> None:
     for settings, message in (
         ({"epochs": 0}, "training.epochs is at least 1; got 0"),
+        ({"samples_per_class": 1}, "samples_per_class is at least 2"),
+        ({"layer_decay": 0}, r"layer_decay lies in \(0, 1\]; got 0"),
+        ({"layer_decay": 1.5}, r"layer_decay lies in \(0, 1\]; got 1.5"),
         ({"learning_rate": -1}, "learning_rate is greater than 0"),
         ({"momentum": 1}, r"momentum lies in \[0, 1\), 1 left out"),
         ({"learning_rate": float("nan")}, "learning_rate is greater than 0"),

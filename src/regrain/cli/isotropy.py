@@ -13,7 +13,6 @@ from regrain.cli import options as o
 
 if TYPE_CHECKING:
     from regrain.api import Run
-    from regrain.evaluation import Score
     from regrain.tasks import Isotropy
 
 __all__ = ["register"]
@@ -92,13 +91,8 @@ def _show(found: Isotropy) -> None:
         ("others", "others"),
         ("accuracy", f"accuracy of the {found.others} other samples"),
     ):
-        table.add_row(escape(words), *(_cell(figures[labelling][name]) for labelling in ("given", "moved")))
+        table.add_row(escape(words), *(o.mean_cell(figures[labelling][name]) for labelling in ("given", "moved")))
     console = Console()
     console.print(table)
     if len(found.seeds) > 1:
         console.print(f"mean and 95% interval over {len(found.seeds)} seeds", highlight=False)
-
-
-def _cell(score: Score) -> str:
-    spread = "" if score.high is None else f" ± {100 * (score.high - score.value):.1f}"
-    return f"{100 * score.value:.1f}{spread}"

@@ -35,8 +35,8 @@ def evaluate(
         typer.Option(
             "--protocol",
             "-p",
-            help="recall, knn, clustering (these by default), hierarchy, linear, superclass, few-shot, personalised (a "
-            "classifier per subject); repeat.",
+            help="recall, knn, clustering (these by default), hierarchy, linear, transfer (linear on other --data), "
+            "superclass, multi-aspect (all levels together), few-shot, personalised (a classifier a subject); repeat.",
         ),
     ] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="K of recall@K; repeat. Default 1, 2, 5, 10.")] = None,

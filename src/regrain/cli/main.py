@@ -11,6 +11,7 @@ import typer
 from regrain.cli import (
     attend,
     calibrate,
+    curves,
     discover,
     export,
     few_labels,
@@ -38,7 +39,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (train, tune, judge, isotropy, discover, attend, few_labels, calibrate, export, regroup, reproduce, lists):
+_GROUPS = (
+    train,
+    tune,
+    judge,
+    isotropy,
+    curves,
+    discover,
+    attend,
+    few_labels,
+    calibrate,
+    export,
+    regroup,
+    reproduce,
+    lists,
+)
+for group in _GROUPS:
     group.register(app)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Method",
     "RelationName",
     "Split",
+    "mean_cell",
     "reads_data",
     "refuse_without_data",
     "show_evaluation",
@@ -67,6 +68,12 @@ def _option(annotation: Any, flag: str, text: str, **more: Any) -> Any:
     return Annotated[annotation, typer.Option(flag, help=text, rich_help_panel="Your data", show_default=False, **more)]
 
 
+def _experiment(annotation: Any, flag: str, text: str) -> Any:
+    """A parameter of the panel about a poorer training split."""
+    panel = "Experiments with the training split"
+    return Annotated[annotation, typer.Option(flag, help=text, rich_help_panel=panel, show_default=False)]
+
+
 _TRAINING: dict[str, Any] = {
     "level": LevelNames,
     "encoder": Annotated[str | None, typer.Option("--encoder", help="An encoder, such as resnet18-w16, minilm, mlp.")],
@@ -75,16 +82,22 @@ _TRAINING: dict[str, Any] = {
     "frozen": Annotated[bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")],
     "epochs": Annotated[int | None, typer.Option("--epochs", help="Epochs.")],
     "batch_size": Annotated[int | None, typer.Option("--batch-size", help="Samples of a batch.")],
-    "limit_per_class": Annotated[
-        int | None,
-        typer.Option("--limit-per-class", help="At most so many training samples of every class of the finest level."),
-    ],
-    "hide_labels": Annotated[
+    "samples": _experiment(int | None, "--samples", "Train on so many samples alone."),
+    "limit_per_class": _experiment(
+        int | None, "--limit-per-class", "At most so many training samples of every class of the finest level."
+    ),
+    "label_noise": _experiment(
         list[str] | None,
-        typer.Option(
-            "--hide-labels", help="Share of the training samples that lose their labels: 0.8, or LEVEL=0.8; repeat."
-        ),
-    ],
+        "--label-noise",
+        "Share of the training samples whose label is drawn anew: 0.3, or LEVEL=0.3; repeat.",
+    ),
+    "noise_within": _experiment(str | None, "--noise-within", "The level whose classes wrong labels do not leave."),
+    "hide_labels": _experiment(
+        list[str] | None,
+        "--hide-labels",
+        "Share of the training samples that lose their labels: 0.8, or LEVEL=0.8; repeat.",
+    ),
+    "draw": _experiment(int | None, "--draw", "The seed of what these draw; default 0, whatever --seed is."),
     "holdout": Annotated[
         float | None,
         typer.Option("--holdout", help="Share held out for testing, where the data have no splits; default 0.2."),
@@ -175,7 +188,7 @@ def _training_options(given: dict[str, Any]) -> dict[str, Any]:
         "levels": given.pop("level"),
         "pretrained": str(weights) if weights is not None else pretrained,
         "settings": [*(given.pop("assignments") or []), *settings],
-        "hide_labels": _hidden_labels(given.pop("hide_labels")),
+        **{name: _shares(name, given.pop(name)) for name in ("hide_labels", "label_noise")},
         "device": given.pop("device").value,
         **{name: given.pop(name) for name in _TRAINING if name in given},
         **_reader_options(given),
@@ -206,8 +219,8 @@ def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _hidden_labels(texts: list[str] | None) -> float | dict[str, float] | None:
-    """What ``--hide-labels`` says: one share, or shares by level."""
+def _shares(name: str, texts: list[str] | None) -> float | dict[str, float] | None:
+    """What an option such as ``--hide-labels`` says: one share, or shares by level."""
     from regrain.errors import UserError
 
     if not texts:
@@ -217,7 +230,8 @@ def _hidden_labels(texts: list[str] | None) -> float | dict[str, float] | None:
             return float(texts[0])
         return {level: float(share) for level, _, share in (text.rpartition("=") for text in texts)}
     except ValueError:
-        raise UserError(f"--hide-labels takes a share such as 0.8, or LEVEL=0.8; got {' '.join(texts)}") from None
+        flag = "--" + name.replace("_", "-")
+        raise UserError(f"{flag} takes a share such as 0.8, or LEVEL=0.8; got {' '.join(texts)}") from None
 
 
 def refuse_without_data(data: str | None, reading: dict[str, object]) -> None:
@@ -254,7 +268,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     scores = {(row.representation, row.level, row.metric): row.score for row in evaluation.rows}
     table = Table(title=f"{escape(evaluation.split)}: {evaluation.samples} samples", title_justify="left")
     table.add_column("level")
-    table.add_column("metric")
+    table.add_column("metric", overflow="fold")
     for name in names:
         table.add_column(name, justify="right")
     table.add_column("95% interval", justify="right")
@@ -269,8 +283,17 @@ def show_evaluation(evaluation: Evaluation) -> None:
         console.print(f"- {note}", highlight=False, markup=False)
 
 
+def mean_cell(score: Score) -> str:
+    """A mean over seeds, shares in per cent, and how far its interval reaches."""
+    scale, digits = (1, 2) if score.count else (100, 1)
+    spread = "" if score.high is None else f" ± {scale * (score.high - score.value):.{digits}f}"
+    return f"{scale * score.value:.{digits}f}{spread}"
+
+
 def _cell(score: Score | None) -> str:
     """A share in per cent, a count as it is, nothing where the representation has no such figure."""
     if score is None:
         return ""
-    return f"{score.value:.0f}" if score.count else f"{100 * score.value:.2f}"
+    if score.count:
+        return f"{score.value:.0f}" if score.value == int(score.value) else f"{score.value:.2f}"
+    return f"{100 * score.value:.2f}"

@@ -525,6 +525,66 @@ class Dataset:
         drawn = self._drawn_by_class(level or finest, np.random.default_rng(seed))
         return self.select(np.sort(np.concatenate([rows[:count] for rows in drawn])))
 
+    def draw_samples(self, count: int, *, seed: int = 0) -> Dataset:
+        """``count`` of the samples, drawn by seed whatever their classes; order is kept, a larger draw holds a smaller.
+
+        Raises
+        ------
+        UserError
+            If there are fewer, or less than two are asked for.
+        """
+        if not 2 <= count <= len(self):
+            raise UserError(f"samples to draw are 2 to {len(self)}, all that {self.name} has; got {count}")
+        (order,) = self._drawn_by_class(None, np.random.default_rng(seed))
+        return self.select(np.sort(order[:count]))
+
+    def with_label_noise(
+        self, share: float | Mapping[str, float], *, within: str | None = None, seed: int = 0
+    ) -> Dataset:
+        """The same samples, some with a wrong label: a label is drawn anew with probability ``share``.
+
+        It is drawn from all classes, its own among them, so that 1 makes labels random (MLCL, supplement 8.1). Where
+        levels nest, the labels above follow the new one, and a finer one that does not lie below it is lost. A larger
+        share keeps the wrong labels of a smaller one.
+
+        Parameters
+        ----------
+        share : float, or mapping of level to float
+            In [0, 1]. One number is for every level where levels do not nest, for the finest where they do.
+        within : str, optional
+            A level of which classes are not left: wrong labels are confusions between siblings below it.
+        seed : int
+
+        Raises
+        ------
+        UserError
+            If a share lies outside [0, 1], a level is unknown, or ``within`` is none above a noisy level.
+        """
+        labels = self.labels
+        taxonomy = labels.taxonomy
+        chosen = labels.levels[-1:] if taxonomy is not None else labels.levels
+        shares = share if isinstance(share, Mapping) else dict.fromkeys(chosen, share)
+        codes = labels.codes.clone()
+        generator = np.random.default_rng(seed)
+        (order,) = self._drawn_by_class(None, generator)  # hangs on ids, not on the order of rows
+        rows = torch.from_numpy(order)
+        for level, part in shares.items():
+            if not 0 <= part <= 1:
+                raise UserError(f"the share of noisy labels lies in [0, 1]; got {part}")
+            column, classes = labels.level_index(level), len(labels.names(level))
+            changed = torch.from_numpy(generator.random(len(self)) < part)
+            draws = torch.from_numpy(generator.random(len(self)))
+            old = codes[rows, column]
+            new = (draws * classes).long() if within is None else _siblings_drawn(labels, level, within, old, draws)
+            noisy = changed & (old >= 0) & (new != old)
+            codes[rows[noisy], column] = new[noisy]
+            if taxonomy is None:
+                continue
+            for upper in labels.levels[:column]:
+                codes[rows[noisy], labels.level_index(upper)] = taxonomy.ancestors(level, upper)[new[noisy]]
+            codes[rows[noisy][:, None], torch.arange(column + 1, len(labels.levels))] = UNKNOWN
+        return replace(self, labels=replace(labels, codes=codes))
+
     def hide_labels(self, share: float | Mapping[str, float], *, within: str | None = None, seed: int = 0) -> Dataset:
         """The same samples, of which a share has lost its labels: what few labels are worth.
 
@@ -571,3 +631,16 @@ class Dataset:
         content = hashlib.blake2b(self.samples.digest().encode(), digest_size=16)
         content.update(self.keys.numpy().tobytes())
         return content.hexdigest()
+
+
+def _siblings_drawn(labels: Labels, level: str, within: str, old: Tensor, draws: Tensor) -> Tensor:
+    """For each code, one of the classes with the same ancestor at level ``within``, itself among them."""
+    if labels.taxonomy is None or labels.level_index(within) >= labels.level_index(level):
+        raise UserError(f"labels of level '{level}' stay within classes of a level above it: '{within}' is none")
+    above = labels.taxonomy.ancestors(level, within)
+    new = old.clone()
+    for code in above[old[old >= 0]].unique().tolist():
+        own = (above == code).nonzero()[:, 0]
+        at = (old >= 0) & (above[old.clamp(min=0)] == code)
+        new[at] = own[(draws[at] * len(own)).long()]
+    return new

@@ -51,6 +51,10 @@ class Encoder(nn.Module):
     origin: str = RANDOM
     build_config: dict[str, Any] | None = None
 
+    def layer_numbers(self) -> dict[str, int]:
+        """Parameter name -> its layer, from 0 at the input upwards; empty where layers are not told apart."""
+        return {}
+
     def save_extra(self, folder: str | Path) -> None:
         """Write what rebuilding needs beyond the configuration and the weights; for most encoders nothing."""
 

@@ -117,6 +117,15 @@ class TimmEncoder(Encoder):
         self.std = tuple(std) if std else None
         self.width = _output_width(self.net, name, sample_shape)
 
+    def layer_numbers(self) -> dict[str, int]:
+        """Parameter name -> layer, as the timm model groups them; empty where it does not."""
+        from timm.models import group_parameters
+
+        if not hasattr(self.net, "group_matcher"):
+            return {}
+        numbers = group_parameters(self.net, self.net.group_matcher(coarse=False), reverse=True)
+        return {f"net.{name}": int(number) for name, number in numbers.items()}
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) -> embeddings (B, width)."""
         return self.net(x)

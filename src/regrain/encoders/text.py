@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regrain.errors import RegrainWarning, UserError
 
@@ -41,6 +41,9 @@ class TextEncoder(Encoder):
         Mean of the unmasked token embeddings, or the first token's.
     max_length : int, default 128
         Tokens a text is cut to, the special ones counted.
+    frozen_layers : int, optional
+        Keep the token embeddings and so many of the transformer's lowest layers as they are; 0 for the embeddings
+        alone. Default: everything is trained.
     folder : str or Path, optional
         Where ``save_extra`` wrote: rebuilds the structure and the tokenizer from there, with random weights.
 
@@ -64,6 +67,7 @@ class TextEncoder(Encoder):
         *,
         pooling: Literal["mean", "cls"] = "mean",
         max_length: int = 128,
+        frozen_layers: int | None = None,
         folder: str | Path | None = None,
     ) -> None:
         super().__init__()
@@ -83,9 +87,34 @@ class TextEncoder(Encoder):
         self.model.float()  # some checkpoints are stored in half precision
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # unused here: weights without gradients would stop distributed training
+        if frozen_layers is not None:
+            self._freeze(name_or_path, frozen_layers)
         self.width = self.model.config.hidden_size
         self.mask_token_id: int | None = self.tokenizer.mask_token_id
         self.special_token_ids: tuple[int, ...] = tuple(self.tokenizer.all_special_ids)
+
+    def _freeze(self, name: str, count: int) -> None:
+        numbers = self.layer_numbers()
+        layers = max(numbers.values())
+        if not 0 <= count < layers:
+            raise UserError(f"frozen_layers is 0 to {layers - 1} of the {layers} layers of '{name}'; got {count}")
+        for parameter_name, parameter in self.named_parameters():
+            parameter.requires_grad_(numbers[parameter_name] > count)
+
+    def layer_numbers(self) -> dict[str, int]:
+        """Parameter name -> layer: 0 for the token embeddings, then the transformer's from 1; what follows is the last.
+
+        The layers are the longest list of modules in the model, whatever its architecture calls them.
+        """
+        lists = {n: m for n, m in self.named_modules() if isinstance(m, nn.ModuleList)}
+        prefix = max(lists, key=lambda name: len(lists[name]))
+        numbers: dict[str, int] = {}
+        reached = 0
+        for name, _ in self.named_parameters():
+            if name.startswith(f"{prefix}."):
+                reached = int(name.removeprefix(f"{prefix}.").partition(".")[0]) + 1
+            numbers[name] = reached
+        return numbers
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Texts -> {"input_ids", "attention_mask"}, both (B, longest) long, cut at ``max_length``."""

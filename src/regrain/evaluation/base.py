@@ -28,7 +28,7 @@ class Score:
     note : str
         What the reader of the figure must know.
     count : bool
-        Whether the value is a number of things, not a share.
+        Whether the value is a number of things, or a mean number of them, not a share.
     detail : bool
         Whether it is one of many, for files and not for a table on a screen.
     """

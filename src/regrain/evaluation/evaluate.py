@@ -19,7 +19,8 @@ from regrain.evaluation.clustering import clustering
 from regrain.evaluation.embed import apply_model, apply_to_views, level_probabilities
 from regrain.evaluation.few_shot import few_shot, superclass_codes, wanted_copies
 from regrain.evaluation.hierarchy import hierarchy
-from regrain.evaluation.linear import linear
+from regrain.evaluation.linear import linear, transfer
+from regrain.evaluation.multi_aspect import multi_aspect
 from regrain.evaluation.neighbours import knn
 from regrain.evaluation.personalised import personalised
 from regrain.evaluation.retrieval import recall
@@ -27,7 +28,7 @@ from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
 from regrain.training.model import Model
 
-__all__ = ["PROTOCOLS", "Evaluation", "Row", "evaluate_model"]
+__all__ = ["PROTOCOLS", "TOGETHER", "Evaluation", "Row", "evaluate_model"]
 
 PROTOCOLS: dict[str, Protocol] = {
     "recall": recall,
@@ -35,11 +36,18 @@ PROTOCOLS: dict[str, Protocol] = {
     "clustering": clustering,
     "hierarchy": hierarchy,
     "linear": linear,
+    "transfer": transfer,
     "superclass": superclass,
     "few-shot": few_shot,
     "personalised": personalised,
 }
-"""Protocol by name."""
+"""Protocol by name; each judges level by level."""
+
+TOGETHER = {"multi-aspect": multi_aspect}
+"""Protocols that judge all levels together."""
+
+_PROBING = {"linear", "transfer", "superclass", "multi-aspect"}
+"""Protocols that classify, and fit on the training split where the method has no classifier of its own."""
 
 _BY_DEFAULT = ("recall", "knn", "clustering")
 """What is judged when no protocol is asked for; the others cost more, or suit few data."""
@@ -54,6 +62,12 @@ class Row:
     level: str
     metric: str
     score: Score
+
+    @property
+    def key(self) -> str:
+        """``split/level/metric``; of a baseline with ``.NAME`` behind it."""
+        name = f"{self.split}/{self.level}/{self.metric}"
+        return name if self.representation == "model" else f"{name}.{self.representation}"
 
 
 @dataclass
@@ -78,14 +92,17 @@ class Evaluation:
         """``split/level/metric`` -> value; ends of intervals with ``.low`` and ``.high``, baselines with ``.NAME``."""
         result: dict[str, float] = {}
         for row in self.rows:
-            key = f"{row.split}/{row.level}/{row.metric}"
-            if row.representation != "model":
-                result[f"{key}.{row.representation}"] = row.score.value
-                continue
-            result[key] = row.score.value
-            if row.score.low is not None and row.score.high is not None:
-                result[f"{key}.low"], result[f"{key}.high"] = row.score.low, row.score.high
+            result[row.key] = row.score.value
+            if row.representation == "model" and row.score.low is not None and row.score.high is not None:
+                result[f"{row.key}.low"], result[f"{row.key}.high"] = row.score.low, row.score.high
         return result
+
+    def add(self, judged: Mapping[str, Mapping[str, Score]], level: str) -> None:
+        """Figures of representations at a level, with the notes of the model's."""
+        for representation, scores in judged.items():
+            self.rows += [Row(representation, self.split, level, m, s) for m, s in scores.items()]
+        notes = {metric: score.note for metric, score in judged["model"].items() if score.note}
+        self.notes += [f"{metric} at level '{level}': {note}" for metric, note in notes.items()]
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for ``evaluation.json``."""
@@ -123,7 +140,7 @@ def evaluate_model(
     test : Dataset
         The samples to judge on.
     train : Dataset, optional
-        The training samples, for protocols that fit on them (k-NN, linear).
+        The training samples, for protocols that fit on them (k-NN, linear, multi-aspect).
     split : str
         The name of the test samples' split.
     levels : sequence of str, optional
@@ -157,15 +174,19 @@ def evaluate_model(
         For an unknown protocol or level, a level without labels, K larger than the set.
     """
     for name in protocols or ():
-        if name not in PROTOCOLS:
-            raise UserError(f"no protocol '{name}': {nearest(name, PROTOCOLS)}")
+        if name not in PROTOCOLS and name not in TOGETHER:
+            raise UserError(f"no protocol '{name}': {nearest(name, [*PROTOCOLS, *TOGETHER])}")
     evaluation = Evaluation(split, len(test))
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
     protocols = list(protocols if protocols is not None else _BY_DEFAULT)
-    fits = not {"knn", "linear", "superclass"}.isdisjoint(protocols) and train is not None
+    fits = not ({"knn"} | _PROBING).isdisjoint(protocols) and train is not None
     parted = not {"clustering", "hierarchy"}.isdisjoint(protocols)
-    probed = "linear" in protocols and train is not None and int((options or {}).get("linear_epochs", 0)) > 0
+    probed = (
+        not {"linear", "transfer"}.isdisjoint(protocols)
+        and train is not None
+        and int((options or {}).get("linear_epochs", 0)) > 0
+    )
     copies = wanted_copies(options or {}) if "few-shot" in protocols else 0
 
     def represent(name: str, judged: Model, function: Callable[[Any], Tensor] | None = None) -> Representation:
@@ -184,7 +205,7 @@ def evaluate_model(
         return found
 
     judged_model = represent("model", model)
-    if "superclass" in protocols and labels is not None:
+    if not {"superclass", "multi-aspect"}.isdisjoint(protocols) and labels is not None:
         judged_model = replace(judged_model, probabilities=_probabilities(model, test, labels, workers))
     representations = [judged_model]
     if projection:
@@ -202,36 +223,55 @@ def evaluate_model(
             f"few-shot fits on {copies} augmented views of every support sample"
             + ("; raw has none, and is fitted on the samples as they are" if baselines else "")
         )
-    for level in chosen:
-        setting = Setting(
-            level,
-            test.labels.names(level),
-            test.labels.level(level),
-            train.labels.level(level) if train is not None and level in train.labels.levels else None,
-            seed,
-            options or {},
-            superclasses=superclass_codes(test, level),
-            groups=test.groups,
-            taxonomy=test.labels.taxonomy,
-            finer=_finer(test, level),
-        )
+    constant = [_constant(test, train)] if baselines and fits and not _PROBING.isdisjoint(protocols) else []
+    if constant:
+        evaluation.notes.append("majority: the most frequent class of the training split")
+    settings = [_setting(level, test, train, seed, options or {}) for level in chosen]
+    for setting in settings:
+        level = setting.level
         for name in protocols:
+            if name in TOGETHER:
+                continue
             if name == "hierarchy" and levels is None and level != chosen[-1]:
                 continue
             if name == "superclass" and levels is None and level not in ((labels and labels.levels) or chosen[:1]):
                 continue
             try:
-                judged = {r.name: PROTOCOLS[name](r, setting) for r in representations}
+                seen = representations + (constant if name in _PROBING else [])
+                judged = {r.name: PROTOCOLS[name](r, setting) for r in seen}
             except UserError as error:
                 if asked or (name == "recall" and "ks" in (options or {})):
                     raise
                 evaluation.notes.append(f"{name} was left out at level '{level}': {error}")
                 continue
-            for representation, scores in judged.items():
-                evaluation.rows += [Row(representation, split, level, m, s) for m, s in scores.items()]
-            notes = {m: s.note for m, s in judged["model"].items() if s.note}
-            evaluation.notes += [f"{metric} at level '{level}': {note}" for metric, note in notes.items()]
+            evaluation.add(judged, level)
+    for name in (name for name in protocols if name in TOGETHER):
+        figures = {r.name: TOGETHER[name](r, settings) for r in representations + constant}
+        for level in figures["model"]:
+            evaluation.add({representation: found[level] for representation, found in figures.items()}, level)
     return evaluation
+
+
+def _setting(level: str, test: Dataset, train: Dataset | None, seed: int, options: Mapping[str, Any]) -> Setting:
+    return Setting(
+        level,
+        test.labels.names(level),
+        test.labels.level(level),
+        train.labels.level(level) if train is not None and level in train.labels.levels else None,
+        seed,
+        options,
+        superclasses=superclass_codes(test, level),
+        groups=test.groups,
+        taxonomy=test.labels.taxonomy,
+        finer=_finer(test, level),
+    )
+
+
+def _constant(test: Dataset, train: Dataset | None) -> Representation:
+    """All samples alike: whatever is fitted on it predicts the majority class."""
+    return Representation(
+        "majority", torch.zeros(len(test), 1), torch.zeros(len(train), 1) if train is not None else None
+    )
 
 
 def _probabilities(model: Model, test: Dataset, labels: Labels, workers: int) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.probe import Layer, Probed, logistic_layer
 from regrain.metrics import balanced_accuracy, bootstrap_interval
 
-__all__ = ["linear"]
+__all__ = ["linear", "transfer"]
 
 _RATES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """Learning rates tried side by side; high, because the embeddings are scaled to a mean squared length of 1."""
@@ -53,6 +53,17 @@ def linear(representation: Representation, setting: Setting) -> dict[str, Score]
         scores[name] = Score(*bootstrap_interval(hits, seed=setting.seed), "queries")
         scores[f"{name}-balanced"] = Score(balanced_accuracy(truth, predicted))
     return scores
+
+
+def transfer(representation: Representation, setting: Setting) -> dict[str, Score]:
+    """:func:`linear` on data that the encoder was not trained on: both splits are of the data that are judged.
+
+    Raises
+    ------
+    UserError
+        As :func:`linear`.
+    """
+    return {name.replace("linear", "transfer"): score for name, score in linear(representation, setting).items()}
 
 
 def _descend(augmented: Callable[[int], Tensor], probed: Probed, epochs: int, seed: int) -> Layer:

@@ -15,7 +15,7 @@ from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation.base import Representation, Setting
 from regrain.metrics import fit_logistic_regressions
 
-__all__ = ["Layer", "Probed", "logistic_layer"]
+__all__ = ["Layer", "Probed", "class_probabilities", "logistic_layer"]
 
 _INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
 _CHOICE_SAMPLES = 10_000
@@ -113,3 +113,21 @@ def logistic_layer(probed: Probed) -> Layer:
 
     chosen = max(_INVERSE_PENALTIES, key=held_out)  # of equals the strongest penalty
     return fitted(torch.arange(len(train)), chosen)
+
+
+def class_probabilities(representation: Representation, setting: Setting, protocol: str) -> tuple[Tensor, str]:
+    """(N, classes) of the test samples by the method's own classifier, else by a probe; and in words whose they are.
+
+    Raises
+    ------
+    UserError
+        If the method has no classifier of this level, and fewer than two classes are labelled in the training split.
+    """
+    own = representation.probabilities.get(setting.level)
+    if own is not None:
+        return own, "by the method's own classifier"
+    probed = Probed.of(representation, setting, protocol)
+    found = logistic_layer(probed)(probed.scale(representation.test)).softmax(dim=1)
+    result = found.new_zeros(len(found), len(setting.classes))
+    result[:, probed.classes] = found
+    return result, "by logistic regression on the training split's embeddings"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from regrain.evaluation.base import Representation, Score, Setting
-from regrain.evaluation.probe import Probed, logistic_layer
+from regrain.evaluation.probe import class_probabilities
 from regrain.metrics import balanced_accuracy, bootstrap_interval, calibration_error
 
 __all__ = ["superclass"]
@@ -33,7 +32,7 @@ def superclass(representation: Representation, setting: Setting) -> dict[str, Sc
     """
     known = setting.known()
     truth = setting.test_labels[known]
-    probabilities, by = _probabilities(representation, setting)
+    probabilities, by = class_probabilities(representation, setting, "superclass")
     probabilities = probabilities[known]
     predicted = probabilities.argmax(dim=1)
     hits = predicted == truth
@@ -54,18 +53,6 @@ def superclass(representation: Representation, setting: Setting) -> dict[str, Sc
     for level, (names, codes) in setting.finer.items():
         scores |= _hidden(level, names, codes[known].numpy(), hits.numpy())
     return scores
-
-
-def _probabilities(representation: Representation, setting: Setting) -> tuple[Tensor, str]:
-    """(N, classes) of all test samples, and in words whose they are."""
-    own = representation.probabilities.get(setting.level)
-    if own is not None:
-        return own, "by the method's own classifier"
-    probed = Probed.of(representation, setting, "superclass")
-    found = logistic_layer(probed)(probed.scale(representation.test)).softmax(dim=1)
-    result = found.new_zeros(len(found), len(setting.classes))
-    result[:, probed.classes] = found
-    return result, "by logistic regression on the training split's embeddings"
 
 
 def _hidden(level: str, names: tuple[str, ...], codes: np.ndarray, hits: np.ndarray) -> dict[str, Score]:

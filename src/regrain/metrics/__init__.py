@@ -3,7 +3,7 @@
 from .classification import accuracy, balanced_accuracy, calibration_error, confidence_error, knn_predict
 from .clustering import clustering_accuracy, clustering_metrics, match_clusters, purity
 from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
-from .hierarchy import HierarchyMetrics, hierarchy_metrics
+from .hierarchy import HierarchyMetrics, hierarchy_metrics, path_metrics
 from .intervals import bootstrap_interval, student_interval
 from .logistic import LogisticRegressions, fit_logistic_regressions
 from .neighbours import nearest_neighbours
@@ -29,6 +29,7 @@ __all__ = [
     "knn_predict",
     "match_clusters",
     "nearest_neighbours",
+    "path_metrics",
     "purity",
     "recall_at_k",
     "retrieval_metrics",

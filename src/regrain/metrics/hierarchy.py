@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 from regrain.errors import UserError
+from regrain.labels import Taxonomy
 
 from ._arrays import known_pairs
 
-__all__ = ["HierarchyMetrics", "hierarchy_metrics"]
+__all__ = ["HierarchyMetrics", "hierarchy_metrics", "path_metrics"]
 
 
 class HierarchyMetrics(NamedTuple):
@@ -96,3 +98,81 @@ def hierarchy_metrics(
         meets[level] = float((open_ & agrees[level]).mean())
         open_ &= ~agrees[level]
     return HierarchyMetrics(levels, counted, meets | {"none": float(open_.mean())})
+
+
+def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, taxonomy: Taxonomy) -> dict[str, float]:
+    """How predictions at several levels that nest lie along the hierarchy.
+
+    A sample's path holds its class at the finest level that is known of it, and the classes above; so does the path of
+    its prediction, cut off below that level, for nobody knows what would be right there. With P and T the classes of
+    both paths,
+
+        hierarchical precision = sum |P & T| / sum |P|,    recall = sum |P & T| / sum |T|,
+
+    sums over samples, F1 their harmonic mean (Kiritchenko et al. 2005; Silla & Freitas 2011), and the tree distance of
+    a sample, |P| + |T| - 2 |P & T|, is the number of edges from one class to the other, a root lying over all.
+
+    Parameters
+    ----------
+    labels, predictions
+        (n, L) integers, a column a level of ``taxonomy``; -1 for unknown, and for no prediction. Samples without any
+        label are left out.
+    taxonomy
+        A tree.
+
+    Returns
+    -------
+    dict with ``path-consistency``, the share of samples whose predictions all lie on one path, ``tree-distance``, its
+    mean, and ``hierarchical-precision``, ``-recall`` and ``-f1``.
+
+    Raises
+    ------
+    UserError
+        If shapes do not fit the taxonomy, no label is known, or a class lies under two of a level.
+
+    Examples
+    --------
+    >>> tree = Taxonomy.from_edges([("beagle", "dog"), ("poodle", "dog"), ("siamese", "cat")])
+    >>> tree.classes
+    (('cat', 'dog'), ('beagle', 'poodle', 'siamese'))
+    >>> found = path_metrics([[1, 0], [0, 2]], [[1, 1], [1, 2]], tree)  # another dog; a siamese called a dog
+    >>> found["path-consistency"], found["tree-distance"], found["hierarchical-precision"]
+    (0.5, 1.0, 0.75)
+    """
+    truth, found = torch.as_tensor(labels).long(), torch.as_tensor(predictions).long()
+    if truth.shape != found.shape or truth.ndim != 2 or truth.shape[1] != len(taxonomy.levels):
+        raise UserError(
+            f"labels and predictions must be (n, {len(taxonomy.levels)}), a column a level; got {tuple(truth.shape)} "
+            f"and {tuple(found.shape)}"
+        )
+    known = (truth >= 0).any(dim=1)
+    if not known.any():
+        raise UserError("none of the samples has a label at any level: there is nothing to compare with")
+    truth, found = truth[known], found[known]
+    true_path, found_path = _paths(truth, taxonomy), _paths(found, taxonomy)
+    consistent = ((found < 0) | (found_path < 0) | (found == found_path)).all(dim=1)
+    columns = torch.arange(truth.shape[1])
+    judged = columns <= (columns * (truth >= 0)).amax(dim=1, keepdim=True)
+    right = ((true_path == found_path) & (true_path >= 0)).sum(dim=1).double()
+    told, asked = ((found_path >= 0) & judged).sum(dim=1).double(), (true_path >= 0).sum(dim=1).double()
+    precision = float(right.sum() / told.sum().clamp(min=1))
+    recall = float(right.sum() / asked.sum())
+    return {
+        "path-consistency": float(consistent.double().mean()),
+        "tree-distance": float((told + asked - 2 * right).mean()),
+        "hierarchical-precision": precision,
+        "hierarchical-recall": recall,
+        "hierarchical-f1": 2 * precision * recall / max(precision + recall, 1e-12),
+    }
+
+
+def _paths(codes: Tensor, taxonomy: Taxonomy) -> Tensor:
+    """(n, L): each sample's class at its finest level that is not -1, and that class's ancestors above."""
+    paths = torch.full_like(codes, -1)
+    for column, level in reversed(list(enumerate(taxonomy.levels))):
+        deepest = (codes[:, column] >= 0) & (paths < 0).all(dim=1)
+        own = codes[deepest, column]
+        paths[deepest, column] = own
+        for upper, name in enumerate(taxonomy.levels[:column]):
+            paths[deepest, upper] = taxonomy.ancestors(level, name)[own]
+    return paths

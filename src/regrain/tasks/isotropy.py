@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +21,8 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation import Representation, Score, Setting
 from regrain.evaluation.probe import Probed, logistic_layer
-from regrain.metrics import accuracy, student_interval
+from regrain.metrics import accuracy
+from regrain.tasks.curve import score_over_seeds
 from regrain.tasks.run import Run
 
 __all__ = ["Fate", "Isotropy", "Move", "fate_of"]
@@ -198,7 +198,7 @@ class Isotropy:
     def figures(self) -> dict[str, dict[str, Score]]:
         """``given`` and ``moved``, then the names of :class:`Fate` -> mean and 95% interval over seeds (Student)."""
         return {
-            labelling: {f.name: _over_seeds([getattr(fate, f.name) for fate in fates]) for f in fields(Fate)}
+            labelling: {f.name: score_over_seeds([getattr(fate, f.name) for fate in fates]) for f in fields(Fate)}
             for labelling, fates in (("given", self.given), ("moved", self.moved))
         }
 
@@ -216,10 +216,3 @@ class Isotropy:
             for seed, given, moved in zip(self.seeds, self.given, self.moved, strict=True)
         ]
         return {**plain, **asdict(self.move), **figures, "by_seed": by_seed}
-
-
-def _over_seeds(values: Sequence[float]) -> Score:
-    if len(values) == 1:
-        return Score(values[0])
-    mean, half_width = student_interval(np.array(values))
-    return Score(mean, mean - half_width, mean + half_width, "seeds")

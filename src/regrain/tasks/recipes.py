@@ -20,14 +20,15 @@ from regrain.data.catalog.taxonomies import taxonomy
 from regrain.encoders import encoder_names
 from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError, nearest
-from regrain.evaluation import PROTOCOLS
+from regrain.evaluation import PROTOCOLS, TOGETHER
+from regrain.evaluation.multi_aspect import ALL
 from regrain.methods import method_class
 from regrain.settings import check_values, hyperparameters
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, recipe_for
+from regrain.training.source import IMPAIRMENTS
 
 __all__ = [
-    "EACH_LEVEL",
     "Recipe",
     "check",
     "overridden",
@@ -41,10 +42,7 @@ __all__ = [
 SECTIONS = ("method", "encoder", "views", "training")
 """What a recipe gives :func:`regrain.api.fit` as its ``recipe``."""
 
-EACH_LEVEL = "*/"
-"""How the key of a metric begins that is a mean over the levels judged."""
-
-_DATA = ("source", "levels", "limit_per_class", "hide_labels", "reader")
+_DATA = ("source", "levels", "reader", *IMPAIRMENTS)
 _JUDGE = ("level", "protocols", "options", "data", "unseen_superclasses")
 _FILE = ("paper", "note", "defaults", "metrics", "methods", "absent", "tables")
 _TABLE = ("title", "note", "metrics", "variants", "rows", "data", "judge", *SECTIONS)
@@ -62,14 +60,15 @@ class Recipe:
     name : str
         ``PAPER/TABLE/ROW``.
     data : dict
-        ``source`` (a name of the catalogue), ``levels``, ``limit_per_class``, ``hide_labels``, ``reader``.
+        ``source`` (a name of the catalogue), ``levels``, ``reader``, and what impairs the training split
+        (:class:`~regrain.data.impairment.Impairment`).
     sections : dict
         ``method``, ``encoder``, ``views``, ``training``, as far as the recipe says anything.
     judge : dict
-        ``level``, ``protocols``, ``options``; ``data`` where other data are judged than those trained on, and
+        ``level`` (``all``: all together), ``protocols``, ``options``; ``data`` where other data are judged than those trained on, and
         ``unseen_superclasses``.
     metrics : dict of str to str
-        Title to the key of the evaluation within split and level; ``*/KEY`` is a mean over levels.
+        Title to the key of the evaluation within split and level.
     figures : dict of str to float
         Title to the paper's figure, in per cent.
     notes : tuple of str
@@ -123,14 +122,9 @@ class Recipe:
         """The label levels in use."""
         return list(self.data.get("levels") or self.entry.levels)
 
-    def keys(self) -> dict[str, list[str]]:
-        """Title -> the keys of ``evaluate --json`` whose mean the figure is."""
-        level = self.judge["level"]
-        found = {}
-        for title, key in self.metrics.items():
-            of = (level if isinstance(level, list) else [level], key.removeprefix(EACH_LEVEL))
-            found[title] = [f"test/{name}/{of[1]}" for name in of[0]]
-        return found
+    def keys(self) -> dict[str, str]:
+        """Title -> the key of ``evaluate --json``."""
+        return {title: f"test/{self.judge['level']}/{key}" for title, key in self.metrics.items()}
 
     def resolved(self, *, small: bool | None = None) -> dict[str, Any]:
         """Method and training with every default, as checked against the signatures that declare them.
@@ -326,17 +320,15 @@ def _check(recipe: Recipe) -> None:
     for source in recipe.needed:
         if source not in entries():
             raise UserError(f"no data set '{source}' in the catalogue: {nearest(source, entries())}")
-    levels = recipe.judge["level"]
-    judged = entries()[recipe.needed[-1]]
-    for level in levels if isinstance(levels, list) else [levels]:
-        if level not in judged.levels:
-            raise UserError(f"{judged.name} has no level '{level}': {nearest(level, judged.levels)}")
+    level, judged = recipe.judge["level"], entries()[recipe.needed[-1]]
+    if level != ALL and level not in judged.levels:
+        raise UserError(f"{judged.name} has no level '{level}': {nearest(level, judged.levels)}")
     for level in recipe.levels:
         if level not in recipe.entry.levels:
             raise UserError(f"{recipe.entry.name} has no level '{level}': {nearest(level, recipe.entry.levels)}")
     for protocol in recipe.judge["protocols"]:
-        if protocol not in PROTOCOLS:
-            raise UserError(f"no protocol '{protocol}': {nearest(protocol, PROTOCOLS)}")
+        if protocol not in PROTOCOLS and protocol not in TOGETHER:
+            raise UserError(f"no protocol '{protocol}': {nearest(protocol, [*PROTOCOLS, *TOGETHER])}")
     source = recipe.judge.get("options", {}).get("taxonomy")
     if source is not None:
         taxonomy(source)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from regrain.metrics import student_interval
 from regrain.tasks.plans import write_text
-from regrain.tasks.recipes import EACH_LEVEL, Recipe
+from regrain.tasks.recipes import Recipe
 from regrain.tasks.scales import Scale
 
 __all__ = ["Group", "Reproduction", "append", "grouped", "judged_once", "markdown", "over_seeds", "run_name"]
@@ -73,12 +73,7 @@ def judged_once(recipe: Recipe, run: Path, judge: Any) -> dict[str, float]:
     if not file.exists():
         write_text(file, json.dumps(judge(), indent=1))
     flat: Mapping[str, float] = json.loads(file.read_text(encoding="utf-8"))
-    found = {}
-    for title, keys in recipe.keys().items():
-        values = [flat[key] for key in keys if key in flat]
-        if len(values) == len(keys) or (values and recipe.metrics[title].startswith(EACH_LEVEL)):
-            found[title] = 100 * sum(values) / len(values)
-    return found
+    return {title: 100 * flat[key] for title, key in recipe.keys().items() if key in flat}
 
 
 def over_seeds(values: Sequence[float], sign: str = "") -> str:

@@ -38,7 +38,7 @@ RATE = 3e11
 MaskCon with resnet18-w16 at 32 pixels (`python benchmarks/step.py`, docs/speed.md)."""
 
 _SMALL_SAMPLES, _SMALL_EPOCHS, _SMALL_BATCH, _SMALL_SIDE = 5000, 10, 128, 64
-_TINY_BATCH, _TINY_SIDE = 32, 16
+_TINY_BATCH, _TINY_SIDE, _TINY_SAMPLES = 32, 16, 60
 _PASSES = 3
 """A step is a forward pass, and a backward one of twice its operations."""
 
@@ -100,7 +100,9 @@ def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
 def samples(recipe: Recipe) -> int:
     """How many training samples a recipe has."""
     entry, limit = recipe.entry, recipe.data.get("limit_per_class")
-    return min(entry.samples["train"], limit * entry.levels[recipe.levels[-1]] if limit else math.inf)
+    limits = [entry.samples["train"], recipe.data.get("samples")]
+    limits += [limit * entry.levels[recipe.levels[-1]]] if limit else []
+    return min(filter(None, limits))
 
 
 def flops(recipe: Recipe) -> float | None:
@@ -129,13 +131,13 @@ def hours(operations: float | None, rate: float = RATE) -> float | None:
 
 def _data(recipe: Recipe, scale: Scale) -> dict[str, Any]:
     data = dict(recipe.data)
-    given = data.get("limit_per_class") or math.inf
-    classes = recipe.entry.levels[recipe.levels[-1]]
-    if scale == "tiny":
-        return data | {"limit_per_class": min(given, SAMPLES)}
-    if recipe.entry.side > _SMALL_SIDE:
+    if scale == "small" and recipe.entry.side > _SMALL_SIDE and recipe.entry.modality == "image":
         data["reader"] = {**data.get("reader", {}), "image_size": _SMALL_SIDE}
-    return data | {"limit_per_class": min(given, max(2, _SMALL_SAMPLES // classes))}
+    if "samples" in data:
+        return data | {"samples": min(data["samples"], _SMALL_SAMPLES if scale == "small" else _TINY_SAMPLES)}
+    given = data.get("limit_per_class") or math.inf
+    each = max(2, _SMALL_SAMPLES // recipe.entry.levels[recipe.levels[-1]])
+    return data | {"limit_per_class": min(given, each if scale == "small" else SAMPLES)}
 
 
 def _encoder(recipe: Recipe, scale: Scale) -> dict[str, Any]:

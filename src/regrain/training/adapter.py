@@ -187,6 +187,7 @@ class Adapter(lightning.LightningModule):
             momentum=options.momentum,
             weight_decay=options.weight_decay,
             encoder_learning_rate=options.encoder_learning_rate,
+            layer_decay=options.layer_decay,
             fused=options.precision != "fp16" or options.clip_gradient is None,
         )
         steps = int(self.trainer.estimated_stepping_batches)

@@ -9,18 +9,19 @@ from typing import Any
 import torch
 
 from regrain.data.dataset import Dataset
-from regrain.encoders import FrozenEncoder, build_encoder, default_encoder, is_pretrained
+from regrain.encoders import Encoder, FrozenEncoder, build_encoder, default_encoder, is_pretrained
 from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.methods.base import EVERY
 from regrain.settings import check_values, hyperparameters
+from regrain.training.loader import loader_of
 from regrain.training.model import Model, channel_statistics, series_statistics, take_statistics
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, recipe_for
 
-__all__ = ["Assembly", "assemble", "roles_of", "split_parts"]
+__all__ = ["Assembly", "assemble", "roles_of"]
 
 _VIEW_ALIASES = {
     "text": {"strong": "token-drop", "weak": "plain", "simclr": "plain", "global": "plain", "local": "token-drop"},
@@ -30,6 +31,7 @@ _VIEW_ALIASES = {
 """What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
 
 _LARGE_VIEW, _LARGE_STORAGE = 224, 256
+_COUNTED_TEXTS = 20_000
 
 
 @dataclass
@@ -54,44 +56,6 @@ class Assembly:
     options: TrainingOptions
     recipe: dict[str, Any]
     notices: list[str] = field(default_factory=list)
-
-
-def split_parts(
-    dataset: Dataset,
-    *,
-    holdout: float = 0.2,
-    limit_per_class: int | None = None,
-    limit_level: str | None = None,
-    coarsest: str | None = None,
-    hide_labels: float | Mapping[str, float] = 0.0,
-) -> dict[str, Dataset]:
-    """The parts of a data set by name: its own splits, else ``train`` and a held-out ``test``.
-
-    Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
-    ``limit_per_class`` applies to ``train``, by the classes of ``limit_level`` (default: the finest level); then
-    ``hide_labels``, the share of its samples that lose their labels, drawn within the classes of ``coarsest`` (default:
-    the coarsest level); samples without labels have none to lose.
-
-    Raises
-    ------
-    UserError
-        If the data have splits and none is called ``train``.
-    """
-    if dataset.splits is not None:
-        if "train" not in dataset.parts:
-            raise UserError(f"{dataset.name} has the splits {', '.join(dataset.parts)}, and none called 'train'")
-        parts = {name: dataset.part(name) for name in dataset.parts}
-    elif holdout == 0:
-        parts = {"train": dataset}
-    else:
-        stratify = dataset.labels.levels[0] if dataset.labels.levels and dataset.groups is None else None
-        train, test = dataset.split(holdout, stratify=stratify)
-        parts = {"train": train, "test": test}
-    if limit_per_class is not None:
-        parts["train"] = parts["train"].limit_per_class(limit_per_class, level=limit_level)
-    if hide_labels and dataset.labels.levels:
-        parts["train"] = parts["train"].hide_labels(hide_labels, within=coarsest)
-    return parts
 
 
 def roles_of(method: type[Method], levels: Sequence[str]) -> dict[str, str]:
@@ -159,10 +123,22 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         )
     roles = roles_of(method, train.labels.levels)
     _require_labels(method, roles, train.labels)
+    if options.layer_decay is not None and not encoder.layer_numbers():
+        why = "its weights are frozen" if frozen else "its layers are not told apart"
+        raise UserError(
+            f"training.layer_decay gives the layers of the encoder '{name}' rates of their own, and {why}: leave it out"
+        )
     _fit_queue(settings, "queue_size" in recipe.get("method", {}), len(train), notices)
     _fit_subclasses(settings, [train.labels.counts[level] for level in roles.values()], len(train), notices)
     _fit_stages(settings, options.epochs, frozen, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
+    if options.sampling != "uniform":
+        visits = loader_of(reduced, options, seed=seed).visits(0)
+        notices.append(
+            f"sampling {options.sampling}: the first epoch visits {int((visits > 0).sum())} of {len(train)} samples, "
+            f"one of them {int(visits.max())} times"
+        )
+    _count_truncated(encoder, train, notices)
 
     inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
     inputs |= {"static": static} if static else {}
@@ -195,6 +171,20 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         "seed": seed,
     }
     return Assembly(model, reduced, options, resolved, notices)
+
+
+def _count_truncated(encoder: Encoder, train: Dataset, notices: list[str]) -> None:
+    """Say how many texts are longer than the encoder reads; of many, counted on the first."""
+    if train.modality != "text":
+        return
+    counted = min(len(train), _COUNTED_TEXTS)
+    cut = encoder.count_truncated(train.samples.take(torch.arange(counted)))  # type: ignore[operator]
+    if cut:
+        of_them = "" if counted == len(train) else " first"
+        notices.append(
+            f"{cut} of the{of_them} {counted} training texts are longer than the encoder reads and are cut: "
+            "encoder.max_length sets where"
+        )
 
 
 def _encoder_section(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
+from regrain.training.options import Sampling, TrainingOptions
 
-__all__ = ["Loader", "derived_seed", "on_device", "scan_batches", "scan_views"]
+__all__ = ["Loader", "derived_seed", "loader_of", "on_device", "scan_batches", "scan_views"]
 
 RawBatch = tuple[Any, Tensor, Tensor]
 """Raw samples, labels (B, L), ids (B,)."""
@@ -94,7 +95,7 @@ def _ignore_interrupts(worker: int) -> None:
 class Loader:
     """Iterates over one epoch of (raw samples, labels, ids).
 
-    An epoch visits every sample exactly once (with ``balanced``, every class equally often): the order is drawn from
+    An epoch visits every sample exactly once (or every class equally often, by ``sampling``): the order is drawn from
     (seed, epoch), cut into ``ceil(N / batch_size)`` batches whose sizes differ by at most one, and every batch is
     shared out over the processes. No process gets a single sample (batch normalisation needs two), for which a batch of
     very few samples may grow by some.
@@ -106,7 +107,8 @@ class Loader:
     batch_size : int
         Largest size of a global batch.
     seed : int
-    balanced : bool
+    sampling : {"uniform", "balanced", "two-level"}
+    samples_per_class : int
         See :class:`~regrain.training.options.TrainingOptions`.
     workers : int
         Processes that decode images; data in memory need none.
@@ -125,7 +127,8 @@ class Loader:
         *,
         batch_size: int,
         seed: int,
-        balanced: bool = False,
+        sampling: Sampling = "uniform",
+        samples_per_class: int = 4,
         workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -138,13 +141,22 @@ class Loader:
             raise UserError(
                 f"{len(dataset)} samples cannot be shared out over {world_size} processes, two each at least"
             )
-        if balanced and not (dataset.labels.codes.shape[1] and bool((dataset.labels.codes[:, 0] >= 0).any())):
-            raise UserError("training.sampling 'balanced' draws classes equally often, and the method reads no label")
+        codes = dataset.labels.codes
+        if sampling != "uniform" and not (codes.shape[1] and bool((codes[:, 0] >= 0).any())):
+            raise UserError(
+                f"training.sampling '{sampling}' draws classes equally often, and the method reads no label"
+            )
+        if sampling == "two-level" and codes.shape[1] < 2:
+            raise UserError(
+                "training.sampling 'two-level' draws classes of two levels equally often, and the method reads one: "
+                "'balanced' is for that"
+            )
         count = min(math.ceil(len(dataset) / batch_size), len(dataset) // (2 * world_size))
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
-        self.balanced = balanced
+        self.sampling = sampling
+        self.samples_per_class = samples_per_class
         self.workers = workers
         self.rank = rank
         self.world_size = world_size
@@ -157,30 +169,77 @@ class Loader:
 
     def plan(self, epoch: int) -> list[Tensor]:
         """The rows of every batch of an epoch, this process's share."""
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
-        if self.balanced:
-            order = _balanced_order(self.dataset.labels.codes[:, 0], generator)
-        else:
-            order = torch.randperm(len(self.dataset), generator=generator)
+        order = self._order(epoch)
         return [batch.tensor_split(self.world_size)[self.rank] for batch in order.tensor_split(self._count)]
+
+    def visits(self, epoch: int) -> Tensor:
+        """How often an epoch visits every sample: LongTensor (N,)."""
+        return torch.bincount(self._order(epoch), minlength=len(self.dataset))
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
+        if self.sampling == "balanced":
+            return _balanced_order(self.dataset.labels.codes[:, 0], generator)
+        if self.sampling == "two-level":
+            return _two_level_order(self.dataset.labels.codes, self.samples_per_class, generator)
+        return torch.randperm(len(self.dataset), generator=generator)
 
     def __iter__(self) -> Iterator[RawBatch]:
         start, self.start = self.start, 0
         yield from _batches(self.dataset, self.plan(self.epoch)[start:], self.workers)
 
 
+def loader_of(dataset: Dataset, options: TrainingOptions, *, seed: int, world_size: int = 1) -> Loader:
+    """The loader that options ask for, of the first process."""
+    return Loader(
+        dataset,
+        batch_size=options.batch_size,
+        seed=seed,
+        sampling=options.sampling,
+        samples_per_class=options.samples_per_class,
+        workers=options.workers,
+        world_size=world_size,
+    )
+
+
 def _balanced_order(codes: Tensor, generator: torch.Generator) -> Tensor:
     """N rows in a random order: classes equally often, by turns through their samples; those of code -1 once each."""
-    unknown = (codes < 0).nonzero()[:, 0]
-    classes = codes[codes >= 0].unique()
-    shares = torch.arange(len(codes) - len(unknown)).tensor_split(len(classes))
-    rows = [unknown]
-    for code, share in zip(classes[torch.randperm(len(classes), generator=generator)], shares, strict=True):
-        own = (codes == code).nonzero()[:, 0]
-        turns = math.ceil(len(share) / len(own))
-        rows.append(torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(turns)])[: len(share)])
+    rows = [(codes < 0).nonzero()[:, 0]]
+    for own, count in _equal_shares((codes >= 0).nonzero()[:, 0], codes, int((codes >= 0).sum()), generator):
+        rows.append(_by_turns(own, count, generator))
     drawn = torch.cat(rows)
     return drawn[torch.randperm(len(drawn), generator=generator)]
+
+
+def _two_level_order(codes: Tensor, block: int, generator: torch.Generator) -> Tensor:
+    """N rows: classes of the first level equally often, and those of the last one within each of them; in blocks.
+
+    A block is ``block`` rows of one class, so that its samples find each other in a batch; blocks come in a random
+    order. Rows of a first-level class whose last level is unknown are a class of their own; those of code -1 at the
+    first level come once each.
+    """
+    first, last = codes[:, 0], codes[:, -1]
+    blocks = list((first < 0).nonzero()[:, 0].split(1))
+    for members, count in _equal_shares((first >= 0).nonzero()[:, 0], first, int((first >= 0).sum()), generator):
+        for own, share in _equal_shares(members, last, count, generator):
+            blocks += _by_turns(own, share, generator).split(block)
+    order = torch.randperm(len(blocks), generator=generator).tolist()
+    return torch.cat([blocks[i] for i in order])
+
+
+def _equal_shares(rows: Tensor, codes: Tensor, count: int, generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+    """The rows of every class among ``rows``, and its share of ``count``: all alike, or one more for some by lot."""
+    classes = codes[rows].unique()
+    shares = torch.arange(count).tensor_split(len(classes))
+    for code, share in zip(classes[torch.randperm(len(classes), generator=generator)], shares, strict=True):
+        yield rows[codes[rows] == code], len(share)
+
+
+def _by_turns(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` of the rows, each again only after all others."""
+    turns = math.ceil(count / len(rows))
+    drawn = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(turns)]
+    return torch.cat([rows[:0], *drawn])[:count]
 
 
 def scan_views(

@@ -23,7 +23,7 @@ from regrain.data.dataset import Dataset
 from regrain.errors import RegrainWarning, UserError
 from regrain.methods.base import Method
 from regrain.training.adapter import Adapter
-from regrain.training.loader import Loader, scan_views
+from regrain.training.loader import loader_of, scan_views
 from regrain.training.options import Precision, TrainingOptions
 from regrain.training.store import RunFolder
 
@@ -176,8 +176,7 @@ def check_training(
         if devices > 1:
             raise UserError(f"{method.name} has no steps to share out: leave out --devices")
         return
-    balanced = options.sampling == "balanced"
-    Loader(dataset, batch_size=options.batch_size, seed=0, balanced=balanced, world_size=devices)
+    loader_of(dataset, options, seed=0, world_size=devices)
     if options.chunk_size is not None:
         if devices > 1:
             raise UserError("training.chunk_size works on one device; leave it out with --devices > 1")
@@ -250,14 +249,7 @@ def train(
     if not method.by_gradient:
         _train_at_once(method, views, dataset, options, run, device)
         return
-    loader = Loader(
-        dataset,
-        batch_size=options.batch_size,
-        seed=seed,
-        balanced=options.sampling == "balanced",
-        workers=options.workers,
-        world_size=devices,
-    )
+    loader = loader_of(dataset, options, seed=seed, world_size=devices)
     event = interrupt or threading.Event()
     keeper = _Keeper(run, event, checkpoint_seconds)
     callbacks: list[Callback] = [keeper, _EpochCheckpoint(keeper)]

@@ -26,27 +26,25 @@ def build_optimizer(
     momentum: float,
     weight_decay: float,
     encoder_learning_rate: float | None = None,
+    layer_decay: float | None = None,
     fused: bool = True,
 ) -> Optimizer:
     """SGD, AdamW or LARS over the parameters that are trained.
 
-    ``encoder_learning_rate`` sets the rate of ``method.encoder`` apart from that of the heads. AdamW and LARS do not
-    decay biases and normalisation; SGD decays everything, as the papers do. ``fused`` is torch's quick form; Lightning
-    cannot clip gradients of fp16 in it.
+    ``encoder_learning_rate`` sets the rate of ``method.encoder`` apart from that of the heads, and with ``layer_decay``
+    each of its layers has the rate of the layer above times that. AdamW and LARS do not decay biases and
+    normalisation; SGD decays everything, as the papers do. ``fused`` is torch's quick form; Lightning cannot clip
+    gradients of fp16 in it.
     """
-    encoder = {id(p) for p in method.encoder.parameters()} if encoder_learning_rate is not None else set()
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    rates = _encoder_rates(method, encoder_learning_rate or learning_rate, layer_decay)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in method.parameters():
         if parameter.requires_grad:
             decayed = name == "sgd" or parameter.ndim > 1
-            groups.setdefault((id(parameter) in encoder, decayed), []).append(parameter)
+            groups.setdefault((rates.get(id(parameter), learning_rate), decayed), []).append(parameter)
     settings = [
-        {
-            "params": parameters,
-            "lr": encoder_learning_rate if in_encoder else learning_rate,
-            "weight_decay": weight_decay if decayed else 0.0,
-        }
-        for (in_encoder, decayed), parameters in groups.items()
+        {"params": parameters, "lr": rate, "weight_decay": weight_decay if decayed else 0.0}
+        for (rate, decayed), parameters in groups.items()
     ]
     if name == "sgd":
         return torch.optim.SGD(settings, lr=learning_rate, momentum=momentum, fused=fused)
@@ -55,6 +53,16 @@ def build_optimizer(
     from timm.optim import Lars
 
     return Lars(settings, lr=learning_rate, momentum=momentum, trust_coeff=0.001)
+
+
+def _encoder_rates(method: Method, rate: float, layer_decay: float | None) -> dict[int, float]:
+    """The learning rate of each of the encoder's parameters, by its id."""
+    parameters = dict(method.encoder.named_parameters())
+    if layer_decay is None:
+        return {id(parameter): rate for parameter in parameters.values()}
+    layers = method.encoder.layer_numbers()  # type: ignore[operator]  # an Encoder
+    top = max(layers.values())
+    return {id(parameter): rate * layer_decay ** (top - layers[name]) for name, parameter in parameters.items()}
 
 
 def build_schedule(

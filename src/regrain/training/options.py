@@ -9,8 +9,9 @@ from typing import Literal
 from regrain.errors import UserError
 from regrain.training.optim import OptimizerName, ScheduleName
 
-__all__ = ["Precision", "TrainingOptions"]
+__all__ = ["Precision", "Sampling", "TrainingOptions"]
 
+Sampling = Literal["uniform", "balanced", "two-level"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 
@@ -24,14 +25,22 @@ class TrainingOptions:
         At least 1.
     batch_size : int
         Samples of a global batch, at least 2.
-    sampling : {"uniform", "balanced"}
+    sampling : {"uniform", "balanced", "two-level"}
         ``balanced``: the classes of the level the method reads first come equally often, so that samples of small ones
         are seen several times an epoch, and not all of large ones; samples without a label keep their share.
+        ``two-level``: so do, within each of them, the classes of the level it reads last, in blocks of
+        ``samples_per_class`` of one class, so that a batch holds positives at both levels (a block may be cut in two
+        where a batch ends). What an epoch visits is said before training.
+    samples_per_class : int
+        Of a block of ``two-level``.
     optimizer : {"sgd", "adamw", "lars"}
     learning_rate : float
         > 0.
     encoder_learning_rate : float, optional
         Another rate for the encoder than for the heads (fine-tuning).
+    layer_decay : float, optional
+        In (0, 1]: each layer of the encoder has the rate of the layer above times this (Howard & Ruder 2018; Clark et
+        al. 2020), for encoders whose layers are known: transformers of texts, timm's models.
     momentum : float
         Of SGD and LARS; the first beta of AdamW.
     weight_decay : float
@@ -61,10 +70,12 @@ class TrainingOptions:
 
     epochs: int = 200
     batch_size: int = 128
-    sampling: Literal["uniform", "balanced"] = "uniform"
+    sampling: Sampling = "uniform"
+    samples_per_class: int = 4
     optimizer: OptimizerName = "sgd"
     learning_rate: float = 0.02
     encoder_learning_rate: float | None = None
+    layer_decay: float | None = None
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: ScheduleName = "cosine"
@@ -84,6 +95,7 @@ class TrainingOptions:
         for name, smallest in {
             "epochs": 1,
             "batch_size": 2,
+            "samples_per_class": 2,
             "accumulate": 1,
             "patience": 1,
             "workers": 0,
@@ -96,6 +108,8 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"training.{name} is greater than 0; got {value}")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise UserError(f"training.layer_decay lies in (0, 1]; got {self.layer_decay}")
         if not 0 <= self.momentum < 1:
             raise UserError(f"training.momentum lies in [0, 1), 1 left out; got {self.momentum}")
         for name in ("final_factor", "warmup_start"):

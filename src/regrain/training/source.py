@@ -1,40 +1,35 @@
 """The data section of a recipe: where the samples come from, how they are read, and what is held out.
 
 A recipe records ``source`` (a catalog name or an absolute path; None for data in memory), ``reader`` (the reader's
-options), ``levels`` (those in use, coarse to fine), ``holdout``, ``limit_per_class`` and ``hide_labels``.
+options), ``levels`` (those in use, coarse to fine), ``holdout``, and the fields of
+:class:`~regrain.data.impairment.Impairment`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from regrain.data.catalog import entries
 from regrain.data.dataset import Dataset
 from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table
+from regrain.data.impairment import Impairment
 from regrain.data.readers import read
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
-from regrain.training.assemble import split_parts
 
-__all__ = ["SAMPLE_OPTIONS", "data_section", "own_parts", "read_data", "table_of", "told_levels"]
+__all__ = ["IMPAIRMENTS", "SAMPLE_OPTIONS", "data_section", "own_parts", "read_data", "table_of", "told_levels"]
 
 SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "static")
 """Options of readers that say where a sample is."""
 
 _HOLDOUT = 0.2
-_KEYS = (
-    "source",
-    "reader",
-    "levels",
-    "holdout",
-    "limit_per_class",
-    "hide_labels",
-    "roles",
-    "fingerprint",
-    "labels_fingerprint",
-)
+_UNIMPAIRED = asdict(Impairment())
+IMPAIRMENTS = tuple(_UNIMPAIRED)
+"""Names of what impairs a training split."""
+_KEYS = ("source", "reader", "levels", "holdout", *_UNIMPAIRED, "roles", "fingerprint", "labels_fingerprint")
 
 
 def data_section(
@@ -42,14 +37,13 @@ def data_section(
     *,
     levels: Sequence[str] | None,
     holdout: float | None,
-    limit_per_class: int | None,
-    hide_labels: float | Mapping[str, float] | None,
+    impairment: Mapping[str, Any],
     reader: Mapping[str, Any],
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a recipe says of its data: arguments win over what an earlier recipe ``recorded``.
 
-    ``levels`` is None where nobody said any.
+    ``levels`` is None where nobody said any; fields of ``impairment`` that are missing or None were not given.
     """
     for key in recorded:
         if key not in _KEYS:
@@ -59,11 +53,11 @@ def data_section(
         section["source"] = str(data) if str(data) in entries() else str(Path(data).resolve())
         options = {**_mapping(recorded.get("reader")), **reader}
         section["reader"] = {name: _plain(name, value) for name, value in options.items()}
+    given = {"levels": levels, "holdout": holdout, **impairment}
+    defaults = {"levels": None, "holdout": _HOLDOUT, **_UNIMPAIRED}
     return section | {
-        "levels": levels if levels is not None else recorded.get("levels"),
-        "holdout": holdout if holdout is not None else recorded.get("holdout", _HOLDOUT),
-        "limit_per_class": limit_per_class if limit_per_class is not None else recorded.get("limit_per_class"),
-        "hide_labels": hide_labels if hide_labels is not None else recorded.get("hide_labels", 0.0),
+        name: recorded.get(name, default) if given.get(name) is None else given[name]
+        for name, default in defaults.items()
     }
 
 
@@ -92,16 +86,32 @@ def table_of(source: Any) -> Table | None:
 
 
 def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
-    """Train and test as the section says."""
+    """The parts that the section says: the data's own splits, else ``train`` and a held-out ``test``.
+
+    Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
+    The training split is impaired as the section says.
+
+    Raises
+    ------
+    UserError
+        If the data have splits and none is called ``train``, or they do not allow what the section asks.
+    """
     levels = section["levels"] or dataset.labels.levels
-    return split_parts(
-        dataset,
-        holdout=section["holdout"],
-        limit_per_class=section["limit_per_class"],
-        limit_level=levels[-1] if levels else None,
-        coarsest=levels[0] if levels else None,
-        hide_labels=section.get("hide_labels", 0.0),
-    )
+    impairment = Impairment(**{name: section.get(name, default) for name, default in _UNIMPAIRED.items()})
+    parts = _split(dataset, section["holdout"])
+    return parts | {"train": impairment.apply(parts["train"], levels)}
+
+
+def _split(dataset: Dataset, holdout: float) -> dict[str, Dataset]:
+    if dataset.splits is not None:
+        if "train" not in dataset.parts:
+            raise UserError(f"{dataset.name} has the splits {', '.join(dataset.parts)}, and none called 'train'")
+        return {name: dataset.part(name) for name in dataset.parts}
+    if holdout == 0:
+        return {"train": dataset}
+    stratify = dataset.labels.levels[0] if dataset.labels.levels and dataset.groups is None else None
+    train, test = dataset.split(holdout, stratify=stratify)
+    return {"train": train, "test": test}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

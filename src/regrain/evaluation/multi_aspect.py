@@ -1,0 +1,60 @@
+"""Protocol ``multi-aspect``: classification at every level or aspect, and of all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import torch
+from sklearn.metrics import f1_score
+
+from regrain.evaluation.base import Representation, Score, Setting
+from regrain.evaluation.probe import class_probabilities
+from regrain.metrics import balanced_accuracy, bootstrap_interval, path_metrics
+
+__all__ = ["ALL", "multi_aspect"]
+
+ALL = "all"
+"""What figures of all levels together have in place of a level."""
+
+
+def multi_aspect(representation: Representation, settings: Sequence[Setting]) -> dict[str, dict[str, Score]]:
+    """Level -> figures, and ``all``: their means, samples right at every level, and the paths where levels nest.
+
+    Predictions are those of the method's own classifiers, else of logistic regression on the training split's
+    embeddings (see :mod:`regrain.evaluation.probe`). At each level ``accuracy``, ``balanced-accuracy`` and
+    ``macro-f1``, the mean over classes, which is what a classifier of the majority class does not get. A sample whose
+    label is unknown is left out at that level; ``all-right`` is over samples whose label is known at some, and counts
+    those. Where levels nest, ``all`` has the figures of :func:`~regrain.metrics.path_metrics` too.
+
+    Raises
+    ------
+    UserError
+        If the method has no classifier of a level, and fewer than two classes are labelled in the training split.
+    """
+    scores: dict[str, dict[str, Score]] = {}
+    truths, guesses = [], []
+    for setting in settings:
+        known = setting.known()
+        probabilities, by = class_probabilities(representation, setting, "multi-aspect")
+        predicted = probabilities.argmax(dim=1)
+        truth, found = setting.test_labels[known], predicted[known]
+        hits = (truth == found).double()
+        scores[setting.level] = {
+            "accuracy": Score(*bootstrap_interval(hits, seed=setting.seed), "queries", note=by),
+            "balanced-accuracy": Score(balanced_accuracy(truth, found)),
+            "macro-f1": Score(float(f1_score(truth, found, average="macro", zero_division=0.0))),
+        }
+        truths.append(setting.test_labels)
+        guesses.append(predicted)
+    labels, predictions = torch.stack(truths, dim=1), torch.stack(guesses, dim=1)
+    together = {name: Score(fmean(s[name].value for s in scores.values())) for name in next(iter(scores.values()))}
+    known = (labels >= 0).any(dim=1)
+    right = ((labels == predictions) | (labels < 0)).all(dim=1)[known]
+    together["all-right"] = Score(*bootstrap_interval(right.double(), seed=settings[0].seed), "queries")
+    taxonomy = settings[0].taxonomy
+    if taxonomy is not None and len(settings) > 1:
+        judged = taxonomy.keep([setting.level for setting in settings])
+        found_paths = path_metrics(labels, predictions, judged)
+        together |= {name: Score(value, count=name == "tree-distance") for name, value in found_paths.items()}
+    return scores | {ALL: together}

@@ -1,0 +1,131 @@
+"""What an experiment takes from a training split: fewer samples, and wrong labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+
+from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.impairment import Impairment
+from regrain.errors import UserError
+from regrain.labels import Labels
+
+
+def made(count: int = 4000, *, relation: str = "tree") -> Dataset:
+    """Eight fine classes in two coarse ones, two and six of them; some labels unknown."""
+    fine = np.arange(count) % 8
+    columns: Mapping[str, list[str | None]] = {
+        "coarse": [None if i % 50 == 0 else f"c{int(f >= 2)}" for i, f in enumerate(fine)],
+        "fine": [None if i % 25 == 0 else f"f{f}" for i, f in enumerate(fine)],
+    }
+    labels = Labels.from_columns(columns, relation=relation)
+    return Dataset(TensorSamples(torch.zeros(count, 1), "vector"), labels, np.array([f"id{i}" for i in range(count)]))
+
+
+def test_drawn_samples_are_nested_and_hang_on_ids() -> None:
+    data = made(200)
+    few, more = data.draw_samples(20), data.draw_samples(90)
+    assert (len(few), len(more)) == (20, 90)
+    assert set(few.ids) < set(more.ids)
+    positions = [int(i[2:]) for i in few.ids]
+    assert positions == sorted(positions)
+    shuffled = data.select(np.random.default_rng(1).permutation(200))
+    assert set(shuffled.draw_samples(20).ids) == set(few.ids)
+    assert set(data.draw_samples(20, seed=1).ids) != set(few.ids)
+    assert len(data.draw_samples(200)) == 200
+    for count in (1, 201):
+        with pytest.raises(UserError, match="samples to draw are 2 to 200, all that data has"):
+            data.draw_samples(count)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8, 1.0])
+def test_noise_of_aspects_keeps_a_label_with_the_papers_probability(share: float) -> None:
+    """MLCL, supplement 8.1: kept with probability 1 - r (C - 1) / C, the others alike; each aspect by itself."""
+    data = made(relation="aspects")
+    noisy = data.with_label_noise(share)
+    for level in ("coarse", "fine"):
+        old, new, classes = data.labels.level(level), noisy.labels.level(level), len(data.labels.names(level))
+        assert torch.equal(old < 0, new < 0)
+        kept = float((old == new)[old >= 0].double().mean())
+        assert kept == pytest.approx(1 - share * (classes - 1) / classes, abs=0.03)
+        counts = Counter(((new - old) % classes)[(old >= 0) & (old != new)].tolist())
+        assert set(counts) == set(range(1, classes))
+        assert max(counts.values()) < 1.4 * min(counts.values())
+    moved = (data.labels.codes != noisy.labels.codes) & (data.labels.codes >= 0)
+    assert not torch.equal(moved[:, 0], moved[:, 1])
+    assert noisy.fingerprint() == data.fingerprint()
+
+
+def test_where_levels_nest_ancestors_follow_the_wrong_label() -> None:
+    data = made()
+    noisy = data.with_label_noise(0.5)
+    taxonomy = noisy.labels.taxonomy
+    assert taxonomy is not None
+    assert taxonomy.is_tree
+    fine = noisy.labels.level("fine")
+    expected = taxonomy.ancestors("fine", "coarse")[fine]
+    assert torch.equal(noisy.labels.level("coarse")[fine >= 0], expected[fine >= 0])
+    assert (noisy.labels.level("coarse") != data.labels.level("coarse")).any()
+    only_coarse = (data.labels.level("fine") < 0) & (data.labels.level("coarse") >= 0)
+    assert torch.equal(noisy.labels.codes[only_coarse], data.labels.codes[only_coarse])
+
+
+def test_a_finer_label_of_a_moved_sample_is_lost() -> None:
+    data = made()
+    noisy = data.with_label_noise({"coarse": 0.5})
+    moved = noisy.labels.level("coarse") != data.labels.level("coarse")
+    assert moved.any()
+    assert (noisy.labels.level("fine")[moved] == -1).all()
+    assert torch.equal(noisy.labels.codes[~moved], data.labels.codes[~moved])
+
+
+def test_confusions_within_a_superclass() -> None:
+    data = made()
+    noisy = data.with_label_noise(1.0, within="coarse")
+    assert torch.equal(noisy.labels.level("coarse"), data.labels.level("coarse"))
+    old, new = data.labels.level("fine"), noisy.labels.level("fine")
+    for coarse, size in ((0, 2), (1, 6)):
+        own = (data.labels.level("coarse") == coarse) & (old >= 0)
+        assert float((old == new)[own].double().mean()) == pytest.approx(1 / size, abs=0.05)
+        assert len(new[own].unique()) == size
+
+
+def test_a_larger_share_keeps_the_wrong_labels_of_a_smaller() -> None:
+    data = made(500)
+    little, much = data.with_label_noise(0.2).labels.codes, data.with_label_noise(0.6).labels.codes
+    wrong = little != data.labels.codes
+    assert wrong.any()
+    assert torch.equal(little[wrong], much[wrong])
+    order = np.random.default_rng(3).permutation(500)
+    assert torch.equal(data.select(order).with_label_noise(0.2).labels.codes, little[torch.from_numpy(order)])
+    assert not torch.equal(data.with_label_noise(0.2, seed=1).labels.codes, little)
+    assert torch.equal(data.with_label_noise(0.0).labels.codes, data.labels.codes)
+
+
+def test_noise_that_cannot_be_is_refused() -> None:
+    data = made(100)
+    for share in (-0.1, 1.5, float("nan")):
+        with pytest.raises(UserError, match=r"share of noisy labels lies in \[0, 1\]"):
+            data.with_label_noise(share)
+    with pytest.raises(UserError, match="'fine' is none"):
+        data.with_label_noise(0.5, within="fine")
+    with pytest.raises(UserError, match="'coarse' is none"):
+        made(100, relation="aspects").with_label_noise(0.5, within="coarse")
+    with pytest.raises(UserError, match="finest"):
+        data.with_label_noise({"finest": 0.5})
+
+
+def test_one_draw_is_one_experiment() -> None:
+    data = made(400)
+    whole = Impairment(samples=100, label_noise=0.4, hide_labels=0.5)
+    one, again = whole.apply(data, data.labels.levels), whole.apply(data, data.labels.levels)
+    assert torch.equal(one.labels.codes, again.labels.codes)
+    other = Impairment(samples=100, label_noise=0.4, hide_labels=0.5, draw=1).apply(data, data.labels.levels)
+    assert set(other.ids) != set(one.ids)
+    assert len(one) == 100
+    assert 40 <= int((one.labels.codes < 0).all(dim=1).sum()) <= 60
+    assert Impairment().apply(data, data.labels.levels) is data

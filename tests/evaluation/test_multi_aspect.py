@@ -1,0 +1,107 @@
+"""Protocols ``multi-aspect`` and ``transfer``, and what the majority class gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+import regrain
+from regrain.errors import UserError
+from regrain.evaluation import Representation, Setting
+from regrain.evaluation.multi_aspect import multi_aspect
+from regrain.labels import Taxonomy
+
+CLASSES = {"service": 2, "price": 3}
+
+
+def judged() -> tuple[Representation, list[Setting]]:
+    generator = torch.Generator().manual_seed(0)
+    labels = {n: torch.randint(-1, c, (80,), generator=generator) for n, c in CLASSES.items()}
+    probabilities = {n: torch.rand(80, c, generator=generator) for n, c in CLASSES.items()}
+    settings = [Setting(n, tuple("abc"[:c]), labels[n], None) for n, c in CLASSES.items()]
+    return Representation("model", torch.zeros(80, 1), probabilities=probabilities), settings
+
+
+def test_figures_are_scikit_learns_over_known_labels() -> None:
+    representation, settings = judged()
+    found = multi_aspect(representation, settings)
+    for setting in settings:
+        known = setting.test_labels >= 0
+        truth = setting.test_labels[known]
+        predicted = representation.probabilities[setting.level].argmax(dim=1)[known]
+        figures = {name: score.value for name, score in found[setting.level].items()}
+        assert figures == pytest.approx(
+            {
+                "accuracy": float((truth == predicted).double().mean()),
+                "balanced-accuracy": balanced_accuracy_score(truth, predicted),
+                "macro-f1": f1_score(truth, predicted, average="macro"),
+            }
+        )
+    for name in ("accuracy", "balanced-accuracy", "macro-f1"):
+        assert found["all"][name].value == pytest.approx(np.mean([found[level][name].value for level in CLASSES]))
+    right, count = 0, 0
+    for i in range(80):
+        known = [s for s in settings if s.test_labels[i] >= 0]
+        count += bool(known)
+        right += bool(known) and all(
+            representation.probabilities[s.level][i].argmax() == s.test_labels[i] for s in known
+        )
+    assert found["all"]["all-right"].value == pytest.approx(right / count)
+    assert "tree-distance" not in found["all"]
+
+
+def test_paths_are_judged_where_levels_nest() -> None:
+    tree = Taxonomy.from_codes(torch.tensor([[0, 0], [0, 1], [1, 2]]), ["kind", "sub"], [["x", "y"], ["p", "q", "r"]])
+    probabilities = {"kind": torch.eye(2)[[0, 0, 1]], "sub": torch.eye(3)[[0, 2, 2]]}
+    settings = [
+        Setting("kind", ("x", "y"), torch.tensor([0, 0, 1]), None, taxonomy=tree),
+        Setting("sub", ("p", "q", "r"), torch.tensor([0, 1, 2]), None, taxonomy=tree),
+    ]
+    found = multi_aspect(Representation("model", torch.zeros(3, 1), probabilities=probabilities), settings)["all"]
+    assert found["path-consistency"].value == pytest.approx(2 / 3)  # the second: kind x, and a sub of y
+    assert found["tree-distance"].value == pytest.approx((0 + 4 + 0) / 3)
+    assert found["hierarchical-f1"].value == pytest.approx(4 / 6)
+
+
+def test_the_majority_class_stands_beside_what_classifies(tmp_path: Path) -> None:
+    data = regrain.load("digits")
+    options = {"encoder": "identity", "device": "cpu", "settings": ["epochs=1"]}
+    run = regrain.fit("multi-ce", data, out=tmp_path / "run", samples=300, **options)
+    found = regrain.evaluate(run, data, protocols=["multi-aspect", "linear", "recall"], options={"ks": [1]})
+    figures = found.flat()
+    train, test = run.parts()["train"], run.parts()["test"]
+    majority = {}
+    for level in ("group", "digit"):
+        most = majority[level] = int(torch.bincount(train.labels.level(level)).argmax())
+        share = float((test.labels.level(level) == most).double().mean())
+        assert figures[f"test/{level}/accuracy.majority"] == pytest.approx(share)
+        assert figures[f"test/{level}/linear.majority"] == pytest.approx(share)
+        assert figures[f"test/{level}/balanced-accuracy.majority"] == pytest.approx(1 / len(data.labels.names(level)))
+        assert f"test/{level}/recall@1.majority" not in figures
+    above = int(data.labels.taxonomy.ancestors("digit", "group")[majority["digit"]])
+    assert figures["test/all/path-consistency.majority"] == float(above == majority["group"])
+    assert figures["test/all/accuracy"] == pytest.approx(
+        np.mean([figures[f"test/{level}/accuracy"] for level in ("group", "digit")])
+    )
+
+
+def test_transfer_is_for_other_data(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = np.array(["a", "b"] * 40)
+    vectors = (rng.normal(size=(80, 6)) + (names == "a")[:, None]).astype(np.float32)
+    run = regrain.fit(
+        "sup-ce", regrain.load(vectors, labels={"kind": names}), out=tmp_path / "r", device="cpu", settings=["epochs=1"]
+    )
+    split = np.array(["train"] * 60 + ["test"] * 20)
+    other = regrain.load(vectors[::-1].copy(), labels={"shape": names[::-1]}, splits=split)
+    figures = regrain.evaluate(run, other, protocols=["transfer"]).flat()
+    linear = regrain.evaluate(run, other, protocols=["linear"]).flat()
+    assert figures["test/shape/transfer"] == linear["test/shape/linear"]
+    assert figures["test/shape/transfer.majority"] == linear["test/shape/linear.majority"]
+    for data in (None, run.data):
+        with pytest.raises(UserError, match="transfer judges on data that the encoder was not trained on"):
+            regrain.evaluate(run, data, protocols=["transfer"])
