@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from regrain.tasks.recipes import published
+
 
 @dataclass(frozen=True)
 class Row:
@@ -70,12 +72,7 @@ def _recall(level: str, *more: Metric) -> tuple[Metric, ...]:
 
 _START = "--weights {runs}/start/cifar-100-fine-labels-s0/model/model.safetensors"
 _TOY = f"--encoder resnet18-w16 {_START} --limit-per-class 1250 --epochs 5 --set learning_rate=0.065"
-_TOY_PAPER = {
-    "good": {"SupCE": "76.30", "SupCon": "73.84", "SelfCon": "84.83", "Grafit": "86.61", "CoIns": "86.15",
-             "MaskCon": "90.28", "SupFINE": "94.11"},
-    "bad": {"SupCE": "87.15", "SupCon": "84.66", "SelfCon": "84.83", "Grafit": "89.96", "CoIns": "90.55",
-            "MaskCon": "91.56", "SupFINE": "94.11"},
-}  # fmt: skip
+_TOY_PAPER = {split: published("maskcon/table1", split) for split in ("good", "bad")}
 _TOY_METHODS = {
     "SupCE": "sup-ce", "SupCon": "supcon-queue", "SelfCon": "selfcon", "Grafit": "grafit", "CoIns": "coins",
     "MaskCon": "maskcon", "NNCLR": "nnclr", "SupFINE": "sup-fine",
@@ -364,7 +361,7 @@ TABLES: tuple[Table, ...] = (
         _recall("label", Metric("recall@10", "test/label/recall@10")),
         _four_rows(
             f"cifar100-20 {_IMAGENET} --limit-per-class 100 --epochs 10",
-            paper={"SupCE": "47.25", "SupCon": "58.65", "SelfCon": "40.50", "MaskCon": "65.52", "SupFINE": "71.13"},
+            paper=published("maskcon/table2"),
             fine=True,
         ),
         compare="MaskCon",

@@ -65,8 +65,8 @@ class Recipe:
     sections : dict
         ``method``, ``encoder``, ``views``, ``training``, as far as the recipe says anything.
     judge : dict
-        ``level`` (``all``: all together), ``protocols``, ``options``; ``data`` where other data are judged than those trained on, and
-        ``unseen_superclasses``.
+        ``level`` (``all``: all together), ``protocols``, ``options``; ``data`` where other data are judged than those
+        trained on, and ``unseen_superclasses``.
     metrics : dict of str to str
         Title to the key of the evaluation within split and level.
     figures : dict of str to float

@@ -216,12 +216,13 @@ def _cars_by_lists(folder: Path) -> Rows:
 
 def _mat(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     if not path.is_file():
         raise UserError(f"{path} is missing: the data set is not complete")
     try:
         content: dict[str, Any] = loadmat(path)
-    except (OSError, TypeError, ValueError, NotImplementedError) as error:
+    except (MatReadError, OSError, TypeError, ValueError, NotImplementedError) as error:
         raise UserError(f"{path} cannot be read as a MATLAB file: {error}") from None
     return content
 

@@ -20,7 +20,7 @@ from regrain.data.catalog.fine_grained import imagenet32_classes
 from regrain.data.catalog.taxonomies import grouping
 from regrain.errors import UserError
 
-__all__ = ["FINE", "SAMPLES", "write_synthetic"]
+__all__ = ["FINE", "SAMPLES", "few_classes", "synthetic_names", "write_synthetic"]
 
 SUPERCLASSES = 3
 FINE = 9
@@ -51,6 +51,11 @@ def write_synthetic(name: str, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         _WRITERS[name](root)
         marker.touch()
+
+
+def synthetic_names() -> list[str]:
+    """The data sets that are generated."""
+    return list(_WRITERS)
 
 
 def few_classes(name: str) -> list[str]:
