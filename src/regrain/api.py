@@ -1392,7 +1392,7 @@ def reproduce(
             return Reproduction(published, scale, (), {}, str(error))
         for title, value in found.items():
             figures[title] = (*figures.get(title, ()), value)
-    return Reproduction(published, scale, tuple(range(seeds)), figures)
+    return Reproduction(published, scale, tuple(range(seeds)), figures, settings=tuple(settings))
 
 
 def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Stanford Online Products, Stanford Cars, tieredImageNet and ImageNet at 32 pixels, from tiny folders as handed out."""
+"""Stanford Online Products, Stanford Cars, tieredImageNet and ImageNet at 32 pixels, read from tiny folders."""
 
 from __future__ import annotations
 

@@ -109,14 +109,17 @@ def test_what_cannot_be_run_is_told(tmp_path: Path) -> None:
 def test_ours_stand_beside_the_papers() -> None:
     chosen = select("maskcon/table2")[:2]
     figures = {"R@1": (40.0, 42.0, 44.0), "R@2": (50.0, 50.0, 53.0)}
-    found = [Reproduction(chosen[0], "small", (0, 1, 2), figures), Reproduction(chosen[1], "small", (), {}, "no data")]
+    found = [
+        Reproduction(chosen[0], "small", (0, 1, 2), figures, settings=("presets=[weak, weak]",)),
+        Reproduction(chosen[1], "small", (), {}, "no data"),
+    ]
     text = markdown(found)
     mean, half = student_interval([40.0, 42.0, 44.0])
     row = next(line for line in text.splitlines() if line.startswith("| SelfCon"))
     assert row.split(" | ")[1:3] == [f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})", "40.50"]
     assert "Scale `small`, 3 seeds." in text
     assert "- Grafit: no data" in text
-    assert "regrain reproduce maskcon/table2/selfcon --scale small --seeds 3\n" in text
+    assert "regrain reproduce maskcon/table2/selfcon --scale small --seeds 3 --set 'presets=[weak, weak]'\n" in text
     assert [len(group.rows) for group in grouped(found)] == [2]
     sclre = [Reproduction(r, "tiny", (0,), {"total": (50.0,)}) for r in select("sclre/table4")]
     assert len(grouped(sclre)) == 3  # their superclasses differ, and so do their columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ class Reproduction:
         Title to one figure a seed, in per cent; a title is left out where the data have no such class.
     problem : str
         Why there are no figures; empty where there are.
+    settings : tuple of str
+        ``key=value``: what was changed of the recipe.
     """
 
     recipe: Recipe
@@ -38,6 +41,14 @@ class Reproduction:
     seeds: tuple[int, ...]
     figures: dict[str, tuple[float, ...]]
     problem: str = ""
+    settings: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """What gives these figures, where the data lie under REGRAIN_DATA."""
+        seeds = f" --seeds {len(self.seeds)}" if len(self.seeds) > 1 else ""
+        changed = "".join(f" --set {shlex.quote(setting)}" for setting in self.settings)
+        return f"regrain reproduce {self.recipe.name} --scale {self.scale}{seeds}{changed}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for machines."""
@@ -45,6 +56,7 @@ class Reproduction:
             "recipe": self.recipe.name,
             "scale": self.scale,
             "seeds": list(self.seeds),
+            "settings": list(self.settings),
             "ours": {title: list(values) for title, values in self.figures.items()},
             "paper": self.recipe.figures,
             "problem": self.problem,
@@ -134,14 +146,12 @@ def markdown(found: Sequence[Reproduction]) -> str:
         scale = group.rows[0].scale
         head = ["what", *(cell for title in group.metrics for cell in (f"{title}, ours", "paper"))]
         lines = [head, ["---"] * len(head), *([row.recipe.label, *group.cells(row)] for row in group.rows)]
-        more = f" --seeds {seeds}" if seeds > 1 else ""
-        commands = [f"regrain reproduce {row.recipe.name} --scale {scale}{more}" for row in group.rows]
         parts.append(
             f"### {group.title}\n\nScale `{scale}`, {seeds} seed{'s' * (seeds > 1)}.\n\n"
             + "".join("| " + " | ".join(line) + " |\n" for line in lines)
             + "".join(f"\n- {remark}" for remark in group.remarks())
             + "\n\n```text\n"
-            + "\n".join(commands)
+            + "\n".join(row.command for row in group.rows)
             + "\n```\n"
         )
     return "\n".join(parts)
