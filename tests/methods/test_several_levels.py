@@ -405,10 +405,31 @@ def test_numbers_have_their_order_and_names_need_one() -> None:
         assert build("mlcl", labels, global_weight=0.0).global_weight == 0
 
 
+def test_one_order_is_for_all_aspects() -> None:
+    labels = Labels.from_columns({"food": ["good", "bad", "fair"], "room": ["bad", "fair", "bad"]}, relation="aspects")
+    one = build("mlcl", labels, global_weight=0.1, orders=(("bad", "fair", "good"),))
+    each = build("mlcl", replace(labels), global_weight=0.1, orders=(("bad", "fair", "good"),) * 2)
+    assert torch.equal(one._ordinals(labels.codes), each._ordinals(labels.codes))
+
+
+@pytest.mark.parametrize("name", ["mlcl", "multi-ce", "himulcone", "guided", "mixed"])
+def test_levels_are_predicted_together_as_one_by_one(name: str) -> None:
+    method = build(name).eval()
+    x = torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(0))
+    together = method.predict_levels(x)
+    assert [tuple(part.shape) for part in together] == [(7, count) for count in method.classes]
+    for role, part in zip(method.roles, together, strict=True):
+        assert torch.equal(part, method.predict_proba(x, role))
+        torch.testing.assert_close(part.sum(dim=1), torch.ones(7))
+
+
 def test_settings_of_mlcl() -> None:
     for settings, message in (
         ({"global_weight": 0.1, "orders": (("low", "high"), ("1", "9", "10"))}, "orders leave out the class 'middle'"),
-        ({"global_weight": 0.1, "orders": (("1", "9", "10"),)}, "orders list the classes of 2 levels; got 1 lists"),
+        (
+            {"global_weight": 0.1, "orders": (("1", "9", "10"),) * 3},
+            "orders list the classes of 2 levels, or one list for all; got 3 lists",
+        ),
         ({"global_weight": 0.6, "ce_weight": 0.5}, "are shares of 1"),
         ({"threshold": 1.0}, "threshold"),
         ({"temperatures": (0.1,)}, "temperatures are 2 numbers, one for every level"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.labels import Labels
-from regrain.methods import Method
 from regrain.training.loader import on_device, scan_batches
 from regrain.training.model import Model
 
@@ -70,14 +68,9 @@ def level_probabilities(model: Model, labels: Labels, dataset: Dataset, *, worke
     """
     if not model.method.has_classifier:
         return {}
-    return {
-        level: apply_model(model, dataset, partial(_proba, model.method, role), workers=workers)
-        for role, level in zip(model.method.roles, labels.levels, strict=True)
-    }
-
-
-def _proba(method: Method, role: str, x: Any) -> Tensor:
-    return method.predict_proba(x, role)
+    method = model.method
+    together = apply_model(model, dataset, lambda x: torch.cat(method.predict_levels(x), dim=1), workers=workers)
+    return dict(zip(labels.levels, together.split(method.classes, dim=1), strict=True))
 
 
 @torch.inference_mode()

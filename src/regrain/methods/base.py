@@ -139,6 +139,10 @@ class Method(nn.Module):
             "judge it by recall, knn or clustering"
         )
 
+    def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
+        """What :meth:`predict_proba` gives for each of the roles; x is encoded once where one encoder serves them."""
+        return tuple(self.predict_proba(x, role) for role in self.roles)
+
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
         """Probabilities (B, r) of the subclasses that training found, given coarse labels (B,), -1 unknown, or none.
 

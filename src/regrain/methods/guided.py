@@ -102,6 +102,8 @@ class Guided(Method):
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level not in self.roles:
             return super().predict_proba(x, level)
+        return self.predict_levels(x)[self.roles.index(level)]
+
+    def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
         finest = prototype_logits(self.embed(x), self.prototypes).softmax(dim=1)
-        index = self.roles.index(level)
-        return summed_above(finest, self.above[index], self.classes[index])
+        return tuple(summed_above(finest, above, count) for above, count in zip(self.above, self.classes, strict=True))

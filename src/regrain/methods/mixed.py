@@ -222,9 +222,11 @@ class Mixed(MomentumContrast):
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level not in self.roles:
             return super().predict_proba(x, level)
+        return self.predict_levels(x)[self.roles.index(level)]
+
+    def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
         leaves = self._log_leaves(self.classifier(self.encoder(x))).exp()
-        index = self.roles.index(level)
-        return summed_above(leaves, self.above[index], self.classes[index])
+        return tuple(summed_above(leaves, above, count) for above, count in zip(self.above, self.classes, strict=True))
 
 
 def _own_leaves(classes: Sequence[int]) -> Tensor:

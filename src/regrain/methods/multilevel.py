@@ -56,8 +56,10 @@ class _MultiLevel(Method):
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level not in self.roles:
             return super().predict_proba(x, level)
-        result: Tensor = self.classifiers[self.roles.index(level)](self.features(x)).float().softmax(dim=1)
-        return result
+        return self.predict_levels(x)[self.roles.index(level)]
+
+    def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
+        return tuple(part.softmax(dim=1) for part in self.logits(self.features(x)).float().split(self.classes, dim=1))
 
 
 class MultiCE(_MultiLevel):
@@ -113,7 +115,8 @@ class MLCL(_MultiLevel):
     threshold : float
         t in [0, 1): overlap above which two samples are positives of the global head.
     orders : tuple of tuple of str, optional
-        For the global head: the classes of every level from lowest to highest. Needed where class names are no numbers.
+        For the global head: the classes of every level from lowest to highest, or one list that is every level's.
+        Needed where class names are no numbers.
     projector_hidden, projector_width : int
         Of every head.
     normalise : bool
@@ -175,9 +178,10 @@ class MLCL(_MultiLevel):
         if not self.global_weight:
             return
         count = len(labels.levels)
-        if self.orders is not None and len(self.orders) != count:
-            raise UserError(f"orders list the classes of {count} levels; got {len(self.orders)} lists")
-        orders = self.orders or (None,) * count
+        orders: tuple[tuple[str, ...] | None, ...] = self.orders or (None,)
+        if len(orders) not in (1, count):
+            raise UserError(f"orders list the classes of {count} levels, or one list for all; got {len(orders)} lists")
+        orders = orders * (count // len(orders))
         self._ranks = [_ranks(names, order) for names, order in zip(labels.classes, orders, strict=True)]
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
@@ -284,7 +288,7 @@ def _ranks(names: Sequence[str], order: Sequence[str] | None) -> Tensor:
         if not all(map(math.isfinite, values)):
             raise UserError(
                 f"the global head compares ordered classes, and {', '.join(map(repr, names[:3]))} have no order of "
-                "their own: declare one, --set 'orders=[[negative, neutral, positive], ...]', a list for every level"
+                "their own: declare one, --set 'orders=[[negative, neutral, positive]]', for all levels or a list each"
             )
         return torch.tensor(values, dtype=torch.float64).argsort().argsort()
     missing = [name for name in names if name not in order]
