@@ -155,6 +155,63 @@ def test_cars_in_folders(tmp_path: Path) -> None:
         load("cars196", root=tmp_path)
 
 
+# Birds, flowers and commands
+
+
+def test_cub200_as_distributed(tmp_path: Path) -> None:
+    folder = tmp_path / "CUB_200_2011"
+    files = {"1": "001.Black_footed_Albatross/a.jpg", "2": "200.Common_Yellowthroat/b.jpg"}
+    lists = {
+        "images": [f"{number} {file}" for number, file in files.items()],
+        "image_class_labels": ["1 1", "2 200"],
+        "classes": ["1 001.Black_footed_Albatross", "200 200.Common_Yellowthroat"],
+        "train_test_split": ["1 1", "2 0"],
+    }
+    for seed, file in enumerate(files.values()):
+        write_photo(folder / "images" / file, seed)
+    for name, lines in lists.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    found = by_id(load("cub200", root=tmp_path))
+    assert found[files["1"]] == ("train", {"coarse": "Waterbird", "label": "Black_Footed_Albatross"})
+    assert found[files["2"]][0] == "test"
+    (folder / "image_class_labels.txt").write_text("1 1\n")
+    with pytest.raises(UserError, match=r"image 2, 200\.Common_Yellowthroat/b\.jpg, has no class"):
+        load("cub200", root=tmp_path)
+
+
+def test_flowers102_as_torchvision_unpacks_them(tmp_path: Path) -> None:
+    folder = tmp_path / "flowers-102"
+    for number in range(1, 4):
+        write_photo(folder / "jpg" / f"image_{number:05d}.jpg", number)
+    savemat(folder / "imagelabels.mat", {"labels": np.array([[1, 102, 77]])})
+    savemat(folder / "setid.mat", {"trnid": np.array([[2]]), "valid": np.array([[3]]), "tstid": np.array([[1]])})
+    found = by_id(load("flowers102", root=tmp_path))
+    assert {image: (split, labels["label"]) for image, (split, labels) in found.items()} == {
+        "jpg/image_00001.jpg": ("test", "pink primrose"),
+        "jpg/image_00002.jpg": ("train", "blackberry lily"),
+        "jpg/image_00003.jpg": ("val", "passion flower"),
+    }
+    savemat(folder / "setid.mat", {"trnid": np.array([[4]]), "valid": np.array([[3]]), "tstid": np.array([[1]])})
+    with pytest.raises(UserError, match=r"setid\.mat: image 4 has no class from 1 to 102"):
+        load("flowers102", root=tmp_path)
+
+
+def test_hwu64_as_distributed(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "hwu64"
+    folder.mkdir(parents=True)
+    (folder / "train.tsv").write_text("text\tcategory\nwake me\talarm_set\nstop\t now\talarm_set\n")
+    (folder / "test.tsv").write_text("text\tcategory\nlouder\taudio_volume_up\n")
+    data = load("hwu64", root=tmp_path)
+    assert by_id(data) == {
+        "train/2": ("train", {"coarse": "alarm", "label": "alarm_set"}),
+        "test/2": ("test", {"coarse": "audio", "label": "audio_volume_up"}),
+    }
+    assert "1 lines of more than two cells were left out" in data.notes["messages"]
+    (folder / "test.tsv").write_text("louder\taudio_volume_up\n")
+    with pytest.raises(UserError, match=r"test\.tsv does not begin with the line"):
+        load("hwu64", root=tmp_path)
+
+
 # tieredImageNet
 
 

@@ -1,4 +1,4 @@
-"""Stanford Online Products and Stanford Cars in their authors' layouts, and tieredImageNet and ImageNet at 32 pixels.
+"""Products, cars, birds and flowers in their authors' layouts, and tieredImageNet and ImageNet at 32 pixels.
 
 Every function takes the folder where the user keeps data, and returns None when its data set is not there.
 """
@@ -28,7 +28,7 @@ from regrain.data.catalog.taxonomies import grouping
 from regrain.data.rows import Rows, examples
 from regrain.errors import UserError
 
-__all__ = ["cars196", "imagenet32", "imagenet32_classes", "sop", "sop_split", "tiered_imagenet"]
+__all__ = ["cars196", "cub200", "flowers102", "imagenet32", "imagenet32_classes", "sop", "sop_split", "tiered_imagenet"]
 
 _SOP_PLACES = ("Stanford_Online_Products", "stanford_online_products", "SOP", "sop", ".")
 _SOP_FILE = re.compile(r"(\d+)_(\d+)\.jpe?g", re.IGNORECASE)
@@ -118,6 +118,47 @@ def cars196(root: Path) -> Rows | None:
                 images.append(f"{split}/{place.name}/{file}")
                 labels.append(spelt[_plain(place.name)])
                 splits.append(split)
+    return found_rows(folder, "image", [f"{folder}/{image}" for image in images], {"label": labels}, images, splits)
+
+
+def cub200(root: Path) -> Rows | None:
+    """``CUB_200_2011``: ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``train_test_split.txt``."""
+    folder = first_folder(root, ("CUB_200_2011", "cub200", "."), "train_test_split.txt")
+    if folder is None or not (folder / "image_class_labels.txt").is_file():
+        return None
+    images, codes, names, trained = (
+        _pairs(folder / f"{name}.txt") for name in ("images", "image_class_labels", "classes", "train_test_split")
+    )
+    spelt = {_plain(name): name for name in grouping("cub200_24")["classes"]}
+    labels, splits = [], []
+    for number, image in images.items():
+        name = names.get(codes.get(number, ""))
+        if name is None or number not in trained:
+            raise UserError(f"{folder}: image {number}, {image}, has no class or is of no split: the lists do not fit")
+        labels.append(spelt.get(_plain(name.partition(".")[2]), name))
+        splits.append("train" if trained[number] == "1" else "test")
+    files = list(images.values())
+    return found_rows(folder, "image", [f"{folder}/images/{f}" for f in files], {"label": labels}, files, splits)
+
+
+def flowers102(root: Path) -> Rows | None:
+    """``jpg/image_00001.jpg`` and so on beside ``imagelabels.mat`` and ``setid.mat``, as torchvision unpacks them."""
+    folder = first_folder(root, ("flowers-102", "flowers102", "."), "imagelabels.mat")
+    if folder is None:
+        return None
+    names = grouping("flowers102")["numbered"]
+    codes = [int(code) for code in _flat(_mat(folder / "imagelabels.mat").get("labels"))]
+    lists = _mat(folder / "setid.mat")
+    images, labels, splits = [], [], []
+    for split, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid")):
+        for number in map(int, _flat(lists.get(key, ()))):
+            if not 1 <= number <= len(codes) or not 1 <= codes[number - 1] <= len(names):
+                raise UserError(
+                    f"{folder}/setid.mat: image {number} has no class from 1 to {len(names)} in imagelabels.mat"
+                )
+            images.append(f"jpg/image_{number:05d}.jpg")
+            labels.append(names[codes[number - 1] - 1])
+            splits.append(split)
     return found_rows(folder, "image", [f"{folder}/{image}" for image in images], {"label": labels}, images, splits)
 
 
@@ -212,6 +253,12 @@ def _cars_by_lists(folder: Path) -> Rows:
             labels.append(spelt.get(_plain(names[int(code) - 1]), names[int(code) - 1]))
             splits.append(split)
     return found_rows(folder, "image", [f"{folder}/{image}" for image in images], {"label": labels}, images, splits)
+
+
+def _pairs(path: Path) -> dict[str, str]:
+    """A list of numbers and what each stands for, one in a line."""
+    lines = (line.split(None, 1) for line in complete_text(path).splitlines())
+    return {line[0]: line[1].strip() for line in lines if len(line) == 2}
 
 
 def _mat(path: Path) -> dict[str, Any]:

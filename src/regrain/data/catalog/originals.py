@@ -40,6 +40,7 @@ __all__ = [
     "image_files",
     "omniglot",
     "plain_pickle",
+    "tabbed_texts",
 ]
 
 _TRAIN_DRAWERS = 14
@@ -139,6 +140,31 @@ def clinc150(root: Path) -> Rows | None:
     intents = [None if split == "oos" else intent for split, _, intent in found]
     ids = numbered(len(found), splits)
     return found_rows(path, "text", [text for _, text, _ in found], {"intent": intents}, ids, splits)
+
+
+def tabbed_texts(root: Path, *, name: str) -> Rows | None:
+    """``train.tsv`` and ``test.tsv`` (text, category) of github.com/Lackel/Hierarchical_Weighted_SCL.
+
+    Lines of more cells than two, texts with a tab, are left out, as its authors leave them out.
+    """
+    folder = first_folder(root, (name, f"data/{name}", name.upper()), "train.tsv")
+    if folder is None:
+        return None
+    texts, labels, ids, splits, longer = [], [], [], [], 0
+    for split in ("train", "test"):
+        lines = complete_text(folder / f"{split}.tsv").splitlines()
+        if not lines or lines[0].split("\t") != ["text", "category"]:
+            raise UserError(f"{folder}/{split}.tsv does not begin with the line 'text<tab>category'")
+        for number, line in enumerate(lines[1:], start=2):
+            cells = line.split("\t")
+            longer += len(cells) > 2
+            if len(cells) == 2:
+                texts.append(cells[0].strip('"'))
+                labels.append(cells[1])
+                ids.append(f"{split}/{number}")
+                splits.append(split)
+    rows = found_rows(folder, "text", texts, {"label": labels}, ids, splits)
+    return replace(rows, notes=rows.notes | {"remarks": [f"{longer} lines of more than two cells were left out"]})
 
 
 def grocery(root: Path) -> Rows | None:
