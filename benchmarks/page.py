@@ -8,11 +8,16 @@ from tables import TABLES, Row, Table
 
 from regrain.tasks.reproduce import over_seeds
 
-_BASELINES = {"raw": "raw input", "random": "random weights", "start": "pretrained start"}
+_BASELINES = {
+    "majority": "majority class",
+    "raw": "raw input",
+    "random": "random weights",
+    "start": "pretrained start",
+}
 
 
-_COUNTS = ("-clusters",)
-"""Endings of the metrics that are numbers of things, not shares."""
+_COUNTS = ("-clusters", "tree-distance")
+"""Endings of the metrics that are numbers of things, not shares; baselines' names come behind them."""
 
 
 class Figures:
@@ -23,7 +28,7 @@ class Figures:
         self.seconds: dict[tuple[str, str], list[float]] = {}
         for line in lines:
             key = line["table"], line["row"], line["metric"]
-            scale = 1 if line["metric"].endswith(_COUNTS) else 100
+            scale = 1 if line["metric"].split(".")[0].endswith(_COUNTS) else 100
             self.values.setdefault(key, {})[int(line["seed"])] = scale * float(line["value"])
             self.seconds.setdefault(key[:2], []).append(float(line["seconds"]))
 
@@ -71,7 +76,7 @@ def _table(table: Table, figures: Figures) -> str:
                 baselines.append([words, *(f"{_mean(values):.1f}" if values else "" for values in found)])
         cells = [row.label, *(_cell(figures, table, row, m.key) for m in table.metrics)]
         cells += [_difference(figures, table, row)] if table.compare else []
-        cells += [row.paper.get(first.title, "")] if "paper" in head else []
+        cells += [_published(row, first.title)] if "paper" in head else []
         body.append([*cells, "" if row.run_of else figures.minutes(table, row)])
         if row.projection:
             inner = [figures.of(table, row, f"{m.key}.projection") for m in table.metrics]
@@ -87,13 +92,19 @@ def _table(table: Table, figures: Figures) -> str:
             text += f"{row.label}: the runs of {row.run_of}{_discovery(row)}\n"
         else:
             text += (
-                f"{row.label}: regrain fit {row.fit.format(runs='runs/results')} --seed S --out RUN{_discovery(row)}\n"
+                f"{row.label}: regrain fit {row.fit.format(runs='runs/results', seed='S')} --seed S --out RUN"
+                f"{_discovery(row)}\n"
             )
     return text + f"judged by: regrain evaluate RUN {table.evaluate}\n```\n"
 
 
 def _discovery(row: Row) -> str:
     return f"; regrain discover RUN {row.discover}" if row.discover else ""
+
+
+def _published(row: Row, first: str) -> str:
+    """The paper's figures; those of other columns than the first with their names."""
+    return ", ".join(value if title == first else f"{title} {value}" for title, value in row.paper.items())
 
 
 def _mean(by_seed: dict[int, float]) -> float:

@@ -79,7 +79,7 @@ def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[
         judged = next(r for r in tables.by_name(owner).rows if r.label == label)
     out = runs / owner / f"{judged.slug}-s{seed}"
     start = time.time()
-    given = shlex.split(judged.fit.format(runs=runs))
+    given = shlex.split(judged.fit.format(runs=runs, seed=seed))
     if not (out / "model" / "config.json").exists():
         fixed = ["--root", root, "--seed", str(seed), "--out", str(out), "--overwrite", "-q"]
         app(["fit", *given, *fixed], standalone_mode=False)

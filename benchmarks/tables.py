@@ -17,6 +17,7 @@ class Row:
     label : str
     fit : str
         Arguments of ``regrain fit`` without root, seed and out; empty where another row's run serves (``same_as``).
+        ``{seed}`` stands for the seed, where samples are drawn by it too.
     paper : dict
         Metric title -> the published figure.
     same_as : str
@@ -297,6 +298,60 @@ def _mixture_table(name: str, title: str, data: str, coarse: str, fine: str, *, 
     return Table(name, title, judge, tuple(metrics), rows, seeds=seeds, compare="mixed")
 
 
+_LEVELS = {
+    "SupCE": "sup-fine {data} -l {fine}",
+    "SupCon": "supcon {data} -l {fine}",
+    "HiMulConE": "himulcone {data}",
+    "Guided": "guided {data}",
+    "MLCL": "mlcl {data}",
+}
+_LOW_PAPER = {
+    "SupCon": {1000: "26.82", 5000: "46.15"},
+    "MLCL": {1000: "34.74", 5000: "56.02"},
+}
+_ORDER = "--set 'orders=[[negative,neutral,positive]]' --set normalise=true"
+_ASPECTS = {
+    "CE": "multi-ce",
+    "MLCL without global head": "mlcl --set ce_weight=0.7 --set normalise=true",
+    "MLCL": f"mlcl --set ce_weight=0.7 --set global_weight=0.1 {_ORDER}",
+}
+_TRIPADVISOR_PAPER = {"CE": {30: "71.30", 60: "74.19", 180: "77.00"}, "MLCL": {30: "72.9", 60: "75.1", 180: "77.9"}}
+_TOGETHER = tuple(
+    Metric(words, f"test/all/{key}")
+    for words, key in (("macro F1", "macro-f1"), ("balanced accuracy", "balanced-accuracy"), ("accuracy", "accuracy"))
+)
+
+
+def _low_data_rows() -> tuple[Row, ...]:
+    """CIFAR-100 with few images, on frozen features; about as many steps for both sizes."""
+    rows = []
+    for size, epochs in ((1000, 60), (5000, 20)):
+        data = f"cifar100 {_IMAGENET} --samples {size} --draw {{seed}} --epochs {epochs}"
+        for label, command in _LEVELS.items():
+            fit = command.replace("{data}", data).replace("{fine}", "label")
+            paper = {"linear": _LOW_PAPER[label][size]} if label in _LOW_PAPER else {}
+            rows.append(Row(f"{label}, {size:,} images", fit, paper, baselines=label == "SupCE" and size == 1000))
+    return tuple(rows)
+
+
+def _tripadvisor(name: str, title: str, data: str, epochs: Mapping[int, int], *, seeds: int) -> Table:
+    """Six aspects of hotel reviews; ``epochs`` by number of training reviews."""
+    rows = []
+    for size, count in epochs.items():
+        for label, command in _ASPECTS.items():
+            method, _, options = command.partition(" ")
+            fit = f"{method} tripadvisor {data} --samples {size} --draw {{seed}} --epochs {count} {options}".rstrip()
+            paper = {"accuracy": _TRIPADVISOR_PAPER[label][size]} if size in _TRIPADVISOR_PAPER.get(label, {}) else {}
+            rows.append(Row(f"{label}, {size} reviews", fit, paper, baselines=label == "CE"))
+    return Table(name, title, "-p multi-aspect", _TOGETHER, tuple(rows), seeds=seeds)
+
+
+_NOISY = {
+    "CE": "multi-ce",
+    "MLCL": _ASPECTS["MLCL"],
+    "MLCL, global head 0.6": f"mlcl --set ce_weight=0.2 --set global_weight=0.6 {_ORDER}",
+}
+
 _SCRATCH = "cifar10 -l label --limit-per-class 1000"
 _W16 = "--encoder resnet18-w16 --epochs 15"
 _TINY = "self-classifier digits --encoder conv4 --epochs 40"
@@ -551,6 +606,73 @@ TABLES: tuple[Table, ...] = (
         "superclass",
         "label",
         seeds=1,
+    ),
+    _mixture_table(
+        "mixture-grocery",
+        "Grocery, frozen ImageNet features: 5% labelled to the product, 60% to the coarse class alone, 35% not at all",
+        f"grocery -l coarse -l fine {_IMAGENET} --epochs 20",
+        "coarse",
+        "fine",
+        seeds=1,
+    ),
+    Table(
+        "low-data-cifar100",
+        "CIFAR-100 with few images, labelled at both levels, on frozen ImageNet features: linear classifier",
+        "-p linear -l label",
+        (Metric("linear", "test/label/linear"),),
+        _low_data_rows(),
+    ),
+    _tripadvisor(
+        "tripadvisor-frozen",
+        "TripAdvisor, six aspects, few reviews: frozen MiniLM and a trained adapter",
+        "--encoder minilm --frozen --batch-size 16",
+        {30: 40, 60: 20, 180: 10},
+        seeds=5,
+    ),
+    _tripadvisor(
+        "tripadvisor-tuned",
+        "TripAdvisor, six aspects, few reviews: MiniLM fine-tuned, 128 tokens at most",
+        "--encoder minilm --batch-size 16",
+        {30: 20, 60: 10},
+        seeds=3,
+    ),
+    Table(
+        "noise-tripadvisor",
+        "TripAdvisor, 400 reviews, labels drawn anew: frozen MiniLM and a trained adapter",
+        "-p multi-aspect",
+        _TOGETHER,
+        tuple(
+            Row(
+                f"{label}, {share}% noise",
+                f"{command.split(' ', 1)[0]} tripadvisor --encoder minilm --frozen --batch-size 16 --epochs 10 "
+                f"--label-noise {share / 100} --draw {{seed}} {command.partition(' ')[2]}".rstrip(),
+                baselines=label == "CE" and share == 30,
+            )
+            for share in (30, 50, 80)
+            for label, command in _NOISY.items()
+        ),
+    ),
+    Table(
+        "levels-grocery",
+        "Grocery at three levels, on frozen ImageNet features",
+        "-p multi-aspect",
+        (
+            *(Metric(f"accuracy, {level}", f"test/{level}/accuracy") for level in ("fine", "coarse", "category")),
+            Metric("path consistency", "test/all/path-consistency"),
+            Metric("tree distance", "test/all/tree-distance"),
+            Metric("hierarchical F1", "test/all/hierarchical-f1"),
+        ),
+        tuple(
+            Row(label, f"{method} grocery {_IMAGENET} --epochs 20", baselines=label == "multi-CE")
+            for label, method in {
+                "multi-CE": "multi-ce",
+                "Guided": "guided",
+                "MLCL": "mlcl",
+                "HiMulConE": "himulcone",
+                "mixed": "mixed",
+                "SupCE (fine labels alone)": "sup-fine",
+            }.items()
+        ),
     ),
     Table(
         "ablation-self-classifier",
