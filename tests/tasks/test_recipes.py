@@ -56,8 +56,11 @@ def test_every_table_has_its_recipes() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_recipe_resolves(scale: Any) -> None:
     for recipe in recipes().values():
-        check(at_scale(recipe, scale))
+        scaled = at_scale(recipe, scale)
+        check(scaled)
         assert recipe.absent or recipe.figures, recipe.name
+        queue = scaled.sections["method"].get("queue_size", 0)
+        assert recipe.absent or queue <= samples(scaled), recipe.name  # else training refuses it
 
 
 @pytest.mark.parametrize("paper", TABLES)

@@ -126,7 +126,7 @@ class Recipe:
         """Title -> the key of ``evaluate --json``."""
         return {title: f"test/{self.judge['level']}/{key}" for title, key in self.metrics.items()}
 
-    def resolved(self, *, small: bool | None = None) -> dict[str, Any]:
+    def resolved(self) -> dict[str, Any]:
         """Method and training with every default, as checked against the signatures that declare them.
 
         Raises
@@ -135,8 +135,7 @@ class Recipe:
             For an unknown setting, or a value of the wrong type.
         """
         modality = self.entry.modality
-        small = self.view_size <= SMALL_IMAGE if small is None else small
-        given = merge(recipe_for(modality, self.method, small=small), self.sections)
+        given = merge(recipe_for(modality, self.method, small=self.view_size <= SMALL_IMAGE), self.sections)
         chosen = method_class(self.method)
         method = {key: value for key, value in given["method"].items() if key != "name"}
         training = check_values(given.get("training", {}), hyperparameters(TrainingOptions), "training")
