@@ -273,7 +273,8 @@ def _recipe(
     where = f"{paper}/{table}/{label}"
     if not absent and like not in methods:
         raise UserError(f"{where}: no method '{like}' is declared: {nearest(like, methods)}")
-    layers = (content.get("defaults", {}), {"method": methods.get(like, {})}, shared, *own)
+    base: Mapping[str, Any] = methods.get(like, {})
+    layers = (content.get("defaults", {}), base if "method" in base else {"method": base}, shared, *own)
     sections = ("data", "judge", *SECTIONS)
     merged = merge(*({key: layer[key] for key in sections if key in layer} for layer in layers))
     metrics = inner.get("metrics") or row.get("metrics") or shared.get("metrics") or content["metrics"]
