@@ -126,6 +126,11 @@ def test_mistakes_in_a_file_are_named(path: str, value: Any, message: str) -> No
         ("tables.table1.data", {"levels": ["fine"]}, "cifartoy-good has no level 'fine'"),
         ("defaults.judge.protocols", ["recal"], "no protocol 'recal': did you mean 'recall'"),
         ("defaults.encoder", {"name": "resnet19"}, "no encoder 'resnet19'"),
+        (
+            "defaults.views",
+            {"presets": ["strnog", "weak"]},
+            "no preset 'strnog' for image views: did you mean 'strong'",
+        ),
     ],
 )
 def test_what_a_recipe_names_must_exist(path: str, value: Any, message: str) -> None:

@@ -27,6 +27,7 @@ from regrain.settings import check_values, hyperparameters
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, recipe_for
 from regrain.training.source import IMPAIRMENTS
+from regrain.views import preset_names
 
 __all__ = [
     "Recipe",
@@ -332,6 +333,10 @@ def _check(recipe: Recipe) -> None:
     source = recipe.judge.get("options", {}).get("taxonomy")
     if source is not None:
         taxonomy(source)
+    known = preset_names(recipe.entry.modality)
+    for preset in recipe.sections.get("views", {}).get("presets", ()):
+        if preset not in known:
+            raise UserError(f"no preset '{preset}' for {recipe.entry.modality} views: {nearest(str(preset), known)}")
     name = recipe.sections.get("encoder", {}).get("name")
     if name is not None and not _is_encoder(name, recipe.entry.modality):
         raise UserError(f"no encoder '{name}': {nearest(name, encoder_names(recipe.entry.modality))}")
