@@ -225,6 +225,7 @@ _SUPERCLASS_METHODS = {
     "SCLRE": "sclre",
     "SCLRE, transductive": "sclre --set attention=batch",
     "SCLRE without attention": "sclre --set attention=none",
+    "SCLRE with a residual (ours)": "sclre --set residual=true",
     "SCLRE without contrast": "sclre --set contrastive_weight=0",
     "SCLRE without targets": "sclre --set target_weight=0",
     "SCLRE, contrast a hundredth": "sclre --set contrastive_weight=0.005",

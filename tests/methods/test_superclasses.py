@@ -129,6 +129,17 @@ def test_without_attention_an_embedding_is_the_projection() -> None:
         method.attends_to(x)
 
 
+def test_a_residual_adds_the_sample_to_what_it_attends_to() -> None:
+    x, coarse, ids = mixture()
+    method, plain = build("sclre", residual=True), build("sclre")
+    train(method, x, coarse, ids, steps=5)
+    plain.load_state_dict(method.state_dict())
+    attended, own = plain.eval().embed(x), functional.normalize(method.projector(method.encoder(x)), dim=1)
+    torch.testing.assert_close(method.embed(x), functional.normalize(own + attended, dim=1))
+    alone = torch.cat([probabilities(method, row[None]) for row in x])
+    torch.testing.assert_close(alone, probabilities(method, x), atol=1e-6, rtol=0)
+
+
 def test_a_model_whose_bank_is_empty_looks_at_the_sample_itself() -> None:
     method = build("sclre").eval()
     x = mixture()[0]

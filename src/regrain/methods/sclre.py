@@ -49,6 +49,9 @@ class SCLRE(Method):
     attention : {"bank", "batch", "none"}
         What a sample attends to at inference; ``batch`` is transductive, as published; ``none`` leaves attention out of
         training too: v is z scaled to unit length.
+    residual : bool
+        Add z, scaled to unit length, to what attention gives, so that a sample keeps what is its own; ours, not in the
+        paper.
     contrastive_weight, ce_weight, target_weight : float
         At least 0; 0 switches a part off. The classifier is trained by ``ce_weight`` alone.
     temperature : float
@@ -85,6 +88,7 @@ class SCLRE(Method):
         classes: Sequence[int],
         *,
         attention: Literal["bank", "batch", "none"] = "bank",
+        residual: bool = False,
         contrastive_weight: float = 0.5,
         ce_weight: float = 0.5,
         target_weight: float = 0.2,
@@ -107,6 +111,7 @@ class SCLRE(Method):
         if width % heads or query_width % heads:
             raise UserError(f"width {width} and query_width {query_width} are shared out over {heads} heads")
         self.attention = attention
+        self.residual = residual
         self.contrastive_weight = contrastive_weight
         self.ce_weight = ce_weight
         self.target_weight = target_weight
@@ -219,10 +224,12 @@ class SCLRE(Method):
 
     def _enhanced(self, z: Tensor, bank: Tensor | None) -> Tensor:
         """v of the samples; attention over the bank, or over the batch itself."""
+        own = functional.normalize(z, dim=1)
         if self.attention == "none":
-            return functional.normalize(z, dim=1)
+            return own
         weights = self.to_query.weight, self.to_key.weight, self.to_value.weight
-        return cross_instance_attention(z, bank, *weights, heads=self.heads, include_self=bank is not None)
+        attended = cross_instance_attention(z, bank, *weights, heads=self.heads, include_self=bank is not None)
+        return functional.normalize(own + attended, dim=1) if self.residual else attended
 
 
 def drawn_by_class(coarse: Tensor, count: int, classes: int, balanced: bool, seed: int) -> Tensor:
