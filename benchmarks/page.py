@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tables import TABLES, Row, Table
 
-from regrain.metrics import student_interval
+from regrain.tasks.reproduce import over_seeds
 
 _BASELINES = {
     "majority": "majority class",
@@ -80,7 +80,7 @@ def _table(table: Table, figures: Figures) -> str:
         body.append([*cells, "" if row.run_of else figures.minutes(table, row)])
         if row.projection:
             inner = [figures.of(table, row, f"{m.key}.projection") for m in table.metrics]
-            body.append([f"{row.label}, by its projection", *map(_over_seeds, inner)])
+            body.append([f"{row.label}, by its projection", *(over_seeds(list(values.values())) for values in inner)])
     lines = [head, ["---"] * len(head), *(line + [""] * (len(head) - len(line)) for line in baselines + body)]
     text = "".join("| " + " | ".join(line) + " |\n" for line in lines)
     seeds = "S = 0" if table.seeds == 1 else f"S = 0 to {table.seeds - 1}"
@@ -116,14 +116,7 @@ def _cell(figures: Figures, table: Table, row: Row, key: str) -> str:
     by_seed, low, high = (figures.of(table, row, key + end) for end in ("", ".low", ".high"))
     if len(by_seed) == 1 and low and high:
         return f"{_mean(by_seed):.1f} ({_mean(low):.1f} to {_mean(high):.1f})"
-    return _over_seeds(by_seed)
-
-
-def _over_seeds(by_seed: dict[int, float], sign: str = "") -> str:
-    if len(by_seed) < 2:
-        return "".join(f"{value:{sign}.1f}" for value in by_seed.values())
-    mean, half = student_interval(list(by_seed.values()))
-    return f"{mean:{sign}.1f} ({mean - half:{sign}.1f} to {mean + half:{sign}.1f})"
+    return over_seeds(list(by_seed.values()))
 
 
 def _difference(figures: Figures, table: Table, row: Row) -> str:
@@ -133,4 +126,4 @@ def _difference(figures: Figures, table: Table, row: Row) -> str:
     key = table.metrics[0].key
     reference = figures.of(table, next(r for r in table.rows if r.label == table.compare), key)
     own = figures.of(table, row, key)
-    return _over_seeds({seed: own[seed] - reference[seed] for seed in sorted(set(own) & set(reference))}, "+")
+    return over_seeds([own[seed] - reference[seed] for seed in sorted(set(own) & set(reference))], "+")

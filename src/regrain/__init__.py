@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         low_data,
         predict,
         regroup,
+        reproduce,
         resume,
         tune,
     )
@@ -53,6 +54,7 @@ __all__ = [
     "low_data",
     "predict",
     "regroup",
+    "reproduce",
     "resume",
     "tune",
 ]
@@ -73,6 +75,7 @@ _HOMES = {
         "low_data",
         "predict",
         "regroup",
+        "reproduce",
         "resume",
         "tune",
     ),

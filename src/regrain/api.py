@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from regrain.data.catalog.synthetic import write_synthetic
 from regrain.data.catalog.taxonomies import taxonomies, taxonomy
 from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.data.readers import find_rows, read
-from regrain.errors import NoLabelsError, UserError
+from regrain.errors import MissingDataError, NoLabelsError, UserError
 from regrain.evaluation import (
     Evaluation,
     available_criteria,
@@ -25,6 +27,7 @@ from regrain.evaluation import (
     level_probabilities,
 )
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
+from regrain.evaluation.multi_aspect import ALL
 from regrain.labels import Taxonomy
 from regrain.methods import method_class
 from regrain.tasks import Attention, Calibration, Curve, Discovery, Isotropy, Regrouping, Trial, Tuning
@@ -41,8 +44,11 @@ from regrain.tasks.isotropy import Fate, Move, fate_of
 from regrain.tasks.pictures import require_images
 from regrain.tasks.plans import begin_plan
 from regrain.tasks.predict import predicted_columns
+from regrain.tasks.recipes import Recipe, overridden, select_one
 from regrain.tasks.regroup import regroup_rows
+from regrain.tasks.reproduce import Reproduction, judged_once, run_name
 from regrain.tasks.run import Run, part_named
+from regrain.tasks.scales import Scale, at_scale
 from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_columns, write_embeddings
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.assemble import Assembly, assemble, roles_of
@@ -75,6 +81,7 @@ __all__ = [
     "low_data",
     "predict",
     "regroup",
+    "reproduce",
     "resume",
     "tune",
 ]
@@ -694,14 +701,25 @@ def _trained_once(
     device: Device,
     on_run: Callable[[Run], None] | None,
 ) -> Run:
-    """The finished run at a place; where there is none yet it is trained, or an interrupted one resumed."""
+    """The finished run of a method on given samples: see :func:`_finished_run`."""
+    train_it = partial(
+        fit, method, training, out=place, recipe=recipe, seed=seed, holdout=0, device=device, overwrite=True
+    )
+    return _finished_run(place, train_it, training, device, on_run)
+
+
+def _finished_run(
+    place: Path,
+    train: Callable[[], Run],
+    data: Dataset | None,
+    device: Device,
+    on_run: Callable[[Run], None] | None,
+) -> Run:
+    """The finished run at a place; where there is none yet it is trained there, or an interrupted one resumed."""
     folder = RunFolder(place)
     if folder.is_run and folder.finished and folder.model_folder.exists():
-        return Run(folder, training, device)
-    if folder.is_run and folder.checkpoint_file.exists():
-        run = resume(place, training, device=device)
-    else:
-        run = fit(method, training, out=place, recipe=recipe, seed=seed, holdout=0, device=device, overwrite=True)
+        return Run(folder, data, device)
+    run = resume(place, data, device=device) if folder.is_run and folder.checkpoint_file.exists() else train()
     run.folder.checkpoint_file.unlink(missing_ok=True)
     if on_run is not None:
         on_run(run)
@@ -1283,6 +1301,116 @@ def regroup(
     told = [*rows.notes.get("messages", ()), *([f"{about.name}: {about.source}"] if about else [])]
     write_columns(made.columns, target)
     return replace(made, notices=[*told, *made.notices])
+
+
+def reproduce(
+    recipe: Recipe | str,
+    *,
+    scale: Scale = "small",
+    seeds: int = 1,
+    out: str | Path = "runs/reproduce",
+    root: str | Path | None = None,
+    settings: Sequence[str] = (),
+    device: Device = "auto",
+    on_run: Callable[[Run], None] | None = None,
+) -> Reproduction:
+    """Run one row of a paper's table, and set its figures beside the paper's.
+
+    Trainings that are finished under ``out`` are not repeated, interrupted ones go on, and rows of several tables that
+    are trained alike share a run.
+
+    Parameters
+    ----------
+    recipe : Recipe or str
+        A name of :func:`regrain.tasks.recipes.recipes`, such as ``maskcon/table2/maskcon``.
+    scale : {"tiny", "small", "paper"}
+        See :mod:`regrain.tasks.scales`; ``tiny`` runs on generated data.
+    seeds : int
+        How many trainings, of the seeds from 0 upwards.
+    out : path
+    root : path, optional
+        Where the catalogue's data lie; see :func:`load`.
+    settings : sequence of str
+        ``key=value`` assignments that change the recipe, as ``--set`` takes them.
+    device
+        As in :func:`fit`.
+    on_run : callable, optional
+        Called with each run that was trained.
+
+    Returns
+    -------
+    Reproduction
+        With its ``problem`` where the data are not there or the method is not implemented.
+
+    Raises
+    ------
+    UserError
+        For an unknown recipe or setting.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = reproduce("maskcon/table2/maskcon", scale="tiny", out=folder)
+    >>> found.recipe.figures["R@1"], len(found.figures["R@1"])
+    (65.52, 1)
+    """
+    published = recipe if isinstance(recipe, Recipe) else select_one(recipe)
+    if published.absent:
+        return Reproduction(published, scale, (), {}, published.absent)
+    changed = parse_assignments(settings, published.method)
+    scaled = overridden(at_scale(published, scale), changed)
+    place = Path(out) / scale
+    if scale == "tiny":
+        root = place / "data" / "+".join(scaled.needed)
+        for name in scaled.needed:
+            write_synthetic(name, root)
+    reader: dict[str, Any] = {} if root is None else {"root": root}
+    data = scaled.data
+    figures: dict[str, tuple[float, ...]] = {}
+    for seed in range(seeds):
+        folder = place / run_name(scaled) / f"s{seed}"
+        train_it = partial(
+            fit,
+            scaled.method,
+            data["source"],
+            out=folder,
+            levels=data.get("levels"),
+            recipe=scaled.sections,
+            seed=seed,
+            draw=seed,
+            device=device,
+            overwrite=True,
+            **{name: data[name] for name in IMPAIRMENTS if name in data},
+            **data.get("reader", {}),
+            **reader,
+        )
+        try:
+            run = _finished_run(folder, train_it, None, device, on_run)
+            found = judged_once(scaled, folder, partial(_judged, run, scaled, seed, reader))
+        except MissingDataError as error:
+            return Reproduction(published, scale, (), {}, str(error))
+        for title, value in found.items():
+            figures[title] = (*figures.get(title, ()), value)
+    return Reproduction(published, scale, tuple(range(seeds)), figures, settings=tuple(settings))
+
+
+def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any]) -> dict[str, float]:
+    """What a recipe's protocols give."""
+    judge = recipe.judge
+    other = judge.get("data")
+    return evaluate(
+        run,
+        other,
+        levels=None if judge["level"] == ALL else [judge["level"]],
+        protocols=judge["protocols"],
+        options=judge.get("options"),
+        baselines=False,
+        unseen_superclasses=judge.get("unseen_superclasses", False),
+        seed=seed,
+        write=False,
+        **(reader | recipe.data.get("reader", {}) if other else {}),
+    ).flat()
 
 
 @dataclass(frozen=True)

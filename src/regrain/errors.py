@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["NoLabelsError", "RegrainWarning", "UserError", "nearest"]
+__all__ = ["MissingDataError", "NoLabelsError", "RegrainWarning", "UserError", "nearest"]
 
 
 _MOST = 40
@@ -20,6 +20,10 @@ class UserError(ValueError):
 
 class NoLabelsError(UserError):
     """The data have nothing that looks like labels; who needs none reads them without."""
+
+
+class MissingDataError(UserError):
+    """A data set of the catalogue is not where it was looked for; who runs many experiments goes on with the others."""
 
 
 class RegrainWarning(UserWarning):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from regrain.errors import UserError, nearest
@@ -67,7 +68,7 @@ def check_values(values: Mapping[str, Any], parameters: Mapping[str, inspect.Par
     >>> check_values({"weight": "0.5"}, hyperparameters(method), "method")
     {'weight': 0.5, 'size': 8}
     """
-    import pydantic  # here, for objectives and encoders load without it
+    from pydantic import ValidationError  # here, for objectives and encoders load without it
 
     for key in values:
         if key not in parameters:
@@ -81,14 +82,22 @@ def check_values(values: Mapping[str, Any], parameters: Mapping[str, inspect.Par
             result[name] = parameter.default
             continue
         try:
-            result[name] = pydantic.TypeAdapter(parameter.annotation).validate_python(values[name])
-        except pydantic.ValidationError as error:
+            result[name] = _adapter(parameter.annotation).validate_python(values[name])
+        except ValidationError as error:
             problem = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             expected = _expected(parameter)
             raise UserError(
                 f"{owner}.{name}: {values[name]!r} is no valid value ({expected} was expected): {problem}"
             ) from None
     return result
+
+
+@cache
+def _adapter(annotation: Any) -> Any:
+    """What checks and converts a value; dear to make, and made once for every annotation."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(annotation)
 
 
 def _expected(parameter: inspect.Parameter) -> str:

@@ -281,12 +281,14 @@ def test_help_is_quick_to_import_and_complete() -> None:
         "datasets",
         "methods",
         "taxonomies",
+        "recipes",
+        "reproduce",
     ],
 )
 def test_every_command_has_help_with_an_example(regrain: Command, command: str) -> None:
     code, out, _ = regrain(command, "--help")
     assert code == 0
-    if command not in ("demo", "datasets"):
+    if command != "demo":
         assert f"regrain {command} " in out
 
 

@@ -12,6 +12,7 @@ import typer
 from regrain.cli import options as o
 
 if TYPE_CHECKING:
+    from regrain.data.catalog import Entry
     from regrain.labels import Taxonomy
 
 __all__ = ["register"]
@@ -28,6 +29,7 @@ _ENTRY_FIELDS = (
     "views",
     "notes",
 )
+_LARGE = 256  # pixels, from which images are kept encoded
 _SOURCE_WIDTH = 110  # characters of a source in the table
 _ADVICE = (
     ("coarse labels", "embeddings that tell fine classes apart", "maskcon; grafit, coins beside it"),
@@ -86,11 +88,29 @@ def check(
         raise typer.Exit(2)
 
 
-def datasets(json_: o.Json = False) -> None:
-    """List the data sets that are known by name, with their levels and where they come from."""
+def datasets(
+    name: Annotated[
+        str | None, typer.Argument(help="One data set: where it comes from, its licence, and how it must lie.")
+    ] = None,
+    json_: o.Json = False,
+) -> None:
+    """List the data sets that are known by name. With NAME: source, licence, size, levels and the layouts looked for.
+
+    Examples:
+
+    `regrain datasets`
+
+    `regrain datasets cars196`
+    """
     from regrain.data.catalog import entries
+    from regrain.errors import UserError, nearest
 
     known = entries()
+    if name is not None:
+        if name not in known:
+            raise UserError(f"no data set '{name}' in the catalogue: {nearest(name, known)}")
+        _one_dataset(known[name], json_)
+        return
     if json_:
         print(
             json.dumps({name: {f: getattr(entry, f) for f in _ENTRY_FIELDS} for name, entry in known.items()}, indent=1)
@@ -103,15 +123,44 @@ def datasets(json_: o.Json = False) -> None:
     for column in ("name", "what", "levels (classes)", "samples"):
         table.add_column(column, overflow="fold")
     for name, entry in known.items():
-        between = ", " if entry.relation == "aspects" else " > "
-        levels = between.join(f"{level} ({count})" for level, count in entry.levels.items())
-        sizes = ", ".join(f"{split} {count}" for split, count in entry.samples.items())
-        table.add_row(name, f"{entry.modality}: {entry.description}", levels, sizes)
+        table.add_row(name, f"{entry.modality}: {entry.description}", _levels(entry), _sizes(entry))
     Console().print(table)
     print(
-        "Your own data: a folder super/sub/.../image, a CSV, TSV, Parquet or JSON-lines table; `regrain check "
-        "PATH` first."
+        "`regrain datasets NAME` shows one. Your own data: a folder super/sub/.../image, a CSV, TSV, Parquet or "
+        "JSON-lines table; `regrain check PATH` first."
     )
+
+
+def _one_dataset(entry: Entry, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({field: getattr(entry, field) for field in _ENTRY_FIELDS}, indent=1))
+        return
+    print(f"{entry.name}: {entry.description}")
+    side = f", {entry.side} x {entry.side} pixels" if entry.side < _LARGE else ", decoded to 256 x 256 pixels at most"
+    told = {
+        "levels": _levels(entry),
+        "size": _sizes(entry) + (side if entry.modality == "image" else ""),
+        "source": entry.source,
+        "licence": entry.licence,
+        "views": ", ".join(entry.views) or "those of the modality",
+    }
+    for key, value in told.items():
+        print(f"{key}: {value}")
+    for key, lines in (("layouts looked for under --root DIR or REGRAIN_DATA", entry.layouts), ("notes", entry.notes)):
+        print(f"{key}:")
+        for line in lines:
+            print(f"  - {line}")
+    if entry.torchvision:
+        print("`--download` fetches it where it is missing.")
+
+
+def _levels(entry: Entry) -> str:
+    between = ", " if entry.relation == "aspects" else " > "
+    return between.join(f"{level} ({count})" for level, count in entry.levels.items())
+
+
+def _sizes(entry: Entry) -> str:
+    return ", ".join(f"{split} {count}" for split, count in entry.samples.items())
 
 
 def methods(

@@ -19,6 +19,7 @@ from regrain.cli import (
     judge,
     lists,
     regroup,
+    reproduce,
     train,
     tune,
 )
@@ -38,7 +39,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (train, tune, judge, isotropy, curves, discover, attend, few_labels, calibrate, export, regroup, lists):
+_GROUPS = (
+    train,
+    tune,
+    judge,
+    isotropy,
+    curves,
+    discover,
+    attend,
+    few_labels,
+    calibrate,
+    export,
+    regroup,
+    reproduce,
+    lists,
+)
+for group in _GROUPS:
     group.register(app)
 
 

@@ -136,6 +136,7 @@ _READER: dict[str, Any] = {
     ),
     "image_size": _option(int | None, "--image-size", "Side in pixels at which images are kept."),
     "channels": _option(int | None, "--channels", "1 grey, 3 colour."),
+    "cache": _option(bool, "--cache", "Decode images once, into a memory-mapped file in the cache folder."),
     "skip_unreadable": _option(bool, "--skip-unreadable", "Leave out, and count, samples that cannot be read."),
     "download": _option(bool, "--download", "Fetch catalog data that are missing."),
 }

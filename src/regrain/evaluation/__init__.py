@@ -5,11 +5,12 @@ from __future__ import annotations
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.criteria import CRITERIA, available_criteria, criterion_values
 from regrain.evaluation.embed import apply_model, embed, level_probabilities
-from regrain.evaluation.evaluate import PROTOCOLS, Evaluation, Row, evaluate_model
+from regrain.evaluation.evaluate import PROTOCOLS, TOGETHER, Evaluation, Row, evaluate_model
 
 __all__ = [
     "CRITERIA",
     "PROTOCOLS",
+    "TOGETHER",
     "Evaluation",
     "Representation",
     "Row",

@@ -28,7 +28,7 @@ from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
 from regrain.training.model import Model
 
-__all__ = ["PROTOCOLS", "Evaluation", "Row", "evaluate_model"]
+__all__ = ["PROTOCOLS", "TOGETHER", "Evaluation", "Row", "evaluate_model"]
 
 PROTOCOLS: dict[str, Protocol] = {
     "recall": recall,
@@ -43,7 +43,7 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 """Protocol by name; each judges level by level."""
 
-_TOGETHER = {"multi-aspect": multi_aspect}
+TOGETHER = {"multi-aspect": multi_aspect}
 """Protocols that judge all levels together."""
 
 _PROBING = {"linear", "transfer", "superclass", "multi-aspect"}
@@ -174,8 +174,8 @@ def evaluate_model(
         For an unknown protocol or level, a level without labels, K larger than the set.
     """
     for name in protocols or ():
-        if name not in PROTOCOLS and name not in _TOGETHER:
-            raise UserError(f"no protocol '{name}': {nearest(name, [*PROTOCOLS, *_TOGETHER])}")
+        if name not in PROTOCOLS and name not in TOGETHER:
+            raise UserError(f"no protocol '{name}': {nearest(name, [*PROTOCOLS, *TOGETHER])}")
     evaluation = Evaluation(split, len(test))
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
@@ -230,7 +230,7 @@ def evaluate_model(
     for setting in settings:
         level = setting.level
         for name in protocols:
-            if name in _TOGETHER:
+            if name in TOGETHER:
                 continue
             if name == "hierarchy" and levels is None and level != chosen[-1]:
                 continue
@@ -245,8 +245,8 @@ def evaluate_model(
                 evaluation.notes.append(f"{name} was left out at level '{level}': {error}")
                 continue
             evaluation.add(judged, level)
-    for name in (name for name in protocols if name in _TOGETHER):
-        figures = {r.name: _TOGETHER[name](r, settings) for r in representations + constant}
+    for name in (name for name in protocols if name in TOGETHER):
+        figures = {r.name: TOGETHER[name](r, settings) for r in representations + constant}
         for level in figures["model"]:
             evaluation.add({representation: found[level] for representation, found in figures.items()}, level)
     return evaluation

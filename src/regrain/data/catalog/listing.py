@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from regrain.data.catalog import originals, reviews, superclasses
+from regrain.data.catalog import fine_grained, originals, reviews, superclasses
 from regrain.data.catalog.hapt import hapt
 from regrain.data.dataset import Modality
 from regrain.data.rows import Rows
@@ -34,6 +34,8 @@ class Entry:
         Names of presets for the two views to train on; empty: the modality's own.
     notes : tuple of str
         What one should know before quoting numbers.
+    side : int
+        Of its images in pixels; 256, at which large ones are stored, where they are of many sizes.
     relation : Relation
         How the levels hang together.
     original : callable
@@ -61,6 +63,7 @@ class Entry:
     layouts: tuple[str, ...]
     views: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    side: int = field(default=256, kw_only=True)
     relation: Relation = field(default="tree", kw_only=True)
     original: Callable[[Path], Rows | None] = field(kw_only=True, repr=False)
     grouping: str | None = field(default=None, kw_only=True, repr=False)
@@ -104,6 +107,7 @@ def _cifar100(
         name=name,
         description=description,
         modality="image",
+        side=32,
         levels=levels or {"superclass": 20, "label": 100},
         samples={"train": 50_000, "test": 10_000},
         source=_CIFAR_SOURCE,
@@ -164,6 +168,7 @@ def _cifartoy(name: str, description: str, grouping: str) -> Entry:
         name=name,
         description=description,
         modality="image",
+        side=32,
         levels={"coarse": 2, "label": 8},
         samples={"train": 40_000, "test": 8_000},
         source=_CIFAR_SOURCE,
@@ -207,6 +212,29 @@ def _ilsvrc(
     )
 
 
+def _sop(name: str, description: str, samples: Mapping[str, int], products: int, *notes: str) -> Entry:
+    """Stanford Online Products; MaskCon's splits where the name says so."""
+    split = name.removeprefix("sop-") if name != "sop" else ""
+    return Entry(
+        name=name,
+        description=f"Stanford Online Products: photographs of things on sale, {description}",
+        modality="image",
+        levels={"coarse12" if split else "category": 12, "product": products},
+        samples=samples,
+        source="https://cvgl.stanford.edu/projects/lifted_struct (Song et al., CVPR 2016)",
+        licence="none stated; photographs of eBay's sellers, handed out for research",
+        layouts=(
+            "Stanford_Online_Products/bicycle_final/111085122871_0.JPG ..."
+            + ("" if split else " beside Ebay_train.txt and Ebay_test.txt"),
+            "the same in SOP, sop, stanford_online_products",
+        ),
+        views=("sop-strong", "sop-weak"),
+        notes=(*notes, _UNSEEN_NOTE),
+        original=partial(fine_grained.sop_split, name=f"sop_{split}") if split else fine_grained.sop,
+        grouping=f"sop_{split}" if split else None,
+    )
+
+
 def _breeds(task: str, coarse: int, fine: int, train: int) -> Entry:
     return _ilsvrc(
         task,
@@ -225,6 +253,7 @@ def _entries() -> dict[str, Entry]:
             name="digits",
             description="handwritten digits of 8 x 8 pixels, grouped by the shape of their strokes",
             modality="image",
+            side=8,
             levels={"group": 3, "digit": 10},
             samples={"train": 1352, "test": 445},
             source="https://archive.ics.uci.edu/dataset/80, as it comes with scikit-learn",
@@ -239,6 +268,7 @@ def _entries() -> dict[str, Entry]:
             name="cifar10",
             description="photographs of 32 x 32 pixels in ten classes",
             modality="image",
+            side=32,
             levels={"label": 10},
             samples={"train": 50_000, "test": 10_000},
             source=_CIFAR_SOURCE,
@@ -276,6 +306,7 @@ def _entries() -> dict[str, Entry]:
             name="omniglot",
             description="handwritten characters of five alphabets by twenty drawers each, 105 x 105 pixels",
             modality="image",
+            side=105,
             levels={"alphabet": 5, "character": 136},
             samples={"train": 1904, "test": 816},
             source="https://github.com/brendenlake/omniglot, python/images_background_small1.zip",
@@ -308,9 +339,23 @@ def _entries() -> dict[str, Entry]:
             folder="clinc150",
         ),
         Entry(
+            name="hwu64",
+            description="short commands to an assistant, 64 intents under 18 domains",
+            modality="text",
+            levels={"coarse": 18, "label": 64},
+            samples={"train": 8954, "test": 1031},
+            source="https://github.com/Lackel/Hierarchical_Weighted_SCL, data/hwu64 (Liu et al. 2019)",
+            licence="none stated there",
+            layouts=("hwu64/train.tsv, hwu64/test.tsv (text, category)", "data/hwu64/..., HWU64/..."),
+            notes=("figures of category discovery are measured on this copy", _UNSEEN_NOTE),
+            original=partial(originals.tabbed_texts, name="hwu64"),
+            grouping="hwu64",
+        ),
+        Entry(
             name="grocery",
             description="photographs of groceries in a shop, three levels, unbalanced",
             modality="image",
+            side=64,
             levels={"category": 3, "coarse": 43, "fine": 81},
             samples={"train": 2640, "val": 296, "test": 2485},
             source="https://github.com/marcusklasson/GroceryStoreDataset",
@@ -337,9 +382,126 @@ def _entries() -> dict[str, Entry]:
         _breeds("entity13", 13, 260, 334_000),
         _breeds("entity30", 30, 240, 307_000),
         Entry(
+            name="imagenet-32",
+            description="ILSVRC 2012 at 32 x 32 pixels, in 1000 classes under MaskCon's 12",
+            modality="image",
+            side=32,
+            levels={"coarse12": 12, "label": 1000},
+            samples={"train": 1_281_167, "test": 50_000},
+            source="https://patrykchrabaszcz.github.io/Imagenet32 (Chrabaszcz et al. 2017)",
+            licence="ImageNet's terms of access: non-commercial research and education",
+            layouts=(
+                "train_data_batch_1 ... train_data_batch_10, val_data (pickles)",
+                "the same with .npz; in imagenet32, imagenet-32, ImageNet32, downsampled-imagenet-32",
+            ),
+            views=_PHOTO_VIEWS,
+            notes=(
+                "labels are WordNet ids; the files number the classes in an order of their own, which is undone",
+                "the test split is ILSVRC's validation set",
+                "3.9 GB in memory, twice that while it is read",
+                _UNSEEN_NOTE,
+            ),
+            original=fine_grained.imagenet32,
+            grouping="imagenet_12",
+        ),
+        Entry(
+            name="tieredimagenet",
+            description="608 classes of ImageNet under 34; superclasses tested are not trained on",
+            modality="image",
+            levels={"coarse": 34, "label": 608},
+            samples={"train": 448_695, "val": 124_261, "test": 206_209},
+            source="https://github.com/renmengye/few-shot-ssl-public (Ren et al., ICLR 2018)",
+            licence="ImageNet's terms of access: non-commercial research and education",
+            layouts=(
+                "tiered-imagenet/train/n01530575/*, val/n.../*, test/n.../* (also tiered_imagenet, tieredImageNet)",
+                *(layout.partition(", ")[0] + " (ILSVRC's training images)" for layout in _ILSVRC_LAYOUTS),
+            ),
+            views=_PHOTO_VIEWS,
+            notes=(
+                "labels are WordNet ids; `regrain taxonomies tieredimagenet` prints them in words",
+                "20, 6 and 8 superclasses are for training, validation and testing: judge with --unseen-superclasses",
+                "the papers see it at 84 x 84 pixels: --image-size 84",
+                "the pickles of 84 x 84 pixels (train_images_png.pkl) are not read: unpack them into folders",
+                _UNSEEN_NOTE,
+            ),
+            original=fine_grained.tiered_imagenet,
+            grouping="tieredimagenet",
+        ),
+        _sop("sop", "the authors' split", {"train": 59_551, "test": 60_502}, 22_634),
+        _sop(
+            "sop-split1",
+            "MaskCon's split 1: the products tested are not trained on",
+            {"train": 25_368, "test": 25_278},
+            5035,
+            "products with eight images and more",
+        ),
+        _sop(
+            "sop-split2",
+            "MaskCon's split 2: ten images of a product to train on, two to test",
+            {"train": 14_980, "test": 2_996},
+            1498,
+            "products with twelve images",
+        ),
+        Entry(
+            name="cars196",
+            description="Stanford Cars: photographs of 196 models of cars under MaskCon's eight types",
+            modality="image",
+            levels={"coarse8": 8, "label": 196},
+            samples={"train": 8144, "test": 8041},
+            source="https://ai.stanford.edu/~jkrause/cars/car_dataset.html (Krause et al. 2013)",
+            licence="none stated; handed out for research",
+            layouts=(
+                "stanford_cars/cars_train/*.jpg, cars_test/*.jpg, devkit/cars_meta.mat, devkit/cars_train_annos.mat, "
+                "cars_test_annos_withlabels.mat (torchvision; the last may lie in devkit)",
+                "car_data/car_data/train/CLASS/*.jpg, car_data/car_data/test/CLASS/*.jpg (Kaggle)",
+                "the same in cars196, car_data",
+            ),
+            views=("cars-strong", "cars-weak"),
+            notes=(
+                "Ford E-Series Wagon Van is a Van, as in MaskCon's code and figure 6; its table 8 counts otherwise",
+                _UNSEEN_NOTE,
+            ),
+            original=fine_grained.cars196,
+            grouping="cars196_8",
+        ),
+        Entry(
+            name="cub200",
+            description="Caltech-UCSD Birds: photographs of 200 species under BuCSFR's 24 groups",
+            modality="image",
+            levels={"coarse": 24, "label": 200},
+            samples={"train": 5994, "test": 5794},
+            source="https://www.vision.caltech.edu/datasets/cub_200_2011 (Wah et al. 2011)",
+            licence="non-commercial research and education",
+            layouts=(
+                "CUB_200_2011/images/001.Black_footed_Albatross/*.jpg, images.txt, image_class_labels.txt, "
+                "classes.txt, train_test_split.txt",
+                "the same in cub200",
+            ),
+            views=("cars-strong", "cars-weak"),
+            notes=("the views are Stanford Cars', for no paper here publishes its own", _UNSEEN_NOTE),
+            original=fine_grained.cub200,
+            grouping="cub200_24",
+        ),
+        Entry(
+            name="flowers102",
+            description="Oxford Flowers: photographs of 102 species under BuCSFR's twelve groups",
+            modality="image",
+            levels={"coarse": 12, "label": 102},
+            samples={"train": 1020, "val": 1020, "test": 6149},
+            source="https://www.robots.ox.ac.uk/~vgg/data/flowers/102 (Nilsback and Zisserman 2008)",
+            licence="none stated; handed out for research",
+            layouts=("flowers-102/jpg/image_*.jpg, imagelabels.mat, setid.mat (torchvision)", "the same in flowers102"),
+            views=("cars-strong", "cars-weak"),
+            notes=("the views are Stanford Cars', for no paper here publishes its own", _UNSEEN_NOTE),
+            original=fine_grained.flowers102,
+            grouping="flowers102",
+            torchvision="Flowers102",
+        ),
+        Entry(
             name="mini-imagenet",
             description="photographs of 84 x 84 pixels in 100 classes of ImageNet, animals or not",
             modality="image",
+            side=84,
             levels={"superclass": 2, "label": 100},
             samples={"train": 38_400, "val": 9_600, "test": 12_000},
             source="https://github.com/twitter-research/meta-learning-lstm, data/miniImagenet",
@@ -370,6 +532,7 @@ def _entries() -> dict[str, Entry]:
             name="fmow",
             description="satellite pictures of 224 x 224 pixels: six regions of the world, 62 kinds of land use",
             modality="image",
+            side=224,
             levels={"region": 6, "category": 62},
             samples={"train": 76_863, "val": 19_915, "test": 22_108},
             source="https://wilds.stanford.edu/datasets/#fmow",

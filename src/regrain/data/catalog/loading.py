@@ -16,7 +16,7 @@ from regrain.data.catalog.taxonomies import grouping
 from regrain.data.dataset import Dataset
 from regrain.data.readers import rows_from_parquet_folder
 from regrain.data.rows import Rows, StorageOptions, examples, separate
-from regrain.errors import UserError, nearest
+from regrain.errors import MissingDataError, UserError, nearest
 
 __all__ = ["CatalogOptions", "load", "rows"]
 
@@ -93,7 +93,7 @@ def rows(
         _download(entry, folder)
         found = _find(entry, folder, splits)
     if found is None:
-        raise UserError(_not_found(entry, folder))
+        raise MissingDataError(_not_found(entry, folder))
     notes = {
         **found.notes,
         "source": f"{entry.source} ({found.where})",

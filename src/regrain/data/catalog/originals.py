@@ -27,6 +27,7 @@ from regrain.errors import UserError
 __all__ = [
     "cifar10",
     "cifar100",
+    "class_folders",
     "clinc150",
     "complete_text",
     "deepfashion",
@@ -36,7 +37,10 @@ __all__ = [
     "found_rows",
     "grocery",
     "ilsvrc",
+    "image_files",
     "omniglot",
+    "plain_pickle",
+    "tabbed_texts",
 ]
 
 _TRAIN_DRAWERS = 14
@@ -75,11 +79,11 @@ def cifar10(root: Path) -> Rows | None:
     folder = first_folder(root, ("cifar-10-batches-py", "."), "data_batch_1")
     if folder is None:
         return None
-    names = _unpickled(folder / "batches.meta")["label_names"]
+    names = plain_pickle(folder / "batches.meta")["label_names"]
     files = dict.fromkeys(sorted(folder.glob("data_batch_*")), "train") | {folder / "test_batch": "test"}
     images, codes, splits = [], [], []
     for path, split in files.items():
-        batch = _unpickled(path)
+        batch = plain_pickle(path)
         images.append(_pixels(path, batch))
         codes += batch["labels"]
         splits += [split] * len(batch["labels"])
@@ -92,10 +96,10 @@ def cifar100(root: Path) -> Rows | None:
     folder = first_folder(root, ("cifar-100-python", "."), "meta")
     if folder is None:
         return None
-    names = _unpickled(folder / "meta")["fine_label_names"]
+    names = plain_pickle(folder / "meta")["fine_label_names"]
     images, labels, ids, splits = [], [], [], []
     for split in ("train", "test"):
-        batch = _unpickled(folder / split)
+        batch = plain_pickle(folder / split)
         images.append(_pixels(folder / split, batch))
         labels += _named(folder, batch["fine_labels"], names)
         ids += [f"{split}/{names[c]}/{f}" for c, f in zip(batch["fine_labels"], batch["filenames"], strict=True)]
@@ -138,6 +142,31 @@ def clinc150(root: Path) -> Rows | None:
     return found_rows(path, "text", [text for _, text, _ in found], {"intent": intents}, ids, splits)
 
 
+def tabbed_texts(root: Path, *, name: str) -> Rows | None:
+    """``train.tsv`` and ``test.tsv`` (text, category) of github.com/Lackel/Hierarchical_Weighted_SCL.
+
+    Lines of more cells than two, texts with a tab, are left out, as its authors leave them out.
+    """
+    folder = first_folder(root, (name, f"data/{name}", name.upper()), "train.tsv")
+    if folder is None:
+        return None
+    texts, labels, ids, splits, longer = [], [], [], [], 0
+    for split in ("train", "test"):
+        lines = complete_text(folder / f"{split}.tsv").splitlines()
+        if not lines or lines[0].split("\t") != ["text", "category"]:
+            raise UserError(f"{folder}/{split}.tsv does not begin with the line 'text<tab>category'")
+        for number, line in enumerate(lines[1:], start=2):
+            cells = line.split("\t")
+            longer += len(cells) > 2
+            if len(cells) == 2:
+                texts.append(cells[0].strip('"'))
+                labels.append(cells[1])
+                ids.append(f"{split}/{number}")
+                splits.append(split)
+    rows = found_rows(folder, "text", texts, {"label": labels}, ids, splits)
+    return replace(rows, notes=rows.notes | {"remarks": [f"{longer} lines of more than two cells were left out"]})
+
+
 def grocery(root: Path) -> Rows | None:
     """``GroceryStoreDataset/dataset``: split/.../class/image.jpg; the fine class is the folder of the image."""
     folder = first_folder(root, ("GroceryStoreDataset/dataset", "grocery/dataset", "dataset", "."), "classes.csv")
@@ -175,8 +204,7 @@ def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
 
     Only the folders of the classes of the grouping ``classes_of`` are looked into.
     """
-    found = (first_folder(root, _ILSVRC_PLACES, sign) for sign in _ILSVRC_SIGNS)
-    folder = next((place for place in found if place is not None), None)
+    folder = class_folders(root)
     if folder is None:
         return None
     wnids = sorted(grouping(classes_of)["classes"])
@@ -186,7 +214,7 @@ def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
         if not (folder / part).is_dir():
             remarks.append(f"{folder} has no folder {part}, and so the data have one split only")
             continue
-        of_class = {wnid: _image_files(folder / part / wnid) for wnid in wnids}
+        of_class = {wnid: image_files(folder / part / wnid) for wnid in wnids}
         present = sum(map(bool, of_class.values()))
         if not present:
             raise UserError(_no_class_folders(folder / part, wnids))
@@ -200,6 +228,12 @@ def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
     return replace(rows, finds=images.__getitem__, notes=rows.notes | {"remarks": remarks})
 
 
+def class_folders(root: Path) -> Path | None:
+    """The folder under ``root`` that holds an ImageFolder copy of ILSVRC 2012; None where there is none."""
+    found = (first_folder(root, _ILSVRC_PLACES, sign) for sign in _ILSVRC_SIGNS)
+    return next((place for place in found if place is not None), None)
+
+
 def _listed(path: Path) -> list[tuple[str, str]]:
     """The pairs of one of DeepFashion's lists, which begins with their number and the names of its two columns."""
     lines = [line.rsplit(None, 1) for line in complete_text(path).splitlines() if line.strip()]
@@ -210,7 +244,7 @@ def _listed(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def _image_files(folder: Path) -> list[str]:
+def image_files(folder: Path) -> list[str]:
     """Names of the images right in a folder, in order; none where there is no such folder."""
     if not folder.is_dir():
         return []
@@ -282,7 +316,7 @@ def _pixels(path: Path, batch: dict[str, Any]) -> np.ndarray:
     return data.reshape(-1, 3, 32, 32)
 
 
-def _unpickled(path: Path) -> dict[str, Any]:
+def plain_pickle(path: Path) -> dict[str, Any]:
     """A CIFAR batch. Anything in it but arrays and plain containers is refused before it is built."""
     try:
         with path.open("rb") as stream:

@@ -1,0 +1,248 @@
+"""``reproduce`` and ``recipes``: the rows of the papers' tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrain.cli import options as o
+
+if TYPE_CHECKING:
+    from regrain.tasks.recipes import Recipe
+    from regrain.tasks.reproduce import Reproduction
+    from regrain.tasks.scales import Scale
+
+__all__ = ["register"]
+
+Name = Annotated[str | None, typer.Argument(metavar="[RECIPE|TABLE|PAPER]", help="Such as maskcon/table2.")]
+
+
+class ScaleName(StrEnum):
+    """How large."""
+
+    tiny = "tiny"
+    small = "small"
+    paper = "paper"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(reproduce)
+    app.command()(recipes)
+
+
+def reproduce(
+    name: Name = None,
+    scale: Annotated[
+        ScaleName, typer.Option(help="tiny: seconds, on generated data; small: minutes; paper: as published.")
+    ] = ScaleName.small,
+    seeds: Annotated[int, typer.Option(help="Trainings of each row; mean and 95% interval of several.", min=1)] = 1,
+    all_: Annotated[bool, typer.Option("--all", help="Every recipe that the data at hand allow.")] = False,
+    most_hours: Annotated[
+        float | None, typer.Option("--hours", help="Leave out rows whose estimate is above so many hours.", min=0)
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="TFLOP a second that this machine trains at; default 0.3, two CPU cores.", min=1e-9),
+    ] = None,
+    append: Annotated[
+        Path | None, typer.Option("--append", help="Add the tables to this page, such as docs/results.md.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the runs go; what is finished there is not run again.")] = Path(
+        "runs/reproduce"
+    ),
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Where catalog data lie (or the variable REGRAIN_DATA).")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting of the recipes: key=value; repeat.")
+    ] = None,
+    device: o.DeviceOption = o.DeviceName.auto,
+    json_: o.Json = False,
+) -> None:
+    """Run the rows of papers' tables, and show ours beside theirs.
+
+    A row whose data are not there, or whose method is not implemented, is told and left out. The same command again
+    goes on where it stopped.
+
+    Examples:
+
+    `regrain reproduce maskcon/table1/maskcon-good --scale tiny`
+
+    `regrain reproduce maskcon/table2 --root data --seeds 3 --append docs/results.md`
+
+    `regrain reproduce scgm/table2 --scale paper --set precision=bf16`
+    """
+    from regrain import api
+    from regrain.errors import UserError
+    from regrain.tasks.recipes import select
+    from regrain.tasks.reproduce import Reproduction, markdown
+    from regrain.tasks.reproduce import append as append_to
+
+    if name is None and not all_:
+        raise UserError("name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all")
+    found: list[Reproduction] = []
+    for recipe in select(name):
+        reason = _too_long(recipe, scale.value, most_hours, rate)
+        if reason:
+            print(f"left out  {recipe.name}: {reason}", file=sys.stderr)
+            continue
+        run = partial(
+            api.reproduce,
+            recipe,
+            scale=scale.value,
+            seeds=seeds,
+            out=out,
+            root=root,
+            settings=assignments or (),
+            device=device.value,
+        )
+        try:
+            made = o.stoppable(run, "the same command")
+        except UserError as error:  # of this row; the others go on
+            made = Reproduction(recipe, scale.value, (), {}, str(error))
+        print(f"{'left out ' if made.problem else 'done     '} {recipe.name}", file=sys.stderr)
+        found.append(made)
+    if json_:
+        print(json.dumps([made.to_json() for made in found], indent=1))
+    elif found:
+        _show(found)
+    if append is not None and any(made.figures for made in found):
+        append_to(append, markdown([made for made in found if made.figures]))
+        print(f"added to {append}", file=sys.stderr)
+    if not any(made.figures for made in found):
+        raise typer.Exit(2)
+
+
+def recipes(
+    name: Name = None,
+    scale: Annotated[ScaleName, typer.Option(help="At which scale the cost is estimated.")] = ScaleName.paper,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="TFLOP a second that the machine trains at; default 0.3, two CPU cores.", min=1e-9),
+    ] = None,
+    json_: o.Json = False,
+) -> None:
+    """List the recipes of papers' tables, with the data they need and what they cost. With one NAME: all of it.
+
+    The cost is samples x epochs x views x 3 x the operations of the encoder's forward pass, over the rate.
+
+    Examples:
+
+    `regrain recipes`
+
+    `regrain recipes scgm --scale small`
+
+    `regrain recipes maskcon/table2/maskcon`
+    """
+    from regrain.tasks.recipes import select
+
+    chosen = select(name)
+    if json_:
+        print(json.dumps([_told(recipe, scale.value, rate) for recipe in chosen], indent=1, default=list))
+    elif len(chosen) == 1 and chosen[0].name == name:
+        _one(chosen[0], scale.value, rate)
+    else:
+        _list(chosen, scale.value, rate)
+
+
+def _too_long(recipe: Recipe, scale: Scale, most: float | None, rate: float | None) -> str:
+    found = None if most is None or recipe.absent else _hours(recipe, scale, rate)
+    return f"estimated at {_duration(found)}" if found is not None and most is not None and found > most else ""
+
+
+def _hours(recipe: Recipe, scale: Scale, rate: float | None) -> float | None:
+    from regrain.tasks.scales import RATE, at_scale, flops, hours
+
+    return hours(flops(at_scale(recipe, scale)), RATE if rate is None else 1e12 * rate)
+
+
+def _told(recipe: Recipe, scale: Scale, rate: float | None) -> dict[str, Any]:
+    from regrain.tasks.scales import at_scale
+
+    told: dict[str, Any] = {
+        "name": recipe.name,
+        "paper": recipe.paper,
+        "title": recipe.title,
+        "row": recipe.label,
+        "figures": recipe.figures,
+        "metrics": recipe.metrics,
+        "notes": list(recipe.notes),
+    }
+    if recipe.absent:
+        return told | {"absent": recipe.absent}
+    scaled = at_scale(recipe, scale)
+    return told | {"needs": list(recipe.needed), "hours": _hours(recipe, scale, rate), "recipe": scaled.resolved()}
+
+
+def _list(chosen: Sequence[Recipe], scale: Scale, rate: float | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    for place in dict.fromkeys((r.paper, r.table, r.title) for r in chosen):
+        rows = [r for r in chosen if (r.paper, r.table, r.title) == place]
+        table = Table(
+            title=escape(f"{place[0]}, table {place[1].removeprefix('table')}: {place[2]}"), title_justify="left"
+        )
+        for column in ("recipe", "method", "data", "paper", f"hours, {scale}"):
+            table.add_column(column, overflow="fold")
+        for r in rows:
+            figures = ", ".join(map(r.printed, r.figures))
+            if r.absent:
+                table.add_row(r.name, escape(f"({r.absent})"), "", figures, "")
+            else:
+                table.add_row(r.name, r.method, ", ".join(r.needed), figures, _duration(_hours(r, scale, rate)))
+        console.print(table)
+    console.print(
+        "hours: samples x epochs x views x 3 x the encoder's forward operations, at "
+        + ("0.3 TFLOP/s (two CPU cores, docs/speed.md)" if rate is None else f"{rate:g} TFLOP/s")
+        + "; --rate for another machine. `regrain recipes NAME` shows one.",
+        highlight=False,
+    )
+
+
+def _one(recipe: Recipe, scale: Scale, rate: float | None) -> None:
+    import yaml
+
+    told = json.loads(json.dumps(_told(recipe, scale, rate), default=list))
+    print(yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=110).rstrip())
+
+
+def _duration(hours: float | None) -> str:
+    """Hours, or days where they are many; a question mark where nobody knows."""
+    if hours is None:
+        return "?"
+    return f"{hours:.2g}" if hours < 48 else f"{hours:,.0f} ({hours / 24:,.0f} days)"
+
+
+def _show(found: Sequence[Reproduction]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from regrain.tasks.reproduce import grouped
+
+    console = Console()
+    scale = found[0].scale
+    for group in grouped(found):
+        table = Table(title=escape(f"{group.title}; scale {scale}"), title_justify="left")
+        table.add_column("row", overflow="fold")
+        for metric in group.metrics:
+            table.add_column(escape(f"{metric}\nours"), justify="right")
+            table.add_column("\npaper", justify="right")
+        for row in group.rows:
+            table.add_row(escape(row.recipe.label), *group.cells(row))
+        console.print(table)
+        for remark in group.remarks():
+            console.print(f"- {remark}", highlight=False, markup=False)
+    if scale != "paper":
+        console.print(f"Scale {scale} is not the paper's experiment: the columns do not compare.")

@@ -1,0 +1,368 @@
+"""The recipes of papers' tables: read from ``recipes/papers``, resolved, and checked against what they name.
+
+A recipe is one row of a table: what it is trained on and how, how it is judged, and the figures that the paper prints.
+Files say what rows share once; the defaults of methods and modalities stay where they are declared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from regrain.data.catalog import Entry, entries
+from regrain.data.catalog.taxonomies import taxonomy
+from regrain.encoders import encoder_names
+from regrain.encoders.image import SMALL_IMAGE
+from regrain.errors import UserError, nearest
+from regrain.evaluation import PROTOCOLS, TOGETHER
+from regrain.evaluation.multi_aspect import ALL
+from regrain.methods import method_class
+from regrain.settings import check_values, hyperparameters
+from regrain.training.options import TrainingOptions
+from regrain.training.recipe import merge, recipe_for
+from regrain.training.source import IMPAIRMENTS
+from regrain.views import preset_names
+
+__all__ = [
+    "Recipe",
+    "check",
+    "overridden",
+    "published",
+    "read_paper",
+    "recipes",
+    "select",
+    "select_one",
+]
+
+SECTIONS = ("method", "encoder", "views", "training")
+"""What a recipe gives :func:`regrain.api.fit` as its ``recipe``."""
+
+_DATA = ("source", "levels", "reader", *IMPAIRMENTS)
+_JUDGE = ("level", "protocols", "options", "data", "unseen_superclasses")
+_FILE = ("paper", "note", "defaults", "metrics", "methods", "absent", "tables")
+_TABLE = ("title", "note", "metrics", "variants", "rows", "data", "judge", *SECTIONS)
+_ROW = ("like", "paper", "metrics", "data", "judge", *SECTIONS)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row of a paper's table.
+
+    Attributes
+    ----------
+    paper, table, title, row, variant : str
+        The paper, the table's number and what it is about, the row as printed, and which of its data or settings.
+    name : str
+        ``PAPER/TABLE/ROW``.
+    data : dict
+        ``source`` (a name of the catalogue), ``levels``, ``reader``, and what impairs the training split
+        (:class:`~regrain.data.impairment.Impairment`).
+    sections : dict
+        ``method``, ``encoder``, ``views``, ``training``, as far as the recipe says anything.
+    judge : dict
+        ``level`` (``all``: all together), ``protocols``, ``options``; ``data`` where other data are judged than those
+        trained on, and ``unseen_superclasses``.
+    metrics : dict of str to str
+        Title to the key of the evaluation within split and level.
+    figures : dict of str to float
+        Title to the paper's figure, in per cent.
+    notes : tuple of str
+    absent : str
+        Why it cannot be run; empty where it can.
+    decimals : int
+        Those of the table's figures.
+    """
+
+    paper: str
+    table: str
+    title: str
+    row: str
+    variant: str
+    name: str
+    data: dict[str, Any]
+    sections: dict[str, Any]
+    judge: dict[str, Any]
+    metrics: dict[str, str]
+    figures: dict[str, float]
+    notes: tuple[str, ...] = ()
+    absent: str = ""
+    decimals: int = 2
+
+    @property
+    def label(self) -> str:
+        """Row and variant."""
+        return f"{self.row}, {self.variant}" if self.variant else self.row
+
+    def printed(self, title: str) -> str:
+        """The paper's figure as it prints it; nothing where there is none."""
+        return f"{self.figures[title]:.{self.decimals}f}" if title in self.figures else ""
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return str(self.sections["method"]["name"])
+
+    @property
+    def entry(self) -> Entry:
+        """The data set it is trained on."""
+        return entries()[self.data["source"]]
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The data sets it is trained and judged on."""
+        return tuple(dict.fromkeys((self.data["source"], self.judge.get("data", self.data["source"]))))
+
+    @property
+    def levels(self) -> list[str]:
+        """The label levels in use."""
+        return list(self.data.get("levels") or self.entry.levels)
+
+    def keys(self) -> dict[str, str]:
+        """Title -> the key of ``evaluate --json``."""
+        return {title: f"test/{self.judge['level']}/{key}" for title, key in self.metrics.items()}
+
+    def resolved(self) -> dict[str, Any]:
+        """Method and training with every default, as checked against the signatures that declare them.
+
+        Raises
+        ------
+        UserError
+            For an unknown setting, or a value of the wrong type.
+        """
+        modality = self.entry.modality
+        given = merge(recipe_for(modality, self.method, small=self.view_size <= SMALL_IMAGE), self.sections)
+        chosen = method_class(self.method)
+        method = {key: value for key, value in given["method"].items() if key != "name"}
+        training = check_values(given.get("training", {}), hyperparameters(TrainingOptions), "training")
+        TrainingOptions(**training)
+        return {
+            "data": self.data,
+            "method": {"name": self.method, **check_values(method, hyperparameters(chosen), self.method)},
+            "encoder": given.get("encoder", {}),
+            "views": given.get("views", {}),
+            "training": training,
+            "judge": self.judge,
+        }
+
+    @property
+    def view_size(self) -> int:
+        """The side of a view in pixels; 0 where samples are no images."""
+        if self.entry.modality != "image":
+            return 0
+        stored = self.data.get("reader", {}).get("image_size") or self.entry.side
+        return int(self.sections.get("views", {}).get("size") or (224 if stored >= 256 else stored))
+
+
+def recipes() -> dict[str, Recipe]:
+    """Every recipe, by name.
+
+    Examples
+    --------
+    >>> recipe = recipes()["maskcon/table2/maskcon"]
+    >>> recipe.method, recipe.figures["R@1"], recipe.data["source"]
+    ('maskcon', 65.52, 'cifar100-20')
+    """
+    return dict(_recipes())
+
+
+def select(name: str | None) -> list[Recipe]:
+    """The recipes of a name: of one recipe, a table (``maskcon/table2``) or a paper (``maskcon``); all for None.
+
+    Raises
+    ------
+    UserError
+        For a name that is none of these; the nearest is given.
+
+    Examples
+    --------
+    >>> len(select("maskcon/table2"))
+    7
+    """
+    known = recipes()
+    chosen = [r for r in known.values() if name is None or r.name == name or r.name.startswith(f"{name}/")]
+    if not chosen:
+        owners = {part for r in known.values() for part in (r.name, r.name.rsplit("/", 1)[0])}
+        raise UserError(f"no recipe, table or paper '{name}': {nearest(str(name), owners)}")
+    return chosen
+
+
+def select_one(name: str) -> Recipe:
+    """The recipe of a name; a UserError names the nearest where there is none."""
+    if name not in recipes():
+        raise UserError(f"no recipe '{name}': {nearest(name, recipes())}")
+    return recipes()[name]
+
+
+def published(table: str, variant: str = "") -> dict[str, str]:
+    """Row -> the first figure that a table prints of it, under one of its variants.
+
+    Examples
+    --------
+    >>> published("maskcon/table1", "good")["SupCE"]
+    '76.30'
+    """
+    chosen = (r for r in select(table) if r.variant == variant)
+    return {r.row: r.printed(title) for r in chosen if (title := next(iter(r.metrics))) in r.figures}
+
+
+@cache
+def _recipes() -> dict[str, Recipe]:
+    folder = resources.files("regrain") / "recipes" / "papers"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    found: dict[str, Recipe] = {}
+    for file in files:
+        name = file.name.removesuffix(".yaml")
+        for recipe in read_paper(name, yaml.safe_load(file.read_text(encoding="utf-8"))):
+            if recipe.name in found:
+                raise UserError(f"recipes/papers/{file.name} has two recipes called {recipe.name}")
+            found[recipe.name] = recipe
+    return found
+
+
+def read_paper(name: str, content: Mapping[str, Any]) -> Iterator[Recipe]:
+    """The recipes of one file.
+
+    Raises
+    ------
+    UserError
+        For a key that is not known, a row of a method that is neither declared nor absent, and figures that do not fit
+        the metrics; the message says where.
+    """
+    _require_keys(content, _FILE, name)
+    for table, shared in content["tables"].items():
+        where = f"{name}/{table}"
+        _require_keys(shared, _TABLE, where)
+        variants: Mapping[str, Any] = shared.get("variants") or {"": {}}
+        found = []
+        for label, row in shared["rows"].items():
+            settings: Mapping[str, Any] = {"paper": row} if isinstance(row, list) else row
+            _require_keys(settings, (*_ROW, *variants), f"{where}/{label}")
+            for variant, own in variants.items():
+                figures = settings.get(variant or "paper")
+                if figures is None:
+                    continue
+                inner = figures if isinstance(figures, Mapping) else {"paper": figures}
+                _require_keys(inner, _ROW, f"{where}/{label}/{variant}")
+                found.append(_recipe(name, content, table, (str(label), str(variant)), (own or {}, settings, inner)))
+        places = max(len(str(figure).partition(".")[2]) for recipe in found for figure in recipe.figures.values())
+        yield from (replace(recipe, decimals=places) for recipe in found)
+
+
+def _recipe(
+    paper: str,
+    content: Mapping[str, Any],
+    table: str,
+    labels: tuple[str, str],
+    own: Sequence[Mapping[str, Any]],
+) -> Recipe:
+    """One row under one variant. ``own`` are the variant's settings, the row's, and the row's under the variant.
+
+    Of file, method, table and these, the inner one wins.
+    """
+    shared = content["tables"][table]
+    row, inner = own[1:]
+    label, variant = labels
+    like = inner.get("like") or row.get("like") or label
+    absent = content.get("absent", {}).get(like, "")
+    methods = content.get("methods", {})
+    where = f"{paper}/{table}/{label}"
+    if not absent and like not in methods:
+        raise UserError(f"{where}: no method '{like}' is declared: {nearest(like, methods)}")
+    base: Mapping[str, Any] = methods.get(like, {})
+    layers = (content.get("defaults", {}), base if "method" in base else {"method": base}, shared, *own)
+    sections = ("data", "judge", *SECTIONS)
+    merged = merge(*({key: layer[key] for key in sections if key in layer} for layer in layers))
+    metrics = inner.get("metrics") or row.get("metrics") or shared.get("metrics") or content["metrics"]
+    figures = inner["paper"]
+    if len(figures) != len(metrics):
+        raise UserError(f"{where} has {len(figures)} figures for the metrics {', '.join(metrics)}")
+    _require_keys(merged.get("data", {}), _DATA, f"{where}, data")
+    _require_keys(merged.get("judge", {}), _JUDGE, f"{where}, judge")
+    return Recipe(
+        paper=content["paper"],
+        table=table,
+        title=shared["title"],
+        row=label,
+        variant=variant,
+        name="/".join((paper, table, _slug(f"{label} {variant}"))),
+        data=merged.get("data", {}),
+        sections={key: merged[key] for key in SECTIONS if key in merged},
+        judge=merged.get("judge", {}),
+        metrics=dict(metrics),
+        figures={title: float(f) for title, f in zip(metrics, figures, strict=True) if f is not None},
+        notes=tuple(part["note"].strip() for part in (content, shared) if part.get("note")),
+        absent=absent,
+    )
+
+
+def check(recipe: Recipe) -> None:
+    """Check everything that a recipe names, without data: method, encoder, settings, data set, levels, protocols.
+
+    Raises
+    ------
+    UserError
+        For what does not exist; the message begins with the recipe's name.
+    """
+    if recipe.absent:
+        return
+    try:
+        _check(recipe)
+    except UserError as error:
+        raise UserError(f"{recipe.name}: {error}") from None
+
+
+def _check(recipe: Recipe) -> None:
+    for source in recipe.needed:
+        if source not in entries():
+            raise UserError(f"no data set '{source}' in the catalogue: {nearest(source, entries())}")
+    level, judged = recipe.judge["level"], entries()[recipe.needed[-1]]
+    if level != ALL and level not in judged.levels:
+        raise UserError(f"{judged.name} has no level '{level}': {nearest(level, judged.levels)}")
+    for level in recipe.levels:
+        if level not in recipe.entry.levels:
+            raise UserError(f"{recipe.entry.name} has no level '{level}': {nearest(level, recipe.entry.levels)}")
+    for protocol in recipe.judge["protocols"]:
+        if protocol not in PROTOCOLS and protocol not in TOGETHER:
+            raise UserError(f"no protocol '{protocol}': {nearest(protocol, [*PROTOCOLS, *TOGETHER])}")
+    source = recipe.judge.get("options", {}).get("taxonomy")
+    if source is not None:
+        taxonomy(source)
+    known = preset_names(recipe.entry.modality)
+    for preset in recipe.sections.get("views", {}).get("presets", ()):
+        if preset not in known:
+            raise UserError(f"no preset '{preset}' for {recipe.entry.modality} views: {nearest(str(preset), known)}")
+    name = recipe.sections.get("encoder", {}).get("name")
+    if name is not None and not _is_encoder(name, recipe.entry.modality):
+        raise UserError(f"no encoder '{name}': {nearest(name, encoder_names(recipe.entry.modality))}")
+    recipe.resolved()
+
+
+def _is_encoder(name: str, modality: str) -> bool:
+    if name in encoder_names(modality):
+        return True
+    if modality == "text":
+        return "/" in name
+    import timm
+
+    return modality == "image" and timm.is_model(name)
+
+
+def overridden(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with some settings of its sections replaced."""
+    return replace(recipe, sections=merge(recipe.sections, settings))
+
+
+def _require_keys(content: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in content:
+        if key not in known:
+            raise UserError(f"{where} has no part '{key}': {nearest(str(key), known)}")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9+.=]+", "-", text.lower()).strip("-")

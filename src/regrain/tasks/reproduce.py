@@ -1,0 +1,171 @@
+"""What became of a paper's recipes: our figures beside the paper's, for a screen and for a page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regrain.metrics import student_interval
+from regrain.tasks.plans import write_text
+from regrain.tasks.recipes import Recipe
+from regrain.tasks.scales import Scale
+
+__all__ = ["Group", "Reproduction", "append", "grouped", "judged_once", "markdown", "over_seeds", "run_name"]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A recipe, run at a scale.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        As published.
+    scale : Scale
+    seeds : tuple of int
+    figures : dict of str to tuple of float
+        Title to one figure a seed, in per cent; a title is left out where the data have no such class.
+    problem : str
+        Why there are no figures; empty where there are.
+    settings : tuple of str
+        ``key=value``: what was changed of the recipe.
+    """
+
+    recipe: Recipe
+    scale: Scale
+    seeds: tuple[int, ...]
+    figures: dict[str, tuple[float, ...]]
+    problem: str = ""
+    settings: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """What gives these figures, where the data lie under REGRAIN_DATA."""
+        seeds = f" --seeds {len(self.seeds)}" if len(self.seeds) > 1 else ""
+        changed = "".join(f" --set {shlex.quote(setting)}" for setting in self.settings)
+        return f"regrain reproduce {self.recipe.name} --scale {self.scale}{seeds}{changed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for machines."""
+        return {
+            "recipe": self.recipe.name,
+            "scale": self.scale,
+            "seeds": list(self.seeds),
+            "settings": list(self.settings),
+            "ours": {title: list(values) for title, values in self.figures.items()},
+            "paper": self.recipe.figures,
+            "problem": self.problem,
+        }
+
+
+def run_name(recipe: Recipe) -> str:
+    """The folder of a training: rows that are trained alike, in whatever table, share it.
+
+    Examples
+    --------
+    >>> from regrain.tasks.recipes import recipes
+    >>> first, again = (recipes()[f"maskcon/{row}"] for row in ("table2/maskcon", "table10/maskcon-w=1-t=0.05"))
+    >>> run_name(first) == run_name(again)
+    True
+    """
+    return f"{recipe.method}-{recipe.data['source']}-{_digest([recipe.data, recipe.sections])}"
+
+
+def judged_once(recipe: Recipe, run: Path, judge: Any) -> dict[str, float]:
+    """The figures of a run by title, in per cent, as ``judge()`` gives them under their keys; judged but once.
+
+    They are kept in the run folder, in a file of their own for every way to judge.
+    """
+    file = run / f"judged-{_digest(recipe.judge)}.json"
+    if not file.exists():
+        write_text(file, json.dumps(judge(), indent=1))
+    flat: Mapping[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    return {title: 100 * flat[key] for title, key in recipe.keys().items() if key in flat}
+
+
+def over_seeds(values: Sequence[float], sign: str = "") -> str:
+    """One value as it is, several as their mean with Student's 95% interval.
+
+    Examples
+    --------
+    >>> over_seeds([61.25]), over_seeds([60.0, 62.0, 64.0])
+    ('61.2', '62.0 (57.0 to 67.0)')
+    """
+    if len(values) < 2:
+        return "".join(f"{value:{sign}.1f}" for value in values)
+    mean, half = student_interval(values)
+    return f"{mean:{sign}.1f} ({mean - half:{sign}.1f} to {mean + half:{sign}.1f})"
+
+
+class Group(NamedTuple):
+    """What stands in one table: rows of one table of a paper that have the same metrics."""
+
+    title: str
+    metrics: tuple[str, ...]
+    rows: list[Reproduction]
+
+    def cells(self, row: Reproduction) -> list[str]:
+        """Ours and the paper's, metric by metric."""
+        return [
+            cell
+            for title in self.metrics
+            for cell in (over_seeds(row.figures.get(title, ())), row.recipe.printed(title))
+        ]
+
+    def remarks(self) -> list[str]:
+        """What to know of the rows, and why some have no figures."""
+        notes = dict.fromkeys(note for row in self.rows for note in row.recipe.notes)
+        problems: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.problem:
+                problems.setdefault(row.problem, []).append(row.recipe.label)
+        return [*notes, *(f"{'; '.join(labels)}: {problem}" for problem, labels in problems.items())]
+
+
+def grouped(found: Sequence[Reproduction]) -> list[Group]:
+    """The rows, table by table."""
+    groups: dict[tuple[str, tuple[str, ...]], Group] = {}
+    for row in found:
+        recipe = row.recipe
+        title = f"{recipe.paper}, table {recipe.table.removeprefix('table')}: {recipe.title}"
+        key = title, tuple(recipe.metrics)
+        groups.setdefault(key, Group(title, key[1], [])).rows.append(row)
+    return list(groups.values())
+
+
+def markdown(found: Sequence[Reproduction]) -> str:
+    """A table of Markdown for every group: ours, and the paper's, metric by metric, with the scale and the commands."""
+    parts = []
+    for group in grouped(found):
+        seeds = max(len(row.seeds) for row in group.rows)
+        scale = group.rows[0].scale
+        head = ["what", *(cell for title in group.metrics for cell in (f"{title}, ours", "paper"))]
+        lines = [head, ["---"] * len(head), *([row.recipe.label, *group.cells(row)] for row in group.rows)]
+        parts.append(
+            f"### {group.title}\n\nScale `{scale}`, {seeds} seed{'s' * (seeds > 1)}.\n\n"
+            + "".join("| " + " | ".join(line) + " |\n" for line in lines)
+            + "".join(f"\n- {remark}" for remark in group.remarks())
+            + "\n\n```text\n"
+            + "\n".join(row.command for row in group.rows)
+            + "\n```\n"
+        )
+    return "\n".join(parts)
+
+
+def append(file: Path, text: str) -> None:
+    """Add a text to the end of a page, under a heading of its own that is made once; what is there stays."""
+    heading = "## Reproductions\n"
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    if heading not in before:
+        before += ("\n" if before else "") + heading
+    write_text(file, before.rstrip("\n") + "\n\n" + text)
+
+
+def _digest(content: Any) -> str:
+    plain = json.dumps(content, sort_keys=True, default=list)
+    return hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()
