@@ -67,7 +67,7 @@ def neighbour_probabilities(
     Examples
     --------
     >>> import torch
-    >>> vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [0.0, 1.0], [0.1, 1.0]])
+    >>> vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0], [0.1, 1.0]])
     >>> neighbour_probabilities(vectors, torch.tensor([0, 0, 1, 1, 1]), classes=2, k=1).argmax(dim=1)
     tensor([0, 0, 0, 1, 1])
     """

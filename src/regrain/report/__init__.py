@@ -1,0 +1,7 @@
+"""Pages to look at: the report of one run, the comparison of several. A face over :mod:`regrain.api`."""
+
+from __future__ import annotations
+
+from regrain.report.report import report
+
+__all__ = ["report"]
