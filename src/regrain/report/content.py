@@ -49,6 +49,14 @@ _SHOTS = (1, 2, 5, 10)
 _EPISODES = 200
 _NEIGHBOURS = 20
 
+_COLUMNS = {
+    "learning_rate": ("Learning rate", "at the end of the epoch"),
+    "seconds": ("Time", "seconds an epoch"),
+    "samples_per_second": ("Speed", "samples / s"),
+    "peak_memory_mb": ("Memory", "most so far, MB"),
+}
+"""Titles and units of columns of ``metrics.csv``."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -66,9 +74,9 @@ class Chart:
     """Curves under a title, with what the axes are and their units."""
 
     title: str
-    x: str
     y: str
     lines: list[Line]
+    x: str = "epoch"
     log_x: bool = False
 
 
@@ -247,7 +255,6 @@ def curves_of(run: Run) -> list[Chart]:
     rows = run.folder.read_metrics()
     if len(rows) < 2:
         return []
-    units = {"seconds": "seconds an epoch", "samples_per_second": "samples / s", "peak_memory_mb": "MB"}
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "epoch"]
     losses = [name for name in names if name == "loss" or name.endswith("_loss")]
 
@@ -255,10 +262,10 @@ def curves_of(run: Run) -> list[Chart]:
         own = [row for row in rows if name in row]
         return Line(name, [row["epoch"] for row in own], [row[name] for row in own])
 
-    charts = [Chart("Loss", "epoch", "mean of the epoch", [line(name) for name in losses])] if losses else []
+    charts = [Chart("Loss", "mean of the epoch", [line(name) for name in losses])] if losses else []
     rest = [name for name in names if name not in losses]
     return charts + [
-        Chart(name.replace("_", " ").capitalize(), "epoch", units.get(name, "mean of the epoch"), [line(name)])
+        Chart(*_COLUMNS.get(name, (name.replace("_", " ").capitalize(), "mean of the epoch")), [line(name)])
         for name in rest
     ]
 
@@ -434,7 +441,7 @@ def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[st
     content.grouped = (
         f"{len(ordered)} subclasses have samples here{cut}, from the purest to the most mixed; of each at most "
         f"{_GROUP_SAMPLES} samples, drawn at random. "
-    ) + " ".join(f"{note[:1].upper()}{note[1:]}." for note in found.notes)
+    ) + "; ".join(found.notes)
     codes = np.full(len(judged), -1)
     codes[rows[shown]] = found.subclass[shown]
     if content.map is not None:
@@ -526,9 +533,10 @@ def _few_shot(
         if not shots or classes < 2:
             reasons.append(f"level '{level}' has {classes} classes, the smallest of {smallest} samples")
             continue
-        options = {
+        queries = min(15, smallest - max(shots))
+        options: dict[str, Any] = {
             "shots": shots,
-            "queries": min(15, smallest - max(shots)),
+            "queries": queries,
             "episodes": _EPISODES,
             "copies": 0,
         }
@@ -542,7 +550,7 @@ def _few_shot(
             )
             stored = found.to_json()["rows"]
             run.folder.write_json(f"report/{cache.name}", {"curves": {**_stored(cache), key: stored}})
-        content.few_shot.append(_few_shot_chart(level, shots, min(5, classes), options["queries"], stored))
+        content.few_shot.append(_few_shot_chart(level, shots, min(5, classes), queries, stored))
     if not content.few_shot:
         raise UserError(f"few-shot episodes need two classes of two samples or more: {'; '.join(reasons)}")
 
@@ -567,4 +575,4 @@ def _few_shot_chart(level: str, shots: Sequence[int], ways: int, queries: int, r
         ]
         lines.append(Line(name, x, values, *ends))
     title = f"Few-shot accuracy at level '{level}': {ways} classes, {queries} queries of each, {_EPISODES} episodes"
-    return Chart(title, "labelled samples of each class", "accuracy, %", lines, log_x=True)
+    return Chart(title, "accuracy, %", lines, x="labelled samples of each class", log_x=True)

@@ -108,11 +108,11 @@ def _draw_map(found: Map, number: int, axes: Any) -> None:
     from matplotlib import colormaps
 
     level, classes, codes = found.levels[number]
-    palette = colormaps["tab20" if len(classes) > 10 else "tab10"].colors
+    palette = colormaps["tab20" if len(classes) > 10 else "tab10"]
     axes.scatter(*found.points[codes < 0].T, s=3, color="0.8")
     for code in np.unique(codes[codes >= 0]).tolist():
         label = _plain(classes[code]) if len(classes) <= _LEGEND else None
-        axes.scatter(*found.points[codes == code].T, s=5, color=palette[code % len(palette)], label=label)
+        axes.scatter(*found.points[codes == code].T, s=5, color=palette(code % palette.N), label=label)
     if number:
         axes.scatter(*found.means[number].T, marker="P", s=70, color="black", edgecolors="white")
     axes.scatter(*found.means[0].T, marker="*", s=160, color="black", edgecolors="white")

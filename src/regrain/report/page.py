@@ -38,7 +38,9 @@ def report_page(content: Content) -> str:
             for kind, charts in (("curve", content.curves), ("few", content.few_shot))
             for name, chart in ((f"{kind}-{number}", chart) for number, chart in enumerate(charts))
         },
-        "matrices": [{"classes": c.classes, "above": c.above, "counts": c.counts.astype(np.int32)} for c in content.confusions],
+        "matrices": [
+            {"classes": c.classes, "above": c.above, "counts": c.counts.astype(np.int32)} for c in content.confusions
+        ],
     }
     if content.map is not None:
         payload["map"] = _map_payload(content, cells)

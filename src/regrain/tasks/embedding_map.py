@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,7 @@ def embedding_map(
     if points is None:
         points = _tsne(vectors, perplexity, seed)
         if file is not None:
-            found = {"key": np.array(key.hexdigest()), "points": points}
-            replace_file(file, lambda temporary: _write(temporary, found))
+            replace_file(file, partial(_write, key.hexdigest(), points))
     return EmbeddingMap(points, perplexity, vectors)
 
 
@@ -129,6 +129,6 @@ def _read(file: Path, key: str) -> np.ndarray | None:
         return None
 
 
-def _write(file: Path, content: dict[str, np.ndarray]) -> None:
+def _write(key: str, points: np.ndarray, file: Path) -> None:
     with file.open("wb") as stream:
-        np.savez(stream, **content)
+        np.savez(stream, key=np.array(key), points=points)

@@ -90,8 +90,8 @@
   document.querySelectorAll("[data-cell]").forEach((place) => seen.observe(place));
 
   // Charts of lines.
-  const ticks = (low, high, count) => {
-    const rough = (high - low) / count || 1;
+  const ticks = (low, high, count, least = 0) => {
+    const rough = Math.max(least, (high - low) / count || 1);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = power * ([1, 2, 5, 10].find((m) => m * power >= rough) ?? 10);
     const result = [];
@@ -99,6 +99,7 @@
     return result;
   };
   const drawChart = (figure, chart) => {
+    const colours = chart.lines.map((line, n) => colour(payload.names ? payload.names.indexOf(line.name) : n));
     const width = Math.max(240, figure.clientWidth), height = 230;
     const left = 58, right = 10, top = 8, bottom = 40;
     const xs = chart.lines.flatMap((l) => l.x), ys = chart.lines.flatMap((l) => [...l.y, ...(l.low ?? []), ...(l.high ?? [])]);
@@ -115,17 +116,17 @@
       svg.append(element("line", { x1: left, x2: width - right, y1: py(v), y2: py(v), stroke: "var(--line)" }));
       svg.append(element("text", { x: left - 6, y: py(v) + 4, "text-anchor": "end" }, number(v)));
     }
-    const places = chart.logX ? [...new Set(xs)].sort((a, b) => a - b) : ticks(x0, x1, 6);
+    const places = chart.logX ? [...new Set(xs)].sort((a, b) => a - b) : ticks(x0, x1, 6, xs.every(Number.isInteger) ? 1 : 0);
     for (const v of places) svg.append(element("text", { x: px(v), y: height - bottom + 16, "text-anchor": "middle" }, number(v)));
     svg.append(element("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, chart.x));
     svg.append(element("text", { x: -(top + height - bottom) / 2, y: 12, transform: "rotate(-90)", "text-anchor": "middle" }, chart.y));
     chart.lines.forEach((line, n) => {
       if (line.low) {
         const around = [...line.x.map((x, i) => [x, line.high[i]]), ...line.x.map((x, i) => [x, line.low[i]]).reverse()];
-        svg.append(element("polygon", { points: around.map(([x, y]) => `${px(x)},${py(y)}`).join(" "), fill: colour(n), opacity: 0.15 }));
+        svg.append(element("polygon", { points: around.map(([x, y]) => `${px(x)},${py(y)}`).join(" "), fill: colours[n], opacity: 0.15 }));
       }
-      svg.append(element("path", { d: line.x.map((x, i) => `${i ? "L" : "M"}${px(x)} ${py(line.y[i])}`).join(""), fill: "none", stroke: colour(n), "stroke-width": 2 }));
-      if (line.x.length <= 12) line.x.forEach((x, i) => svg.append(element("circle", { cx: px(x), cy: py(line.y[i]), r: 3, fill: colour(n) })));
+      svg.append(element("path", { d: line.x.map((x, i) => `${i ? "L" : "M"}${px(x)} ${py(line.y[i])}`).join(""), fill: "none", stroke: colours[n], "stroke-width": 2 }));
+      if (line.x.length <= 12) line.x.forEach((x, i) => svg.append(element("circle", { cx: px(x), cy: py(line.y[i]), r: 3, fill: colours[n] })));
     });
     svg.addEventListener("pointermove", (event) => {
       const box = svg.getBoundingClientRect();
@@ -142,7 +143,7 @@
     const legend = element("div", { class: "legend" });
     chart.lines.forEach((line, n) => {
       const item = element("span");
-      item.append(element("i", { style: `background:${colour(n)}` }), line.name);
+      item.append(element("i", { style: `background:${colours[n]}` }), line.name);
       legend.append(item);
     });
     figure.querySelectorAll(":scope > svg, :scope > .legend").forEach((old) => old.remove());
