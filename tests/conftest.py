@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,11 @@ def visit(browser: Any) -> Iterator[Visit]:
     """Open a file or an address in it; errors in the console and requests elsewhere fail the test."""
     with visits(browser) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """A run of a modality (see ``pages.py``), trained once."""
+    from pages import trained
+
+    return cache(lambda modality: trained(modality, tmp_path_factory.mktemp("runs") / modality))

@@ -80,14 +80,16 @@
     return cells.kind === "vector" ? bars(own) : curves(own);
   };
   if (cells.kind === "text") document.body.classList.add("words");
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      seen.unobserve(entry.target);
-      entry.target.replaceChildren(cellOf(Number(entry.target.dataset.cell)));
-    }
-  }, { rootMargin: "800px" });
+  const fill = (place) => {
+    seen.unobserve(place);
+    place.replaceChildren(cellOf(Number(place.dataset.cell)));
+  };
+  const seen = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => fill(entry.target)),
+    { rootMargin: "800px" },
+  );
   document.querySelectorAll("[data-cell]").forEach((place) => seen.observe(place));
+  addEventListener("beforeprint", () => document.querySelectorAll("[data-cell]:empty").forEach(fill));
 
   // Charts of lines.
   const ticks = (low, high, count, least = 0) => {
