@@ -338,7 +338,7 @@ def evaluate(
             "these are the samples the model was trained on: the figures say nothing about new ones"
         )
     if write:
-        run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where})
+        run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where, "own_data": data is None})
     return evaluation
 
 

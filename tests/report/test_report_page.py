@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,7 @@ from pages import SCRIPT, RunOf, dataset_of
 import regrain
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.labels import Labels
-from regrain.report import content as contents
-from regrain.report import report
+from regrain.report import build, report
 from regrain.tasks import embedding_map
 
 SECTIONS = ("about", "metrics", "curves", "map", "retrieval", "subclasses", "confusion", "few-shot", "doubtful")
@@ -142,7 +142,7 @@ def test_fifty_thousand_samples(visit: Visit, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(
         embedding_map, "_tsne", lambda vectors, *_: generator.normal(size=(len(vectors), 2)).astype(np.float32)
     )
-    monkeypatch.setattr(contents.api, "evaluate", _no_time_for_that)
+    monkeypatch.setattr(build.api, "evaluate", _no_time_for_that)
     place = report(run, out=tmp_path / "page.html", map_samples=50_000)
     assert place.stat().st_size < 20e6
     page = visit(place)
@@ -183,6 +183,15 @@ def test_command_writes_page_and_figures(regrain: Command, tmp_path: Path) -> No
     assert code == 0, err
     assert "... evaluation" not in err
     assert (tmp_path / "run" / "report" / "map-test.npz").stat().st_mtime_ns == before
+    code, _, err = regrain("evaluate", "run", "-p", "linear", "--no-baselines")
+    assert code == 0, err
+    code, out, err = regrain("report", "run")  # what the file lacks is worked out, and stands beside what it has
+    assert "... evaluation" in err
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<th>linear</th>" in page
+    assert "<th>recall@1</th>" in page
+    rows = json.loads((tmp_path / "run" / "evaluation.json").read_text())["rows"]
+    assert {row["metric"] for row in rows} == {"linear", "linear-balanced"}
     for wrong, message in (
         (["--figures", "drawn"], "exists: choose another folder for --figures"),
         (["--out", "run/report.html"], "exists: choose another --out"),

@@ -16,7 +16,8 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation.retrieval import per_query
 from regrain.metrics import bootstrap_interval, student_interval
-from regrain.report.content import Chart, Line, curves_of
+from regrain.report.build import curves_of
+from regrain.report.content import Chart, Line
 from regrain.report.figures import write_charts
 from regrain.report.page import chart_payload, render, write_page
 from regrain.tasks.run import Run, part_named
@@ -270,34 +271,41 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _grouped(
     runs: Sequence[Run], names: Sequence[str], split: str, notes: list[str]
 ) -> list[tuple[Compared, list[Run]]]:
-    groups: dict[str, list[int]] = {}
+    """Rows with their runs: those of one recipe are together, one run a seed."""
+    groups: dict[str, dict[int, int]] = {}
     for index, run in enumerate(runs):
-        groups.setdefault(repr(sorted(_flat(run.recipe).items())), []).append(index)
-    result, judged = [], set()
+        seeds = groups.setdefault(repr(sorted(_flat(run.recipe).items())), {})
+        first = seeds.setdefault(int(run.recipe["seed"]), index)
+        if first != index:
+            notes.append(f"{names[index]} is left out: recipe and seed are those of {names[first]}")
+    result = []
     for members in groups.values():
-        own = [runs[index] for index in members]
-        seeds = [int(run.recipe["seed"]) for run in own]
-        if len(set(seeds)) != len(seeds):  # repetitions, told apart by nothing but their folders
-            notes.append(f"{', '.join(names[i] for i in members)} have one recipe and seed: the first of them is shown")
-            members, own, seeds = members[:1], own[:1], seeds[:1]
-        name = names[members[0]] + (f" ({len(own)} seeds)" if len(own) > 1 else "")
-        row = Compared(name, [str(run.path) for run in own], seeds)
-        figures = [_figures(run, split) for run in own]
-        for run, found in zip(own, figures, strict=True):
-            if not found:
-                notes.append(
-                    f"{run.path} has no figures of the split '{split}': `regrain evaluate {run.path}` makes them"
-                )
-            else:
-                judged.add(run.folder.read_json("evaluation.json")["samples"])
-        row.figures = _mean(figures)
+        own = [runs[index] for index in members.values()]
+        name = names[next(iter(members.values()))] + (f" ({len(own)} seeds)" if len(own) > 1 else "")
+        row = Compared(name, [str(run.path) for run in own], list(members))
+        row.figures = _mean([_figures(run, split) for run in own])
         costs = [_cost(run) for run in own]
         row.cost = {key: statistics.fmean(c[key] for c in costs) for key in COSTS if all(key in c for c in costs)}
         result.append((row, own))
-    if len(judged) > 1:
-        counts = ", ".join(map(str, sorted(judged)))
-        notes.append(f"these runs were judged on different samples ({counts} of them): figures do not compare")
+    _tell_what_was_judged([run for _, own in result for run in own], split, notes)
     return result
+
+
+def _tell_what_was_judged(runs: Sequence[Run], split: str, notes: list[str]) -> None:
+    """Notes on figures that are missing, or of other samples."""
+    counts = set()
+    for run in runs:
+        if not _figures(run, split):
+            advice = f"`regrain evaluate {run.path}` makes them"
+            notes.append(f"{run.path} has no figures of the split '{split}': {advice}")
+            continue
+        evaluation = run.folder.read_json("evaluation.json")
+        counts.add(evaluation["samples"])
+        if not evaluation.get("own_data", True):
+            notes.append(f"{run.path} was evaluated on other data than its own: {evaluation['data']}")
+    if len(counts) > 1:
+        said = ", ".join(map(str, sorted(counts)))
+        notes.append(f"these runs were judged on different samples ({said} of them): figures do not compare")
 
 
 def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

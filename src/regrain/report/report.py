@@ -8,7 +8,7 @@ from typing import Any
 
 from regrain import api
 from regrain.errors import UserError
-from regrain.report.content import build_content
+from regrain.report.build import build_content
 from regrain.report.figures import write_figures
 from regrain.report.page import report_page, write_page
 from regrain.tasks.run import Run
