@@ -17,8 +17,9 @@ from pages import SCRIPT, RunOf, dataset_of
 
 import regrain
 from regrain.data.dataset import Dataset, TensorSamples
+from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.report import build, report
+from regrain.report import build, extra, report
 from regrain.tasks import embedding_map
 
 SECTIONS = ("about", "metrics", "curves", "map", "retrieval", "subclasses", "confusion", "few-shot", "doubtful")
@@ -128,6 +129,20 @@ def test_sections_without_their_input_say_why(run_of: RunOf, visit: Visit, tmp_p
     assert page.locator("#confusion .missing, #metrics .missing").count() == 0
 
 
+@pytest.mark.parametrize(
+    ("absent", "options"), [("jinja2", {}), ("openTSNE", {}), ("matplotlib", {"figures": "drawn"})]
+)
+def test_a_missing_package_is_said_before_anything(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, absent: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    found = extra.find_spec
+    monkeypatch.setattr(extra, "find_spec", lambda name: None if name == absent else found(name))
+    said: list[str] = []
+    with pytest.raises(UserError, match=rf"{absent} not installed.*pip install 'regrain\[report\]'"):
+        report(run_of("vector"), out=tmp_path / "page.html", say=said.append, **options)
+    assert not said
+
+
 @pytest.mark.slow
 def test_fifty_thousand_samples(visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of 50,000 noisy pictures, all on the map, with 200 classes: its size. Its places are drawn, not found."""
@@ -152,7 +167,7 @@ def test_fifty_thousand_samples(visit: Visit, tmp_path: Path, monkeypatch: pytes
 
 
 def _no_time_for_that(*_: Any, **__: Any) -> None:
-    raise regrain.UserError("left out of this test")
+    raise UserError("left out of this test")
 
 
 def test_command_writes_page_and_figures(regrain: Command, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from regrain.evaluation.retrieval import per_query
 from regrain.metrics import bootstrap_interval, student_interval
 from regrain.report.build import curves_of
 from regrain.report.content import Chart, Line
+from regrain.report.extra import require_packages
 from regrain.report.figures import write_charts
 from regrain.report.page import chart_payload, render, write_page
 from regrain.tasks.run import Run, part_named
@@ -251,6 +252,7 @@ def write_comparison(
     UserError
         If a file would be lost, or a package of the extra ``report`` is missing.
     """
+    require_packages(*(["jinja2"] if out is not None else []), *(["matplotlib"] if figures is not None else []))
     if figures is not None:
         write_charts(comparison.curves, Path(figures), overwrite=overwrite)
     if out is not None:

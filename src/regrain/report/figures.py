@@ -41,7 +41,7 @@ def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Pa
     Raises
     ------
     UserError
-        If a file would be lost, or matplotlib is not installed.
+        If a file would be lost.
     """
     drawn: dict[str, Callable[[Any], None]] = _charts([*content.curves, *content.few_shot])
     if content.map is not None:
@@ -65,11 +65,8 @@ def _charts(charts: Sequence[Chart]) -> dict[str, Callable[[Any], None]]:
 
 
 def _write(drawn: dict[str, Callable[[Any], None]], folder: Path, overwrite: bool) -> list[Path]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("figures are drawn by matplotlib: `pip install 'regrain[report]'` brings it") from None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     files = [folder / f"{name}.{ending}" for name in drawn for ending in _ENDINGS]
     _require_free(files, overwrite)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from regrain.errors import UserError
 from regrain.report.cells import TILE, Cells
 from regrain.report.content import Chart, Content
 from regrain.tasks.tables import replace_file
@@ -66,16 +65,8 @@ def render(template: str, payload: Mapping[str, Any], **values: Any) -> str:
         What the script draws; arrays in it are packed.
     **values
         What the template shows.
-
-    Raises
-    ------
-    UserError
-        If jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError:
-        raise UserError("pages are made by jinja2: `pip install 'regrain[report]'` brings it") from None
+    import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("regrain.report"),

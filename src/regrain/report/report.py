@@ -9,6 +9,7 @@ from typing import Any
 from regrain import api
 from regrain.errors import UserError
 from regrain.report.build import build_content
+from regrain.report.extra import require_packages
 from regrain.report.figures import write_figures
 from regrain.report.page import report_page, write_page
 from regrain.tasks.run import Run
@@ -82,6 +83,7 @@ def report(
     'report.html'
     >>> folder.cleanup()
     """
+    require_packages("jinja2", "openTSNE", *(["matplotlib"] if figures is not None else []))
     run = run if isinstance(run, Run) else Run.open(run)
     target = run.path / "report.html" if out is None else Path(out)
     require_writable(target, overwrite or out is None, suffixes=(".html",), content="reports")
