@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from browser import Visit
-from conftest import Command
 from pages import dataset_of
 from scipy import stats
 
@@ -22,6 +21,7 @@ from regrain.errors import UserError
 from regrain.report import compare, write_comparison
 from regrain.tasks.run import Run
 
+Command = Callable[..., tuple[int, str, str]]
 RunWith = Callable[..., Run]
 
 

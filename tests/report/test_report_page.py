@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from browser import Visit
-from conftest import Command
 from pages import SCRIPT, RunOf, dataset_of
 
 import regrain
@@ -21,6 +21,8 @@ from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.report import build, extra, report
 from regrain.tasks import embedding_map
+
+Command = Callable[..., tuple[int, str, str]]
 
 SECTIONS = ("about", "metrics", "curves", "map", "retrieval", "subclasses", "confusion", "few-shot", "doubtful")
 DRAWN = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(v => v > 0)"

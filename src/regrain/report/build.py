@@ -354,7 +354,7 @@ def _confused(judged: Dataset, level: str, predicted: Tensor, by: str) -> Confus
     codes, names = labels.level(level), labels.names(level)
     index, known = labels.level_index(level), codes >= 0
     above_codes, above_names = torch.full((len(names),), -1), [""] * len(names)
-    if index and labels.taxonomy is not None:
+    if index and labels.taxonomy is not None and labels.taxonomy.is_tree:
         level_above = labels.levels[index - 1]
         above_codes = labels.taxonomy.ancestors(level, level_above)
         above_names = [labels.names(level_above)[c] if c >= 0 else "" for c in above_codes.tolist()]

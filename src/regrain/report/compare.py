@@ -208,6 +208,14 @@ def compare(
     options = {**reading, **({"split": split_column} if split_column else {})}
     dataset = None if data is None else api.read_beside(opened[0], data, options, levels=levels)
     first, first_runs = grouped[0]
+    seen: dict[Path, tuple[Dataset, Tensor]] = {}
+
+    def embedded(run: Run) -> tuple[Dataset, Tensor]:
+        if run.path not in seen:
+            judged = _judged(run, dataset, split)
+            seen[run.path] = judged, run.embed(judged)
+        return seen[run.path]
+
     for row, own in grouped[1:]:
         common = sorted(set(first.seeds) & set(row.seeds))
         if len(common) >= 2:
@@ -216,7 +224,7 @@ def compare(
             couple = [_of_seed(first_runs, common), _of_seed(own, common)]
             say(f"{row.name}: differences over samples")
             try:
-                row.differences = _over_samples(couple, dataset, split, seed)
+                row.differences = _over_samples(embedded(couple[0]), embedded(couple[1]), split, seed)
             except UserError as error:
                 notes.append(f"{row.name} has no paired differences: {error}")
             if row.differences and max(len(first.seeds), len(row.seeds)) > 1:
@@ -376,23 +384,21 @@ def _of_seed(runs: Sequence[Run], seeds: Sequence[int]) -> Run:
     return next((run for run in runs if run.recipe["seed"] in seeds), runs[0])
 
 
-def _over_samples(couple: Sequence[Run], data: Dataset | None, split: str, seed: int) -> dict[str, Figure]:
-    """Differences query by query, on the samples that both runs are judged on."""
-    judged = [_judged(run, data, split) for run in couple]
-    if judged[0].ids.tolist() != judged[1].ids.tolist():
+def _over_samples(
+    first: tuple[Dataset, Tensor], other: tuple[Dataset, Tensor], split: str, seed: int
+) -> dict[str, Figure]:
+    """Differences query by query, of the embeddings of the same samples."""
+    judged, theirs = first[0], other[0]
+    if judged.ids.tolist() != theirs.ids.tolist():
         raise UserError("their test samples are not the same, and pairs need the same samples")
-    vectors = [run.embed(part) for run, part in zip(couple, judged, strict=True)]
     found: dict[str, Figure] = {}
-    for level in judged[0].labels.levels:
-        if level not in judged[1].labels.levels:
+    for level in judged.labels.levels:
+        if level not in theirs.labels.levels:
             continue
-        codes = judged[0].labels.level(level)
-        classes = judged[1].labels.names(level)
-        theirs = [classes[c] if c >= 0 else None for c in judged[1].labels.level(level).tolist()]
-        names = judged[0].labels.names(level)
-        if [names[c] if c >= 0 else None for c in codes.tolist()] != theirs:
+        if _class_names(judged, level) != _class_names(theirs, level):
             raise UserError(f"the same samples have other labels at level '{level}'")
-        values = [_queries(own, codes) for own in vectors]
+        codes = judged.labels.level(level)
+        values = [_queries(vectors, codes) for vectors in (first[1], other[1])]
         for metric in values[0]:
             difference = values[1][metric] - values[0][metric]
             mean, low, high = bootstrap_interval(difference, seed=seed)
@@ -400,6 +406,12 @@ def _over_samples(couple: Sequence[Run], data: Dataset | None, split: str, seed:
     if not found:
         raise UserError("no level has two labelled samples of a class there")
     return found
+
+
+def _class_names(dataset: Dataset, level: str) -> list[str | None]:
+    """The class of every sample, None where it is unknown."""
+    names = dataset.labels.names(level)
+    return [names[code] if code >= 0 else None for code in dataset.labels.level(level).tolist()]
 
 
 def _judged(run: Run, data: Dataset | None, split: str) -> Dataset:
