@@ -51,8 +51,8 @@ def test_every_modality_is_shown(run_of: RunOf, visit: Visit, tmp_path: Path, mo
     assert {"labelled samples of each class", "accuracy, %"} <= set(few.locator("svg text").all_text_contents())
     assert few.locator("svg path").count() == 3
     assert page.locator("#curves .chart svg").count() >= 4
-    # samples in galleries, grids and among the doubtful
-    for section in ("retrieval", "subclasses", "doubtful"):
+    # samples in galleries and grids
+    for section in ("retrieval", "subclasses"):
         place = page.locator(f"#{section} [data-cell]").first
         place.scroll_into_view_if_needed()
         place.locator(cell).first.wait_for(state="visible", timeout=5000)  # drawn when the browser sees that it is near
@@ -112,6 +112,22 @@ def test_readable_without_script(run_of: RunOf, visit: Visit, tmp_path: Path) ->
     page.locator("#few-shot summary").last.click()
     assert "random" in page.locator("#few-shot table").last.inner_text()
     assert SCRIPT in page.locator("#confusion").inner_text() + page.locator("#retrieval").inner_text()
+
+
+def test_a_planted_wrong_label_is_the_first_in_doubt(run_of: RunOf, visit: Visit, tmp_path: Path) -> None:
+    given = dataset_of("vector")
+    codes = given.labels.codes.clone()
+    codes[12] = codes[14]  # a cat of the test split that is called a dog
+    relabelled = replace(given, labels=replace(given.labels, codes=codes))
+    page = visit(report(run_of("vector"), relabelled, out=tmp_path / "page.html"))
+    page.locator("#doubtful td").first.scroll_into_view_if_needed()
+    page.locator("#doubtful td svg").first.wait_for(state="attached", timeout=5000)
+    for table in page.locator("#doubtful table").all():
+        cells = table.locator("tbody tr").first.locator("td").all_inner_texts()
+        assert cells[1] == str(given.ids[12])
+        assert cells[2:4] in (["dog", "cat"], [SCRIPT, "siamese"])
+        assert float(cells[4]) < 0.1
+    assert page.locator("#doubtful table").count() == 2
 
 
 def test_sections_without_their_input_say_why(run_of: RunOf, visit: Visit, tmp_path: Path) -> None:

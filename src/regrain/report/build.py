@@ -340,11 +340,16 @@ def _confusion(content: Content, run: Run, vectors: Tensor, levels: Sequence[str
         by = "the method's own classifier" if level in own else f"the {_NEIGHBOURS} nearest other samples"
         content.confusions.append(_confused(judged, level, own.get(level, by_others).argmax(dim=1), by))
         quality = label_quality(by_others, codes)
-        order = quality.score.masked_fill(quality.score.isnan(), torch.inf).argsort(stable=True)
+        others = (codes >= 0) & (quality.proposed != codes)
+        order = quality.score.masked_fill(~others, torch.inf).argsort(stable=True)[: min(_DOUBTS, int(others.sum()))]
         doubts = [
-            (Shown(row, str(judged.ids[row])), names[int(codes[row])], names[int(quality.proposed[row])], score)
-            for row in order[:_DOUBTS].tolist()
-            if (score := float(quality.score[row])) < 1 and int(codes[row]) >= 0
+            (
+                Shown(row, str(judged.ids[row])),
+                names[int(codes[row])],
+                names[int(quality.proposed[row])],
+                float(quality.score[row]),
+            )
+            for row in order.tolist()
         ]
         content.doubts.append(Doubt(level, int((codes >= 0).sum()), int(quality.doubtful.sum()), doubts))
 

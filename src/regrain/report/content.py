@@ -112,7 +112,10 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Doubt:
-    """The labels of one level that are most doubtful: sample, given, proposed, score in [0, 1]."""
+    """The labels of one level that are most doubtful: sample, given, proposed, score in [0, 1], lowest first.
+
+    ``counted`` of ``labelled`` are counted as wrong by confident learning; the rows are those another class outdoes.
+    """
 
     level: str
     labelled: int
