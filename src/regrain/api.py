@@ -364,7 +364,7 @@ def evaluate(
             "these are the samples the model was trained on: the figures say nothing about new ones"
         )
     if write:
-        run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where})
+        run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where, "own_data": data is None})
     return evaluation
 
 
@@ -742,6 +742,7 @@ def discover(
     estimate_classes: bool = False,
     overwrite: bool = False,
     seed: int = 0,
+    write: bool = True,
     split_column: str | None = None,
     **reader_options: Any,
 ) -> Discovery:
@@ -778,6 +779,8 @@ def discover(
     overwrite : bool
         Replace the file at ``out``, and the pictures in ``grids``.
     seed : int
+    write : bool
+        Whether the run keeps what is settled here, and the table of its own samples.
     split_column, **reader_options
         See :func:`load` and :func:`evaluate`.
 
@@ -798,9 +801,10 @@ def discover(
     if data is None:
         options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
         parts = run.parts()
-        found = settle_subclasses(run, parts, superclass, clustering if anew else {}, names, options)
+        found = settle_subclasses(run, parts, superclass, clustering if anew else {}, names, options, write=write)
         _look_closer(run, found, parts, grids, estimate_classes, seed)
-        write_columns(found.columns(), target or run.path / "discovery" / "samples.parquet")
+        if target is not None or write:
+            write_columns(found.columns(), target or run.path / "discovery" / "samples.parquet")
         return found
     if anew or names is not None:
         raise UserError(
@@ -809,10 +813,14 @@ def discover(
         )
     settled = read_discovery(run.folder)
     if settled is None:
+        if not write:
+            raise UserError(
+                f"the subclasses of {run.path} are not settled yet: `regrain discover {run.path}` settles them"
+            )
         settle_subclasses(run, run.parts(), None, {}, None, {"seed": seed})
         settled = read_discovery(run.folder)
         assert settled is not None
-    dataset = _read_beside(run, data, _with_split(reader_options, split_column))
+    dataset = read_beside(run, data, _with_split(reader_options, split_column))
     run.require_fitting(dataset)
     parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
@@ -891,7 +899,7 @@ def attend(
     parts, where = run.parts(), str(run.path)
     train = parts["train"]
     if data is not None:
-        dataset = _read_beside(run, data, _with_split(reader_options, split_column))
+        dataset = read_beside(run, data, _with_split(reader_options, split_column))
         parts, where = run.judged_parts(dataset, split, notes), dataset.name
     judged = part_named(parts, split, where)
     run.require_fitting(judged)
@@ -1089,7 +1097,7 @@ def calibrate(
     if data is None:
         parts, where = run.parts(), str(run.path)
     else:
-        dataset = _read_beside(run, data, _with_split(reader_options, split_column), levels=levels, labelled=True)
+        dataset = read_beside(run, data, _with_split(reader_options, split_column), levels=levels, labelled=True)
         parts, where = run.judged_parts(dataset, split or "all", notes), dataset.name
     name = split or ("all" if "all" in parts else "val")
     if split is None and name not in parts:
@@ -1514,7 +1522,7 @@ def _with_split(options: Mapping[str, Any], split_column: str | None) -> dict[st
     return {**options, **({"split": split_column} if split_column else {})}
 
 
-def _read_beside(
+def read_beside(
     run: Run, data: Any, options: Mapping[str, Any], *, levels: Sequence[str] | None = None, labelled: bool = False
 ) -> Dataset:
     """Other data than a run's own, read as those were; of a table, with the levels of the run that it has.

@@ -19,6 +19,7 @@ from regrain.cli import (
     judge,
     lists,
     regroup,
+    report,
     reproduce,
     train,
     tune,
@@ -52,6 +53,7 @@ _GROUPS = (
     export,
     regroup,
     reproduce,
+    report,
     lists,
 )
 for group in _GROUPS:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from regrain.data.cells import Column, missing
+from regrain.data.cells import Column, missing, unguard_cell
 from regrain.data.rows import Fault, examples
 from regrain.data.table import Table
 from regrain.errors import UserError
@@ -69,7 +69,10 @@ def delimiter_of(path: Path, text: str) -> str:
 
 
 def _csv_table(path: Path, text: str) -> Table:
-    """Cells stay texts, so that a class ``01`` or ``NA`` stays what it is; broken lines are kept as faults."""
+    """Cells stay texts, so that a class ``01`` or ``NA`` stays what it is; broken lines are kept as faults.
+
+    The apostrophe that guards a cell against being taken for a formula is no part of it (``cells.guard_cell``).
+    """
     header: list[str] = []
     records: list[list[str]] = []
     lines: list[int] = []
@@ -78,8 +81,9 @@ def _csv_table(path: Path, text: str) -> Table:
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(path, text))
         end = 0
-        for cells in reader:
+        for raw in reader:
             line, end = end + 1, reader.line_num
+            cells = [unguard_cell(cell) for cell in raw]
             if not any(cells):
                 continue
             if not header:

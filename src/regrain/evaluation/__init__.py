@@ -5,7 +5,7 @@ from __future__ import annotations
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.criteria import CRITERIA, available_criteria, criterion_values
 from regrain.evaluation.embed import apply_model, embed, level_probabilities
-from regrain.evaluation.evaluate import PROTOCOLS, TOGETHER, Evaluation, Row, evaluate_model
+from regrain.evaluation.evaluate import PROTOCOLS, TOGETHER, Evaluation, Row, evaluate_model, own_probabilities
 
 __all__ = [
     "CRITERIA",
@@ -22,4 +22,5 @@ __all__ = [
     "embed",
     "evaluate_model",
     "level_probabilities",
+    "own_probabilities",
 ]

@@ -28,7 +28,7 @@ from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
 from regrain.training.model import Model
 
-__all__ = ["PROTOCOLS", "TOGETHER", "Evaluation", "Row", "evaluate_model"]
+__all__ = ["PROTOCOLS", "TOGETHER", "Evaluation", "Row", "evaluate_model", "own_probabilities"]
 
 PROTOCOLS: dict[str, Protocol] = {
     "recall": recall,
@@ -206,7 +206,7 @@ def evaluate_model(
 
     judged_model = represent("model", model)
     if not {"superclass", "multi-aspect"}.isdisjoint(protocols) and labels is not None:
-        judged_model = replace(judged_model, probabilities=_probabilities(model, test, labels, workers))
+        judged_model = replace(judged_model, probabilities=own_probabilities(model, test, labels, workers=workers))
     representations = [judged_model]
     if projection:
         representations.append(represent("projection", model, model.method.embed_projected))
@@ -274,8 +274,11 @@ def _constant(test: Dataset, train: Dataset | None) -> Representation:
     )
 
 
-def _probabilities(model: Model, test: Dataset, labels: Labels, workers: int) -> dict[str, Tensor]:
-    """Level -> (N, classes) by the method's own classifier, in the order of the data's class names."""
+def own_probabilities(model: Model, test: Dataset, labels: Labels, *, workers: int = 2) -> dict[str, Tensor]:
+    """Level -> (N, classes) by the method's own classifier, in the order of the data's class names.
+
+    As :func:`~regrain.evaluation.embed.level_probabilities`, whose columns are the run's classes.
+    """
     result = {}
     for level, found in level_probabilities(model, labels, test, workers=workers).items():
         if level in test.labels.levels:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from regrain.errors import UserError
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.metrics import bootstrap_interval, retrieval_metrics
 
-__all__ = ["recall"]
+__all__ = ["per_query", "recall"]
 
 _KS = (1, 2, 5, 10)
 _LARGEST_CLASS = 1000
@@ -47,6 +49,27 @@ def recall(representation: Representation, setting: Setting) -> dict[str, Score]
         values = found.average_precision
         scores["map@r"] = _over_queries(values[~values.isnan()], setting.seed)
     return scores
+
+
+def per_query(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int]) -> dict[str, Tensor]:
+    """What :func:`recall` takes means of, query by query, to pair two models on the same samples.
+
+    Parameters
+    ----------
+    embeddings : Tensor (n, d)
+    labels : LongTensor (n,)
+        All known.
+    ks : sequence of int
+
+    Returns
+    -------
+    ``recall@K`` -> (n,) zeros and ones, and ``map@r`` -> (m,) of the queries with anything to retrieve, where the
+    protocol gives it.
+    """
+    deep = int(labels.bincount().max()) <= _LARGEST_CLASS
+    found = retrieval_metrics(embeddings, labels, ks=ks, map_at_r=deep)
+    values = {f"recall@{k}": found.hits[k].double() for k in ks}
+    return values | ({"map@r": found.average_precision} if found.average_precision is not None else {})
 
 
 def _over_queries(values: Tensor, seed: int) -> Score:

@@ -5,6 +5,7 @@ from .clustering import clustering_accuracy, clustering_metrics, match_clusters,
 from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
 from .hierarchy import HierarchyMetrics, hierarchy_metrics, path_metrics
 from .intervals import bootstrap_interval, student_interval
+from .label_quality import LabelQuality, label_quality, neighbour_probabilities
 from .logistic import LogisticRegressions, fit_logistic_regressions
 from .neighbours import nearest_neighbours
 from .retrieval import Retrieval, recall_at_k, retrieval_metrics
@@ -13,6 +14,7 @@ __all__ = [
     "Episodes",
     "FewShot",
     "HierarchyMetrics",
+    "LabelQuality",
     "LogisticRegressions",
     "Retrieval",
     "accuracy",
@@ -27,8 +29,10 @@ __all__ = [
     "fit_logistic_regressions",
     "hierarchy_metrics",
     "knn_predict",
+    "label_quality",
     "match_clusters",
     "nearest_neighbours",
+    "neighbour_probabilities",
     "path_metrics",
     "purity",
     "recall_at_k",

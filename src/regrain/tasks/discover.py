@@ -415,8 +415,10 @@ def settle_subclasses(
     clustering: Mapping[str, Any],
     names: str | Path | None,
     options: Mapping[str, Any],
+    *,
+    write: bool = True,
 ) -> Discovery:
-    """The subclasses of the run's own data, as settled before or anew, written to its ``discovery/`` folder."""
+    """The subclasses of the run's own data, as settled before or anew; ``write`` keeps them in ``discovery/``."""
     read_as_coarse = run.recipe["data"]["roles"].get("coarse")
     labels = next(iter(parts.values())).labels
     if superclass is not None:
@@ -437,7 +439,8 @@ def settle_subclasses(
     found, settled = discover(run.model, parts, settled, **options, **clustering)
     if names is not None:
         found.rename(read_names(names, [s.number for s in found.subclasses]))
-    write_discovery(run.folder, found, settled)
+    if write:
+        write_discovery(run.folder, found, settled)
     return found
 
 

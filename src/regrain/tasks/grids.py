@@ -14,7 +14,7 @@ from regrain.errors import UserError
 from regrain.tasks.discover import Discovery, Subclass
 from regrain.tasks.pictures import COLUMNS, Row, require_images, tiles, write_page
 
-__all__ = ["require_drawable", "write_grids"]
+__all__ = ["purity_ranks", "require_drawable", "write_grids"]
 
 _ROWS = 10
 _NAMES = ("best", "worst", "random")
@@ -81,7 +81,7 @@ def write_grids(
     shown = np.ones(len(discovery.ids), bool) if split is None else discovery.splits == split
     by_number = {s.number: s for s in discovery.subclasses}
     present = [n for n in by_number if bool((shown & (discovery.subclass == n)).any())]
-    ranks, words = _ranks(discovery, parts, shown, present)
+    ranks, words = purity_ranks(discovery, parts, shown, present)
     ordered = sorted(present, key=lambda n: (-ranks[n], n))
     drawn = [present[i] for i in sorted(random.permutation(len(present))[:_ROWS])]
     written = []
@@ -97,10 +97,21 @@ def write_grids(
     return written
 
 
-def _ranks(
+def purity_ranks(
     discovery: Discovery, parts: Mapping[str, Dataset], shown: np.ndarray, numbers: Sequence[int]
 ) -> tuple[dict[int, float], dict[int, str]]:
-    """What the subclasses are sorted by, and in words what they mostly hold."""
+    """What the subclasses are sorted by (see :func:`write_grids`), and in words what they mostly hold.
+
+    Parameters
+    ----------
+    discovery : Discovery
+    parts : mapping of split to Dataset
+        The samples that were told apart, in the same order.
+    shown : array of bool (N,)
+        The samples that count.
+    numbers : sequence of int
+        The subclasses.
+    """
     labels = next(iter(parts.values())).labels
     for level in reversed(labels.levels):
         codes = torch.cat([part.labels.level(level) for part in parts.values()]).numpy()

@@ -93,7 +93,7 @@ class Run:
         if data is None:
             if settings.get("source") is None:
                 raise UserError(f"{self.path} was trained on data in memory: give the data to evaluate or embed")
-            data = read_data(settings["source"], settings["levels"], settings["reader"])
+            data = self.data = read_data(settings["source"], settings["levels"], settings["reader"])
         parts = self._own_parts(data)
         if parts is None:
             raise UserError(

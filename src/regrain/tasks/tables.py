@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from regrain.data.cells import Column
+from regrain.data.cells import Column, guard_cell
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 
@@ -39,7 +39,7 @@ def require_writable(
 
 
 def write_columns(columns: Mapping[str, Column], out: Path) -> None:
-    """Write a table to a temporary name, then rename it."""
+    """Write a table to a temporary name, then rename it; texts in CSV are guarded against being taken for formulas."""
     import pyarrow as pa
     import pyarrow.csv
 
@@ -48,9 +48,21 @@ def write_columns(columns: Mapping[str, Column], out: Path) -> None:
         if pa.types.is_null(column.type):  # names, none of which is known
             table = table.set_column(index, column.name, table[index].cast(pa.string()))
     if out.suffix.lower() == ".csv":
-        replace_file(out, lambda temporary: pa.csv.write_csv(table, temporary))
+        guarded = _guarded(table)
+        replace_file(out, lambda temporary: pa.csv.write_csv(guarded, temporary))
     else:
         write_parquet(table, out)
+
+
+def _guarded(table: pa.Table) -> pa.Table:
+    """The table with every text, headers too, through :func:`~regrain.data.cells.guard_cell`."""
+    import pyarrow as pa
+
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            texts = [None if text is None else guard_cell(text) for text in table[index].to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, field.type))
+    return table.rename_columns([guard_cell(name) for name in table.column_names])
 
 
 def write_parquet(table: pa.Table, out: Path) -> None:

@@ -22,6 +22,7 @@ import yaml
 from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
+from regrain.data.cells import guard_cell, unguard_cell
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.evaluation import CRITERIA
 from regrain.methods import method_class
@@ -281,7 +282,7 @@ class Tuning:
                 str(t.number),
                 *(json.dumps(t.settings[r.name]) for r in self.plan.ranges),
                 *(repr(t.criteria[c]) if c in t.criteria else "" for c in CRITERIA),
-                t.problem,
+                guard_cell(t.problem),
             ]
             for t in self.trials
         ]
@@ -339,7 +340,7 @@ class Tuning:
                     int(row["trial"]),
                     {r.name: json.loads(row[r.name]) for r in self.plan.ranges},
                     {c: float(row[c]) for c in CRITERIA if row[c]},
-                    row["problem"],
+                    unguard_cell(row["problem"]),
                 )
                 for row in csv.DictReader(lines)
             ]

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -109,11 +110,24 @@ class _Keeper(Callback):
             row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
             row["seconds"] = round(elapsed, 3)
             row["samples_per_second"] = round(self.samples / elapsed, 1)
+            row |= _peak_memory(module.device)
             self.run.append_metrics(row)
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
             self.run.write_json("state.json", {"finished": False, "epoch": trainer.current_epoch})
+
+
+def _peak_memory(device: torch.device) -> dict[str, float]:
+    """The most memory in use so far, in MB: PyTorch's on a GPU, else the process's where the system tells it."""
+    if device.type == "cuda":
+        return {"peak_memory_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1)}
+    if importlib.util.find_spec("resource") is None:
+        return {}
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
 
 
 class _EpochCheckpoint(lightning.pytorch.callbacks.Checkpoint):

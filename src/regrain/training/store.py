@@ -33,8 +33,9 @@ _FILES = (
     "evaluation.json",
     "answers.json",
     "card.md",
+    "report.html",
 )
-_FOLDERS = ("checkpoints", "model", "embeddings", "discovery", "tensorboard")
+_FOLDERS = ("checkpoints", "model", "embeddings", "discovery", "tensorboard", "report")
 _LIBRARIES = ("regrain", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn", "sentence-transformers")
 
 

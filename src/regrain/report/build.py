@@ -1,0 +1,453 @@
+"""Works out what a report shows from a run and the samples it is judged on; no HTML, no pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from regrain import api
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.evaluation import own_probabilities
+from regrain.metrics import label_quality, nearest_neighbours, neighbour_probabilities
+from regrain.report.content import (
+    Chart,
+    Confusion,
+    Content,
+    Doubt,
+    Found,
+    Group,
+    LevelTable,
+    Line,
+    Map,
+    Query,
+    Shown,
+)
+from regrain.tasks.embedding_map import EmbeddingMap, embedding_map
+from regrain.tasks.grids import purity_ranks
+from regrain.tasks.run import Run, part_named
+
+__all__ = ["build_content", "curves_of"]
+
+_TOP = 10
+_QUERIES = 12
+_GROUPS = 60
+_GROUP_SAMPLES = 20
+_DOUBTS = 20
+_CONFUSED = 15
+_SHOTS = (1, 2, 5, 10)
+_EPISODES = 200
+_NEIGHBOURS = 20
+
+_COLUMNS = {
+    "learning_rate": ("Learning rate", "at the end of the epoch"),
+    "seconds": ("Time", "seconds an epoch"),
+    "samples_per_second": ("Speed", "samples / s"),
+    "peak_memory_mb": ("Memory", "most so far, MB"),
+}
+"""Titles and units of columns of ``metrics.csv``."""
+
+
+def build_content(
+    run: Run,
+    data: Dataset | None,
+    *,
+    split: str,
+    seed: int,
+    map_samples: int,
+    say: Callable[[str], None],
+) -> Content:
+    """Work out what the page shows; sections that cannot be are missing, with the reason.
+
+    Parameters
+    ----------
+    run : Run
+    data : Dataset, optional
+        Other data than the run's own.
+    split : str
+        The samples that are judged.
+    seed : int
+        Of everything that is drawn.
+    map_samples : int
+        At most so many samples are on the map.
+    say : callable
+        Told what is being done.
+    """
+    notes: list[str] = []
+    parts = run.parts() if data is None else run.judged_parts(data, split, notes)
+    judged = part_named(parts, split, str(run.path) if data is None else data.name)
+    run.require_fitting(judged)
+    content = Content(
+        f"{run.recipe['method']['name']} on {judged.name}",
+        split,
+        judged,
+        _about(run, judged, split),
+        yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True),
+        run.folder.read_json("versions.json")["versions"],
+        notes,
+    )
+    if split == "train":
+        notes.append("these are the samples the model was trained on: the figures say nothing about new ones")
+    say("embeddings")
+    vectors = run.embed(judged)
+    levels = [level for level, count in judged.labels.known.items() if count >= 2]
+    content.curves = curves_of(run)
+    if not content.curves:
+        content.missing["curves"] = "this run was not trained epoch by epoch: there are no curves"
+    _section(content, "metrics", lambda: _metrics(content, run, data, split, seed, say))
+    say("map")
+    _section(content, "map", lambda: _map(content, run, vectors, levels, map_samples, seed))
+    _section(content, "retrieval", lambda: _retrieval(content, vectors, levels, seed))
+    say("subclasses")
+    _section(content, "subclasses", lambda: _subclasses(content, run, data, parts, seed))
+    say("confusion, doubtful labels")
+    _section(content, "confusion", lambda: _confusion(content, run, vectors, levels))
+    say("few-shot curve")
+    _section(content, "few-shot", lambda: _few_shot(content, run, data, vectors, levels, split, seed))
+    return content
+
+
+def curves_of(run: Run) -> list[Chart]:
+    """One chart for the losses, one for each other column of ``metrics.csv``; none after a single look at the data."""
+    rows = run.folder.read_metrics()
+    if len(rows) < 2:
+        return []
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "epoch"]
+    losses = [name for name in names if name == "loss" or name.endswith("_loss")]
+
+    def line(name: str) -> Line:
+        own = [row for row in rows if name in row]
+        return Line(name, [row["epoch"] for row in own], [row[name] for row in own])
+
+    charts = [Chart("Loss", "mean of the epoch", [line(name) for name in losses])] if losses else []
+    rest = [name for name in names if name not in losses]
+    return charts + [
+        Chart(*_COLUMNS.get(name, (name.replace("_", " ").capitalize(), "mean of the epoch")), [line(name)])
+        for name in rest
+    ]
+
+
+def _section(content: Content, name: str, build: Callable[[], None]) -> None:
+    """Build a section; where its input is absent the page says so instead."""
+    try:
+        build()
+    except UserError as error:
+        content.missing[name] = str(error)
+
+
+def _about(run: Run, judged: Dataset, split: str) -> list[tuple[str, str]]:
+    """What was trained on what, for the head of the page."""
+    recipe, card = run.recipe, run.path / "card.md"
+    said = []
+    if card.exists():
+        lines = [line[2:] for line in card.read_text(encoding="utf-8").splitlines() if line.startswith("- ")]
+        said = [(name, value) for name, colon, value in (line.partition(": ") for line in lines) if colon]
+        said += [("training", line) for line in lines if ": " not in line]
+    counts = ", ".join(
+        f"{level} ({len(judged.labels.present(level))} classes, {known} of {len(judged)} labelled)"
+        for level, known in judged.labels.known.items()
+    )
+    return [
+        ("method", recipe["method"]["name"]),
+        *said,
+        ("judged here", f"{len(judged)} samples of the split '{split}' of {judged.name}"),
+        ("their labels", counts or "none"),
+        ("run", run.path.resolve().name),
+    ]
+
+
+def _require_levels(levels: Sequence[str]) -> None:
+    if not levels:
+        raise UserError("there are no labels in this split: nothing to judge by")
+
+
+def _metrics(
+    content: Content, run: Run, data: Dataset | None, split: str, seed: int, say: Callable[[str], None]
+) -> None:
+    there = run.folder.read_json("evaluation.json", missing={}) if data is None else {}
+    usable = there.get("own_data", False) and there["split"] == split
+    notes, rows = (there["notes"], there["rows"]) if usable else ([], [])
+    judged = {(row["representation"], row["metric"]) for row in rows}
+    if not {("model", "recall@1"), ("raw", "recall@1")} <= judged:
+        say("evaluation (recall, k-NN, clustering)")
+        found = api.evaluate(run, data, split=split, seed=seed, write=data is None and not there).to_json()
+        made = {(row["representation"], row["level"], row["metric"]) for row in found["rows"]}
+        rows = found["rows"] + [r for r in rows if (r["representation"], r["level"], r["metric"]) not in made]
+        notes = found["notes"] + notes
+    content.notes += dict.fromkeys(note for note in notes if note not in content.notes)
+    rows = [row for row in rows if not row["score"]["detail"]]
+    names = list(dict.fromkeys(row["representation"] for row in rows))
+    for level in dict.fromkeys(row["level"] for row in rows):
+        own = {(row["metric"], row["representation"]): row["score"] for row in rows if row["level"] == level}
+        table = []
+        for metric in dict.fromkeys(metric for metric, _ in own):
+            first = next(own[metric, name] for name in names if (metric, name) in own)
+            interval = ""
+            if first["low"] is not None:
+                interval = f"{100 * first['low']:.2f} to {100 * first['high']:.2f}, {first['over']}"
+            table.append((metric, [_figure(own.get((metric, name))) for name in names], interval))
+        content.metrics.append(LevelTable(level, names, table))
+
+
+def _figure(score: dict[str, Any] | None) -> str:
+    """A share in per cent, a count as it is, nothing where there is no such figure."""
+    if score is None:
+        return ""
+    return f"{score['value']:.0f}" if score["count"] else f"{100 * score['value']:.2f}"
+
+
+def _map(content: Content, run: Run, vectors: Tensor, levels: Sequence[str], most: int, seed: int) -> None:
+    judged = content.judged
+    rows = _drawn(judged, most, seed)
+    found: EmbeddingMap = embedding_map(
+        vectors[rows], seed=seed, cache=run.path / "report" / f"map-{content.split}.npz"
+    )
+    shown, means = [], []
+    for level in levels:
+        codes, names = judged.labels.level(level)[rows], judged.labels.names(level)
+        shown.append((level, names, codes.numpy()))
+        means.append(found.means(codes, len(names)))
+    content.map = Map(rows.numpy(), len(judged), found.points, found.perplexity, shown, means)
+
+
+def _drawn(dataset: Dataset, most: int, seed: int) -> Tensor:
+    """Rows of at most so many samples, drawn by the seed and the samples' ids, in the order of the data."""
+    order = dataset.keys.argsort()
+    chosen = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))[:most]]
+    return chosen.sort().values
+
+
+def _retrieval(content: Content, vectors: Tensor, levels: Sequence[str], seed: int) -> None:
+    _require_levels(levels)
+    judged = content.judged
+    if len(vectors) < 2:
+        raise UserError("retrieval needs two samples or more")
+    finest = judged.labels.level(levels[-1])
+    queries = _queries(judged, finest, seed)
+    similarity, index = _nearest_others(vectors, queries)
+    codes = [judged.labels.level(level) for level in reversed(levels)]
+    right = 0
+    for place, row in enumerate(queries.tolist()):
+        found = []
+        for other, cosine in zip(index[place].tolist(), similarity[place].tolist(), strict=True):
+            found.append(Found(other, _verdict(codes, row, other), _caption(judged, levels, other), cosine))
+        right += found[0].verdict == "right"
+        content.queries.append(Query(row, _caption(judged, levels, row), found))
+    content.retrieved = (
+        f"{len(queries)} queries drawn at random, as equally as may be from the classes of '{levels[-1]}'; each "
+        f"retrieves its {index.shape[1]} nearest others among the {len(judged)} samples by cosine. The first is right "
+        f"for {right} of {len(queries)}."
+    )
+
+
+def _queries(judged: Dataset, codes: Tensor, seed: int) -> Tensor:
+    """Rows of labelled samples: a random one of every class in turn, until there are enough."""
+    order = judged.keys.argsort()
+    order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))]
+    order = order[codes[order] >= 0]
+    seen: dict[int, int] = {}
+    turns = []
+    for code in codes[order].tolist():
+        turns.append(seen.get(code, 0))
+        seen[code] = turns[-1] + 1
+    chosen = order[torch.tensor(turns).argsort(stable=True)][:_QUERIES]
+    return chosen[codes[chosen].argsort(stable=True)]
+
+
+def _nearest_others(vectors: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """(q, k) cosines and rows of the nearest others of a few queries."""
+    most = min(_TOP, len(vectors) - 1)
+    similarity, index = nearest_neighbours(vectors[queries], vectors, most + 1, exclude_self=False)
+    others = index != queries[:, None]
+    others[others.all(dim=1), -1] = False  # a duplicate stands where the query would: the farthest goes
+    return similarity[others].view(-1, most), index[others].view(-1, most)
+
+
+def _verdict(codes: Sequence[Tensor], row: int, other: int) -> str:
+    """Codes from the finest level up: do two samples share their finest known class, or one above."""
+    compared = [bool(level[row] == level[other]) for level in codes if level[row] >= 0 and level[other] >= 0]
+    if not compared:
+        return "unknown"
+    return "right" if compared[0] else "above" if any(compared) else "wrong"
+
+
+def _caption(judged: Dataset, levels: Sequence[str], row: int) -> str:
+    """The sample's finest known class."""
+    for level in reversed(levels):
+        code = int(judged.labels.level(level)[row])
+        if code >= 0:
+            return judged.labels.names(level)[code]
+    return "no label"
+
+
+def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[str, Dataset], seed: int) -> None:
+    found = api.discover(run, data, seed=seed, write=False)
+    judged = content.judged
+    places = {str(identity): row for row, identity in enumerate(judged.ids.tolist())}
+    rows = np.array([places.get(identity, -1) for identity in found.ids.tolist()])
+    shown = rows >= 0
+    told = parts if data is None else {"": data}
+    present = [s.number for s in found.subclasses if bool((shown & (found.subclass == s.number)).any())]
+    ranks, words = purity_ranks(found, told, shown, present)
+    names = {s.number: s.name for s in found.subclasses}
+    generator = np.random.default_rng(seed)
+    ordered = sorted(present, key=lambda n: (-ranks[n], n))
+    kept = ordered if len(ordered) <= _GROUPS else ordered[: _GROUPS // 2] + ordered[-_GROUPS // 2 :]
+    levels = [level for level, count in judged.labels.known.items() if count]
+    for number in kept:
+        members = rows[shown & (found.subclass == number)]
+        chosen = np.sort(generator.permutation(members)[:_GROUP_SAMPLES]).tolist()
+        samples = [Shown(row, _caption(judged, levels, row)) for row in chosen]
+        content.groups.append(Group(names[number], len(members), words.get(number, ""), samples))
+    cut = "" if len(kept) == len(ordered) else f" ({len(kept)} of them: the purest and the most mixed)"
+    content.grouped = (
+        f"{len(ordered)} subclasses have samples here{cut}, from the purest to the most mixed; of each at most "
+        f"{_GROUP_SAMPLES} samples, drawn at random. "
+    ) + "; ".join(found.notes)
+    codes = np.full(len(judged), -1)
+    codes[rows[shown]] = found.subclass[shown]
+    if content.map is not None:
+        _add_to_map(content.map, "subclass (discovered)", ordered, names, codes)
+
+
+def _add_to_map(target: Map, level: str, numbers: Sequence[int], names: dict[int, str], codes: np.ndarray) -> None:
+    """Discovered subclasses as one more level of the map; their means are the medians of their points."""
+    compact = {number: place for place, number in enumerate(sorted(numbers))}
+    own = np.array([compact.get(code, -1) for code in codes[target.rows].tolist()])
+    means = np.full((len(compact), 2), np.nan, np.float32)
+    for place in np.unique(own[own >= 0]).tolist():
+        means[place] = np.median(target.points[own == place], axis=0)
+    target.levels.append((level, tuple(names[number] for number in compact), own))
+    target.means.append(means)
+
+
+def _confusion(content: Content, run: Run, vectors: Tensor, levels: Sequence[str]) -> None:
+    """Confusion and doubtful labels of every level: both come from probabilities."""
+    _require_levels(levels)
+    judged = content.judged
+    own = own_probabilities(run.model, judged, run.labels)
+    for level in levels:
+        codes, names = judged.labels.level(level), judged.labels.names(level)
+        by_others = neighbour_probabilities(vectors, codes, classes=len(names), k=_NEIGHBOURS)
+        by = "the method's own classifier" if level in own else f"the {_NEIGHBOURS} nearest other samples"
+        content.confusions.append(_confused(judged, level, own.get(level, by_others).argmax(dim=1), by))
+        quality = label_quality(by_others, codes)
+        others = (codes >= 0) & (quality.proposed != codes)
+        order = quality.score.masked_fill(~others, torch.inf).argsort(stable=True)[: min(_DOUBTS, int(others.sum()))]
+        doubts = [
+            (
+                Shown(row, str(judged.ids[row])),
+                names[int(codes[row])],
+                names[int(quality.proposed[row])],
+                float(quality.score[row]),
+            )
+            for row in order.tolist()
+        ]
+        content.doubts.append(Doubt(level, int((codes >= 0).sum()), int(quality.doubtful.sum()), doubts))
+
+
+def _confused(judged: Dataset, level: str, predicted: Tensor, by: str) -> Confusion:
+    labels = judged.labels
+    codes, names = labels.level(level), labels.names(level)
+    index, known = labels.level_index(level), codes >= 0
+    above_codes, above_names = torch.full((len(names),), -1), [""] * len(names)
+    if index and labels.taxonomy is not None and labels.taxonomy.is_tree:
+        level_above = labels.levels[index - 1]
+        above_codes = labels.taxonomy.ancestors(level, level_above)
+        above_names = [labels.names(level_above)[c] if c >= 0 else "" for c in above_codes.tolist()]
+    present = torch.bincount(codes[known], minlength=len(names)) + torch.bincount(
+        predicted[known], minlength=len(names)
+    )
+    order = [c for c in sorted(range(len(names)), key=lambda c: (int(above_codes[c]), c)) if present[c]]
+    flat = torch.bincount(codes[known] * len(names) + predicted[known], minlength=len(names) ** 2)
+    counts = flat.view(len(names), len(names)).numpy()[np.ix_(order, order)]
+    above = above_codes[torch.tensor(order)].numpy()
+    together = (above[:, None] == above[None]) & (above[:, None] >= 0)
+    errors = counts * (1 - np.eye(len(counts), dtype=int))
+    worst = np.argsort(-errors, axis=None, kind="stable")[:_CONFUSED]
+    nested = bool((above >= 0).any())
+    pairs = [
+        (names[order[i]], names[order[j]], int(errors[i, j]), float(errors[i, j] / counts[i].sum()),
+         bool(together[i, j]) if nested else None)
+        for i, j in (divmod(int(place), len(counts)) for place in worst)
+        if errors[i, j]
+    ]  # fmt: skip
+    return Confusion(
+        level,
+        by,
+        [names[c] for c in order],
+        [above_names[c] for c in order],
+        counts,
+        float(np.trace(counts) / counts.sum()),
+        float(errors[together].sum() / errors.sum()) if nested and errors.sum() else None,
+        pairs,
+    )
+
+
+def _few_shot(
+    content: Content, run: Run, data: Dataset | None, vectors: Tensor, levels: Sequence[str], split: str, seed: int
+) -> None:
+    _require_levels(levels)
+    judged = content.judged
+    cache = run.path / "report" / f"few-shot-{split}.json"
+    reasons = []
+    for level in levels:
+        codes = judged.labels.level(level)
+        counts = torch.bincount(codes[codes >= 0])
+        smallest = int(counts[counts > 0].min())
+        shots = [shot for shot in _SHOTS if 2 * shot <= smallest]
+        classes = int((counts > 0).sum())
+        if not shots or classes < 2:
+            reasons.append(f"level '{level}' has {classes} classes, the smallest of {smallest} samples")
+            continue
+        queries = min(15, smallest - max(shots))
+        options: dict[str, Any] = {
+            "shots": shots,
+            "queries": queries,
+            "episodes": _EPISODES,
+            "copies": 0,
+        }
+        key = hashlib.blake2b(
+            json.dumps([level, options, seed, codes.tolist()]).encode() + vectors.numpy().tobytes(), digest_size=16
+        ).hexdigest()
+        stored = _stored(cache).get(key)
+        if stored is None:
+            found = api.evaluate(
+                run, data, split=split, levels=[level], protocols=["few-shot"], options=options, seed=seed, write=False
+            )
+            stored = found.to_json()["rows"]
+            run.folder.write_json(f"report/{cache.name}", {"curves": {**_stored(cache), key: stored}})
+        content.few_shot.append(_few_shot_chart(level, shots, min(5, classes), queries, stored))
+    if not content.few_shot:
+        raise UserError(f"few-shot episodes need two classes of two samples or more: {'; '.join(reasons)}")
+
+
+def _stored(cache: Path) -> dict[str, Any]:
+    """Curves worked out before; none where the file is absent or damaged."""
+    try:
+        curves: dict[str, Any] = json.loads(cache.read_text(encoding="utf-8"))["curves"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return curves
+
+
+def _few_shot_chart(level: str, shots: Sequence[int], ways: int, queries: int, rows: list[dict[str, Any]]) -> Chart:
+    lines = []
+    for name in dict.fromkeys(row["representation"] for row in rows):
+        own = {row["metric"]: row["score"] for row in rows if row["representation"] == name}
+        scores = [own[f"{ways}-way-{shot}-shot"] for shot in shots]
+        x, values = [float(shot) for shot in shots], [100 * score["value"] for score in scores]
+        ends = [
+            [100 * score[end] for score in scores] if scores[0][end] is not None else None for end in ("low", "high")
+        ]
+        lines.append(Line(name, x, values, *ends))
+    title = f"Few-shot accuracy at level '{level}': {ways} classes, {queries} queries of each, {_EPISODES} episodes"
+    return Chart(title, "accuracy, %", lines, x="labelled samples of each class", log_x=True)

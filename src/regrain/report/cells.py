@@ -1,0 +1,142 @@
+"""Samples as the page shows them: pictures in one sprite, texts cut short, vectors as bars, series as small curves."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from regrain.data.dataset import Dataset
+from regrain.tasks.pictures import tiles
+
+__all__ = ["Cells", "Sprite"]
+
+TILE = 64
+"""Side of a picture in the sprite, in pixels."""
+
+_ACROSS = 64
+_WIDTH = 64
+"""Bars of a vector, steps of a series: more are averaged."""
+_CHANNELS = 4
+_LETTERS = 240
+_LOOKED_AT = 2000
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """All pictures in one WebP, row by row."""
+
+    content: bytes
+    across: int
+    rows: int
+
+
+@dataclass
+class Cells:
+    """The samples of a data set that are drawn on the page, each once.
+
+    Parameters
+    ----------
+    judged : Dataset
+    """
+
+    judged: Dataset
+    places: dict[int, int] = field(default_factory=dict)
+
+    def add(self, rows: Iterable[int]) -> None:
+        """More samples, by their row."""
+        for row in rows:
+            self.places.setdefault(int(row), len(self.places))
+
+    @property
+    def rows(self) -> Tensor:
+        """LongTensor (n,): the samples in the order of their cells."""
+        return torch.tensor(list(self.places), dtype=torch.long)
+
+    def sprite(self) -> Sprite | None:
+        """The pictures of images; None for other samples, or without any."""
+        if self.judged.modality != "image" or not self.places:
+            return None
+        down = -(-len(self.places) // _ACROSS)
+        sheet = Image.new("RGB", (_ACROSS * TILE, down * TILE), (127, 127, 127))
+        for start in range(0, len(self.places), _CHUNK):
+            for place, image in enumerate(tiles(self.judged, self.rows[start : start + _CHUNK]), start):
+                left = (place % _ACROSS) * TILE + (TILE - image.width) // 2
+                sheet.paste(image, (left, (place // _ACROSS) * TILE + (TILE - image.height) // 2))
+        stream = io.BytesIO()
+        tiny = max(self.judged.samples.shape[1:]) <= 16
+        sheet.save(stream, "webp", **({"lossless": True, "quality": 50} if tiny else {"quality": 70}))
+        return Sprite(stream.getvalue(), _ACROSS, down)
+
+    def payload(self) -> dict[str, Any]:
+        """What the page's script draws: ``kind``, and for texts ``texts``, for numbers ``values`` in bytes.
+
+        Bytes are 0 to 254 over the range of a column (mean +- 3 standard deviations), 255 where a value is missing.
+        """
+        modality = self.judged.modality
+        if modality == "image" or not self.places:
+            return {"kind": modality}
+        if modality == "text":
+            texts = [text for start in range(0, len(self.places), _CHUNK) for text in self._take(start)]
+            return {"kind": "text", "texts": [t if len(t) <= _LETTERS else f"{t[: _LETTERS - 1]}…" for t in texts]}
+        few = self.judged.select(torch.linspace(0, len(self.judged) - 1, min(len(self.judged), _LOOKED_AT)).long())
+        mean, spread = _range_of(_numbers(few.samples.take(torch.arange(len(few)))))
+        values = torch.cat([_numbers(self._take(start)) for start in range(0, len(self.places), _CHUNK)])
+        scaled = ((values - mean) / spread).clamp(-3, 3).add(3).div(6).mul(254).round().nan_to_num(nan=255.0)
+        names = self.judged.notes.get("columns") or []
+        return {
+            "kind": modality,
+            "shape": list(values.shape[1:]),
+            "values": scaled.byte().numpy(),
+            "names": [str(name) for name in names] if len(names) == values.shape[-1] else [],
+        }
+
+    def words(self) -> str:
+        """How samples are shown, in one line; empty for images and texts that are whole."""
+        shape = self.judged.samples.shape
+        if self.judged.modality == "vector":
+            pooled = f", {shape[0]} columns averaged to {_WIDTH}" if shape[0] > _WIDTH else ""
+            return f"A vector is shown as bars, from its columns' mean, up to three standard deviations{pooled}."
+        if self.judged.modality == "series":
+            pooled = f", {shape[0]} steps averaged to {_WIDTH}" if shape[0] > _WIDTH else ""
+            cut = f", the first {_CHANNELS} of {shape[1]} channels" if shape[1] > _CHANNELS else ""
+            return f"A series is shown as curves over time{cut}{pooled}; heights are within three standard deviations."
+        return f"Texts are cut at {_LETTERS} letters." if self.judged.modality == "text" else ""
+
+    def _take(self, start: int) -> Any:
+        return self.judged.samples.take(self.rows[start : start + _CHUNK])
+
+
+def _numbers(raw: Any) -> Tensor:
+    """(n, D) of vectors or (n, T, C) of series, with at most so many columns, steps and channels."""
+    values: Tensor = (raw["series"] if isinstance(raw, dict) else raw).float()
+    if values.ndim == 3:
+        values = values[..., :_CHANNELS]
+        return _pooled(values.transpose(1, 2)).transpose(1, 2)
+    return _pooled(values[:, None])[:, 0]
+
+
+def _pooled(values: Tensor) -> Tensor:
+    """(n, C, T) -> (n, C, at most 64), means that leave missing values out."""
+    if values.shape[2] <= _WIDTH:
+        return values
+    known = functional.adaptive_avg_pool1d((~values.isnan()).float(), _WIDTH)
+    return functional.adaptive_avg_pool1d(values.nan_to_num(), _WIDTH) / known.where(known > 0, torch.nan)
+
+
+def _range_of(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every column, or channel of series over samples and steps."""
+    flat = values.flatten(0, -2).double().numpy()
+    known = ~np.isnan(flat)
+    count = known.sum(axis=0).clip(min=1)
+    mean = np.where(known, flat, 0).sum(axis=0) / count
+    spread = np.sqrt(np.where(known, (flat - mean) ** 2, 0).sum(axis=0) / count)
+    return torch.from_numpy(mean).float(), torch.from_numpy(np.where(spread > 0, spread, 1.0)).float()

@@ -1,0 +1,445 @@
+"""``compare``: several runs beside each other; differences paired over the same samples or seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrain import api
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError, nearest
+from regrain.evaluation.retrieval import per_query
+from regrain.metrics import bootstrap_interval, student_interval
+from regrain.report.build import curves_of
+from regrain.report.content import Chart, Line
+from regrain.report.extra import require_packages
+from regrain.report.figures import write_charts
+from regrain.report.page import chart_payload, render, write_page
+from regrain.tasks.run import Run, part_named
+from regrain.tasks.tables import require_writable
+
+__all__ = ["Compared", "Comparison", "Figure", "compare", "write_comparison"]
+
+COSTS = {"seconds": "training, s", "samples_per_second": "samples / s", "peak_memory_mb": "peak memory, MB"}
+"""What a run cost, and the words for it."""
+
+_SMALLER_IS_BETTER = ("seconds", "peak_memory_mb")
+_NOT_SETTINGS = ("seed", "data.labels_fingerprint")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value, or a difference; with the ends of its 95% interval, and what that is over, where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    over: str = ""
+    count: bool = False
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    def text(self, *, sign: bool = False) -> str:
+        """In per cent, with the interval; counts as they are."""
+        factor, form = (1, ".0f") if self.count else (100, ".2f")
+        form = f"+{form}" if sign else form
+        between = "" if self.low is None else f" ({factor * self.low:{form}} to {factor * (self.high or 0):{form}})"
+        return f"{factor * self.value:{form}}{between}"
+
+
+@dataclass
+class Compared:
+    """A run, or runs of one recipe with several seeds.
+
+    Attributes
+    ----------
+    name : str
+    runs, seeds
+    settings : dict
+        The recipe's values that are not the same in all of them, by dotted key.
+    figures : dict of str to Figure
+        ``split/level/metric`` -> value; over seeds the mean with Student's interval.
+    differences : dict of str to Figure
+        To the first run of the comparison.
+    cost : dict of str to float
+        See :data:`COSTS`; means over seeds.
+    """
+
+    name: str
+    runs: list[str]
+    seeds: list[int]
+    settings: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+    differences: dict[str, Figure] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Comparison:
+    """Runs beside each other.
+
+    Attributes
+    ----------
+    rows : list of Compared
+    reference : str
+        The name of the row that differences are to.
+    curves : list of Chart
+    notes : list of str
+    """
+
+    rows: list[Compared]
+    reference: str
+    curves: list[Chart]
+    notes: list[str]
+
+    @property
+    def keys(self) -> list[str]:
+        """All ``split/level/metric``, in the order of the evaluations."""
+        return list(dict.fromkeys(key for row in self.rows for key in row.figures))
+
+    @property
+    def settings(self) -> list[str]:
+        """The recipe's keys that differ."""
+        return list(dict.fromkeys(key for row in self.rows for key in row.settings))
+
+    def sorted_by(self, key: str) -> list[Compared]:
+        """The rows, the best first; those without the figure last.
+
+        Parameters
+        ----------
+        key : str
+            ``split/level/metric``, its end from a slash on, or one of :data:`COSTS`.
+
+        Raises
+        ------
+        UserError
+            If no row has it, or it means several figures.
+        """
+        if key in COSTS:
+            sign = 1 if key in _SMALLER_IS_BETTER else -1
+            return sorted(self.rows, key=lambda row: (key not in row.cost, sign * row.cost.get(key, 0)))
+        meant = [known for known in self.keys if known == key or known.endswith(f"/{key}")]
+        if len(meant) != 1:
+            why = f"means {', '.join(meant)}" if meant else nearest(key, [*self.keys, *COSTS])
+            raise UserError(f"--sort {key}: one figure of the runs was expected; {why}")
+        return sorted(self.rows, key=lambda row: (meant[0] not in row.figures, -_value(row.figures.get(meant[0]))))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"reference": self.reference, "notes": self.notes, "runs": [asdict(row) for row in self.rows]}
+
+
+def compare(
+    runs: Sequence[Run | str | Path],
+    data: Any = None,
+    *,
+    split: str = "test",
+    levels: Sequence[str] | None = None,
+    paired: bool = True,
+    sort: str | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda step: None,
+    **reading: Any,
+) -> Comparison:
+    """Set runs beside each other: what their recipes differ in, their figures, what they cost.
+
+    Figures are those of ``evaluation.json``. Runs whose recipes differ in the seed alone are one row: mean, and
+    Student's interval over seeds. Differences are to the first run given, and paired: over seeds where both rows have
+    two or more in common; else over the test samples, which are embedded again for recall@1 and MAP@R, with the
+    interval bootstrapped over samples. Where that cannot be, a note says why.
+
+    Parameters
+    ----------
+    runs : sequence of Run or path
+    data : optional
+        Other data than the runs' own, for the paired differences.
+    split : str
+    levels : sequence of str, optional
+        Of other data.
+    paired : bool
+        Whether to work out differences over samples, for which the data are read.
+    sort : str, optional
+        See :meth:`Comparison.sorted_by`; default the order given.
+    seed : int
+        Of bootstrap intervals.
+    say : callable
+        Told what is being done.
+    **reading
+        Of the reader, and ``split_column``; see :func:`regrain.load`.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than two runs, one is no run, one comes twice, or the figure to sort by is unknown.
+
+    Examples
+    --------
+    >>> import tempfile, regrain
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> def quick(name, rate):
+    ...     settings = ["epochs=1", f"learning_rate={rate}"]
+    ...     run = regrain.fit("maskcon", "digits", encoder="conv4", out=f"{folder.name}/{name}", settings=settings)
+    ...     regrain.evaluate(run, protocols=["recall"])
+    ...     return run
+    >>> found = compare([quick("slow", 0.001), quick("fast", 0.05)])
+    >>> found.settings, found.rows[1].differences["test/digit/recall@1"].over
+    (['training.learning_rate'], '445 samples')
+    >>> folder.cleanup()
+    """
+    opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
+    places = [run.path.resolve() for run in opened]
+    if len(set(places)) != len(places) or len(opened) < 2:
+        raise UserError(f"compare needs two or more different runs; got {', '.join(map(str, runs))}")
+    names = _names(opened)
+    notes: list[str] = []
+    grouped = _grouped(opened, names, split, notes)
+    rows = [row for row, _ in grouped]
+    _tell_settings_apart(grouped)
+    split_column = reading.pop("split_column", None)
+    options = {**reading, **({"split": split_column} if split_column else {})}
+    dataset = None if data is None else api.read_beside(opened[0], data, options, levels=levels)
+    first, first_runs = grouped[0]
+    seen: dict[Path, tuple[Dataset, Tensor]] = {}
+
+    def embedded(run: Run) -> tuple[Dataset, Tensor]:
+        if run.path not in seen:
+            judged = _judged(run, dataset, split)
+            seen[run.path] = judged, run.embed(judged)
+        return seen[run.path]
+
+    for row, own in grouped[1:]:
+        common = sorted(set(first.seeds) & set(row.seeds))
+        if len(common) >= 2:
+            row.differences = _over_seeds(first_runs, own, common, split)
+        elif paired:
+            couple = [_of_seed(first_runs, common), _of_seed(own, common)]
+            say(f"{row.name}: differences over samples")
+            try:
+                row.differences = _over_samples(embedded(couple[0]), embedded(couple[1]), split, seed)
+            except UserError as error:
+                notes.append(f"{row.name} has no paired differences: {error}")
+            if row.differences and max(len(first.seeds), len(row.seeds)) > 1:
+                between = " and ".join(f"{run.path} (seed {run.recipe['seed']})" for run in couple[::-1])
+                notes.append(f"{row.name}: fewer than two seeds in common; differences are of {between}, over samples")
+    comparison = Comparison(rows, first.name, _curves(opened, names), notes)
+    if sort is not None:
+        comparison.rows = comparison.sorted_by(sort)
+    return comparison
+
+
+def write_comparison(
+    comparison: Comparison,
+    out: str | Path | None = None,
+    *,
+    figures: str | Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the page of a comparison, and its charts as PNG and SVG.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    out : path, optional
+        The ``.html`` file.
+    figures : path, optional
+        A folder.
+    overwrite : bool
+        Replace files.
+
+    Raises
+    ------
+    UserError
+        If a file would be lost, or a package of the extra ``report`` is missing.
+    """
+    require_packages(*(["jinja2"] if out is not None else []), *(["matplotlib"] if figures is not None else []))
+    if figures is not None:
+        write_charts(comparison.curves, Path(figures), overwrite=overwrite)
+    if out is not None:
+        require_writable(Path(out), overwrite, suffixes=(".html",), content="comparisons")
+        charts = {f"curve-{n}": chart_payload(chart) for n, chart in enumerate(comparison.curves)}
+        names = list(dict.fromkeys(line.name for chart in comparison.curves for line in chart.lines))
+        write_page(
+            render("compare.html", {"charts": charts, "names": names}, comparison=comparison, costs=COSTS), Path(out)
+        )
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Folder names, or paths where two folders have one name."""
+    short = [run.path.resolve().name for run in runs]
+    return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
+
+
+def _grouped(
+    runs: Sequence[Run], names: Sequence[str], split: str, notes: list[str]
+) -> list[tuple[Compared, list[Run]]]:
+    """Rows with their runs: those of one recipe are together, one run a seed."""
+    groups: dict[str, dict[int, int]] = {}
+    for index, run in enumerate(runs):
+        seeds = groups.setdefault(repr(sorted(_flat(run.recipe).items())), {})
+        first = seeds.setdefault(int(run.recipe["seed"]), index)
+        if first != index:
+            notes.append(f"{names[index]} is left out: recipe and seed are those of {names[first]}")
+    result = []
+    for members in groups.values():
+        own = [runs[index] for index in members.values()]
+        name = names[next(iter(members.values()))] + (f" ({len(own)} seeds)" if len(own) > 1 else "")
+        row = Compared(name, [str(run.path) for run in own], list(members))
+        row.figures = _mean([_figures(run, split) for run in own])
+        costs = [_cost(run) for run in own]
+        row.cost = {key: statistics.fmean(c[key] for c in costs) for key in COSTS if all(key in c for c in costs)}
+        result.append((row, own))
+    _tell_what_was_judged([run for _, own in result for run in own], split, notes)
+    return result
+
+
+def _tell_what_was_judged(runs: Sequence[Run], split: str, notes: list[str]) -> None:
+    """Notes on figures that are missing, or of other samples."""
+    counts = set()
+    for run in runs:
+        if not _figures(run, split):
+            advice = f"`regrain evaluate {run.path}` makes them"
+            notes.append(f"{run.path} has no figures of the split '{split}': {advice}")
+            continue
+        evaluation = run.folder.read_json("evaluation.json")
+        counts.add(evaluation["samples"])
+        if not evaluation.get("own_data", True):
+            notes.append(f"{run.path} was evaluated on other data than its own: {evaluation['data']}")
+    if len(counts) > 1:
+        said = ", ".join(map(str, sorted(counts)))
+        notes.append(f"these runs were judged on different samples ({said} of them): figures do not compare")
+
+
+def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys -> values, without what is no setting."""
+    result: dict[str, Any] = {}
+    for key, value in recipe.items():
+        name = f"{prefix}{key}"
+        if name not in _NOT_SETTINGS:
+            result |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return result
+
+
+def _tell_settings_apart(grouped: Sequence[tuple[Compared, list[Run]]]) -> None:
+    flat = [_flat(own[0].recipe) for _, own in grouped]
+    keys = list(dict.fromkeys(key for recipe in flat for key in recipe))
+    for (row, _), recipe in zip(grouped, flat, strict=True):
+        row.settings = {key: recipe.get(key) for key in keys if any(r.get(key) != flat[0].get(key) for r in flat)}
+
+
+def _figures(run: Run, split: str) -> dict[str, Figure]:
+    content = run.folder.read_json("evaluation.json", missing={"rows": []})
+    found = {}
+    for row in content["rows"]:
+        score = row["score"]
+        if row["representation"] == "model" and row["split"] == split and not score["detail"]:
+            own = Figure(score["value"], score["low"], score["high"], score["over"], score["count"])
+            found[f"{split}/{row['level']}/{row['metric']}"] = own
+    return found
+
+
+def _mean(figures: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
+    """One run's figures, or their means over seeds."""
+    if len(figures) == 1:
+        return dict(figures[0])
+    keys = [key for key in figures[0] if all(key in f for f in figures)]
+    return {key: _student([f[key].value for f in figures], figures[0][key].count) for key in keys}
+
+
+def _student(values: Sequence[float], count: bool = False) -> Figure:
+    mean, half = student_interval(values)
+    return Figure(mean, mean - half, mean + half, f"{len(values)} seeds", count)
+
+
+def _cost(run: Run) -> dict[str, float]:
+    rows = run.folder.read_metrics()
+    found: dict[str, float] = {}
+    if rows and all("seconds" in row for row in rows):
+        found["seconds"] = sum(row["seconds"] for row in rows)
+    for key, gather in (("samples_per_second", statistics.median), ("peak_memory_mb", max)):
+        values = [row[key] for row in rows if key in row]
+        if values:
+            found[key] = float(gather(values))
+    return found
+
+
+def _over_seeds(first: Sequence[Run], own: Sequence[Run], common: Sequence[int], split: str) -> dict[str, Figure]:
+    """Differences of runs of the same seed: mean, and Student's interval over seeds."""
+    sides = [{run.recipe["seed"]: _figures(run, split) for run in side} for side in (first, own)]
+    pairs = [(sides[0][seed], sides[1][seed]) for seed in common]
+    keys = [key for key in pairs[0][0] if all(key in a and key in b for a, b in pairs)]
+    return {key: _student([b[key].value - a[key].value for a, b in pairs], pairs[0][0][key].count) for key in keys}
+
+
+def _of_seed(runs: Sequence[Run], seeds: Sequence[int]) -> Run:
+    """The run of the seed that both have, else the first."""
+    return next((run for run in runs if run.recipe["seed"] in seeds), runs[0])
+
+
+def _over_samples(
+    first: tuple[Dataset, Tensor], other: tuple[Dataset, Tensor], split: str, seed: int
+) -> dict[str, Figure]:
+    """Differences query by query, of the embeddings of the same samples."""
+    judged, theirs = first[0], other[0]
+    if judged.ids.tolist() != theirs.ids.tolist():
+        raise UserError("their test samples are not the same, and pairs need the same samples")
+    found: dict[str, Figure] = {}
+    for level in judged.labels.levels:
+        if level not in theirs.labels.levels:
+            continue
+        if _class_names(judged, level) != _class_names(theirs, level):
+            raise UserError(f"the same samples have other labels at level '{level}'")
+        codes = judged.labels.level(level)
+        values = [_queries(vectors, codes) for vectors in (first[1], other[1])]
+        for metric in values[0]:
+            difference = values[1][metric] - values[0][metric]
+            mean, low, high = bootstrap_interval(difference, seed=seed)
+            found[f"{split}/{level}/{metric}"] = Figure(mean, low, high, f"{len(difference)} samples")
+    if not found:
+        raise UserError("no level has two labelled samples of a class there")
+    return found
+
+
+def _class_names(dataset: Dataset, level: str) -> list[str | None]:
+    """The class of every sample, None where it is unknown."""
+    names = dataset.labels.names(level)
+    return [names[code] if code >= 0 else None for code in dataset.labels.level(level).tolist()]
+
+
+def _judged(run: Run, data: Dataset | None, split: str) -> Dataset:
+    parts = run.parts() if data is None else run.judged_parts(data, split, [])
+    judged = part_named(parts, split, str(run.path))
+    run.require_fitting(judged)
+    return judged
+
+
+def _queries(vectors: Tensor, codes: Tensor) -> dict[str, Tensor]:
+    """Recall@1 and MAP@R query by query; none where no class has two samples."""
+    known = codes >= 0
+    if int(known.sum()) < 2 or int(torch.bincount(codes[known]).max()) < 2:
+        return {}
+    return per_query(vectors[known], codes[known], ks=[1])
+
+
+def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
+    """The runs' curves over each other: a chart for every curve of any of them."""
+    charts: dict[tuple[str, str], Chart] = {}
+    for run, name in zip(runs, names, strict=True):
+        for chart in curves_of(run):
+            for line in chart.lines:
+                title = chart.title if len(chart.lines) == 1 else f"{chart.title}: {line.name}"
+                own = charts.setdefault((title, line.name), Chart(title, chart.y, []))
+                own.lines.append(Line(name, line.x, line.y))
+    return list(charts.values())
+
+
+def _value(figure: Figure | None) -> float:
+    return 0.0 if figure is None else figure.value

@@ -1,0 +1,181 @@
+"""The figures of a page as PNG and SVG, by matplotlib."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regrain.errors import UserError
+from regrain.report.content import Chart, Confusion, Content, Map
+from regrain.tasks.pictures import Row, tiles, write_page
+from regrain.tasks.tables import replace_file
+
+__all__ = ["write_charts", "write_figures"]
+
+_NAMED = 30
+_ENDINGS = ("png", "svg")
+_LEGEND = 20
+
+
+def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Path]:
+    """Write every chart, map, confusion matrix, and of images the galleries and grids.
+
+    Parameters
+    ----------
+    content : Content
+    folder : path
+        Made where it does not exist.
+    overwrite : bool
+        Replace files.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    UserError
+        If a file would be lost.
+    """
+    drawn: dict[str, Callable[[Any], None]] = _charts([*content.curves, *content.few_shot])
+    if content.map is not None:
+        for number, (level, *_) in enumerate(content.map.levels):
+            drawn[f"map-{_slug(level)}"] = partial(_draw_map, content.map, number)
+    for found in content.confusions:
+        drawn[f"confusion-{_slug(found.level)}"] = partial(_draw_confusion, found)
+    written = _write(drawn, folder, overwrite)
+    if content.judged.modality == "image":
+        written += _write_pictures(content, folder, overwrite)
+    return written
+
+
+def write_charts(charts: Sequence[Chart], folder: Path, *, overwrite: bool) -> list[Path]:
+    """Write charts alone; see :func:`write_figures`."""
+    return _write(_charts(charts), folder, overwrite)
+
+
+def _charts(charts: Sequence[Chart]) -> dict[str, Callable[[Any], None]]:
+    return {f"{number:02d}-{_slug(chart.title)}": partial(_draw_chart, chart) for number, chart in enumerate(charts)}
+
+
+def _write(drawn: dict[str, Callable[[Any], None]], folder: Path, overwrite: bool) -> list[Path]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    files = [folder / f"{name}.{ending}" for name in drawn for ending in _ENDINGS]
+    _require_free(files, overwrite)
+    for name, draw in drawn.items():
+        figure = Figure(figsize=(7, 5), layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure.add_subplot())
+        for ending in _ENDINGS:
+            save = partial(figure.savefig, format=ending, dpi=150, metadata={"Date": None} if ending == "svg" else None)
+            replace_file(folder / f"{name}.{ending}", save)
+    return files
+
+
+def _require_free(files: Sequence[Path], overwrite: bool) -> None:
+    there = next((file for file in files if file.exists()), None)
+    if there is not None and not overwrite:
+        raise UserError(f"{there} exists: choose another folder for --figures, or replace it with --overwrite")
+
+
+def _draw_chart(chart: Chart, axes: Any) -> None:
+    for line in chart.lines:
+        axes.plot(line.x, line.y, marker="o" if len(line.x) <= 12 else None, label=_plain(line.name))
+        if line.low is not None:
+            axes.fill_between(line.x, line.low, line.high, alpha=0.15)
+    if chart.log_x:
+        axes.set_xscale("log")
+        places = sorted({x for line in chart.lines for x in line.x})
+        axes.set_xticks(places, [f"{x:g}" for x in places])
+        axes.minorticks_off()
+    axes.set(title=_wrapped(chart.title), xlabel=_plain(chart.x), ylabel=_plain(chart.y))
+    if len(chart.lines) > 1:
+        axes.legend()
+
+
+def _draw_map(found: Map, number: int, axes: Any) -> None:
+    from matplotlib import colormaps
+
+    level, classes, codes = found.levels[number]
+    palette = colormaps["tab20" if len(classes) > 10 else "tab10"]
+    axes.scatter(*found.points[codes < 0].T, s=3, color="0.8")
+    for code in np.unique(codes[codes >= 0]).tolist():
+        label = _plain(classes[code]) if len(classes) <= _LEGEND else None
+        axes.scatter(*found.points[codes == code].T, s=5, color=palette(code % palette.N), label=label)
+    if number:
+        axes.scatter(*found.means[number].T, marker="P", s=70, color="black", edgecolors="white")
+    axes.scatter(*found.means[0].T, marker="*", s=160, color="black", edgecolors="white")
+    axes.set(
+        title=_wrapped(f"t-SNE of {len(found.rows)} of {found.total} samples by {level}; stars and pluses are means"),
+        xlabel="t-SNE 1 (no unit)",
+        ylabel="t-SNE 2 (no unit)",
+    )
+    if len(classes) <= _LEGEND:
+        axes.legend(fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _draw_confusion(found: Confusion, axes: Any) -> None:
+    shares = 100 * found.counts / found.counts.sum(axis=1, keepdims=True).clip(min=1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    axes.figure.colorbar(image, label="% of the label's samples")
+    if len(found.classes) <= _NAMED:
+        names = [_plain(name) for name in found.classes]
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set(title=_wrapped(f"Confusion at level '{found.level}', by {found.by}"), xlabel="predicted", ylabel="label")
+
+
+def _write_pictures(content: Content, folder: Path, overwrite: bool) -> list[Path]:
+    """Galleries and grids of images."""
+    import torch
+
+    def row(title: str, rows: Sequence[int], captions: Sequence[str]) -> Row:
+        return Row(title, tiles(content.judged, torch.tensor(rows)), captions)
+
+    pages = {}
+    if content.queries:
+        pages["retrieval"] = [
+            row(
+                f"{query.caption}: the query, and its nearest",
+                [query.row, *(found.row for found in query.found[:9])],
+                ["query", *(found.verdict for found in query.found[:9])],
+            )
+            for query in content.queries
+        ]
+    if content.groups:
+        pages["subclasses"] = [
+            row(
+                f"{group.name}: {group.size} samples" + (f", {group.words}" if group.words else ""),
+                [shown.row for shown in group.samples[:10]],
+                [shown.caption for shown in group.samples[:10]],
+            )
+            for group in content.groups
+        ]
+    files = [folder / f"{name}.png" for name in pages]
+    _require_free(files, overwrite)
+    for file, rows in zip(files, pages.values(), strict=True):
+        write_page(rows, file)
+    return files
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"\W+", "-", text.lower()).strip("-")[:60]
+
+
+def _plain(text: str) -> str:
+    """A text in which matplotlib finds no mathematics, nor a label to hide."""
+    return " " * text.startswith("_") + text.replace("$", r"\$")
+
+
+def _wrapped(text: str, width: int = 70) -> str:
+    import textwrap
+
+    return textwrap.fill(_plain(text), width)

@@ -1,0 +1,123 @@
+"""One file of HTML from a template: styles, script, data and pictures inside, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regrain.report.cells import TILE, Cells
+from regrain.report.content import Chart, Content
+from regrain.tasks.tables import replace_file
+
+__all__ = ["chart_payload", "render", "report_page", "write_page"]
+
+_MAP_CELLS = 3000
+"""Points of the map whose sample can be seen; more would make the file too large."""
+
+
+def report_page(content: Content) -> str:
+    """The report as HTML."""
+    cells = Cells(content.judged)
+    cells.add(s.row for group in content.groups for s in group.samples)
+    cells.add(row for query in content.queries for row in (query.row, *(found.row for found in query.found)))
+    cells.add(shown.row for doubt in content.doubts for shown, *_ in doubt.rows)
+    if content.map is not None:
+        places = np.linspace(0, len(content.map.rows) - 1, min(_MAP_CELLS, len(content.map.rows))).round().astype(int)
+        cells.add(content.map.rows[places])
+    sprite = cells.sprite()
+    payload: dict[str, Any] = {
+        "cells": cells.payload(),
+        "charts": {
+            name: chart_payload(chart)
+            for kind, charts in (("curve", content.curves), ("few", content.few_shot))
+            for name, chart in ((f"{kind}-{number}", chart) for number, chart in enumerate(charts))
+        },
+        "matrices": [
+            {"classes": c.classes, "above": c.above, "counts": c.counts.astype(np.int32)} for c in content.confusions
+        ],
+    }
+    if content.map is not None:
+        payload["map"] = _map_payload(content, cells)
+    return render(
+        "report.html",
+        payload,
+        content=content,
+        cell_of=cells.places,
+        cell_words=cells.words(),
+        map_cells=min(_MAP_CELLS, 0 if content.map is None else len(content.map.rows)),
+        sprite=None if sprite is None else base64.b64encode(sprite.content).decode(),
+        sprite_size=(0, 0) if sprite is None else (sprite.across * TILE, sprite.rows * TILE),
+    )
+
+
+def render(template: str, payload: Mapping[str, Any], **values: Any) -> str:
+    """A template of this package, filled; every text is escaped.
+
+    Parameters
+    ----------
+    template : str
+    payload : mapping
+        What the script draws; arrays in it are packed.
+    **values
+        What the template shows.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("regrain.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    folder = resources.files("regrain.report") / "templates"
+    files = {name: (folder / name).read_text(encoding="utf-8") for name in ("style.css", "page.js")}
+    return environment.get_template(template).render(
+        style=files["style.css"], script=files["page.js"], payload=_packed(payload), **values
+    )
+
+
+def write_page(html: str, out: Path) -> None:
+    """Write it to a temporary name, then rename it."""
+    replace_file(out, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+
+
+def chart_payload(chart: Chart) -> dict[str, Any]:
+    """A chart as the script draws it."""
+    return {
+        "title": chart.title,
+        "x": chart.x,
+        "y": chart.y,
+        "logX": chart.log_x,
+        "lines": [{k: v for k, v in vars(line).items() if v is not None} for line in chart.lines],
+    }
+
+
+def _map_payload(content: Content, cells: Cells) -> dict[str, Any]:
+    found = content.map
+    assert found is not None
+    rows = found.rows.tolist()
+    return {
+        "points": found.points,
+        "ids": [str(content.judged.ids[row])[:80] for row in rows],
+        "cells": np.array([cells.places.get(row, -1) for row in rows], np.int32),
+        "levels": [
+            {"name": name, "classes": list(classes), "codes": codes.astype(np.int32), "means": means}
+            for (name, classes, codes), means in zip(found.levels, found.means, strict=True)
+        ],
+    }
+
+
+def _packed(value: Any) -> Any:
+    """Arrays as base64 of their bytes, with type and shape; everything else as it is."""
+    if isinstance(value, np.ndarray):
+        kept = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("<")))
+        return {"dtype": kept.dtype.name, "shape": kept.shape, "base64": base64.b64encode(kept.tobytes()).decode()}
+    if isinstance(value, Mapping):
+        return {key: _packed(inner) for key, inner in value.items()}
+    return [_packed(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,101 @@
+"""``report``: one file of HTML about a run, and its figures as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from regrain import api
+from regrain.errors import UserError
+from regrain.report.build import build_content
+from regrain.report.extra import require_packages
+from regrain.report.figures import write_figures
+from regrain.report.page import report_page, write_page
+from regrain.tasks.run import Run
+from regrain.tasks.tables import require_writable
+
+__all__ = ["report"]
+
+MAP_SAMPLES = 10_000
+
+
+def report(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    figures: str | Path | None = None,
+    split: str = "test",
+    levels: Sequence[str] | None = None,
+    map_samples: int = MAP_SAMPLES,
+    seed: int = 0,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda step: None,
+    **reading: Any,
+) -> Path:
+    """Write a page about a run: what was trained on what, and everything it is judged by.
+
+    What is on disk is used: ``evaluation.json`` where it is of this split, subclasses settled by ``discover``, the map
+    and few-shot curves of an earlier report. What is missing is worked out. A section whose input is absent says why.
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own; whatever :func:`regrain.load` reads.
+    out : path, optional
+        The ``.html`` file; default ``RUN/report.html``, which an earlier report may be at.
+    figures : path, optional
+        A folder for the same figures as PNG and SVG.
+    split : str
+        The samples that are judged.
+    levels : sequence of str, optional
+        Of other data: their label levels, from coarse to fine.
+    map_samples : int
+        At most so many samples are on the map, drawn by the seed; the page says how many.
+    seed : int
+        Of everything that is drawn.
+    overwrite : bool
+        Replace the file at ``out``, and figures in the folder.
+    say : callable
+        Told what is being done.
+    **reading
+        Of the reader, and ``split_column``; see :func:`regrain.load`.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UserError
+        If the run is not finished, the data do not fit it or have no such split, a file would be lost, or a package of
+        the extra ``report`` is missing.
+
+    Examples
+    --------
+    >>> import tempfile, regrain
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> run = regrain.fit("maskcon", "digits", encoder="conv4", out=folder.name, settings=["epochs=2"], device="cpu")
+    >>> report(run).name
+    'report.html'
+    >>> folder.cleanup()
+    """
+    require_packages("jinja2", "openTSNE", *(["matplotlib"] if figures is not None else []))
+    run = run if isinstance(run, Run) else Run.open(run)
+    target = run.path / "report.html" if out is None else Path(out)
+    require_writable(target, overwrite or out is None, suffixes=(".html",), content="reports")
+    if map_samples < 1:
+        raise UserError(f"the map shows at least one sample; got {map_samples}")
+    split_column = reading.pop("split_column", None)
+    options = {**reading, **({"split": split_column} if split_column else {})}
+    dataset = None if data is None else api.read_beside(run, data, options, levels=levels)
+    content = build_content(run, dataset, split=split, seed=seed, map_samples=map_samples, say=say)
+    if figures is not None:
+        say("figures")
+        write_figures(content, Path(figures), overwrite=overwrite)
+    say("page")
+    write_page(report_page(content), target)
+    return target

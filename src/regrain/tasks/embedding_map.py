@@ -1,0 +1,134 @@
+"""A map of embeddings: points in the plane, near where embeddings are near."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrain.errors import UserError
+from regrain.metrics import nearest_neighbours
+from regrain.tasks.tables import replace_file
+
+__all__ = ["EmbeddingMap", "embedding_map"]
+
+_FEWEST = 8
+_AROUND = 10
+"""Samples whose median place is that of a mean."""
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """Places in the plane; they have no unit, and only near ones say anything.
+
+    Attributes
+    ----------
+    points : float32 array (N, 2)
+    perplexity : float
+    vectors : Tensor (N, d)
+        What was mapped.
+    """
+
+    points: np.ndarray
+    perplexity: float
+    vectors: Tensor
+
+    def means(self, codes: Tensor, classes: int) -> np.ndarray:
+        """Where the classes' mean embeddings lie: float32 (classes, 2), NaN for a class without a sample.
+
+        A mean is put at the median of the ten samples nearest to it by cosine, as new points are put into a t-SNE.
+
+        Parameters
+        ----------
+        codes : LongTensor (N,)
+            -1 is unknown.
+        classes : int
+        """
+        known = codes >= 0
+        unit = torch.nn.functional.normalize(self.vectors, dim=1)
+        sums = unit.new_zeros(classes, unit.shape[1]).index_add_(0, codes[known], unit[known])
+        present = torch.bincount(codes[known], minlength=classes) > 0
+        result = np.full((classes, 2), np.nan, np.float32)
+        if bool(present.any()):
+            around = min(_AROUND, len(unit))
+            _, nearest = nearest_neighbours(sums[present], unit, around, exclude_self=False)
+            result[present.numpy()] = np.median(self.points[nearest.numpy()], axis=1)
+        return result
+
+
+def embedding_map(
+    vectors: Tensor, *, perplexity: float = 30.0, seed: int = 0, cache: str | Path | None = None
+) -> EmbeddingMap:
+    """t-SNE (van der Maaten and Hinton 2008) by openTSNE, of exact neighbours by cosine, from principal components.
+
+    The same embeddings and seed give the same map on one machine.
+
+    Parameters
+    ----------
+    vectors : Tensor (N, d)
+        On the CPU.
+    perplexity : float
+        About how many neighbours a point has; at most a third of the others.
+    seed : int
+    cache : path, optional
+        An ``.npz`` file: read where it holds the map of these embeddings, else written.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than 8 samples, or openTSNE is not installed.
+    """
+    count = len(vectors)
+    if count < _FEWEST:
+        raise UserError(f"a map needs at least {_FEWEST} samples; there are {count}")
+    perplexity = min(perplexity, (count - 1) / 3)
+    key = hashlib.blake2b(f"{perplexity} {seed} {tuple(vectors.shape)}".encode(), digest_size=16)
+    key.update(vectors.contiguous().numpy().tobytes())
+    file = None if cache is None else Path(cache)
+    points = None if file is None else _read(file, key.hexdigest())
+    if points is None:
+        points = _tsne(vectors, perplexity, seed)
+        if file is not None:
+            replace_file(file, partial(_write, key.hexdigest(), points))
+    return EmbeddingMap(points, perplexity, vectors)
+
+
+def _tsne(vectors: Tensor, perplexity: float, seed: int) -> np.ndarray:
+    """(N, 2) float32; one thread, so that sums are made in one order."""
+    try:
+        import openTSNE
+        from openTSNE.nearest_neighbors import PrecomputedNeighbors
+    except ImportError:
+        raise UserError("maps are made by openTSNE: `pip install 'regrain[report]'` brings it") from None
+
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    cosine, index = nearest_neighbours(unit, unit, min(len(unit) - 1, int(3 * perplexity)), exclude_self=True)
+    distance = (2 - 2 * cosine).clamp(min=0).sqrt().numpy().astype(np.float64)
+    affinities = openTSNE.affinity.PerplexityBasedNN(
+        perplexity=perplexity, knn_index=PrecomputedNeighbors(index.numpy(), distance), n_jobs=1, random_state=seed
+    )
+    start = openTSNE.initialization.pca(unit.numpy().astype(np.float64), random_state=seed)
+    found = openTSNE.TSNE(perplexity=perplexity, n_jobs=1, random_state=seed).fit(
+        affinities=affinities, initialization=start
+    )
+    return np.asarray(found, np.float32)
+
+
+def _read(file: Path, key: str) -> np.ndarray | None:
+    """The points under this key; None where the file is absent, of other embeddings, or damaged."""
+    try:
+        with np.load(file) as content:
+            return content["points"] if str(content["key"]) == key else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _write(key: str, points: np.ndarray, file: Path) -> None:
+    with file.open("wb") as stream:
+        np.savez(stream, key=np.array(key), points=points)
