@@ -50,11 +50,11 @@ from regrain.training.card import card
 from regrain.training.loop import (
     Device,
     check_training,
-    is_first_process,
     resolve_device,
     resolve_precision,
     train,
 )
+from regrain.training.processes import is_first_process
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.training.source import data_section, own_parts, read_data, table_of, told_levels
 from regrain.training.store import RunFolder, labels_to_json, library_versions
@@ -337,7 +337,7 @@ def evaluate(
         evaluation.notes.append(
             "these are the samples the model was trained on: the figures say nothing about new ones"
         )
-    if write:
+    if write and is_first_process():
         run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where})
     return evaluation
 
