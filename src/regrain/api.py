@@ -778,7 +778,10 @@ def export_embeddings(
         parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     if split is not None:
         parts = {split: part_named(parts, split, str(data or run.path))}
-    return write_embeddings({name: (part, run.embed(part)) for name, part in parts.items()}, Path(out))
+    embedded = {name: (part, run.embed(part)) for name, part in parts.items()}
+    if is_first_process():
+        return write_embeddings(embedded, Path(out))
+    return sum(len(part) for part in parts.values()), next(iter(embedded.values()))[1].shape[1]
 
 
 def adapt(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import gc
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
@@ -18,6 +18,7 @@ from regrain.encoders import build_encoder
 from regrain.labels import Labels
 from regrain.methods import METHODS, Method
 from regrain.methods.base import EVERY
+from regrain.objectives import gather
 from regrain.settings import hyperparameters
 from regrain.training.batch_norm import GlobalBatchNorm
 
@@ -124,6 +125,23 @@ def plain(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else torch.tensor(value)
 
 
+def normalised(rank: int | None = None) -> dict[str, Any]:
+    """Outputs, gradients and running statistics of batch normalisation, alone and with timm's activation."""
+    rows = SHARES[rank][0] if rank is not None else slice(None)
+    torch.manual_seed(0)
+    x = torch.randn(BATCH, 3, 4, 4, dtype=torch.float64)
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 5, 3), BatchNormAct2d(5)).double()
+    if dist.is_initialized():
+        net = GlobalBatchNorm().apply(net)
+    gather(net(x[rows]) ** 3, with_gradient=True).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
+    if dist.is_initialized():
+        for gradient in gradients.values():
+            dist.all_reduce(gradient)
+            gradient /= 2
+    return {"gradients": gradients, "state": dict(net.state_dict()), "judged": net.eval()(x)}
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -135,6 +153,7 @@ def work(rank: int, folder: str) -> None:
             found[name] = repr(error)
         gc.collect()
         dist.barrier()
+    found["batch norm"] = normalised(rank)
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -153,9 +172,16 @@ def test_two_processes_find_what_one_finds(name: str, of_two: list[dict[str, Any
     for found in of_two:
         assert isinstance(found[name], dict), found[name]
         for part, value in expected.items():
-            torch.testing.assert_close(found[name][part], value, rtol=1e-4, atol=2e-6, msg=lambda m, p=part: f"{p}: {m}")
+            torch.testing.assert_close(
+                found[name][part], value, rtol=1e-4, atol=2e-6, msg=lambda m, p=part: f"{p}: {m}"
+            )
     first, second = (found[name]["state"] for found in of_two)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_batch_normalisation_sees_the_global_batch(of_two: list[dict[str, Any]]) -> None:
+    for found in of_two:
+        torch.testing.assert_close(found["batch norm"], normalised(), rtol=1e-9, atol=1e-9)
 
 
 def test_rows_of_one_process_alone_give_something_else() -> None:

@@ -236,11 +236,13 @@ def refuse_without_data(data: str | None, reading: dict[str, object]) -> None:
 def stoppable(work: Callable[[], Result], go_on: str | None = None) -> Result:
     """What a training gives; after Ctrl-C a word on how to go on (default: `regrain resume` the run), and exit 130."""
     from regrain.training.loop import Stopped
+    from regrain.training.processes import is_first_process
 
     try:
         return work()
     except Stopped as stopped:
-        print(f"stopped; go on with {go_on or f'`regrain resume {stopped.args[0]}`'}", file=sys.stderr)
+        if is_first_process():
+            print(f"stopped; go on with {go_on or f'`regrain resume {stopped.args[0]}`'}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 

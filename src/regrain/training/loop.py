@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
@@ -244,6 +244,8 @@ def train(
             stacklevel=2,
         )
     layout = layout_of(devices)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if not method.by_gradient:
         _train_at_once(method, views, dataset, options, run, _together(layout, device))
         return
@@ -267,8 +269,6 @@ def train(
     ]
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the views of images are; convolutions are faster in it
     adapter = Adapter(method, views, options, seed=seed)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         together = _together(layout, device)
