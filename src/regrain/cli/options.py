@@ -71,7 +71,9 @@ _TRAINING: dict[str, Any] = {
     "level": LevelNames,
     "encoder": Annotated[str | None, typer.Option("--encoder", help="An encoder, such as resnet18-w16, minilm, mlp.")],
     "pretrained": Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")],
-    "weights": Annotated[Path | None, typer.Option("--weights", help="Start from a local weights file.")],
+    "weights": Annotated[
+        Path | None, typer.Option("--weights", help="Start from a weights file, a run, or a Hub folder.")
+    ],
     "frozen": Annotated[bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")],
     "epochs": Annotated[int | None, typer.Option("--epochs", help="Epochs.")],
     "batch_size": Annotated[int | None, typer.Option("--batch-size", help="Samples of a batch.")],

@@ -50,12 +50,19 @@ def first_line(error: Exception) -> str:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or of a ``torch.save`` checkpoint that holds nothing but tensors.
 
+    Of a folder, its ``model.safetensors``: a run, or a model in the Hugging Face Hub's layout.
+
     Raises
     ------
     UserError
         When the file is absent, unreadable, or needs unpickling of arbitrary objects.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        inside = [file for file in (path / "model.safetensors", path / "model" / "model.safetensors") if file.is_file()]
+        if not inside:
+            raise UserError(f"{path} is a folder without model.safetensors: neither a run nor a model of the Hub's")
+        path = inside[0]
     if not path.is_file():
         raise UserError(f"no weights file at {path}; give --weights a .safetensors or .pth file, or leave it out")
     try:

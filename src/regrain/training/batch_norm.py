@@ -24,7 +24,7 @@ class GlobalBatchNorm(LayerSync):
             return convert_sync_batchnorm(model)
         for module in model.modules():
             if isinstance(module, BatchNormAct2d):
-                module.__class__ = _BatchNormAct
+                module.__class__ = _BatchNormAct  # type: ignore[assignment]  # the same modules and buffers
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.__class__ = _BatchNorm
         return model
