@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from regrain.errors import RegrainWarning, UserError
 
-__all__ = ["cached_weights", "first_line", "load_weights", "read_weights", "why_no_download"]
+__all__ = ["cached_weights", "first_line", "load_weights", "no_progress_bar", "read_weights", "why_no_download"]
 
 
 def cached_weights(repository: str, filename: str | None) -> str | None:
@@ -45,6 +47,20 @@ def why_no_download(repository: str) -> str | None:
 def first_line(error: Exception) -> str:
     """The part of a library's message that fits into ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+@contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """transformers draws a bar for weights that are read in a tenth of a second."""
+    from transformers.utils import logging
+
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
