@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch.nn import functional
 
 import regrain
 from regrain.encoders import build_encoder, encoder_config
-from regrain.errors import UserError
+from regrain.errors import RegrainWarning, UserError
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
 
@@ -43,6 +46,22 @@ def test_names_of_timm(name: str, size: int) -> None:
         return
     encoder = build_encoder(name, modality="image", sample_shape=(3, size, size), seed=0)
     assert encoder(torch.zeros(2, 3, size, size)).shape == (2, 384)
+
+
+def test_weights_of_timm_in_a_file_fit_views_of_another_size(tmp_path: Path) -> None:
+    name = "vit_small_patch14_dinov2.lvd142m"
+    first = build_encoder(name, modality="image", sample_shape=(3, 56, 56), seed=0)
+    save_file({key: value.contiguous() for key, value in first.net.state_dict().items()}, tmp_path / "w.safetensors")
+    options: dict[str, Any] = {"modality": "image", "pretrained": str(tmp_path / "w.safetensors"), "seed": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RegrainWarning)
+        other = build_encoder(name, sample_shape=(3, 84, 84), **options)
+    assert other.net.pos_embed.shape[1] == 6 * 6 + 1
+    grids = [encoder.net.pos_embed[:, 1:].unflatten(1, (side, side)) for encoder, side in ((first, 4), (other, 6))]
+    resized = functional.interpolate(grids[0].permute(0, 3, 1, 2), (6, 6), mode="bicubic").permute(0, 2, 3, 1)
+    assert functional.cosine_similarity(resized.flatten(), grids[1].flatten(), dim=0) > 0.9
+    assert torch.equal(other.net.blocks[0].mlp.fc1.weight, first.net.blocks[0].mlp.fc1.weight)
+    assert other.mean == pytest.approx((0.485, 0.456, 0.406))
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "clip", "siglip", "vit"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def load_weights(
-    network: nn.Module, path: str | Path, *, first_conv: str | None = None, fresh: str | None = None
+    network: nn.Module,
+    path: str | Path,
+    *,
+    first_conv: str | None = None,
+    fresh: str | None = None,
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> None:
     """Load the tensors of a file that fit ``network`` in name and shape, whatever prefix the names carry.
 
@@ -124,6 +129,8 @@ def load_weights(
         Name of the first convolution; its weights are adapted when the file's number of input channels differs.
     fresh : str, optional
         Name of a module that may keep its new weights without a warning (a replaced stem).
+    convert : callable, optional
+        Brings the file's tensors into the network's form, such as position embeddings of another image size.
 
     Raises
     ------
@@ -137,6 +144,7 @@ def load_weights(
     """
     wanted = network.state_dict()
     given = _without_prefix(read_weights(path), wanted)
+    given = convert(given) if convert is not None else given
     stem = f"{first_conv}.weight"
     if stem in given and stem in wanted and given[stem].ndim == 4 and given[stem].shape[1] != wanted[stem].shape[1]:
         from timm.models import adapt_input_conv
