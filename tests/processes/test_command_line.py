@@ -63,6 +63,7 @@ def test_torchrun_cut_off_and_resumed_by_two_devices_is_the_run_of_one_process(t
     assert json.loads(judged.stdout) == regrain.evaluate(whole, protocols=["recall"]).flat()
 
 
+@pytest.mark.slow
 def test_a_method_without_steps_is_fitted_alike(tmp_path: Path) -> None:
     alone = regrain.fit("kmeans", "digits", out=tmp_path / "one", encoder="identity", settings=["subclasses=10"])
     options = ["--encoder", "identity", "--set", "subclasses=10", "--device", "cpu"]
