@@ -56,11 +56,11 @@ from regrain.training.card import card
 from regrain.training.loop import (
     Device,
     check_training,
-    is_first_process,
     resolve_device,
     resolve_precision,
     train,
 )
+from regrain.training.processes import is_first_process
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.training.source import IMPAIRMENTS, data_section, own_parts, read_data, table_of, told_levels
 from regrain.training.store import RunFolder, labels_to_json, library_versions
@@ -363,7 +363,7 @@ def evaluate(
         evaluation.notes.append(
             "these are the samples the model was trained on: the figures say nothing about new ones"
         )
-    if write:
+    if write and is_first_process():
         run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where, "own_data": data is None})
     return evaluation
 
@@ -952,7 +952,10 @@ def export_embeddings(
         parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     if split is not None:
         parts = {split: part_named(parts, split, str(data or run.path))}
-    return write_embeddings({name: (part, run.embed(part)) for name, part in parts.items()}, Path(out))
+    embedded = {name: (part, run.embed(part)) for name, part in parts.items()}
+    if is_first_process():
+        return write_embeddings(embedded, Path(out))
+    return sum(len(part) for part in parts.values()), next(iter(embedded.values()))[1].shape[1]
 
 
 def adapt(

@@ -51,4 +51,4 @@ def test_export_says_how_the_file_is_loaded(regrain: Command, tmp_path: Path) ->
 
 
 def test_every_format_can_be_asked_for() -> None:
-    assert {name.value for name in FormatName} == set(FORMATS)
+    assert {name.value for name in FormatName} == {*FORMATS, "hub"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import threading
 from dataclasses import replace
@@ -12,11 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 import regrain
@@ -532,52 +529,3 @@ def test_predictions_have_a_column_for_every_level(name: str, tmp_path: Path) ->
         best, codes = run.predict_proba(test, role).max(dim=1)
         assert list(columns[level]) == [data.labels.names(level)[code] for code in codes]
         np.testing.assert_allclose(np.asarray(columns[f"{level}_probability"], dtype=float), best, atol=1e-5)
-
-
-# Several processes
-
-
-def _found(name: str, rows: slice, *, wrapped: bool = False) -> list[Tensor]:
-    """Losses and gradients of two batches, a process holding some of their rows; and what training ends with."""
-    method = build(name)
-    step = _Step(method)
-    driven = nn.parallel.DistributedDataParallel(step) if wrapped else step
-    for start in (0, 10):
-        batch = batch_for(method, start=start)
-        part = Batch(tuple(view[rows] for view in batch.views), batch.labels[rows], batch.ids[rows])
-        method.zero_grad()
-        losses = driven(part)
-        losses["loss"].backward()
-        method.after_step()
-    x, labels = mixture(30)
-    share = slice(0, 17) if rows.stop == 6 else slice(17, 30) if rows.start else slice(None)
-    method.after_training(lambda: [(x[share], labels[share], torch.arange(30)[share])])
-    trained = [p.grad.clone() for p in method.parameters() if p.requires_grad]
-    fixed = [method.classifier.weight.clone()] if name == "mixed" else []
-    return [*(v.detach().float() for v in losses.values()), *trained, *fixed]
-
-
-class _Step(nn.Module):
-    def __init__(self, method: Method) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.method.losses(batch)
-
-
-def _work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    rows = slice(0, 6) if rank == 0 else slice(6, 10)
-    torch.save([_found(name, rows, wrapped=True) for name in NAMES], f"{folder}/{rank}.pt")
-    gc.collect()
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
-    mp.spawn(_work, args=(str(tmp_path),), nprocs=2)
-    expected = [_found(name, slice(None)) for name in NAMES]
-    for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-4, atol=1e-5)

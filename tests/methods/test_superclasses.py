@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from regrain.data.dataset import Batch
@@ -417,55 +413,3 @@ def test_tsc_says_what_cannot_be() -> None:
             build("tsc", **settings)
     with pytest.raises(UserError, match="no classifier for the fine level"):
         build("tsc").predict_proba(torch.zeros(2, WIDTH), "fine")
-
-
-# Two processes
-
-
-class _Step(nn.Module):
-    def __init__(self, method: Method) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.method.losses(batch)
-
-
-def _found(name: str, rows: slice, *, wrapped: bool = False) -> list[Tensor]:
-    """Losses, gradients and buffers after two batches, a process holding some rows of each, and the bank.
-
-    Batch normalisation has the statistics of evaluation: in training every process takes its own.
-    """
-    x, coarse, ids = mixture(48)
-    coarse = coarse.where(torch.arange(48) % 7 != 0, -1)
-    method = build(name, bank_size=15) if name == "sclre" else build(name)
-    method.eval()
-    step = _Step(method)
-    driven = nn.parallel.DistributedDataParallel(step) if wrapped else step
-    for part in (slice(0, 24), slice(24, 48)):
-        step.zero_grad()
-        batch = batch_of(method, x[part][rows], coarse[part][rows], ids[part][rows])
-        torch.manual_seed(0 if rows.start in (None, 0) else 1)  # as in training, every process draws its own numbers
-        losses = driven(batch)
-        losses["loss"].backward()
-        method.after_step()
-    found = [*(v.detach() for v in losses.values()), *(p.grad.clone() for p in method.parameters() if p.requires_grad)]
-    method.after_training(scan_of(x[:24][rows], coarse[:24][rows], ids[:24][rows]))
-    return [*found, *(b.float() for b in method.buffers())]
-
-
-def _work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    rows = slice(0, 15) if rank == 0 else slice(15, 24)
-    torch.save([_found(name, rows, wrapped=True) for name in ("sclre", "tsc")], f"{folder}/{rank}.pt")
-    gc.collect()
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
-    mp.spawn(_work, args=(str(tmp_path),), nprocs=2)
-    expected = [_found(name, slice(None)) for name in ("sclre", "tsc")]
-    for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-4, atol=1e-6)

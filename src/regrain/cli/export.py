@@ -23,6 +23,7 @@ class FormatName(StrEnum):
     detectron2 = "detectron2"
     safetensors = "safetensors"
     onnx = "onnx"
+    hub = "hub"
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +36,10 @@ def export(
     format: Annotated[FormatName, typer.Option("--format", "-f", help="What is to load the file.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="The file to write; default: in RUN/export. A .pth or .pkl is a pickle.", show_default=False),
+        typer.Option(
+            help="The file to write (hub: the folder); default: in RUN/export. A .pth or .pkl is a pickle.",
+            show_default=False,
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     json_: o.Json = False,
@@ -45,7 +49,8 @@ def export(
     timm, torchvision, detectron2: its weights under the names of that framework (detectron2: as a .pth, or .pkl, with
     the configuration that goes with it). safetensors: the weights of any encoder under Regrain's own names. onnx: a
     graph from normalised input to embedding, for batches of any size, checked in onnxruntime
-    (`pip install 'regrain[onnx]'`).
+    (`pip install 'regrain[onnx]'`). hub: the whole model as a folder in the Hugging Face Hub's layout, with a model
+    card; `regrain.hub.from_pretrained` loads it, and `--weights FOLDER` starts an encoder from it.
 
     Examples:
 
@@ -55,6 +60,9 @@ def export(
 
     `regrain export runs/photos --format onnx --out photos.onnx --json`
     """
+    if format is FormatName.hub:
+        _export_to_hub(run, out, overwrite, json_)
+        return
     from regrain import api
 
     made = api.export(run, out, format=format.value, overwrite=overwrite)
@@ -75,3 +83,17 @@ def export(
     print(f"input     {made.input}")
     print("load it with\n")
     print("\n".join(f"    {line}" for line in made.loading))
+
+
+def _export_to_hub(run: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
+    from regrain.hub import save_to_directory
+
+    place = save_to_directory(run, out or run / "export" / f"{run.resolve().name}-hub", overwrite=overwrite)
+    files = sorted(str(file.relative_to(place)) for file in place.rglob("*") if file.is_file())
+    if as_json:
+        print(json.dumps({"out": str(place), "format": "hub", "files": files}, indent=1))
+        return
+    print(f"{', '.join(files)} written to {place}")
+    print(f"share it with `hf upload OWNER/NAME {place}`; load it with\n")
+    print("    from regrain.hub import from_pretrained")
+    print(f"    model = from_pretrained({str(place)!r})")

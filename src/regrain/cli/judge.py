@@ -89,6 +89,7 @@ def evaluate(
     `regrain evaluate runs/self-classifier-cifar100-s0 -p clustering -p hierarchy -p linear --linear-epochs 10`
     """
     from regrain import api
+    from regrain.training.processes import is_first_process, shared_out
 
     o.refuse_without_data(data, reading)
     chosen: dict[str, Any] = {
@@ -109,19 +110,22 @@ def evaluate(
         chosen["ks"] = k
     chosen |= _of_protocol("hierarchy", protocol, taxonomy=taxonomy, hierarchy_mapping=hierarchy_mapping)
     chosen |= _of_protocol("linear", protocol, linear_epochs=linear_epochs)
-    result = api.evaluate(
-        api.Run.open(run, device=device.value),
-        data,
-        split=split,
-        levels=level,
-        protocols=protocol,
-        options=chosen,
-        baselines=baselines,
-        projection=projection,
-        unseen_superclasses=unseen_superclasses,
-        seed=seed,
-        **reading,
-    )
+    with shared_out():
+        result = api.evaluate(
+            api.Run.open(run, device=device.value),
+            data,
+            split=split,
+            levels=level,
+            protocols=protocol,
+            options=chosen,
+            baselines=baselines,
+            projection=projection,
+            unseen_superclasses=unseen_superclasses,
+            seed=seed,
+            **reading,
+        )
+    if not is_first_process():
+        return
     if json_:
         print(json.dumps(result.flat(), indent=1))
     else:
@@ -146,14 +150,17 @@ def embed(
     """
     from regrain import api
     from regrain.errors import UserError
+    from regrain.training.processes import is_first_process, shared_out
 
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite")
     o.refuse_without_data(data, reading)
-    rows, width = api.export_embeddings(
-        api.Run.open(run, device=device.value), out, data, split=split, levels=level, **reading
-    )
-    print(f"{rows} embeddings of width {width} written to {out}")
+    with shared_out():
+        rows, width = api.export_embeddings(
+            api.Run.open(run, device=device.value), out, data, split=split, levels=level, **reading
+        )
+    if is_first_process():
+        print(f"{rows} embeddings of width {width} written to {out}")
 
 
 def _of_protocol(name: str, protocols: list[str] | None, **options: Any) -> dict[str, Any]:

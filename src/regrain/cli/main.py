@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import Any
@@ -25,8 +26,12 @@ from regrain.cli import (
     tune,
 )
 from regrain.errors import RegrainWarning, UserError
+from regrain.training.processes import is_first_process, layout_of, under_torchrun
 
 __all__ = ["app", "main"]
+
+_SHARED = {"fit", "resume", "evaluate", "embed"}
+"""The commands that several processes do together."""
 
 _EPILOG = "Start with `regrain demo`, then `regrain methods`: which method for my labels."
 
@@ -66,18 +71,33 @@ def main() -> None:
     warnings.simplefilter("always", RegrainWarning)
     warnings.showwarning = _show_warning
     try:
+        _require_shareable(sys.argv[1:])
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error{_which()}: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             sys.exit(130)
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        print(f"error{_which()}: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    if is_first_process():
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _require_shareable(arguments: list[str]) -> None:
+    """Refuse to do the same work in each of torchrun's processes."""
+    if under_torchrun() and layout_of(1).processes > 1 and arguments and arguments[0] not in _SHARED:
+        raise UserError(
+            f"{arguments[0]} works in one process: leave out torchrun, which is for {', '.join(sorted(_SHARED))}"
+        )
+
+
+def _which() -> str:
+    """Which of several processes speaks; nothing for the first."""
+    return "" if is_first_process() else f" in process {os.environ.get('RANK') or os.environ.get('LOCAL_RANK')}"

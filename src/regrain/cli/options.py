@@ -78,7 +78,9 @@ _TRAINING: dict[str, Any] = {
     "level": LevelNames,
     "encoder": Annotated[str | None, typer.Option("--encoder", help="An encoder, such as resnet18-w16, minilm, mlp.")],
     "pretrained": Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")],
-    "weights": Annotated[Path | None, typer.Option("--weights", help="Start from a local weights file.")],
+    "weights": Annotated[
+        Path | None, typer.Option("--weights", help="Start from a weights file, a run, or a Hub folder.")
+    ],
     "frozen": Annotated[bool, typer.Option("--frozen", help="Keep the encoder; train an adapter on its features.")],
     "epochs": Annotated[int | None, typer.Option("--epochs", help="Epochs.")],
     "batch_size": Annotated[int | None, typer.Option("--batch-size", help="Samples of a batch.")],
@@ -251,11 +253,13 @@ def refuse_without_data(data: str | None, reading: dict[str, object]) -> None:
 def stoppable(work: Callable[[], Result], go_on: str | None = None) -> Result:
     """What a training gives; after Ctrl-C a word on how to go on (default: `regrain resume` the run), and exit 130."""
     from regrain.training.loop import Stopped
+    from regrain.training.processes import is_first_process
 
     try:
         return work()
     except Stopped as stopped:
-        print(f"stopped; go on with {go_on or f'`regrain resume {stopped.args[0]}`'}", file=sys.stderr)
+        if is_first_process():
+            print(f"stopped; go on with {go_on or f'`regrain resume {stopped.args[0]}`'}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 

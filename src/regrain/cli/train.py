@@ -169,7 +169,7 @@ def _announce(run: Run, training: Dataset) -> None:
 
 
 def _report(run: Run) -> None:
-    from regrain.training.loop import is_first_process
+    from regrain.training.processes import is_first_process
 
     if not is_first_process():
         return

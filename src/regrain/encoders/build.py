@@ -23,6 +23,7 @@ from .hash_text import HashTextEncoder
 from .series import DCCNEncoder
 from .text import TextEncoder, minilm_is_at_hand
 from .vector import IdentityEncoder, MLPEncoder, ResidualEncoder
+from .vision import VisionEncoder, is_vision_source
 from .weights import load_weights
 
 __all__ = ["build_encoder", "default_encoder", "encoder_config", "encoder_names", "weights_origin"]
@@ -90,7 +91,8 @@ def build_encoder(
     Parameters
     ----------
     name : str
-        One of :func:`encoder_names`; for images also any timm model, for texts a folder or a hub id.
+        One of :func:`encoder_names`; for images also any timm model; for texts and images a folder or a hub id, which
+        transformers loads.
     modality : {"image", "text", "vector", "series"}
     sample_shape : tuple of int
         (C, H, W) of the views, (D,), (T, C), or () for texts.
@@ -203,18 +205,27 @@ def _build(
             encoder.origin = f"weights file {pretrained}"
     else:
         _check_modality(name, modality)
-        if modality == "image":
+        if modality == "image" and is_vision_source(name):
+            _check_options(name, VisionEncoder, options)
+            _require_own_weights("an image model of transformers", name, pretrained)
+            encoder = VisionEncoder(name, sample_shape, folder=folder, **options)
+        elif modality == "image":
             _check_options(name, image.TimmEncoder, options)
             encoder = image.TimmEncoder(name, sample_shape, pretrained=pretrained, **options)
         else:
             _check_options(name, TextEncoder, options)
-            if isinstance(pretrained, str):
-                raise UserError(
-                    f"text weights come with their tokenizer: give the folder as the encoder's name, not '{name}'"
-                )
+            _require_own_weights("a text model", name, pretrained)
             encoder = TextEncoder(name, folder=folder, **options)
     encoder.modality = modality
     return encoder
+
+
+def _require_own_weights(kind: str, name: str, pretrained: bool | str) -> None:
+    if isinstance(pretrained, str):
+        raise UserError(
+            f"{kind} comes with its weights and what belongs to them: give the folder as the encoder's name, not "
+            f"'{name}'"
+        )
 
 
 def _build_adapter(name: str, sample_shape: tuple[int, ...], options: dict[str, Any]) -> Encoder:

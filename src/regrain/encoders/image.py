@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -108,6 +109,7 @@ class TimmEncoder(Encoder):
                 pretrained,
                 first_conv=first_conv if isinstance(first_conv, str) else None,
                 fresh="conv1" if small_stem else None,
+                convert=_conversion(self.net),
             )
             self.origin = f"weights file {pretrained}"
         if pretrained and weights:
@@ -153,6 +155,12 @@ def _create(name: str, sample_shape: Sequence[int], published: bool, options: di
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         shape = "x".join(map(str, sample_shape))
         raise UserError(f"timm cannot build '{name}' for samples of shape {shape}: {error}") from error
+
+
+def _conversion(net: nn.Module) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
+    """What timm does to weights on their way into a model: names, and position embeddings of another image size."""
+    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    return None if convert is None else lambda given: convert(given, net)
 
 
 def _pretrained_card(name: str) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from regrain.errors import RegrainWarning, UserError
 
 from .base import Encoder
-from .weights import first_line, why_no_download
+from .weights import first_line, no_progress_bar, why_no_download
 
 __all__ = ["TextEncoder", "minilm_is_at_hand"]
 
@@ -172,7 +171,7 @@ def _pretrained(name: str, pooling: str) -> tuple[Any, Any, str]:
 
     source, origin = _resolve(name)
     try:
-        with _no_progress_bar():
+        with no_progress_bar():
             pipeline = _load(SentenceTransformer, source)
     except (OSError, ValueError) as error:
         raise _not_to_be_had(name, source, first_line(error)) from error
@@ -240,17 +239,3 @@ def _not_to_be_had(name: str, source: str, reason: str) -> UserError:
         f"could not load the text encoder '{name}' ({source}): {reason}. "
         f"{remedy} a local folder as the encoder's name, or take 'hash-text', which needs no weights."
     )
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """transformers draws a bar for weights that are read in a tenth of a second."""
-    from transformers.utils import logging
-
-    drawn = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if drawn:
-            logging.enable_progress_bar()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from regrain.errors import RegrainWarning, UserError
 
-__all__ = ["cached_weights", "first_line", "load_weights", "read_weights", "why_no_download"]
+__all__ = ["cached_weights", "first_line", "load_weights", "no_progress_bar", "read_weights", "why_no_download"]
 
 
 def cached_weights(repository: str, filename: str | None) -> str | None:
@@ -47,8 +49,24 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
+@contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """transformers draws a bar for weights that are read in a tenth of a second."""
+    from transformers.utils import logging
+
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or of a ``torch.save`` checkpoint that holds nothing but tensors.
+
+    Of a folder, its ``model.safetensors``: a run, or a model in the Hugging Face Hub's layout.
 
     Raises
     ------
@@ -56,6 +74,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         When the file is absent, unreadable, or needs unpickling of arbitrary objects.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        inside = [file for file in (path / "model.safetensors", path / "model" / "model.safetensors") if file.is_file()]
+        if not inside:
+            raise UserError(f"{path} is a folder without model.safetensors: neither a run nor a model of the Hub's")
+        path = inside[0]
     if not path.is_file():
         raise UserError(f"no weights file at {path}; give --weights a .safetensors or .pth file, or leave it out")
     try:
@@ -86,7 +109,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def load_weights(
-    network: nn.Module, path: str | Path, *, first_conv: str | None = None, fresh: str | None = None
+    network: nn.Module,
+    path: str | Path,
+    *,
+    first_conv: str | None = None,
+    fresh: str | None = None,
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> None:
     """Load the tensors of a file that fit ``network`` in name and shape, whatever prefix the names carry.
 
@@ -101,6 +129,8 @@ def load_weights(
         Name of the first convolution; its weights are adapted when the file's number of input channels differs.
     fresh : str, optional
         Name of a module that may keep its new weights without a warning (a replaced stem).
+    convert : callable, optional
+        Brings the file's tensors into the network's form, such as position embeddings of another image size.
 
     Raises
     ------
@@ -114,6 +144,7 @@ def load_weights(
     """
     wanted = network.state_dict()
     given = _without_prefix(read_weights(path), wanted)
+    given = convert(given) if convert is not None else given
     stem = f"{first_conv}.weight"
     if stem in given and stem in wanted and given[stem].ndim == 4 and given[stem].shape[1] != wanted[stem].shape[1]:
         from timm.models import adapt_input_conv

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.labels import Labels
+from regrain.objectives.gather import gather
 from regrain.training.loader import on_device, scan_batches
 from regrain.training.model import Model
+from regrain.training.processes import own_share
 
 __all__ = ["apply_model", "apply_to_views", "embed", "level_probabilities"]
 
@@ -29,7 +31,8 @@ def apply_model(
     """``function`` of the un-augmented inputs of all samples, float32 on the CPU, in the order of the data.
 
     The model works in evaluation mode, so a sample's result does not depend on its batch. Rows of ``beside`` (N, ...)
-    are handed on with their samples, as a second argument.
+    are handed on with their samples, as a second argument. Within :func:`~regrain.training.processes.shared_out` every
+    process computes a share of the rows, and gets all of them: each once, in the order of the data.
     """
     method = model.method
     was_training = method.training
@@ -37,16 +40,21 @@ def apply_model(
     dataset = model.featurised(dataset, workers=workers)
     prepare = model.views.plain if model.backbone is not None else model.prepare
     parts: list[Tensor] = []
+    rank, processes = own_share()
+    beside = None if beside is None else beside.tensor_split(processes)[rank]
     done = 0
     try:
-        for raw, _, ids in scan_batches(dataset, batch_size=batch_size, workers=workers):
+        for raw, _, ids in scan_batches(
+            dataset, batch_size=batch_size, workers=workers, rank=rank, world_size=processes
+        ):
             x = prepare(on_device(raw, model.device))
             rows = () if beside is None else (beside[done : done + len(ids)].to(model.device),)
             parts.append(function(x, *rows).float().cpu())
             done += len(ids)
     finally:
         method.train(was_training)
-    return torch.cat(parts)
+    own = torch.cat(parts)
+    return gather(own, with_gradient=False) if processes > 1 else own
 
 
 def embed(model: Model, dataset: Dataset, *, batch_size: int = 512, workers: int = 2) -> Tensor:

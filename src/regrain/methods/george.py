@@ -15,7 +15,7 @@ from regrain.methods.assignment import Assignments, over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.subclusters import cluster_within
-from regrain.objectives.gather import gather
+from regrain.objectives.gather import from_first, gather
 from regrain.settings import require_range
 
 __all__ = ["GEORGE"]
@@ -145,8 +145,9 @@ class GEORGE(Method):
         found = cluster_within(
             features, coarse, each=self.subclasses_each, largest=self.largest, seed=self._cluster_seed
         )
-        self.assignments.renew(gather(ids, with_gradient=False), found.codes)
+        self.assignments.renew(gather(ids, with_gradient=False), from_first(found.codes))
         self.superclass_of[: len(found.superclass)] = found.superclass
+        self.superclass_of.copy_(from_first(self.superclass_of))
         used = (self.superclass_of >= 0).float()
         self.group_weights.copy_(used / used.sum())
         if self.first is not None:

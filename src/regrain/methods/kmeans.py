@@ -13,6 +13,7 @@ from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.lloyd import CLUSTER_VARIANCE, STARTS, lloyd
+from regrain.objectives.gather import from_first, gather
 from regrain.settings import require_range
 
 __all__ = ["KMeans"]
@@ -64,10 +65,11 @@ class KMeans(Method):
         self._seed = int(torch.randint(2**31, ()))
 
     def before_epoch(self, scan: Scan) -> None:
-        vectors = over_training_set(self, scan, self._vectors)[0].cpu()
+        vectors = gather(over_training_set(self, scan, self._vectors)[0], with_gradient=False).cpu()
         if len(vectors) < len(self.centres):
             raise UserError(f"{len(self.centres)} subclasses are more than the {len(vectors)} training samples")
         self.centres.copy_(lloyd(vectors, len(self.centres), starts=self.starts, seed=self._seed)[1])
+        self.centres.copy_(from_first(self.centres))
 
     def embed(self, x: Any) -> Tensor:
         return self._vectors(x)

@@ -153,9 +153,9 @@ class Mixed(MomentumContrast):
         features, labels = features[order][known], labels[order][known]
         mean, std = column_statistics(features)
         factor = inverse_spread(std) / features.shape[1] ** 0.5
-        weight, bias = self._solved((features - mean) * factor, labels)
+        weight, bias = self._solved(((features - mean) * factor).double(), labels)
         self.classifier.weight.copy_(weight * factor)
-        self.classifier.bias.copy_(bias - (weight * factor) @ mean)
+        self.classifier.bias.copy_(bias - (weight * factor) @ mean.double())
 
     def _solved(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (classes, d) and biases of the logistic regression over leaves."""
@@ -187,8 +187,8 @@ class Mixed(MomentumContrast):
         self, x: Tensor, allowed: Tensor, to_leaf: Tensor, penalty: float, weight: float, iterations: int
     ) -> Tensor:
         """(classes, d + 1): by the samples whose leaf is known, then by all, from there."""
-        solution = torch.zeros(len(self.is_leaf), x.shape[1] + 1, device=x.device)
-        weights = torch.where(to_leaf, 1.0, weight)
+        solution = x.new_zeros(len(self.is_leaf), x.shape[1] + 1)
+        weights = torch.where(to_leaf, 1.0, weight).to(x.dtype)
         for rows in (to_leaf, torch.ones_like(to_leaf)):
             if bool(rows.any()):
                 solution = self._descended(solution, x[rows], allowed[rows], penalty * weights[rows], iterations)
@@ -213,7 +213,8 @@ class Mixed(MomentumContrast):
 
     def _log_leaves(self, logits: Tensor) -> Tensor:
         """(B, classes of all levels): log p of the leaves, the lowest number elsewhere."""
-        return logits.float().masked_fill(~self.is_leaf, torch.finfo(torch.float32).min).log_softmax(dim=1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.masked_fill(~self.is_leaf, torch.finfo(torch.float32).min).log_softmax(dim=1)
 
     def _allowed(self, labels: Tensor) -> Tensor:
         """(B, classes of all levels): the leaves under the finest known class, all where none is known."""

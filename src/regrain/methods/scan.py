@@ -19,6 +19,7 @@ from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.gather import gather
 from regrain.objectives.scan import scan_loss, self_labelling_loss
 from regrain.settings import require_range
+from regrain.views.random import uniform
 
 __all__ = ["SCAN"]
 
@@ -28,7 +29,7 @@ class SCAN(Method):
 
     1. ``pretext_epochs`` of SimCLR on two views; 0 with features that are good as they are.
     2. The ``neighbours`` nearest neighbours of every training sample by cosine of the un-augmented f(x), found once;
-       then :func:`~regrain.objectives.scan.scan_loss` between the weak view and one of them, drawn anew every step.
+       then :func:`~regrain.objectives.scan.scan_loss` between the weak view and one of them, drawn anew every epoch.
     3. After ``clustering_epochs`` of that, :func:`~regrain.objectives.scan.self_labelling_loss` to the end: what the
        weak view is sure of is the strong view's label.
 
@@ -88,7 +89,7 @@ class SCAN(Method):
         self.temperature = temperature
         self.projector = projector(self.encoder_width)
         self.classifier = nn.Linear(self.encoder_width, count)
-        self.mined = _Neighbourhood()
+        self.mined = _Neighbourhood(int(torch.randint(2**31, ())))
 
     @property
     def stage(self) -> int:
@@ -144,14 +145,20 @@ class SCAN(Method):
 class _Neighbourhood(nn.Module):
     """The training samples' features, and whose nearest neighbours they are; goes into checkpoints.
 
+    Parameters
+    ----------
+    seed : int
+        Of the draws.
+
     Attributes
     ----------
     epochs : int
         Epochs that have begun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__()
+        self.seed = seed
         self.epochs = 0
         self._rows: dict[str, Tensor] = {}
 
@@ -164,10 +171,10 @@ class _Neighbourhood(nn.Module):
             self._rows["neighbours"] = nearest_neighbours(ordered, ordered, count, exclude_self=True)[1]
 
     def draw(self, ids: Tensor) -> Tensor:
-        """(B, d): the features of one neighbour of each sample, drawn at random."""
+        """(B, d): the features of one neighbour of each sample, drawn by seed, epoch and the sample's id."""
         self._rows = {name: rows.to(ids.device) for name, rows in self._rows.items()}
         own = self._rows["neighbours"][torch.searchsorted(self._rows["ids"], ids)]
-        drawn = torch.randint(own.shape[1], (len(ids), 1), device=ids.device)
+        drawn = (uniform(ids, seed=self.seed, epoch=self.epochs, view=0, count=1) * own.shape[1]).long()
         return self._rows["features"][own.gather(1, drawn)[:, 0]]
 
     def get_extra_state(self) -> dict[str, Any]:

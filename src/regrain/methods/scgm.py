@@ -18,7 +18,7 @@ from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.embedder import EmbedderMethod
 from regrain.methods.memory import AngularMemory
 from regrain.methods.subclusters import cluster_within
-from regrain.objectives.gather import gather
+from regrain.objectives.gather import from_first, gather
 from regrain.objectives.scgm import Mixture, scgm_log_joint, scgm_losses, scgm_posterior
 from regrain.settings import require_range
 
@@ -178,7 +178,7 @@ class SCGM(EmbedderMethod):
             self.prior.copy_(counts / counts.sum())
         if self.initial_means == "k-means":
             found = cluster_within(embedding, coarse, total=len(self.subclass_means), seed=self._cluster_seed)
-            self.subclass_means.copy_(found.centres)
+            self.subclass_means.copy_(from_first(found.centres))
 
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level != "coarse":

@@ -44,6 +44,30 @@ def gather(tensor: Tensor, *, with_gradient: bool) -> Tensor:
     return _Gather.apply(tensor)  # type: ignore[no-untyped-call]
 
 
+def from_first(tensor: Tensor) -> Tensor:
+    """What the first process holds, on every process; the tensor itself where there is one process.
+
+    For what every process computes alike but for rounding, and must agree on to the last bit: clusters by a library
+    whose sums run in no fixed order.
+
+    Parameters
+    ----------
+    tensor
+        Of one shape and type on all processes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from_first(torch.arange(3))  # one process
+    tensor([0, 1, 2])
+    """
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return tensor
+    result = tensor.detach().clone()
+    dist.broadcast(result, src=0)
+    return result
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

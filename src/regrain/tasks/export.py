@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from regrain.encoders.image import TimmEncoder
+from regrain.encoders.text import TextEncoder
+from regrain.encoders.vision import VisionEncoder
 from regrain.errors import UserError, nearest
 from regrain.methods import Method
 from regrain.tasks.onnx_graph import graph_inputs, onnx_graph
@@ -273,8 +275,8 @@ def plain_layout(model: Model, path: Path, model_folder: Path) -> Layout:
     if model.backbone is not None:
         state = {f"adapter.{name}": value for name, value in state.items()}
         state |= {f"backbone.{name}": value for name, value in _state(model.backbone).items()}
-    is_text = model.config["inputs"]["modality"] == "text"
-    where = f", folder={_quoted(model_folder)}" if is_text else ""  # configuration and tokenizer are no tensors
+    from_library = isinstance(model.backbone or model.method.encoder, TextEncoder | VisionEncoder)
+    where = f", folder={_quoted(model_folder)}" if from_library else ""  # configuration and tokenizer are no tensors
     lines = (
         "import json",
         "from safetensors import safe_open",

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
@@ -24,11 +25,13 @@ from regrain.data.dataset import Dataset
 from regrain.errors import RegrainWarning, UserError
 from regrain.methods.base import Method
 from regrain.training.adapter import Adapter
+from regrain.training.batch_norm import GlobalBatchNorm
 from regrain.training.loader import loader_of, scan_views
 from regrain.training.options import Precision, TrainingOptions
+from regrain.training.processes import Layout, layout_of, under_torchrun
 from regrain.training.store import RunFolder
 
-__all__ = ["Device", "Stopped", "check_training", "is_first_process", "resolve_device", "resolve_precision", "train"]
+__all__ = ["Device", "Stopped", "check_training", "resolve_device", "resolve_precision", "train"]
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -37,11 +40,6 @@ _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 
 class Stopped(Exception):
     """Training was interrupted and left a checkpoint from which it resumes."""
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that writes and speaks, before a process group exists."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
@@ -181,19 +179,16 @@ def check_training(
     tensorboard: bool,
 ) -> None:
     """Raise a UserError for what cannot be trained, before a run folder is touched."""
-    if devices < 1:
-        raise UserError(f"--devices is at least 1; got {devices}")
-    if device == "cuda" and devices > torch.cuda.device_count():
-        raise UserError(f"--devices {devices} was asked for, and torch sees {torch.cuda.device_count()}")
+    layout = layout_of(devices)
+    if device == "cuda" and layout.devices > torch.cuda.device_count():
+        raise UserError(f"{layout.devices} devices were asked for, and torch sees {torch.cuda.device_count()}")
     resolve_precision(options.precision, device)
     if not method.by_gradient:
-        if devices > 1:
-            raise UserError(f"{method.name} has no steps to share out: leave out --devices")
         return
-    loader_of(dataset, options, seed=0, world_size=devices)
+    loader_of(dataset, options, seed=0, world_size=layout.processes)
     if options.chunk_size is not None:
-        if devices > 1:
-            raise UserError("training.chunk_size works on one device; leave it out with --devices > 1")
+        if layout.processes > 1:
+            raise UserError("training.chunk_size works on one device; leave it out where several processes train")
         if not method.in_batch:
             raise UserError(
                 f"training.chunk_size is for losses within the batch; {method.name} contrasts with a queue or "
@@ -233,7 +228,8 @@ def train(
     run : RunFolder
     seed : int
     device, devices
-        Kind and number of devices; more than one trains by Lightning's DDP.
+        Kind and number of devices; more than one trains by Lightning's DDP, and so do the processes that torchrun
+        started, on one machine or several.
     resume : bool
         Go on from ``checkpoints/last.ckpt``.
     progress, tensorboard : bool
@@ -260,10 +256,13 @@ def train(
             RegrainWarning,
             stacklevel=2,
         )
+    layout = layout_of(devices)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if not method.by_gradient:
-        _train_at_once(method, views, dataset, options, run, device)
+        _train_at_once(method, views, dataset, options, run, _together(layout, device))
         return
-    loader = loader_of(dataset, options, seed=seed, world_size=devices)
+    loader = loader_of(dataset, options, seed=seed, world_size=layout.processes)
     event = interrupt or threading.Event()
     keeper = _Keeper(run, event, checkpoint_seconds)
     callbacks: list[Callback] = [keeper, _EpochCheckpoint(keeper)]
@@ -276,14 +275,12 @@ def train(
     ]
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the views of images are; convolutions are faster in it
     adapter = Adapter(method, views, options, seed=seed)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
+        together = _together(layout, device)
+        together["plugins"] = [*together["plugins"], *([GlobalBatchNorm()] if layout.processes > 1 else [])]
         trainer = lightning.Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=devices,
-            strategy="ddp" if devices > 1 else "auto",
+            **together,
             max_epochs=options.epochs,
             precision=precision,  # type: ignore[arg-type]  # one of Lightning's literals
             accumulate_grad_batches=options.accumulate,
@@ -305,14 +302,33 @@ def train(
         run.write_json("state.json", {"finished": True, "epoch": trainer.current_epoch})
 
 
-def _train_at_once(
-    method: Method, views: nn.Module, dataset: Dataset, options: TrainingOptions, run: RunFolder, device: str
-) -> None:
-    """A method without steps: it looks over the training set once."""
-    method.to(device)
-    views.to(device)
-    started = time.monotonic()
+def _together(layout: Layout, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
+    """What tells Lightning which processes train together."""
+    return {
+        "accelerator": "gpu" if device == "cuda" else "cpu",
+        "devices": layout.devices,
+        "num_nodes": layout.nodes,
+        "strategy": "ddp" if layout.processes > 1 else "auto",
+        "plugins": [TorchElasticEnvironment()] if under_torchrun() else [],
+    }
 
-    method.before_epoch(lambda: scan_views(dataset, views, torch.device(device), workers=options.workers))
-    run.append_metrics({"epoch": 1, "seconds": round(time.monotonic() - started, 3)})
-    run.write_json("state.json", {"finished": True, "epoch": 1})
+
+def _train_at_once(
+    method: Method,
+    views: nn.Module,
+    dataset: Dataset,
+    options: TrainingOptions,
+    run: RunFolder,
+    together: dict[str, Any],
+) -> None:
+    """A method without steps: it looks over the training set once, which the processes share out."""
+    fabric = lightning.Fabric(**together)
+    fabric.launch()
+    method.to(fabric.device)
+    views.to(fabric.device)
+    started = time.monotonic()
+    share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+    method.before_epoch(lambda: scan_views(dataset, views, fabric.device, workers=options.workers, **share))
+    if fabric.is_global_zero:
+        run.append_metrics({"epoch": 1, "seconds": round(time.monotonic() - started, 3)})
+        run.write_json("state.json", {"finished": True, "epoch": 1})

@@ -1,0 +1,161 @@
+"""Image encoders from transformers: DINOv2 and DINOv3, CLIP, SigLIP and others, by folder or hub id."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrain.errors import UserError
+
+from .base import RANDOM, Encoder
+from .weights import first_line, no_progress_bar, why_no_download
+
+__all__ = ["VisionEncoder", "is_vision_source"]
+
+_EXTRA_FOLDER = "image_encoder"
+
+
+def is_vision_source(name: str) -> bool:
+    """Whether a name of an image encoder is a folder or a hub id, and so transformers'."""
+    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):  # timm's ways to say so
+        return False
+    return "/" in name or (Path(name).expanduser() / "config.json").is_file()
+
+
+class VisionEncoder(Encoder):
+    """A pretrained vision transformer with its own pooling; of a model with two towers, the one for images.
+
+    The embedding is the model's pooled output; where that comes from a layer on top of the first token, which many
+    published weights lack, it is the first token itself. Nothing is scaled to unit length.
+
+    Parameters
+    ----------
+    name_or_path : str
+        A folder, or a hub id such as "facebook/dinov2-small".
+    sample_shape : (C, H, W)
+        Shape of the views, of 3 channels, or of one that is repeated. Position embeddings are interpolated where the
+        model can do so.
+    folder : str or Path, optional
+        Where ``save_extra`` wrote: rebuilds the structure from there, with random weights.
+    mean, std : sequence of C floats, optional
+        The normalisation that the weights expect. Default: what the model's image processor says.
+
+    Raises
+    ------
+    UserError
+        When transformers is not installed, the model is neither local nor to be had from the hub, or it cannot take
+        samples of this shape.
+    """
+
+    modality = "image"
+
+    def __init__(
+        self,
+        name_or_path: str,
+        sample_shape: Sequence[int],
+        *,
+        folder: str | Path | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        channels = sample_shape[0]
+        if channels not in (1, 3):
+            raise UserError(f"'{name_or_path}' takes images of 3 channels, or of one; these have {channels}")
+        if folder is None:
+            whole, processor, self.origin = _pretrained(name_or_path)
+        else:
+            whole, processor, self.origin = _rebuilt(Path(folder) / _EXTRA_FOLDER), {}, RANDOM
+        self.config = whole.config
+        self.net = getattr(whole, "vision_model", whole).float()
+        pooler = getattr(self.net, "pooler", None)
+        if pooler is not None and any(True for _ in pooler.parameters()):
+            self.net.pooler = None
+        for part, parameter in self.net.named_parameters():
+            if part.endswith("mask_token"):  # of pretraining: weights without gradients stop distributed training
+                parameter.requires_grad_(False)
+        self._options = (
+            {"interpolate_pos_encoding": True}
+            if "interpolate_pos_encoding" in inspect.signature(self.net.forward).parameters
+            else {}
+        )
+        self.mean = _per_channel(mean or processor.get("image_mean"), channels)
+        self.std = _per_channel(std or processor.get("image_std"), channels)
+        self.width = self._output_width(name_or_path, sample_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (B, C, H, W) -> embeddings (B, width)."""
+        output = self.net(pixel_values=x.expand(-1, 3, -1, -1), **self._options)
+        pooled: Tensor | None = output.pooler_output
+        return (output.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)).float()
+
+    def save_extra(self, folder: str | Path) -> None:
+        """Write the model's configuration under ``folder``; no weights."""
+        self.config.save_pretrained(Path(folder) / _EXTRA_FOLDER)
+
+    def _output_width(self, name: str, sample_shape: Sequence[int]) -> int:
+        self.net.eval()
+        try:
+            with torch.no_grad():
+                width = int(self(torch.zeros(1, *sample_shape)).shape[1])
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            shape = "x".join(map(str, sample_shape))
+            raise UserError(f"'{name}' cannot take images of shape {shape}: {first_line(error)}") from error
+        self.net.train()
+        return width
+
+
+def _pretrained(name: str) -> tuple[Any, dict[str, Any], str]:
+    """The model, what its image processor says, and the origin of its weights: from disk or cache, else the hub."""
+    transformers = _transformers(name)
+    source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    origin = f"image model in {name}" if source != name or Path(name).is_dir() else f"{name} from the Hugging Face hub"
+    try:
+        return *_read(transformers, source, local=True), origin
+    except (OSError, ValueError) as error:
+        reason = first_line(error) if Path(source).is_dir() else why_no_download(source)
+    if reason is None:
+        try:
+            return *_read(transformers, source, local=False), origin
+        except (OSError, ValueError) as error:
+            reason = first_line(error)
+    raise UserError(
+        f"could not load the image encoder '{name}': {reason}. Give a local folder as the encoder's name, or a model "
+        "of timm's with --weights FILE"
+    )
+
+
+def _read(transformers: Any, source: str, *, local: bool) -> tuple[Any, dict[str, Any]]:
+    processor, _ = transformers.BaseImageProcessor.get_image_processor_dict(source, local_files_only=local)
+    with no_progress_bar():
+        return transformers.AutoModel.from_pretrained(source, local_files_only=local), processor
+
+
+def _rebuilt(folder: Path) -> Any:
+    transformers = _transformers(str(folder))
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} lacks the image encoder's configuration; was the model folder copied whole?")
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    return transformers.AutoModel.from_config(config)
+
+
+def _transformers(name: str) -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise UserError(
+            f"the image encoder '{name}' needs transformers: pip install 'regrain[text]', or take a model of timm's"
+        ) from error
+    return transformers
+
+
+def _per_channel(values: Sequence[float] | None, channels: int) -> tuple[float, ...] | None:
+    """One value a channel; a single channel has the mean of the three."""
+    if not values:
+        return None
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),)

@@ -1,0 +1,217 @@
+"""A trained model to and from the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors``, a model card.
+
+Nothing in it is a pickle. A folder in this layout is what :func:`from_pretrained` loads, what ``--weights`` starts an
+encoder from, and what ``hf upload`` or :func:`push` shares.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from regrain import api
+from regrain.data.dataset import Dataset
+from regrain.encoders.weights import first_line, why_no_download
+from regrain.errors import UserError
+from regrain.evaluation import apply_model, embed
+from regrain.labels import Labels
+from regrain.training.model import Model, load_model
+
+__all__ = ["Pretrained", "from_pretrained", "push", "save_to_directory"]
+
+_NEEDED = ("config.json", "model.safetensors")
+_TASKS = {"image": "image-feature-extraction", "text": "feature-extraction"}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model that was loaded from the Hub's layout.
+
+    Attributes
+    ----------
+    model : Model
+        On the CPU, in evaluation mode; ``model.to("cuda")`` moves it.
+    labels : Labels
+        Levels and classes that it was trained on (labels of no samples).
+    """
+
+    model: Model
+    labels: Labels
+
+    def embed(self, data: Dataset) -> Tensor:
+        """Embeddings (N, width), float32 on the CPU."""
+        return embed(self.model, data)
+
+    def predict_proba(self, data: Dataset, level: str) -> Tensor:
+        """Class probabilities (N, classes) at a label level; a UserError where the method does not predict it."""
+        roles = dict(zip(self.labels.levels, self.model.method.roles, strict=True))
+        if level not in roles:
+            raise UserError(f"the model knows the levels {', '.join(roles) or 'none'}; got '{level}'")
+        return apply_model(self.model, data, partial(self.model.method.predict_proba, level=roles[level]))
+
+
+def save_to_directory(
+    run: api.Run | str | Path, out: str | Path, *, licence: str | None = None, overwrite: bool = False
+) -> Path:
+    """Write a run's model in the Hub's layout.
+
+    Parameters
+    ----------
+    run : Run or path
+    out : path
+        A folder of its own: ``config.json``, ``model.safetensors``, what the encoder needs besides (a tokenizer), and
+        ``README.md``, a model card made of the run's.
+    licence : str, optional
+        The Hub's name of a licence, such as ``apache-2.0``, for the card.
+    overwrite : bool
+        Replace such a folder.
+
+    Raises
+    ------
+    UserError
+        If the run is not finished, or something else lies at ``out``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> run = api.fit("sup-ce", "digits", encoder="mlp", out=f"{folder.name}/run", settings=["epochs=1"])
+    >>> place = save_to_directory(run, f"{folder.name}/shared")
+    >>> sorted(file.name for file in place.iterdir())
+    ['README.md', 'config.json', 'model.safetensors']
+    >>> loaded = from_pretrained(place)
+    >>> bool((loaded.embed(api.load("digits").part("test")) == run.embed()).all())
+    True
+    >>> folder.cleanup()
+    """
+    run = run if isinstance(run, api.Run) else api.Run.open(run)
+    model, place = run.model, Path(out)
+    if place.exists() and not (place.is_dir() and (_is_ours(place) or not any(place.iterdir()))):
+        raise UserError(f"{place} holds other things: choose another --out")
+    if _is_ours(place) and not overwrite:
+        raise UserError(f"{place} holds a model: choose another --out, or replace it with --overwrite")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (place.with_name(f".{place.name}.{os.getpid()}.{part}") for part in ("new", "old"))
+    try:
+        shutil.copytree(run.folder.model_folder, new)
+        (new / "README.md").write_text(_card(run, model, licence), encoding="utf-8")
+        if place.exists():
+            place.rename(old)
+        new.rename(place)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def from_pretrained(source: str | Path, *, revision: str | None = None) -> Pretrained:
+    """Load a model from a folder in the Hub's layout, or from the Hub.
+
+    Parameters
+    ----------
+    source : path or str
+        A folder, or a repository's id, ``owner/name``; what has been downloaded before needs no network.
+    revision : str, optional
+        A branch, tag or commit of the repository.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder and the repository cannot be had, or what is there is no model of Regrain's.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _downloaded(str(source), revision)
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{source} holds no model in the Hub's layout: {' and '.join(missing)} missing")
+    try:
+        return Pretrained(*load_model(folder))
+    except KeyError as error:
+        raise UserError(f"{source} is no model of Regrain's: its config.json has no {error}") from None
+
+
+def push(source: str | Path, repository: str, *, private: bool = True, token: str | None = None) -> str:
+    """Upload a folder that :func:`save_to_directory` wrote to the Hub, and give back its address.
+
+    Parameters
+    ----------
+    source : path
+    repository : str
+        ``owner/name``; made where there is none.
+    private : bool
+        Of a repository that is made.
+    token : str, optional
+        Default: what ``hf auth login`` keeps.
+
+    Raises
+    ------
+    UserError
+        If the folder is not in the Hub's layout, or the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    if not _is_ours(Path(source)):
+        raise UserError(f"{source} is not in the Hub's layout: `regrain export RUN --format hub` writes it")
+    hub = HfApi(token=token)
+    try:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        return str(hub.upload_folder(repo_id=repository, folder_path=source))
+    except Exception as error:  # the hub's HTTP library, and so the exception, has changed from version to version
+        raise UserError(f"{repository} could not be written to: {first_line(error)}") from error
+
+
+def _is_ours(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in (*_NEEDED, "README.md"))
+
+
+def _downloaded(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except Exception:  # not in the cache, or no id of a repository at all: the next question tells
+        reason = why_no_download(repository)
+    if reason is None:
+        try:
+            return Path(snapshot_download(repository, revision=revision))
+        except Exception as error:
+            reason = first_line(error)
+    raise UserError(
+        f"'{repository}' is no folder, and could not be had from the Hugging Face Hub: {reason}. Download it elsewhere "
+        "and give the folder"
+    )
+
+
+def _card(run: api.Run, model: Model, licence: str | None) -> str:
+    """``README.md``: what the Hub reads of a model, the run's card, and how to load it."""
+    from huggingface_hub import ModelCardData
+
+    modality = model.config["inputs"]["modality"]
+    data = ModelCardData(
+        library_name="regrain",
+        license=licence,
+        pipeline_tag=_TASKS.get(modality),
+        tags=["regrain", "coarse-to-fine", "representation-learning", model.method.name, modality],
+    )
+    card = run.path / "card.md"
+    about = card.read_text(encoding="utf-8") if card.exists() else f"# {model.method.name}\n"
+    classes = {level: list(run.labels.names(level)) for level in run.labels.levels}
+    known = "".join(f"- {level}: {_few(names)}\n" for level, names in classes.items())
+    return (
+        f"---\n{data.to_yaml()}\n---\n\n{about.rstrip()}\n\n"
+        + (f"## Classes\n\n{known}\n" if known else "")
+        + "## Use\n\n```python\nimport regrain\nfrom regrain.hub import from_pretrained\n\n"
+        'model = from_pretrained("FOLDER-OR-OWNER/NAME")\nvectors = model.embed(regrain.load("DATA"))\n```\n'
+    )
+
+
+def _few(names: list[Any], most: int = 20) -> str:
+    shown = ", ".join(map(str, names[:most]))
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,250 @@
+"""A scikit-learn estimator over vectors: ``CoarseToFine`` in a Pipeline, a GridSearchCV, or alone."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import DataConversionWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from regrain import api
+from regrain.data.dataset import Dataset, TensorSamples
+from regrain.errors import RegrainWarning, UserError
+from regrain.evaluation import apply_model, embed
+from regrain.labels import Labels
+from regrain.methods import method_class
+
+__all__ = ["CoarseToFine"]
+
+
+class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
+    """Any method on vectors: embeddings by ``transform``, classes of one label level by ``predict``.
+
+    Parameters
+    ----------
+    method : str
+        A name of :data:`regrain.methods.METHODS`.
+    encoder : str
+        An encoder of vectors.
+    epochs : int, optional
+        Default: the recipe's.
+    settings : mapping, optional
+        Further settings by the names that ``--set`` knows, such as ``{"weight": 0.8, "training.batch_size": 64}``.
+    predict_level : int
+        The column of y that ``predict`` gives. Where the method classifies at that level its own classifier answers;
+        else a logistic regression, fitted on the training samples' standardised embeddings whose label is known.
+    random_state : int, RandomState or None
+        Seed of everything.
+    device : {"cpu", "cuda", "auto"}
+        Where to train; the fitted model is on the CPU.
+    run_folder : path, optional
+        Keep the run there, in place of a temporary folder; a run that lies there is replaced.
+
+    Attributes
+    ----------
+    classes_ : array
+        Known classes of the level that ``predict`` gives; absent when y was not given.
+    model_ : regrain.training.model.Model
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, digit = load_digits(return_X_y=True)
+    >>> model = CoarseToFine(epochs=2, random_state=0).fit(X, digit % 2)  # of the digits only odd or even is known
+    >>> model.transform(X).shape, model.predict(X[:3]).shape
+    ((1797, 128), (3,))
+    """
+
+    def __init__(
+        self,
+        method: str = "maskcon",
+        *,
+        encoder: str = "mlp",
+        epochs: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        predict_level: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        device: Literal["cpu", "cuda", "auto"] = "cpu",
+        run_folder: str | Path | None = None,
+    ) -> None:
+        self.method = method
+        self.encoder = encoder
+        self.epochs = epochs
+        self.settings = settings
+        self.predict_level = predict_level
+        self.random_state = random_state
+        self.device = device
+        self.run_folder = run_folder
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = bool(method_class(self.method).needs.levels)
+        tags.target_tags.multi_output = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.non_deterministic = self.random_state is None
+        return tags
+
+    def fit(self, X: Any, y: Any = None) -> CoarseToFine:
+        """Train.
+
+        Parameters
+        ----------
+        X : (n, d)
+        y : (n,) or (n, levels), optional
+            Class labels, levels from coarse to fine. -1, None and NaN say unknown. Methods without labels need none.
+
+        Raises
+        ------
+        UserError
+            A ValueError: for what cannot be trained.
+        """
+        X = validate_data(self, X, y=None if y is None else "no_validation", dtype=np.float32, ensure_min_samples=2)
+        columns = [] if y is None else _columns(y)
+        if columns and len(columns[0]) != len(X):
+            raise UserError(f"X has {len(X)} samples, and y has labels for {len(columns[0])}")
+        known = [_codes(column) for column in columns]
+        if known and not -len(known) <= self.predict_level < len(known):
+            raise UserError(f"predict_level is {self.predict_level}, and y has {len(known)} columns")
+        data = _dataset(X, _labels(known) if known else Labels.empty(len(X)))
+        run = self._trained(data)
+        self.model_ = run.model
+        self._n_features_out = int(embed(self.model_, data.select(torch.arange(1))).shape[1])
+        if known:
+            self.classes_, codes = known[self.predict_level]
+            self._settle_classifier(run, data, codes)
+        return self
+
+    def _trained(self, data: Dataset) -> api.Run:
+        """The finished run, its model loaded on the CPU."""
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        settings = dict(self.settings or {}) | ({} if self.epochs is None else {"training.epochs": self.epochs})
+        with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RegrainWarning)
+            run = api.fit(
+                self.method,
+                data,
+                out=self.run_folder if self.run_folder is not None else Path(temporary) / "run",
+                encoder=self.encoder,
+                settings=[f"{name}={_written(value)}" for name, value in settings.items()],
+                seed=seed,
+                holdout=0,
+                device=self.device,
+                overwrite=self.run_folder is not None,
+            )
+            loaded = api.Run(run.folder, data, "cpu")
+            assert loaded.recipe
+            assert loaded.model  # read before a temporary folder goes
+            return loaded
+
+    def _settle_classifier(self, run: api.Run, data: Dataset, codes: np.ndarray) -> None:
+        """Who predicts: the method's own classifier, or a logistic regression on the training embeddings."""
+        level = data.labels.levels[self.predict_level]
+        roles = {name: role for role, name in run.recipe["data"]["roles"].items()}
+        self._role = roles.get(level) if self.model_.method.has_classifier else None
+        self._order = [run.labels.names(level).index(str(c)) for c in range(len(self.classes_))] if self._role else []
+        self._classifier = None
+        if self._role is None and len(self.classes_) > 1:
+            rows = np.flatnonzero(codes >= 0)
+            vectors = embed(self.model_, data.select(torch.from_numpy(rows))).numpy().astype(np.float64)
+            self._classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+            self._classifier.fit(vectors, codes[rows])
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embeddings (n, width), float32."""
+        return embed(self.model_, self._read(X)).numpy()
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (n, classes) of :attr:`classes_`."""
+        data = self._read(X)
+        if not hasattr(self, "classes_"):
+            raise UserError("y was not given to fit: there are no classes to predict; transform gives embeddings")
+        if self._classifier is not None:
+            return self._classifier.predict_proba(embed(self.model_, data).numpy().astype(np.float64))
+        if self._role is None:  # one class
+            return np.ones((len(data), 1))
+        method = self.model_.method
+        found = apply_model(self.model_, data, partial(method.predict_proba, level=self._role))
+        return found[:, self._order].double().numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class (n,) at the level ``predict_level``."""
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy at the level ``predict_level``, over the samples whose label is known there."""
+        column = _columns(y)[self.predict_level]
+        known = ~_unknown(column)
+        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        return float(np.average(self.predict(X)[known] == column[known], weights=weight))
+
+    def _read(self, X: Any) -> Dataset:
+        check_is_fitted(self, "model_")
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        return _dataset(X, Labels.empty(len(X)))
+
+
+def _columns(y: Any) -> list[np.ndarray]:
+    """The levels of y, each (n,), coarse to fine; a UserError, or scikit-learn's ValueError, for no class labels."""
+    array = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise UserError(f"y holds a label a sample, or one a sample and level; got shape {array.shape}")
+    if array.ndim == 2 and array.shape[1] == 1:
+        warnings.warn("y of shape (n, 1) was taken as (n,)", DataConversionWarning, stacklevel=3)
+        array = array[:, 0]
+    if array.dtype.kind == "f" and np.isinf(array).any():
+        raise UserError("y holds infinite numbers; class labels are finite, NaN says unknown")
+    columns = list(array.reshape(len(array), -1).T)
+    for column in columns:
+        known = column[~_unknown(column)]
+        if len(known):
+            check_classification_targets(known.astype(str) if array.dtype.kind == "O" else known)
+    return columns
+
+
+def _unknown(column: np.ndarray) -> np.ndarray:
+    """Which labels are -1, None or NaN."""
+    if column.dtype.kind in "iuf":
+        return (column == -1) | (column != column)
+    return np.array([value is None or value != value or value == -1 for value in column])
+
+
+def _codes(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes that occur, and the code of every sample, -1 unknown."""
+    unknown = _unknown(column)
+    codes = np.full(len(column), -1)
+    classes, codes[~unknown] = np.unique(column[~unknown], return_inverse=True)
+    if not len(classes):
+        raise UserError("every label in a column of y is unknown: leave the column out")
+    return classes, codes
+
+
+def _labels(known: list[tuple[np.ndarray, np.ndarray]]) -> Labels:
+    names = [[str(code) for code in range(len(classes))] for classes, _ in known]
+    levels = [f"level{number + 1}" for number in range(len(known))]
+    return Labels.from_codes(np.stack([codes for _, codes in known], axis=1), levels, names)
+
+
+def _dataset(X: np.ndarray, labels: Labels) -> Dataset:
+    samples = TensorSamples(torch.from_numpy(np.ascontiguousarray(X)), "vector")
+    return Dataset(samples, labels, np.array([str(row) for row in range(len(X))]), "X")
+
+
+def _written(value: Any) -> str:
+    """A setting as ``--set`` reads it."""
+    return json.dumps(value)

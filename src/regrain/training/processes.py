@@ -1,0 +1,110 @@
+"""Several processes: how many, which of them writes and speaks, and what they share out beside training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from regrain.errors import UserError
+
+__all__ = ["Layout", "is_first_process", "layout_of", "own_share", "shared_out", "under_torchrun"]
+
+_shared = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many processes train together.
+
+    Attributes
+    ----------
+    devices : int
+        On every machine.
+    nodes : int
+        Machines.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+
+    @property
+    def processes(self) -> int:
+        """On all machines."""
+        return self.devices * self.nodes
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun started this process, as one of several or alone."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_WORLD_SIZE" in os.environ
+
+
+def layout_of(devices: int) -> Layout:
+    """The processes that ``--devices`` asks for, or those that torchrun started on all machines.
+
+    Raises
+    ------
+    UserError
+        If torchrun started another number of processes than are asked for.
+
+    Examples
+    --------
+    >>> layout_of(2).processes
+    2
+    """
+    if devices < 1:
+        raise UserError(f"--devices is at least 1; got {devices}")
+    if not under_torchrun():
+        return Layout(devices)
+    started = int(os.environ["LOCAL_WORLD_SIZE"])
+    if devices not in (1, started):
+        raise UserError(
+            f"--devices {devices} was asked for, and torchrun started {started} processes on this machine: leave out "
+            "--devices, and say --nproc-per-node to torchrun"
+        )
+    return Layout(started, int(os.environ["WORLD_SIZE"]) // started)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and speaks, before a process group exists."""
+    if under_torchrun():
+        return int(os.environ["RANK"]) == 0
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
+
+
+@contextmanager
+def shared_out() -> Iterator[None]:
+    """Within it, torchrun's processes share out the samples that a model is applied to, and all get all the rows.
+
+    Every process must do the same within it. In a single process it does nothing. The rows cross processes on the
+    CPU, by gloo.
+    """
+    global _shared
+    if not under_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
+        yield
+        return
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    _shared = True
+    try:
+        yield
+    finally:
+        _shared = False
+        dist.destroy_process_group()
+
+
+def own_share() -> tuple[int, int]:
+    """(rank, processes) within :func:`shared_out`; (0, 1) elsewhere.
+
+    Examples
+    --------
+    >>> own_share()
+    (0, 1)
+    """
+    if not _shared:
+        return 0, 1
+    import torch.distributed as dist
+
+    return dist.get_rank(), dist.get_world_size()

@@ -1,0 +1,91 @@
+"""Models to and from the Hugging Face Hub's layout, by a local folder."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import regrain as package
+from regrain.errors import RegrainWarning, UserError
+from regrain.hub import from_pretrained, push, save_to_directory
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> package.Run:
+    place = tmp_path_factory.mktemp("hub") / "run"
+    settings = ["epochs=1", "batch_size=64"]
+    return package.fit("sup-ce", "digits", encoder="conv4", out=place, settings=settings, limit_per_class=20)
+
+
+def test_what_is_loaded_is_what_was_saved(run: package.Run, tmp_path: Path) -> None:
+    place = save_to_directory(run, tmp_path / "shared", licence="apache-2.0")
+    loaded, test = from_pretrained(place), run.parts()["test"]
+    assert torch.equal(loaded.embed(test), run.embed())
+    assert torch.equal(loaded.predict_proba(test, "group"), run.predict_proba(test, "coarse"))
+    assert loaded.labels.names("group") == run.labels.names("group")
+    with pytest.raises(UserError, match="the model knows the levels group; got 'digit'"):
+        loaded.predict_proba(test, "digit")
+
+
+def test_the_card_is_the_hubs(run: package.Run, tmp_path: Path) -> None:
+    place = save_to_directory(run, tmp_path / "shared", licence="apache-2.0")
+    _, front, body = (place / "README.md").read_text().split("---\n", 2)
+    about = yaml.safe_load(front)
+    assert about["library_name"] == "regrain"
+    assert about["license"] == "apache-2.0"
+    assert about["pipeline_tag"] == "image-feature-extraction"
+    assert {"sup-ce", "image"} <= set(about["tags"])
+    assert (run.path / "card.md").read_text().strip() in body
+    assert "- group: " in body
+
+
+def test_nothing_is_lost(run: package.Run, tmp_path: Path) -> None:
+    place = save_to_directory(run, tmp_path / "shared")
+    with pytest.raises(UserError, match="replace it with --overwrite"):
+        save_to_directory(run, place)
+    save_to_directory(run, place, overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="holds other things"):
+        save_to_directory(run, tmp_path / "mine", overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "shared"]
+
+
+@pytest.mark.parametrize("kind", ["run", "hub"])
+def test_a_run_or_a_hub_folder_is_a_start(run: package.Run, tmp_path: Path, kind: str) -> None:
+    place = run.path if kind == "run" else save_to_directory(run, tmp_path / "shared")
+    settings = ["epochs=1", "learning_rate=1e-12", "weight_decay=0"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RegrainWarning)
+        more = package.fit(
+            "simclr", "digits", encoder="conv4", pretrained=str(place), out=tmp_path / "more", settings=settings
+        )
+    for name, value in run.model.method.encoder.named_parameters():
+        torch.testing.assert_close(more.model.method.encoder.state_dict()[name], value)
+
+
+def test_what_cannot_be_loaded(run: package.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"config\.json and model\.safetensors missing"):
+        from_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is not in the Hub's layout"):
+        push(tmp_path, "owner/name")
+    place = save_to_directory(run, tmp_path / "shared")
+    (place / "config.json").write_text(json.dumps({"hidden_size": 4}))
+    with pytest.raises(UserError, match=r"is no model of Regrain's: its config\.json has no 'labels'"):
+        from_pretrained(place)
+    monkeypatch.setattr("regrain.hub.why_no_download", lambda repository: "no network")
+    with pytest.raises(UserError, match=r"'owner/name' is no folder, and could not be had .*: no network"):
+        from_pretrained("owner/name")
+
+
+def test_on_the_command_line(run: package.Run, regrain: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = regrain("export", run.path, "--format", "hub", "--out", "shared", "--json")
+    assert code == 0
+    assert json.loads(out)["files"] == ["README.md", "config.json", "model.safetensors"]
+    assert from_pretrained("shared").model.method.name == "sup-ce"

@@ -1,0 +1,96 @@
+"""CoarseToFine: scikit-learn's own checks, a Pipeline, a grid search, levels and unknown labels."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import regrain
+from regrain.errors import UserError
+from regrain.sklearn import CoarseToFine
+
+EXPECTED_FAILURES = {
+    "check_classifiers_classes": "its labels are -1 and 1, and -1 says unknown here, as in sklearn.semi_supervised",
+    "check_classifier_multioutput": "its columns are drawn at random, and levels nest; predict gives one of them",
+    "check_methods_subset_invariance": "wants 1e-7 of float32 sums, whose order depends on the size of a batch",
+}
+CHECKED = CoarseToFine(
+    "sup-ce", epochs=6, settings={"training.learning_rate": 0.3, "training.batch_size": 32}, random_state=0
+)
+
+
+@parametrize_with_checks([CHECKED], expected_failed_checks=lambda _: EXPECTED_FAILURES)
+def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    x, digit = load_digits(return_X_y=True)
+    return x[:400].astype(np.float32), digit[:400]
+
+
+def test_in_a_pipeline_and_a_grid_search(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, digit = digits
+    steps = make_pipeline(StandardScaler(), CoarseToFine("supcon", epochs=3, random_state=0))
+    search = GridSearchCV(steps, {"coarsetofine__settings": [{"temperature": 0.1}, {"temperature": 1.0}]}, cv=2)
+    search.fit(x, np.where(digit % 2, "odd", "even"))
+    assert search.best_score_ > 0.75
+    assert set(search.predict(x[:20])) <= {"odd", "even"}
+    assert search.best_estimator_.transform(x[:5]).shape == (5, 128)
+    np.testing.assert_allclose(search.predict_proba(x[:5]).sum(axis=1), 1)
+
+
+def test_the_methods_own_classifier_answers_where_there_is_one(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, digit = digits
+    y = np.stack([digit // 5, digit], axis=1)
+    y[::3, 1] = -1
+    y[::7] = -1
+    fitted = CoarseToFine("mixed", epochs=4, predict_level=1, random_state=0).fit(x, y)
+    assert fitted.classes_.tolist() == list(range(10))
+    assert fitted.score(x, y) > 0.9
+    known = y[:, 1] >= 0
+    assert fitted.score(x, y) == np.mean(fitted.predict(x)[known] == digit[known])
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(x), fitted.predict_proba(x))
+    read = CoarseToFine("sup-ce", epochs=4, predict_level=1, random_state=0).fit(x, y)  # of a level that it never read
+    assert read.predict_proba(x).shape == (400, 10)
+    assert read._classifier is not None
+
+
+def test_without_labels(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    fitted = CoarseToFine("simclr", epochs=1, random_state=0).fit(digits[0])
+    assert fitted.transform(digits[0]).shape == (400, 128)
+    with pytest.raises(UserError, match="there are no classes to predict"):
+        fitted.predict(digits[0])
+    with pytest.raises(ValueError, match="requires y"):
+        CoarseToFine("maskcon").fit(digits[0])
+
+
+def test_the_run_may_be_kept(digits: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    x, digit = digits
+    fitted = CoarseToFine("sup-ce", epochs=1, random_state=0, run_folder=tmp_path / "run").fit(x, digit % 2)
+    kept = regrain.Run.open(tmp_path / "run")
+    assert kept.recipe["training"]["epochs"] == 1
+    assert kept.model.method.state_dict().keys() == fitted.model_.method.state_dict().keys()
+
+
+def test_what_cannot_be(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, digit = digits
+    for y, options, message in (
+        (digit % 2, {"predict_level": 1}, "predict_level is 1, and y has 1 columns"),
+        (np.full(400, -1), {}, "every label in a column of y is unknown"),
+        (digit[:10], {}, "X has 400 samples, and y has labels for 10"),
+        (digit % 2, {"settings": {"weigth": 1}}, "did you mean 'weight'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            CoarseToFine(epochs=1, **options).fit(x, y)

@@ -1,0 +1,82 @@
+"""The command line in several processes: the figures of one, each line once, and a Ctrl-C that loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import regrain
+
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process group")]
+
+MODULE = [sys.executable, "-m", "regrain"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "regrain"]
+SETTINGS = ["epochs=5", "batch_size=64", "precision=float32"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(map(str, command)), env=ENVIRONMENT, check=True, capture_output=True, text=True)
+
+
+def weights(run_folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_folder / "model" / "model.safetensors")
+
+
+def test_torchrun_cut_off_and_resumed_by_two_devices_is_the_run_of_one_process(tmp_path: Path) -> None:
+    asked = {"encoder": "mlp", "device": "cpu"}
+    whole = regrain.fit("sup-ce", "digits", out=tmp_path / "whole", settings=SETTINGS, **asked)
+    cut = tmp_path / "cut"
+    options = ["--encoder", "mlp", "--device", "cpu", "--out", cut, "--quiet"]
+    options += [part for setting in SETTINGS for part in ("--set", f"training.{setting}")]
+    command = list(map(str, [*TORCHRUN, "fit", "sup-ce", "digits", *options]))
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not (cut / "metrics.csv").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=60)
+    assert errors.count("method    sup-ce; labels it sees: group as coarse") == 1
+    assert errors.count(f"stopped; go on with `regrain resume {cut}`") == 1
+    assert not (cut / "model").exists()
+
+    finished = run(*MODULE, "resume", cut, "--devices", 2, "--device", "cpu", "--quiet")
+    assert finished.stderr.count("finished 5 epochs") == 1
+    expected, found = whole.folder.read_metrics(), regrain.Run.open(cut).folder.read_metrics()
+    assert len(found) == 5
+    for ours, theirs in zip(expected, found, strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
+    torch.testing.assert_close(weights(cut), weights(whole.path), rtol=1e-4, atol=1e-5)
+
+    judged = run(*TORCHRUN, "evaluate", whole.path, "--protocol", "recall", "--json")
+    assert json.loads(judged.stdout) == regrain.evaluate(whole, protocols=["recall"]).flat()
+
+
+@pytest.mark.slow
+def test_a_method_without_steps_is_fitted_alike(tmp_path: Path) -> None:
+    alone = regrain.fit("kmeans", "digits", out=tmp_path / "one", encoder="identity", settings=["subclasses=10"])
+    options = ["--encoder", "identity", "--set", "subclasses=10", "--device", "cpu"]
+    run(*MODULE, "fit", "kmeans", "digits", *options, "--out", tmp_path / "two", "--devices", 2)
+    torch.testing.assert_close(weights(tmp_path / "two"), weights(alone.path))
+
+
+def test_commands_that_cannot_be_shared_out_say_so(monkeypatch: pytest.MonkeyPatch, regrain: object) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4", "RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    code, _, errors = regrain("tune", "maskcon", "digits")  # type: ignore[operator]
+    assert code == 2
+    assert "error in process 3: tune works in one process: leave out torchrun" in errors
+    code, _, errors = regrain("fit", "maskcon", "digits", "--devices", "3")  # type: ignore[operator]
+    assert code == 2
+    assert "--devices 3 was asked for, and torchrun started 2 processes on this machine" in errors
