@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from browser import Visit, chromium_browser, visits
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -48,3 +50,17 @@ def regrain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         return code, out, err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, for the tests of one module; skips where there is none."""
+    with chromium_browser() as found:
+        yield found
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Visit]:
+    """Open a file or an address in it; errors in the console and requests elsewhere fail the test."""
+    with visits(browser) as opened:
+        yield opened
