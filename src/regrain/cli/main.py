@@ -8,7 +8,20 @@ from typing import Any
 
 import typer
 
-from regrain.cli import attend, calibrate, discover, export, few_labels, isotropy, judge, lists, regroup, train, tune
+from regrain.cli import (
+    attend,
+    calibrate,
+    discover,
+    explore,
+    export,
+    few_labels,
+    isotropy,
+    judge,
+    lists,
+    regroup,
+    train,
+    tune,
+)
 from regrain.errors import RegrainWarning, UserError
 
 __all__ = ["app", "main"]
@@ -25,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (train, tune, judge, isotropy, discover, attend, few_labels, calibrate, export, regroup, lists):
+for group in (train, tune, judge, isotropy, discover, explore, attend, few_labels, calibrate, export, regroup, lists):
     group.register(app)
 
 
