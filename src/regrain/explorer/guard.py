@@ -46,7 +46,7 @@ class Keys:
         Called after a token was used up.
     """
 
-    def __init__(self, port: int, on_used: Callable[[], None] | None = None) -> None:
+    def __init__(self, port: int, on_used: Callable[[], object] | None = None) -> None:
         self.cookie = f"regrain-{port}"
         self._port = port
         self._on_used = on_used

@@ -48,7 +48,7 @@ def positions(embeddings: Tensor, kind: MapKind = "auto", *, seed: int = 0) -> n
         found = _tsne(reduced, has_open, seed)
     else:
         found = np.pad(reduced[:, :2], ((0, 0), (0, max(0, 2 - components))))
-    found = found - found.mean(axis=0)
+    found = found - (found.max(axis=0) + found.min(axis=0)) / 2
     return np.ascontiguousarray(found / max(float(np.abs(found).max()), 1e-12), dtype=np.float32)
 
 

@@ -22,7 +22,7 @@ from regrain.explorer.outcome import write_outcome
 from regrain.explorer.session import Session, StaleError
 from regrain.explorer.state import LONGEST_NAME
 
-__all__ = ["application", "bound_socket", "serve"]
+__all__ = ["application", "bound_socket", "serve", "web_server"]
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _MOST_CELLS, _MOST_NEIGHBOURS, _MOST_PARTS, _LONGEST_QUERY = 500, 1000, 50, 200
@@ -41,6 +41,7 @@ class _Action(_Request):
 
 Rows = list[Annotated[int, Field(ge=0, lt=2**31)]]
 Number = Annotated[int, Field(ge=0, lt=2**31)]
+RowPath = Annotated[int, Path(ge=0, lt=2**31)]
 Name = Annotated[str, Field(max_length=2 * LONGEST_NAME)]
 
 
@@ -155,7 +156,6 @@ def _add_looks(app: FastAPI, session: Session) -> None:
     """What only looks."""
     collection = session.collection
     start = collection.start
-    row_path = Path(ge=0, lt=len(collection))
 
     @app.get("/api/overview")
     def overview() -> dict[str, Any]:
@@ -199,27 +199,31 @@ def _add_looks(app: FastAPI, session: Session) -> None:
         return [cell(collection, row) for row in wanted]
 
     @app.get("/api/tile/{row}")
-    def tile(row: Annotated[int, row_path]) -> Response:
+    def tile(row: RowPath) -> Response:
         return _picture(row, small=True)
 
     @app.get("/api/picture/{row}")
-    def whole(row: Annotated[int, row_path]) -> Response:
+    def whole(row: RowPath) -> Response:
         return _picture(row, small=False)
 
+    def require_row(row: int) -> None:
+        if row >= len(collection):
+            raise HTTPException(404, f"samples are numbered from 0 to {len(collection) - 1}")
+
     def _picture(row: int, *, small: bool) -> Response:
+        require_row(row)
         if collection.modality != "image":
             raise HTTPException(404, f"these samples are {collection.modality}s, and no images")
         content = picture(collection, row, small=small)
         return Response(content, media_type="image/png", headers={"cache-control": _FOREVER})
 
     @app.get("/api/members/{number}")
-    def members(number: Annotated[int, Path(ge=0, lt=2**31)]) -> dict[str, Any]:
+    def members(number: RowPath) -> dict[str, Any]:
         return session.members(number)
 
     @app.get("/api/neighbours/{row}")
-    def neighbours(
-        row: Annotated[int, row_path], count: Annotated[int, Query(ge=1, le=_MOST_NEIGHBOURS)] = 60
-    ) -> dict[str, Any]:
+    def neighbours(row: RowPath, count: Annotated[int, Query(ge=1, le=_MOST_NEIGHBOURS)] = 60) -> dict[str, Any]:
+        require_row(row)
         return {"rows": session.neighbours(row, count)}
 
     @app.get("/api/search")
@@ -236,7 +240,7 @@ async def _standings(session: Session) -> AsyncIterator[str]:
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
     forget = session.listen(lambda: loop.call_soon_threadsafe(changed.set))
     try:
-        while True:
+        while not session.hung_up:
             changed.clear()
             yield f"data: {json.dumps(session.standing())}\n\n"
             try:
@@ -281,14 +285,18 @@ def bound_socket(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(("127.0.0.1", port))
+        bound.listen()  # whoever gets the link may come before the server is up
     except OSError as error:
         bound.close()
         raise UserError(f"port {port} cannot be listened at ({error.strerror}): choose another --port") from None
     return bound
 
 
-def serve(session: Session, bound: socket.socket, on_link: Callable[[str], None]) -> None:
-    """Serve an open exploration until it is interrupted; ``on_link`` is told every address that lets a browser in."""
+def web_server(session: Session, bound: socket.socket, on_link: Callable[[str], object]) -> uvicorn.Server:
+    """A server of an open exploration, to be run at a bound socket.
+
+    ``on_link`` is told the address that lets the next browser in, now and whenever one was used.
+    """
     port = bound.getsockname()[1]
     keys = Keys(port, on_used=lambda: on_link(keys.link()))
     config = uvicorn.Config(
@@ -299,7 +307,24 @@ def serve(session: Session, bound: socket.socket, on_link: Callable[[str], None]
         date_header=False,
         proxy_headers=False,
         lifespan="off",
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=2,
     )
     on_link(keys.link())
-    uvicorn.Server(config).run(sockets=[bound])
+    return _Server(config, session)
+
+
+class _Server(uvicorn.Server):
+    """Ends what browsers watch before it waits for their connections."""
+
+    def __init__(self, config: uvicorn.Config, session: Session) -> None:
+        super().__init__(config)
+        self._session = session
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._session.hang_up()
+        await super().shutdown(sockets)
+
+
+def serve(session: Session, bound: socket.socket, on_link: Callable[[str], object]) -> None:
+    """Serve an open exploration until it is interrupted; see :func:`web_server`."""
+    web_server(session, bound, on_link).run(sockets=[bound])

@@ -54,6 +54,8 @@ class Session:
     state : State
     proposals : Proposals or None
     notices : list of str
+    hung_up : bool
+        Whether listeners shall go.
     lock : RLock
         Held by whoever reads the state more than once.
 
@@ -69,6 +71,7 @@ class Session:
         self.folder.mkdir(exist_ok=True)
         self._seed = seed
         self.lock = threading.RLock()
+        self.hung_up = False
         self._listeners: list[Callable[[], object]] = []
         self.proposals: Proposals | None = None
         self._proposed = threading.Condition(self.lock)
@@ -223,6 +226,11 @@ class Session:
                 self._listeners.remove(listener)
 
         return forget
+
+    def hang_up(self) -> None:
+        """Let all that listen go."""
+        self.hung_up = True
+        self._tell()
 
     def _tell(self) -> None:
         for listener in list(self._listeners):

@@ -52,7 +52,7 @@ function say(text, problem = false) {
 }
 
 const count = (number) => number.toLocaleString("en");
-const some = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
+const some = (number, what, several = `${what}s`) => `${count(number)} ${number === 1 ? what : several}`;
 
 // Actions
 
@@ -235,9 +235,8 @@ async function find() {
   else if (view.kind === "search") {
     const result = await getJson(`/api/search?q=${encodeURIComponent(view.query)}`);
     const groups = new Set(result.groups);
-    view.hits = result.rows.length;
     found = [...new Set([...result.rows, ...every().filter((row) => groups.has(store.group[row]))])];
-    say(`${some(result.groups.length, "subclass").replace("ss s", "sses")}, ${some(result.total, "sample")} found`);
+    say(`${some(result.groups.length, "subclass", "subclasses")}, ${some(result.total, "sample")} found`);
   } else if (view.kind === "outliers") found = every().filter((row) => store.isOutlier(row));
   else if (view.kind === "doubtful") found = every().filter((row) => store.doubt(row) < 1.5);
   else if (view.kind === "selection") found = view.rows;
@@ -274,8 +273,10 @@ function showView() {
   const above = isGroup ? store.groups.get(view.number).superclass : null;
   const others = sortedGroups().filter((group) => group.number !== view.number);
   const near = isGroup ? [...others].sort((a, b) => (b.superclass === above) - (a.superclass === above)) : others;
+  if ($("merge").dataset.group !== String(view.number)) $("merge").value = "";
+  $("merge").dataset.group = view.number;
   fillSelect($("merge"), near);
-  fillSelect($("move"), sortedGroups());
+  fillSelect($("move"), near);
   const names = [...new Set([...store.groups.values()].map((group) => group.name).filter(Boolean))].sort();
   $("classes").replaceChildren(...names.map((name) => Object.assign(element("option"), { value: name })));
   showQuick(isGroup, above);
@@ -406,6 +407,11 @@ function lassoed(rows, add) {
   return open({ kind: "selection", rows: store.selectedRows() });
 }
 
+function summary(row) {
+  const [words, , sureness] = grid.words(row);
+  return sureness ? `${words} ${sureness}` : words;
+}
+
 async function hover(row) {
   const box = $("hover");
   box.hidden = row < 0;
@@ -417,7 +423,7 @@ async function hover(row) {
   box.dataset.row = row;
   const face = element("div");
   if (store.overview.modality === "image") face.append(Object.assign(element("img"), { src: `/api/tile/${row}`, alt: "" }));
-  box.replaceChildren(face, element("div", grid.words(row)[0]));
+  box.replaceChildren(face, element("div", summary(row)));
   if (store.overview.modality !== "text") return;
   await store.loadCells([row]);
   if (box.dataset.row === String(row)) face.textContent = store.cells.get(row).text.slice(0, 160);
@@ -428,7 +434,7 @@ async function look(row) {
   await store.loadCells([row]);
   const cell = store.cells.get(row);
   $("picture-title").textContent = cell.id;
-  const about = [`split ${cell.split || "none"}`, cell.superclass, grid.words(row)[0]].filter(Boolean).join(" · ");
+  const about = [`split ${cell.split || "none"}`, cell.superclass, summary(row)].filter(Boolean).join(" · ");
   const body = store.overview.modality === "image"
     ? Object.assign(element("img"), { src: `/api/picture/${row}`, alt: `sample ${cell.id}` })
     : cell.text !== undefined ? element("p", cell.text) : document.querySelector(`#tile-${row} svg`)?.cloneNode(true) ?? "";
@@ -458,8 +464,7 @@ function showProgress() {
   const confirmed = groups.reduce((sum, group) => sum + group.confirmed, 0);
   const named = groups.filter((group) => group.name).length;
   const saved = store.pending ? "saving ..." : `${some(store.seq, "action")} saved`;
-  $("progress").textContent = `${named} of ${some(groups.length, "subclass")}`.replace(/subclasss$/, "subclasses")
-    + ` named · ${count(confirmed)} of ${some(store.count, "sample")} confirmed · ${saved}`;
+  $("progress").textContent = `${named} of ${some(groups.length, "subclass", "subclasses")} named · ${count(confirmed)} of ${some(store.count, "sample")} confirmed · ${saved}`;
   $("undo").disabled = !store.canUndo;
   $("redo").disabled = !store.canRedo;
 }

@@ -164,10 +164,10 @@ export class Grid extends EventTarget {
       if (this.modality === "text") face.textContent = cell.text;
       else face.append(lines(cell.lines));
     }
-    const [words, state] = this.words(row);
+    const [words, state, sureness] = this.words(row);
     caption.textContent = words;
     caption.className = `caption ${state}`;
-    const badges = [];
+    const badges = sureness ? [sureness] : [];
     if (store.isConfirmed(row)) badges.push("✓");
     if (store.isOutlier(row)) badges.push("outlier");
     if (store.isHeldOut(row)) badges.push(store.overview.splits[store.split[row]] || "held out");
@@ -178,6 +178,7 @@ export class Grid extends EventTarget {
     if (cell) tile.title = `${cell.id}\n${words}`;
   }
 
+  // What is said of a sample, how it is known, and for a proposal how sure that is.
   words(row) {
     const { store } = this;
     const group = store.groups.get(store.group[row]);
@@ -189,7 +190,7 @@ export class Grid extends EventTarget {
       const other = proposed && proposed.name !== group?.name;
       return [other ? `${group.name} (${proposed.name}? ${percent})` : group.name, other ? "doubted" : "given"];
     }
-    if (proposed) return [`${proposed.name}? ${percent}`, "proposed"];
+    if (proposed) return [`${proposed.name}?`, "proposed", percent];
     return [group?.name ? `${group.name}?` : store.groupTitle(store.group[row]), "proposed"];
   }
 

@@ -125,7 +125,8 @@ export class ScatterMap extends EventTarget {
 
   pointSize() {
     const base = this.count > 50000 ? 2.5 : this.count > 10000 ? 4 : this.count > 2000 ? 6 : 8;
-    return base * (window.devicePixelRatio || 1) * Math.min(4, Math.max(1, Math.sqrt(this.zoom)));
+    const room = Math.min(1, Math.max(0.55, Math.min(this.canvas.clientWidth, this.canvas.clientHeight) / 650));
+    return base * room * (window.devicePixelRatio || 1) * Math.min(4, Math.max(1, Math.sqrt(this.zoom)));
   }
 
   draw() {
