@@ -12,7 +12,7 @@ import pytest
 from explorer_hand import Hand
 
 from regrain import api
-from regrain.explorer import Session
+from regrain.explorer.session import Session
 
 KINDS = ("animal", "<img src=x onerror=alert(1)>tool")
 SUBS, PER_SUB, WIDTH = 3, 24, 6

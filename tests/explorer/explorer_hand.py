@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from regrain.explorer import Session
+from regrain.explorer.session import Session
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -14,8 +14,8 @@ import pytest
 from browser import Visit
 from explorer_hand import Served
 
-from regrain.explorer import Session
 from regrain.explorer.server import bound_socket, web_server
+from regrain.explorer.session import Session
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from starlette.testclient import TestClient
 
 from regrain import api
 from regrain.errors import UserError
-from regrain.explorer import Session
 from regrain.explorer.guard import MOST_BYTES, Keys
 from regrain.explorer.server import application, bound_socket
+from regrain.explorer.session import Session
 
 PORT = 8765
 HOST = f"127.0.0.1:{PORT}"

@@ -15,12 +15,11 @@ from explorer_hand import Command, Hand
 
 from regrain import api
 from regrain.errors import UserError
-from regrain.explorer import Session
 from regrain.explorer.collection import part_rows
 from regrain.explorer.outcome import write_outcome
 from regrain.explorer.positions import positions
 from regrain.explorer.proposals import Evidence, propose
-from regrain.explorer.session import CONFIRMED, GIVEN, StaleError
+from regrain.explorer.session import CONFIRMED, GIVEN, Session, StaleError
 from regrain.explorer.state import Group
 from regrain.labels import Taxonomy
 
@@ -45,11 +44,20 @@ def _name_all(session: Session, hand: Hand, table: Path) -> None:
 
 def test_subclasses_within_superclasses_are_where_it_starts(session: Session) -> None:
     groups = session.changes(0)["groups"]
-    assert [g["superclass"] for g in groups] == ["animal"] * 3 + [TOOL] * 3
+    assert [g["superclass"] for g in groups] == [TOOL] * 3 + ["animal"] * 3
     assert sum(g["size"] for g in groups) == len(session.collection) == 144
     assert not any(g["name"] for g in groups)
-    assert session.superclasses() == ["animal", TOOL]
+    assert session.superclasses() == [TOOL, "animal"]
     assert session.collection.positions.shape == (144, 2)
+
+
+def test_names_given_to_discover_are_names_here(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.json").write_text(json.dumps({"1": "wren"}))
+    run = api.Run.open(run_folder, device="cpu")
+    api.discover(run, names=tmp_path / "names.json")
+    opened = Session(run)
+    assert {g["number"]: g["name"] for g in opened.changes(0)["groups"] if g["name"]} == {1: "wren"}
+    opened.close()
 
 
 def test_names_become_proposals_that_are_mostly_right(session: Session, hand: Hand, table: Path) -> None:

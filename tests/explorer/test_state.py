@@ -59,7 +59,7 @@ def _event(state: State, draw: Any) -> dict[str, Any]:
     return {"kind": kind}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_history_replays_alike_and_undoes_to_its_start(data: st.DataObject) -> None:
     state = _start()

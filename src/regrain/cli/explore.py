@@ -14,7 +14,7 @@ import typer
 from regrain.cli import options as o
 
 if TYPE_CHECKING:
-    from regrain.explorer import Session
+    from regrain.explorer.session import Session
 
 __all__ = ["register"]
 
@@ -71,7 +71,7 @@ def explore(
     if export is None and missing:
         raise UserError(f"the explorer needs {' and '.join(missing)}: pip install 'regrain[explore]'")
     from regrain import api
-    from regrain.explorer import Session
+    from regrain.explorer.session import Session
 
     session = Session(api.Run.open(run, device=device.value), level=level, map_kind=map_.value, seed=seed)
     try:

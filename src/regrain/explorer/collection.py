@@ -6,6 +6,7 @@ The start is written once, to ``start.parquet`` and ``start.json``: the journal'
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.explorer.positions import MapKind, positions
 from regrain.explorer.state import Group
+from regrain.tasks.discover import Subclass
 from regrain.tasks.tables import replace_file, write_columns
 from regrain.training.store import RunFolder
 
@@ -170,12 +172,7 @@ def _make_start(run: api.Run, parts: Mapping[str, Dataset], level: str | None, s
         labels.level_index(level)
         if found.level is not None and labels.level_index(level) <= labels.level_index(found.level):
             raise UserError(f"--level names a level below the superclasses' ('{found.level}'); got '{level}'")
-    groups = [
-        Group(
-            s.number, s.superclass, None if s.name in (f"{s.superclass}/{s.number}", f"subclass {s.number}") else s.name
-        )
-        for s in found.subclasses
-    ]
+    groups = [Group(s.number, s.superclass, None if _is_default(s) else s.name) for s in found.subclasses]
     group = found.subclass.astype(np.int32)
     given = np.zeros(len(group), dtype=bool)
     if level is not None:
@@ -197,6 +194,11 @@ def _make_start(run: api.Run, parts: Mapping[str, Dataset], level: str | None, s
         given,
         found.probability.astype(np.float32),
     )
+
+
+def _is_default(subclass: Subclass) -> bool:
+    """Whether a discovered subclass has no name but the one that it is found under, such as ``bird/3``."""
+    return re.fullmatch(rf"{re.escape(subclass.superclass or '')}/\d+|subclass \d+", subclass.name) is not None
 
 
 def _most_frequent(names: Sequence[str | None], rows: np.ndarray) -> str | None:

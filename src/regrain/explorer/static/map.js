@@ -18,17 +18,27 @@ const FRAGMENT = `
 precision mediump float;
 varying vec4 shown;
 void main() {
-  vec2 from = gl_PointCoord - 0.5;
-  if (dot(from, from) > 0.25) discard;
+  ROUND
   gl_FragColor = shown;
 }`;
 
+// Points of two or three pixels need not be round, and are drawn faster when they are not.
+const ROUND = "vec2 from = gl_PointCoord - 0.5; if (dot(from, from) > 0.25) discard;";
+
 const NEAR = 12;
 const MOST_ZOOM = 400;
+const MANY = 50000;
 
-function program(gl) {
+// While the map moves, a slow machine draws a part of the points, drawn at random; all of them once it rests.
+const SLOW = 28;
+const FAST = 18;
+const FEWEST = 10000;
+const REST = 150;
+
+function program(gl, round) {
   const made = gl.createProgram();
-  for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+  const fragment = FRAGMENT.replace("ROUND", round ? ROUND : "");
+  for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, fragment]]) {
     const shader = gl.createShader(kind);
     gl.shaderSource(shader, text);
     gl.compileShader(shader);
@@ -37,6 +47,18 @@ function program(gl) {
   gl.linkProgram(made);
   gl.useProgram(made);
   return made;
+}
+
+// The numbers below `count`, shuffled, always in the same way.
+function shuffled(count) {
+  const order = Uint32Array.from({ length: count }, (_, row) => row);
+  let state = 1;
+  for (let last = count - 1; last > 0; last -= 1) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const other = Math.floor((state / 2 ** 32) * (last + 1));
+    [order[last], order[other]] = [order[other], order[last]];
+  }
+  return order;
 }
 
 export class ScatterMap extends EventTarget {
@@ -48,8 +70,9 @@ export class ScatterMap extends EventTarget {
     this.places = places;
     this.count = places.length / 2;
     this.mode = "pan";
+    this.share = 1;
     this.home();
-    this.gl = canvas.getContext("webgl", { antialias: false, alpha: false, preserveDrawingBuffer: true });
+    this.gl = canvas.getContext("webgl", { antialias: false, alpha: false });
     this.available = this.gl !== null;
     if (!this.available) return;
     this.prepare();
@@ -64,11 +87,14 @@ export class ScatterMap extends EventTarget {
 
   prepare() {
     const gl = this.gl;
-    const made = program(gl);
+    const made = program(gl, this.count <= MANY);
     this.at = Object.fromEntries(["place", "colour", "weight"].map((n) => [n, gl.getAttribLocation(made, n)]));
     this.uniform = Object.fromEntries(["scale", "shift", "size"].map((n) => [n, gl.getUniformLocation(made, n)]));
     this.buffers = { place: gl.createBuffer(), colour: gl.createBuffer(), weight: gl.createBuffer() };
     this.fill("place", this.places, 2, gl.FLOAT, false);
+    gl.getExtension("OES_element_index_uint");
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, shuffled(this.count), gl.STATIC_DRAW);
     gl.enable(gl.DEPTH_TEST);
     gl.depthFunc(gl.LEQUAL);
   }
@@ -109,10 +135,30 @@ export class ScatterMap extends EventTarget {
 
   redraw() {
     if (this.frame || !this.gl || !this.colours) return;
-    this.frame = requestAnimationFrame(() => {
+    this.frame = requestAnimationFrame((now) => {
       this.frame = 0;
+      if (this.moving) this.adapt(now);
       this.draw();
     });
+  }
+
+  // Called at every movement: what is drawn until the map rests may be a part of the points.
+  moved() {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => {
+      this.moving = false;
+      this.last = undefined;
+      this.redraw();
+    }, REST);
+    this.moving = true;
+    this.redraw();
+  }
+
+  adapt(now) {
+    const took = now - (this.last ?? now);
+    this.last = now;
+    if (took > SLOW) this.share = Math.max(Math.min(1, FEWEST / this.count), this.share * 0.7);
+    else if (took > 0 && took < FAST) this.share = Math.min(1, this.share * 1.1);
   }
 
   // Clip space is place * scale + shift; the map keeps its shape in the shorter side.
@@ -124,7 +170,7 @@ export class ScatterMap extends EventTarget {
   }
 
   pointSize() {
-    const base = this.count > 50000 ? 2.5 : this.count > 10000 ? 4 : this.count > 2000 ? 6 : 8;
+    const base = this.count > MANY ? 2.5 : this.count > 10000 ? 4 : this.count > 2000 ? 6 : 8;
     const room = Math.min(1, Math.max(0.55, Math.min(this.canvas.clientWidth, this.canvas.clientHeight) / 650));
     return base * room * (window.devicePixelRatio || 1) * Math.min(4, Math.max(1, Math.sqrt(this.zoom)));
   }
@@ -138,7 +184,9 @@ export class ScatterMap extends EventTarget {
     gl.uniform2f(this.uniform.scale, ...scale);
     gl.uniform2f(this.uniform.shift, ...shift);
     gl.uniform1f(this.uniform.size, this.pointSize());
-    gl.drawArrays(gl.POINTS, 0, this.count);
+    const drawn = this.moving ? Math.ceil(this.share * this.count) : this.count;
+    gl.drawElements(gl.POINTS, drawn, gl.UNSIGNED_INT, 0);
+    this.canvas.dataset.drawn = drawn;
   }
 
   // From CSS pixels within the canvas to the map, and back.
@@ -158,7 +206,7 @@ export class ScatterMap extends EventTarget {
     const [x0, y0] = this.toMap(0, 0);
     const [x1, y1] = this.toMap(dx, dy);
     this.centre = [this.centre[0] - (x1 - x0), this.centre[1] - (y1 - y0)];
-    this.redraw();
+    this.moved();
   }
 
   zoomBy(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
@@ -166,7 +214,7 @@ export class ScatterMap extends EventTarget {
     this.zoom = Math.min(MOST_ZOOM, Math.max(0.3, this.zoom * factor));
     const after = this.toMap(x, y);
     this.centre = [this.centre[0] + before[0] - after[0], this.centre[1] + before[1] - after[1]];
-    this.redraw();
+    this.moved();
   }
 
   nearest(x, y) {
