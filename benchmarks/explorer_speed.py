@@ -147,7 +147,8 @@ def measure(browser: Any, link: str, pid: int, frames: int) -> None:
     heap = page.evaluate("performance.memory.usedJSHeapSize") / 2**20
     processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
     sizes = {kind: sum(resident(p["id"]) for p in processes if p["type"] == kind) for kind in ("renderer", "GPU")}
-    print(f"memory: page's heap {heap:.0f} MB, renderer {sizes['renderer']:.0f} MB, GPU process {sizes['GPU']:.0f} MB")
+    print(f"memory: JavaScript heap, arrays left out, {heap:.0f} MB")
+    print(f"memory: renderer {sizes['renderer']:.0f} MB, GPU process {sizes['GPU']:.0f} MB")
     print(f"memory: server {resident(pid):.0f} MB resident")
 
 

@@ -38,7 +38,7 @@ def test_what_was_appended_is_read_again_in_order(tmp_path: Path) -> None:
     assert [entry.seq for entry in journal.entries] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("cut", (1, 2, 30, 59))
+@pytest.mark.parametrize("cut", [1, 2, 30, 59])
 def test_a_torn_last_line_is_set_aside_and_the_rest_stays(tmp_path: Path, cut: int) -> None:
     file = tmp_path / "journal.jsonl"
     events = _write(file, 3)

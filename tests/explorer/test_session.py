@@ -251,6 +251,21 @@ def test_hidden_labels_change_nothing_unless_their_level_is_named(session: Sessi
     other.close()
 
 
+def test_training_anew_leaves_what_was_confirmed(run_folder: Path, table: Path) -> None:
+    opened = Session(api.Run.open(run_folder, device="cpu"))
+    Hand(opened)("confirm", samples=[5])
+    before = opened.collection.embeddings
+    opened.close()
+    settings = ["epochs=2", "batch_size=48"]
+    api.fit(
+        "supcon", str(table), levels=["kind", "sub"], out=run_folder, settings=settings, overwrite=True, device="cpu"
+    )
+    again = Session(api.Run.open(run_folder, device="cpu"))
+    assert again.state.confirmed.nonzero()[0].tolist() == [5]
+    assert not torch.equal(again.collection.embeddings, before)
+    again.close()
+
+
 def test_data_that_changed_are_refused(run_folder: Path) -> None:
     Session(api.Run.open(run_folder, device="cpu")).close()
     file = run_folder / "explorer" / "start.parquet"

@@ -12,7 +12,6 @@ let grid;
 let map;
 let view = { kind: "all" };
 let found = [];
-let exemplars = [];
 let quick = [];
 
 const KEYS = [
@@ -155,9 +154,14 @@ const actions = {
 const forms = {
   "name-form": () => {
     const name = $("name").value.trim();
-    const samples = exemplars.filter((row) => store.group[row] === view.number && !store.isOutlier(row));
+    const samples = [...store.exemplars].filter(
+      (row) => store.group[row] === view.number && !store.isOutlier(row) && !store.selected[row]);
     act("name", { group: view.number, name, samples }, `named ${name}; its ${some(samples.length, "exemplar")} confirmed`)
-      .then((done) => done && $("grid").focus());
+      .then((done) => {
+        if (!done) return;
+        store.select([]);
+        $("grid").focus();
+      });
   },
   "merge-form": () => {
     const other = Number($("merge").value);
@@ -211,7 +215,7 @@ function element(kind, text, kind_of_class) {
 
 async function open(wanted) {
   view = wanted;
-  exemplars = [];
+  store.exemplars = new Set();
   try {
     await find();
   } catch (error) {
@@ -230,7 +234,7 @@ async function find() {
   if (view.kind === "group") {
     const members = await getJson(`/api/members/${view.number}`);
     found = members.rows;
-    exemplars = members.exemplars;
+    store.exemplars = new Set(members.exemplars);
   } else if (view.kind === "neighbours") found = (await getJson(`/api/neighbours/${view.row}?count=100`)).rows;
   else if (view.kind === "search") {
     const result = await getJson(`/api/search?q=${encodeURIComponent(view.query)}`);

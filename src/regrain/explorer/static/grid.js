@@ -169,6 +169,7 @@ export class Grid extends EventTarget {
     caption.className = `caption ${state}`;
     const badges = sureness ? [sureness] : [];
     if (store.isConfirmed(row)) badges.push("✓");
+    else if (store.exemplars.has(row)) badges.push("exemplar");
     if (store.isOutlier(row)) badges.push("outlier");
     if (store.isHeldOut(row)) badges.push(store.overview.splits[store.split[row]] || "held out");
     marks.textContent = badges.join(" · ");

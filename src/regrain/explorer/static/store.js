@@ -21,6 +21,7 @@ export class Store extends EventTarget {
     this.split = new Uint8Array(buffer, 13 * count, count);
     this.selected = new Uint8Array(count);
     this.selectedCount = 0;
+    this.exemplars = new Set();
     this.proposed = new Int32Array(count).fill(-1);
     this.confidence = new Float32Array(count);
     this.proposedSeq = -1;
