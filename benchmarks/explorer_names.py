@@ -5,8 +5,8 @@
 RUN is copied, `regrain explore` serves the copy, and the script makes the page's own HTTP calls. It goes through the
 largest subclasses, looks at the ten exemplars of each (that is all it ever sees of the hidden level), deselects those
 that are of another class than most, and gives that class's name. The export then goes to `regrain adapt`. Beside it: as
-many random training samples labelled one by one as names were given, and as many as exemplars were confirmed; each five
-times. Judged on all samples of the split test.
+many random training samples labelled one by one as names were given, as exemplars were confirmed, and as exemplars were
+shown; each five times. Judged on all samples of the split test.
 """
 
 from __future__ import annotations
@@ -127,7 +127,11 @@ def main() -> None:
         print(f"{options.names} names given, of {classes} classes; {shown} exemplars shown, {confirmed} confirmed")
         print(f"named in the explorer: {100 * value:.2f}% of {len(truth['test'])} test samples right")
         print(f"  (named classes hold {100 * ceiling:.2f}% of the test samples)")
-        for count, what in ((options.names, "names given"), (confirmed, "exemplars confirmed")):
+        for count, what in (
+            (options.names, "names given"),
+            (confirmed, "exemplars confirmed"),
+            (shown, "exemplars shown"),
+        ):
             values = []
             for seed in range(options.repeats):
                 drawn = np.random.default_rng(seed).permutation(sorted(truth["train"]))[:count]

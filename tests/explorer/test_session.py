@@ -266,8 +266,12 @@ def test_training_anew_leaves_what_was_confirmed(run_folder: Path, table: Path) 
     again.close()
 
 
-def test_data_that_changed_are_refused(run_folder: Path) -> None:
-    Session(api.Run.open(run_folder, device="cpu")).close()
+def test_data_that_changed_and_a_journal_of_another_start_are_refused(run_folder: Path) -> None:
+    opened = Session(api.Run.open(run_folder, device="cpu"))
+    opened.journal.append({"kind": "confirm", "samples": [10**6]})
+    opened.close()
+    with pytest.raises(UserError, match=r"line 1 of .* does not fit start\.parquet"):
+        Session(api.Run.open(run_folder, device="cpu"))
     file = run_folder / "explorer" / "start.parquet"
     start = pd.read_parquet(file)
     start.loc[0, "id"] = "another"

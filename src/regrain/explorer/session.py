@@ -92,7 +92,13 @@ class Session:
         state = State(self.collection.start.groups, self.collection.start.group)
         self._acted: dict[str, int] = {}
         for entry in self.journal.entries:
-            state.apply(entry.seq, entry.event)
+            try:
+                state.apply(entry.seq, entry.event)
+            except UserError as error:
+                raise UserError(
+                    f"line {entry.seq} of {self.journal.path} does not fit start.parquet ({error}): bring the two "
+                    "files of one exploration together"
+                ) from None
             self._acted[entry.event.get("action", "")] = entry.seq
         return state
 

@@ -195,9 +195,9 @@ async function writeExport() {
     const made = await postJson("/api/export", { format: $("format").value });
     const lines = [`${made.files.join(", ")} in ${made.folder}`, ...made.notices.map((notice) => `Proposals: ${notice}.`)];
     box.replaceChildren(...lines.map((line) => element("p", line)));
-    for (const [what, command] of Object.entries(made.commands)) {
-      box.append(element("p", what === "fit" ? "Train on the result:" : "Or a classifier on this run as it is:"));
-      box.append(element("pre", command));
+    const purposes = { fit: "Train on the result:", adapt: "A classifier on this run as it is:" };
+    for (const [what, purpose] of Object.entries(purposes)) {
+      if (made.commands[what]) box.append(element("p", purpose), element("pre", made.commands[what]));
     }
   } catch (error) {
     box.textContent = error.message;
