@@ -120,6 +120,8 @@ def test_by_mouse_lasso_name_merge_split_undo_and_export(
 def test_by_keyboard_alone(link: Callable[[], str], visit: Visit, session: Session) -> None:
     page = _ready(visit(link()))
     press = page.keyboard.press
+    press("d")
+    _said(page, "proposals need two classes with confirmed training samples; there are none so far")
     for name in ("wren", "owl"):
         press("j")
         page.wait_for_selector("#group-bar:not([hidden])")

@@ -73,6 +73,18 @@ def test_names_become_proposals_that_are_mostly_right(session: Session, hand: Ha
     assert ((proposals.confidence > 0) & (proposals.confidence <= 1)).all()
 
 
+def test_proposals_that_cannot_be_made_say_why(session: Session, hand: Hand, table: Path) -> None:
+    truth, train = _truth(session, table), part_rows(session.collection.start)["train"]
+    first, second = int(train[0]), int(train[truth[train] != truth[train[0]]][0])
+    session.collection.embeddings[first, 0] = float("nan")
+    for row in (first, second):
+        hand("label", samples=[row], name=truth[row], superclass="animal")
+    found = session.newest_proposals(60)
+    assert found is not None
+    assert (found.group == -1).all()
+    assert "no proposals: " in found.notices[0]
+
+
 def test_proposals_stay_in_a_given_superclass_and_learn_from_support_alone() -> None:
     embeddings = torch.nn.functional.normalize(torch.eye(3).repeat_interleave(4, dim=0) + 0.01, dim=1)
     groups = (Group(0, "a", "x"), Group(1, "a", "y"), Group(2, "b", "z"))

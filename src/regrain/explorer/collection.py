@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,6 @@ class Collection:
         Unit vectors.
     positions : float32 array (N, 2)
         Of the map.
-    notices : list of str
     """
 
     start: Start
@@ -93,7 +92,6 @@ class Collection:
     order: np.ndarray
     embeddings: Tensor
     positions: np.ndarray
-    notices: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.order)

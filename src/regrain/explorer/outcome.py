@@ -115,7 +115,7 @@ def label_columns(session: Session, proposals: Proposals) -> dict[str, Any]:
     names = [state.groups[number].name for number in numbers]
     above = [state.groups[number].superclass for number in numbers]
     confirmed = state.confirmed & np.array([name is not None for name in names])
-    given = session.still_given(state, start.group)
+    given = session.still_given()
     spoken = state.confirmed | state.outlier
     columns: dict[str, Any] = {
         "id": start.ids.tolist(),

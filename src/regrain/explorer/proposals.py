@@ -14,7 +14,7 @@ from torch import Tensor
 from regrain.explorer.state import Group
 from regrain.tasks.classifier import FewShotClassifier, fit_classifier
 
-__all__ = ["Evidence", "Proposals", "Proposer", "propose"]
+__all__ = ["Evidence", "Proposals", "Proposer", "no_proposals", "propose"]
 
 _MOST_PER_CLASS = 50
 """Support samples of a class that are learned from; more of them cost time and change little."""
@@ -89,7 +89,7 @@ def propose(
     taught = sorted({of_group[n] for n in np.unique(evidence.group[rows]).tolist()}, key=lambda key: keys[key])
     if len(taught) < 2:
         notice = f"proposals need two classes with confirmed training samples; there {'is' if taught else 'are'} "
-        return _nothing(evidence, count, notice + ("one so far" if taught else "none so far"))
+        return no_proposals(evidence, count, notice + ("one so far" if taught else "none so far"))
     place = {key: code for code, key in enumerate(taught)}
     codes = np.array([place[of_group[n]] for n in evidence.group[rows].tolist()])
     rows, codes = _limited(rows, codes, len(taught), seed)
@@ -137,7 +137,8 @@ def _most_probable(
     return torch.cat(best).numpy(), torch.cat(confidence).numpy()
 
 
-def _nothing(evidence: Evidence, count: int, notice: str) -> Proposals:
+def no_proposals(evidence: Evidence, count: int, notice: str) -> Proposals:
+    """No proposal for any of ``count`` samples, and why."""
     return Proposals(
         evidence.seq, _now(), np.full(count, -1, dtype=np.int32), np.zeros(count, dtype=np.float32), (notice,)
     )

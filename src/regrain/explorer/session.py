@@ -15,7 +15,7 @@ from regrain.errors import UserError
 from regrain.explorer.collection import Collection, open_collection
 from regrain.explorer.journal import Journal
 from regrain.explorer.positions import MapKind
-from regrain.explorer.proposals import Evidence, Proposals, Proposer, propose
+from regrain.explorer.proposals import Evidence, Proposals, Proposer, no_proposals, propose
 from regrain.explorer.state import Group, State, clean_name
 from regrain.methods.lloyd import STARTS, lloyd
 from regrain.metrics.neighbours import nearest_neighbours
@@ -84,7 +84,7 @@ class Session:
         except BaseException:
             self.journal.close()
             raise
-        self.notices = [*self.journal.notices, *self.collection.notices]
+        self.notices = self.journal.notices
         self._proposer = Proposer(self._propose, self._take_proposals)
         self._proposer.ask()
 
@@ -283,14 +283,13 @@ class Session:
 
     def flags(self) -> np.ndarray:
         """uint8 (N,)."""
-        state, start = self.state, self.collection.start
-        return (
-            CONFIRMED * state.confirmed + OUTLIER * state.outlier + GIVEN * self.still_given(state, start.group)
-        ).astype(np.uint8)
+        state = self.state
+        return (CONFIRMED * state.confirmed + OUTLIER * state.outlier + GIVEN * self.still_given()).astype(np.uint8)
 
-    def still_given(self, state: State, group: np.ndarray) -> np.ndarray:
+    def still_given(self) -> np.ndarray:
         """bool (N,): labels that came with the data, and that nobody has spoken of."""
-        return self.collection.start.given & (state.said == 0) & (state.group == group)
+        start = self.collection.start
+        return start.given & (self.state.said == 0) & (self.state.group == start.group)
 
     def points(self) -> tuple[int, bytes]:
         """The sequence number, and for all samples x, y (float32), group (int32), flags and split (uint8)."""
@@ -346,15 +345,18 @@ class Session:
         """What proposals are to be made of: training samples that are confirmed or came with a label."""
         with self.lock:
             state = self.state
-            told = (state.confirmed | self.still_given(state, self.collection.start.group)) & ~state.outlier
+            told = (state.confirmed | self.still_given()) & ~state.outlier
             named = tuple(g for g in state.groups.values() if g.name is not None)
             return Evidence(state.seq, named, state.group.copy(), told & self.collection.training)
 
     def _propose(self) -> Proposals:
-        start = self.collection.start
-        return propose(
-            self.collection.embeddings, self.evidence(), start.superclass, start.superclass_given, seed=self._seed
-        )
+        start, evidence = self.collection.start, self.evidence()
+        try:
+            return propose(
+                self.collection.embeddings, evidence, start.superclass, start.superclass_given, seed=self._seed
+            )
+        except UserError as error:
+            return no_proposals(evidence, len(self.collection), f"no proposals: {error}")
 
     def _take_proposals(self, proposals: Proposals) -> None:
         with self.lock:

@@ -223,6 +223,7 @@ async function open(wanted) {
     return;
   }
   $("order").value = view.kind === "doubtful" ? "doubt" : "found";
+  if (view.kind === "doubtful" && !found.length) say(store.notices.join("; ") || "no proposals were made yet");
   showRows();
   showTree();
   showView();
