@@ -14,6 +14,7 @@ from regrain.cli import (
     calibrate,
     curves,
     discover,
+    explore,
     export,
     few_labels,
     isotropy,
@@ -59,6 +60,7 @@ _GROUPS = (
     regroup,
     reproduce,
     report,
+    explore,
     lists,
 )
 for group in _GROUPS:

@@ -6,7 +6,7 @@ import io
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from regrain.data.rows import Rows, examples
 from regrain.errors import UserError, nearest
 from regrain.labels import UNKNOWN, Labels, Taxonomy
 
-__all__ = ["Regrouping", "regroup_rows"]
+__all__ = ["Regrouping", "regroup_rows", "sample_columns"]
 
 _ALL = "all"
 
@@ -208,15 +208,29 @@ def _columns(
     if rows.groups is not None:
         columns["group"] = rows.groups
     columns |= {"superclass": superclasses, "label": labels}
+    return columns | sample_columns(rows, out, beside=columns)
+
+
+def sample_columns(rows: Rows, out: Path, *, beside: Collection[str]) -> dict[str, Column]:
+    """Images, texts, vectors or series without static features, as columns of a table that is read again.
+
+    Parameters
+    ----------
+    rows : Rows
+    out : path
+        See :func:`regroup_rows`.
+    beside : collection of str
+        Names of columns that are taken. Features keep their own names where none of these is among them.
+    """
     if rows.modality == "text":
-        return columns | {"text": list(map(str, rows.values))}
+        return {"text": list(map(str, rows.values))}
     if rows.modality == "image":
-        return columns | {"image": _images(rows, out)}
-    values = np.asarray(rows.values)
-    names = list(rows.notes.get("columns", ()))
-    if len(names) != values.shape[1] or not columns.keys().isdisjoint(names):
+        return {"image": _images(rows, out)}
+    values = np.asarray(rows.values).reshape(len(rows), -1)
+    names = list(rows.notes.get("columns", ())) if rows.modality == "vector" else []
+    if len(names) != values.shape[1] or any(name in beside for name in names):
         names = [f"f{place}" for place in range(values.shape[1])]
-    return columns | dict(zip(names, values.T, strict=True))
+    return dict(zip(names, values.T, strict=True))
 
 
 def _images(rows: Rows, out: Path) -> list[str] | list[bytes]:

@@ -1,0 +1,69 @@
+"""What browsers are shown of samples: pictures by row, texts, and a few numbers of vectors and series."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from regrain.explorer.collection import Collection
+from regrain.tasks.pictures import tiles
+
+__all__ = ["MOST_TEXT", "cell", "picture"]
+
+MOST_TEXT = 2_000
+"""Characters of a text that are shown."""
+
+_MOST_NUMBERS, _MOST_CHANNELS = 64, 4
+
+
+def picture(collection: Collection, row: int, *, small: bool) -> bytes:
+    """An image sample as PNG: as a tile, or as it is stored."""
+    part, place = collection.place(row)
+    index = torch.tensor([place])
+    if small:
+        image = tiles(part, index)[0]
+    else:
+        raw: Tensor = part.samples.take(index)[0]
+        shown = raw.mean(dim=0, keepdim=True, dtype=torch.float32).byte() if raw.shape[0] not in (1, 3) else raw
+        image = Image.fromarray(shown[0].numpy() if len(shown) == 1 else shown.permute(1, 2, 0).contiguous().numpy())
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def cell(collection: Collection, row: int) -> dict[str, Any]:
+    """A sample in words and numbers: ``id``, ``split``, ``superclass``; ``text``, or ``lines`` (channels of numbers).
+
+    Numbers are thinned out, and scaled to [0, 1] within a channel; missing ones are None.
+    """
+    start = collection.start
+    shown: dict[str, Any] = {
+        "row": row,
+        "id": str(start.ids[row]),
+        "split": str(start.splits[row]),
+        "superclass": start.superclass[row],
+    }
+    if collection.modality == "image":
+        return shown
+    part, place = collection.place(row)
+    taken = part.samples.take(torch.tensor([place]))
+    if collection.modality == "text":
+        return shown | {"text": taken[0][:MOST_TEXT]}
+    values = taken["series"][0] if isinstance(taken, dict) else taken[0]
+    channels = values[None] if values.ndim == 1 else values.T
+    return shown | {"lines": [_line(channel.double().numpy()) for channel in channels[:_MOST_CHANNELS]]}
+
+
+def _line(values: np.ndarray) -> list[float | None]:
+    at = np.unique(np.linspace(0, len(values) - 1, min(len(values), _MOST_NUMBERS)).round().astype(int))
+    thin = values[at]
+    known = np.isfinite(thin)
+    if not known.any():
+        return [None] * len(thin)
+    low, spread = thin[known].min(), np.ptp(thin[known]) or 1.0
+    return [round(float((v - low) / spread), 3) if k else None for v, k in zip(thin, known, strict=True)]

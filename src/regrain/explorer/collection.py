@@ -1,0 +1,275 @@
+"""What is explored: the samples of a run, where they lie, and the subclasses that the exploration starts from.
+
+The start is written once, to ``start.parquet`` and ``start.json``: the journal's events are about its rows and groups.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from regrain import api
+from regrain.data.dataset import Dataset, Modality
+from regrain.errors import UserError
+from regrain.evaluation import embed
+from regrain.explorer.positions import MapKind, positions
+from regrain.explorer.state import Group
+from regrain.tasks.discover import Subclass
+from regrain.tasks.tables import replace_file, write_columns
+from regrain.training.store import RunFolder
+
+__all__ = ["NAMED_LEVEL", "Collection", "Start", "open_collection", "part_rows"]
+
+NAMED_LEVEL = "subclass"
+"""The level that names are given at, unless the user says otherwise."""
+
+_VECTORS = "vectors.safetensors"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an exploration begins.
+
+    Attributes
+    ----------
+    level : str
+        What names are names of.
+    superclass_level : str or None
+    groups : tuple of Group
+    ids, splits : arrays of str (N,)
+    group : int32 array (N,)
+    superclass : tuple of str or None (N,)
+        The label, or what is predicted.
+    superclass_given, given : bool arrays (N,)
+        Whether the superclass, and the class of ``level``, is a label that came with the data.
+    probability : float32 array (N,)
+        Of the discovered subclass.
+    """
+
+    level: str
+    superclass_level: str | None
+    groups: tuple[Group, ...]
+    ids: np.ndarray
+    splits: np.ndarray
+    group: np.ndarray
+    superclass: tuple[str | None, ...]
+    superclass_given: np.ndarray
+    given: np.ndarray
+    probability: np.ndarray
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The samples of a run in the order of its start.
+
+    Attributes
+    ----------
+    start : Start
+    parts : tuple of Dataset
+        One after the other.
+    order : int64 array (N,)
+        The place, in the parts one after the other, of every row of the start.
+    embeddings : Tensor (N, d)
+        Unit vectors.
+    positions : float32 array (N, 2)
+        Of the map.
+    """
+
+    start: Start
+    parts: tuple[Dataset, ...]
+    order: np.ndarray
+    embeddings: Tensor
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def modality(self) -> Modality:
+        return self.parts[0].modality
+
+    @property
+    def training(self) -> np.ndarray:
+        """bool (N,): what the run was trained on, and what may be learned from."""
+        return self.start.splits == "train"
+
+    @cached_property
+    def texts(self) -> list[str] | None:
+        """Texts in lower case, where the samples are texts; for the search."""
+        if self.modality != "text":
+            return None
+        every = [text.lower() for part in self.parts for text in part.samples.take(torch.arange(len(part)))]
+        return [every[place] for place in self.order]
+
+    def place(self, row: int) -> tuple[Dataset, int]:
+        """The part that a row of the start lies in, and its row there."""
+        at = int(self.order[row])
+        for part in self.parts:
+            if at < len(part):
+                return part, at
+            at -= len(part)
+        raise IndexError(row)
+
+
+def part_rows(start: Start) -> dict[str, np.ndarray]:
+    """The rows of every split."""
+    return {name: np.flatnonzero(start.splits == name) for name in dict.fromkeys(start.splits.tolist())}
+
+
+def open_collection(
+    run: api.Run, folder: Path, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0
+) -> Collection:
+    """The samples of a run, from where an earlier exploration started, or from its discovered subclasses.
+
+    Parameters
+    ----------
+    run : Run
+    folder : path
+        Where the start and what is dear to compute are kept.
+    level : str, optional
+        A level of the data: its labels are shown and may be corrected. Default: a new level, and no label finer than
+        the superclasses is looked at.
+    map_kind : {"auto", "pca", "tsne"}
+    seed : int
+
+    Raises
+    ------
+    UserError
+        If the run's data are gone, or are no longer those that the exploration started from; if ``level`` is no level
+        below the superclasses, or not the one that the exploration started with.
+    """
+    parts = run.parts()
+    store = RunFolder(folder)
+    if (folder / "start.json").exists():
+        start = _read_start(store, level)
+    else:
+        start = _make_start(run, parts, level, seed)
+        _write_start(store, start)
+    every = np.concatenate([part.ids.astype(str) for part in parts.values()])
+    order = _order(every, start.ids, run.path)
+    embeddings, found = _vectors(run, folder, tuple(parts.values()), order, map_kind, seed)
+    return Collection(start, tuple(parts.values()), order, embeddings, found)
+
+
+def _make_start(run: api.Run, parts: Mapping[str, Dataset], level: str | None, seed: int) -> Start:
+    found = api.discover(run, seed=seed)
+    labels = next(iter(parts.values())).labels
+    if level is not None:
+        labels.level_index(level)
+        if found.level is not None and labels.level_index(level) <= labels.level_index(found.level):
+            raise UserError(f"--level names a level below the superclasses' ('{found.level}'); got '{level}'")
+    groups = [Group(s.number, s.superclass, None if _is_default(s) else s.name) for s in found.subclasses]
+    group = found.subclass.astype(np.int32)
+    given = np.zeros(len(group), dtype=bool)
+    if level is not None:
+        codes = torch.cat([part.labels.level(level) for part in parts.values()]).numpy()
+        given = codes >= 0
+        for number, code in enumerate(np.unique(codes[given]).tolist(), max(g.number for g in groups) + 1):
+            rows = np.flatnonzero(codes == code)
+            groups.append(Group(number, _most_frequent(found.superclass, rows), labels.names(level)[code]))
+            group[rows] = number
+    return Start(
+        level or (NAMED_LEVEL if NAMED_LEVEL not in labels.levels else "named"),
+        found.level,
+        tuple(groups),
+        found.ids.astype(str),
+        found.splits.astype(str),
+        group,
+        tuple(found.superclass),
+        found.given,
+        given,
+        found.probability.astype(np.float32),
+    )
+
+
+def _is_default(subclass: Subclass) -> bool:
+    """Whether a discovered subclass has no name but the one that it is found under, such as ``bird/3``."""
+    return re.fullmatch(rf"{re.escape(subclass.superclass or '')}/\d+|subclass \d+", subclass.name) is not None
+
+
+def _most_frequent(names: Sequence[str | None], rows: np.ndarray) -> str | None:
+    return Counter(names[row] for row in rows.tolist()).most_common(1)[0][0]
+
+
+def _write_start(store: RunFolder, start: Start) -> None:
+    columns: dict[str, Any] = {
+        "id": start.ids,
+        "split": start.splits,
+        "group": start.group,
+        "superclass": list(start.superclass),
+        "superclass_given": start.superclass_given,
+        "given": start.given,
+        "probability": start.probability,
+    }
+    write_columns(columns, store.path / "start.parquet")
+    groups = [dict(vars(g)) for g in start.groups]
+    store.write_json("start.json", {"level": start.level, "superclass_level": start.superclass_level, "groups": groups})
+
+
+def _read_start(store: RunFolder, level: str | None) -> Start:
+    content = store.read_json("start.json")
+    if level not in (None, content["level"]):
+        raise UserError(
+            f"{store.path} was started with names at level '{content['level']}': leave --level out, or move that "
+            f"folder away to start anew with '{level}'"
+        )
+    table = pd.read_parquet(store.path / "start.parquet")
+    return Start(
+        content["level"],
+        content["superclass_level"],
+        tuple(Group(**g) for g in content["groups"]),
+        table["id"].to_numpy(dtype=str),
+        table["split"].to_numpy(dtype=str),
+        table["group"].to_numpy(dtype=np.int32),
+        tuple(name if isinstance(name, str) else None for name in table["superclass"]),
+        table["superclass_given"].to_numpy(dtype=bool),
+        table["given"].to_numpy(dtype=bool),
+        table["probability"].to_numpy(dtype=np.float32),
+    )
+
+
+def _order(every: np.ndarray, ids: np.ndarray, where: Path) -> np.ndarray:
+    """Where the data now have the samples that the exploration started from."""
+    places = {identity: place for place, identity in enumerate(every.tolist())}
+    lost = [identity for identity in ids.tolist() if identity not in places]
+    if lost or len(ids) != len(every):
+        example = f" (such as '{lost[0]}')" if lost else ""
+        raise UserError(
+            f"the data of {where} are no longer those that its exploration started from: {len(lost)} samples are gone"
+            f"{example}, {len(every) - len(ids) + len(lost)} are new. Bring the old data back, or move the folder "
+            "explorer/ away"
+        )
+    return np.array([places[identity] for identity in ids.tolist()])
+
+
+def _vectors(
+    run: api.Run, folder: Path, parts: tuple[Dataset, ...], order: np.ndarray, map_kind: MapKind, seed: int
+) -> tuple[Tensor, np.ndarray]:
+    """Embeddings and places on the map: kept until the model or the map's kind changes."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    weights = (run.folder.model_folder / "model.safetensors").read_bytes()
+    key = hashlib.blake2b(f"{map_kind}|{seed}|".encode() + weights + order.tobytes(), digest_size=16).hexdigest()
+    file = folder / _VECTORS
+    if file.exists():
+        with safe_open(file, framework="pt") as kept:
+            if (kept.metadata() or {}).get("key") == key:
+                return kept.get_tensor("embeddings"), kept.get_tensor("positions").numpy()
+    embeddings = functional.normalize(torch.cat([embed(run.model, part) for part in parts])[order], dim=1)
+    found = positions(embeddings, map_kind, seed=seed)
+    tensors = {"embeddings": embeddings.contiguous(), "positions": torch.from_numpy(found)}
+    replace_file(file, lambda temporary: save_file(tensors, temporary, metadata={"key": key}))
+    return embeddings, found

@@ -1,0 +1,211 @@
+"""The journal: every action, one JSON line each, on disk before anybody is told that it was done.
+
+A line holds a sequence number, the time, the event, and a checksum over these and the line before. So a torn or altered
+line is found, and so is one that is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regrain.errors import UserError
+
+__all__ = ["Entry", "Journal"]
+
+
+class Entry(NamedTuple):
+    """One line: its sequence number from 1, its time (ISO 8601, UTC), and what happened."""
+
+    seq: int
+    time: str
+    event: dict[str, Any]
+
+
+class Journal:
+    """An append-only file that one process at a time may write.
+
+    Parameters
+    ----------
+    path : path
+        Made where it does not exist; its folder exists.
+
+    Attributes
+    ----------
+    entries : list of Entry
+    notices : list of str
+        What was set aside at opening.
+
+    Raises
+    ------
+    UserError
+        If another process holds the journal, or a line that is not the last one is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> journal = Journal(Path(folder.name, "journal.jsonl"))
+    >>> journal.append({"kind": "undo"}).seq
+    1
+    >>> journal.close()
+    >>> journal = Journal(Path(folder.name, "journal.jsonl"))
+    >>> [entry.event for entry in journal.entries]
+    [{'kind': 'undo'}]
+    >>> journal.close()
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[Entry] = []
+        self.notices: list[str] = []
+        self._sum = ""
+        self._broken: str | None = None
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            self._lock()
+            self._length = self._read()
+            _sync_folder(path.parent)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def append(self, event: Mapping[str, Any]) -> Entry:
+        """Write an event and wait until it is on disk.
+
+        Raises
+        ------
+        UserError
+            If it could not be written; then nothing of it is in the journal.
+        """
+        if self._broken is not None:
+            raise UserError(f"{self.path} could not be written ({self._broken}): stop the explorer and open it again")
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        entry = Entry(len(self.entries) + 1, now, dict(event))
+        line, checksum = _line(entry, self._sum)
+        try:
+            _write_all(self._file, line)
+            os.fsync(self._file)
+        except OSError as error:
+            self._take_back(error)
+            raise UserError(f"{self.path} could not be written: {error.strerror or error}; nothing was done") from None
+        self._length += len(line)
+        self._sum = checksum
+        self.entries.append(entry)
+        return entry
+
+    def close(self) -> None:
+        """Let another process write."""
+        os.close(self._file)
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:
+            raise UserError("the explorer locks its journal by flock, which this operating system lacks") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{self.path} is in use: another `regrain explore` works on this run. Open its page (several browsers "
+                "may), or stop it first"
+            ) from None
+
+    def _read(self) -> int:
+        """Take the lines in; what is damaged at the end is set aside. Gives the length of what is sound."""
+        content = _read_all(self._file)
+        sound, at = 0, 0
+        while at < len(content):
+            end = content.find(b"\n", at) + 1 or len(content)
+            if not self._take(content[at:end]):
+                if content.find(b"\n", end) >= 0 and any(content[end:]):
+                    raise UserError(
+                        f"{self.path}: line {len(self.entries) + 1} is damaged, and it is not the last one: bring an "
+                        "older copy of the file back, or cut the file before that line to go on from there"
+                    )
+                self._set_aside(content[at:], sound)
+                break
+            sound = at = end
+        return sound
+
+    def _take(self, line: bytes) -> bool:
+        """Take a line in where it is whole and follows the one before."""
+        if not line.endswith(b"\n"):
+            return False
+        try:
+            found = json.loads(line)
+            entry = Entry(found["seq"], found["time"], found["event"])
+        except (ValueError, KeyError, TypeError):
+            return False
+        expected, checksum = _line(entry, self._sum)
+        if line != expected or entry.seq != len(self.entries) + 1:
+            return False
+        self.entries.append(entry)
+        self._sum = checksum
+        return True
+
+    def _set_aside(self, rest: bytes, sound: int) -> None:
+        for number in range(1, 10_000):
+            aside = self.path.with_name(f"{self.path.stem}-damaged-{number}.txt")
+            try:
+                file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+                break
+            except FileExistsError:
+                continue
+        else:
+            raise UserError(f"{self.path.parent} holds thousands of damaged lines set aside: look at the disk first")
+        _write_all(file, rest)
+        os.fsync(file)
+        os.close(file)
+        os.ftruncate(self._file, sound)
+        os.fsync(self._file)
+        self.notices.append(
+            f"the last line of {self.path} was damaged ({len(rest)} bytes, an action that was not yet shown as done): "
+            f"it was set aside in {aside.name}"
+        )
+
+    def _take_back(self, error: OSError) -> None:
+        """What was half written must not stay before the next line."""
+        try:
+            os.ftruncate(self._file, self._length)
+            os.fsync(self._file)
+        except OSError:
+            self._broken = error.strerror or str(error)
+
+
+def _line(entry: Entry, before: str) -> tuple[bytes, str]:
+    """A line's bytes, and its checksum: over its content and the checksum of the line before."""
+    content = json.dumps(entry._asdict(), separators=(",", ":"), sort_keys=True)
+    checksum = hashlib.blake2b(f"{before}|{content}".encode(), digest_size=12).hexdigest()
+    return f'{content[:-1]},"sum":"{checksum}"}}\n'.encode(), checksum
+
+
+def _write_all(file: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _read_all(file: int) -> bytes:
+    size = os.fstat(file).st_size
+    blocks: list[bytes] = []
+    done = 0
+    while done < size and (block := os.pread(file, size - done, done)):
+        blocks.append(block)
+        done += len(block)
+    return b"".join(blocks)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file's name is on disk only when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

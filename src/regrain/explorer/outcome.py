@@ -1,0 +1,266 @@
+"""What comes out: labels by id with their sources, a taxonomy, samples to train on, and the commands that do so."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from regrain.data.cells import Column
+from regrain.data.dataset import Dataset, ImageSamples, SeriesSamples
+from regrain.data.rows import Rows
+from regrain.errors import UserError
+from regrain.explorer.collection import Collection
+from regrain.explorer.proposals import Proposals
+from regrain.explorer.session import Session
+from regrain.labels import Labels, Relation
+from regrain.tasks.regroup import sample_columns
+from regrain.tasks.tables import write_columns
+from regrain.training.store import RunFolder
+
+__all__ = ["Outcome", "TableFormat", "label_columns", "write_outcome"]
+
+TableFormat = Literal["csv", "parquet"]
+
+_PATIENCE = 600.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was written.
+
+    Attributes
+    ----------
+    folder : Path
+    files : tuple of str
+        In it.
+    commands : dict of str to str
+        ``fit`` trains on the samples; ``adapt`` makes a classifier on the run as it is.
+    notices : tuple of str
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    commands: dict[str, str]
+    notices: tuple[str, ...]
+
+
+def write_outcome(session: Session, table: TableFormat = "csv") -> Outcome:
+    """Write ``explorer/exports/NUMBER/`` into the run folder, NUMBER being that of the last action.
+
+    ``labels`` (.csv or .parquet) has a row for every sample: ``id``, ``split``, ``cluster`` (a number), ``outlier``,
+    ``held_out_edit`` (spoken of by the user, and not of the training split), and for each level its class, and behind
+    ``_source``, ``_confidence`` and ``_time`` whether that is given, proposed or confirmed, how sure and since when.
+    ``confirmed.csv`` has id and class of the training samples whose class is confirmed or given, ``samples.parquet``
+    all samples with the labels that are not mere proposals, ``taxonomy.json`` the classes.
+
+    Raises
+    ------
+    UserError
+        If no sample has a class yet that is more than a proposal.
+    """
+    proposals = session.newest_proposals(_PATIENCE)
+    if proposals is None:
+        raise UserError(f"proposals were not made within {_PATIENCE:.0f} seconds: export again later")
+    with session.lock:
+        columns = label_columns(session, proposals)
+        seq = session.state.seq
+    level, above = session.collection.start.level, session.collection.start.superclass_level
+    sure = np.isin(np.array(columns[f"{level}_source"], dtype=object), ["confirmed", "given"])
+    if not sure.any():
+        raise UserError("no sample has a confirmed class yet: name a subclass first")
+    classes = dict.fromkeys(
+        (columns[above][row] if above else None, columns[level][row]) for row in np.flatnonzero(sure).tolist()
+    )
+    bare = [(name, None) for name in session.superclasses() if name is not None]
+    repeated = [name for name, count in Counter(name for _, name in classes).items() if count > 1]
+    relation: Relation = "paths" if repeated else "tree"
+
+    folder = session.folder / "exports" / f"{seq:06d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_columns(columns, folder / f"labels.{table}")
+    taught = np.flatnonzero(sure & session.collection.training)
+    confirmed = {"id": _taken(columns["id"], taught), level: _taken(columns[level], taught)}
+    write_columns(confirmed, folder / "confirmed.csv")
+    RunFolder(folder).write_json("taxonomy.json", _taxonomy([*classes, *bare], level, above, relation))
+    commands = {
+        "adapt": _command(
+            "adapt", session.run.path, "--support", folder / "confirmed.csv", "--out", _beside(session, seq)
+        )
+    }
+    files = [f"labels.{table}", "confirmed.csv", "taxonomy.json"]
+    notices = list(proposals.notices)
+    samples = _sample_table(session, columns, sure, folder / "samples.parquet")
+    if samples is None:
+        notices.append("records with static features are not written as samples: fit on their own table instead")
+    else:
+        write_columns(samples, folder / "samples.parquet")
+        files.append("samples.parquet")
+        commands["fit"] = _fit_command(session, folder / "samples.parquet", samples, relation, seq)
+    RunFolder(folder).write_text("commands.txt", "".join(f"{command}\n" for command in commands.values()))
+    return Outcome(folder, (*files, "commands.txt"), commands, tuple(notices))
+
+
+def label_columns(session: Session, proposals: Proposals) -> dict[str, Any]:
+    """The table of labels by id."""
+    state, start = session.state, session.collection.start
+    times = [entry.time for entry in session.journal.entries]
+    numbers = state.group.tolist()
+    names = [state.groups[number].name for number in numbers]
+    above = [state.groups[number].superclass for number in numbers]
+    confirmed = state.confirmed & np.array([name is not None for name in names])
+    given = session.still_given()
+    spoken = state.confirmed | state.outlier
+    columns: dict[str, Any] = {
+        "id": start.ids.tolist(),
+        "split": start.splits.tolist(),
+        "cluster": state.group.copy(),
+        "outlier": state.outlier.copy(),
+        "held_out_edit": spoken & ~session.collection.training,
+    }
+    if start.superclass_level is not None:
+        moved = state.confirmed & np.array([a != b for a, b in zip(above, start.superclass, strict=True)])
+        known = np.array([name is not None for name in start.superclass])
+        kinds = np.select([moved, start.superclass_given, known], ["confirmed", "given", "proposed"], "")
+        found = [a if m else b for a, b, m in zip(above, start.superclass, moved.tolist(), strict=True)]
+        _put(columns, start.superclass_level, found, kinds, [1.0 if m else None for m in moved.tolist()], state, times)
+    by_group = {g.number: g.name for g in state.groups.values()}
+    proposed = [by_group.get(number) for number in proposals.group.tolist()]
+    member = [p is None and n is not None for p, n in zip(proposed, names, strict=True)]
+    unsure = [p if p is not None else n for p, n in zip(proposed, names, strict=True)]
+    sureness = np.where(member, start.probability, proposals.confidence)
+    has = np.array([name is not None for name in unsure]) & ~state.outlier
+    kinds = np.select([confirmed & ~state.outlier, given & ~state.outlier, has], ["confirmed", "given", "proposed"], "")
+    sure = np.isin(kinds, ["confirmed", "given"]).tolist()
+    found = [n if s else u if h else None for n, u, s, h in zip(names, unsure, sure, has.tolist(), strict=True)]
+    confidence = [
+        1.0 if kind == "confirmed" else float(value) if kind == "proposed" else None
+        for kind, value in zip(kinds.tolist(), sureness.tolist(), strict=True)
+    ]
+    _put(columns, start.level, found, kinds, confidence, state, times, proposals.time)
+    return columns
+
+
+def _put(
+    columns: dict[str, Any],
+    level: str,
+    names: Sequence[str | None],
+    kinds: np.ndarray,
+    confidence: Sequence[float | None],
+    state: Any,
+    times: Sequence[str],
+    proposed_at: str | None = None,
+) -> None:
+    if level in columns:
+        raise UserError(f"level '{level}' would write a second column '{level}': rename the level")
+    when = {"confirmed": lambda said: times[said - 1], "proposed": lambda _: proposed_at}
+    columns[level] = list(names)
+    columns[f"{level}_source"] = [kind or None for kind in kinds.tolist()]
+    columns[f"{level}_confidence"] = list(confidence)
+    columns[f"{level}_time"] = [
+        when[kind](said) if kind in when else None
+        for kind, said in zip(kinds.tolist(), state.said.tolist(), strict=True)
+    ]
+
+
+def _taxonomy(
+    classes: Sequence[tuple[str | None, str | None]], level: str, above: str | None, relation: Relation
+) -> dict[str, Any]:
+    columns: dict[str, list[str | None]] = {} if above is None else {above: [name for name, _ in classes]}
+    columns[level] = [name for _, name in classes]
+    taxonomy = Labels.from_columns(columns, relation=relation).taxonomy
+    assert taxonomy is not None
+    return taxonomy.to_json()
+
+
+def _taken(values: Any, rows: np.ndarray) -> list[Any]:
+    return [values[row] for row in rows.tolist()]
+
+
+def _sample_table(
+    session: Session, columns: Mapping[str, Any], sure: np.ndarray, out: Path
+) -> dict[str, Column] | None:
+    """Samples with their labels, as `regrain fit` reads them; None for what one table cannot hold."""
+    start = session.collection.start
+    rows = _rows_of(session.collection)
+    if rows is None:
+        return None
+    table: dict[str, Column] = {"id": columns["id"], "split": columns["split"]}
+    if start.superclass_level is not None:
+        kinds = columns[f"{start.superclass_level}_source"]
+        names = zip(columns[start.superclass_level], kinds, strict=True)
+        table[start.superclass_level] = [None if kind == "proposed" else name for name, kind in names]
+    table[start.level] = [
+        name if known else None for name, known in zip(columns[start.level], sure.tolist(), strict=True)
+    ]
+    return table | sample_columns(rows, out, beside=table)
+
+
+def _rows_of(collection: Collection) -> Rows | None:
+    parts, order = collection.parts, collection.order
+    ids = collection.start.ids.tolist()
+    values: Any
+    samples = [part.samples for part in parts]
+    if any(isinstance(s, SeriesSamples) and s.static is not None for s in samples):
+        return None
+    if collection.modality == "text":
+        texts = [text for s in samples for text in s.take(torch.arange(len(s)))]
+        values = [texts[place] for place in order.tolist()]
+    elif any(isinstance(s, ImageSamples) for s in samples):
+        sources = [source for s in samples for source in _sources(s)]
+        values = [sources[place] for place in order.tolist()]
+    else:
+        values = torch.cat([s.take(torch.arange(len(s))) for s in samples])[order].numpy()
+    first: Dataset = parts[0]
+    notes = {"columns": first.notes["columns"]} if first.notes.get("columns") else {}
+    return Rows(first.name, first.name, first.modality, values, {}, ids, lambda row: ids[row], notes=notes)
+
+
+def _sources(samples: Any) -> Sequence[Any]:
+    return samples.sources if isinstance(samples, ImageSamples) else list(samples.tensor.numpy())
+
+
+def _fit_command(session: Session, file: Path, table: Mapping[str, Column], relation: Relation, seq: int) -> str:
+    """`regrain fit` on the table, with the encoder of the run."""
+    start, recipe = session.collection.start, session.run.recipe
+    levels = [level for level in (start.superclass_level, start.level) if level is not None]
+    options: list[Any] = ["fit", "mixed" if len(levels) > 1 else "sup-ce", file]
+    for level in levels:
+        options += ["--level", level]
+    options += ["--id", "id", "--split-column", "split"]
+    if relation != "tree":
+        options += ["--relation", relation]
+    fixed = {"id", "split", *levels}
+    modality = session.collection.modality
+    if modality in ("image", "text"):
+        options += [f"--{modality}", modality]
+    else:
+        for name in table:
+            options += [] if name in fixed else ["--columns", name]
+    if modality == "series":
+        options += ["--series-shape", "x".join(map(str, session.collection.parts[0].samples.shape))]
+    encoder = dict(recipe["encoder"])
+    pretrained = encoder.pop("pretrained", False)
+    options += ["--encoder", encoder.pop("name")]
+    options += ["--frozen"] if encoder.pop("frozen", False) else []
+    options += [] if not pretrained else ["--pretrained"] if pretrained is True else ["--weights", pretrained]
+    for key, value in encoder.items():
+        options += ["--set", f"encoder.{key}={value}"]
+    if "size" in recipe["views"]:
+        options += ["--set", f"views.size={recipe['views']['size']}"]
+    return _command(*options, "--out", _beside(session, seq, "trained"))
+
+
+def _beside(session: Session, seq: int, what: str = "adapted") -> Path:
+    path = session.run.path
+    return path.with_name(f"{path.name}-{what}-{seq}")
+
+
+def _command(*options: Any) -> str:
+    return shlex.join(["regrain", *map(str, options)])

@@ -1,0 +1,189 @@
+"""Proposals: the few-shot classifier of what was confirmed so far, fitted anew in the background."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrain.explorer.state import Group
+from regrain.tasks.classifier import FewShotClassifier, fit_classifier
+
+__all__ = ["Evidence", "Proposals", "Proposer", "no_proposals", "propose"]
+
+_MOST_PER_CLASS = 50
+"""Support samples of a class that are learned from; more of them cost time and change little."""
+
+_CHUNK = 20_000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What proposals are made of: the state after an event, as it concerns the classifier.
+
+    Attributes
+    ----------
+    seq : int
+    groups : tuple of Group
+        Those with names.
+    group : int array (N,)
+    support : bool array (N,)
+        Samples to learn from; those of groups without a name are passed over.
+    """
+
+    seq: int
+    groups: tuple[Group, ...]
+    group: np.ndarray
+    support: np.ndarray
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What the classifier says of N samples.
+
+    Attributes
+    ----------
+    seq : int
+        Of the event after which they were made.
+    time : str
+    group : int32 array (N,)
+        The first group of the proposed class; -1 for none.
+    confidence : float32 array (N,)
+        The calibrated probability of that class among all of them.
+    notices : tuple of str
+    """
+
+    seq: int
+    time: str
+    group: np.ndarray
+    confidence: np.ndarray
+    notices: tuple[str, ...] = ()
+
+
+def propose(
+    embeddings: Tensor, evidence: Evidence, superclass: Sequence[str | None], given: np.ndarray, *, seed: int = 0
+) -> Proposals:
+    """Fit the classifier of :func:`regrain.tasks.classifier.fit_classifier`, and ask it about all samples.
+
+    A sample whose superclass is a label is proposed a class of that superclass only; the confidence stays the
+    probability among all classes.
+
+    Parameters
+    ----------
+    embeddings : Tensor (N, d)
+    evidence : Evidence
+    superclass : sequence of str or None (N,)
+    given : bool array (N,)
+        Whether the superclass is a label.
+    seed : int
+    """
+    count = len(embeddings)
+    keys = {(g.superclass, g.name): g.number for g in sorted(evidence.groups, key=lambda g: -g.number)}
+    of_group = {g.number: (g.superclass, g.name) for g in evidence.groups}
+    rows = np.flatnonzero(evidence.support & np.isin(evidence.group, list(of_group)))
+    taught = sorted({of_group[n] for n in np.unique(evidence.group[rows]).tolist()}, key=lambda key: keys[key])
+    if len(taught) < 2:
+        notice = f"proposals need two classes with confirmed training samples; there {'is' if taught else 'are'} "
+        return no_proposals(evidence, count, notice + ("one so far" if taught else "none so far"))
+    place = {key: code for code, key in enumerate(taught)}
+    codes = np.array([place[of_group[n]] for n in evidence.group[rows].tolist()])
+    rows, codes = _limited(rows, codes, len(taught), seed)
+    classifier = fit_classifier(
+        embeddings[rows],
+        torch.from_numpy(codes),
+        level="proposal",
+        classes=tuple(f"{above} / {name}" for above, name in taught),
+        abstain=0.0,
+        seed=seed,
+    )
+    best, confidence = _most_probable(classifier, embeddings, [above for above, _ in taught], superclass, given)
+    numbers = np.array([*(keys[key] for key in taught), -1], dtype=np.int32)
+    return Proposals(
+        evidence.seq, _now(), numbers[best], confidence, (f"from {len(rows)} samples of {len(taught)} classes",)
+    )
+
+
+def _limited(rows: np.ndarray, codes: np.ndarray, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many rows of every class, drawn by seed."""
+    drawn = np.random.default_rng(seed).permutation(len(rows))
+    kept = np.sort(np.concatenate([drawn[codes[drawn] == code][:_MOST_PER_CLASS] for code in range(classes)]))
+    return rows[kept], codes[kept]
+
+
+def _most_probable(
+    classifier: FewShotClassifier,
+    embeddings: Tensor,
+    owners: Sequence[str | None],
+    superclass: Sequence[str | None],
+    given: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The class (N,) of each sample among those its superclass allows, -1 where there is none, and its probability."""
+    names = {name: code for code, name in enumerate(dict.fromkeys([*owners, *superclass]))}
+    owner = torch.tensor([names[name] for name in owners])
+    above = torch.tensor([names[name] for name in superclass])
+    free = torch.from_numpy(~given)
+    best, confidence = [], []
+    for at in range(0, len(embeddings), _CHUNK):
+        chunk = slice(at, at + _CHUNK)
+        allowed = (owner == above[chunk, None]) | free[chunk, None]
+        top, code = classifier.probabilities(embeddings[chunk]).masked_fill(~allowed, -1.0).max(dim=1)
+        best.append(torch.where(top >= 0, code, -1))
+        confidence.append(top.clamp(min=0).float())
+    return torch.cat(best).numpy(), torch.cat(confidence).numpy()
+
+
+def no_proposals(evidence: Evidence, count: int, notice: str) -> Proposals:
+    """No proposal for any of ``count`` samples, and why."""
+    return Proposals(
+        evidence.seq, _now(), np.full(count, -1, dtype=np.int32), np.zeros(count, dtype=np.float32), (notice,)
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Proposer:
+    """Makes proposals in a thread of its own, whenever it was asked and always of the newest evidence.
+
+    Parameters
+    ----------
+    make : callable
+        Gives proposals of the newest evidence.
+    done : callable
+        Called with them, in the thread.
+    """
+
+    def __init__(self, make: Callable[[], Proposals], done: Callable[[Proposals], None]) -> None:
+        self._make, self._done = make, done
+        self._asked = threading.Condition()
+        self._wanted, self._stopped = False, False
+        self._thread = threading.Thread(target=self._work, name="proposals", daemon=True)
+        self._thread.start()
+
+    def ask(self) -> None:
+        """There is new evidence."""
+        with self._asked:
+            self._wanted = True
+            self._asked.notify_all()
+
+    def stop(self) -> None:
+        """End the thread; proposals being made are waited for."""
+        with self._asked:
+            self._stopped = True
+            self._asked.notify_all()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._asked:
+                self._asked.wait_for(lambda: self._wanted or self._stopped)
+                if self._stopped:
+                    return
+                self._wanted = False
+            self._done(self._make())

@@ -1,0 +1,330 @@
+"""The explorer's web application, and the server of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import uvicorn
+from fastapi import Body, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from regrain.errors import UserError
+from regrain.explorer.cells import cell, picture
+from regrain.explorer.guard import Guard, Keys
+from regrain.explorer.outcome import write_outcome
+from regrain.explorer.session import Session, StaleError
+from regrain.explorer.state import LONGEST_NAME
+
+__all__ = ["application", "bound_socket", "serve", "web_server"]
+
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_MOST_CELLS, _MOST_NEIGHBOURS, _MOST_PARTS, _LONGEST_QUERY = 500, 1000, 50, 200
+_HEARTBEAT = 20.0
+_FOREVER = "private, max-age=86400, immutable"
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Action(_Request):
+    action: Annotated[str, Field(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
+    seen: Annotated[int, Field(ge=0)]
+
+
+Rows = list[Annotated[int, Field(ge=0, lt=2**31)]]
+Number = Annotated[int, Field(ge=0, lt=2**31)]
+RowPath = Annotated[int, Path(ge=0, lt=2**31)]
+Name = Annotated[str, Field(max_length=2 * LONGEST_NAME)]
+
+
+class _Move(_Request):
+    group: Number
+    samples: Rows
+
+
+class _NameIt(_Action):
+    kind: Literal["name"]
+    group: Number
+    name: Name
+    samples: Rows
+
+
+class _Confirm(_Action):
+    kind: Literal["confirm"]
+    samples: Rows
+
+
+class _Outlier(_Action):
+    kind: Literal["outlier"]
+    samples: Rows
+    marked: bool
+
+
+class _MoveThem(_Action):
+    kind: Literal["move"]
+    moves: list[_Move]
+
+
+class _Label(_Action):
+    kind: Literal["label"]
+    samples: Rows
+    name: Name
+    superclass: str | None
+
+
+class _Merge(_Action):
+    kind: Literal["merge"]
+    group: Number
+    others: Rows
+
+
+class _Split(_Action):
+    kind: Literal["split"]
+    group: Number
+    count: Annotated[int, Field(ge=2, le=_MOST_PARTS)]
+
+
+class _Back(_Action):
+    kind: Literal["undo", "redo"]
+
+
+Action = Annotated[
+    _NameIt | _Confirm | _Outlier | _MoveThem | _Label | _Merge | _Split | _Back, Body(discriminator="kind")
+]
+
+
+class _Export(_Request):
+    format: Literal["csv", "parquet"]
+
+
+def application(session: Session, keys: Keys, port: int) -> Guard:
+    """The ASGI application of an open exploration, behind its guard."""
+    app = FastAPI(title="regrain explore", docs_url=None, redoc_url=None, openapi_url=None)
+    _add_pages(app)
+    _add_looks(app, session)
+    _add_actions(app, session, keys)
+
+    @app.exception_handler(StaleError)
+    def stale(_: Request, error: StaleError) -> Response:
+        return JSONResponse({"detail": str(error)}, status_code=409)
+
+    @app.exception_handler(UserError)
+    def mistaken(_: Request, error: UserError) -> Response:
+        return JSONResponse({"detail": str(error)}, status_code=400)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        return JSONResponse({"detail": f"{where}: {first['msg']}"}, status_code=422)
+
+    return Guard(app, keys, port)
+
+
+def _add_pages(app: FastAPI) -> None:
+    """The front end: read once, found by name in a dictionary, so that no path of a request reaches the disk."""
+    files = {
+        file.name: (file.read_bytes(), _TYPES[file.name[file.name.rindex(".") :]])
+        for file in resources.files("regrain.explorer").joinpath("static").iterdir()
+        if file.is_file() and file.name[file.name.rfind(".") :] in _TYPES
+    }
+
+    def static(name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404, "there is no such page")
+        content, kind = files[name]
+        return Response(content, media_type=kind)
+
+    @app.get("/")
+    def page() -> Response:
+        return static("index.html")
+
+    @app.get("/static/{name}")
+    def file(name: str) -> Response:
+        return static(name)
+
+
+def _add_looks(app: FastAPI, session: Session) -> None:
+    """What only looks."""
+    collection = session.collection
+    start = collection.start
+
+    @app.get("/api/overview")
+    def overview() -> dict[str, Any]:
+        return {
+            "run": session.run.path.name,
+            "method": session.run.recipe["method"]["name"],
+            "level": start.level,
+            "superclass_level": start.superclass_level,
+            "superclasses": session.superclasses(),
+            "modality": collection.modality,
+            "count": len(collection),
+            "splits": list(dict.fromkeys(start.splits.tolist())),
+            "notices": session.notices,
+        } | session.standing()
+
+    @app.get("/api/points")
+    def points() -> Response:
+        seq, content = session.points()
+        return Response(content, media_type="application/octet-stream", headers={"x-sequence": str(seq)})
+
+    @app.get("/api/changes")
+    def changes(since: Annotated[int, Query(ge=-1)]) -> dict[str, Any]:
+        return session.changes(since)
+
+    @app.get("/api/proposals")
+    def proposals() -> Response:
+        found = session.proposals
+        if found is None:
+            raise HTTPException(404, "no proposals were made yet")
+        return Response(
+            found.group.tobytes() + found.confidence.tobytes(),
+            media_type="application/octet-stream",
+            headers={"x-sequence": str(found.seq), "x-notices": json.dumps(found.notices)},
+        )
+
+    @app.get("/api/cells")
+    def cells(rows: Annotated[str, Query(pattern=r"^\d{1,9}(,\d{1,9})*$")]) -> list[dict[str, Any]]:
+        wanted = [int(row) for row in rows.split(",")]
+        if len(wanted) > _MOST_CELLS or max(wanted) >= len(collection):
+            raise HTTPException(400, f"at most {_MOST_CELLS} rows below {len(collection)} are shown at once")
+        return [cell(collection, row) for row in wanted]
+
+    @app.get("/api/tile/{row}")
+    def tile(row: RowPath) -> Response:
+        return _picture(row, small=True)
+
+    @app.get("/api/picture/{row}")
+    def whole(row: RowPath) -> Response:
+        return _picture(row, small=False)
+
+    def require_row(row: int) -> None:
+        if row >= len(collection):
+            raise HTTPException(404, f"samples are numbered from 0 to {len(collection) - 1}")
+
+    def _picture(row: int, *, small: bool) -> Response:
+        require_row(row)
+        if collection.modality != "image":
+            raise HTTPException(404, f"these samples are {collection.modality}s, and no images")
+        content = picture(collection, row, small=small)
+        return Response(content, media_type="image/png", headers={"cache-control": _FOREVER})
+
+    @app.get("/api/members/{number}")
+    def members(number: RowPath) -> dict[str, Any]:
+        return session.members(number)
+
+    @app.get("/api/neighbours/{row}")
+    def neighbours(row: RowPath, count: Annotated[int, Query(ge=1, le=_MOST_NEIGHBOURS)] = 60) -> dict[str, Any]:
+        require_row(row)
+        return {"rows": session.neighbours(row, count)}
+
+    @app.get("/api/search")
+    def search(q: Annotated[str, Query(max_length=_LONGEST_QUERY)]) -> dict[str, Any]:
+        return session.search(q)
+
+    @app.get("/api/watch")
+    async def watch() -> Response:
+        return StreamingResponse(_standings(session), media_type="text/event-stream")
+
+
+async def _standings(session: Session) -> AsyncIterator[str]:
+    """A line at every change, and now and then one that shows that the connection lives."""
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+    forget = session.listen(lambda: loop.call_soon_threadsafe(changed.set))
+    try:
+        while not session.hung_up:
+            changed.clear()
+            yield f"data: {json.dumps(session.standing())}\n\n"
+            try:
+                await asyncio.wait_for(changed.wait(), _HEARTBEAT)
+            except TimeoutError:
+                continue
+    finally:
+        forget()
+
+
+def _add_actions(app: FastAPI, session: Session, keys: Keys) -> None:
+    """What changes something."""
+
+    @app.post("/api/act")
+    def act(action: Action) -> dict[str, Any]:
+        return session.act(action.model_dump())
+
+    @app.post("/api/link")
+    def link() -> dict[str, str]:
+        return {"link": keys.link()}
+
+    @app.post("/api/export")
+    def export(wanted: _Export) -> dict[str, Any]:
+        outcome = write_outcome(session, wanted.format)
+        return {
+            "folder": str(outcome.folder),
+            "files": list(outcome.files),
+            "commands": outcome.commands,
+            "notices": list(outcome.notices),
+        }
+
+
+def bound_socket(port: int) -> socket.socket:
+    """A socket on 127.0.0.1; port 0 takes a free one.
+
+    Raises
+    ------
+    UserError
+        If the port is taken.
+    """
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(("127.0.0.1", port))
+        bound.listen()  # whoever gets the link may come before the server is up
+    except OSError as error:
+        bound.close()
+        raise UserError(f"port {port} cannot be listened at ({error.strerror}): choose another --port") from None
+    return bound
+
+
+def web_server(session: Session, bound: socket.socket, on_link: Callable[[str], object]) -> uvicorn.Server:
+    """A server of an open exploration, to be run at a bound socket.
+
+    ``on_link`` is told the address that lets the next browser in, now and whenever one was used.
+    """
+    port = bound.getsockname()[1]
+    keys = Keys(port, on_used=lambda: on_link(keys.link()))
+    config = uvicorn.Config(
+        application(session, keys, port),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+    )
+    on_link(keys.link())
+    return _Server(config, session)
+
+
+class _Server(uvicorn.Server):
+    """Ends what browsers watch before it waits for their connections."""
+
+    def __init__(self, config: uvicorn.Config, session: Session) -> None:
+        super().__init__(config)
+        self._session = session
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._session.hang_up()
+        await super().shutdown(sockets)
+
+
+def serve(session: Session, bound: socket.socket, on_link: Callable[[str], object]) -> None:
+    """Serve an open exploration until it is interrupted; see :func:`web_server`."""
+    web_server(session, bound, on_link).run(sockets=[bound])

@@ -1,0 +1,377 @@
+"""One open exploration: actions come in from any browser, are ordered, written to the journal, and then applied."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.nn import functional
+
+from regrain import api
+from regrain.errors import UserError
+from regrain.explorer.collection import Collection, open_collection
+from regrain.explorer.journal import Journal
+from regrain.explorer.positions import MapKind
+from regrain.explorer.proposals import Evidence, Proposals, Proposer, no_proposals, propose
+from regrain.explorer.state import Group, State, clean_name
+from regrain.methods.lloyd import STARTS, lloyd
+from regrain.metrics.neighbours import nearest_neighbours
+
+__all__ = ["CONFIRMED", "GIVEN", "OUTLIER", "Session", "StaleError"]
+
+CONFIRMED, OUTLIER, GIVEN = 1, 2, 4
+"""Bits of a sample's flags."""
+
+_EXEMPLARS = 10
+_MOST_FOUND = 5_000
+_MANY, _FEW_STARTS = 5_000, 2
+"""A split of so many samples starts k-means from fewer places, so that nobody waits."""
+
+
+class StaleError(UserError):
+    """Somebody else changed what an action is about, after its user last looked."""
+
+
+class Session:
+    """The exploration of a run; one at a time can be open.
+
+    Parameters
+    ----------
+    run : Run
+    level : str, optional
+    map_kind : {"auto", "pca", "tsne"}
+    seed : int
+        See :func:`regrain.explorer.collection.open_collection`.
+
+    Attributes
+    ----------
+    folder : Path
+        ``explorer/`` in the run.
+    collection : Collection
+    state : State
+    proposals : Proposals or None
+    notices : list of str
+    hung_up : bool
+        Whether listeners shall go.
+    lock : RLock
+        Held by whoever reads the state more than once.
+
+    Raises
+    ------
+    UserError
+        If another process explores the run, or its journal or data are not what they were.
+    """
+
+    def __init__(self, run: api.Run, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0) -> None:
+        self.run = run
+        self.folder: Path = run.path / "explorer"
+        self.folder.mkdir(exist_ok=True)
+        self._seed = seed
+        self.lock = threading.RLock()
+        self.hung_up = False
+        self._listeners: list[Callable[[], object]] = []
+        self.proposals: Proposals | None = None
+        self._proposed = threading.Condition(self.lock)
+        self.journal = Journal(self.folder / "journal.jsonl")
+        try:
+            if self.journal.entries and not (self.folder / "start.json").exists():
+                raise UserError(f"{self.folder} has a journal and no start.json: bring that file back")
+            self.collection: Collection = open_collection(run, self.folder, level=level, map_kind=map_kind, seed=seed)
+            self.state = self._replayed()
+        except BaseException:
+            self.journal.close()
+            raise
+        self.notices = self.journal.notices
+        self._proposer = Proposer(self._propose, self._take_proposals)
+        self._proposer.ask()
+
+    def _replayed(self) -> State:
+        state = State(self.collection.start.groups, self.collection.start.group)
+        self._acted: dict[str, int] = {}
+        for entry in self.journal.entries:
+            try:
+                state.apply(entry.seq, entry.event)
+            except UserError as error:
+                raise UserError(
+                    f"line {entry.seq} of {self.journal.path} does not fit start.parquet ({error}): bring the two "
+                    "files of one exploration together"
+                ) from None
+            self._acted[entry.event.get("action", "")] = entry.seq
+        return state
+
+    def close(self) -> None:
+        """Stop proposing, and let another process explore the run."""
+        self._proposer.stop()
+        self.journal.close()
+
+    # Actions
+
+    def act(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what a user asks, once it is in the journal; gives :meth:`changes` since what the user saw.
+
+        Parameters
+        ----------
+        request : mapping
+            ``kind``, ``seen`` (the sequence number that the user's page stands at), ``action`` (an id made up by the
+            page: a request that is repeated is done once), and what the kind needs.
+
+        Raises
+        ------
+        StaleError
+            If what the action is about was changed after ``seen``.
+        UserError
+            If it cannot be done.
+        """
+        with self.lock:
+            seen, action = int(request["seen"]), str(request["action"])
+            if action not in self._acted:
+                event = self._event(request)
+                self.state.check(event)
+                self._require_fresh(event, seen)
+                event |= {"action": action}
+                held_out = self._held_out(event)
+                if held_out:
+                    event["held_out"] = held_out
+                entry = self.journal.append(event)
+                self.state.apply(entry.seq, entry.event)
+                self._acted[action] = entry.seq
+                self._proposer.ask()
+                self._tell()
+            return self.changes(seen)
+
+    def _event(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What goes into the journal: everything decided, so that a replay decides nothing."""
+        kind = request["kind"]
+        if kind == "split":
+            return {
+                "kind": "split",
+                "group": request["group"],
+                "parts": self._parts(request["group"], request["count"]),
+            }
+        if kind == "label":
+            name, above = clean_name(request["name"]), request["superclass"]
+            known = self.state.named(above, name)
+            if known is not None:
+                return {"kind": "move", "moves": [{"group": known.number, "samples": request["samples"]}]}
+            if above not in self.superclasses():
+                raise UserError(f"there is no superclass {above!r}")
+            number = self.state.next_number
+            return {
+                "kind": "move",
+                "moves": [{"group": number, "samples": request["samples"]}],
+                "new": [{"number": number, "superclass": above, "name": name}],
+            }
+        fields = {
+            "name": ("group", "name", "samples"),
+            "confirm": ("samples",),
+            "outlier": ("samples", "marked"),
+            "move": ("moves",),
+            "merge": ("group", "others"),
+            "undo": (),
+            "redo": (),
+        }
+        return {"kind": kind} | {name: request[name] for name in fields.get(kind, ())}
+
+    def _parts(self, number: int, count: int) -> list[dict[str, Any]]:
+        """A group's samples clustered; the cluster with most of what is confirmed, or the largest, keeps the group."""
+        if number not in self.state.groups:
+            raise UserError(f"there is no subclass {number} (any more)")
+        rows = self.state.members(number)
+        if not 2 <= count <= len(rows):
+            raise UserError(f"{len(rows)} samples can be split into 2 to {len(rows)} parts; got {count}")
+        starts = _FEW_STARTS if len(rows) > _MANY else STARTS
+        codes = lloyd(self.collection.embeddings[rows], count, starts=starts, seed=self._seed)[0].numpy()
+        confirmed = self.state.confirmed[rows]
+        weight = np.bincount(codes[confirmed], minlength=count) * len(rows) + np.bincount(codes, minlength=count)
+        parts: list[dict[str, Any]] = []
+        for code in np.argsort(-weight, kind="stable")[1:]:
+            moved = rows[(codes == code) & ~confirmed]
+            if len(moved):
+                parts.append({"number": self.state.next_number + len(parts), "samples": moved.tolist()})
+        if not parts:
+            raise UserError("this subclass does not fall apart: all its other samples are confirmed, or alike")
+        return parts
+
+    def _require_fresh(self, event: Mapping[str, Any], seen: int) -> None:
+        state = self.state
+        if seen >= state.seq:
+            return
+        kind = event["kind"]
+        if kind in ("undo", "redo"):
+            raise StaleError("somebody acted meanwhile; look at what changed, then undo or redo again")
+        numbers = [event[key] for key in ("group",) if key in event] + list(event.get("others", ()))
+        rows = list(event.get("samples", ()))
+        for move in event.get("moves", ()):
+            rows += move["samples"]
+            numbers.append(move["group"])
+        if kind in ("merge", "split"):
+            rows = np.flatnonzero(np.isin(state.group, numbers)).tolist()
+        stale = any(state.group_changed.get(number, 0) > seen for number in numbers)
+        if stale or (rows and int(state.changed[rows].max()) > seen):
+            raise StaleError("somebody changed these samples or subclasses meanwhile; look again, then repeat it")
+
+    def _held_out(self, event: Mapping[str, Any]) -> int:
+        """How many samples outside the training split an action speaks of."""
+        if event["kind"] not in ("name", "confirm", "outlier", "move"):
+            return 0
+        rows = np.asarray([*event.get("samples", ()), *(r for m in event.get("moves", ()) for r in m["samples"])], int)
+        return int((~self.collection.training[rows]).sum())
+
+    # What browsers are told
+
+    def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
+        """Call ``listener``, from any thread, after every change; what is given back ends that."""
+        with self.lock:
+            self._listeners.append(listener)
+
+        def forget() -> None:
+            with self.lock:
+                self._listeners.remove(listener)
+
+        return forget
+
+    def hang_up(self) -> None:
+        """Let all that listen go."""
+        self.hung_up = True
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in list(self._listeners):
+            listener()
+
+    def standing(self) -> dict[str, int]:
+        """The sequence number, and that of the event after which proposals were made (-1 before the first)."""
+        with self.lock:
+            return {"seq": self.state.seq, "proposed": -1 if self.proposals is None else self.proposals.seq}
+
+    def changes(self, since: int) -> dict[str, Any]:
+        """All groups, and the samples changed after an event."""
+        with self.lock:
+            rows = np.flatnonzero(self.state.changed > since)
+            return {
+                "seq": self.state.seq,
+                "groups": self._groups(),
+                "rows": rows.tolist(),
+                "group": self.state.group[rows].tolist(),
+                "flags": self.flags()[rows].tolist(),
+                "can_undo": self.state.can_undo,
+                "can_redo": self.state.can_redo,
+            }
+
+    def _groups(self) -> list[dict[str, Any]]:
+        state = self.state
+        inside = ~state.outlier
+        sizes = np.bincount(state.group[inside], minlength=state.next_number)
+        confirmed = np.bincount(state.group[state.confirmed], minlength=state.next_number)
+        return [
+            {
+                "number": g.number,
+                "superclass": g.superclass,
+                "name": g.name,
+                "size": int(sizes[g.number]),
+                "confirmed": int(confirmed[g.number]),
+            }
+            for g in state.groups.values()
+        ]
+
+    def superclasses(self) -> list[str | None]:
+        """The names of superclasses, in the order of the start's groups."""
+        return list(dict.fromkeys(g.superclass for g in self.collection.start.groups))
+
+    def flags(self) -> np.ndarray:
+        """uint8 (N,)."""
+        state = self.state
+        return (CONFIRMED * state.confirmed + OUTLIER * state.outlier + GIVEN * self.still_given()).astype(np.uint8)
+
+    def still_given(self) -> np.ndarray:
+        """bool (N,): labels that came with the data, and that nobody has spoken of."""
+        start = self.collection.start
+        return start.given & (self.state.said == 0) & (self.state.group == start.group)
+
+    def points(self) -> tuple[int, bytes]:
+        """The sequence number, and for all samples x, y (float32), group (int32), flags and split (uint8)."""
+        with self.lock:
+            start = self.collection.start
+            names = list(dict.fromkeys(start.splits.tolist()))
+            split = np.array([names.index(s) for s in start.splits.tolist()], dtype=np.uint8)
+            arrays = (self.collection.positions, self.state.group, self.flags(), split)
+            return self.state.seq, b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)
+
+    def members(self, number: int) -> dict[str, Any]:
+        """A group's samples, the nearest to its mean first, outliers last; and its exemplars.
+
+        Exemplars are the first training samples whose superclass is the group's.
+        """
+        with self.lock:
+            if number not in self.state.groups:
+                raise UserError(f"there is no subclass {number} (any more)")
+            group = self.state.groups[number]
+            rows, aside = self.state.members(number), np.flatnonzero((self.state.group == number) & self.state.outlier)
+        vectors = self.collection.embeddings[rows]
+        likeness = (vectors @ functional.normalize(vectors.sum(dim=0), dim=0)).numpy()
+        ordered = rows[np.argsort(-likeness, kind="stable")]
+        start = self.collection.start
+        learned = self.collection.training if self.collection.training.any() else np.ones(len(start.ids), bool)
+        exemplars = [r for r in ordered.tolist() if learned[r] and start.superclass[r] == group.superclass]
+        return {"rows": [*ordered.tolist(), *aside.tolist()], "exemplars": exemplars[:_EXEMPLARS]}
+
+    def neighbours(self, row: int, count: int) -> list[int]:
+        """The samples most like one, that one first."""
+        vectors = self.collection.embeddings
+        _, found = nearest_neighbours(vectors[row : row + 1], vectors, min(count, len(vectors)), exclude_self=False)
+        return [row, *(r for r in found[0].tolist() if r != row)]
+
+    def search(self, query: str) -> dict[str, Any]:
+        """Groups and samples in whose name, superclass, id or text a query occurs, whatever the case."""
+        wanted = query.strip().lower()
+        if not wanted:
+            return {"groups": [], "rows": [], "total": 0}
+        with self.lock:
+            groups = [g.number for g in self.state.groups.values() if wanted in _words(g)]
+        ids, texts = self.collection.start.ids.tolist(), self.collection.texts
+        rows = [
+            row
+            for row, identity in enumerate(ids)
+            if wanted in identity.lower() or (texts is not None and wanted in texts[row])
+        ]
+        return {"groups": groups, "rows": rows[:_MOST_FOUND], "total": len(rows)}
+
+    # Proposals
+
+    def evidence(self) -> Evidence:
+        """What proposals are to be made of: training samples that are confirmed or came with a label."""
+        with self.lock:
+            state = self.state
+            told = (state.confirmed | self.still_given()) & ~state.outlier
+            named = tuple(g for g in state.groups.values() if g.name is not None)
+            return Evidence(state.seq, named, state.group.copy(), told & self.collection.training)
+
+    def _propose(self) -> Proposals:
+        start, evidence = self.collection.start, self.evidence()
+        try:
+            return propose(
+                self.collection.embeddings, evidence, start.superclass, start.superclass_given, seed=self._seed
+            )
+        except UserError as error:
+            return no_proposals(evidence, len(self.collection), f"no proposals: {error}")
+
+    def _take_proposals(self, proposals: Proposals) -> None:
+        with self.lock:
+            self.proposals = proposals
+            self._proposed.notify_all()
+            self._tell()
+
+    def newest_proposals(self, timeout: float | None = None) -> Proposals | None:
+        """Proposals of all that was said, once they are made; None where that takes longer than ``timeout`` seconds."""
+        with self.lock:
+            ready = self._proposed.wait_for(
+                lambda: self.proposals is not None and self.proposals.seq >= self.state.seq, timeout
+            )
+            return self.proposals if ready else None
+
+
+def _words(group: Group) -> str:
+    return f"{group.name or ''} {group.superclass or ''} {group.number}".lower()

@@ -1,0 +1,567 @@
+// The page: what each control does, and what is shown when something changed.
+
+import { getJson, postJson } from "./api.js";
+import { colourOf, colours, grey, onDarkChange, paper } from "./colours.js";
+import { Grid } from "./grid.js";
+import { ScatterMap } from "./map.js";
+import { Store } from "./store.js";
+
+const $ = (id) => document.getElementById(id);
+const store = new Store();
+let grid;
+let map;
+let view = { kind: "all" };
+let found = [];
+let quick = [];
+
+const KEYS = [
+  ["/", "search", () => $("search").focus()],
+  ["n", "name the subclass", () => focusOn("name")],
+  ["l", "label the selected samples", () => focusOn("label")],
+  ["1 to 9", "label with the class of that number, and go on", null],
+  ["c", "confirm the selected samples", () => $("confirm").click()],
+  ["a", "accept their proposals", () => $("accept").click()],
+  ["o", "mark as outliers, or no longer", () => $("outlier").click()],
+  ["m", "move to another subclass", () => focusOn("move")],
+  ["g", "merge the subclass with another", () => focusOn("merge")],
+  ["s", "split the subclass", () => focusOn("parts")],
+  ["k", "nearest neighbours", () => $("neighbours").click()],
+  ["v", "look at the sample", () => look(grid.activeRow)],
+  ["d", "most doubtful first, of all samples", () => $("doubtful").click()],
+  ["j / p", "next, previous subclass", null],
+  ["x", "clear the selection", () => store.select([])],
+  ["u", "undo (also Ctrl Z)", () => $("undo").click()],
+  ["r", "redo (also Ctrl Shift Z, Ctrl Y)", () => $("redo").click()],
+  ["?", "this list", () => $("help-dialog").showModal()],
+  ["Arrows, Page, Home, End", "from sample to sample; with Shift, select", null],
+  ["Space, Ctrl A", "select a sample, all samples", null],
+  ["Arrows, + - 0, Enter", "on the map: pan, zoom, whole map, select what is in view", null],
+];
+
+function focusOn(id) {
+  const field = $(id);
+  if (field.closest("[hidden]")) return say("choose a subclass first");
+  field.focus();
+  field.select?.();
+}
+
+function say(text, problem = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("problem", problem);
+}
+
+const count = (number) => number.toLocaleString("en");
+const some = (number, what, several = `${what}s`) => `${count(number)} ${number === 1 ? what : several}`;
+
+// Actions
+
+async function act(kind, fields, done) {
+  try {
+    await store.act(kind, fields);
+    say(typeof done === "function" ? done() : done);
+    return true;
+  } catch (error) {
+    say(`not done: ${error.message}`, true);
+    return false;
+  }
+}
+
+// The samples an action is about: those selected, else the active one.
+function targets() {
+  if (store.selectedCount) return store.selectedRows();
+  return grid.activeRow >= 0 ? [grid.activeRow] : [];
+}
+
+function withTargets(work) {
+  const rows = targets();
+  if (rows.length) return work(rows);
+  say("select samples first: click them, or Space");
+  return undefined;
+}
+
+function heldOut(rows) {
+  const held = rows.filter((row) => store.isHeldOut(row)).length;
+  return held ? `; ${some(held, "sample")} held out from training, marked as such` : "";
+}
+
+async function finished(kind, fields, rows, words) {
+  const single = !store.selectedCount;
+  if (!(await act(kind, fields, `${words}${heldOut(rows)}`))) return;
+  store.select([]);
+  if (single) grid.go(grid.active + 1);
+}
+
+const superclassOf = (row) => store.groups.get(store.group[row])?.superclass ?? null;
+
+function labelWith(name, superclass) {
+  withTargets((rows) => {
+    const above = superclass === undefined ? superclassOf(rows[0]) : superclass;
+    finished("label", { samples: rows, name, superclass: above }, rows, `${some(rows.length, "sample")} labelled ${name}`);
+  });
+}
+
+function accept() {
+  withTargets((rows) => {
+    const moves = new Map();
+    for (const row of rows) {
+      const group = store.proposed[row];
+      if (group >= 0 && store.groups.has(group)) moves.set(group, [...(moves.get(group) ?? []), row]);
+    }
+    if (!moves.size) return say("there is no proposal for these samples");
+    const fields = { moves: [...moves].map(([group, samples]) => ({ group, samples })) };
+    return finished("move", fields, rows, `${some(fields.moves.flatMap((m) => m.samples).length, "proposal")} accepted`);
+  });
+}
+
+const actions = {
+  undo: () => act("undo", {}, "undone"),
+  redo: () => act("redo", {}, "redone"),
+  accept,
+  confirm: () => withTargets((rows) => finished("confirm", { samples: rows }, rows, `${some(rows.length, "sample")} confirmed`)),
+  outlier: () => withTargets((rows) => {
+    const marked = !rows.every((row) => store.isOutlier(row));
+    finished("outlier", { samples: rows, marked }, rows, `${some(rows.length, "sample")} marked ${marked ? "as outliers" : "as no outliers"}`);
+  }),
+  "confirm-all": () => {
+    const rows = found.filter((row) => store.group[row] === view.number && !store.isOutlier(row));
+    act("confirm", { samples: rows }, `${some(rows.length, "sample")} confirmed${heldOut(rows)}`);
+  },
+  neighbours: () => withTargets((rows) => open({ kind: "neighbours", row: rows[0] })),
+  "select-all": () => store.select(grid.rows),
+  clear: () => store.select([]),
+  all: () => open({ kind: "all" }),
+  doubtful: () => open({ kind: "doubtful" }),
+  outliers: () => open({ kind: "outliers" }),
+  help: () => $("help-dialog").showModal(),
+  export: () => {
+    $("exported").replaceChildren();
+    $("export-dialog").showModal();
+  },
+  link: async () => {
+    try {
+      $("link-text").value = (await postJson("/api/link", {})).link;
+      $("link-dialog").showModal();
+    } catch (error) {
+      say(error.message, true);
+    }
+  },
+  pan: () => setMode("pan"),
+  lasso: () => setMode("lasso"),
+  home: () => map.home(),
+  "in-view": () => lassoed(map.inView(), false),
+};
+
+const forms = {
+  "name-form": () => {
+    const name = $("name").value.trim();
+    const samples = [...store.exemplars].filter(
+      (row) => store.group[row] === view.number && !store.isOutlier(row) && !store.selected[row]);
+    act("name", { group: view.number, name, samples }, `named ${name}; its ${some(samples.length, "exemplar")} confirmed`)
+      .then((done) => {
+        if (!done) return;
+        store.select([]);
+        $("grid").focus();
+      });
+  },
+  "merge-form": () => {
+    const other = Number($("merge").value);
+    const title = store.groupTitle(other);
+    act("merge", { group: view.number, others: [other] }, `${title} merged into ${store.groupTitle(view.number)}`);
+  },
+  "split-form": () => {
+    const before = new Set(store.groups.keys());
+    act("split", { group: view.number, count: Number($("parts").value) }, () => {
+      const made = [...store.groups.keys()].filter((number) => !before.has(number));
+      return `split: ${made.map((number) => store.groupTitle(number)).join(", ")} came out of it`;
+    });
+  },
+  "label-form": () => {
+    labelWith($("label").value.trim());
+    $("label").value = "";
+    $("grid").focus();
+  },
+  "move-form": () => withTargets((rows) => {
+    const group = Number($("move").value);
+    finished("move", { moves: [{ group, samples: rows }] }, rows, `${some(rows.length, "sample")} moved to ${store.groupTitle(group)}`);
+  }),
+  "search-form": () => open({ kind: "search", query: $("search").value }),
+  "export-form": writeExport,
+};
+
+async function writeExport() {
+  const box = $("exported");
+  box.textContent = "writing ...";
+  try {
+    const made = await postJson("/api/export", { format: $("format").value });
+    const lines = [`${made.files.join(", ")} in ${made.folder}`, ...made.notices.map((notice) => `Proposals: ${notice}.`)];
+    box.replaceChildren(...lines.map((line) => element("p", line)));
+    const purposes = { fit: "Train on the result:", adapt: "A classifier on this run as it is:" };
+    for (const [what, purpose] of Object.entries(purposes)) {
+      if (made.commands[what]) box.append(element("p", purpose), element("pre", made.commands[what]));
+    }
+  } catch (error) {
+    box.textContent = error.message;
+  }
+}
+
+function element(kind, text, kind_of_class) {
+  const made = document.createElement(kind);
+  if (text !== undefined) made.textContent = text;
+  if (kind_of_class) made.className = kind_of_class;
+  return made;
+}
+
+// Views: which samples the grid shows
+
+async function open(wanted) {
+  view = wanted;
+  store.exemplars = new Set();
+  try {
+    await find();
+  } catch (error) {
+    say(error.message, true);
+    return;
+  }
+  $("order").value = view.kind === "doubtful" ? "doubt" : "found";
+  if (view.kind === "doubtful" && !found.length) say(store.notices.join("; ") || "no proposals were made yet");
+  showRows();
+  showTree();
+  showView();
+  paintMap();
+}
+
+async function find() {
+  const every = () => Array.from({ length: store.count }, (_, row) => row);
+  if (view.kind === "group") {
+    const members = await getJson(`/api/members/${view.number}`);
+    found = members.rows;
+    store.exemplars = new Set(members.exemplars);
+  } else if (view.kind === "neighbours") found = (await getJson(`/api/neighbours/${view.row}?count=100`)).rows;
+  else if (view.kind === "search") {
+    const result = await getJson(`/api/search?q=${encodeURIComponent(view.query)}`);
+    const groups = new Set(result.groups);
+    found = [...new Set([...result.rows, ...every().filter((row) => groups.has(store.group[row]))])];
+    say(`${some(result.groups.length, "subclass", "subclasses")}, ${some(result.total, "sample")} found`);
+  } else if (view.kind === "outliers") found = every().filter((row) => store.isOutlier(row));
+  else if (view.kind === "doubtful") found = every().filter((row) => store.doubt(row) < 1.5);
+  else if (view.kind === "selection") found = view.rows;
+  else found = every();
+}
+
+function showRows(keep = false) {
+  const order = $("order").value;
+  let rows = found;
+  if (order === "doubt") rows = [...found].sort((a, b) => store.doubt(a) - store.doubt(b) || a - b);
+  else if (order === "reverse") rows = [...found].reverse();
+  grid.show(rows, { keep });
+}
+
+function viewTitle() {
+  const titles = {
+    all: "All samples",
+    doubtful: "Most doubtful proposals",
+    outliers: "Outliers",
+    selection: "Selected on the map",
+    neighbours: "Nearest neighbours",
+    search: `Found for “${view.query}”`,
+  };
+  if (view.kind !== "group") return titles[view.kind];
+  const above = store.groups.get(view.number)?.superclass;
+  return `${above ? `${above} / ` : ""}${store.groupTitle(view.number)}`;
+}
+
+function showView() {
+  const isGroup = view.kind === "group" && store.groups.has(view.number);
+  $("view-title").textContent = `${viewTitle()} (${count(found.length)})`;
+  $("group-bar").hidden = !isGroup;
+  if (isGroup && document.activeElement !== $("name")) $("name").value = store.groups.get(view.number).name ?? "";
+  const above = isGroup ? store.groups.get(view.number).superclass : null;
+  const others = sortedGroups().filter((group) => group.number !== view.number);
+  const near = isGroup ? [...others].sort((a, b) => (b.superclass === above) - (a.superclass === above)) : others;
+  if ($("merge").dataset.group !== String(view.number)) $("merge").value = "";
+  $("merge").dataset.group = view.number;
+  fillSelect($("merge"), near);
+  fillSelect($("move"), near);
+  const names = [...new Set([...store.groups.values()].map((group) => group.name).filter(Boolean))].sort();
+  $("classes").replaceChildren(...names.map((name) => Object.assign(element("option"), { value: name })));
+  showQuick(isGroup, above);
+}
+
+// The nine largest classes, of the superclass where one is shown, by number key.
+function showQuick(isGroup, above) {
+  const sizes = new Map();
+  for (const group of store.groups.values()) {
+    if (!group.name || (isGroup && group.superclass !== above)) continue;
+    const key = JSON.stringify([group.superclass, group.name]);
+    sizes.set(key, (sizes.get(key) ?? 0) + group.size);
+  }
+  quick = [...sizes].sort((a, b) => b[1] - a[1]).slice(0, 9).map(([key]) => JSON.parse(key));
+  $("quick").hidden = !quick.length;
+  $("quick").replaceChildren(...quick.map(([superclass, name], index) => {
+    const button = element("button");
+    button.type = "button";
+    button.append(element("kbd", String(index + 1)), ` ${name}`);
+    button.addEventListener("click", () => labelWith(name, superclass));
+    return button;
+  }));
+}
+
+function fillSelect(select, groups) {
+  const before = select.value;
+  select.replaceChildren(...groups.map((group) => Object.assign(
+    element("option", `${store.groupTitle(group.number)} (${count(group.size)})`), { value: group.number })));
+  if (groups.some((group) => String(group.number) === before)) select.value = before;
+}
+
+const sortedGroups = () => [...store.groups.values()]
+  .filter((group) => group.size || group.name)
+  .sort((a, b) => place(a) - place(b) || b.size - a.size || a.number - b.number);
+const place = (group) => store.overview.superclasses.indexOf(group.superclass);
+
+// The tree
+
+function showTree() {
+  const box = $("superclasses");
+  const focused = document.activeElement?.dataset?.group;
+  const closed = new Set([...box.querySelectorAll("details:not([open])")].map((d) => d.dataset.superclass));
+  const branches = store.overview.superclasses.map((superclass) => branch(superclass, closed));
+  box.replaceChildren(...branches);
+  if (focused !== undefined) box.querySelector(`[data-group="${Number(focused)}"]`)?.focus();
+  for (const id of ["all", "doubtful", "outliers"]) $(id).setAttribute("aria-current", String(view.kind === id));
+}
+
+function branch(superclass, closed) {
+  const groups = sortedGroups().filter((group) => group.superclass === superclass);
+  const details = element("details");
+  details.dataset.superclass = superclass ?? "";
+  details.open = !closed.has(superclass ?? "");
+  const summary = element("summary", superclass ?? "Subclasses");
+  summary.append(" ", element("span", `${groups.filter((group) => group.name).length} of ${groups.length} named`));
+  const list = element("ul");
+  for (const group of groups) {
+    const item = element("li");
+    item.append(leaf(group));
+    list.append(item);
+  }
+  details.append(summary, list);
+  return details;
+}
+
+function leaf(group) {
+  const button = element("button");
+  button.type = "button";
+  button.dataset.group = group.number;
+  button.setAttribute("aria-current", String(view.kind === "group" && view.number === group.number));
+  const dot = element("span", undefined, "dot");
+  dot.style.background = `rgb(${colourOf(group.number).join(" ")})`;
+  const size = element("span", `${count(group.confirmed)}/${count(group.size)}`, "size");
+  size.title = "confirmed / samples";
+  button.append(dot, element("span", group.name ?? `#${group.number}`, group.name ? "who" : "who nameless"), size);
+  button.setAttribute("aria-label", `${store.groupTitle(group.number)}, ${group.confirmed} of ${some(group.size, "sample")} confirmed`);
+  button.addEventListener("click", () => open({ kind: "group", number: group.number }));
+  return button;
+}
+
+function step(by) {
+  const numbers = [...document.querySelectorAll("#superclasses details[open] [data-group]")].map((b) => Number(b.dataset.group));
+  if (!numbers.length) return;
+  const at = view.kind === "group" ? numbers.indexOf(view.number) : by > 0 ? -1 : 0;
+  open({ kind: "group", number: numbers[(at + by + numbers.length) % numbers.length] });
+}
+
+// The map
+
+function paintMap() {
+  const bytes = colours(store, $("colour").value, store.overview.superclasses);
+  const weights = new Uint8Array(store.count).fill(1);
+  const narrowed = view.kind !== "all" && view.kind !== "doubtful";
+  if (narrowed || store.selectedCount) {
+    const faded = grey();
+    const inside = new Uint8Array(store.count);
+    if (narrowed) for (const row of found) inside[row] = 1;
+    for (let row = 0; row < store.count; row += 1) {
+      if (store.selected[row]) weights[row] = 2;
+      else if (!inside[row]) {
+        weights[row] = 0;
+        for (let channel = 0; channel < 3; channel += 1) bytes[4 * row + channel] = faded[channel];
+      }
+    }
+  }
+  map.paint(bytes, weights, paper());
+}
+
+let painting = 0;
+function paintLater() {
+  painting ||= requestAnimationFrame(() => {
+    painting = 0;
+    paintMap();
+  });
+}
+
+function setMode(mode) {
+  map.mode = mode;
+  $("pan").setAttribute("aria-pressed", String(mode === "pan"));
+  $("lasso").setAttribute("aria-pressed", String(mode === "lasso"));
+  $("points").classList.toggle("lasso", mode === "lasso");
+}
+
+function lassoed(rows, add) {
+  store.select(rows, { add });
+  if (!rows.length) return say("no sample lies there");
+  say(`${some(rows.length, "sample")} selected on the map`);
+  return open({ kind: "selection", rows: store.selectedRows() });
+}
+
+function summary(row) {
+  const [words, , sureness] = grid.words(row);
+  return sureness ? `${words} ${sureness}` : words;
+}
+
+async function hover(row) {
+  const box = $("hover");
+  box.hidden = row < 0;
+  if (row < 0) return;
+  const [x, y] = map.toScreen(row);
+  box.style.left = `${Math.min(x + 12, map.canvas.clientWidth - 225)}px`;
+  box.style.top = `${Math.min(y + 12, map.canvas.clientHeight - 110)}px`;
+  if (box.dataset.row === String(row)) return;
+  box.dataset.row = row;
+  const face = element("div");
+  if (store.overview.modality === "image") face.append(Object.assign(element("img"), { src: `/api/tile/${row}`, alt: "" }));
+  box.replaceChildren(face, element("div", summary(row)));
+  if (store.overview.modality !== "text") return;
+  await store.loadCells([row]);
+  if (box.dataset.row === String(row)) face.textContent = store.cells.get(row).text.slice(0, 160);
+}
+
+async function look(row) {
+  if (row < 0) return;
+  await store.loadCells([row]);
+  const cell = store.cells.get(row);
+  $("picture-title").textContent = cell.id;
+  const about = [`split ${cell.split || "none"}`, cell.superclass, summary(row)].filter(Boolean).join(" · ");
+  const body = store.overview.modality === "image"
+    ? Object.assign(element("img"), { src: `/api/picture/${row}`, alt: `sample ${cell.id}` })
+    : cell.text !== undefined ? element("p", cell.text) : document.querySelector(`#tile-${row} svg`)?.cloneNode(true) ?? "";
+  $("picture").replaceChildren(element("p", about), body);
+  $("picture-dialog").showModal();
+}
+
+// What is shown when something changed
+
+async function stateChanged(rows) {
+  if (view.kind === "group" && !store.groups.has(view.number)) await open({ kind: "all" });
+  else if (view.kind === "group" && rows.length) {
+    await find();
+    showRows(true);
+  } else if (view.kind === "outliers") {
+    await find();
+    showRows(true);
+  }
+  showTree();
+  showView();
+  showProgress();
+  paintLater();
+}
+
+function showProgress() {
+  const groups = [...store.groups.values()].filter((group) => group.size || group.name);
+  const confirmed = groups.reduce((sum, group) => sum + group.confirmed, 0);
+  const named = groups.filter((group) => group.name).length;
+  const saved = store.pending ? "saving ..." : `${some(store.seq, "action")} saved`;
+  $("progress").textContent = `${named} of ${some(groups.length, "subclass", "subclasses")} named · ${count(confirmed)} of ${some(store.count, "sample")} confirmed · ${saved}`;
+  $("undo").disabled = !store.canUndo;
+  $("redo").disabled = !store.canRedo;
+}
+
+function showSelection() {
+  $("selected").textContent = store.selectedCount ? `${count(store.selectedCount)} selected` : "none selected";
+  paintLater();
+}
+
+// Keys
+
+function keyed(event) {
+  const typing = event.target.closest("input, select, textarea, dialog");
+  const key = event.key;
+  if ((event.ctrlKey || event.metaKey) && !typing && "zyZY".includes(key)) {
+    event.preventDefault();
+    $(key.toLowerCase() === "y" || event.shiftKey ? "redo" : "undo").click();
+    return;
+  }
+  if (key === "Escape" && typing && !event.target.closest("dialog")) $("grid").focus();
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (/^[1-9]$/.test(key)) {
+    const wanted = quick[Number(key) - 1];
+    if (wanted) labelWith(wanted[1], wanted[0]);
+  } else if (key === "j" || key === "p") step(key === "j" ? 1 : -1);
+  else {
+    const known = KEYS.find(([name, , work]) => name === key && work);
+    if (!known) return;
+    known[2]();
+  }
+  event.preventDefault();
+}
+
+function showKeys() {
+  for (const [key, what] of KEYS) {
+    const row = element("tr");
+    const cell = element("td");
+    cell.append(element("kbd", key));
+    row.append(cell, element("td", what));
+    $("keys").append(row);
+  }
+}
+
+// Start
+
+async function start() {
+  await store.load();
+  const { overview } = store;
+  document.title = `${overview.run} · regrain explore`;
+  $("run").textContent = overview.run;
+  grid = new Grid($("grid"), store);
+  map = new ScatterMap($("points"), $("overlay"), store.places);
+  $("no-map").hidden = map.available;
+  for (const [id, work] of Object.entries(actions)) $(id).addEventListener("click", work);
+  for (const [id, work] of Object.entries(forms)) {
+    $(id).addEventListener("submit", (event) => {
+      event.preventDefault();
+      work();
+    });
+  }
+  $("order").addEventListener("change", () => showRows());
+  $("colour").addEventListener("change", paintMap);
+  onDarkChange(() => {
+    showTree();
+    paintMap();
+  });
+  map.addEventListener("lasso", ({ detail }) => lassoed(detail.rows, detail.add));
+  map.addEventListener("pick", ({ detail }) => {
+    store.select([detail.row], { add: detail.add });
+    open({ kind: "neighbours", row: detail.row });
+  });
+  map.addEventListener("hover", ({ detail }) => hover(detail));
+  grid.addEventListener("open", ({ detail }) => look(detail));
+  store.addEventListener("state", ({ detail }) => stateChanged(detail));
+  store.addEventListener("pending", showProgress);
+  store.addEventListener("selection", showSelection);
+  store.addEventListener("proposals", () => {
+    if ($("order").value === "doubt") showRows(true);
+    showView();
+    paintLater();
+  });
+  store.addEventListener("connection", ({ detail }) => {
+    if (!detail) say("the server does not answer: nothing more is saved until it does", true);
+    else if ($("status").textContent.startsWith("the server")) say("the server answers again");
+  });
+  store.addEventListener("problem", ({ detail }) => say(detail, true));
+  document.addEventListener("keydown", keyed);
+  showKeys();
+  await open({ kind: "all" });
+  showProgress();
+  say(overview.notices.join(" · ") || `${some(store.count, "sample")}, names are of level “${overview.level}”; ? lists the keys`);
+  document.body.dataset.ready = "true";
+}
+
+start().catch((error) => say(error.message, true));

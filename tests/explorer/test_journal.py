@@ -1,0 +1,131 @@
+"""The journal keeps what it acknowledged, finds what is damaged, and has one writer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from regrain.errors import UserError
+from regrain.explorer.journal import Journal
+
+
+def _write(path: Path, count: int) -> list[dict[str, object]]:
+    journal = Journal(path)
+    events = [{"kind": "confirm", "samples": [n], "name": "Grüße \n \u2028 'x'"} for n in range(count)]
+    for event in events:
+        journal.append(event)
+    journal.close()
+    return events
+
+
+def _events(path: Path) -> tuple[list[dict[str, object]], list[str]]:
+    journal = Journal(path)
+    journal.close()
+    return [entry.event for entry in journal.entries], journal.notices
+
+
+def test_what_was_appended_is_read_again_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    events = _write(file, 3)
+    assert _events(file) == (events, [])
+    journal = Journal(file)
+    assert journal.append({"kind": "undo"}).seq == 4
+    journal.close()
+    assert [entry.seq for entry in journal.entries] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 30, 59])
+def test_a_torn_last_line_is_set_aside_and_the_rest_stays(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "journal.jsonl"
+    events = _write(file, 3)
+    whole = file.read_bytes()
+    torn = whole[:-cut]
+    file.write_bytes(torn)
+    found, notices = _events(file)
+    assert found == events[:2]
+    assert "damaged" in notices[0]
+    aside = tmp_path / "journal-damaged-1.txt"
+    assert file.read_bytes() + aside.read_bytes() == torn
+    assert _events(file) == (events[:2], [])
+    journal = Journal(file)
+    journal.append(events[2])
+    journal.close()
+    assert _events(file)[0] == events
+
+
+def test_zeros_behind_the_last_line_as_a_power_cut_leaves_them_are_set_aside(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    events = _write(file, 2)
+    with file.open("ab") as stream:
+        stream.write(bytes(100))
+    found, notices = _events(file)
+    assert (found, len(notices)) == (events, 1)
+
+
+@pytest.mark.parametrize("harm", ["changed", "missing", "swapped"])
+def test_damage_before_the_last_line_is_refused_and_nothing_is_touched(tmp_path: Path, harm: str) -> None:
+    file = tmp_path / "journal.jsonl"
+    _write(file, 4)
+    lines = file.read_bytes().splitlines(keepends=True)
+    harmed = {
+        "changed": [lines[0], lines[1].replace(b"[1]", b"[2]"), *lines[2:]],
+        "missing": [lines[0], *lines[2:]],
+        "swapped": [lines[0], lines[2], lines[1], lines[3]],
+    }[harm]
+    file.write_bytes(b"".join(harmed))
+    with pytest.raises(UserError, match="line 2 is damaged"):
+        Journal(file)
+    assert file.read_bytes() == b"".join(harmed)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    first = Journal(file)
+    with pytest.raises(UserError, match="is in use"):
+        Journal(file)
+    first.close()
+    Journal(file).close()
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "journal.jsonl"
+    events = _write(file, 1)
+    journal = Journal(file)
+    write = os.write
+
+    def full(target: int, content: bytes) -> int:
+        if len(content) > 10:
+            return write(target, bytes(content[:10]))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", lambda target, content: full(target, content[:11]) if target > 2 else len(content))
+    with pytest.raises(UserError, match=r"No space left on device; nothing was done"):
+        journal.append({"kind": "undo"})
+    monkeypatch.undo()
+    assert len(journal.entries) == 1
+    journal.append({"kind": "redo"})
+    journal.close()
+    assert _events(file)[0] == [*events, {"kind": "redo"}]
+
+
+def test_what_was_acknowledged_survives_kill(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    program = (
+        "import sys; from pathlib import Path; from regrain.explorer.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for n in range(10**6): print(journal.append({'kind': 'confirm', 'samples': [n]}).seq, flush=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(file)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    acknowledged = [int(process.stdout.readline()) for _ in range(50)][-1]
+    process.kill()
+    acknowledged = max([acknowledged, *map(int, process.stdout.read().split())])
+    process.wait()
+    found, _ = _events(file)
+    assert len(found) >= acknowledged
+    assert [event["samples"] for event in found] == [[n] for n in range(len(found))]
