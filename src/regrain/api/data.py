@@ -1,0 +1,201 @@
+"""Data as the verbs take them: read, regrouped, settled by a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from regrain.data.catalog.taxonomies import taxonomies, taxonomy
+from regrain.data.dataset import Dataset
+from regrain.data.readers import find_rows, read
+from regrain.errors import NoLabelsError, UserError
+from regrain.labels import Taxonomy
+from regrain.methods import method_class
+from regrain.tasks import Regrouping
+from regrain.tasks.regroup import regroup_rows
+from regrain.tasks.run import Run
+from regrain.tasks.tables import require_writable, write_columns
+from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
+from regrain.training.source import IMPAIRMENTS, data_section, own_parts, read_data, table_of, told_levels
+
+__all__ = ["Request", "load", "read_beside", "regroup", "request_of", "with_split"]
+
+
+def load(source: Any, **options: Any) -> Dataset:
+    """Data from a catalog name, a path, arrays, a DataFrame or a Hugging Face data set.
+
+    Parameters
+    ----------
+    source
+        See :func:`regrain.data.readers.read`.
+    **options
+        Of the reader.
+
+    Examples
+    --------
+    >>> data = load("digits")
+    >>> data.modality, data.labels.levels
+    ('image', ('group', 'digit'))
+    """
+    return read(source, **options)
+
+
+def regroup(
+    data: Any,
+    mapping: Taxonomy | str | Path,
+    out: str | Path,
+    *,
+    levels: Sequence[str] | None = None,
+    superclass: str | None = None,
+    drop_unknown: bool = False,
+    most_imbalance: float = 3.0,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Regrouping:
+    """Write a superclass data set: the samples of a fine-labelled one in a table, under a mapping of its classes.
+
+    Parameters
+    ----------
+    data
+        Whatever :func:`load` reads, of images, texts or vectors.
+    mapping : Taxonomy, str or path
+        A name or file as of :func:`regrain.data.catalog.taxonomies.taxonomy`.
+    out : path
+        Ends in ``.csv`` or ``.parquet``; :func:`load` reads it as it is. Files of images stay where they are.
+    levels : sequence of str, optional
+        Label levels of the data; the last one is regrouped. Default: all that the data have.
+    superclass : str, optional
+        The level of the mapping that gives superclasses; default its coarsest.
+    drop_unknown, most_imbalance
+        See :func:`regrain.tasks.regroup.regroup_rows`.
+    overwrite : bool
+        Replace the file.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    Regrouping
+        What was written, and its balance.
+
+    Raises
+    ------
+    UserError
+        As :func:`regrain.tasks.regroup.regroup_rows`, and if the file exists or its ending is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> parity = Taxonomy.from_edges([(str(digit), "even" if digit % 2 == 0 else "odd") for digit in range(10)])
+    >>> regroup("digits", parity, f"{folder.name}/parity.parquet").counts["odd"]
+    {'train': 682, 'test': 224}
+    >>> load(f"{folder.name}/parity.parquet").labels.counts
+    {'superclass': 2, 'label': 10}
+    >>> folder.cleanup()
+    """
+    target = Path(out)
+    require_writable(target, overwrite)
+    if most_imbalance < 1:
+        raise UserError(f"the most imbalance is 1 (all superclasses alike) or more; got {most_imbalance}")
+    known = mapping if isinstance(mapping, Taxonomy) else taxonomy(mapping)
+    rows, storage = find_rows(data, **told_levels(data, levels), **with_split(reader_options, split_column))
+    rows = rows.usable(storage.pop("skip_unreadable", False))
+    if storage:
+        name = next(iter(storage))
+        raise UserError(f"regroup writes samples as they are: give {name} when the table is read")
+    made = regroup_rows(
+        rows,
+        known,
+        target,
+        level=levels[-1] if levels else None,
+        superclass=superclass,
+        drop_unknown=drop_unknown,
+        most_imbalance=most_imbalance,
+    )
+    about = taxonomies().get(str(mapping))
+    told = [*rows.notes.get("messages", ()), *([f"{about.name}: {about.source}"] if about else [])]
+    write_columns(made.columns, target)
+    return replace(made, notices=[*told, *made.notices])
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: the recipe so far, all data, and the training samples among them."""
+
+    recipe: dict[str, Any]
+    dataset: Dataset
+    training: Dataset
+
+
+def request_of(
+    method: str,
+    data: Any,
+    *,
+    levels: Sequence[str] | None = None,
+    encoder: str | None = None,
+    pretrained: bool | str = False,
+    frozen: bool = False,
+    recipe: Mapping[str, Any] | str | Path | None = None,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    holdout: float | None = None,
+    split_column: str | None = None,
+    **options: Any,
+) -> Request:
+    """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says."""
+    method = method_class(method).name
+    from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else check_recipe(recipe or {})
+    if from_file.get("method", {}).get("name", method) != method:
+        raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")
+    asked = {"name": encoder, "pretrained": pretrained, "frozen": frozen}
+    flags: dict[str, Any] = {"method": {"name": method}, "encoder": {k: v for k, v in asked.items() if v}}
+    if seed is not None:
+        flags["seed"] = seed
+    wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
+    impairment = {name: options.pop(name) for name in IMPAIRMENTS if name in options}
+    reader = with_split(options, split_column)
+    section = data_section(
+        data,
+        levels=levels,
+        holdout=holdout,
+        impairment=impairment,
+        reader=reader,
+        recorded=wanted.get("data", {}),
+    )
+    reader = section["reader"] or reader
+    try:
+        dataset = read_data(data, section["levels"], reader)
+    except NoLabelsError:
+        if method_class(method).needs.levels:
+            raise
+        dataset = read_data(data, [], reader)
+    section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
+    for level in section["levels"]:
+        dataset.labels.level_index(level)
+    training = own_parts(dataset, section)["train"]
+    section["fingerprint"] = training.fingerprint()
+    return Request(wanted | {"data": section}, dataset, training)
+
+
+def with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
+    """Options of a reader; ``split`` means the column to it, and the part to judge everywhere here."""
+    return {**options, **({"split": split_column} if split_column else {})}
+
+
+def read_beside(
+    run: Run, data: Any, options: Mapping[str, Any], *, levels: Sequence[str] | None = None, labelled: bool = False
+) -> Dataset:
+    """Other data than a run's own, read as those were; of a table, with the levels of the run that it has.
+
+    Of other data the reader finds the levels, unless they are named or must be the run's own (``labelled``).
+    """
+    recorded = run.recipe["data"]["levels"]
+    if levels is None:
+        table = table_of(data)
+        levels = [level for level in recorded if level in table.columns] if table is not None else None
+        levels = recorded if levels is None and labelled else levels
+    return read_data(data, levels, {**run.reading_of(data), **options})

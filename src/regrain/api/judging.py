@@ -1,0 +1,128 @@
+"""Judging a run beside its baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from regrain.api.data import with_split
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.evaluation import (
+    Evaluation,
+    evaluate_model,
+)
+from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
+from regrain.tasks.run import Run, part_named
+from regrain.training.processes import is_first_process
+from regrain.training.source import read_data
+
+__all__ = ["evaluate", "judge_run"]
+
+
+def evaluate(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    split: str = "test",
+    levels: Sequence[str] | None = None,
+    protocols: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    baselines: bool = True,
+    projection: bool = False,
+    unseen_superclasses: bool = False,
+    seed: int = 0,
+    write: bool = True,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Evaluation:
+    """Judge a run, beside raw inputs and random weights.
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own; whatever :func:`load` reads.
+    split : str
+        Default ``test``.
+    levels, protocols, options, baselines, projection, seed
+        See :func:`regrain.evaluation.evaluate_model`.
+    unseen_superclasses : bool
+        Judge only samples whose class at the coarsest level has no training sample.
+    write : bool
+        Whether to write ``evaluation.json`` into the run folder.
+    split_column : str, optional
+        The column of a table that holds the splits (the reader's option ``split``).
+    **reader_options
+        See :func:`load`.
+
+    Raises
+    ------
+    UserError
+        For an unknown split, protocol or level, or K larger than the set.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    notes: list[str] = []
+    if data is None:
+        parts, where = run.parts(), str(run.path)
+    else:
+        dataset = read_data(data, levels, with_split(reader_options, split_column))
+        parts, where = run.judged_parts(dataset, split, notes), dataset.name
+    if "transfer" in (protocols or ()) and (
+        data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])
+    ):
+        raise UserError("transfer judges on data that the encoder was not trained on: give others as --data")
+    test = part_named(parts, split, where)
+    run.require_fitting(test)
+    if unseen_superclasses:
+        test = _unseen(test, parts.get("train"), where, notes)
+    evaluation = judge_run(
+        run,
+        test,
+        parts.get("train") if split != "train" else None,
+        notes,
+        split=split,
+        levels=levels,
+        protocols=protocols,
+        options=options,
+        baselines=baselines,
+        projection=projection,
+        seed=seed,
+    )
+    if split == "train":
+        evaluation.notes.append(
+            "these are the samples the model was trained on: the figures say nothing about new ones"
+        )
+    if write and is_first_process():
+        run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where, "own_data": data is None})
+    return evaluation
+
+
+def judge_run(
+    run: Run, test: Dataset, train: Dataset | None, notes: list[str], *, baselines: bool, **options: Any
+) -> Evaluation:
+    """What :func:`regrain.evaluation.evaluate_model` makes of a run, with what only the run knows."""
+    evaluation = evaluate_model(
+        run.model,
+        test,
+        train,
+        baselines=baselines,
+        model_folder=run.folder.model_folder,
+        start=run.pretrained_start(notes) if baselines else None,
+        augmentation=run.recipe["views"]["presets"][0],
+        labels=run.labels,
+        **options,
+    )
+    evaluation.notes += notes
+    return evaluation
+
+
+def _unseen(test: Dataset, train: Dataset | None, where: str, notes: list[str]) -> Dataset:
+    """The test samples of superclasses without a training sample."""
+    if train is None:
+        raise UserError(f"{where} has no split 'train': which superclasses were seen in training cannot be told")
+    kept = select_unseen(test, train)
+    level = test.labels.levels[0]
+    notes.append(f"unseen superclasses: {len(kept)} of {len(test)} samples, whose {level} has no training sample")
+    return kept

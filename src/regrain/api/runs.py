@@ -1,0 +1,553 @@
+"""What users do with a run: subclasses, few labels, answers, exports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrain.api.data import read_beside, with_split
+from regrain.data.cells import Column
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.evaluation import (
+    embed,
+    level_probabilities,
+)
+from regrain.tasks import Attention, Calibration, Discovery
+from regrain.tasks.adapt import read_support
+from regrain.tasks.answers import fit_answers, judge_answers, known_classes, taxonomy_of
+from regrain.tasks.attend import attention_of, require_attention, write_attention
+from regrain.tasks.class_count import class_count_of
+from regrain.tasks.classifier import fit_classifier
+from regrain.tasks.discover import discover as discover_subclasses
+from regrain.tasks.discover import read_discovery, settle_subclasses
+from regrain.tasks.export import FORMATS, Export, check_export, write_export
+from regrain.tasks.grids import require_drawable, write_grids
+from regrain.tasks.pictures import require_images
+from regrain.tasks.predict import predicted_columns
+from regrain.tasks.run import Run, part_named
+from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_columns, write_embeddings
+from regrain.training.processes import is_first_process
+from regrain.training.source import read_data, table_of
+from regrain.training.store import RunFolder, library_versions
+
+__all__ = ["adapt", "attend", "calibrate", "discover", "export", "export_embeddings", "predict"]
+
+
+def discover(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    superclass: str | None = None,
+    subclasses: int | None = None,
+    each: int | None = None,
+    balanced: bool = False,
+    names: str | Path | None = None,
+    unaided: bool = False,
+    exemplars: int = 10,
+    grids: str | Path | None = None,
+    estimate_classes: bool = False,
+    overwrite: bool = False,
+    seed: int = 0,
+    write: bool = True,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Discovery:
+    """The hidden subclasses of a run: for every sample its subclass, for every subclass what it holds.
+
+    The first call settles them, in the run's ``discovery/`` folder: by the method's own subclasses, or by k-means
+    within each superclass where it has none. Later calls use the same, so that names stay true; other options of
+    k-means settle them anew.
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own: their samples are told apart by the subclasses settled on the run's own.
+    out : path, optional
+        A .csv or .parquet table of the samples; default ``discovery/samples.parquet`` in the run, for its own data.
+    superclass : str, optional
+        The level of the superclasses; default what the method read as ``coarse``, else the data's first level; none
+        for a method that found classes without reading labels.
+    subclasses, each, balanced
+        See :func:`regrain.tasks.discover.discover`.
+    names : path, optional
+        A JSON mapping of subclass number to name: it makes the run a classifier of the classes named there. Several
+        subclasses may share a name.
+    unaided : bool
+        Tell the subclasses of all samples but the training ones without their superclass labels, as of new samples.
+    exemplars : int
+        How many samples nearest to the mean, and farthest from it, are named for each subclass.
+    grids : path, optional
+        A folder for pictures of the purest, the most mixed and some random subclasses; see
+        :func:`regrain.tasks.grids.write_grids`.
+    estimate_classes : bool
+        Also estimate how many classes there are; see :func:`regrain.tasks.class_count.estimate_class_count`.
+    overwrite : bool
+        Replace the file at ``out``, and the pictures in ``grids``.
+    seed : int
+    write : bool
+        Whether the run keeps what is settled here, and the table of its own samples.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Raises
+    ------
+    UserError
+        If the data do not fit the run, an option does not fit the method, a named subclass does not exist, or a file
+        would be lost.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    target = None if out is None else Path(out)
+    if target is not None:
+        require_writable(target, overwrite)
+    if grids is not None:
+        require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
+    clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
+    anew = any(clustering.values()) or superclass is not None
+    if data is None:
+        options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
+        parts = run.parts()
+        found = settle_subclasses(run, parts, superclass, clustering if anew else {}, names, options, write=write)
+        _look_closer(run, found, parts, grids, estimate_classes, seed)
+        if target is not None or write:
+            write_columns(found.columns(), target or run.path / "discovery" / "samples.parquet")
+        return found
+    if anew or names is not None:
+        raise UserError(
+            "--subclasses, --each, --balanced, --superclass and --names are about the run's own subclasses: settle "
+            "those first, without --data"
+        )
+    settled = read_discovery(run.folder)
+    if settled is None:
+        if not write:
+            raise UserError(
+                f"the subclasses of {run.path} are not settled yet: `regrain discover {run.path}` settles them"
+            )
+        settle_subclasses(run, run.parts(), None, {}, None, {"seed": seed})
+        settled = read_discovery(run.folder)
+        assert settled is not None
+    dataset = read_beside(run, data, with_split(reader_options, split_column))
+    run.require_fitting(dataset)
+    parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
+    found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
+    _look_closer(run, found, parts, grids, estimate_classes, seed)
+    if target is not None:
+        write_columns(found.columns(), target)
+    return found
+
+
+def _look_closer(
+    run: Run,
+    found: Discovery,
+    parts: Mapping[str, Dataset],
+    grids: str | Path | None,
+    estimate_classes: bool,
+    seed: int,
+) -> None:
+    """Pictures of what was discovered, and the number of classes, where they were asked for."""
+    if grids is not None:
+        write_grids(found, parts, grids, split="test" if "test" in parts else None, seed=seed)
+    if estimate_classes:
+        found.class_count = class_count_of(run.model, parts.get("train", next(iter(parts.values()))), seed=seed)
+        found.notes.append(found.class_count.describe())
+
+
+def attend(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    split: str = "test",
+    samples: int = 10,
+    seed: int = 0,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Attention:
+    """What attends to what, of a run of SCLRE: samples, and the training samples that have most of their attention.
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own; whatever :func:`load` reads.
+    out : path, optional
+        A ``.csv`` or ``.parquet`` table; of images also a ``.png``, with a sample and its nine most attended training
+        samples in each row.
+    split : str
+        Default ``test``.
+    samples : int
+        How many, equally many of every superclass.
+    seed : int
+        Draws the samples.
+    overwrite : bool
+        Replace the file at ``out``.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Raises
+    ------
+    UserError
+        If the run is of another method or was trained without attention, the data do not fit it or have no such split,
+        or the file cannot be written.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if samples < 1:
+        raise UserError(f"attend shows at least one sample; got {samples}")
+    require_attention(run.model.method)
+    target = None if out is None else Path(out)
+    pictured = target is not None and target.suffix.lower() == ".png"
+    if target is not None:
+        require_writable(target, overwrite, suffixes=(*WRITABLE_SUFFIXES, ".png"), content="tables and pictures")
+    if pictured:
+        require_images(run.model.config["inputs"]["modality"], str(run.path), "pictures", "give --out FILE.csv")
+    notes: list[str] = []
+    parts, where = run.parts(), str(run.path)
+    train = parts["train"]
+    if data is not None:
+        dataset = read_beside(run, data, with_split(reader_options, split_column))
+        parts, where = run.judged_parts(dataset, split, notes), dataset.name
+    judged = part_named(parts, split, where)
+    run.require_fitting(judged)
+    found = attention_of(run.model, run.labels, judged, train, samples=samples, seed=seed)
+    found.notes += notes
+    if target is not None and pictured:
+        write_attention(found, judged, train, target)
+    elif target is not None:
+        write_columns(found.columns(), target)
+    return found
+
+
+def export_embeddings(
+    run: Run | str | Path,
+    out: str | Path,
+    data: Any = None,
+    *,
+    split: str | None = None,
+    levels: Sequence[str] | None = None,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> tuple[int, int]:
+    """Write embeddings as Parquet: id, split, one column of class names a level, and ``embedding``, a list of float32.
+
+    Parameters
+    ----------
+    run : Run or path
+    out : path
+    data : optional
+        Default: the run's own.
+    split : str, optional
+        Only this split; default all.
+    levels, split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    (rows, width)
+
+    Raises
+    ------
+    UserError
+        If the data do not fit the run, or have no such split.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if data is None:
+        parts = run.parts()
+    else:
+        dataset = read_data(data, levels, with_split(reader_options, split_column))
+        parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
+    if split is not None:
+        parts = {split: part_named(parts, split, str(data or run.path))}
+    embedded = {name: (part, run.embed(part)) for name, part in parts.items()}
+    if is_first_process():
+        return write_embeddings(embedded, Path(out))
+    return sum(len(part) for part in parts.values()), next(iter(embedded.values()))[1].shape[1]
+
+
+def adapt(
+    run: Run | str | Path,
+    support: Any,
+    out: str | Path,
+    *,
+    level: str | None = None,
+    abstain: float = 0.05,
+    inverse_penalty: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    **reader_options: Any,
+) -> Run:
+    """A few labelled samples become a classifier on a run's embeddings, in a run folder of its own.
+
+    Parameters
+    ----------
+    run : Run or path
+        Stays as it is.
+    support
+        A table with ids of the run's own data and labels, or labelled samples: see
+        :func:`regrain.tasks.adapt.read_support`.
+    out : path
+        The new run folder: the same model, and the classifier.
+    level : str, optional
+        The column of the labels; default the table's only one beside the ids, or the finest.
+    abstain, inverse_penalty, seed
+        See :func:`regrain.tasks.classifier.fit_classifier`.
+    overwrite : bool
+        Replace a run that lies at ``out``.
+    **reader_options
+        See :func:`load`.
+
+    Returns
+    -------
+    Run
+        With ``classifier``; its ``notices`` say what was chosen and left out.
+
+    Raises
+    ------
+    UserError
+        For a support that names unknown ids, fewer than two classes, or samples that do not fit the run.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    place = Path(out)
+    if place.resolve() == run.path.resolve():
+        raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
+    reading = run.reading_of(support) | reader_options
+    found = read_support(support, level=level, own_parts=run.parts, reader=reading)
+    for part in found.parts:
+        run.require_fitting(part)
+    classifier = fit_classifier(
+        torch.cat([embed(run.model, part) for part in found.parts]),
+        found.labels,
+        level=found.level,
+        classes=found.classes,
+        abstain=abstain,
+        inverse_penalty=inverse_penalty,
+        seed=seed,
+    )
+    folder = RunFolder.create(place, overwrite=overwrite)
+    folder.copy_model(run.folder, classifier.save)
+    notices = [*found.notices, *classifier.notices]
+    card = run.path / "card.md"
+    described = card.read_text(encoding="utf-8") if card.exists() else ""
+    added = [
+        f"adapted to {len(classifier.classes)} classes of '{found.level}' by {len(found.labels)} samples",
+        *notices,
+    ]
+    folder.write_text("card.md", described + "\n" + "".join(f"- {line}\n" for line in added))
+    folder.write_json("versions.json", {"versions": library_versions()})
+    return Run(folder, run.data, run.device, notices)
+
+
+def calibrate(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    split: str | None = None,
+    precision: float = 0.95,
+    judge: str | None = None,
+    levels: Sequence[str] | None = None,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Calibration:
+    """Let a run answer at the most specific level that it is sure of, by labelled samples that it has not seen.
+
+    Afterwards :func:`predict` adds the answers. See :class:`regrain.tasks.answers.Answers` for the rule, and
+    :func:`regrain.tasks.answers.fit_answers` for what the samples decide. A sample may be labelled at any mixture of
+    the run's levels.
+
+    Parameters
+    ----------
+    run : Run or path
+        Of a method that predicts one level or several that nest; calibrating again replaces the earlier answers.
+    data : optional
+        Labelled samples to calibrate on, none of which training has seen; default: the run's own.
+    split : str, optional
+        The split to calibrate on; default ``val``, or all of ``data`` without splits.
+    precision : float
+        In (0, 1]: the share of right answers to aim at, level by level.
+    judge : str, optional
+        Another split to judge the answers on: of ``data`` if they have it, else of the run's own.
+    levels : sequence of str, optional
+        Label levels of ``data``; default the run's.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    Calibration
+        The answers, kept in the run's ``model/answers.json``, and their figures, in its ``answers.json``.
+
+    Warns
+    -----
+    RegrainWarning
+        For a level with fewer than 50 labelled samples.
+
+    Raises
+    ------
+    UserError
+        If there are no labelled samples that training has not seen, the run's levels do not nest, or it predicts none.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if run.classifier is not None:
+        raise UserError(
+            f"{run.path} was adapted, and knows by its support what to abstain from: calibrate the run it came from"
+        )
+    if not run.model.method.has_classifier:
+        raise UserError(
+            f"{run.model.method.name} learns embeddings and has no classifier whose probabilities could be calibrated: "
+            "`regrain adapt` makes a calibrated one from a few labelled samples"
+        )
+    taxonomy = taxonomy_of(run.labels)
+    if "train" in (split, judge):
+        raise UserError(
+            "training has seen the split 'train', and is surer of its samples than of new ones: calibrate and judge on "
+            "others"
+        )
+    notes: list[str] = []
+    if data is None:
+        parts, where = run.parts(), str(run.path)
+    else:
+        dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels, labelled=True)
+        parts, where = run.judged_parts(dataset, split or "all", notes), dataset.name
+    name = split or ("all" if "all" in parts else "val")
+    if split is None and name not in parts:
+        raise UserError(
+            f"calibration needs labelled samples that training has not seen, and {where} has no split 'val' (there are "
+            f"{', '.join(parts)}): give such samples as --data, or a split that you will not judge by as --split"
+        )
+    if judge == name:
+        raise UserError(f"answers are not judged on what they were calibrated on: judge on another split than '{name}'")
+    if name == "test":
+        notes.append("calibrated on 'test': what is judged on that split from now on flatters this run's answers")
+    seen = _predicted(run, part_named(parts, name, where))
+    judged = None
+    if judge is not None:
+        judged = part_named(parts, judge, where) if judge in parts else part_named(run.parts(), judge, str(run.path))
+    answers = fit_answers(*seen, taxonomy, precision=precision, calibrated_on=f"{name} of {where}")
+    made = Calibration(
+        answers,
+        judge_answers(answers, *seen, taxonomy, split=name),
+        None if judged is None else judge_answers(answers, *_predicted(run, judged), taxonomy, split=str(judge)),
+        notes,
+    )
+    answers.save(run.folder.model_folder)
+    run.folder.write_json("answers.json", made.to_json())
+    run.answers = answers
+    return made
+
+
+def _predicted(run: Run, part: Dataset) -> tuple[dict[str, Tensor], Tensor]:
+    """Class probabilities of every level, and the labels in the run's classes."""
+    run.require_fitting(part)
+    return level_probabilities(run.model, run.labels, part), known_classes(part.labels, run.labels)
+
+
+def predict(
+    run: Run | str | Path,
+    data: Any,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> dict[str, Column]:
+    """Predict the class of every sample at every level that a run can predict, and write a table.
+
+    A run of a method with a classifier predicts the level that it was trained on; an adapted run also the level of its
+    support, and says which samples it abstains from: those are unlike all samples of the support. A run whose
+    subclasses were discovered predicts ``subclass``, by the names that they have. A run that was calibrated adds its
+    answer: the class of the most specific level that it is sure of, or none.
+
+    Parameters
+    ----------
+    run : Run or path
+    data
+        A Dataset, or whatever :func:`load` reads; labels in it are not looked at.
+    out : path
+        Ends in ``.csv`` or ``.parquet``.
+    split : str, optional
+        Only this split; default all.
+    overwrite : bool
+        Replace the file.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    The columns: ``id``, ``split`` where there are splits, for each level its classes and ``LEVEL_probability``,
+    ``abstained`` for an adapted run, and ``answer``, ``answer_level`` and ``answer_probability`` for a calibrated one.
+
+    Raises
+    ------
+    UserError
+        If the file's ending is unknown, the data do not fit the run, or it has nothing to predict with.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    target = Path(out)
+    require_writable(target, overwrite)
+    reading = run.reading_of(data) | with_split(reader_options, split_column)
+    dataset = read_data(data, None if table_of(data) is None else [], reading)
+    if split is not None:
+        dataset = dataset.part(split)
+    run.require_fitting(dataset)
+    columns: dict[str, Column] = {"id": [str(i) for i in dataset.ids]}
+    if dataset.splits is not None:
+        columns["split"] = [str(name) for name in dataset.splits]
+    settled = read_discovery(run.folder)
+    columns |= predicted_columns(
+        run.model, run.labels, dataset, classifier=run.classifier, settled=settled, answers=run.answers
+    )
+    write_columns(columns, target)
+    return columns
+
+
+def export(run: Run | str | Path, out: str | Path | None = None, *, format: str, overwrite: bool = False) -> Export:
+    """Write a run's encoder as other software loads it.
+
+    Parameters
+    ----------
+    run : Run or path
+    out : path, optional
+        Default ``RUN/export/NAME-FORMAT`` with the format's ending.
+    format : {"timm", "torchvision", "detectron2", "safetensors", "onnx"}
+        Weights under that framework's names (``safetensors``: under Regrain's own, of any encoder), or for ``onnx`` a
+        graph from normalised input to what evaluation uses.
+    overwrite : bool
+        Replace the file.
+
+    Returns
+    -------
+    Export
+        The file, the lines that load it, what its input must look like, and what it does not hold.
+
+    Raises
+    ------
+    UserError
+        If the framework has no network that these weights fit (the message says which formats do), the file exists,
+        or an ONNX graph does not give the model's embeddings within 1e-4.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> from regrain.api import fit
+    >>> run = fit("maskcon", "digits", encoder="conv4", out=folder.name, settings=["epochs=1"], limit_per_class=20)
+    >>> export(run, format="safetensors").keys
+    24
+    >>> export(run, format="timm")
+    Traceback (most recent call last):
+    regrain.errors.UserError: the encoder 'conv4' is no timm model; formats that fit this run: safetensors or onnx
+    >>> folder.cleanup()
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    ending = FORMATS.get(format, ("",))[0]
+    place = Path(out) if out is not None else run.path / "export" / f"{run.path.resolve().name}-{format}{ending}"
+    check_export(format, place, overwrite=overwrite)
+    model = Run(run.folder, device="cpu").model  # a copy: the run's own may be on a GPU, and stays there
+    return write_export(model, format, place, model_folder=run.folder.model_folder)
