@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import importlib.util
 import json
 import re
@@ -62,6 +63,17 @@ def test_a_protocol_section_is_whole(name: str) -> None:
 def test_the_decision_table_begins_with_a_frozen_encoder() -> None:
     rows = [line for line in (DOCS / "index.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert "embed with a strong frozen encoder first" in rows[2]
+
+
+@pytest.mark.parametrize("package", ["", ".data", ".evaluation", ".methods", ".metrics", ".objectives", ".tasks"])
+def test_the_api_pages_hold_every_public_name(package: str) -> None:
+    module = importlib.import_module(f"regrain{package}")
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
+    for name in module.__all__:
+        home = getattr(getattr(module, name), "__module__", "")
+        if home.startswith("regrain"):
+            assert shown & {home, f"{home}.{name}", f"regrain{package}.{name}"}, f"{home}.{name}"
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
