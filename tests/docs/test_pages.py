@@ -1,0 +1,149 @@
+"""What pages promise: every method and protocol has its section, every command exists, the worked example works."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from tutorial_pages import blocks_of, masked, printed
+from typer.main import get_command
+
+from regrain.cli.main import app
+from regrain.data import Batch
+from regrain.encoders import build_encoder
+from regrain.evaluation import PROTOCOLS, TOGETHER
+from regrain.methods import METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+Command = Callable[..., tuple[int, str, str]]
+
+
+def sections(*pages: Path) -> dict[str, str]:
+    """Second-level heading -> its text, over some pages."""
+    found = {}
+    for page in pages:
+        for part in re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            heading, _, text = part.partition("\n")
+            assert heading not in found, f"two sections are called {heading}"
+            found[heading] = text
+    return found
+
+
+METHOD_SECTIONS = sections(*(page for page in (DOCS / "methods").glob("*.md") if page.name != "index.md"))
+PROTOCOL_SECTIONS = sections(DOCS / "protocols.md")
+
+
+def test_the_method_pages_hold_every_method_and_no_other() -> None:
+    assert set(METHOD_SECTIONS) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_method_section_is_whole(name: str) -> None:
+    text = METHOD_SECTIONS[name]
+    for topic in ("Assumes**", "Equation**", "ails when**", "Cost**", "Paper against code**"):
+        assert topic in text, topic
+
+
+@pytest.mark.parametrize("name", [*PROTOCOLS, *TOGETHER, "low-data", "label-noise", "isotropy"])
+def test_a_protocol_section_is_whole(name: str) -> None:
+    text = PROTOCOL_SECTIONS[name]
+    for topic in ("Definition**", "Interval**", "When**", "Command**: `regrain"):
+        assert topic in text, topic
+
+
+def test_the_decision_table_begins_with_a_frozen_encoder() -> None:
+    rows = [line for line in (DOCS / "index.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    assert "embed with a strong frozen encoder first" in rows[2]
+
+
+@pytest.mark.parametrize("package", ["", ".data", ".evaluation", ".methods", ".metrics", ".objectives", ".tasks"])
+def test_the_api_pages_hold_every_public_name(package: str) -> None:
+    module = importlib.import_module(f"regrain{package}")
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
+    for name in module.__all__:
+        home = getattr(getattr(module, name), "__module__", "")
+        if home.startswith("regrain"):
+            assert shown & {home, f"{home}.{name}", f"regrain{package}.{name}"}, f"{home}.{name}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_commands_of_a_page_exist(page: Path) -> None:
+    known = get_command(app).commands
+    code = re.findall(r"^```(?:sh|console|text)\n(.*?)^```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.S | re.M)
+    for command, rest in re.findall(r"\bregrain ([a-z][a-z-]*)\b([^`\n&;]*)", "\n".join("\n".join(c) for c in code)):
+        assert command in known, f"regrain {command}"
+        options = {name for parameter in known[command].params for name in (*parameter.opts, *parameter.secondary_opts)}
+        for option in re.findall(r"(?<=\s)--[a-z][a-z-]+", rest):
+            assert option in options, f"regrain {command} {option}"
+
+
+def test_the_example_of_the_data_page_prints_what_it_shows() -> None:
+    (block,) = blocks_of((DOCS / "data.md").read_text(encoding="utf-8"))
+    (output,) = printed([block])
+    assert block.shown is not None
+    assert masked(output) == masked(block.shown)
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """``examples/add_a_method.py``, whose method is forgotten again after the test."""
+    monkeypatch.setitem(METHODS, "spread", METHODS["sup-ce"])
+    spec = importlib.util.spec_from_file_location("add_a_method", ROOT / "examples" / "add_a_method.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_worked_example_is_short_and_its_doctest_holds(example: ModuleType) -> None:
+    assert len((ROOT / "examples" / "add_a_method.py").read_text(encoding="utf-8").splitlines()) < 100
+    assert doctest.testmod(example) == doctest.TestResults(failed=0, attempted=2)
+
+
+def test_its_loss_is_a_loop_over_pairs(example: ModuleType) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows, labels = torch.randn(7, 3, generator=generator), torch.tensor([0, 1, 0, -1, 1, -1, 0])
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    kernels = [
+        torch.exp(-1.5 * (unit[i] - unit[j]).square().sum())
+        for i in range(7)
+        for j in range(7)
+        if i != j and labels[i] == labels[j] >= 0
+    ]
+    expected = (sum(kernels) / len(kernels)).log()
+    torch.testing.assert_close(example.spread_loss(rows, labels, sharpness=1.5), expected)
+
+
+def test_it_is_finite_where_no_label_is_known(example: ModuleType) -> None:
+    encoder = build_encoder("mlp", modality="vector", sample_shape=(5,), hidden=(4,), width=3, seed=0)
+    method = example.Spread(encoder, [2])
+    loss = method.losses(Batch((torch.randn(4, 5),), torch.full((4, 1), -1), torch.arange(4)))["loss"]
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in method.parameters())
+
+
+def test_it_is_a_method_like_the_others(example: ModuleType, regrain: Command, tmp_path: Path) -> None:
+    code, out, _ = regrain("methods", "spread")
+    assert code == 0
+    assert "sharpness = 2.0" in out
+    asked = ["--encoder", "conv4", "--epochs", "2", "--limit-per-class", "20", "--quiet", "--device", "cpu"]
+    code, _, err = regrain("fit", "spread", "digits", "--set", "weight=0.2", "--out", "run", *asked)
+    assert code == 0, err
+    assert "group as coarse" in err
+    code, out, err = regrain("evaluate", "run", "-p", "recall", "-p", "superclass", "--no-baselines", "--json")
+    assert code == 0, err
+    figures = json.loads(out)
+    assert 0 < figures["test/digit/recall@1"] <= 1
+    assert 0 < figures["test/group/accuracy"] <= 1
