@@ -205,6 +205,18 @@ def test_a_run_with_hidden_labels_judges_other_data_whole(tmp_path: Path) -> Non
             quick("sup-fine", vectors(), tmp_path / "x", hide_labels=share)
 
 
+def test_what_impairs_the_training_split_is_checked_like_any_setting(tmp_path: Path) -> None:
+    for section, message in (
+        ({"samples": "many"}, "samples"),
+        ({"label_noise": [0.3]}, "label_noise"),
+        ({"hide_labels": [0.3]}, "hide_labels"),
+        ({"draw": -1}, "draw is a whole number"),
+    ):
+        with pytest.raises(UserError, match=message):
+            regrain.fit("sup-ce", vectors(), out=tmp_path / "x", recipe={"data": section}, device="cpu")
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize("method", ["sup-ce", "sclre"])
 def test_classes_weigh_against_their_visible_samples(method: str, tmp_path: Path) -> None:
     data = vectors().select([i for i in range(80) if i % 4 < 2 or i < 30])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,8 +71,39 @@ def test_where_levels_nest_ancestors_follow_the_wrong_label() -> None:
     expected = taxonomy.ancestors("fine", "coarse")[fine]
     assert torch.equal(noisy.labels.level("coarse")[fine >= 0], expected[fine >= 0])
     assert (noisy.labels.level("coarse") != data.labels.level("coarse")).any()
-    only_coarse = (data.labels.level("fine") < 0) & (data.labels.level("coarse") >= 0)
-    assert torch.equal(noisy.labels.codes[only_coarse], data.labels.codes[only_coarse])
+
+
+def test_a_sample_known_coarsely_alone_gets_a_wrong_coarse_label() -> None:
+    """Where levels nest one share is for the finest level that is known of each sample."""
+    data = made()
+    codes = data.labels.codes.clone()
+    codes[torch.arange(len(data)) % 3 > 0, 1] = -1
+    data = replace(data, labels=replace(data.labels, codes=codes))
+    noisy = data.with_label_noise(0.8)
+    only_coarse = (codes[:, 1] < 0) & (codes[:, 0] >= 0)
+    moved = noisy.labels.level("coarse")[only_coarse] != codes[only_coarse, 0]
+    assert float(moved.double().mean()) == pytest.approx(0.4, abs=0.03)  # of two classes
+    assert (noisy.labels.level("fine")[only_coarse] == -1).all()
+    inside = data.with_label_noise(0.8, within="coarse")
+    assert torch.equal(inside.labels.codes[only_coarse], codes[only_coarse])
+
+
+def test_noise_is_for_the_levels_in_use() -> None:
+    data = made()
+    coarse = data.with_label_noise(1.0, levels=["coarse"])
+    moved = coarse.labels.level("coarse") != data.labels.level("coarse")
+    assert float(moved.double().mean()) == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(coarse.labels.codes[~moved], data.labels.codes[~moved])
+    through = Impairment(label_noise=1.0).apply(data, ["coarse"])
+    assert torch.equal(through.labels.codes, coarse.labels.codes)
+    with pytest.raises(UserError, match="nonsense"):
+        Impairment(noise_within="nonsense").apply(data, ["coarse"])
+
+
+def test_the_order_of_a_mapping_changes_nothing() -> None:
+    data = made()
+    one = data.with_label_noise({"coarse": 0.4, "fine": 0.3}).labels.codes
+    assert torch.equal(one, data.with_label_noise({"fine": 0.3, "coarse": 0.4}).labels.codes)
 
 
 def test_a_finer_label_of_a_moved_sample_is_lost() -> None:
@@ -129,3 +161,5 @@ def test_one_draw_is_one_experiment() -> None:
     assert len(one) == 100
     assert 40 <= int((one.labels.codes < 0).all(dim=1).sum()) <= 60
     assert Impairment().apply(data, data.labels.levels) is data
+    with pytest.raises(UserError, match="draw is a whole number"):
+        Impairment(draw=-1)

@@ -67,6 +67,25 @@ def test_paths_are_judged_where_levels_nest() -> None:
     assert found["hierarchical-f1"].value == pytest.approx(4 / 6)
 
 
+def test_the_order_in_which_levels_are_asked_for_changes_no_figure(tmp_path: Path) -> None:
+    options = {"encoder": "identity", "device": "cpu", "settings": ["epochs=1"]}
+    run = regrain.fit("multi-ce", "digits", out=tmp_path / "run", **options)
+    asked = {"protocols": ["multi-aspect"], "baselines": False, "write": False}
+    one, other = (
+        regrain.evaluate(run, levels=order, **asked).flat() for order in (["group", "digit"], ["digit", "group"])
+    )
+    assert one == pytest.approx(other)
+
+
+def test_without_a_training_split_the_model_is_judged_alone(tmp_path: Path) -> None:
+    options = {"encoder": "identity", "device": "cpu", "settings": ["epochs=1"]}
+    run = regrain.fit("multi-ce", "digits", out=tmp_path / "run", **options)
+    for protocol in ("multi-aspect", "superclass"):
+        found = regrain.evaluate(run, split="train", protocols=[protocol], write=False)
+        assert {row.representation for row in found.rows} == {"model"}
+        assert any("baselines were left out" in note for note in found.notes)
+
+
 def test_the_majority_class_stands_beside_what_classifies(tmp_path: Path) -> None:
     data = regrain.load("digits")
     options = {"encoder": "identity", "device": "cpu", "settings": ["epochs=1"]}

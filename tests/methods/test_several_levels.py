@@ -402,6 +402,13 @@ def test_numbers_have_their_order_and_names_need_one() -> None:
         assert build("mlcl", labels, global_weight=0.0).global_weight == 0
 
 
+def test_aspects_have_one_temperature_by_default() -> None:
+    assert set(build("mlcl", aspects()).temperatures) == {0.1}
+    assert build("mlcl", aspects(), temperatures=(0.5, 0.2)).temperatures == (0.5, 0.2)
+    assert build("mlcl").temperatures == pytest.approx((0.5, 0.1))
+    assert set(build("mlcl", global_weight=0.1, orders=None).temperatures) == {0.1}
+
+
 def test_one_order_is_for_all_aspects() -> None:
     labels = Labels.from_columns({"food": ["good", "bad", "fair"], "room": ["bad", "fair", "bad"]}, relation="aspects")
     one = build("mlcl", labels, global_weight=0.1, orders=(("bad", "fair", "good"),))

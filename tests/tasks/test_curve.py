@@ -28,12 +28,12 @@ def test_every_point_is_a_run_of_its_own_draw(tmp_path: Path) -> None:
     digits = regrain.load("digits")
     for k, (size, seed) in enumerate(((40, 3), (40, 4), (200, 3), (200, 4))):
         run = regrain.Run.open(tmp_path / "low" / f"{size}-s{seed}")
-        train = digits.part("train").draw_samples(size, seed=10 + k % 2)
+        train = digits.part("train").draw_samples(size, seed=13 + k % 2)
         assert run.recipe["data"]["fingerprint"] == train.fingerprint()
         assert run.recipe["seed"] == seed
         if k in (1, 2):
             continue
-        alone = regrain.fit("multi-ce", "digits", out=tmp_path / "alone", seed=seed, samples=size, draw=10 + k % 2,
+        alone = regrain.fit("multi-ce", "digits", out=tmp_path / "alone", seed=seed, samples=size, draw=13 + k % 2,
                             overwrite=True, **QUICK)  # fmt: skip
         figures = regrain.evaluate(alone, protocols=["linear"]).flat()
         for key, value in found.figures[k // 2][k % 2].items():
@@ -62,11 +62,25 @@ def test_an_experiment_goes_on_and_grows(tmp_path: Path) -> None:
         regrain.low_data("sup-fine", "digits", sizes=[50], out=tmp_path / "noise", **QUICK)
 
 
+def test_a_draw_belongs_to_its_seed(tmp_path: Path) -> None:
+    """The same folder, begun at another seed: a finished run is judged with the samples it was trained on."""
+    asked: dict[str, Any] = {"sizes": [60], "out": tmp_path / "low", "baselines": False, "protocols": ["knn"], **QUICK}
+    first = regrain.low_data("sup-ce", "digits", seeds=2, **asked)
+    later = regrain.low_data("sup-ce", "digits", seeds=2, seed=1, **asked)
+    assert first.figures[0][1] == later.figures[0][0]
+
+
 def test_what_cannot_be_is_said_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="samples to draw are 2 to 1352"):
         regrain.low_data("sup-ce", "digits", sizes=[50, 5000], out=tmp_path / "x", **QUICK)
     with pytest.raises(UserError, match="needs a value and a seed"):
         regrain.low_data("sup-ce", "digits", sizes=[], out=tmp_path / "x", **QUICK)
+    with pytest.raises(UserError, match="samples is what the experiment varies"):
+        regrain.low_data("sup-ce", "digits", sizes=[50], samples=60, out=tmp_path / "x", **QUICK)
+    with pytest.raises(UserError, match="transfer judges on other data"):
+        regrain.low_data("sup-ce", "digits", sizes=[50], protocols=["transfer"], out=tmp_path / "x", **QUICK)
+    with pytest.raises(UserError, match="the same in twelve digits"):
+        regrain.label_noise("sup-ce", "digits", rates=[0.3, 0.3 + 1e-15], out=tmp_path / "x", **QUICK)
     with pytest.raises(UserError, match="share of noisy labels"):
         regrain.label_noise("sup-ce", "digits", rates=[0.1, 2], out=tmp_path / "x", **QUICK)
     assert not (tmp_path / "x").exists()

@@ -12,6 +12,7 @@ from regrain.api.data import request_of
 from regrain.api.judging import evaluate, judge_run
 from regrain.api.training import finished_run, fit, trained_once
 from regrain.data.catalog.synthetic import write_synthetic
+from regrain.data.dataset import Dataset
 from regrain.errors import MissingDataError, UserError
 from regrain.evaluation import available_criteria, criterion_values
 from regrain.evaluation.multi_aspect import ALL
@@ -231,8 +232,8 @@ def isotropy(
 def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, **options: Any) -> Curve:
     """Train on ever fewer samples, and judge: the protocol ``low-data`` (MLCL, AISTATS 2025, table 3).
 
-    Every seed of the training has a draw of its own; of one draw, the smaller set lies in the larger. The same call
-    goes on where an earlier one stopped, and may ask for more sizes and seeds.
+    Every seed of the training has a draw of its own, ``draw`` plus the seed; of one draw, the smaller set lies in the
+    larger. The same call goes on where an earlier one stopped, and may ask for more sizes and seeds.
 
     Parameters
     ----------
@@ -303,26 +304,35 @@ def _curve(
     """Trainings on a training split that is impaired more and more, each judged on the whole test split."""
     if seeds < 1 or not values:
         raise UserError(f"an experiment needs a value and a seed at least; got {len(values)} and {seeds}")
+    if options.get(impairment) is not None:
+        raise UserError(f"{impairment} is what the experiment varies: leave out the option of that name")
+    if "transfer" in protocols:
+        raise UserError("transfer judges on other data: use `regrain evaluate RUN --data ... -p transfer` on the runs")
     request = request_of(method, data, **options)
     section, first = request.recipe["data"], request.recipe.get("seed", 0)
     shared = {name: values for name, values in request.recipe.items() if name not in ("data", "seed")}
-    sections = {
-        (value, k): section | {impairment: value, "draw": section["draw"] + k} for value in values for k in range(seeds)
-    }
-    parts = {key: own_parts(request.dataset, changed) for key, changed in sections.items()}  # says what cannot be
-    part_named(parts[values[0], 0], "test", request.dataset.name)
-    for value in values:
-        assemble(request.recipe, parts[value, 0]["train"].with_levels(section["levels"]))
+    numbers = tuple(range(first, first + seeds))
+    folders = {value: f"{value:.12g}" for value in values}
+    if len(set(folders.values())) < len(values):
+        raise UserError(f"two of the values {', '.join(folders.values())} are the same in twelve digits")
+
+    def impaired(value: float, seed: int) -> dict[str, Dataset]:
+        return own_parts(request.dataset, section | {impairment: value, "draw": section["draw"] + seed})
+
+    for value in values:  # what cannot work is said before anything is trained
+        parts = impaired(value, first)
+        part_named(parts, "test", request.dataset.name)
+        assemble(request.recipe, parts["train"].with_levels(section["levels"]))
     circumstances = {"recipe": shared, "data": section, "labels": request.training.labels.fingerprint()}
     begin_plan(place, {"plan": {"varied": impairment}, "circumstances": circumstances}, "experiment")
     figures, counted, notes = [], set(), []
     for value in values:
         judged = []
-        for k in range(seeds):
-            train, test = parts[value, k]["train"], parts[value, k]["test"]
+        for seed in numbers:
+            parts = impaired(value, seed)
+            train, test = parts["train"], parts["test"]
             seen = train.with_levels(section["levels"])
-            folder = place / f"{value:g}-s{first + k}"
-            run = trained_once(method, seen, folder, shared, first + k, device, on_run)
+            run = trained_once(method, seen, place / f"{folders[value]}-s{seed}", shared, seed, device, on_run)
             chosen = {"protocols": list(protocols), "options": judging, "seed": 0, "levels": None}
             found = judge_run(run, test, train, [], baselines=baselines, **chosen)
             run.folder.write_json("evaluation.json", found.to_json() | {"data": request.dataset.name})
@@ -332,7 +342,6 @@ def _curve(
             notes += found.notes
         figures.append(tuple(judged))
     told = tuple(dict.fromkeys(notes))
-    numbers = tuple(range(first, first + seeds))
     result = Curve(place, method, impairment, tuple(values), numbers, tuple(figures), frozenset(counted), told)
     RunFolder(place).write_json("curve.json", result.to_json())
     return result

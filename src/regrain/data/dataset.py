@@ -539,7 +539,12 @@ class Dataset:
         return self.select(np.sort(order[:count]))
 
     def with_label_noise(
-        self, share: float | Mapping[str, float], *, within: str | None = None, seed: int = 0
+        self,
+        share: float | Mapping[str, float],
+        *,
+        levels: Sequence[str] | None = None,
+        within: str | None = None,
+        seed: int = 0,
     ) -> Dataset:
         """The same samples, some with a wrong label: a label is drawn anew with probability ``share``.
 
@@ -550,9 +555,13 @@ class Dataset:
         Parameters
         ----------
         share : float, or mapping of level to float
-            In [0, 1]. One number is for every level where levels do not nest, for the finest where they do.
+            In [0, 1]. One number is for every level where levels do not nest; where they do, for each sample at the
+            finest level that is known of it. A mapping is for its levels alone, the coarsest first.
+        levels : sequence of str, optional
+            Those in use, which one number is for; default all.
         within : str, optional
-            A level of which classes are not left: wrong labels are confusions between siblings below it.
+            A level of which classes are not left: wrong labels are confusions between siblings below it. Samples known
+            at no level below it keep their labels.
         seed : int
 
         Raises
@@ -560,26 +569,34 @@ class Dataset:
         UserError
             If a share lies outside [0, 1], a level is unknown, or ``within`` is none above a noisy level.
         """
-        labels = self.labels
-        taxonomy = labels.taxonomy
-        chosen = labels.levels[-1:] if taxonomy is not None else labels.levels
-        shares = share if isinstance(share, Mapping) else dict.fromkeys(chosen, share)
+        labels, taxonomy = self.labels, self.labels.taxonomy
+        named = isinstance(share, Mapping)
+        shares = dict(share) if isinstance(share, Mapping) else dict.fromkeys(levels or labels.levels, share)
+        used = sorted(shares, key=labels.level_index)
+        finest = labels.codes[:, [labels.level_index(level) for level in used]]
+        finest = ((finest >= 0) * torch.arange(1, len(used) + 1)).amax(dim=1) - 1  # of the levels in use; -1 for none
         codes = labels.codes.clone()
-        generator = np.random.default_rng(seed)
-        (order,) = self._drawn_by_class(None, generator)  # hangs on ids, not on the order of rows
+        (order,) = self._drawn_by_class(None, np.random.default_rng(seed))  # hangs on ids, not on the order of rows
         rows = torch.from_numpy(order)
-        for level, part in shares.items():
+        for number, level in enumerate(used):
+            column, part = labels.level_index(level), shares[level]
             if not 0 <= part <= 1:
                 raise UserError(f"the share of noisy labels lies in [0, 1]; got {part}")
-            column, classes = labels.level_index(level), len(labels.names(level))
+            if within is not None and not named and number < len(used) - 1 and column <= labels.level_index(within):
+                continue
+            generator = np.random.default_rng((seed, column))
             changed = torch.from_numpy(generator.random(len(self)) < part)
             draws = torch.from_numpy(generator.random(len(self)))
             old = codes[rows, column]
+            classes = len(labels.names(level))
             new = (draws * classes).long() if within is None else _siblings_drawn(labels, level, within, old, draws)
             noisy = changed & (old >= 0) & (new != old)
-            codes[rows[noisy], column] = new[noisy]
             if taxonomy is None:
+                codes[rows[noisy], column] = new[noisy]
                 continue
+            if not named:
+                noisy &= finest[rows] == number
+            codes[rows[noisy], column] = new[noisy]
             for upper in labels.levels[:column]:
                 codes[rows[noisy], labels.level_index(upper)] = taxonomy.ancestors(level, upper)[new[noisy]]
             codes[rows[noisy][:, None], torch.arange(column + 1, len(labels.levels))] = UNKNOWN

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from regrain.data.dataset import Dataset
+from regrain.errors import UserError
 
 __all__ = ["Impairment"]
 
@@ -27,8 +28,8 @@ class Impairment:
     hide_labels : float, or mapping of level to float
         See :meth:`~regrain.data.dataset.Dataset.hide_labels`.
     draw : int
-        The seed of all that is drawn here, apart from the seed of the training: methods are compared on the same
-        samples, and another draw is another experiment.
+        At least 0. The seed of all that is drawn here, apart from the seed of the training: methods are compared on
+        the same samples, and another draw is another experiment.
     """
 
     samples: int | None = None
@@ -37,6 +38,10 @@ class Impairment:
     noise_within: str | None = None
     hide_labels: float | Mapping[str, float] = 0.0
     draw: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.draw < 2**32:
+            raise UserError(f"data.draw is a whole number from 0 to 2^32 - 1; got {self.draw}")
 
     def apply(self, train: Dataset, levels: Sequence[str]) -> Dataset:
         """The impaired training split; ``levels`` are those in use, coarse to fine.
@@ -51,8 +56,10 @@ class Impairment:
         if self.limit_per_class is not None:
             finest = levels[-1] if levels else None
             train = train.limit_per_class(self.limit_per_class, level=finest, seed=self.draw)
+        if self.noise_within is not None:
+            train.labels.level_index(self.noise_within)
         if self.label_noise and levels:
-            train = train.with_label_noise(self.label_noise, within=self.noise_within, seed=self.draw)
+            train = train.with_label_noise(self.label_noise, levels=levels, within=self.noise_within, seed=self.draw)
         if self.hide_labels and levels:
             train = train.hide_labels(self.hide_labels, within=levels[0], seed=self.draw)
         return train

@@ -226,6 +226,15 @@ def evaluate_model(
     constant = [_constant(test, train)] if baselines and fits and not _PROBING.isdisjoint(protocols) else []
     if constant:
         evaluation.notes.append("majority: the most frequent class of the training split")
+    fitless = train is None and bool(judged_model.probabilities)
+    if fitless and len(representations) > 1:
+        evaluation.notes.append("superclass, multi-aspect: baselines were left out, without a training split to fit on")
+
+    def seen_by(protocol: str) -> list[Representation]:
+        if protocol not in _PROBING:
+            return representations
+        return [judged_model] if fitless else representations + constant
+
     settings = [_setting(level, test, train, seed, options or {}) for level in chosen]
     for setting in settings:
         level = setting.level
@@ -237,8 +246,7 @@ def evaluate_model(
             if name == "superclass" and levels is None and level not in ((labels and labels.levels) or chosen[:1]):
                 continue
             try:
-                seen = representations + (constant if name in _PROBING else [])
-                judged = {r.name: PROTOCOLS[name](r, setting) for r in seen}
+                judged = {r.name: PROTOCOLS[name](r, setting) for r in seen_by(name)}
             except UserError as error:
                 if asked or (name == "recall" and "ks" in (options or {})):
                     raise
@@ -246,7 +254,7 @@ def evaluate_model(
                 continue
             evaluation.add(judged, level)
     for name in (name for name in protocols if name in TOGETHER):
-        figures = {r.name: TOGETHER[name](r, settings) for r in representations + constant}
+        figures = {r.name: TOGETHER[name](r, settings) for r in seen_by(name)}
         for level in figures["model"]:
             evaluation.add({representation: found[level] for representation, found in figures.items()}, level)
     return evaluation

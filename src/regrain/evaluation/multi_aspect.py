@@ -54,7 +54,9 @@ def multi_aspect(representation: Representation, settings: Sequence[Setting]) ->
     together["all-right"] = Score(*bootstrap_interval(right.double(), seed=settings[0].seed), "queries")
     taxonomy = settings[0].taxonomy
     if taxonomy is not None and len(settings) > 1:
-        judged = taxonomy.keep([setting.level for setting in settings])
-        found_paths = path_metrics(labels, predictions, judged)
+        names = [setting.level for setting in settings]
+        judged = taxonomy.keep(names)
+        order = [names.index(level) for level in judged.levels]  # coarse to fine, however they were asked for
+        found_paths = path_metrics(labels[:, order], predictions[:, order], judged)
         together |= {name: Score(value, count=name == "tree-distance") for name, value in found_paths.items()}
     return scores | {ALL: together}

@@ -105,7 +105,8 @@ class MLCL(_MultiLevel):
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
     temperatures : tuple of float, optional
-        Of every level, coarse to fine, > 0; default from 0.5 to 0.1 in equal ratios, and 0.1 with a global head.
+        Of every level, coarse to fine, > 0; default from 0.5 to 0.1 in equal ratios where levels nest, and 0.1 for
+        aspects and with a global head.
     weights : tuple of float, optional
         alpha of every level; default what ``global_weight`` and ``ce_weight`` leave of 1, in equal parts.
     global_weight, ce_weight : float
@@ -154,11 +155,9 @@ class MLCL(_MultiLevel):
         self.weights = (left / count,) * count if weights is None else tuple(weights)
         steps = torch.linspace(0, 1, count).tolist() if count > 1 else [1.0]
         ratio = _FINE_TEMPERATURE / _COARSE_TEMPERATURE
-        default = tuple(_COARSE_TEMPERATURE * ratio**step for step in steps)
+        self._by_default = temperatures is None
         self.temperatures = (
-            tuple(temperatures)
-            if temperatures is not None
-            else ((_FINE_TEMPERATURE,) * count if global_weight else default)
+            tuple(_COARSE_TEMPERATURE * ratio**step for step in steps) if temperatures is None else tuple(temperatures)
         )
         for name, values in (("temperatures", self.temperatures), ("weights", self.weights)):
             if len(values) != count:
@@ -175,6 +174,8 @@ class MLCL(_MultiLevel):
         self._ranks: list[Tensor] = [torch.arange(classes_of) for classes_of in self.classes]
 
     def take_labels(self, labels: Labels) -> None:
+        if self._by_default and (labels.taxonomy is None or self.global_weight):  # aspects are not coarse or fine
+            self.temperatures = (_FINE_TEMPERATURE,) * len(labels.levels)
         if not self.global_weight:
             return
         count = len(labels.levels)

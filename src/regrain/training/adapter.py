@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.base import Method
-from regrain.training.loader import Loader, derived_seed, scan_views
+from regrain.training.loader import Loader, derived_seed, draw_ids, scan_views
 from regrain.training.optim import build_optimizer, build_schedule
 from regrain.training.options import TrainingOptions
 
@@ -54,8 +54,9 @@ class Adapter(lightning.LightningModule):
     # -- data ------------------------------------------------------------------------------------------------------
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        raw, labels, ids = batch
-        return Batch(self.views(raw, ids, self.current_epoch), labels, ids)
+        raw, labels, ids, *visits = batch
+        draws = draw_ids(ids, visits[0]) if visits else ids
+        return Batch(self.views(raw, draws, self.current_epoch), labels, ids)
 
     def on_train_epoch_start(self) -> None:
         self._sums = {}

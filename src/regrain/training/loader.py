@@ -17,10 +17,12 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.training.options import Sampling, TrainingOptions
 
-__all__ = ["Loader", "derived_seed", "loader_of", "on_device", "scan_batches", "scan_views"]
+__all__ = ["Loader", "derived_seed", "draw_ids", "loader_of", "on_device", "scan_batches", "scan_views"]
 
 RawBatch = tuple[Any, Tensor, Tensor]
 """Raw samples, labels (B, L), ids (B,)."""
+_ODD = -7046029254386353131
+"""2^64 over the golden ratio, as int64: multiples of it spread over all numbers."""
 
 
 def derived_seed(*parts: int) -> int:
@@ -48,6 +50,19 @@ def on_device(raw: Any, device: torch.device) -> Any:
     if isinstance(raw, dict):
         return {name: value.to(device, non_blocking=True) for name, value in raw.items()}
     return raw.to(device, non_blocking=True) if isinstance(raw, Tensor) else raw
+
+
+def draw_ids(ids: Tensor, visits: Tensor) -> Tensor:
+    """What the views' draws of an epoch hang on: the id of a sample at its first visit, and numbers of their own after.
+
+    Examples
+    --------
+    >>> ids = torch.tensor([7, 7, 3])
+    >>> found = draw_ids(ids, torch.tensor([0, 1, 0]))
+    >>> (found == ids).tolist()
+    [True, False, True]
+    """
+    return ids + _ODD * visits  # int64 wraps around
 
 
 class _Rows(TorchDataset[RawBatch]):
@@ -93,7 +108,7 @@ def _ignore_interrupts(worker: int) -> None:
 
 
 class Loader:
-    """Iterates over one epoch of (raw samples, labels, ids).
+    """Iterates over one epoch of (raw samples, labels, ids); where samples come again, with the number of each visit.
 
     An epoch visits every sample exactly once (or every class equally often, by ``sampling``): the order is drawn from
     (seed, epoch), cut into ``ceil(N / batch_size)`` batches whose sizes differ by at most one, and every batch is
@@ -169,12 +184,14 @@ class Loader:
 
     def plan(self, epoch: int) -> list[Tensor]:
         """The rows of every batch of an epoch, this process's share."""
-        order = self._order(epoch)
-        return [batch.tensor_split(self.world_size)[self.rank] for batch in order.tensor_split(self._count)]
+        return self._shared_out(self._order(epoch))
 
     def visits(self, epoch: int) -> Tensor:
         """How often an epoch visits every sample: LongTensor (N,)."""
         return torch.bincount(self._order(epoch), minlength=len(self.dataset))
+
+    def _shared_out(self, rows: Tensor) -> list[Tensor]:
+        return [batch.tensor_split(self.world_size)[self.rank] for batch in rows.tensor_split(self._count)]
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
@@ -184,9 +201,32 @@ class Loader:
             return _two_level_order(self.dataset.labels.codes, self.samples_per_class, generator)
         return torch.randperm(len(self.dataset), generator=generator)
 
-    def __iter__(self) -> Iterator[RawBatch]:
+    def __iter__(self) -> Iterator[RawBatch | tuple[Any, Tensor, Tensor, Tensor]]:
         start, self.start = self.start, 0
-        yield from _batches(self.dataset, self.plan(self.epoch)[start:], self.workers)
+        order = self._order(self.epoch)
+        batches = _batches(self.dataset, self._shared_out(order)[start:], self.workers)
+        if self.sampling == "uniform":
+            yield from batches
+            return
+        for batch, visits in zip(batches, self._shared_out(_visit_numbers(order))[start:], strict=True):
+            yield *batch, visits
+
+
+def _visit_numbers(order: Tensor) -> Tensor:
+    """How often each row came before in an order (N,).
+
+    Examples
+    --------
+    >>> _visit_numbers(torch.tensor([4, 2, 4, 4, 2])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    by_row = order.argsort(stable=True)
+    rows = order[by_row]
+    place = torch.arange(len(rows))
+    first = torch.searchsorted(rows, rows)
+    numbers = torch.empty_like(order)
+    numbers[by_row] = place - first
+    return numbers
 
 
 def loader_of(dataset: Dataset, options: TrainingOptions, *, seed: int, world_size: int = 1) -> Loader:
@@ -214,15 +254,15 @@ def _balanced_order(codes: Tensor, generator: torch.Generator) -> Tensor:
 def _two_level_order(codes: Tensor, block: int, generator: torch.Generator) -> Tensor:
     """N rows: classes of the first level equally often, and those of the last one within each of them; in blocks.
 
-    A block is ``block`` rows of one class, so that its samples find each other in a batch; blocks come in a random
-    order. Rows of a first-level class whose last level is unknown are a class of their own; those of code -1 at the
-    first level come once each.
+    A block is ``block`` rows of one class, or all it has where they are fewer, so that its samples find each other in a
+    batch; blocks come in a random order. Rows of a first-level class whose last level is unknown are a class of their
+    own; those of code -1 at the first level come once each.
     """
     first, last = codes[:, 0], codes[:, -1]
     blocks = list((first < 0).nonzero()[:, 0].split(1))
     for members, count in _equal_shares((first >= 0).nonzero()[:, 0], first, int((first >= 0).sum()), generator):
         for own, share in _equal_shares(members, last, count, generator):
-            blocks += _by_turns(own, share, generator).split(block)
+            blocks += _by_turns(own, share, generator).split(min(block, len(own)))
     order = torch.randperm(len(blocks), generator=generator).tolist()
     return torch.cat([blocks[i] for i in order])
 

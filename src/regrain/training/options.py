@@ -27,7 +27,8 @@ class TrainingOptions:
         Samples of a global batch, at least 2.
     sampling : {"uniform", "balanced", "two-level"}
         ``balanced``: the classes of the level the method reads first come equally often, so that samples of small ones
-        are seen several times an epoch, and not all of large ones; samples without a label keep their share.
+        are seen several times an epoch, in views of their own each time, and not all of large ones; samples without a
+        label keep their share.
         ``two-level``: so do, within each of them, the classes of the level it reads last, in blocks of
         ``samples_per_class`` of one class, so that a batch holds positives at both levels (a block may be cut in two
         where a batch ends). What an epoch visits is said before training.

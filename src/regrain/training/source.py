@@ -19,6 +19,7 @@ from regrain.data.impairment import Impairment
 from regrain.data.readers import read
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
+from regrain.settings import check_values, hyperparameters
 
 __all__ = ["IMPAIRMENTS", "SAMPLE_OPTIONS", "data_section", "own_parts", "read_data", "table_of", "told_levels"]
 
@@ -97,7 +98,8 @@ def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset
         If the data have splits and none is called ``train``, or they do not allow what the section asks.
     """
     levels = section["levels"] or dataset.labels.levels
-    impairment = Impairment(**{name: section.get(name, default) for name, default in _UNIMPAIRED.items()})
+    given = {name: section[name] for name in IMPAIRMENTS if name in section}
+    impairment = Impairment(**check_values(given, hyperparameters(Impairment), "data"))
     parts = _split(dataset, section["holdout"])
     return parts | {"train": impairment.apply(parts["train"], levels)}
 
