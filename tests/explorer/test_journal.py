@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def test_what_was_appended_is_read_again_in_order(tmp_path: Path) -> None:
     assert [entry.seq for entry in journal.entries] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("cut", [1, 2, 30, 59])
+@pytest.mark.parametrize("cut", [2, 30, 59])
 def test_a_torn_last_line_is_set_aside_and_the_rest_stays(tmp_path: Path, cut: int) -> None:
     file = tmp_path / "journal.jsonl"
     events = _write(file, 3)
@@ -48,6 +49,7 @@ def test_a_torn_last_line_is_set_aside_and_the_rest_stays(tmp_path: Path, cut: i
     found, notices = _events(file)
     assert found == events[:2]
     assert "damaged" in notices[0]
+    assert "was not yet shown as done" in notices[0]
     aside = tmp_path / "journal-damaged-1.txt"
     assert file.read_bytes() + aside.read_bytes() == torn
     assert _events(file) == (events[:2], [])
@@ -64,6 +66,41 @@ def test_zeros_behind_the_last_line_as_a_power_cut_leaves_them_are_set_aside(tmp
         stream.write(bytes(100))
     found, notices = _events(file)
     assert (found, len(notices)) == (events, 1)
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(100)], ids=["nothing", "zeros"])
+def test_a_last_line_that_lacks_its_newline_alone_is_kept(tmp_path: Path, behind: bytes) -> None:
+    file = tmp_path / "journal.jsonl"
+    events = _write(file, 3)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + behind)
+    found, notices = _events(file)
+    assert (found, len(notices)) == (events, 1)
+    assert file.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [file]
+    journal = Journal(file)
+    journal.append({"kind": "undo"})
+    journal.close()
+    assert _events(file) == ([*events, {"kind": "undo"}], [])
+
+
+def test_a_damaged_last_line_with_its_newline_may_have_been_shown(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    events = _write(file, 3)
+    file.write_bytes(file.read_bytes().replace(b"[2]", b"[7]"))
+    found, notices = _events(file)
+    assert found == events[:2]
+    assert "may have been shown as done" in notices[0]
+
+
+def test_a_damaged_line_before_a_torn_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    _write(file, 4)
+    harmed = file.read_bytes().replace(b"[2]", b"[7]")[:-20]
+    file.write_bytes(harmed)
+    with pytest.raises(UserError, match="line 3 is damaged, and it is not the last one"):
+        Journal(file)
+    assert file.read_bytes() == harmed
 
 
 @pytest.mark.parametrize("harm", ["changed", "missing", "swapped"])
@@ -90,6 +127,20 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> N
         Journal(file)
     first.close()
     Journal(file).close()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOLCK, "cannot be locked"), (errno.EACCES, "is in use"), (errno.EAGAIN, "is in use")]
+)
+def test_a_file_system_without_locks_is_no_second_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.raises(UserError, match=said):
+        Journal(tmp_path / "journal.jsonl")
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

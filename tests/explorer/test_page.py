@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import Visit
-from explorer_hand import Served
+from explorer_hand import Hand, Served
+from PIL import Image
 
 from regrain.explorer.server import bound_socket, web_server
 from regrain.explorer.session import Session
@@ -165,6 +167,48 @@ def test_by_keyboard_alone(link: Callable[[], str], visit: Visit, session: Sessi
         press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert {"undo", "export", "all", "lasso", "points", "label", "accept", "grid"} <= reached
+
+
+def test_accepting_leaves_out_what_is_settled_and_crossing_superclasses_is_said(
+    link: Callable[[], str], visit: Visit, session: Session
+) -> None:
+    hand, numbers = Hand(session), sorted(session.state.groups)
+    for number, name in zip(numbers[:2], ("wren", "owl"), strict=True):
+        hand("name", group=number, name=name, samples=session.members(number)["exemplars"])
+    first, outlier = session.members(numbers[0])["rows"][-2:]
+    hand("move", moves=[{"group": numbers[1], "samples": [first]}])
+    hand("outlier", samples=[outlier], marked=True)
+    session.newest_proposals(60)
+    page = _ready(visit(link()))
+    page.click("#select-all")
+    page.click("#accept")
+    _said(page, "22 samples left out, confirmed or marked as outliers")
+    assert session.state.group[first] == numbers[1]
+    assert session.state.outlier.nonzero()[0].tolist() == [outlier]
+
+    page.locator(f"[data-group='{numbers[-1]}']").click()
+    page.wait_for_selector("#group-bar:not([hidden])")
+    page.locator(".tile").first.click()
+    page.select_option("#move", str(numbers[0]))
+    page.click("#move-form button")
+    _said(page, "1 sample moved to wren; 1 sample to another superclass")
+    page.select_option("#merge", str(numbers[0]))
+    page.click("#merge-form button")
+    _said(page, ", from superclass <img src=x onerror=alert(1)>tool to animal")
+
+
+def test_pictures_are_asked_for_by_the_key_of_their_data(
+    link: Callable[[], str], visit: Visit, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, format="PNG")
+    monkeypatch.setattr(type(session.collection), "modality", "image")
+    monkeypatch.setattr("regrain.explorer.server.picture", lambda *_, **__: stream.getvalue())
+    page = _ready(visit(link()))
+    page.locator(".tile").first.click()
+    page.keyboard.press("v")
+    addresses = {page.locator(place).first.get_attribute("src") for place in (".tile img", "#picture img")}
+    assert addresses == {f"/api/{kind}/0?v={session.collection.key}" for kind in ("tile", "picture")}
 
 
 def test_two_browsers_show_the_same(link: Callable[[], str], visit: Visit, session: Session) -> None:

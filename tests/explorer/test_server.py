@@ -9,6 +9,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,35 @@ def test_points_changes_and_members_speak_of_the_same_samples(client: TestClient
         "neighbours/1?count=0",
     ):
         assert client.get(f"/api/{wrong}").status_code in (400, 404, 422)
+
+
+def test_pictures_are_kept_under_the_key_of_their_data_alone(
+    client: TestClient, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = session.collection
+    key = client.get("/api/overview").json()["key"]
+    assert key == collection.key
+    others = [
+        replace(collection, start=replace(collection.start, ids=collection.start.ids[::-1])),
+        replace(collection, parts=collection.parts[::-1]),
+    ]
+    assert len({key, *(other.key for other in others)}) == 3
+    monkeypatch.setattr(type(collection), "modality", "image")
+    monkeypatch.setattr("regrain.explorer.server.picture", lambda *_, **__: b"PNG")
+    for path in ("/api/tile/0", "/api/picture/0"):
+        assert "immutable" in client.get(f"{path}?v={key}").headers["cache-control"]
+        for wrong in (path, f"{path}?v={others[0].key}"):
+            assert client.get(wrong).headers["cache-control"] == "no-store"
+
+
+def test_a_label_without_a_superclass_goes_to_the_samples_own(client: TestClient, session: Session) -> None:
+    above = session.collection.start.superclass
+    rows = [above.index(name) for name in dict.fromkeys(above)]
+    answer = _act(client, session.state.seq, kind="label", samples=rows, name="odd")
+    assert answer.status_code == 200
+    assert len({session.state.groups[n].superclass for n in session.state.group[rows].tolist()}) == 2
+    answer = _act(client, session.state.seq, kind="label", samples=rows, name="odd", superclass="animal")
+    assert (answer.status_code, "was to be one of 'animal'" in answer.json()["detail"]) == (400, True)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +82,7 @@ def test_proposals_that_cannot_be_made_say_why(session: Session, hand: Hand, tab
     first, second = int(train[0]), int(train[truth[train] != truth[train[0]]][0])
     session.collection.embeddings[first, 0] = float("nan")
     for row in (first, second):
-        hand("label", samples=[row], name=truth[row], superclass="animal")
+        hand("label", samples=[row], name=truth[row])
     found = session.newest_proposals(60)
     assert found is not None
     assert (found.group == -1).all()
@@ -164,7 +168,7 @@ def test_split_parts_what_is_not_confirmed(session: Session, hand: Hand, table: 
 def test_edits_of_held_out_samples_are_marked_and_not_learned_from(session: Session, hand: Hand) -> None:
     test = part_rows(session.collection.start)["test"]
     group = int(session.state.group[test[0]])
-    hand("label", samples=test[:2].tolist(), name="seen in a test", superclass="animal")
+    hand("label", samples=test[:2].tolist(), name="seen in a test")
     assert session.journal.entries[-1].event["held_out"] == 2
     assert not session.evidence().support.any()
     outcome = write_outcome(session)
@@ -246,6 +250,171 @@ def test_labels_that_came_with_the_data_are_shown_and_corrected(run_folder: Path
         opened.close()
     with pytest.raises(UserError, match="was started with names at level 'sub'"):
         Session(api.Run.open(run_folder, device="cpu"), level="kind")
+
+
+@pytest.fixture
+def graded(run_folder: Path) -> Iterator[Session]:
+    """An open exploration that shows the labels of a level of the data."""
+    opened = Session(api.Run.open(run_folder, device="cpu"), level="sub")
+    yield opened
+    opened.close()
+
+
+def _named(session: Session) -> dict[str | None, int]:
+    return {g["name"]: g["number"] for g in session.changes(0)["groups"] if g["name"]}
+
+
+def _labels(session: Session) -> pd.DataFrame:
+    return pd.read_csv(write_outcome(session).folder / "labels.csv", dtype={"id": str})
+
+
+def _held_out(session: Session, rows: np.ndarray) -> int:
+    return int((~session.collection.training[rows]).sum())
+
+
+def test_a_class_of_the_data_that_is_renamed_has_its_name_from_the_user(graded: Session) -> None:
+    number, other = _named(graded)["sub0"], _named(graded)["sub1"]
+    rows = graded.state.members(number)
+    reply = Hand(graded)("name", group=number, name="wren", samples=[])
+    assert graded.journal.entries[-1].event["held_out"] == _held_out(graded, rows) > 0
+    assert set(reply["rows"]) == set(rows.tolist())
+    assert set(reply["flags"]) == {CONFIRMED}
+    Hand(graded, "another")("confirm", samples=graded.state.members(other)[:1].tolist())
+    labels = _labels(graded)
+    assert set(labels.loc[rows, "sub"]) == {"wren"}
+    assert set(labels.loc[rows, "sub_source"]) == {"confirmed"}
+    assert set(labels.loc[rows, "sub_time"]) == {graded.journal.entries[0].time}
+    assert set(labels.loc[rows, "kind_source"]) == {"given"}
+    assert labels.loc[rows, "held_out_edit"].tolist() == (~graded.collection.training[rows]).tolist()
+    assert graded.evidence().support[rows].sum() == graded.collection.training[rows].sum()
+    back = Hand(graded, "third")("name", group=number, name="sub0", samples=[])
+    assert set(back["rows"]) >= set(rows.tolist())
+    assert (graded.flags()[rows] == GIVEN).all()
+
+
+def test_classes_of_the_data_that_are_merged_are_confirmed_under_the_merged_name(graded: Session) -> None:
+    names, hand = _named(graded), Hand(graded)
+    kept, rows = graded.state.members(names["sub0"]), graded.state.members(names["sub1"])
+    hand("merge", group=names["sub0"], others=[names["sub1"]])
+    assert graded.journal.entries[-1].event["held_out"] == _held_out(graded, rows) > 0
+    labels = _labels(graded)
+    assert set(labels.loc[rows, "sub"]) == set(labels.loc[kept, "sub"]) == {"sub0"}
+    assert set(labels.loc[rows, "sub_source"]) == {"confirmed"}
+    assert set(labels.loc[rows, "sub_time"]) == {graded.journal.entries[0].time}
+    assert set(labels.loc[kept, "sub_source"]) == {"given"}
+    assert labels["held_out_edit"].sum() == _held_out(graded, rows)
+    hand("name", group=names["sub0"], name="wren", samples=[])
+    labels = _labels(graded)
+    assert set(labels.loc[[*rows, *kept], "sub_source"]) == {"confirmed"}
+    assert set(labels.loc[[*rows, *kept], "sub_time"]) == {graded.journal.entries[1].time}
+    hand("undo")
+    hand("undo")
+    assert (graded.flags() == GIVEN).all()
+    assert not _labels(graded)["held_out_edit"].any()
+
+
+def test_only_what_crosses_superclasses_on_the_page_gets_another_superclass(graded: Session) -> None:
+    names, hand = _named(graded), Hand(graded)
+    rows, strange = graded.state.members(names["sub3"]), int(graded.state.members(names["sub4"])[0])
+    start = graded.collection.start
+    above = tuple("animal" if row == strange else name for row, name in enumerate(start.superclass))
+    graded.collection = replace(graded.collection, start=replace(start, superclass=above))
+    hand("name", group=names["sub4"], name="wren", samples=[strange])
+    hand("merge", group=names["sub2"], others=[names["sub3"]])
+    labels = _labels(graded)
+    assert labels.loc[strange, ["sub", "kind", "kind_source"]].tolist() == ["wren", "animal", "given"]
+    assert set(labels.loc[rows, "kind"]) == {"animal"}
+    assert set(labels.loc[rows, "kind_time"]) == {graded.journal.entries[1].time}
+    assert (labels["kind_source"] == "confirmed").sum() == len(rows)
+
+
+def test_a_part_of_a_class_of_the_data_is_no_label_until_it_has_a_name(graded: Session) -> None:
+    number, hand = _named(graded)["sub0"], Hand(graded)
+    hand("split", group=number, count=2)
+    part = graded.state.next_number - 1
+    rows = graded.state.members(part)
+    assert graded.journal.entries[-1].event.get("held_out", 0) == _held_out(graded, rows)
+    assert not graded.flags()[rows].any()
+    hand("name", group=part, name="wren", samples=[])
+    assert (graded.flags()[rows] == CONFIRMED).all()
+
+
+def test_a_typed_label_stays_in_every_samples_own_superclass(session: Session, hand: Hand) -> None:
+    above = np.array(session.collection.start.superclass)
+    rows = [int(np.flatnonzero(above == name)[0]) for name in (TOOL, "animal")]
+    hand("label", samples=rows, name="odd")
+    made = [session.state.groups[number] for number in session.state.group[rows].tolist()]
+    assert [(group.superclass, group.name) for group in made] == [(TOOL, "odd"), ("animal", "odd")]
+    labels = _labels(session)
+    assert labels.loc[rows, "kind"].tolist() == [TOOL, "animal"]
+    assert set(labels["kind_source"]) == {"given"}
+    with pytest.raises(UserError, match=r"is of superclass .*tool', and 'odd' was to be one of 'animal'"):
+        hand("label", samples=rows, name="odd", superclass="animal")
+    assert len(session.journal.entries) == 1
+    hand("move", moves=[{"group": made[1].number, "samples": rows}])
+    hand("label", samples=rows, name="even")
+    assert len(set(session.state.group[rows].tolist())) == 1  # where the user took the first one stays
+
+
+def test_exports_at_the_same_time_do_not_disturb_each_other(session: Session, hand: Hand) -> None:
+    group = sorted(session.state.groups)[0]
+    hand("name", group=group, name="wren", samples=session.members(group)["exemplars"])
+    session.newest_proposals(60)
+    failures: list[BaseException] = []
+
+    def export() -> None:
+        try:
+            write_outcome(session)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=export) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_proposals_outlive_an_error_of_the_program(
+    session: Session, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.newest_proposals(60)
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("out of luck")
+
+    monkeypatch.setattr("regrain.explorer.session.propose", broken)
+    hand("confirm", samples=[0])
+    found = session.newest_proposals(60)
+    assert found is not None
+    assert "ZeroDivisionError: out of luck" in found.notices[0]
+    assert (found.group == -1).all()
+    monkeypatch.undo()
+    hand("confirm", samples=[1])
+    again = session.newest_proposals(60)
+    assert again is not None
+    assert "none so far" in again.notices[0]
+
+
+def test_the_start_is_on_disk_before_it_has_its_name(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, bool]] = []
+    fsync = os.fsync
+
+    def watched(handle: int) -> None:
+        status = os.fstat(handle)
+        names = {file.stat().st_ino: file.name for file in (run_folder / "explorer").glob("start.*")}
+        synced.append((status.st_ino, status.st_ino in names))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    Session(api.Run.open(run_folder, device="cpu")).close()
+    folder = (run_folder / "explorer").stat().st_ino
+    order = [inode for inode, _ in synced]
+    for name in ("start.parquet", "start.json"):
+        inode = (run_folder / "explorer" / name).stat().st_ino
+        assert (inode, False) in synced
+        assert folder in order[order.index(inode) :]
 
 
 def test_hidden_labels_change_nothing_unless_their_level_is_named(session: Session, table: Path, trained: Path) -> None:

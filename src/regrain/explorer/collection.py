@@ -106,6 +106,16 @@ class Collection:
         return self.start.splits == "train"
 
     @cached_property
+    def key(self) -> str:
+        """A hash of the ids by row, and of the data: what is shown of a row stays the same as long as this does."""
+        content = hashlib.blake2b(digest_size=16)
+        for part in self.parts:
+            content.update(part.fingerprint().encode())
+        for identity in self.start.ids.tolist():
+            content.update(f"{len(identity)}:{identity}".encode())
+        return content.hexdigest()
+
+    @cached_property
     def texts(self) -> list[str] | None:
         """Texts in lower case, where the samples are texts; for the search."""
         if self.modality != "text":
@@ -213,9 +223,10 @@ def _write_start(store: RunFolder, start: Start) -> None:
         "given": start.given,
         "probability": start.probability,
     }
-    write_columns(columns, store.path / "start.parquet")
-    groups = [dict(vars(g)) for g in start.groups]
-    store.write_json("start.json", {"level": start.level, "superclass_level": start.superclass_level, "groups": groups})
+    write_columns(columns, store.path / "start.parquet", durable=True)
+    groups = [{"number": g.number, "superclass": g.superclass, "name": g.name} for g in start.groups]
+    content = {"level": start.level, "superclass_level": start.superclass_level, "groups": groups}
+    store.write_json("start.json", content, durable=True)
 
 
 def _read_start(store: RunFolder, level: str | None) -> Start:

@@ -6,6 +6,7 @@ line is found, and so is one that is missing.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regrain.errors import UserError
+from regrain.training.store import sync
 
 __all__ = ["Entry", "Journal"]
 
@@ -71,7 +73,7 @@ class Journal:
         try:
             self._lock()
             self._length = self._read()
-            _sync_folder(path.parent)
+            sync(path.parent)
         except BaseException:
             os.close(self._file)
             raise
@@ -111,20 +113,31 @@ class Journal:
             raise UserError("the explorer locks its journal by flock, which this operating system lacks") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise UserError(
+                    f"{self.path} cannot be locked ({error.strerror or error}): copy the run to a file system that "
+                    "supports flock, such as a local disk"
+                ) from None
             raise UserError(
                 f"{self.path} is in use: another `regrain explore` works on this run. Open its page (several browsers "
                 "may), or stop it first"
             ) from None
 
     def _read(self) -> int:
-        """Take the lines in; what is damaged at the end is set aside. Gives the length of what is sound."""
+        """Take the lines in; what is damaged at the end is set aside. Gives the length of what is sound.
+
+        A last line that lacks nothing but its newline is whole: its checksum says so.
+        """
         content = _read_all(self._file)
         sound, at = 0, 0
         while at < len(content):
             end = content.find(b"\n", at) + 1 or len(content)
             if not self._take(content[at:end]):
-                if content.find(b"\n", end) >= 0 and any(content[end:]):
+                last = content[at:end].rstrip(b"\0")
+                if self._take(last + b"\n"):
+                    return self._end_line(at + len(last))
+                if content[end:].strip(b"\0"):
                     raise UserError(
                         f"{self.path}: line {len(self.entries) + 1} is damaged, and it is not the last one: bring an "
                         "older copy of the file back, or cut the file before that line to go on from there"
@@ -150,6 +163,14 @@ class Journal:
         self._sum = checksum
         return True
 
+    def _end_line(self, length: int) -> int:
+        """Let the file end there, with the newline that the last line lacks; gives the length that it then has."""
+        os.ftruncate(self._file, length)
+        _write_all(self._file, b"\n")
+        os.fsync(self._file)
+        self.notices.append(f"the last line of {self.path} was whole but for its newline, which was added: it is kept")
+        return length + 1
+
     def _set_aside(self, rest: bytes, sound: int) -> None:
         for number in range(1, 10_000):
             aside = self.path.with_name(f"{self.path.stem}-damaged-{number}.txt")
@@ -165,8 +186,9 @@ class Journal:
         os.close(file)
         os.ftruncate(self._file, sound)
         os.fsync(self._file)
+        shown = "may have been" if b"\n" in rest else "was not yet"
         self.notices.append(
-            f"the last line of {self.path} was damaged ({len(rest)} bytes, an action that was not yet shown as done): "
+            f"the last line of {self.path} was damaged ({len(rest)} bytes, an action that {shown} shown as done): "
             f"it was set aside in {aside.name}"
         )
 
@@ -200,12 +222,3 @@ def _read_all(file: int) -> bytes:
         blocks.append(block)
         done += len(block)
     return b"".join(blocks)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file's name is on disk only when its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -60,11 +60,18 @@ def write_outcome(session: Session, table: TableFormat = "csv") -> Outcome:
     ``confirmed.csv`` has id and class of the training samples whose class is confirmed or given, ``samples.parquet``
     all samples with the labels that are not mere proposals, ``taxonomy.json`` the classes.
 
+    One export is written at a time; another one waits.
+
     Raises
     ------
     UserError
         If no sample has a class yet that is more than a proposal.
     """
+    with session.exporting:
+        return _write_outcome(session, table)
+
+
+def _write_outcome(session: Session, table: TableFormat) -> Outcome:
     proposals = session.newest_proposals(_PATIENCE)
     if proposals is None:
         raise UserError(f"proposals were not made within {_PATIENCE:.0f} seconds: export again later")
@@ -113,10 +120,9 @@ def label_columns(session: Session, proposals: Proposals) -> dict[str, Any]:
     times = [entry.time for entry in session.journal.entries]
     numbers = state.group.tolist()
     names = [state.groups[number].name for number in numbers]
-    above = [state.groups[number].superclass for number in numbers]
-    confirmed = state.confirmed & np.array([name is not None for name in names])
-    given = session.still_given()
-    spoken = state.confirmed | state.outlier
+    confirmed = session.confirmed() & np.array([name is not None for name in names])
+    given, said = session.still_given(), session.said()
+    spoken = state.confirmed | state.outlier | session.retold()
     columns: dict[str, Any] = {
         "id": start.ids.tolist(),
         "split": start.splits.tolist(),
@@ -125,11 +131,10 @@ def label_columns(session: Session, proposals: Proposals) -> dict[str, Any]:
         "held_out_edit": spoken & ~session.collection.training,
     }
     if start.superclass_level is not None:
-        moved = state.confirmed & np.array([a != b for a, b in zip(above, start.superclass, strict=True)])
+        found, moved = session.superclass_of(np.arange(len(start.ids)))
         known = np.array([name is not None for name in start.superclass])
         kinds = np.select([moved, start.superclass_given, known], ["confirmed", "given", "proposed"], "")
-        found = [a if m else b for a, b, m in zip(above, start.superclass, moved.tolist(), strict=True)]
-        _put(columns, start.superclass_level, found, kinds, [1.0 if m else None for m in moved.tolist()], state, times)
+        _put(columns, start.superclass_level, found, kinds, [1.0 if m else None for m in moved.tolist()], said, times)
     by_group = {g.number: g.name for g in state.groups.values()}
     proposed = [by_group.get(number) for number in proposals.group.tolist()]
     member = [p is None and n is not None for p, n in zip(proposed, names, strict=True)]
@@ -143,7 +148,7 @@ def label_columns(session: Session, proposals: Proposals) -> dict[str, Any]:
         1.0 if kind == "confirmed" else float(value) if kind == "proposed" else None
         for kind, value in zip(kinds.tolist(), sureness.tolist(), strict=True)
     ]
-    _put(columns, start.level, found, kinds, confidence, state, times, proposals.time)
+    _put(columns, start.level, found, kinds, confidence, said, times, proposals.time)
     return columns
 
 
@@ -153,19 +158,18 @@ def _put(
     names: Sequence[str | None],
     kinds: np.ndarray,
     confidence: Sequence[float | None],
-    state: Any,
+    said: np.ndarray,
     times: Sequence[str],
     proposed_at: str | None = None,
 ) -> None:
     if level in columns:
         raise UserError(f"level '{level}' would write a second column '{level}': rename the level")
-    when = {"confirmed": lambda said: times[said - 1], "proposed": lambda _: proposed_at}
+    when = {"confirmed": lambda seq: times[seq - 1], "proposed": lambda _: proposed_at}
     columns[level] = list(names)
     columns[f"{level}_source"] = [kind or None for kind in kinds.tolist()]
     columns[f"{level}_confidence"] = list(confidence)
     columns[f"{level}_time"] = [
-        when[kind](said) if kind in when else None
-        for kind, said in zip(kinds.tolist(), state.said.tolist(), strict=True)
+        when[kind](seq) if kind in when else None for kind, seq in zip(kinds.tolist(), said.tolist(), strict=True)
     ]
 
 

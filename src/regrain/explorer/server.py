@@ -27,7 +27,7 @@ __all__ = ["application", "bound_socket", "serve", "web_server"]
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _MOST_CELLS, _MOST_NEIGHBOURS, _MOST_PARTS, _LONGEST_QUERY = 500, 1000, 50, 200
 _HEARTBEAT = 20.0
-_FOREVER = "private, max-age=86400, immutable"
+_KEPT, _NOT_KEPT = "private, max-age=86400, immutable", "no-store"
 
 
 class _Request(BaseModel):
@@ -74,10 +74,12 @@ class _MoveThem(_Action):
 
 
 class _Label(_Action):
+    """Without ``superclass``, every sample is labelled within its own."""
+
     kind: Literal["label"]
     samples: Rows
     name: Name
-    superclass: str | None
+    superclass: str | None = None
 
 
 class _Merge(_Action):
@@ -167,6 +169,7 @@ def _add_looks(app: FastAPI, session: Session) -> None:
             "superclasses": session.superclasses(),
             "modality": collection.modality,
             "count": len(collection),
+            "key": collection.key,
             "splits": list(dict.fromkeys(start.splits.tolist())),
             "notices": session.notices,
         } | session.standing()
@@ -199,23 +202,25 @@ def _add_looks(app: FastAPI, session: Session) -> None:
         return [cell(collection, row) for row in wanted]
 
     @app.get("/api/tile/{row}")
-    def tile(row: RowPath) -> Response:
-        return _picture(row, small=True)
+    def tile(row: RowPath, v: str = "") -> Response:
+        return _picture(row, v, small=True)
 
     @app.get("/api/picture/{row}")
-    def whole(row: RowPath) -> Response:
-        return _picture(row, small=False)
+    def whole(row: RowPath, v: str = "") -> Response:
+        return _picture(row, v, small=False)
 
     def require_row(row: int) -> None:
         if row >= len(collection):
             raise HTTPException(404, f"samples are numbered from 0 to {len(collection) - 1}")
 
-    def _picture(row: int, *, small: bool) -> Response:
+    def _picture(row: int, key: str, *, small: bool) -> Response:
+        """Browsers keep pictures by address: they may where that names these very samples."""
         require_row(row)
         if collection.modality != "image":
             raise HTTPException(404, f"these samples are {collection.modality}s, and no images")
         content = picture(collection, row, small=small)
-        return Response(content, media_type="image/png", headers={"cache-control": _FOREVER})
+        kept = _KEPT if key == collection.key else _NOT_KEPT
+        return Response(content, media_type="image/png", headers={"cache-control": kept})
 
     @app.get("/api/members/{number}")
     def members(number: RowPath) -> dict[str, Any]:
@@ -256,7 +261,7 @@ def _add_actions(app: FastAPI, session: Session, keys: Keys) -> None:
 
     @app.post("/api/act")
     def act(action: Action) -> dict[str, Any]:
-        return session.act(action.model_dump())
+        return session.act(action.model_dump(exclude_unset=True))
 
     @app.post("/api/link")
     def link() -> dict[str, str]:

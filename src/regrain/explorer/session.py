@@ -58,6 +58,8 @@ class Session:
         Whether listeners shall go.
     lock : RLock
         Held by whoever reads the state more than once.
+    exporting : Lock
+        Held by whoever writes what comes out.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class Session:
         self.folder.mkdir(exist_ok=True)
         self._seed = seed
         self.lock = threading.RLock()
+        self.exporting = threading.Lock()
         self.hung_up = False
         self._listeners: list[Callable[[], object]] = []
         self.proposals: Proposals | None = None
@@ -152,18 +155,7 @@ class Session:
                 "parts": self._parts(request["group"], request["count"]),
             }
         if kind == "label":
-            name, above = clean_name(request["name"]), request["superclass"]
-            known = self.state.named(above, name)
-            if known is not None:
-                return {"kind": "move", "moves": [{"group": known.number, "samples": request["samples"]}]}
-            if above not in self.superclasses():
-                raise UserError(f"there is no superclass {above!r}")
-            number = self.state.next_number
-            return {
-                "kind": "move",
-                "moves": [{"group": number, "samples": request["samples"]}],
-                "new": [{"number": number, "superclass": above, "name": name}],
-            }
+            return self._label(request)
         fields = {
             "name": ("group", "name", "samples"),
             "confirm": ("samples",),
@@ -174,6 +166,34 @@ class Session:
             "redo": (),
         }
         return {"kind": kind} | {name: request[name] for name in fields.get(kind, ())}
+
+    def _label(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A move to the class of a name: in the superclass asked for, else for every sample in its own."""
+        name, rows = clean_name(request["name"]), self.state.known_rows(request["samples"])
+        own, _ = self.superclass_of(rows)
+        wanted = own
+        if "superclass" in request:
+            above = request["superclass"]
+            if above not in self.superclasses():
+                raise UserError(f"there is no superclass {above!r}")
+            start = self.collection.start
+            for row, known in zip(rows.tolist(), own, strict=True):
+                if start.superclass_given[row] and known != above:
+                    raise UserError(
+                        f"sample {start.ids[row]} is of superclass {known!r}, and '{name}' was to be one of {above!r}: "
+                        "leave it out, or move it to a subclass there where the data are wrong"
+                    )
+            wanted = [above] * len(own)
+        moves: list[dict[str, Any]] = []
+        new: list[dict[str, Any]] = []
+        for above in dict.fromkeys(wanted):
+            there = self.state.named(above, name)
+            number = self.state.next_number + len(new) if there is None else there.number
+            if there is None:
+                new.append({"number": number, "superclass": above, "name": name})
+            samples = [row for row, owner in zip(rows.tolist(), wanted, strict=True) if owner == above]
+            moves.append({"group": number, "samples": samples})
+        return {"kind": "move", "moves": moves} | ({"new": new} if new else {})
 
     def _parts(self, number: int, count: int) -> list[dict[str, Any]]:
         """A group's samples clustered; the cluster with most of what is confirmed, or the largest, keeps the group."""
@@ -214,11 +234,17 @@ class Session:
             raise StaleError("somebody changed these samples or subclasses meanwhile; look again, then repeat it")
 
     def _held_out(self, event: Mapping[str, Any]) -> int:
-        """How many samples outside the training split an action speaks of."""
-        if event["kind"] not in ("name", "confirm", "outlier", "move"):
-            return 0
-        rows = np.asarray([*event.get("samples", ()), *(r for m in event.get("moves", ()) for r in m["samples"])], int)
-        return int((~self.collection.training[rows]).sum())
+        """How many samples outside the training split an action speaks of, or takes another label from the data."""
+        state, spoken = self.state, np.zeros(len(self.collection), dtype=bool)
+        if event["kind"] == "name" and clean_name(event["name"]) != state.groups[event["group"]].name:
+            spoken |= self.collection.start.given & (state.group == event["group"])
+        elif event["kind"] == "merge":
+            spoken |= self.collection.start.given & np.isin(state.group, event["others"])
+        for part in event.get("parts", ()):
+            spoken[part["samples"]] = self.collection.start.given[part["samples"]]
+        for told in (event, *event.get("moves", ())):
+            spoken[np.asarray(told.get("samples", ()), dtype=np.int64)] = True
+        return int((spoken & ~self.collection.training).sum())
 
     # What browsers are told
 
@@ -250,7 +276,9 @@ class Session:
     def changes(self, since: int) -> dict[str, Any]:
         """All groups, and the samples changed after an event."""
         with self.lock:
-            rows = np.flatnonzero(self.state.changed > since)
+            renamed = [number for number, seq in self.state.group_changed.items() if seq > since]
+            told_anew = self.collection.start.given & np.isin(self.state.group, renamed)
+            rows = np.flatnonzero((self.state.changed > since) | told_anew)
             return {
                 "seq": self.state.seq,
                 "groups": self._groups(),
@@ -265,7 +293,7 @@ class Session:
         state = self.state
         inside = ~state.outlier
         sizes = np.bincount(state.group[inside], minlength=state.next_number)
-        confirmed = np.bincount(state.group[state.confirmed], minlength=state.next_number)
+        confirmed = np.bincount(state.group[self.confirmed()], minlength=state.next_number)
         return [
             {
                 "number": g.number,
@@ -284,12 +312,44 @@ class Session:
     def flags(self) -> np.ndarray:
         """uint8 (N,)."""
         state = self.state
-        return (CONFIRMED * state.confirmed + OUTLIER * state.outlier + GIVEN * self.still_given()).astype(np.uint8)
+        return (CONFIRMED * self.confirmed() + OUTLIER * state.outlier + GIVEN * self.still_given()).astype(np.uint8)
+
+    def retold(self) -> np.ndarray:
+        """bool (N,): labels that came with the data, and whose class the user renamed, merged or parted, or moved."""
+        state, start = self.state, self.collection.start
+        names = {g.number: g.name for g in start.groups}
+        renamed = [g.number for g in state.groups.values() if g.number in names and g.name != names[g.number]]
+        return start.given & ((state.group != start.group) | np.isin(state.group, renamed))
 
     def still_given(self) -> np.ndarray:
         """bool (N,): labels that came with the data, and that nobody has spoken of."""
-        start = self.collection.start
-        return start.given & (self.state.said == 0) & (self.state.group == start.group)
+        return self.collection.start.given & (self.state.said == 0) & ~self.retold()
+
+    def confirmed(self) -> np.ndarray:
+        """bool (N,): what the user confirmed, or gave another class's name than came with the data; no outliers."""
+        state = self.state
+        named = [g.number for g in state.groups.values() if g.name is not None]
+        return state.confirmed | (self.retold() & ~state.outlier & np.isin(state.group, named))
+
+    def said(self) -> np.ndarray:
+        """int64 (N,): the number of the event by which a sample got what is said of it; 0: nobody spoke of it."""
+        state = self.state
+        renamed = np.zeros(state.next_number, dtype=np.int64)
+        for group in state.groups.values():
+            renamed[group.number] = group.renamed
+        return np.where(self.retold(), np.maximum(state.placed, renamed[state.group]).clip(min=state.said), state.said)
+
+    def superclass_of(self, rows: np.ndarray) -> tuple[list[str | None], np.ndarray]:
+        """The superclass of rows (n,), and whether (n,) it is one that the user took them to."""
+        state, start = self.state, self.collection.start
+        before = {g.number: g.superclass for g in start.groups}
+        first = [before[number] for number in start.group[rows].tolist()]
+        now = [state.groups[number].superclass for number in state.group[rows].tolist()]
+        known = [start.superclass[row] for row in rows.tolist()]
+        taken = self.confirmed()[rows] & np.array(
+            [n not in (k, f) for n, k, f in zip(now, known, first, strict=True)], dtype=bool
+        )
+        return [n if t else k for n, k, t in zip(now, known, taken.tolist(), strict=True)], taken
 
     def points(self) -> tuple[int, bytes]:
         """The sequence number, and for all samples x, y (float32), group (int32), flags and split (uint8)."""
@@ -345,7 +405,7 @@ class Session:
         """What proposals are to be made of: training samples that are confirmed or came with a label."""
         with self.lock:
             state = self.state
-            told = (state.confirmed | self.still_given()) & ~state.outlier
+            told = (self.confirmed() | self.still_given()) & ~state.outlier
             named = tuple(g for g in state.groups.values() if g.name is not None)
             return Evidence(state.seq, named, state.group.copy(), told & self.collection.training)
 
@@ -357,6 +417,9 @@ class Session:
             )
         except UserError as error:
             return no_proposals(evidence, len(self.collection), f"no proposals: {error}")
+        except Exception as error:  # whatever it is, the next action asks again, and an export must not wait for ever
+            reason = f"{type(error).__name__}: {error}"
+            return no_proposals(evidence, len(self.collection), f"no proposals, by an error of the program: {reason}")
 
     def _take_proposals(self, proposals: Proposals) -> None:
         with self.lock:

@@ -30,11 +30,14 @@ class Group:
         Never used again for another one.
     superclass : str or None
     name : str or None
+    renamed : int
+        Sequence number of the event that gave it its name; 0: it was made with that.
     """
 
     number: int
     superclass: str | None
     name: str | None = None
+    renamed: int = 0
 
 
 @dataclass
@@ -62,6 +65,8 @@ class State:
     confirmed, outlier : bool arrays (N,)
     said : int64 array (N,)
         Sequence number of the event by which a sample was last confirmed or marked; 0: nobody spoke of it.
+    placed : int64 array (N,)
+        Sequence number of the event by which a sample came into its group; 0: it started there.
     changed : int64 array (N,)
         Sequence number of the event that last changed anything of a sample, undo and redo included.
     group_changed : dict of int to int
@@ -88,6 +93,7 @@ class State:
         self.confirmed = np.zeros(count, dtype=bool)
         self.outlier = np.zeros(count, dtype=bool)
         self.said = np.zeros(count, dtype=np.int64)
+        self.placed = np.zeros(count, dtype=np.int64)
         self.changed = np.zeros(count, dtype=np.int64)
         self.group_changed = dict.fromkeys(self.groups, 0)
         self.seq = 0
@@ -114,6 +120,16 @@ class State:
     def members(self, number: int) -> np.ndarray:
         """The rows (n,) of a group, outliers left out."""
         return np.flatnonzero((self.group == number) & ~self.outlier)
+
+    def known_rows(self, samples: Sequence[int]) -> np.ndarray:
+        """Samples as rows (n,), each of them once.
+
+        Raises
+        ------
+        UserError
+            If there is none, or one is out of range.
+        """
+        return np.unique(self._rows(samples, some=True))
 
     def named(self, superclass: str | None, name: str) -> Group | None:
         """The first group of a superclass with this name."""
@@ -161,7 +177,9 @@ class State:
     def _name(self, event: Mapping[str, Any]) -> _Patch:
         number = event["group"]
         patch = self._before(self._rows(event["samples"]), [number])
-        self.groups[number] = replace(self.groups[number], name=clean_name(event["name"]))
+        name = clean_name(event["name"])
+        if name != self.groups[number].name:
+            self.groups[number] = replace(self.groups[number], name=name, renamed=self.seq)
         self._say(patch.rows)
         return patch
 
@@ -204,7 +222,7 @@ class State:
         patch = self._before(rows, [g.number for g in new])
         self._add(new)
         for move in event["moves"]:
-            self.group[self._rows(move["samples"])] = move["group"]
+            self._place(self._rows(move["samples"]), move["group"])
         self._say(rows)
         return patch
 
@@ -218,7 +236,7 @@ class State:
 
     def _merge(self, event: Mapping[str, Any]) -> _Patch:
         patch = self._before(np.flatnonzero(np.isin(self.group, event["others"])), event["others"])
-        self.group[patch.rows] = event["group"]
+        self._place(patch.rows, event["group"])
         for other in event["others"]:
             del self.groups[other]
         return patch
@@ -239,7 +257,7 @@ class State:
         patch = self._before(np.unique(rows), [g.number for g in new])
         self._add(new)
         for part in event["parts"]:
-            self.group[self._rows(part["samples"])] = part["number"]
+            self._place(self._rows(part["samples"]), part["number"])
         return patch
 
     # Small parts
@@ -256,6 +274,10 @@ class State:
             raise UserError(f"samples are numbered from 0 to {len(self) - 1}; got {rows.min()} to {rows.max()}")
         return rows
 
+    def _place(self, rows: np.ndarray, number: int) -> None:
+        self.placed[rows[self.group[rows] != number]] = self.seq
+        self.group[rows] = number
+
     def _say(self, rows: np.ndarray) -> None:
         self.confirmed[rows] = True
         self.outlier[rows] = False
@@ -266,7 +288,7 @@ class State:
         self._next += len(new)
 
     def _columns(self) -> tuple[np.ndarray, ...]:
-        return self.group, self.confirmed, self.outlier, self.said
+        return self.group, self.confirmed, self.outlier, self.said, self.placed
 
     def _before(self, rows: np.ndarray, numbers: Iterable[int]) -> _Patch:
         return _Patch(rows, tuple(c[rows] for c in self._columns()), {n: self.groups.get(n) for n in numbers})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from regrain.data.cells import Column, guard_cell
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
+from regrain.training.store import replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,8 +39,11 @@ def require_writable(
         raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite")
 
 
-def write_columns(columns: Mapping[str, Column], out: Path) -> None:
-    """Write a table to a temporary name, then rename it; texts in CSV are guarded against being taken for formulas."""
+def write_columns(columns: Mapping[str, Column], out: Path, *, durable: bool = False) -> None:
+    """Write a table to a temporary name, then rename it; texts in CSV are guarded against being taken for formulas.
+
+    ``durable`` as in :func:`regrain.training.store.replace_file`.
+    """
     import pyarrow as pa
     import pyarrow.csv
 
@@ -49,9 +53,9 @@ def write_columns(columns: Mapping[str, Column], out: Path) -> None:
             table = table.set_column(index, column.name, table[index].cast(pa.string()))
     if out.suffix.lower() == ".csv":
         guarded = _guarded(table)
-        replace_file(out, lambda temporary: pa.csv.write_csv(guarded, temporary))
+        replace_file(out, lambda temporary: pa.csv.write_csv(guarded, temporary), durable=durable)
     else:
-        write_parquet(table, out)
+        write_parquet(table, out, durable=durable)
 
 
 def _guarded(table: pa.Table) -> pa.Table:
@@ -65,22 +69,14 @@ def _guarded(table: pa.Table) -> pa.Table:
     return table.rename_columns([guard_cell(name) for name in table.column_names])
 
 
-def write_parquet(table: pa.Table, out: Path) -> None:
+def write_parquet(table: pa.Table, out: Path, *, durable: bool = False) -> None:
     """Write a table as Parquet, whatever the file's ending, to a temporary name, then rename it."""
     import pyarrow.parquet
 
-    replace_file(out, lambda temporary: pyarrow.parquet.write_table(table, temporary, compression="zstd"))
+    def write(temporary: Path) -> None:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd")
 
-
-def replace_file(out: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` write to a temporary name beside ``out``, and rename that; what fails leaves nothing behind."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(out, write, durable=durable)
 
 
 def write_embeddings(parts: Mapping[str, tuple[Dataset, Tensor]], out: Path) -> tuple[int, int]:

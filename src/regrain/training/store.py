@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import platform
+import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -19,7 +20,15 @@ from torch import Tensor
 from regrain.errors import UserError
 from regrain.labels import Labels, Taxonomy
 
-__all__ = ["SCHEMA", "RunFolder", "labels_from_json", "labels_to_json", "library_versions"]
+__all__ = [
+    "SCHEMA",
+    "RunFolder",
+    "labels_from_json",
+    "labels_to_json",
+    "library_versions",
+    "replace_file",
+    "sync",
+]
 
 SCHEMA = 1
 """Version of the JSON files written here."""
@@ -37,6 +46,34 @@ _FILES = (
 )
 _FOLDERS = ("checkpoints", "model", "embeddings", "discovery", "tensorboard", "report")
 _LIBRARIES = ("regrain", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn", "sentence-transformers")
+
+
+def replace_file(out: Path, write: Callable[[Path], object], *, durable: bool = False) -> None:
+    """Let ``write`` write to a temporary name beside ``out``, and rename that; what fails leaves nothing behind.
+
+    Threads and processes that write the same file do not disturb each other: the last rename wins. A durable file is on
+    disk, its name too, before this returns; that asks for POSIX.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        write(temporary)
+        if durable:
+            sync(temporary)
+        temporary.replace(out)
+        if durable:
+            sync(out.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def library_versions() -> dict[str, str | None]:
@@ -150,10 +187,10 @@ class RunFolder:
         state = self.read_json("state.json", missing={"finished": False})
         return bool(state["finished"])
 
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write ``name`` with the schema number."""
+    def write_json(self, name: str, content: Mapping[str, Any], *, durable: bool = False) -> None:
+        """Write ``name`` with the schema number; ``durable`` as in :func:`replace_file`."""
         text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False)
-        self._write(name, lambda file: file.write_text(text + "\n", encoding="utf-8"))
+        self._write(name, lambda file: file.write_text(text + "\n", encoding="utf-8"), durable=durable)
 
     def read_json(self, name: str, *, missing: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Read ``name``; ``missing`` is given back where there is no such file.
@@ -248,15 +285,8 @@ class RunFolder:
         for name in ("labels.json", "state.json", "recipe.yaml"):
             self._write(name, functools.partial(shutil.copyfile, source.path / name))
 
-    def _write(self, name: str, write: Callable[[Path], Any]) -> None:
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        try:
-            write(temporary)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def _write(self, name: str, write: Callable[[Path], Any], *, durable: bool = False) -> None:
+        replace_file(self.path / name, write, durable=durable)
 
     def _clear(self) -> None:
         """Remove a run's own files, and nothing else."""

@@ -93,23 +93,38 @@ async function finished(kind, fields, rows, words) {
 
 const superclassOf = (row) => store.groups.get(store.group[row])?.superclass ?? null;
 
+// What a move does besides: samples that it takes to another superclass.
+function crossing(moves) {
+  const taken = moves.flatMap(({ group, samples }) => {
+    const above = store.groups.get(group)?.superclass ?? null;
+    return samples.filter((row) => superclassOf(row) !== above);
+  });
+  return taken.length ? `; ${some(taken.length, "sample")} to another superclass` : "";
+}
+
+// Without a superclass, the server labels every sample within its own.
 function labelWith(name, superclass) {
   withTargets((rows) => {
-    const above = superclass === undefined ? superclassOf(rows[0]) : superclass;
-    finished("label", { samples: rows, name, superclass: above }, rows, `${some(rows.length, "sample")} labelled ${name}`);
+    const owners = superclass === undefined ? new Set(rows.map(superclassOf)).size : 1;
+    const spread = owners > 1 ? `, within each of ${owners} superclasses` : "";
+    finished("label", { samples: rows, name, superclass }, rows, `${some(rows.length, "sample")} labelled ${name}${spread}`);
   });
 }
 
 function accept() {
   withTargets((rows) => {
-    const moves = new Map();
-    for (const row of rows) {
+    const free = rows.filter((row) => !store.isConfirmed(row) && !store.isOutlier(row));
+    const settled = rows.length - free.length;
+    const left = settled ? `; ${some(settled, "sample")} left out, confirmed or marked as ${settled === 1 ? "an outlier" : "outliers"}` : "";
+    const byGroup = new Map();
+    for (const row of free) {
       const group = store.proposed[row];
-      if (group >= 0 && store.groups.has(group)) moves.set(group, [...(moves.get(group) ?? []), row]);
+      if (group >= 0 && store.groups.has(group)) byGroup.set(group, [...(byGroup.get(group) ?? []), row]);
     }
-    if (!moves.size) return say("there is no proposal for these samples");
-    const fields = { moves: [...moves].map(([group, samples]) => ({ group, samples })) };
-    return finished("move", fields, rows, `${some(fields.moves.flatMap((m) => m.samples).length, "proposal")} accepted`);
+    if (!byGroup.size) return say(`there is no proposal for these samples${left}`);
+    const moves = [...byGroup].map(([group, samples]) => ({ group, samples }));
+    const moved = moves.flatMap(({ samples }) => samples);
+    return finished("move", { moves }, moved, `${some(moved.length, "proposal")} accepted${left}${crossing(moves)}`);
   });
 }
 
@@ -166,7 +181,9 @@ const forms = {
   "merge-form": () => {
     const other = Number($("merge").value);
     const title = store.groupTitle(other);
-    act("merge", { group: view.number, others: [other] }, `${title} merged into ${store.groupTitle(view.number)}`);
+    const [from, to] = [other, view.number].map((number) => store.groups.get(number)?.superclass ?? null);
+    const crossed = from === to ? "" : `, from superclass ${from ?? "(none)"} to ${to ?? "(none)"}`;
+    act("merge", { group: view.number, others: [other] }, `${title} merged into ${store.groupTitle(view.number)}${crossed}`);
   },
   "split-form": () => {
     const before = new Set(store.groups.keys());
@@ -182,7 +199,8 @@ const forms = {
   },
   "move-form": () => withTargets((rows) => {
     const group = Number($("move").value);
-    finished("move", { moves: [{ group, samples: rows }] }, rows, `${some(rows.length, "sample")} moved to ${store.groupTitle(group)}`);
+    const moves = [{ group, samples: rows }];
+    finished("move", { moves }, rows, `${some(rows.length, "sample")} moved to ${store.groupTitle(group)}${crossing(moves)}`);
   }),
   "search-form": () => open({ kind: "search", query: $("search").value }),
   "export-form": writeExport,
@@ -427,7 +445,7 @@ async function hover(row) {
   if (box.dataset.row === String(row)) return;
   box.dataset.row = row;
   const face = element("div");
-  if (store.overview.modality === "image") face.append(Object.assign(element("img"), { src: `/api/tile/${row}`, alt: "" }));
+  if (store.overview.modality === "image") face.append(Object.assign(element("img"), { src: store.picture("tile", row), alt: "" }));
   box.replaceChildren(face, element("div", summary(row)));
   if (store.overview.modality !== "text") return;
   await store.loadCells([row]);
@@ -441,7 +459,7 @@ async function look(row) {
   $("picture-title").textContent = cell.id;
   const about = [`split ${cell.split || "none"}`, cell.superclass, summary(row)].filter(Boolean).join(" · ");
   const body = store.overview.modality === "image"
-    ? Object.assign(element("img"), { src: `/api/picture/${row}`, alt: `sample ${cell.id}` })
+    ? Object.assign(element("img"), { src: store.picture("picture", row), alt: `sample ${cell.id}` })
     : cell.text !== undefined ? element("p", cell.text) : document.querySelector(`#tile-${row} svg`)?.cloneNode(true) ?? "";
   $("picture").replaceChildren(element("p", about), body);
   $("picture-dialog").showModal();

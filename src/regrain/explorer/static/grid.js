@@ -145,7 +145,7 @@ export class Grid extends EventTarget {
       image.alt = "";
       image.decoding = "async";
       image.draggable = false;
-      image.src = `/api/tile/${row}`;
+      image.src = this.store.picture("tile", row);
       face.append(image);
     }
     const caption = document.createElement("div");

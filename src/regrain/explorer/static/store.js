@@ -131,6 +131,11 @@ export class Store extends EventTarget {
     return group.name ?? `${group.superclass ?? "subclass"} #${number}`;
   }
 
+  // Browsers keep pictures by address: the key keeps those of another run on the same port apart.
+  picture(kind, row) {
+    return `/api/${kind}/${row}?v=${this.overview.key}`;
+  }
+
   isConfirmed(row) {
     return (this.flags[row] & CONFIRMED) !== 0;
   }
