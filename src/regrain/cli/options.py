@@ -297,8 +297,6 @@ def mean_cell(score: Score) -> str:
 
 def _cell(score: Score | None) -> str:
     """A share in per cent, a count as it is, nothing where the representation has no such figure."""
-    if score is None:
-        return ""
-    if score.count:
-        return f"{score.value:.0f}" if score.value == int(score.value) else f"{score.value:.2f}"
-    return f"{100 * score.value:.2f}"
+    from regrain.evaluation.base import figure_text
+
+    return "" if score is None else figure_text(score.value, count=score.count)
