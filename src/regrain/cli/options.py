@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 import typer
 
 if TYPE_CHECKING:
+    from regrain.api import Run
     from regrain.evaluation import Evaluation, Score
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "refuse_without_data",
     "show_evaluation",
     "stoppable",
+    "tells_notices",
     "trains",
 ]
 
@@ -261,6 +263,19 @@ def stoppable(work: Callable[[], Result], go_on: str | None = None) -> Result:
         if is_first_process():
             print(f"stopped; go on with {go_on or f'`regrain resume {stopped.args[0]}`'}", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def tells_notices() -> Callable[[Run], None]:
+    """What tells, run by run and on standard error, what was chosen for the user; nothing is told twice."""
+    told: set[str] = set()
+
+    def tell(run: Run) -> None:
+        for notice in dict.fromkeys(run.notices):
+            if notice not in told:
+                print(f"note      {notice}", file=sys.stderr)
+        told.update(run.notices)
+
+    return tell
 
 
 def show_evaluation(evaluation: Evaluation) -> None:
