@@ -6,6 +6,7 @@ encoder from, and what ``hf upload`` or :func:`push` shares.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -26,6 +27,16 @@ from regrain.training.model import Model, load_model
 __all__ = ["Pretrained", "from_pretrained", "push", "save_to_directory"]
 
 _NEEDED = ("config.json", "model.safetensors")
+_KNOWN = {
+    *_NEEDED,
+    "README.md",
+    "answers.json",
+    "classifier.json",
+    "classifier.safetensors",
+    "image_encoder",
+    "text_encoder",
+}
+"""What may lie in a model's folder here: what training, ``adapt`` and ``calibrate`` write, and the card."""
 _TASKS = {"image": "image-feature-extraction", "text": "feature-extraction"}
 
 
@@ -70,7 +81,7 @@ def save_to_directory(
     licence : str, optional
         The Hub's name of a licence, such as ``apache-2.0``, for the card.
     overwrite : bool
-        Replace such a folder.
+        Replace such a folder, in which nothing else lies.
 
     Raises
     ------
@@ -91,9 +102,15 @@ def save_to_directory(
     >>> folder.cleanup()
     """
     run = run if isinstance(run, api.Run) else api.Run.open(run)
-    model, place = run.model, Path(out)
-    if place.exists() and not (place.is_dir() and (_is_ours(place) or not any(place.iterdir()))):
+    model, place = run.model, Path(out).resolve()  # "." has no name
+    if place.exists() and not place.is_dir():
+        raise UserError(f"{place} is no folder: choose another --out")
+    lying = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
+    if lying and not _is_ours(place):
         raise UserError(f"{place} holds other things: choose another --out")
+    if not _KNOWN.issuperset(lying):
+        odd = next(name for name in lying if name not in _KNOWN)
+        raise UserError(f"{place} holds other things beside a model, such as '{odd}': choose another --out")
     if _is_ours(place) and not overwrite:
         raise UserError(f"{place} holds a model: choose another --out, or replace it with --overwrite")
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -126,15 +143,16 @@ def from_pretrained(source: str | Path, *, revision: str | None = None) -> Pretr
         If there is no such folder and the repository cannot be had, or what is there is no model of Regrain's.
     """
     folder = Path(source).expanduser()
-    if not folder.is_dir():
-        folder = _downloaded(str(source), revision)
-    missing = [name for name in _NEEDED if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{source} holds no model in the Hub's layout: {' and '.join(missing)} missing")
-    try:
-        return Pretrained(*load_model(folder))
-    except KeyError as error:
-        raise UserError(f"{source} is no model of Regrain's: its config.json has no {error}") from None
+    if folder.is_dir():
+        return _loaded(folder, source)
+    cached = _cached(str(source), revision)
+    if cached is not None:
+        try:
+            return _loaded(cached, source)
+        except UserError:  # perhaps a download that broke off: the Hub has the rest
+            if why_no_download(str(source)) is not None:
+                raise
+    return _loaded(_downloaded(str(source), revision), source)
 
 
 def push(source: str | Path, repository: str, *, private: bool = True, token: str | None = None) -> str:
@@ -168,16 +186,40 @@ def push(source: str | Path, repository: str, *, private: bool = True, token: st
 
 
 def _is_ours(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (*_NEEDED, "README.md"))
+    """Whether a folder holds a model that Regrain wrote, and its card; other libraries name files alike."""
+    if not all((folder / name).is_file() for name in (*_NEEDED, "README.md")):
+        return False
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(config, dict) and {"schema", "method"} <= config.keys()
+
+
+def _loaded(folder: Path, source: str | Path) -> Pretrained:
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{source} holds no model in the Hub's layout: {' and '.join(missing)} missing")
+    try:
+        return Pretrained(*load_model(folder))
+    except KeyError as error:
+        raise UserError(f"{source} is no model of Regrain's: its config.json has no {error}") from None
+
+
+def _cached(repository: str, revision: str | None) -> Path | None:
+    """What was downloaded before, which may be a part of it alone."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except Exception:  # not in the cache, or no id of a repository at all: asking the Hub tells
+        return None
 
 
 def _downloaded(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
-        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
-    except Exception:  # not in the cache, or no id of a repository at all: the next question tells
-        reason = why_no_download(repository)
+    reason = why_no_download(repository)
     if reason is None:
         try:
             return Path(snapshot_download(repository, revision=revision))

@@ -228,7 +228,11 @@ def _codes(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The classes that occur, and the code of every sample, -1 unknown."""
     unknown = _unknown(column)
     codes = np.full(len(column), -1)
-    classes, codes[~unknown] = np.unique(column[~unknown], return_inverse=True)
+    try:
+        classes, codes[~unknown] = np.unique(column[~unknown], return_inverse=True)
+    except TypeError:
+        kinds = " and ".join(sorted({type(label).__name__ for label in column[~unknown]}))
+        raise UserError(f"a column of y mixes labels of kind {kinds}: give numbers alone, or texts alone") from None
     if not len(classes):
         raise UserError("every label in a column of y is unknown: leave the column out")
     return classes, codes
@@ -246,5 +250,5 @@ def _dataset(X: np.ndarray, labels: Labels) -> Dataset:
 
 
 def _written(value: Any) -> str:
-    """A setting as ``--set`` reads it."""
-    return json.dumps(value)
+    """A setting as ``--set`` reads it; grids over arrays give NumPy's numbers."""
+    return json.dumps(value, default=np.generic.item)

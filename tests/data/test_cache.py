@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -118,3 +120,22 @@ def test_the_folder_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch
     assert cache_folder() == Path.home() / "somewhere"
     monkeypatch.delenv("REGRAIN_CACHE")
     assert cache_folder() == Path.home() / ".cache" / "regrain"
+
+
+def test_of_several_processes_one_computes_and_the_others_read() -> None:
+    calls: list[int] = []
+    first, second = threading.Event(), threading.Event()
+
+    def computing() -> Iterator[torch.Tensor]:
+        calls.append(1)
+        (second if first.is_set() else first).set()
+        second.wait(timeout=0.5)  # as long as nobody else computes
+        yield torch.ones(2, 1)
+
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(cached_tensor, "k", (2, 1), computing)]
+        assert first.wait(timeout=30)
+        waiting.append(pool.submit(cached_tensor, "k", (2, 1), computing))
+        assert [table.result().tolist() for table in waiting] == [[[1], [1]]] * 2
+    assert calls == [1]
+    assert the_file().suffix == ".npy"

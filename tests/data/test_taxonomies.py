@@ -164,6 +164,11 @@ def test_files_of_edges(tmp_path: Path, file: str, text: str) -> None:
     assert display_names(str(tmp_path / file)) == {}
 
 
+def test_cells_guarded_against_spreadsheets_are_taken_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("child,parent\n'-other,animal\ndog,animal\n'=x,'+y\n")
+    assert pairs(taxonomy(tmp_path / "a.csv")) == {"-other": "animal", "dog": "animal", "=x": "+y"}
+
+
 def test_files_of_paths(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("animal/dog/other\nanimal/cat/other\n\n plant \n")
     found = taxonomy(tmp_path / "a.txt")

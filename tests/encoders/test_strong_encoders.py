@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,33 @@ def test_what_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         build_encoder(str(folder), pretrained="weights.pth", **options)
     with pytest.raises(UserError, match="takes images of 3 channels, or of one; these have 4"):
         build_encoder(str(folder), modality="image", sample_shape=(4, 28, 28))
+
+
+def test_a_folder_without_an_image_processor(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", "dinov2")
+    (folder / "preprocessor_config.json").unlink()
+    options: dict[str, Any] = {"modality": "image", "sample_shape": (3, 28, 28)}
+    assert build_encoder(str(folder), **options).mean is None
+    told = build_encoder(str(folder), **options, mean=[0.1, 0.2, 0.3], std=[1, 1, 1])
+    assert told.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+@pytest.mark.parametrize("saved", [True, False])
+def test_code_beside_a_model_is_never_run(
+    kind: str, saved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sentence_transformers")
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = tmp_path / f"{kind}_encoder"
+    folder.mkdir()
+    code = f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import ViTConfig as Own, ViTModel as OwnModel\n"
+    (folder / "own.py").write_text(code)
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.OwnModel"}}
+    (folder / "config.json").write_text(json.dumps(own))
+    (folder / "preprocessor_config.json").write_text("{}")
+    wanted: dict[str, Any] = {"modality": kind, "sample_shape": (3, 28, 28) if kind == "image" else ()}
+    with pytest.raises(UserError, match="can rebuild" if saved else "could not load the"):
+        build_encoder(str(folder), **wanted, **({"folder": tmp_path} if saved else {}))
+    assert not (tmp_path / "ran").exists()

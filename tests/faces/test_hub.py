@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,53 @@ def test_nothing_is_lost(run: package.Run, tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds other things"):
         save_to_directory(run, tmp_path / "mine", overwrite=True)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "shared"]
+    (place / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"holds other things beside a model, such as 'thesis\.tex'"):
+        save_to_directory(run, place, overwrite=True)
+    assert (place / "thesis.tex").exists()
+    theirs = tmp_path / "theirs"  # of another library, whose files have the same names
+    theirs.mkdir()
+    for name in ("model.safetensors", "README.md"):
+        (theirs / name).touch()
+    for content in ('{"hidden_size": 4}', "[]", "{"):
+        (theirs / "config.json").write_text(content)
+        with pytest.raises(UserError, match="theirs holds other things"):
+            save_to_directory(run, theirs, overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "shared", "theirs"]
+
+
+def test_the_current_folder_is_a_place(run: package.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shared").mkdir()
+    monkeypatch.chdir(tmp_path / "shared")
+    assert save_to_directory(run, ".") == tmp_path / "shared"
+    assert (tmp_path / "shared" / "config.json").is_file()
+
+
+def test_a_download_that_broke_off_is_completed(
+    run: package.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = save_to_directory(run, tmp_path / "whole")
+    part = tmp_path / "part"
+    part.mkdir()
+    shutil.copy(whole / "config.json", part)
+    asked: list[bool] = []
+
+    def snapshot_download(repository: str, *, revision: str | None, local_files_only: bool = False) -> str:
+        asked.append(local_files_only)
+        return str(part if local_files_only else whole)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("regrain.hub.why_no_download", lambda repository: None)
+    with monkeypatch.context() as offline:
+        offline.setattr("regrain.hub.why_no_download", lambda repository: "no network")
+        with pytest.raises(UserError, match=r"owner/name holds no model .*: model\.safetensors missing"):
+            from_pretrained("owner/name")
+    asked.clear()
+    assert torch.equal(from_pretrained("owner/name").embed(run.parts()["test"]), run.embed())
+    assert asked == [True, False]
+    shutil.copy(whole / "model.safetensors", part)
+    from_pretrained("owner/name")
+    assert asked == [True, False, True]
 
 
 @pytest.mark.parametrize("kind", ["run", "hub"])

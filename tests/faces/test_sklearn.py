@@ -94,3 +94,17 @@ def test_what_cannot_be(digits: tuple[np.ndarray, np.ndarray]) -> None:
     ):
         with pytest.raises(UserError, match=message):
             CoarseToFine(epochs=1, **options).fit(x, y)
+
+
+def test_settings_may_be_numbers_of_numpy(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, digit = digits
+    settings = {"weight": np.float32(0.5), "training.batch_size": np.int64(64)}
+    model = CoarseToFine(epochs=np.int64(1), settings=settings, random_state=0).fit(x, digit % 2)
+    assert model.model_.method.weight == 0.5
+
+
+def test_labels_of_two_kinds_are_refused(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, _ = digits
+    mixed = np.array([1, "one"] * 200, dtype=object)
+    with pytest.raises(UserError, match="mixes labels of kind int and str"):
+        CoarseToFine(epochs=1).fit(x, mixed)

@@ -63,6 +63,18 @@ def test_torchrun_cut_off_and_resumed_by_two_devices_is_the_run_of_one_process(t
     assert json.loads(judged.stdout) == regrain.evaluate(whole, protocols=["recall"]).flat()
 
 
+def test_torchrun_judges_and_embeds_a_frozen_encoder_as_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"encoder": "mlp", "frozen": True, "settings": ["epochs=1"], "device": "cpu", "limit_per_class": 20}
+    alone = regrain.fit("sup-ce", "digits", out=tmp_path / "run", **told)
+    expected = regrain.evaluate(alone, protocols=["recall"], write=False).flat()
+    monkeypatch.setitem(ENVIRONMENT, "REGRAIN_CACHE", str(tmp_path / "cache"))
+    judged = run(*TORCHRUN, "evaluate", alone.path, "--protocol", "recall", "--json", "--device", "cpu")
+    assert json.loads(judged.stdout) == expected
+    assert {file.suffix for file in (tmp_path / "cache").iterdir()} == {".npy"}
+
+
 @pytest.mark.slow
 def test_a_method_without_steps_is_fitted_alike(tmp_path: Path) -> None:
     alone = regrain.fit("kmeans", "digits", out=tmp_path / "one", encoder="identity", settings=["subclasses=10"])

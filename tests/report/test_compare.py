@@ -125,6 +125,56 @@ def test_relabelled_samples_are_not_paired(run_with: RunWith) -> None:
     assert "other labels at level 'pet'" in found.notes[-1]
 
 
+def evaluated_again(run: Run, place: Path, data: Dataset | None = None, **changed: object) -> Run:
+    """A copy of a run whose ``evaluation.json`` is of other data, or has other entries; None takes one away."""
+    shutil.copytree(run.path, place)
+    if data is not None:
+        regrain.evaluate(place, data, protocols=["recall", "knn"])
+    file = place / "evaluation.json"
+    content = {k: v for k, v in (json.loads(file.read_text()) | changed).items() if v is not None}
+    file.write_text(json.dumps(content))
+    return Run.open(place)
+
+
+def test_seeds_judged_on_other_samples_or_labels_are_not_paired(run_with: RunWith, tmp_path: Path) -> None:
+    first, given = [run_with(s) for s in range(2)], dataset_of("vector")
+    codes = given.labels.codes.clone()
+    codes[torch.from_numpy(given.splits == "test"), 1] += 1
+    codes[:, 1] %= len(given.labels.names("breed"))
+    relabelled = replace(given, labels=replace(given.labels, codes=codes, taxonomy=None))
+    renamed = replace(given, ids=np.array([f"x{row}" for row in range(len(given))]))
+    for number, (changed, words) in enumerate(
+        (
+            ({"data": renamed}, "their test samples are not the same, and pairs need the same samples (seed 1)"),
+            ({"data": relabelled}, "the same samples have other labels at level 'breed' (seed 1)"),
+            ({"judged": None, "samples": 31}, "their test samples are not the same"),
+            ({"judged": None}, ""),
+        )
+    ):
+        other = evaluated_again(run_with(1, 0.0001), tmp_path / str(number), **changed)
+        found = compare([*first, run_with(0, 0.0001), other])
+        assert bool(found.rows[1].differences) == (not words)
+        assert (f"has no paired differences: {words}" in " ".join(found.notes)) == bool(words)
+
+
+def test_a_mean_of_counts_has_decimals_and_a_smaller_distance_is_better(run_with: RunWith, tmp_path: Path) -> None:
+    runs = []
+    for name, distance, error in (("far", 1.25, 0.1), ("near", 0.5, 0.3)):
+        run = run_with(0, 0.05 if name == "far" else 0.0001)
+        rows = json.loads((run.path / "evaluation.json").read_text())["rows"]
+        score = rows[0]["score"] | {"low": None, "high": None, "detail": False}
+        of_all = rows[0] | {"representation": "model", "level": "all"}
+        rows.append(of_all | {"metric": "tree-distance", "score": score | {"value": distance, "count": True}})
+        rows.append(of_all | {"metric": "calibration-error", "score": score | {"value": error, "count": False}})
+        runs.append(evaluated_again(run, tmp_path / name, rows=rows))
+    found = compare(runs, paired=False)
+    assert [row.name for row in found.sorted_by("tree-distance")] == ["near", "far"]
+    assert [row.name for row in found.sorted_by("calibration-error")] == ["far", "near"]
+    figure = found.rows[0].figures["test/all/tree-distance"]
+    assert (figure.text(), figure.text(sign=True)) == ("1.25", "+1.25")
+    assert replace(figure, value=7.0).text() == "7"
+
+
 def test_sorting(run_with: RunWith) -> None:
     runs = [run_with(0), run_with(0, 0.0001)]
     found = compare(runs, paired=False)

@@ -446,3 +446,19 @@ def test_device_and_precision() -> None:
 def test_resume_without_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint to resume from"):
         run_training(tmp_path, resume=True)
+
+
+def test_every_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert resolve_device("auto") == "cuda"
+    assert chosen == []
+    for rank, expected in (("3", 3), ("5", 1)):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert resolve_device("cuda") == "cuda"
+        assert chosen.pop() == expected
+    assert resolve_device("cpu") == "cpu"
+    assert chosen == []

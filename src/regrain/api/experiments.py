@@ -45,6 +45,7 @@ def tune(
     out: str | Path | None = None,
     device: Device = "auto",
     on_trial: Callable[[Trial], None] | None = None,
+    on_run: Callable[[Run], None] | None = None,
     **options: Any,
 ) -> Tuning:
     """Choose settings by a criterion that sees no hidden label and no test sample.
@@ -69,6 +70,8 @@ def tune(
         Default ``runs/tune-METHOD-DATA``.
     on_trial : callable, optional
         Called with each finished trial.
+    on_run : callable, optional
+        Called with each trial's run that was trained to its end.
     device
         As in :func:`fit`.
     **options
@@ -127,6 +130,8 @@ def tune(
         else:
             done = replace(trial, criteria=criterion_values(run.model, train_part, validation_part, seed=plan.seed))
             run.folder.checkpoint_file.unlink(missing_ok=True)
+            if on_run is not None:
+                on_run(run)
         tuning.add(done)
         if on_trial is not None:
             on_trial(done)

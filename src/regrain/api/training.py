@@ -157,7 +157,7 @@ def fit(
     place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
     first_process = is_first_process()
     folder = RunFolder.create(place, overwrite=overwrite) if first_process else RunFolder(place)
-    run = Run(folder, dataset, device, [*dataset.notes.get("messages", []), *assembly.notices])
+    run = Run(folder, dataset, device, _notices(dataset, assembly))
     if first_process:
         folder.write_json("versions.json", {"versions": library_versions()})
         folder.write_json("labels.json", labels_to_json(training.labels))
@@ -207,6 +207,7 @@ def resume(
             "`regrain fit ... --overwrite`"
         )
     assembly.recipe["data"]["labels_fingerprint"] = settings["labels_fingerprint"]
+    run.notices = _notices(run.data, assembly)
     tensorboard = (run.path / "tensorboard").exists()
     _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=True)
     return run
@@ -246,6 +247,12 @@ def finished_run(
     return run
 
 
+def _notices(dataset: Dataset | None, assembly: Assembly) -> list[str]:
+    """What was chosen for the user: in reading the data, and in fitting the settings to them."""
+    messages = [] if dataset is None else dataset.notes.get("messages", [])
+    return [*messages, *assembly.notices]
+
+
 def _train(
     run: Run,
     assembly: Assembly,
@@ -280,4 +287,5 @@ def _train(
     if is_first_process():
         model.save(run.folder, labels_to_json(assembly.dataset.labels))
         precision = resolve_precision(assembly.options.precision, kind)
-        run.folder.write_text("card.md", card(assembly, len(run.folder.read_metrics()), precision, kind))
+        text = card(assembly, len(run.folder.read_metrics()), precision, kind, run.notices)
+        run.folder.write_text("card.md", text)

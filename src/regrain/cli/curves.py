@@ -119,8 +119,11 @@ def _run(
     training: dict[str, Any],
     **values: Any,
 ) -> None:
+    tell = o.tells_notices()
+
     def say(run: Run) -> None:
         print(f"trained   {run.path}", file=sys.stderr)
+        tell(run)
 
     chosen = {"seeds": seeds, "protocols": protocol or ["linear"], "baselines": baselines, "on_run": say}
     found = o.stoppable(lambda: verb(method, data, out=out, **values, **chosen, **training), "the same command")

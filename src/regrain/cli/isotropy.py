@@ -49,8 +49,11 @@ def isotropy(
     """
     from regrain import api
 
+    tell = o.tells_notices()
+
     def say(run: Run) -> None:
         print(f"trained   {run.path}", file=sys.stderr)
+        tell(run)
 
     found = o.stoppable(
         lambda: api.isotropy(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 import typer
 
 if TYPE_CHECKING:
+    from regrain.api import Run
     from regrain.evaluation import Evaluation, Score
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "refuse_without_data",
     "show_evaluation",
     "stoppable",
+    "tells_notices",
     "trains",
 ]
 
@@ -263,6 +265,19 @@ def stoppable(work: Callable[[], Result], go_on: str | None = None) -> Result:
         raise typer.Exit(130) from None
 
 
+def tells_notices() -> Callable[[Run], None]:
+    """What tells, run by run and on standard error, what was chosen for the user; nothing is told twice."""
+    told: set[str] = set()
+
+    def tell(run: Run) -> None:
+        for notice in dict.fromkeys(run.notices):
+            if notice not in told:
+                print(f"note      {notice}", file=sys.stderr)
+        told.update(run.notices)
+
+    return tell
+
+
 def show_evaluation(evaluation: Evaluation) -> None:
     """A table: one line a metric, one column a representation."""
     from rich.console import Console
@@ -297,8 +312,6 @@ def mean_cell(score: Score) -> str:
 
 def _cell(score: Score | None) -> str:
     """A share in per cent, a count as it is, nothing where the representation has no such figure."""
-    if score is None:
-        return ""
-    if score.count:
-        return f"{score.value:.0f}" if score.value == int(score.value) else f"{score.value:.2f}"
-    return f"{100 * score.value:.2f}"
+    from regrain.evaluation.base import figure_text
+
+    return "" if score is None else figure_text(score.value, count=score.count)

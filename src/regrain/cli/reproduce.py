@@ -89,6 +89,7 @@ def reproduce(
     if name is None and not all_:
         raise UserError("name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all")
     found: list[Reproduction] = []
+    tell = o.tells_notices()
     for recipe in select(name):
         reason = _too_long(recipe, scale.value, most_hours, rate)
         if reason:
@@ -103,6 +104,7 @@ def reproduce(
             root=root,
             settings=assignments or (),
             device=device.value,
+            on_run=tell,
         )
         try:
             made = o.stoppable(run, "the same command")

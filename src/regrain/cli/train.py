@@ -163,8 +163,7 @@ def _announce(run: Run, training: Dataset) -> None:
     size = f", views of {recipe['views']['size']} px" if "size" in recipe["views"] else ""
     frozen = ", frozen" if recipe["encoder"].get("frozen") else ""
     say(f"encoder   {recipe['encoder']['name']}{frozen}{size}")
-    for notice in run.notices:
-        say(f"note      {notice}")
+    o.tells_notices()(run)
     say(f"run       {run.path}")
 
 

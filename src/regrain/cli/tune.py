@@ -72,6 +72,7 @@ def tune(
             trials=trials,
             validation=validation,
             out=out,
+            on_run=o.tells_notices(),
             on_trial=say,
             **training,
         ),

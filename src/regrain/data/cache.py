@@ -1,7 +1,7 @@
 """Tables that are dear to compute, kept in memory-mapped files named after what they were computed from.
 
 A file holds one array in NumPy's ``.npy`` format. It is written under a temporary name and renamed when it is whole, so
-that a run that is killed leaves no half a table, and two runs that compute the same table do not disturb each other.
+that a run that is killed leaves no half a table. Of several processes that need the same table one computes it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from regrain.errors import RegrainWarning, UserError
@@ -45,7 +47,8 @@ def cached_tensor(
     shape : tuple of int
         Of the whole tensor; the first dimension counts rows.
     make_batches : callable
-        Returns consecutive blocks of rows; called only when the file is not there or damaged.
+        Returns consecutive blocks of rows; called only when the file is not there or damaged, and of several processes
+        on a machine in one alone: the others wait, and open its file.
     dtype : "float32" or "uint8"
 
     Returns
@@ -72,10 +75,13 @@ def cached_tensor(
         raise ValueError(f"cached tables are {' or '.join(_DTYPES)}; got {dtype}")
     description = f"{key}|{shape}|{dtype}".encode("utf-8", "surrogatepass")
     file = cache_folder() / f"{hashlib.blake2b(description, digest_size=16).hexdigest()}.npy"
+    found = _written_at(file)
     table = _open(file, shape, dtype)
     if table is None:
         try:
-            _write(file, shape, dtype, make_batches())
+            with _one_at_a_time(file):
+                if _written_at(file) == found:  # else another process has computed it meanwhile
+                    _write(file, shape, dtype, make_batches())
         except OSError as error:
             if error.filename is not None and not str(error.filename).startswith(str(file.parent)):
                 raise  # not about the cache: a batch could not be read
@@ -91,6 +97,24 @@ def cached_tensor(
 def features(key: str, rows: int, width: int, make_batches: Callable[[], Iterable[Tensor]]) -> Tensor:
     """Features (rows, width) float32 of a frozen encoder, computed once: see :func:`cached_tensor`."""
     return cached_tensor(f"features|{key}", (rows, width), make_batches)
+
+
+@contextmanager
+def _one_at_a_time(file: Path) -> Iterator[None]:
+    """Within it no other process computes the file; those of one training would all do so at once."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = file.with_suffix(".lock")
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows keeps what is open
+                lock.unlink()
+
+
+def _written_at(file: Path) -> int | None:
+    """When a file was written, in nanoseconds; None where there is none."""
+    return file.stat().st_mtime_ns if file.exists() else None
 
 
 def _open(file: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
@@ -111,7 +135,6 @@ def _open(file: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
 
 def _write(file: Path, shape: tuple[int, ...], dtype: str, batches: Iterable[Tensor | np.ndarray]) -> None:
     """Write the blocks one after the other: a full disk is an error here, where a memory map would kill the process."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.stem}-", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as stream:

@@ -189,14 +189,14 @@ def _pretrained(name: str, pooling: str) -> tuple[Any, Any, str]:
 def _load(pipeline: Any, source: str) -> Any:
     """From disk or the hub's cache when it is there; only then is the hub asked, and only if it answers."""
     try:
-        return pipeline(source, device="cpu", local_files_only=True)
+        return pipeline(source, device="cpu", local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError):
         if Path(source).is_dir():
             raise
     reason = why_no_download(source)
     if reason:
         raise OSError(reason)
-    return pipeline(source, device="cpu")
+    return pipeline(source, device="cpu", trust_remote_code=False)
 
 
 def _resolve(name: str) -> tuple[str, str]:
@@ -222,8 +222,12 @@ def _rebuilt(folder: Path) -> tuple[Any, Any]:
         raise UserError(
             f"{folder} lacks the text encoder's configuration and tokenizer; was the model folder copied whole?"
         )
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    return AutoModel.from_config(config), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model = AutoModel.from_config(AutoConfig.from_pretrained(folder, **options), trust_remote_code=False)
+        return model, AutoTokenizer.from_pretrained(folder, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is no text encoder that transformers can rebuild: {first_line(error)}") from error
 
 
 def _missing_extra(name: str) -> UserError:

@@ -18,6 +18,7 @@ from .weights import first_line, no_progress_bar, why_no_download
 __all__ = ["VisionEncoder", "is_vision_source"]
 
 _EXTRA_FOLDER = "image_encoder"
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 def is_vision_source(name: str) -> bool:
@@ -43,7 +44,8 @@ class VisionEncoder(Encoder):
     folder : str or Path, optional
         Where ``save_extra`` wrote: rebuilds the structure from there, with random weights.
     mean, std : sequence of C floats, optional
-        The normalisation that the weights expect. Default: what the model's image processor says.
+        The normalisation that the weights expect. Default: what the model's image processor says, where a folder has
+        one.
 
     Raises
     ------
@@ -131,17 +133,23 @@ def _pretrained(name: str) -> tuple[Any, dict[str, Any], str]:
 
 
 def _read(transformers: Any, source: str, *, local: bool) -> tuple[Any, dict[str, Any]]:
-    processor, _ = transformers.BaseImageProcessor.get_image_processor_dict(source, local_files_only=local)
+    processor: dict[str, Any] = {}
+    if not Path(source).is_dir() or any((Path(source) / name).is_file() for name in _PROCESSOR_FILES):
+        processor, _ = transformers.BaseImageProcessor.get_image_processor_dict(source, local_files_only=local)
     with no_progress_bar():
-        return transformers.AutoModel.from_pretrained(source, local_files_only=local), processor
+        model = transformers.AutoModel.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+    return model, processor
 
 
 def _rebuilt(folder: Path) -> Any:
     transformers = _transformers(str(folder))
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} lacks the image encoder's configuration; was the model folder copied whole?")
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    return transformers.AutoModel.from_config(config)
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoModel.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is no image encoder that transformers can rebuild: {first_line(error)}") from error
 
 
 def _transformers(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
 
-__all__ = ["Protocol", "Representation", "Score", "Setting", "unit_rows"]
+__all__ = [
+    "Protocol",
+    "Representation",
+    "Score",
+    "Setting",
+    "class_names",
+    "figure_text",
+    "judged_fingerprint",
+    "unit_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,38 @@ class Setting:
 
 Protocol = Callable[[Representation, Setting], dict[str, Score]]
 """Figures by metric name."""
+
+
+def figure_text(value: float, *, count: bool, sign: bool = False) -> str:
+    """A share in per cent, with two decimals; a count as it is, with decimals only where it is a mean of counts.
+
+    Examples
+    --------
+    >>> figure_text(0.5, count=False), figure_text(3.0, count=True), figure_text(1.25, count=True, sign=True)
+    ('50.00', '3', '+1.25')
+    """
+    shown = value if count else 100 * value
+    digits = 0 if count and value == round(value) else 2
+    return f"{shown:{'+' if sign else ''}.{digits}f}"
+
+
+def class_names(dataset: Dataset, level: str) -> list[str | None]:
+    """The class of every sample, None where it is unknown."""
+    names = dataset.labels.names(level)
+    return [names[code] if code >= 0 else None for code in dataset.labels.level(level).tolist()]
+
+
+def judged_fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """Hashes of the ids of judged samples and, level by level, of their classes: what two evaluations must share."""
+    levels = dataset.labels.levels
+    return {
+        "samples": _digest(dataset.ids.tolist()),
+        "labels": {level: _digest(class_names(dataset, level)) for level in levels},
+    }
+
+
+def _digest(names: list[Any]) -> str:
+    return hashlib.blake2b(repr(names).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def unit_rows(embeddings: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
-from regrain.evaluation.base import Protocol, Representation, Score, Setting
+from regrain.evaluation.base import Protocol, Representation, Score, Setting, judged_fingerprint
 from regrain.evaluation.baselines import raw_representation
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.embed import apply_model, apply_to_views, level_probabilities
@@ -81,12 +81,15 @@ class Evaluation:
     rows : list of Row
     notes : list of str
         What the reader of the figures must know.
+    judged : dict
+        Fingerprints of the samples and of their labels: figures of other samples are not paired with these.
     """
 
     split: str
     samples: int
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    judged: dict[str, Any] = field(default_factory=dict)
 
     def flat(self) -> dict[str, float]:
         """``split/level/metric`` -> value; ends of intervals with ``.low`` and ``.high``, baselines with ``.NAME``."""
@@ -109,6 +112,7 @@ class Evaluation:
         return {
             "split": self.split,
             "samples": self.samples,
+            "judged": self.judged,
             "notes": self.notes,
             "rows": [{**asdict(row), "score": asdict(row.score)} for row in self.rows],
         }
@@ -176,7 +180,7 @@ def evaluate_model(
     for name in protocols or ():
         if name not in PROTOCOLS and name not in TOGETHER:
             raise UserError(f"no protocol '{name}': {nearest(name, [*PROTOCOLS, *TOGETHER])}")
-    evaluation = Evaluation(split, len(test))
+    evaluation = Evaluation(split, len(test), judged=judged_fingerprint(test))
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
     protocols = list(protocols if protocols is not None else _BY_DEFAULT)

@@ -17,6 +17,7 @@ from regrain import api
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import own_probabilities
+from regrain.evaluation.base import figure_text
 from regrain.metrics import label_quality, nearest_neighbours, neighbour_probabilities
 from regrain.report.content import (
     Chart,
@@ -201,7 +202,7 @@ def _figure(score: dict[str, Any] | None) -> str:
     """A share in per cent, a count as it is, nothing where there is no such figure."""
     if score is None:
         return ""
-    return f"{score['value']:.0f}" if score["count"] else f"{100 * score['value']:.2f}"
+    return figure_text(score["value"], count=score["count"])
 
 
 def _map(content: Content, run: Run, vectors: Tensor, levels: Sequence[str], most: int, seed: int) -> None:

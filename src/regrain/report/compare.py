@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from regrain import api
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
+from regrain.evaluation.base import class_names, figure_text
 from regrain.evaluation.retrieval import per_query
 from regrain.metrics import bootstrap_interval, student_interval
 from regrain.report.build import curves_of
@@ -29,8 +31,10 @@ __all__ = ["Compared", "Comparison", "Figure", "compare", "write_comparison"]
 COSTS = {"seconds": "training, s", "samples_per_second": "samples / s", "peak_memory_mb": "peak memory, MB"}
 """What a run cost, and the words for it."""
 
-_SMALLER_IS_BETTER = ("seconds", "peak_memory_mb")
+_SMALLER_IS_BETTER = ("seconds", "peak_memory_mb", "calibration-error", "tree-distance")
 _NOT_SETTINGS = ("seed", "data.labels_fingerprint")
+_OTHER_SAMPLES = "their test samples are not the same, and pairs need the same samples"
+_OTHER_LABELS = "the same samples have other labels at level"
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,9 @@ class Figure:
 
     def text(self, *, sign: bool = False) -> str:
         """In per cent, with the interval; counts as they are."""
-        factor, form = (1, ".0f") if self.count else (100, ".2f")
-        form = f"+{form}" if sign else form
-        between = "" if self.low is None else f" ({factor * self.low:{form}} to {factor * (self.high or 0):{form}})"
-        return f"{factor * self.value:{form}}{between}"
+        shown = partial(figure_text, count=self.count, sign=sign)
+        between = "" if self.low is None else f" ({shown(self.low)} to {shown(self.high or 0)})"
+        return f"{shown(self.value)}{between}"
 
 
 @dataclass
@@ -131,7 +134,10 @@ class Comparison:
         if len(meant) != 1:
             why = f"means {', '.join(meant)}" if meant else nearest(key, [*self.keys, *COSTS])
             raise UserError(f"--sort {key}: one figure of the runs was expected; {why}")
-        return sorted(self.rows, key=lambda row: (meant[0] not in row.figures, -_value(row.figures.get(meant[0]))))
+        sign = 1 if meant[0].rpartition("/")[2] in _SMALLER_IS_BETTER else -1
+        return sorted(
+            self.rows, key=lambda row: (meant[0] not in row.figures, sign * _value(row.figures.get(meant[0])))
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -154,8 +160,8 @@ def compare(
 
     Figures are those of ``evaluation.json``. Runs whose recipes differ in the seed alone are one row: mean, and
     Student's interval over seeds. Differences are to the first run given, and paired: over seeds where both rows have
-    two or more in common; else over the test samples, which are embedded again for recall@1 and MAP@R, with the
-    interval bootstrapped over samples. Where that cannot be, a note says why.
+    two or more in common, each pair judged on the same samples; else over the test samples, which are embedded again
+    for recall@1 and MAP@R, with the interval bootstrapped over samples. Where that cannot be, a note says why.
 
     Parameters
     ----------
@@ -219,7 +225,10 @@ def compare(
     for row, own in grouped[1:]:
         common = sorted(set(first.seeds) & set(row.seeds))
         if len(common) >= 2:
-            row.differences = _over_seeds(first_runs, own, common, split)
+            try:
+                row.differences = _over_seeds(first_runs, own, common, split)
+            except UserError as error:
+                notes.append(f"{row.name} has no paired differences: {error}")
         elif paired:
             couple = [_of_seed(first_runs, common), _of_seed(own, common)]
             say(f"{row.name}: differences over samples")
@@ -373,10 +382,28 @@ def _cost(run: Run) -> dict[str, float]:
 
 def _over_seeds(first: Sequence[Run], own: Sequence[Run], common: Sequence[int], split: str) -> dict[str, Figure]:
     """Differences of runs of the same seed: mean, and Student's interval over seeds."""
-    sides = [{run.recipe["seed"]: _figures(run, split) for run in side} for side in (first, own)]
-    pairs = [(sides[0][seed], sides[1][seed]) for seed in common]
+    sides = [{run.recipe["seed"]: run for run in side} for side in (first, own)]
+    couples = [(sides[0][seed], sides[1][seed]) for seed in common]
+    for one, other in couples:
+        _require_same_judged(one, other, split)
+    pairs = [(_figures(one, split), _figures(other, split)) for one, other in couples]
     keys = [key for key in pairs[0][0] if all(key in a and key in b for a, b in pairs)]
     return {key: _student([b[key].value - a[key].value for a, b in pairs], pairs[0][0][key].count) for key in keys}
+
+
+def _require_same_judged(one: Run, other: Run, split: str) -> None:
+    """Refuse figures of other samples or labels; what was judged before these were recorded is told by their number."""
+    found = [run.folder.read_json("evaluation.json", missing={}) for run in (one, other)]
+    if any(content.get("split") != split for content in found):
+        return  # no figures of this split to pair, which is told elsewhere
+    judged = [content.get("judged") or {"samples": None, "labels": {}} for content in found]
+    recorded = all(fingerprints["samples"] for fingerprints in judged)
+    ours, theirs = [f["samples"] for f in judged] if recorded else [content["samples"] for content in found]
+    if ours != theirs:
+        raise UserError(f"{_OTHER_SAMPLES} (seed {one.recipe['seed']})")
+    for level, labels in judged[0]["labels"].items():
+        if judged[1]["labels"].get(level, labels) != labels:
+            raise UserError(f"{_OTHER_LABELS} '{level}' (seed {one.recipe['seed']})")
 
 
 def _of_seed(runs: Sequence[Run], seeds: Sequence[int]) -> Run:
@@ -390,13 +417,13 @@ def _over_samples(
     """Differences query by query, of the embeddings of the same samples."""
     judged, theirs = first[0], other[0]
     if judged.ids.tolist() != theirs.ids.tolist():
-        raise UserError("their test samples are not the same, and pairs need the same samples")
+        raise UserError(_OTHER_SAMPLES)
     found: dict[str, Figure] = {}
     for level in judged.labels.levels:
         if level not in theirs.labels.levels:
             continue
-        if _class_names(judged, level) != _class_names(theirs, level):
-            raise UserError(f"the same samples have other labels at level '{level}'")
+        if class_names(judged, level) != class_names(theirs, level):
+            raise UserError(f"{_OTHER_LABELS} '{level}'")
         codes = judged.labels.level(level)
         values = [_queries(vectors, codes) for vectors in (first[1], other[1])]
         for metric in values[0]:
@@ -406,12 +433,6 @@ def _over_samples(
     if not found:
         raise UserError("no level has two labelled samples of a class there")
     return found
-
-
-def _class_names(dataset: Dataset, level: str) -> list[str | None]:
-    """The class of every sample, None where it is unknown."""
-    names = dataset.labels.names(level)
-    return [names[code] if code >= 0 else None for code in dataset.labels.level(level).tolist()]
 
 
 def _judged(run: Run, data: Dataset | None, split: str) -> Dataset:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from regrain.encoders import is_pretrained, weights_origin
 from regrain.training.assemble import Assembly
 
 __all__ = ["card"]
 
 
-def card(assembly: Assembly, epochs: int, precision: str, device: str) -> str:
-    """``card.md`` of a training that has ended."""
+def card(assembly: Assembly, epochs: int, precision: str, device: str, notices: Sequence[str] = ()) -> str:
+    """``card.md`` of a training that has ended; ``notices`` say what was chosen for the user."""
     recipe, labels = assembly.recipe, assembly.dataset.labels
     origin = weights_origin(assembly.model.backbone or assembly.model.method.encoder)
     levels = ", ".join(f"{level} ({count} classes)" for level, count in labels.counts.items()) or "none"
@@ -24,6 +26,7 @@ def card(assembly: Assembly, epochs: int, precision: str, device: str) -> str:
     for key in ("source", "licence", "license"):
         if assembly.dataset.notes.get(key):
             lines.append(f"- {key} of the data: {assembly.dataset.notes[key]}")
+    lines += [f"- note: {notice}" for notice in dict.fromkeys(notices)]
     if is_pretrained(origin):
         lines += [
             "",

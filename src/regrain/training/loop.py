@@ -43,14 +43,19 @@ class Stopped(Exception):
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
-    """The device that ``auto`` means here; a UserError where CUDA is asked for and absent."""
+    """The device that ``auto`` means here; a UserError where CUDA is asked for and absent.
+
+    Of several processes on a machine, each gets a GPU of its own for ``cuda``, as far as there are enough.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu or auto")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
+    if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"no device '{device}': choose from auto, cpu, cuda")
-    return device
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    if "LOCAL_RANK" in os.environ:  # of torchrun, and of Lightning's own processes
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    return "cuda"
 
 
 def resolve_precision(precision: Precision, device: Literal["cpu", "cuda"]) -> Literal["float32", "bf16", "fp16"]:

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from regrain.data.cells import unguard_cell
 from regrain.data.formats import delimiter_of, utf8_text
 from regrain.errors import UserError, nearest
 from regrain.labels import Taxonomy
@@ -179,7 +180,7 @@ def _edges(path: Path) -> list[tuple[str, str]]:
     child, parent = 0, 1
     heading_possible = True
     for row in reader:
-        cells = [cell.strip() for cell in row]
+        cells = [unguard_cell(cell.strip()) for cell in row]
         if not any(cells):
             continue
         line = f"{path}, line {reader.line_num}"
