@@ -112,11 +112,12 @@ def _mean(by_seed: dict[int, float]) -> float:
 
 
 def _cell(figures: Figures, table: Table, row: Row, key: str) -> str:
-    """The mean over seeds with its interval; of one seed the interval over test samples, where there is one."""
+    """The mean over seeds with its interval; where seeds change nothing the interval over test samples or episodes."""
     by_seed, low, high = (figures.of(table, row, key + end) for end in ("", ".low", ".high"))
-    if len(by_seed) == 1 and low and high:
-        return f"{_mean(by_seed):.1f} ({_mean(low):.1f} to {_mean(high):.1f})"
-    return over_seeds(list(by_seed.values()))
+    values = list(by_seed.values())
+    if len(set(values)) == 1:
+        return f"{values[0]:.1f} ({_mean(low):.1f} to {_mean(high):.1f})" if low and high else f"{values[0]:.1f}"
+    return over_seeds(values)
 
 
 def _difference(figures: Figures, table: Table, row: Row) -> str:
