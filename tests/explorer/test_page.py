@@ -217,6 +217,7 @@ def test_two_browsers_show_the_same(link: Callable[[], str], visit: Visit, sessi
     one.wait_for_selector("#group-bar:not([hidden])")
     one.fill("#name", "wren")
     one.click("#name-form button")
+    _shows(one, "#superclasses", "wren")
     _shows(other, "#superclasses", "wren")
     other.click("#undo")
     one.locator("#superclasses").filter(has_text="wren").wait_for(state="detached")
