@@ -65,6 +65,7 @@ def _table(table: Table, figures: Figures) -> str:
     head += [f"{first.title}: difference to {table.compare}"] if table.compare else []
     head += ["paper"] if any(row.paper for row in table.rows) else []
     head += ["minutes a run"]
+    several = sum(row.baselines for row in table.rows) > 1
     baselines: list[list[str]] = []
     body: list[list[str]] = []
     for row in table.rows:
@@ -73,7 +74,8 @@ def _table(table: Table, figures: Figures) -> str:
         for suffix, words in _BASELINES.items() if row.baselines else ():
             found = [figures.of(table, row, f"{m.key}.{suffix}") for m in table.metrics]
             if found[0]:
-                baselines.append([words, *(f"{_mean(values):.1f}" if values else "" for values in found)])
+                of = f" ({row.label})" if several else ""
+                baselines.append([words + of, *(f"{_mean(values):.1f}" if values else "" for values in found)])
         cells = [row.label, *(_cell(figures, table, row, m.key) for m in table.metrics)]
         cells += [_difference(figures, table, row)] if table.compare else []
         cells += [_published(row, first.title)] if "paper" in head else []

@@ -633,13 +633,14 @@ TABLES: tuple[Table, ...] = (
         "-p linear -l label",
         (Metric("linear", "test/label/linear"),),
         _low_data_rows(),
+        seeds=1,
     ),
     _tripadvisor(
         "tripadvisor-frozen",
         "TripAdvisor, six aspects, few reviews: frozen MiniLM and a trained adapter",
         "--encoder minilm --frozen --batch-size 16",
         {30: 40, 60: 20, 180: 10},
-        seeds=5,
+        seeds=3,
     ),
     _tripadvisor(
         "tripadvisor-tuned",
@@ -663,6 +664,7 @@ TABLES: tuple[Table, ...] = (
             for share in (30, 50, 80)
             for label, command in _NOISY.items()
         ),
+        seeds=2,
     ),
     Table(
         "levels-grocery",
@@ -685,6 +687,7 @@ TABLES: tuple[Table, ...] = (
                 "SupCE (fine labels alone)": "sup-fine",
             }.items()
         ),
+        seeds=1,
     ),
     Table(
         "ablation-self-classifier",
