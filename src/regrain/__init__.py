@@ -60,33 +60,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "regrain.api": (
-        "Run",
-        "adapt",
-        "attend",
-        "calibrate",
-        "discover",
-        "evaluate",
-        "export",
-        "fit",
-        "isotropy",
-        "label_noise",
-        "load",
-        "low_data",
-        "predict",
-        "regroup",
-        "reproduce",
-        "resume",
-        "tune",
-    ),
-    "regrain.data.dataset": ("Dataset",),
-    "regrain.errors": ("RegrainWarning", "UserError"),
-    "regrain.labels": ("Labels", "Taxonomy"),
+    "Dataset": "regrain.data.dataset",
+    "Labels": "regrain.labels",
+    "RegrainWarning": "regrain.errors",
+    "Taxonomy": "regrain.labels",
+    "UserError": "regrain.errors",
 }
+"""Where what is no verb lives; the verbs are those of :mod:`regrain.api`."""
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module 'regrain' has no attribute '{name}'")
+    if name not in __all__:
+        raise AttributeError(f"module 'regrain' has no attribute '{name}'")
+    return getattr(import_module(_HOMES.get(name, "regrain.api")), name)

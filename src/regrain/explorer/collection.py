@@ -27,8 +27,8 @@ from regrain.evaluation import embed
 from regrain.explorer.positions import MapKind, positions
 from regrain.explorer.state import Group
 from regrain.tasks.discover import Subclass
-from regrain.tasks.tables import replace_file, write_columns
-from regrain.training.store import RunFolder
+from regrain.tasks.tables import write_columns
+from regrain.training.store import RunFolder, replace_file
 
 __all__ = ["NAMED_LEVEL", "Collection", "Start", "open_collection", "part_rows"]
 

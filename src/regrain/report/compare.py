@@ -22,9 +22,10 @@ from regrain.report.build import curves_of
 from regrain.report.content import Chart, Line
 from regrain.report.extra import require_packages
 from regrain.report.figures import write_charts
-from regrain.report.page import chart_payload, render, write_page
+from regrain.report.page import chart_payload, render
 from regrain.tasks.run import Run, part_named
 from regrain.tasks.tables import require_writable
+from regrain.training.store import write_text
 
 __all__ = ["Compared", "Comparison", "Figure", "compare", "write_comparison"]
 
@@ -276,9 +277,8 @@ def write_comparison(
         require_writable(Path(out), overwrite, suffixes=(".html",), content="comparisons")
         charts = {f"curve-{n}": chart_payload(chart) for n, chart in enumerate(comparison.curves)}
         names = list(dict.fromkeys(line.name for chart in comparison.curves for line in chart.lines))
-        write_page(
-            render("compare.html", {"charts": charts, "names": names}, comparison=comparison, costs=COSTS), Path(out)
-        )
+        page = render("compare.html", {"charts": charts, "names": names}, comparison=comparison, costs=COSTS)
+        write_text(Path(out), page)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from regrain.errors import UserError
 from regrain.report.content import Chart, Confusion, Content, Map
 from regrain.tasks.pictures import Row, tiles, write_page
-from regrain.tasks.tables import replace_file
+from regrain.training.store import replace_file
 
 __all__ = ["write_charts", "write_figures"]
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from regrain.report.cells import TILE, Cells
 from regrain.report.content import Chart, Content
-from regrain.tasks.tables import replace_file
 
-__all__ = ["chart_payload", "render", "report_page", "write_page"]
+__all__ = ["chart_payload", "render", "report_page"]
 
 _MAP_CELLS = 3000
 """Points of the map whose sample can be seen; more would make the file too large."""
@@ -80,11 +78,6 @@ def render(template: str, payload: Mapping[str, Any], **values: Any) -> str:
     return environment.get_template(template).render(
         style=files["style.css"], script=files["page.js"], payload=_packed(payload), **values
     )
-
-
-def write_page(html: str, out: Path) -> None:
-    """Write it to a temporary name, then rename it."""
-    replace_file(out, lambda temporary: temporary.write_text(html, encoding="utf-8"))
 
 
 def chart_payload(chart: Chart) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from regrain.errors import UserError
 from regrain.report.build import build_content
 from regrain.report.extra import require_packages
 from regrain.report.figures import write_figures
-from regrain.report.page import report_page, write_page
+from regrain.report.page import report_page
 from regrain.tasks.run import Run
 from regrain.tasks.tables import require_writable
+from regrain.training.store import write_text
 
 __all__ = ["report"]
 
@@ -97,5 +98,5 @@ def report(
         say("figures")
         write_figures(content, Path(figures), overwrite=overwrite)
     say("page")
-    write_page(report_page(content), target)
+    write_text(target, report_page(content))
     return target

@@ -28,7 +28,7 @@ from regrain.metrics import clustering_metrics
 from regrain.tasks.class_count import ClassCount
 from regrain.tasks.run import Run
 from regrain.training.model import Model
-from regrain.training.store import RunFolder
+from regrain.training.store import RunFolder, replace_file
 
 __all__ = [
     "Discovery",
@@ -479,9 +479,8 @@ def write_discovery(run: RunFolder, discovery: Discovery, settled: Settled) -> N
     file = folder / "centres.safetensors"
     tensors = {name: getattr(settled, name) for name in ("centres", "owners", "offsets")}
     if settled.centres is not None:
-        temporary = file.with_name(f".{file.name}.tmp")
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
-        temporary.replace(file)
+        whole = {name: value.contiguous() for name, value in tensors.items()}
+        replace_file(file, lambda temporary: save_file(whole, temporary))
     run.write_json(
         "discovery/discovery.json",
         {

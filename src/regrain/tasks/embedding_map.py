@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regrain.errors import UserError
 from regrain.metrics import nearest_neighbours
-from regrain.tasks.tables import replace_file
+from regrain.training.store import replace_file
 
 __all__ = ["EmbeddingMap", "embedding_map"]
 

@@ -20,8 +20,9 @@ from regrain.encoders.vision import VisionEncoder
 from regrain.errors import UserError, nearest
 from regrain.methods import Method
 from regrain.tasks.onnx_graph import graph_inputs, onnx_graph
-from regrain.tasks.tables import replace_file, require_writable
+from regrain.tasks.tables import require_writable
 from regrain.training.model import Model
+from regrain.training.store import replace_file
 
 __all__ = [
     "FORMATS",

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from regrain.errors import UserError
-from regrain.tasks.tables import replace_file
+from regrain.training.store import write_text
 
-__all__ = ["begin_plan", "write_text"]
+__all__ = ["begin_plan"]
 
 
 def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) -> bool:
@@ -50,8 +50,3 @@ def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) 
         raise UserError(f"{path} exists and holds no {what}: choose another --out")
     write_text(file, json.dumps(plain, indent=1))
     return False
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text to a temporary name, then rename it."""
-    replace_file(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regrain.metrics import student_interval
-from regrain.tasks.plans import write_text
 from regrain.tasks.recipes import Recipe
 from regrain.tasks.scales import Scale
+from regrain.training.store import write_text
 
 __all__ = ["Group", "Reproduction", "append", "grouped", "judged_once", "markdown", "over_seeds", "run_name"]
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WRITABLE_SUFFIXES",
-    "replace_file",
     "require_writable",
     "write_columns",
     "write_embeddings",

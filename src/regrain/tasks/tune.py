@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import io
 import json
 import math
 import warnings
@@ -27,9 +28,10 @@ from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.evaluation import CRITERIA
 from regrain.methods import method_class
 from regrain.settings import hyperparameters
-from regrain.tasks.plans import begin_plan, write_text
+from regrain.tasks.plans import begin_plan
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, parse_assignments
+from regrain.training.store import write_text
 
 __all__ = ["Plan", "Range", "Trial", "Tuning", "assignments", "default_ranges"]
 
@@ -286,10 +288,9 @@ class Tuning:
             ]
             for t in self.trials
         ]
-        temporary = self.path / ".trials.csv.tmp"
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(lines)
-        temporary.replace(self.path / "trials.csv")
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows(lines)
+        write_text(self.path / "trials.csv", table.getvalue())
 
     def ranked(self) -> list[Trial]:
         """Best first by the plan's criterion; failed ones last."""

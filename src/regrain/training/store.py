@@ -28,6 +28,7 @@ __all__ = [
     "library_versions",
     "replace_file",
     "sync",
+    "write_text",
 ]
 
 SCHEMA = 1
@@ -65,6 +66,11 @@ def replace_file(out: Path, write: Callable[[Path], object], *, durable: bool = 
             sync(out.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(out: Path, text: str) -> None:
+    """Write a text by :func:`replace_file`."""
+    replace_file(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def sync(path: Path) -> None:
