@@ -6,15 +6,7 @@ from pathlib import Path
 
 from tables import TABLES, Row, Table
 
-from regrain.tasks.reproduce import over_seeds
-
-_BASELINES = {
-    "majority": "majority class",
-    "raw": "raw input",
-    "random": "random weights",
-    "start": "pretrained start",
-}
-
+from regrain.tasks.reproduce import BASELINES, over_seeds
 
 _COUNTS = ("-clusters", "tree-distance")
 """Endings of the metrics that are numbers of things, not shares; baselines' names come behind them."""
@@ -71,7 +63,7 @@ def _table(table: Table, figures: Figures) -> str:
     for row in table.rows:
         if not figures.of(table, row, first.key):
             continue
-        for suffix, words in _BASELINES.items() if row.baselines else ():
+        for suffix, words in BASELINES.items() if row.baselines else ():
             found = [figures.of(table, row, f"{m.key}.{suffix}") for m in table.metrics]
             if found[0]:
                 of = f" ({row.label})" if several else ""

@@ -97,6 +97,26 @@ def test_settings_change_the_recipe(tmp_path: Path) -> None:
         api.reproduce("sclre/table3/sclre", **asked)  # type: ignore[arg-type]
 
 
+def test_baselines_are_those_of_evaluate(tmp_path: Path) -> None:
+    runs: list[Run] = []
+    found = api.reproduce("maskcon/table1/maskcon-good", scale="tiny", out=tmp_path, on_run=runs.append)
+    options = {"ks": [1, 2, 5, 10]}
+    judged = api.evaluate(runs[0], levels=["label"], protocols=["recall"], options=options, write=False).flat()
+    assert set(found.beside) == {"raw", "random"}
+    for name, figures in found.beside.items():
+        assert figures["R@1"] == (100 * judged[f"test/label/recall@1.{name}"],)
+    alone = api.reproduce("maskcon/table1/maskcon-good", scale="tiny", out=tmp_path, baselines=False)
+    assert alone.beside == {}
+    assert alone.figures == found.figures
+    text = markdown([alone, found]).splitlines()
+    assert [line.split(" | ")[0] for line in text if line.startswith("| ")][2:] == [
+        "| raw input, good",
+        "| random weights, good",
+        "| MaskCon, good",
+        "| MaskCon, good",
+    ]
+
+
 def test_what_cannot_be_run_is_told(tmp_path: Path) -> None:
     missing = api.reproduce("maskcon/table2/maskcon", out=tmp_path / "runs", root=tmp_path)
     assert missing.problem.startswith("cifar100-20 was not found. Looked for")

@@ -361,6 +361,7 @@ def reproduce(
     root: str | Path | None = None,
     settings: Sequence[str] = (),
     device: Device = "auto",
+    baselines: bool = True,
     on_run: Callable[[Run], None] | None = None,
 ) -> Reproduction:
     """Run one row of a paper's table, and set its figures beside the paper's.
@@ -383,6 +384,8 @@ def reproduce(
         ``key=value`` assignments that change the recipe, as ``--set`` takes them.
     device
         As in :func:`fit`.
+    baselines : bool
+        Whether raw inputs and random weights are judged too, and the majority class beside a classifier.
     on_run : callable, optional
         Called with each run that was trained.
 
@@ -416,7 +419,7 @@ def reproduce(
             write_synthetic(name, root)
     reader: dict[str, Any] = {} if root is None else {"root": root}
     data = scaled.data
-    figures: dict[str, tuple[float, ...]] = {}
+    figures: dict[str, dict[str, tuple[float, ...]]] = {}
     for seed in range(seeds):
         folder = place / run_name(scaled) / f"s{seed}"
         train_it = partial(
@@ -436,15 +439,19 @@ def reproduce(
         )
         try:
             run = finished_run(folder, train_it, None, device, on_run)
-            found = judged_once(scaled, folder, partial(_judged, run, scaled, seed, reader))
+            judge = partial(_judged, run, scaled, seed, reader, baselines=baselines)
+            found = judged_once(scaled, folder, judge, baselines=baselines)
         except MissingDataError as error:
             return Reproduction(published, scale, (), {}, str(error))
-        for title, value in found.items():
-            figures[title] = (*figures.get(title, ()), value)
-    return Reproduction(published, scale, tuple(range(seeds)), figures, settings=tuple(settings))
+        for name, own in found.items():
+            known = figures.setdefault(name, {})
+            for title, value in own.items():
+                known[title] = (*known.get(title, ()), value)
+    ours = figures.pop("model")
+    return Reproduction(published, scale, tuple(range(seeds)), ours, settings=tuple(settings), beside=figures)
 
 
-def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any]) -> dict[str, float]:
+def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any], *, baselines: bool) -> dict[str, float]:
     """What a recipe's protocols give."""
     judge = recipe.judge
     other = judge.get("data")
@@ -454,7 +461,7 @@ def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any]) -> d
         levels=None if judge["level"] == ALL else [judge["level"]],
         protocols=judge["protocols"],
         options=judge.get("options"),
-        baselines=False,
+        baselines=baselines,
         unseen_superclasses=judge.get("unseen_superclasses", False),
         seed=seed,
         write=False,

@@ -83,12 +83,13 @@ def reproduce(
     from regrain import api
     from regrain.errors import UserError
     from regrain.tasks.recipes import select
-    from regrain.tasks.reproduce import Reproduction, markdown
+    from regrain.tasks.reproduce import Reproduction, judges_alike, markdown
     from regrain.tasks.reproduce import append as append_to
 
     if name is None and not all_:
         raise UserError("name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all")
     found: list[Reproduction] = []
+    beside: set[str] = set()  # baselines are those of the first row that is judged alike
     tell = o.tells_notices()
     for recipe in select(name):
         reason = _too_long(recipe, scale.value, most_hours, rate)
@@ -104,6 +105,7 @@ def reproduce(
             root=root,
             settings=assignments or (),
             device=device.value,
+            baselines=not recipe.absent and judges_alike(recipe) not in beside,
             on_run=tell,
         )
         try:
@@ -112,6 +114,8 @@ def reproduce(
             made = Reproduction(recipe, scale.value, (), {}, str(error))
         print(f"{'left out ' if made.problem else 'done     '} {recipe.name}", file=sys.stderr)
         found.append(made)
+        if made.beside:
+            beside.add(judges_alike(recipe))
     if json_:
         print(json.dumps([made.to_json() for made in found], indent=1))
     elif found:
@@ -195,7 +199,8 @@ def _list(chosen: Sequence[Recipe], scale: Scale, rate: float | None) -> None:
         table = Table(
             title=escape(f"{place[0]}, table {place[1].removeprefix('table')}: {place[2]}"), title_justify="left"
         )
-        for column in ("recipe", "method", "data", "paper", f"hours, {scale}"):
+        table.add_column("recipe", no_wrap=True)  # to be copied
+        for column in ("method", "data", "paper", f"hours, {scale}"):
             table.add_column(column, overflow="fold")
         for r in rows:
             figures = ", ".join(map(r.printed, r.figures))
@@ -241,8 +246,8 @@ def _show(found: Sequence[Reproduction]) -> None:
         for metric in group.metrics:
             table.add_column(escape(f"{metric}\nours"), justify="right")
             table.add_column("\npaper", justify="right")
-        for row in group.rows:
-            table.add_row(escape(row.recipe.label), *group.cells(row))
+        for label, *cells in group.lines():
+            table.add_row(escape(label), *cells)
         console.print(table)
         for remark in group.remarks():
             console.print(f"- {remark}", highlight=False, markup=False)

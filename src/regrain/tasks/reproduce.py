@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,26 @@ from regrain.tasks.recipes import Recipe
 from regrain.tasks.scales import Scale
 from regrain.training.store import write_text
 
-__all__ = ["Group", "Reproduction", "append", "grouped", "judged_once", "markdown", "over_seeds", "run_name"]
+__all__ = [
+    "BASELINES",
+    "Group",
+    "Reproduction",
+    "append",
+    "grouped",
+    "judged_once",
+    "judges_alike",
+    "markdown",
+    "over_seeds",
+    "run_name",
+]
+
+BASELINES = {
+    "majority": "majority class",
+    "raw": "raw input",
+    "random": "random weights",
+    "start": "pretrained start",
+}
+"""What is judged beside a model -> how a table calls it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +53,8 @@ class Reproduction:
         Why there are no figures; empty where there are.
     settings : tuple of str
         ``key=value``: what was changed of the recipe.
+    beside : dict of str to dict of str to tuple of float
+        Baseline (of :data:`BASELINES`) to its figures, where it was judged too.
     """
 
     recipe: Recipe
@@ -42,6 +63,7 @@ class Reproduction:
     figures: dict[str, tuple[float, ...]]
     problem: str = ""
     settings: tuple[str, ...] = ()
+    beside: dict[str, dict[str, tuple[float, ...]]] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
@@ -59,6 +81,7 @@ class Reproduction:
             "settings": list(self.settings),
             "ours": {title: list(values) for title, values in self.figures.items()},
             "paper": self.recipe.figures,
+            "baselines": {name: {t: list(values) for t, values in own.items()} for name, own in self.beside.items()},
             "problem": self.problem,
         }
 
@@ -76,16 +99,27 @@ def run_name(recipe: Recipe) -> str:
     return f"{recipe.method}-{recipe.data['source']}-{_digest([recipe.data, recipe.sections])}"
 
 
-def judged_once(recipe: Recipe, run: Path, judge: Any) -> dict[str, float]:
+def judges_alike(recipe: Recipe) -> str:
+    """A key that rows share where the baselines beside them are the same: data, protocols and columns."""
+    return _digest([recipe.paper, recipe.table, recipe.data["source"], recipe.judge, recipe.metrics])
+
+
+def judged_once(recipe: Recipe, run: Path, judge: Any, *, baselines: bool) -> dict[str, dict[str, float]]:
     """The figures of a run by title, in per cent, as ``judge()`` gives them under their keys; judged but once.
 
-    They are kept in the run folder, in a file of their own for every way to judge.
+    They are kept in the run folder, in a file of their own for every way to judge. Those of the model stand under
+    ``model``, and with ``baselines`` theirs under the names of :data:`BASELINES`.
     """
-    file = run / f"judged-{_digest(recipe.judge)}.json"
+    file = run / f"judged-{_digest([recipe.judge, 'baselines'] if baselines else recipe.judge)}.json"
     if not file.exists():
         write_text(file, json.dumps(judge(), indent=1))
     flat: Mapping[str, float] = json.loads(file.read_text(encoding="utf-8"))
-    return {title: 100 * flat[key] for title, key in recipe.keys().items() if key in flat}
+    found = {}
+    for name, end in {"model": "", **({name: f".{name}" for name in BASELINES} if baselines else {})}.items():
+        own = {title: 100 * flat[key + end] for title, key in recipe.keys().items() if key + end in flat}
+        if own or name == "model":
+            found[name] = own
+    return found
 
 
 def over_seeds(values: Sequence[float], sign: str = "") -> str:
@@ -109,8 +143,22 @@ class Group(NamedTuple):
     metrics: tuple[str, ...]
     rows: list[Reproduction]
 
-    def cells(self, row: Reproduction) -> list[str]:
-        """Ours and the paper's, metric by metric."""
+    def lines(self) -> list[list[str]]:
+        """Label and cells of every line: baselines first, then the rows, ours and the paper's metric by metric."""
+        beside = [
+            [f"{words}, {row.recipe.variant}" if row.recipe.variant else words, *self._ours(row.beside[name])]
+            for row in self.rows
+            for name, words in BASELINES.items()
+            if name in row.beside
+        ]
+        return beside + [[row.recipe.label, *self._cells(row)] for row in self.rows]
+
+    def _ours(self, figures: Mapping[str, tuple[float, ...]]) -> list[str]:
+        """Means of a baseline, with nothing where a paper's figure would stand."""
+        own = [figures.get(title, ()) for title in self.metrics]
+        return [cell for values in own for cell in (f"{sum(values) / len(values):.1f}" if values else "", "")]
+
+    def _cells(self, row: Reproduction) -> list[str]:
         return [
             cell
             for title in self.metrics
@@ -145,7 +193,7 @@ def markdown(found: Sequence[Reproduction]) -> str:
         seeds = max(len(row.seeds) for row in group.rows)
         scale = group.rows[0].scale
         head = ["what", *(cell for title in group.metrics for cell in (f"{title}, ours", "paper"))]
-        lines = [head, ["---"] * len(head), *([row.recipe.label, *group.cells(row)] for row in group.rows)]
+        lines = [head, ["---"] * len(head), *group.lines()]
         parts.append(
             f"### {group.title}\n\nScale `{scale}`, {seeds} seed{'s' * (seeds > 1)}.\n\n"
             + "".join("| " + " | ".join(line) + " |\n" for line in lines)
