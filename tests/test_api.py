@@ -388,8 +388,14 @@ def test_a_run_judges_only_what_it_did_not_train_on(tmp_path: Path) -> None:
 
 def test_columns_are_known_by_name(tmp_path: Path) -> None:
     run = quick("maskcon", table(tmp_path / "t.csv"), tmp_path / "run", levels=["kind", "sub"])
+    options = {"levels": ["kind", "sub"], "protocols": ["recall"], "baselines": False}
+    judged = [
+        regrain.evaluate(run, table(tmp_path / f"{order}.csv", order=order), **options).flat()
+        for order in ((0, 1, 2), (2, 1, 0))
+    ]
+    assert judged[0] == judged[1]
     with pytest.raises(UserError, match="trained on other columns"):
-        regrain.evaluate(run, table(tmp_path / "u.csv", order=(2, 1, 0)), levels=["kind", "sub"])
+        regrain.evaluate(run, table(tmp_path / "u.csv", order=(2, 1, 0)), columns=["f2", "f1", "f0"], **options)
 
 
 def test_the_random_baseline_scales_columns_as_the_model_does(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def discovered(
         for name in dict.fromkeys(splits.tolist())
     }
     found = [
-        Subclass(int(z), f"subclass {z}", None, 0.0, int((subclass == z).sum()), {}, {}, [], [])
+        Subclass(int(z), f"subclass {z}", None, 0.0, int((subclass == z).sum()), {}, {}, [], [], [])
         for z in np.unique(subclass)
     ]
     given = probability if probability is not None else np.ones(count)

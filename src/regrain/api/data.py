@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from regrain.data.catalog.taxonomies import taxonomies, taxonomy
 from regrain.data.dataset import Dataset
@@ -187,15 +187,24 @@ def with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str
 
 
 def read_beside(
-    run: Run, data: Any, options: Mapping[str, Any], *, levels: Sequence[str] | None = None, labelled: bool = False
+    run: Run,
+    data: Any,
+    options: Mapping[str, Any],
+    *,
+    levels: Sequence[str] | None = None,
+    labels: Literal["any", "some", "own"] = "any",
 ) -> Dataset:
     """Other data than a run's own, read as those were; of a table, with the levels of the run that it has.
 
-    Of other data the reader finds the levels, unless they are named or must be the run's own (``labelled``).
+    A table that has none of these is read without labels, unless there must be ``some``: the reader then finds others.
+    Of folders the reader finds the levels, unless they must be the run's (``own``).
     """
-    recorded = run.recipe["data"]["levels"]
     if levels is None:
         table = table_of(data)
-        levels = [level for level in recorded if level in table.columns] if table is not None else None
-        levels = recorded if levels is None and labelled else levels
+        recorded = run.recipe["data"]["levels"]
+        if table is not None:
+            found = [level for level in recorded if level in table.columns]
+            levels = None if labels == "some" and not found else found
+        elif labels == "own":
+            levels = recorded
     return read_data(data, levels, {**run.reading_of(data), **options})

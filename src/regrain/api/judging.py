@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regrain.api.data import with_split
+from regrain.api.data import read_beside, with_split
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import (
@@ -16,7 +16,6 @@ from regrain.evaluation import (
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.tasks.run import Run, part_named
 from regrain.training.processes import is_first_process
-from regrain.training.source import read_data
 
 __all__ = ["evaluate", "judge_run"]
 
@@ -67,7 +66,7 @@ def evaluate(
     if data is None:
         parts, where = run.parts(), str(run.path)
     else:
-        dataset = read_data(data, levels, with_split(reader_options, split_column))
+        dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels, labels="some")
         parts, where = run.judged_parts(dataset, split, notes), dataset.name
     if "transfer" in (protocols or ()) and (
         data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])

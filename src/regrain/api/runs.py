@@ -241,7 +241,7 @@ def export_embeddings(
     run : Run or path
     out : path
     data : optional
-        Default: the run's own.
+        Default: the run's own. Others are read as those were; a table may lack the labels.
     split : str, optional
         Only this split; default all.
     levels, split_column, **reader_options
@@ -260,7 +260,7 @@ def export_embeddings(
     if data is None:
         parts = run.parts()
     else:
-        dataset = read_data(data, levels, with_split(reader_options, split_column))
+        dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels)
         parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     if split is not None:
         parts = {split: part_named(parts, split, str(data or run.path))}
@@ -412,7 +412,7 @@ def calibrate(
     if data is None:
         parts, where = run.parts(), str(run.path)
     else:
-        dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels, labelled=True)
+        dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels, labels="own")
         parts, where = run.judged_parts(dataset, split or "all", notes), dataset.name
     name = split or ("all" if "all" in parts else "val")
     if split is None and name not in parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _SHOWN = 40
+_TEXT = 60  # characters of a text in the table
 
 
 def register(app: typer.Typer) -> None:
@@ -125,9 +127,8 @@ def _show(found: Discovery) -> None:
             f"{s.purity[level]['class']} {100 * s.purity[level]['share']:.0f}%" if level in s.purity else ""
             for level in levels
         ]
-        table.add_row(
-            str(s.number), escape(s.name), str(s.size), *map(escape, purity), escape(", ".join(s.exemplars[:3]))
-        )
+        nearest = f"“{shorten(s.texts[0], _TEXT)}”" if s.texts else ", ".join(s.exemplars[:3])
+        table.add_row(str(s.number), escape(s.name), str(s.size), *map(escape, purity), escape(nearest))
     console = Console()
     console.print(table)
     if len(found.subclasses) > _SHOWN:

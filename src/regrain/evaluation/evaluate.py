@@ -150,8 +150,8 @@ def evaluate_model(
     levels : sequence of str, optional
         Default: every level that has labels there.
     protocols : sequence of str, optional
-        Default: recall, knn and clustering; then one that cannot work at a level is left out with a note, where one
-        asked for raises.
+        Default: recall, knn and clustering; then one that cannot work at a level is left out with a note. One asked for
+        raises where it cannot work at a level asked for, or at any.
     options : mapping, optional
         ``ks`` of recall, ``neighbours`` of k-NN, ``cluster_seeds`` and ``cluster_starts`` of clustering, ``taxonomy``
         and ``hierarchy_mapping`` of hierarchy, ``linear_epochs`` of linear; ``copies`` (augmented views of every
@@ -240,6 +240,8 @@ def evaluate_model(
         return [judged_model] if fitless else representations + constant
 
     settings = [_setting(level, test, train, seed, options or {}) for level in chosen]
+    must = set(protocols if asked else ["recall"] if "ks" in (options or {}) else [])  # work, at some level
+    refused: dict[str, UserError] = {}
     for setting in settings:
         level = setting.level
         for name in protocols:
@@ -252,11 +254,15 @@ def evaluate_model(
             try:
                 judged = {r.name: PROTOCOLS[name](r, setting) for r in seen_by(name)}
             except UserError as error:
-                if asked or (name == "recall" and "ks" in (options or {})):
+                if name in must and (levels is not None or len(chosen) == 1):
                     raise
                 evaluation.notes.append(f"{name} was left out at level '{level}': {error}")
+                refused.setdefault(name, error)
                 continue
             evaluation.add(judged, level)
+            must.discard(name)
+    for name in refused.keys() & must:
+        raise refused[name]
     for name in (name for name in protocols if name in TOGETHER):
         figures = {r.name: TOGETHER[name](r, settings) for r in seen_by(name)}
         for level in figures["model"]:

@@ -62,6 +62,8 @@ class Subclass:
         Level -> majority class, its share, and the number of labelled samples; levels below the superclass only.
     exemplars, outliers : list of str
         Ids of the samples nearest to its mean, and farthest from it.
+    texts : list of str
+        What the exemplars say, where samples are texts.
     """
 
     number: int
@@ -73,6 +75,7 @@ class Subclass:
     purity: dict[str, dict[str, Any]]
     exemplars: list[str]
     outliers: list[str]
+    texts: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -286,7 +289,7 @@ def discover(
         notes=notes,
     )
     finer = _finer_labels(parts, settled.level)
-    discovery.subclasses = _describe(discovery, coarse, settled, finer, exemplars)
+    discovery.subclasses = _describe(discovery, coarse, settled, finer, exemplars, list(parts.values()))
     discovery.figures = _figures(discovery, finer)
     empty = probabilities.shape[1] - len(discovery.subclasses)
     if empty:
@@ -354,6 +357,7 @@ def _describe(
     settled: Settled,
     finer: Sequence[_Finer],
     exemplars: int,
+    parts: Sequence[Dataset],
 ) -> list[Subclass]:
     codes = torch.from_numpy(discovery.subclass)
     owners = _majorities(coarse, codes, int(codes.max()) + 1)
@@ -378,9 +382,22 @@ def _describe(
                 {level.level: _purity(level, rows) for level in finer if bool((level.codes[rows] >= 0).any())},
                 [str(i) for i in discovery.ids[nearest[:exemplars]]],
                 [str(i) for i in discovery.ids[nearest[::-1][:exemplars]]],
+                _texts(parts, nearest[:exemplars]),
             )
         )
     return found
+
+
+def _texts(parts: Sequence[Dataset], rows: np.ndarray) -> list[str]:
+    """The texts of rows of all parts together; none where samples are no texts."""
+    if parts[0].modality != "text":
+        return []
+    starts = np.cumsum([0, *map(len, parts)])
+    owners = np.searchsorted(starts, rows, side="right") - 1
+    return [
+        parts[owner].samples.take(torch.tensor([row - starts[owner]]))[0]
+        for owner, row in zip(owners, rows, strict=True)
+    ]
 
 
 def _purity(level: _Finer, rows: Tensor) -> dict[str, Any]:
