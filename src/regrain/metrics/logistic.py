@@ -28,6 +28,9 @@ _LEAST_CURVATURE = 0.5
 _CHUNK_ELEMENTS = 2**22
 """Numbers of support vectors solved at once: 32 MB, about what stays near the processor."""
 
+_LONG = 4096
+"""Elements from which on inner products are taken problem by problem."""
+
 _SMALLEST_DESCENT = 1e-300
 
 
@@ -183,7 +186,7 @@ def _solve(
         iteration, fresh = iteration + 1, False
         direction, direction_image = _two_loops(form, gradient, smoothed, smoothed_image, history)
         step = torch.where(running, -1.0, 0.0).to(dtype)[:, None, None]  # a solved problem stays where it is
-        direction, direction_image = _times(step, direction, direction_image)
+        _scale_(step, direction, direction_image)
         descent = _inner(direction_image, gradient)
         while True:
             moved_point = point + direction
@@ -195,7 +198,7 @@ def _solve(
             if not far.any() or float(descent.min()) > -_SMALLEST_DESCENT:
                 break
             shorter = torch.where(far, 0.5, 1.0).to(dtype)
-            direction, direction_image = _times(shorter[:, None, None], direction, direction_image)
+            _scale_(shorter[:, None, None], direction, direction_image)
             descent = descent * shorter
         before, before_image = smoothed, smoothed_image
         smoothed, smoothed_image = form.precondition(moved_gradient)
@@ -235,14 +238,15 @@ class _Step(NamedTuple):
 def _two_loops(
     form: _Form, gradient: Tensor, smoothed: Tensor, smoothed_image: Tensor, history: list[_Step]
 ) -> tuple[Tensor, Tensor]:
-    """L-BFGS: the inverse Hessian, as far as the last steps tell, times the gradient.
+    """L-BFGS: the inverse Hessian, as far as the last steps tell, times the gradient; and its image. Both are new.
 
     As the preconditioner is linear, what it makes of the rest follows from what it made of gradient and changes.
     """
-    if not history:
-        return smoothed, smoothed_image
-    rest, direction = gradient.clone(), smoothed.clone()
+    direction = smoothed.clone()
     image = direction if smoothed_image is smoothed else smoothed_image.clone()
+    if not history:
+        return direction, image
+    rest = gradient.clone()
     factors = []
     for step in reversed(history):
         factors.append(step.weight * _inner(step.image, rest))
@@ -251,7 +255,7 @@ def _two_loops(
         direction.addcmul_(factor, step.smoothed, value=-1)
         if image is not direction:
             image.addcmul_(factor, step.smoothed_image, value=-1)
-    direction, image = _times(history[-1].trust.clamp(max=form.most_trust)[:, None, None], direction, image)
+    _scale_(history[-1].trust.clamp(max=form.most_trust)[:, None, None], direction, image)
     for step, factor in zip(history, reversed(factors), strict=True):
         missing = (factor - step.weight * _inner(image, step.change))[:, None, None]
         direction.addcmul_(missing, step.way)
@@ -351,12 +355,17 @@ def _inverse(matrix: Tensor, curvature: float, count: int) -> Tensor:
 
 
 def _inner(image: Tensor, vector: Tensor) -> Tensor:
-    return torch.linalg.vecdot(image.flatten(1), vector.flatten(1))
+    """(E,) inner products. Torch's own holds all products in memory before it adds them."""
+    pairs = image.flatten(1), vector.flatten(1)
+    if pairs[0].shape[1] < _LONG:
+        return torch.linalg.vecdot(*pairs)
+    return torch.stack([torch.dot(one, other) for one, other in zip(*pairs, strict=True)])
 
 
-def _times(factor: Tensor, direction: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-    scaled = factor * direction
-    return scaled, scaled if image is direction else factor * image
+def _scale_(factor: Tensor, direction: Tensor, image: Tensor) -> None:
+    direction.mul_(factor)
+    if image is not direction:
+        image.mul_(factor)
 
 
 def _difference(new: Tensor, new_image: Tensor, old: Tensor, old_image: Tensor) -> tuple[Tensor, Tensor]:
