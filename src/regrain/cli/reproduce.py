@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-Name = Annotated[str | None, typer.Argument(metavar="[RECIPE|TABLE|PAPER]", help="Such as maskcon/table2.")]
+_NAMES, _SUCH = "[RECIPE|TABLE|PAPER]", "Such as maskcon/table2."
 
 
 class ScaleName(StrEnum):
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def reproduce(
-    name: Name = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar=f"{_NAMES}...", help=_SUCH)] = None,
     scale: Annotated[
         ScaleName, typer.Option(help="tiny: seconds, on generated data; small: minutes; paper: as published.")
     ] = ScaleName.small,
@@ -74,7 +74,7 @@ def reproduce(
 
     Examples:
 
-    `regrain reproduce maskcon/table1/maskcon-good --scale tiny`
+    `regrain reproduce maskcon/table1/maskcon-good maskcon/table1/supce-good --scale tiny`
 
     `regrain reproduce maskcon/table2 --root data --seeds 3 --append docs/results.md`
 
@@ -86,12 +86,14 @@ def reproduce(
     from regrain.tasks.reproduce import Reproduction, judges_alike, markdown
     from regrain.tasks.reproduce import append as append_to
 
-    if name is None and not all_:
+    if not names and not all_:
         raise UserError("name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all")
     found: list[Reproduction] = []
     beside: set[str] = set()  # baselines are those of the first row that is judged alike
     tell = o.tells_notices()
-    for recipe in select(name):
+    asked: list[str | None] = [*names] if names else [None]
+    chosen = {recipe.name: recipe for name in asked for recipe in select(name)}
+    for recipe in chosen.values():
         reason = _too_long(recipe, scale.value, most_hours, rate)
         if reason:
             print(f"left out  {recipe.name}: {reason}", file=sys.stderr)
@@ -128,7 +130,7 @@ def reproduce(
 
 
 def recipes(
-    name: Name = None,
+    name: Annotated[str | None, typer.Argument(metavar=_NAMES, help=_SUCH)] = None,
     scale: Annotated[ScaleName, typer.Option(help="At which scale the cost is estimated.")] = ScaleName.paper,
     rate: Annotated[
         float | None,
