@@ -133,6 +133,8 @@ def demo(
         table.add_row(name, seen, f"{100 * scores['model'].value:.1f}", _interval(scores["model"]), str(run.path))
     console.print(table)
     console.print(
+        "maskcon against sup-ce is the comparison: both read the groups alone. These images are so small and clean "
+        "that pixels tell most digits apart; photographs and texts are not like that. "
         f"One seed, {len(data.part('test'))} test images; intervals are over test images. Look closer with "
         f"`regrain evaluate {out / 'maskcon'} --data digits`, and at your own labels with `regrain methods`.",
         highlight=False,
