@@ -1,7 +1,7 @@
 """Regrain: representations and classifiers from labels of the wrong granularity.
 
 ``regrain.load``, ``regroup``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``isotropy``, ``low_data``, ``label_noise``,
-``discover``, ``attend``, ``adapt``, ``calibrate``, ``predict``, ``export``, ``Run`` are the public verbs
+``reproduce``, ``discover``, ``attend``, ``adapt``, ``calibrate``, ``predict``, ``export``, ``Run`` are the public verbs
 (:mod:`regrain.api`). They load on first use, so that ``import regrain.objectives`` brings torch and nothing else heavy.
 """
 

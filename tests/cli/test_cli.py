@@ -236,7 +236,11 @@ def test_mistakes_in_judging(regrain: Command, table: Path, tmp_path: Path) -> N
         (("--level", "kinds"), "did you mean 'kind'"),
         (("--split", "tset"), "'tset'"),
         (("--text", "question"), "--data"),
+        (("--root", "elsewhere"), "--root says how to read --data"),
+        (("--data", str(table), "--window", "0"), "window"),
         (("--data", "digits"), "vector"),
+        (("--linear-epochs", "3"), "add -p linear"),
+        (("-p", "transfer", "--linear-epochs", "3"), "transfer judges on data"),
     ]
     for arguments, expected in cases:
         code, _, err = regrain("evaluate", "run", *arguments)

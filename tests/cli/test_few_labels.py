@@ -82,6 +82,10 @@ def test_a_few_labels_become_predictions(regrain: Command, trained: None, table:
     code, out, err = regrain("predict", "run", *reading(table), "--out", "q.parquet", "--json")
     assert code == 0, err
     assert json.loads(out) == {"out": "q.parquet", "samples": 120, "levels": ["kind"]}
+    labelled = ["--support", "table.csv", "--split-column", "part", "--level", "sub", "--out", "by-table"]
+    code, out, err = regrain("adapt", "run", *labelled)
+    assert code == 0, err
+    assert "6 classes of 'sub' learned" in out
     (tmp_path / "strange.csv").write_text("id,mine\nr1,a\nx7,b\n")
     for arguments, expected in (
         (("adapt", "run", "--support", "strange.csv", "--out", "new"), "'x7' (line 3)"),

@@ -37,6 +37,10 @@ def test_texts_without_labels_are_embedded(regrain: Command, run: Path, tmp_path
     assert (status, problem) == (0, "")
     assert told.startswith("2 embeddings of width")
     assert "mood" not in pyarrow.parquet.read_table(tmp_path / "new.parquet").column_names
+    status, _, problem = regrain("embed", str(run), "--data", str(new), "--out", str(tmp_path / "new.csv"))
+    assert (status, "embeddings are written to .parquet" in problem) == (2, True)
+    status, _, problem = regrain("embed", str(run), "--data", str(new), "--out", str(tmp_path / "new.parquet"))
+    assert (status, "exists: choose another --out" in problem) == (2, True)
     # to judge needs labels: the reader looks for some, and says where there are none
     new.write_text("question\nwhen does the train leave\nis there soup\n")
     status, _, problem = regrain("evaluate", str(run), "--data", str(new))

@@ -77,6 +77,8 @@ def test_what_cannot_be_is_said_before_anything_is_trained(tmp_path: Path) -> No
         regrain.low_data("sup-ce", "digits", sizes=[], out=tmp_path / "x", **QUICK)
     with pytest.raises(UserError, match="samples is what the experiment varies"):
         regrain.low_data("sup-ce", "digits", sizes=[50], samples=60, out=tmp_path / "x", **QUICK)
+    with pytest.raises(UserError, match="no protocol 'recal': did you mean 'recall'"):
+        regrain.low_data("sup-ce", "digits", sizes=[50], protocols=["recal"], out=tmp_path / "x", **QUICK)
     with pytest.raises(UserError, match="transfer judges on other data"):
         regrain.low_data("sup-ce", "digits", sizes=[50], protocols=["transfer"], out=tmp_path / "x", **QUICK)
     with pytest.raises(UserError, match="the same in twelve digits"):

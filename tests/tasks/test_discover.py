@@ -156,7 +156,10 @@ def test_names_are_kept_and_other_data_are_told_apart(tmp_path: Path) -> None:
     assert "wine glass" in {s.name for s in elsewhere.subclasses}
     assert elsewhere.figures == {}
     assert len(pd.read_csv(out)) == 60
-    again = discover(run, each=3)  # settled anew: the old numbers mean nothing now
+    with pytest.raises(UserError, match=r"1 subclasses of .* have names, which other subclasses would not keep"):
+        discover(run, each=3)
+    assert "wine glass" in {s.name for s in discover(run, superclass=found.level).subclasses}  # the level in use
+    again = discover(run, each=3, overwrite=True)  # settled anew: the old numbers mean nothing now
     assert "wine glass" not in {s.name for s in again.subclasses}
 
 

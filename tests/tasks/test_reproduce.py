@@ -93,6 +93,10 @@ def test_settings_change_the_recipe(tmp_path: Path) -> None:
     assert [run.recipe["training"]["epochs"] for run in found] == [1, 2]
     with pytest.raises(UserError, match="sup-ce has no setting 'attention'"):
         api.reproduce("sclre/table3/baseline-c4", settings=["attention=bank"], **asked)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no scale 'huge': choose from tiny, small, paper"):
+        api.reproduce("sclre/table3/sclre-c4", scale="huge")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="seeds=0"):
+        api.reproduce("sclre/table3/sclre-c4", seeds=0)
     with pytest.raises(UserError, match="no recipe 'sclre/table3/sclre': did you mean"):
         api.reproduce("sclre/table3/sclre", **asked)  # type: ignore[arg-type]
 
@@ -110,8 +114,8 @@ def test_baselines_are_those_of_evaluate(tmp_path: Path) -> None:
     assert alone.figures == found.figures
     text = markdown([alone, found]).splitlines()
     assert [line.split(" | ")[0] for line in text if line.startswith("| ")][2:] == [
-        "| raw input, good",
-        "| random weights, good",
+        "| raw input",
+        "| random weights",
         "| MaskCon, good",
         "| MaskCon, good",
     ]

@@ -230,6 +230,17 @@ def test_without_labels_the_criteria_that_need_none_choose(digits: Dataset, tmp_
     assert not (tmp_path / "none").exists()
 
 
+def test_classes_of_few_samples_leave_stability_out(digits: Dataset, tmp_path: Path) -> None:
+    options = {**QUICK, "limit_per_class": 4}
+    found = regrain.tune(
+        "maskcon", digits, levels=["digit"], out=tmp_path / "search", ranges=["weight=0.2"], trials=1, **options
+    )
+    assert set(found.trials[0].criteria) == {"agreement", "coarse-knn"}
+    with pytest.raises(UserError, match=r"stability needs 8 training samples .*: choose agreement or coarse-knn"):
+        regrain.tune("maskcon", digits, levels=["digit"], out=tmp_path / "none", criterion="stability", **options)
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_method_without_labels_is_judged_by_the_coarse_ones(digits: Dataset, tmp_path: Path) -> None:
     found = regrain.tune(
         "selfcon",

@@ -14,7 +14,7 @@ from regrain.api.training import finished_run, fit, trained_once
 from regrain.data.catalog.synthetic import write_synthetic
 from regrain.data.dataset import Dataset
 from regrain.errors import MissingDataError, UserError
-from regrain.evaluation import available_criteria, criterion_values
+from regrain.evaluation import CRITERIA, criterion_values, obstacles, require_protocols
 from regrain.evaluation.multi_aspect import ALL
 from regrain.methods import method_class
 from regrain.tasks import Curve, Isotropy, Trial, Tuning
@@ -23,7 +23,7 @@ from regrain.tasks.plans import begin_plan
 from regrain.tasks.recipes import Recipe, overridden, select_one
 from regrain.tasks.reproduce import Reproduction, judged_once, run_name
 from regrain.tasks.run import Run, part_named
-from regrain.tasks.scales import Scale, at_scale
+from regrain.tasks.scales import SCALES, Scale, at_scale
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.assemble import assemble, roles_of
 from regrain.training.loop import Device
@@ -106,9 +106,10 @@ def tune(
     resolved = assemble(request.recipe, train_part)  # what cannot work in any trial is said before the first
     parsed = [Range.parse(text) for text in ranges] or default_ranges(method, resolved.options.learning_rate)
     plan = Plan(method, tuple(parsed), criterion, trials, request.recipe.get("seed", 0))
-    if criterion not in available_criteria(seen):
-        others = " or ".join(available_criteria(seen))
-        raise UserError(f"{criterion} compares coarse labels, and the data have none: choose {others}")
+    hindered = obstacles(train_part, validation_part)
+    if criterion in hindered:
+        others = " or ".join(name for name in CRITERIA if name not in hindered)
+        raise UserError(f"{criterion} {hindered[criterion]}: choose {others}")
     place = Path(out) if out is not None else Path("runs") / f"tune-{method}-{request.dataset.name}"
     circumstances = {"recipe": shared, "data": request.recipe["data"], "validation": validation}
     tuning = Tuning.open(place, plan, circumstances)
@@ -311,6 +312,7 @@ def _curve(
         raise UserError(f"an experiment needs a value and a seed at least; got {len(values)} and {seeds}")
     if options.get(impairment) is not None:
         raise UserError(f"{impairment} is what the experiment varies: leave out the option of that name")
+    require_protocols(protocols)
     if "transfer" in protocols:
         raise UserError("transfer judges on other data: use `regrain evaluate RUN --data ... -p transfer` on the runs")
     request = request_of(method, data, **options)
@@ -407,6 +409,10 @@ def reproduce(
     >>> found.recipe.figures["R@1"], len(found.figures["R@1"])
     (65.52, 1)
     """
+    if scale not in SCALES:
+        raise UserError(f"no scale '{scale}': choose from {', '.join(SCALES)}")
+    if seeds < 1:
+        raise UserError(f"a recipe is trained at least once; got seeds={seeds}")
     published = recipe if isinstance(recipe, Recipe) else select_one(recipe)
     if published.absent:
         return Reproduction(published, scale, (), {}, published.absent)

@@ -61,8 +61,8 @@ def discover(
     """The hidden subclasses of a run: for every sample its subclass, for every subclass what it holds.
 
     The first call settles them, in the run's ``discovery/`` folder: by the method's own subclasses, or by k-means
-    within each superclass where it has none. Later calls use the same, so that names stay true; other options of
-    k-means settle them anew.
+    within each superclass where it has none. Later calls use the same, so that names stay true; options of k-means, or
+    another superclass, settle them anew.
 
     Parameters
     ----------
@@ -89,8 +89,9 @@ def discover(
     estimate_classes : bool
         Also estimate how many classes there are; see :func:`regrain.tasks.class_count.estimate_class_count`.
     overwrite : bool
-        Replace the file at ``out``, and the pictures in ``grids``.
+        Replace the file at ``out``, the pictures in ``grids``, and subclasses that have names.
     seed : int
+        Of k-means, where subclasses are settled.
     write : bool
         Whether the run keeps what is settled here, and the table of its own samples.
     split_column, **reader_options
@@ -109,16 +110,15 @@ def discover(
     if grids is not None:
         require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
     clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
-    anew = any(clustering.values()) or superclass is not None
     if data is None:
         options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
         parts = run.parts()
-        found = settle_subclasses(run, parts, superclass, clustering if anew else {}, names, options, write=write)
+        found = settle_subclasses(run, parts, superclass, clustering, names, options, write=write, overwrite=overwrite)
         _look_closer(run, found, parts, grids, estimate_classes, seed)
         if target is not None or write:
             write_columns(found.columns(), target or run.path / "discovery" / "samples.parquet")
         return found
-    if anew or names is not None:
+    if any(clustering.values()) or superclass is not None or names is not None:
         raise UserError(
             "--subclasses, --each, --balanced, --superclass and --names are about the run's own subclasses: settle "
             "those first, without --data"
@@ -231,6 +231,7 @@ def export_embeddings(
     *,
     split: str | None = None,
     levels: Sequence[str] | None = None,
+    overwrite: bool = False,
     split_column: str | None = None,
     **reader_options: Any,
 ) -> tuple[int, int]:
@@ -240,10 +241,13 @@ def export_embeddings(
     ----------
     run : Run or path
     out : path
+        A .parquet file.
     data : optional
         Default: the run's own. Others are read as those were; a table may lack the labels.
     split : str, optional
         Only this split; default all.
+    overwrite : bool
+        Replace the file.
     levels, split_column, **reader_options
         See :func:`load` and :func:`evaluate`.
 
@@ -254,16 +258,20 @@ def export_embeddings(
     Raises
     ------
     UserError
-        If the data do not fit the run, or have no such split.
+        If the data do not fit the run, or have no such split, or the file would be lost.
     """
     run = run if isinstance(run, Run) else Run.open(run)
+    require_writable(Path(out), overwrite, suffixes=(".parquet", ".pq"), content="embeddings")
     if data is None:
-        parts = run.parts()
+        if levels is not None:
+            raise UserError("levels are those of other data: the run's own are read by its recipe")
+        parts, where = run.parts(), str(run.path)
     else:
         dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels)
         parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
+        where = dataset.name
     if split is not None:
-        parts = {split: part_named(parts, split, str(data or run.path))}
+        parts = {split: part_named(parts, split, where)}
     embedded = {name: (part, run.embed(part)) for name, part in parts.items()}
     if is_first_process():
         return write_embeddings(embedded, Path(out))
@@ -280,6 +288,7 @@ def adapt(
     inverse_penalty: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    split_column: str | None = None,
     **reader_options: Any,
 ) -> Run:
     """A few labelled samples become a classifier on a run's embeddings, in a run folder of its own.
@@ -299,8 +308,8 @@ def adapt(
         See :func:`regrain.tasks.classifier.fit_classifier`.
     overwrite : bool
         Replace a run that lies at ``out``.
-    **reader_options
-        See :func:`load`.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
 
     Returns
     -------
@@ -316,7 +325,7 @@ def adapt(
     place = Path(out)
     if place.resolve() == run.path.resolve():
         raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
-    reading = run.reading_of(support) | reader_options
+    reading = run.reading_of(support) | with_split(reader_options, split_column)
     found = read_support(support, level=level, own_parts=run.parts, reader=reading)
     for part in found.parts:
         run.require_fitting(part)
@@ -481,7 +490,8 @@ def predict(
     Returns
     -------
     The columns: ``id``, ``split`` where there are splits, for each level its classes and ``LEVEL_probability``,
-    ``abstained`` for an adapted run, and ``answer``, ``answer_level`` and ``answer_probability`` for a calibrated one.
+    ``subclass`` and ``subclass_probability`` of discovered ones, ``abstained`` for an adapted run, and ``answer``,
+    ``answer_level`` and ``answer_probability`` for a calibrated one.
 
     Raises
     ------

@@ -90,7 +90,7 @@ def label_noise(
 
     `regrain label-noise mlcl cifar100 --rates 0,0.3,0.5 --encoder resnet18 --out runs/noise`
 
-    `regrain label-noise sup-fine photos/ --rates 0.3 --noise-within super --out runs/siblings`
+    `regrain label-noise sup-fine photos/ --rates 0.3 --noise-within level1 --out runs/siblings`
     """
     from regrain import api
 

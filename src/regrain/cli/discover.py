@@ -55,9 +55,12 @@ def discover(
         bool, typer.Option("--estimate-classes", help="Estimate the number of classes, without labels.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file at --out, pictures in --grids.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the file at --out, pictures in --grids, and subclasses that have names."
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of k-means.", min=0, max=2**31)] = 0,
+    seed: Annotated[int, typer.Option(help="Of k-means, where subclasses are settled.", min=0, max=2**31)] = 0,
     device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,
     *,

@@ -109,7 +109,10 @@ def evaluate(
     if k:
         chosen["ks"] = k
     chosen |= _of_protocol("hierarchy", protocol, taxonomy=taxonomy, hierarchy_mapping=hierarchy_mapping)
-    chosen |= _of_protocol("linear", protocol, linear_epochs=linear_epochs)
+    if "transfer" not in (protocol or ()):
+        chosen |= _of_protocol("linear", protocol, linear_epochs=linear_epochs)
+    elif linear_epochs is not None:
+        chosen["linear_epochs"] = linear_epochs
     with shared_out():
         result = api.evaluate(
             api.Run.open(run, device=device.value),
@@ -149,15 +152,18 @@ def embed(
     Example: `regrain embed runs/maskcon-digits-s0 --data digits --out digits.parquet`
     """
     from regrain import api
-    from regrain.errors import UserError
     from regrain.training.processes import is_first_process, shared_out
 
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite")
     o.refuse_without_data(data, reading)
     with shared_out():
         rows, width = api.export_embeddings(
-            api.Run.open(run, device=device.value), out, data, split=split, levels=level, **reading
+            api.Run.open(run, device=device.value),
+            out,
+            data,
+            split=split,
+            levels=level,
+            overwrite=overwrite,
+            **reading,
         )
     if is_first_process():
         print(f"{rows} embeddings of width {width} written to {out}")

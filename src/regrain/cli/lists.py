@@ -319,9 +319,17 @@ def _one_method(method: Any, parameters: Any, as_json: bool) -> None:
         return
     import inspect
 
+    from regrain.encoders.image import SMALL_IMAGE
+    from regrain.training.recipe import recipes_of_method
+
     print(f"{method.name}: {method.summary}")
     print(f"reads: {', '.join(method.needs.levels) or 'no labels'}; views: {', '.join(method.needs.views)}\n")
     print(inspect.cleandoc(method.__doc__ or ""))
     print("\nsettings (--set NAME=VALUE):")
     for name, parameter in parameters.items():
         print(f"  {name} = {parameter.default}")
+    for modality, recipe in recipes_of_method(method.name).items():
+        print(f"\nits recipe for {modality.replace('small-image', f'images of at most {SMALL_IMAGE} pixels')}:")
+        for section, values in recipe.items():
+            for name, value in values.items():
+                print(f"  {name if section == 'method' else f'{section}.{name}'} = {value}")

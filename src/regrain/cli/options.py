@@ -108,7 +108,8 @@ _TRAINING: dict[str, Any] = {
     ],
     "seed": Annotated[int | None, typer.Option("--seed", help="Fixes everything.")],
     "recipe": Annotated[
-        Path | None, typer.Option("--recipe", help="A YAML file with sections method, encoder, views, training.")
+        Path | None,
+        typer.Option("--recipe", help="A YAML file with sections data, method, encoder, views, training, and a seed."),
     ],
     "assignments": Annotated[
         list[str] | None,
@@ -209,7 +210,7 @@ def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
     """What the user gave, as readers take it."""
     from regrain.errors import UserError
 
-    options = {name: value for name, value in given.items() if value not in (None, False, [])}
+    options = {name: value for name, value in given.items() if value is not None and value is not False and value != []}
     if "relation" in options:
         options["relation"] = str(options["relation"])
     if "root" in options:
@@ -243,8 +244,6 @@ def refuse_without_data(data: str | None, reading: dict[str, object]) -> None:
     """Say that options of a reader need data to read, where none were given."""
     from regrain.errors import UserError
 
-    if data is None:
-        reading.pop("root", None)  # may come from REGRAIN_DATA
     if data is None and reading:
         name = next(iter(reading)).replace("_", "-")
         raise UserError(

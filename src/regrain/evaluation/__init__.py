@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from regrain.evaluation.base import Representation, Score, Setting
-from regrain.evaluation.criteria import CRITERIA, available_criteria, criterion_values
+from regrain.evaluation.criteria import CRITERIA, criterion_values, obstacles
 from regrain.evaluation.embed import apply_model, embed, level_probabilities
-from regrain.evaluation.evaluate import PROTOCOLS, TOGETHER, Evaluation, Row, evaluate_model, own_probabilities
+from regrain.evaluation.evaluate import (
+    PROTOCOLS,
+    TOGETHER,
+    Evaluation,
+    Row,
+    evaluate_model,
+    own_probabilities,
+    require_protocols,
+)
 
 __all__ = [
     "CRITERIA",
@@ -17,10 +25,11 @@ __all__ = [
     "Score",
     "Setting",
     "apply_model",
-    "available_criteria",
     "criterion_values",
     "embed",
     "evaluate_model",
     "level_probabilities",
+    "obstacles",
     "own_probabilities",
+    "require_protocols",
 ]

@@ -14,14 +14,13 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
-from regrain.errors import UserError
 from regrain.evaluation.base import unit_rows
 from regrain.evaluation.embed import embed
 from regrain.metrics import balanced_accuracy, knn_predict, nearest_neighbours
 from regrain.training.loader import on_device, scan_batches
 from regrain.training.model import Model
 
-__all__ = ["CRITERIA", "Candidate", "available_criteria", "criterion_values"]
+__all__ = ["CRITERIA", "Candidate", "criterion_values", "obstacles"]
 
 _NEIGHBOURS = 20
 _CLUSTERS_PER_CLASS = (2, 4, 8)
@@ -54,12 +53,6 @@ class Candidate:
     validation_embeddings: Tensor
     seed: int
 
-    def coarse(self, part: Dataset) -> Tensor:
-        """Codes (N,) of the coarse level; where there are no labels, all samples are of one class."""
-        if not part.labels.levels:
-            return torch.zeros(len(part), dtype=torch.long)
-        return part.labels.level(part.labels.levels[0])
-
 
 def agreement(candidate: Candidate) -> float:
     """How often a view of a validation sample finds the other view of the same sample first, in [0, 1].
@@ -78,7 +71,7 @@ def agreement(candidate: Candidate) -> float:
             for kept, view in zip(drawn, views(on_device(raw, model.device), ids, candidate.seed), strict=True):
                 kept.append(model.method.embed(view).float().cpu())
     first, second = (torch.cat(kept) for kept in drawn)
-    codes = candidate.coarse(part)
+    codes = _coarse(part)
     found = 0.0
     for code in codes.unique():
         rows = (codes == code).nonzero()[:, 0]
@@ -89,7 +82,7 @@ def agreement(candidate: Candidate) -> float:
 
 def coarse_knn(candidate: Candidate) -> float:
     """Balanced accuracy of 20-NN on the coarse labels, training samples voting on validation samples, in [0, 1]."""
-    train, validation = candidate.coarse(candidate.train), candidate.coarse(candidate.validation)
+    train, validation = _coarse(candidate.train), _coarse(candidate.validation)
     voters, judged = train >= 0, validation >= 0
     predicted = knn_predict(
         candidate.train_embeddings[voters],
@@ -110,7 +103,7 @@ def stability(candidate: Candidate) -> float:
     by their share. Looks at no hidden label, and at no number of hidden classes.
     """
     train, validation = unit_rows(candidate.train_embeddings), unit_rows(candidate.validation_embeddings)
-    train_codes, codes = candidate.coarse(candidate.train), candidate.coarse(candidate.validation)
+    train_codes, codes = _coarse(candidate.train), _coarse(candidate.validation)
     generator = np.random.default_rng(candidate.seed)
     values, shares = [], []
     for code in codes.unique():
@@ -126,8 +119,6 @@ def stability(candidate: Candidate) -> float:
                 named = [_named_clusters(fitted[half], judged, k, pair) for half in halves]
                 values.append(adjusted_rand_score(*named))
                 shares.append(len(judged))
-    if not values:
-        raise UserError("stability needs at least 8 training samples of a coarse class: choose another --criterion")
     return float(np.average(values, weights=shares))
 
 
@@ -146,13 +137,26 @@ CRITERIA: dict[str, Callable[[Candidate], float]] = {
 """Criterion by name; higher is better."""
 
 
-def available_criteria(data: Dataset) -> list[str]:
-    """The criteria that the labels allow."""
-    return [name for name in CRITERIA if name != "coarse-knn" or data.labels.levels]
+def obstacles(train: Dataset, validation: Dataset) -> dict[str, str]:
+    """Criterion -> why it cannot judge models trained on ``train``; nothing of those that can."""
+    train, validation = _looked_at(train), _looked_at(validation)
+    counts = [torch.bincount(codes[codes >= 0], minlength=1) for codes in (_coarse(train), _coarse(validation))]
+    shared = min(map(len, counts))
+    fitted, judged = (count[:shared] for count in counts)
+    found = {}
+    if not train.labels.levels:
+        found["coarse-knn"] = "compares coarse labels, and the data have none"
+    elif not fitted.any() or not judged.any():
+        found["coarse-knn"] = "needs samples of known coarse label in training and validation"
+    if not ((fitted >= 4 * _CLUSTERS_PER_CLASS[0]) & (judged >= 2)).any():
+        found["stability"] = (
+            f"needs {4 * _CLUSTERS_PER_CLASS[0]} training samples and 2 validation samples of one coarse class"
+        )
+    return found
 
 
 def criterion_values(model: Model, train: Dataset, validation: Dataset, *, seed: int = 0) -> dict[str, float]:
-    """All criteria that the labels allow, of a model trained on ``train``.
+    """All criteria that have no obstacle, of a model trained on ``train``.
 
     Parameters
     ----------
@@ -162,12 +166,20 @@ def criterion_values(model: Model, train: Dataset, validation: Dataset, *, seed:
     seed : int
         Of views, halves and k-means.
     """
-    parts = [
-        part.select(np.arange(0, len(part), -(-len(part) // _MOST_SAMPLES))).with_levels(part.labels.levels[:1])
-        for part in (train, validation)
-    ]
+    seen, kept = _looked_at(train), _looked_at(validation)
     if model.backbone is not None:
         model.take_features(model.featurised(train))  # a model from disk does not hold the views' statistics
-    seen, kept = parts
     candidate = Candidate(model, seen, kept, embed(model, seen), embed(model, kept), seed)
-    return {name: CRITERIA[name](candidate) for name in available_criteria(seen)}
+    hindered = obstacles(train, validation)
+    return {name: criterion(candidate) for name, criterion in CRITERIA.items() if name not in hindered}
+
+
+def _looked_at(part: Dataset) -> Dataset:
+    return part.select(np.arange(0, len(part), -(-len(part) // _MOST_SAMPLES))).with_levels(part.labels.levels[:1])
+
+
+def _coarse(part: Dataset) -> Tensor:
+    """Codes (N,) of the coarse level; where there are no labels, all samples are of one class."""
+    if not part.labels.levels:
+        return torch.zeros(len(part), dtype=torch.long)
+    return part.labels.level(part.labels.levels[0])

@@ -28,7 +28,15 @@ from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
 from regrain.training.model import Model
 
-__all__ = ["PROTOCOLS", "TOGETHER", "Evaluation", "Row", "evaluate_model", "own_probabilities"]
+__all__ = [
+    "PROTOCOLS",
+    "TOGETHER",
+    "Evaluation",
+    "Row",
+    "evaluate_model",
+    "own_probabilities",
+    "require_protocols",
+]
 
 PROTOCOLS: dict[str, Protocol] = {
     "recall": recall,
@@ -177,9 +185,7 @@ def evaluate_model(
     UserError
         For an unknown protocol or level, a level without labels, K larger than the set.
     """
-    for name in protocols or ():
-        if name not in PROTOCOLS and name not in TOGETHER:
-            raise UserError(f"no protocol '{name}': {nearest(name, [*PROTOCOLS, *TOGETHER])}")
+    require_protocols(protocols or ())
     evaluation = Evaluation(split, len(test), judged=judged_fingerprint(test))
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
@@ -268,6 +274,13 @@ def evaluate_model(
         for level in figures["model"]:
             evaluation.add({representation: found[level] for representation, found in figures.items()}, level)
     return evaluation
+
+
+def require_protocols(names: Sequence[str]) -> None:
+    """Raise a UserError with the nearest name for a protocol that does not exist."""
+    for name in names:
+        if name not in PROTOCOLS and name not in TOGETHER:
+            raise UserError(f"no protocol '{name}': {nearest(name, [*PROTOCOLS, *TOGETHER])}")
 
 
 def _setting(level: str, test: Dataset, train: Dataset | None, seed: int, options: Mapping[str, Any]) -> Setting:

@@ -195,7 +195,7 @@ class Settled:
 
     def by_name(self, probabilities: Tensor) -> tuple[Tensor, list[str]]:
         """Probabilities (N, names) with those of one name added up, and the names."""
-        named = [self.names.get(number, f"subclass {number}") for number in range(probabilities.shape[1])]
+        named = [self.names.get(number, _own_name(number, None)) for number in range(probabilities.shape[1])]
         names = list(dict.fromkeys(named))
         result = probabilities.new_zeros(len(probabilities), len(names))
         return result.index_add_(1, torch.tensor([names.index(name) for name in named]), probabilities), names
@@ -374,7 +374,7 @@ def _describe(
         found.append(
             Subclass(
                 number,
-                settled.names.get(number, f"{label}/{number}" if label else f"subclass {number}"),
+                settled.names.get(number, _own_name(number, label)),
                 label,
                 float((coarse[rows] == owner).float().mean()) if label else 0.0,
                 len(rows),
@@ -386,6 +386,15 @@ def _describe(
             )
         )
     return found
+
+
+def _own_name(number: int, superclass: str | None) -> str:
+    """That of a subclass nobody has named."""
+    return f"{superclass}/{number}" if superclass else f"subclass {number}"
+
+
+def _is_own_name(number: int, name: str) -> bool:
+    return name == _own_name(number, name.removesuffix(f"/{number}")) or name == _own_name(number, None)
 
 
 def _texts(parts: Sequence[Dataset], rows: np.ndarray) -> list[str]:
@@ -434,8 +443,12 @@ def settle_subclasses(
     options: Mapping[str, Any],
     *,
     write: bool = True,
+    overwrite: bool = False,
 ) -> Discovery:
-    """The subclasses of the run's own data, as settled before or anew; ``write`` keeps them in ``discovery/``."""
+    """The subclasses of the run's own data, as settled before or anew; ``write`` keeps them in ``discovery/``.
+
+    Options of ``clustering``, or another superclass, settle them anew; where they have names only with ``overwrite``.
+    """
     read_as_coarse = run.recipe["data"]["roles"].get("coarse")
     labels = next(iter(parts.values())).labels
     if superclass is not None:
@@ -446,14 +459,21 @@ def settle_subclasses(
                 "--superclass out, or train on the other level"
             )
     settled = read_discovery(run.folder)
-    if clustering or settled is None:
+    asked = {name: value for name, value in clustering.items() if value}
+    if settled is None or asked or superclass not in (None, settled.level):
         if names is not None and settled is not None:
             raise UserError("--names are for the subclasses already settled: give them without options of clustering")
+        given = 0 if settled is None else sum(not _is_own_name(*item) for item in settled.names.items())
+        if given and write and not overwrite:
+            raise UserError(
+                f"{given} subclasses of {run.path} have names, which other subclasses would not keep: "
+                "leave the options of clustering out, or settle them anew with --overwrite"
+            )
         clustered_within = labels.levels[0] if labels.levels and not run.model.method.has_subclasses else None
         level = read_as_coarse or superclass or clustered_within
         known_names = run.labels if read_as_coarse else labels
         settled = Settled(level, known_names.names(level) if level is not None else ())
-    found, settled = discover(run.model, parts, settled, **options, **clustering)
+    found, settled = discover(run.model, parts, settled, **options, **asked)
     if names is not None:
         found.rename(read_names(names, [s.number for s in found.subclasses]))
     if write:

@@ -100,8 +100,10 @@ def run_name(recipe: Recipe) -> str:
 
 
 def judges_alike(recipe: Recipe) -> str:
-    """A key that rows share where the baselines beside them are the same: data, protocols and columns."""
-    return _digest([recipe.paper, recipe.table, recipe.data["source"], recipe.judge, recipe.metrics])
+    """A key that rows share where the baselines beside them are the same: data, protocols, columns and encoder."""
+    data = {name: value for name, value in recipe.data.items() if name != "levels"}
+    encoder = recipe.sections.get("encoder", {}), recipe.view_size
+    return _digest([recipe.paper, recipe.table, data, recipe.judge, recipe.metrics, encoder])
 
 
 def judged_once(recipe: Recipe, run: Path, judge: Any, *, baselines: bool) -> dict[str, dict[str, float]]:
@@ -145,8 +147,9 @@ class Group(NamedTuple):
 
     def lines(self) -> list[list[str]]:
         """Label and cells of every line: baselines first, then the rows, ours and the paper's metric by metric."""
+        several = sum(bool(row.beside) for row in self.rows) > 1
         beside = [
-            [f"{words}, {row.recipe.variant}" if row.recipe.variant else words, *self._ours(row.beside[name])]
+            [f"{words} ({row.recipe.label})" if several else words, *self._ours(row.beside[name])]
             for row in self.rows
             for name, words in BASELINES.items()
             if name in row.beside

@@ -129,7 +129,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
             f"training.layer_decay gives the layers of the encoder '{name}' rates of their own, and {why}: leave it out"
         )
     _fit_queue(settings, "queue_size" in recipe.get("method", {}), len(train), notices)
-    _fit_subclasses(settings, [train.labels.counts[level] for level in roles.values()], len(train), notices)
+    classes = [train.labels.counts[level] for level in roles.values()]
+    _fit_subclasses(settings, classes, len(train), notices, tunable=chosen.trains_encoder)
     _fit_stages(settings, options.epochs, frozen, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
     if options.sampling != "uniform":
@@ -240,16 +241,17 @@ def _fit_queue(settings: dict[str, Any], asked_for: bool, samples: int, notices:
         )
 
 
-def _fit_subclasses(settings: dict[str, Any], classes: Sequence[int], samples: int, notices: list[str]) -> None:
+def _fit_subclasses(
+    settings: dict[str, Any], classes: Sequence[int], samples: int, notices: list[str], *, tunable: bool
+) -> None:
     """The number of subclasses where none was given: see the methods that have the setting."""
     if settings.get("subclasses", 0) is not None:
         return
     fewest, wanted = (classes[0], 10 * classes[0]) if classes else (2, 100)
     count = max(fewest, min(wanted, samples // 20))
     settings["subclasses"] = count
-    notices.append(
-        f"{count} subclasses, a rule of thumb: `regrain tune --range subclasses=...` chooses without fine labels"
-    )
+    better = "regrain tune --range subclasses=..." if tunable else "regrain discover RUN --estimate-classes"
+    notices.append(f"{count} subclasses, a rule of thumb: `{better}` chooses without fine labels")
 
 
 def _fit_stages(settings: dict[str, Any], epochs: int, frozen: bool, notices: list[str]) -> None:

@@ -19,7 +19,7 @@ from regrain.methods import method_class
 from regrain.settings import hyperparameters
 from regrain.training.options import TrainingOptions
 
-__all__ = ["SECTIONS", "check_recipe", "merge", "parse_assignments", "read_recipe", "recipe_for"]
+__all__ = ["SECTIONS", "check_recipe", "merge", "parse_assignments", "read_recipe", "recipe_for", "recipes_of_method"]
 
 SECTIONS = ("data", "method", "encoder", "views", "training", "seed")
 """The keys of a recipe, in the order in which they are written."""
@@ -86,9 +86,21 @@ def recipe_for(modality: str, method: str, *, small: bool = False) -> dict[str, 
     ``small`` says that images are small (:data:`regrain.encoders.image.SMALL_IMAGE`); some methods have a recipe of
     their own for those.
     """
-    of_method = _packaged("methods").get(method, {})
+    of_method = recipes_of_method(method)
     kind = f"small-{modality}" if small and f"small-{modality}" in of_method else modality
     return merge(_packaged(modality), of_method.get(kind, {}))
+
+
+def recipes_of_method(method: str) -> dict[str, dict[str, Any]]:
+    """Modality -> what a method's own recipe says there; ``small-image`` for images of at most SMALL_IMAGE pixels.
+
+    Examples
+    --------
+    >>> recipes_of_method("self-classifier")["small-image"]["training"]["epochs"]
+    100
+    """
+    found: dict[str, dict[str, Any]] = _packaged("methods").get(method, {})
+    return found
 
 
 def _packaged(name: str) -> dict[str, Any]:
