@@ -77,7 +77,8 @@ def _table(table: Table, figures: Figures) -> str:
             body.append([f"{row.label}, by its projection", *(over_seeds(list(values.values())) for values in inner)])
     lines = [head, ["---"] * len(head), *(line + [""] * (len(head) - len(line)) for line in baselines + body)]
     text = "".join("| " + " | ".join(line) + " |\n" for line in lines)
-    seeds = "S = 0" if table.seeds == 1 else f"S = 0 to {table.seeds - 1}"
+    last = max(seed for row in table.rows for seed in figures.of(table, row, first.key))
+    seeds = f"S = 0 to {last}" if last else "S = 0"
     text += f"\n`python benchmarks/results.py run {table.name}`, or row by row ({seeds}):\n\n```text\n"
     for row in table.rows:
         if row.same_as:
