@@ -645,9 +645,9 @@ TABLES: tuple[Table, ...] = (
     _tripadvisor(
         "tripadvisor-tuned",
         "TripAdvisor, six aspects, few reviews: MiniLM fine-tuned, 128 tokens at most",
-        "--encoder minilm --batch-size 16",
+        "--encoder minilm --batch-size 16 --set encoder_learning_rate=0.0001 --set learning_rate=0.002",
         {30: 20, 60: 10},
-        seeds=3,
+        seeds=1,
     ),
     Table(
         "noise-tripadvisor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import warnings
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -528,3 +530,87 @@ def test_projection_is_judged_beside_the_embedding(tmp_path: Path) -> None:
     plain = quick("sup-ce", data, tmp_path / "plain")
     with pytest.raises(UserError, match="sup-ce has no projection head"):
         regrain.evaluate(plain, data, projection=True)
+
+
+def test_a_slip_in_the_split_column_is_not_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    rows = [f"{n},{n % 2},{'test' if n % 5 == 0 else 'train'}" for n in range(40)]
+    file.write_text("\n".join(["x,kind,split", *rows, "41,1,"]) + "\n")
+    with pytest.raises(UserError, match=r"line 42.*split"):
+        regrain.load(file, columns=["x"], levels=["kind"])
+    file.write_text("\n".join(["x,kind,split", *rows, "41,1,holdout"]) + "\n")
+    assert set(regrain.load(file, columns=["x"], levels=["kind"]).parts) == {"train", "test", "holdout"}
+
+
+def test_paths_in_one_column_are_levels_to_train_on(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    rows = [f"{n},{n % 7},{'ab'[n % 2]}/{'ab'[n % 2]}{n // 2 % 2}" for n in range(60)]
+    file.write_text("\n".join(["x,y,path", *rows]) + "\n")
+    run = quick("maskcon", file, tmp_path / "run", levels=["path"], label_paths=True, columns=["x", "y"])
+    assert run.recipe["data"]["levels"] == ["level1", "level2"]
+    opened = regrain.Run.open(run.path)
+    assert opened.parts()["test"].labels.levels == ("level1", "level2")
+    found = regrain.evaluate(opened, file, levels=["path"], label_paths=True, protocols=["recall"], baselines=False)
+    assert found.samples == 12
+
+
+def test_numpy_and_pandas_values_are_options_as_any(tmp_path: Path) -> None:
+    frame = pd.read_csv(table(tmp_path / "t.csv"))
+    options = {
+        "levels": [np.str_("kind"), "sub"],
+        "columns": frame.columns[2:],
+        "hide_labels": {"sub": np.float64(0.5)},
+    }
+    run = quick("maskcon", tmp_path / "t.csv", tmp_path / "run", holdout=np.float64(0.4), **options)
+    assert run.recipe["data"]["reader"]["columns"] == ["f0", "f1", "f2"]
+    assert run.recipe["data"]["hide_labels"] == {"sub": 0.5}
+    for section, words in (
+        ({"holdout": "20%"}, "holdout is a share such as 0.2; got '20%'"),
+        ({"levels": "kind"}, "levels is a list of levels"),
+    ):
+        with pytest.raises(UserError, match=words):
+            quick("maskcon", tmp_path / "t.csv", tmp_path / "none", recipe={"data": section})
+    assert not (tmp_path / "none").exists()
+
+
+def test_gaps_in_arrays_are_told() -> None:
+    with pytest.raises(UserError, match="splits has no value for row 1"):
+        regrain.load(np.zeros((3, 2)), labels=[0, 1, 0], splits=["train", None, "test"])
+    with pytest.raises(UserError, match=r"row 1 .* has no text"):
+        regrain.load(["hello there", None, "you"], labels=[0, 1, 0])
+    with pytest.raises(UserError, match="a list of texts holds no vector samples"):
+        regrain.load(["a", "b"], labels=[0, 1], modality="vector")
+    with pytest.raises(UserError, match="relation 'aspect': did you mean 'aspects'"):
+        regrain.load(np.zeros((2, 2)), labels={"kind": ["a", "b"]}, relation="aspect")
+
+
+def test_what_is_damaged_or_handmade_in_a_run_is_said(tmp_path: Path) -> None:
+    run = quick("maskcon", table(tmp_path / "t.csv"), tmp_path / "run", levels=["kind", "sub"])
+    (run.path / "explorer").mkdir()
+    (run.path / "explorer" / "journal.jsonl").touch()
+    with pytest.raises(UserError, match="holds what was named in the explorer"):
+        quick("maskcon", tmp_path / "t.csv", run.path, levels=["kind", "sub"], overwrite=True)
+    weights_file = run.folder.model_folder / "model.safetensors"
+    weights_file.write_bytes(weights_file.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        regrain.evaluate(run.path)
+    (run.path / "recipe.yaml").write_text("a: [1")
+    with pytest.raises(UserError, match="is no YAML"):
+        assert regrain.Run.open(run.path).recipe
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(run.path / "versions.json", begun)  # stopped before the recipe was written
+    assert quick("maskcon", tmp_path / "t.csv", begun, levels=["kind", "sub"]).folder.finished
+
+
+def test_encoder_options_are_converted(tmp_path: Path) -> None:
+    levels = {"levels": ["kind", "sub"], "encoder": "mlp"}
+    given = ["encoder.dropout=1e-1", "encoder.width=64.0"]
+    run = quick("maskcon", table(tmp_path / "t.csv"), tmp_path / "run", *given, **levels)
+    assert run.embed().shape[1] == 64
+
+
+def test_chunks_are_never_of_one_sample(tmp_path: Path) -> None:
+    file = table(tmp_path / "t.csv", rows=46)  # 37 to train on: a batch of 9 in chunks of 4 would leave one over
+    given = ["batch_size=9", "chunk_size=4", "encoder.norm=batch"]
+    quick("supcon", file, tmp_path / "run", *given, levels=["kind", "sub"], encoder="mlp")

@@ -56,7 +56,8 @@ class Pretrained:
     labels: Labels
 
     def embed(self, data: Dataset) -> Tensor:
-        """Embeddings (N, width), float32 on the CPU."""
+        """Embeddings (N, width), float32 on the CPU; a UserError for samples unlike those it was trained on."""
+        self.model.require_fitting(data, "the model")
         return embed(self.model, data)
 
     def predict_proba(self, data: Dataset, level: str) -> Tensor:
@@ -64,6 +65,7 @@ class Pretrained:
         roles = dict(zip(self.labels.levels, self.model.method.roles, strict=True))
         if level not in roles:
             raise UserError(f"the model knows the levels {', '.join(roles) or 'none'}; got '{level}'")
+        self.model.require_fitting(data, "the model")
         return apply_model(self.model, data, partial(self.model.method.predict_proba, level=roles[level]))
 
 

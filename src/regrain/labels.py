@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from regrain.errors import UserError, nearest
 
-__all__ = ["SOURCES", "UNKNOWN", "Labels", "Relation", "Taxonomy", "tree_similarity"]
+__all__ = ["SOURCES", "UNKNOWN", "Labels", "Relation", "Taxonomy", "require_relation", "tree_similarity"]
 
 UNKNOWN = -1
 """The code of a label that is not known."""
@@ -341,8 +341,6 @@ class Labels:
         Class names of every level.
     taxonomy : Taxonomy or None
         None when the levels are aspects that do not nest.
-    confidence : Tensor (N, L), optional
-        How sure each label is, in [0, 1].
     source : Tensor (N, L) uint8, optional
         Index into ``SOURCES``.
 
@@ -359,7 +357,6 @@ class Labels:
     levels: tuple[str, ...]
     classes: tuple[tuple[str, ...], ...]
     taxonomy: Taxonomy | None = None
-    confidence: Tensor | None = None
     source: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -398,6 +395,7 @@ class Labels:
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise UserError(f"label columns differ in length: {lengths}")
+        require_relation(relation)
         names = [[_name(v) for v in values] for values in columns.values()]
         if relation == "paths":
             names = _qualify(names)
@@ -478,6 +476,7 @@ class Labels:
                     "into Labels.from_columns"
                 )
             classes = [[str(c) for c in range(count)] for count in counts]
+        require_relation(relation)
         named = tuple(tuple(map(str, c)) for c in classes)
         labels = cls(values, names, named)
         if relation == "aspects":
@@ -547,7 +546,6 @@ class Labels:
         return replace(
             self,
             codes=self.codes[rows],
-            confidence=None if self.confidence is None else self.confidence[rows],
             source=None if self.source is None else self.source[rows],
         )
 
@@ -559,7 +557,6 @@ class Labels:
             tuple(self.levels[i] for i in kept),
             tuple(self.classes[i] for i in kept),
             None if self.taxonomy is None else self.taxonomy.keep([self.levels[i] for i in kept]),
-            None if self.confidence is None else self.confidence[:, kept].clone(),
             None if self.source is None else self.source[:, kept].clone(),
         )
 
@@ -635,6 +632,12 @@ def _level_names(levels: Sequence[str] | None, count: int) -> tuple[str, ...]:
     if len(levels) != count:
         raise UserError(f"{len(levels)} level names were given ({', '.join(levels)}) for {count} levels")
     return tuple(levels)
+
+
+def require_relation(relation: str) -> None:
+    """Raise a UserError with the nearest name for a relation that does not exist."""
+    if relation not in get_args(Relation):
+        raise UserError(f"relation '{relation}': {nearest(str(relation), get_args(Relation))}")
 
 
 def _require_order(taxonomy: Taxonomy) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -118,8 +118,11 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         if columns and len(columns[0]) != len(X):
             raise UserError(f"X has {len(X)} samples, and y has labels for {len(columns[0])}")
         known = [_codes(column) for column in columns]
-        if known and not -len(known) <= self.predict_level < len(known):
-            raise UserError(f"predict_level is {self.predict_level}, and y has {len(known)} columns")
+        if known:
+            self._require_level(known)
+        for name in ("classes_", "_role", "_order", "_classifier"):  # of an earlier fit
+            if hasattr(self, name):
+                delattr(self, name)
         data = _dataset(X, _labels(known) if known else Labels.empty(len(X)))
         run = self._trained(data)
         self.model_ = run.model
@@ -128,6 +131,10 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
             self.classes_, codes = known[self.predict_level]
             self._settle_classifier(run, data, codes)
         return self
+
+    def _require_level(self, columns: Sequence[Any]) -> None:
+        if not -len(columns) <= self.predict_level < len(columns):
+            raise UserError(f"predict_level is {self.predict_level}, and y has {len(columns)} columns")
 
     def _trained(self, data: Dataset) -> api.Run:
         """The finished run, its model loaded on the CPU."""
@@ -188,8 +195,12 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy at the level ``predict_level``, over the samples whose label is known there."""
-        column = _columns(y)[self.predict_level]
+        columns = _columns(y)
+        self._require_level(columns)
+        column = columns[self.predict_level]
         known = ~_unknown(column)
+        if not known.any():
+            raise UserError("every label that score compares with is unknown")
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
         return float(np.average(self.predict(X)[known] == column[known], weights=weight))
 
@@ -221,7 +232,8 @@ def _unknown(column: np.ndarray) -> np.ndarray:
     """Which labels are -1, None or NaN."""
     if column.dtype.kind in "iuf":
         return (column == -1) | (column != column)
-    return np.array([value is None or value != value or value == -1 for value in column])
+    missing = [value is None or type(value).__name__ == "NAType" for value in column]  # pandas' NA compares to nothing
+    return np.array([gone or value != value or value == -1 for value, gone in zip(column, missing, strict=True)])
 
 
 def _codes(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

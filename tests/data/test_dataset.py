@@ -323,3 +323,17 @@ def test_an_image_that_fails_late_is_named() -> None:
         samples.select(torch.tensor([1])).take(torch.tensor([0]))
     with pytest.raises(UserError, match=r"image /nowhere/x\.png does not exist"):
         ImageSamples(("/nowhere/x.png",), 4).take(torch.tensor([0]))
+
+
+def test_held_out_groups_come_near_the_share_asked_for() -> None:
+    sizes = [200, 40, 30, 25, 20, 15, 10, 10]
+    groups = np.repeat(np.arange(8), sizes).astype(str)
+    samples = TensorSamples(torch.zeros(350, 1), "vector")
+    data = Dataset(samples, Labels.empty(350), np.arange(350).astype(str), groups=groups)
+    for seed in range(20):
+        train, test = data.split(0.2, seed=seed)
+        assert not set(train.groups) & set(test.groups)
+        assert 0.12 <= len(test) / 350 <= 0.2
+    pair = Dataset(TensorSamples(torch.zeros(10, 1), "vector"), Labels.empty(10), np.arange(10).astype(str),
+                   groups=np.array(["large"] * 9 + ["small"]))  # fmt: skip
+    assert {len(pair.split(0.05, seed=seed)[1]) for seed in range(4)} == {1}

@@ -206,7 +206,7 @@ def test_hwu64_as_distributed(tmp_path: Path) -> None:
         "train/2": ("train", {"coarse": "alarm", "label": "alarm_set"}),
         "test/2": ("test", {"coarse": "audio", "label": "audio_volume_up"}),
     }
-    assert "1 lines of more than two cells were left out" in data.notes["messages"]
+    assert "1 lines that are not of two cells were left out" in data.notes["messages"]
     (folder / "test.tsv").write_text("louder\taudio_volume_up\n")
     with pytest.raises(UserError, match=r"test\.tsv does not begin with the line"):
         load("hwu64", root=tmp_path)

@@ -11,10 +11,11 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset, TensorSamples, TextSamples
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.evaluation import PROTOCOLS, Representation, Setting, evaluate_model
+from regrain.evaluation.baselines import raw_representation
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.hierarchy import hierarchy
 from regrain.evaluation.neighbours import knn
@@ -130,3 +131,24 @@ def test_evaluation_leaves_the_model_in_its_mode() -> None:
     model.method.train()
     evaluate_model(model, data, None, protocols=["recall"], baselines=False)
     assert model.method.training
+
+
+def test_options_that_no_protocol_has_are_refused() -> None:
+    model, data = model_and_data()
+    for options, words in (
+        ({"neighbors": 3}, "no protocol has an option 'neighbors': did you mean 'neighbours'"),
+        ({"cluster_seeds": 0}, "cluster_seeds is a whole number of at least 1; got 0"),
+        ({"ks": 5}, "ks is a list of numbers"),
+    ):
+        with pytest.raises(UserError, match=words):
+            evaluate_model(model, data, None, options=options)
+
+
+def test_texts_without_a_word_are_alike() -> None:
+    texts = TextSamples(("!!", "...", ":-)", "?") * 3)
+    labels = Labels.from_codes(torch.arange(12)[:, None] % 2, ["kind"])
+    data = Dataset(texts, labels, np.array([str(i) for i in range(12)]))
+    encoder = build_encoder("hash-text", modality="text", sample_shape=())
+    model = Model.build("simclr", {}, [], encoder, {"modality": "text", "shape": []})
+    raw, _ = raw_representation(data, None, model, fits=False)
+    assert torch.equal(raw.test, torch.zeros(12, 1))

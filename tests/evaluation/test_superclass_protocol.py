@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor
 
 from regrain import api
+from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import Representation, Setting
+from regrain.evaluation.base import LACKING
 from regrain.evaluation.superclass import superclass
+from regrain.labels import Labels
 from regrain.metrics import calibration_error
 
 NAMES = ("bottle", "flower", "bird")
@@ -93,3 +97,42 @@ def test_a_run_is_judged_by_its_own_classifier_at_the_level_it_reads(tmp_path: P
     assert evaluation.flat()["test/group/worst@digit"] <= accuracy
     digits = api.evaluate(run, protocols=["superclass"], levels=["digit"], baselines=False)
     assert any("logistic regression" in note for note in digits.notes)
+
+
+def renamed(data: Dataset, names: dict[str, str], kept: list[int] | None = None) -> Dataset:
+    """The data with classes of the level digit under other names; ``kept``: samples of these digits alone."""
+    codes = data.labels.level("digit")
+    if kept is not None:
+        data = data.select(torch.isin(codes, torch.tensor(kept)))
+        codes = data.labels.level("digit")
+    own = [names.get(name, name) for name in np.array(data.labels.names("digit"))[codes].tolist()]
+    return replace(data, labels=Labels.from_columns({"digit": own}))
+
+
+def test_predictions_of_classes_that_the_data_lack_are_wrong(tmp_path: Path) -> None:
+    run = api.fit("multi-ce", "digits", encoder="conv4", settings=["epochs=2"], out=tmp_path / "run", levels=["digit"])
+    test = run.parts()["test"]
+    codes = test.labels.level("digit")
+    predicted = run.predict_proba(test, "level1").argmax(dim=1)
+    two = torch.isin(codes, torch.tensor([3, 8]))
+    asked = {"protocols": ["superclass", "multi-aspect"], "levels": ["digit"], "baselines": False, "write": False}
+
+    def judged(data: Dataset) -> dict[str, float]:
+        return api.evaluate(run, replace(data, splits=None), **asked).flat()
+
+    found = judged(renamed(test, {}, [3, 8]))
+    right = (predicted == codes)[two].double()
+    assert found["test/digit/accuracy"] == pytest.approx(float(right.mean()))
+    lacking = (~torch.isin(predicted[two & (codes == 3)], torch.tensor([3, 8]))).double().mean()
+    assert found.get(f"test/digit/predicted@3>{LACKING}", 0.0) == pytest.approx(float(lacking))
+    assert found["test/all/all-right"] == pytest.approx(float(right.mean()))
+    eight = judged(renamed(test, {"8": "eight"}, [3, 8]))  # nobody predicts a class of that name
+    assert eight["test/digit/accuracy"] == pytest.approx(float((right * (codes[two] == 3)).mean()))
+    with pytest.raises(UserError, match="training"):  # the run knows none of them: a probe, which needs a split
+        judged(renamed(test, {str(d): f"d{d}" for d in range(10)}))
+
+
+def test_by_default_every_level_that_a_method_reads_is_judged(tmp_path: Path) -> None:
+    run = api.fit("multi-ce", "digits", encoder="conv4", settings=["epochs=1"], out=tmp_path / "run")
+    found = api.evaluate(run, protocols=["superclass"], baselines=False)
+    assert {row.level for row in found.rows} == {"group", "digit"}

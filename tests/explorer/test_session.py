@@ -19,7 +19,6 @@ from explorer_hand import Command, Hand
 
 from regrain import api
 from regrain.errors import UserError
-from regrain.explorer.collection import part_rows
 from regrain.explorer.outcome import write_outcome
 from regrain.explorer.positions import positions
 from regrain.explorer.proposals import Evidence, propose
@@ -78,7 +77,7 @@ def test_names_become_proposals_that_are_mostly_right(session: Session, hand: Ha
 
 
 def test_proposals_that_cannot_be_made_say_why(session: Session, hand: Hand, table: Path) -> None:
-    truth, train = _truth(session, table), part_rows(session.collection.start)["train"]
+    truth, train = _truth(session, table), np.flatnonzero(session.collection.start.splits == "train")
     first, second = int(train[0]), int(train[truth[train] != truth[train[0]]][0])
     session.collection.embeddings[first, 0] = float("nan")
     for row in (first, second):
@@ -166,7 +165,7 @@ def test_split_parts_what_is_not_confirmed(session: Session, hand: Hand, table: 
 
 
 def test_edits_of_held_out_samples_are_marked_and_not_learned_from(session: Session, hand: Hand) -> None:
-    test = part_rows(session.collection.start)["test"]
+    test = np.flatnonzero(session.collection.start.splits == "test")
     group = int(session.state.group[test[0]])
     hand("label", samples=test[:2].tolist(), name="seen in a test")
     assert session.journal.entries[-1].event["held_out"] == 2

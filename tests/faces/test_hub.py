@@ -32,6 +32,12 @@ def test_what_is_loaded_is_what_was_saved(run: package.Run, tmp_path: Path) -> N
     assert loaded.labels.names("group") == run.labels.names("group")
     with pytest.raises(UserError, match="the model knows the levels group; got 'digit'"):
         loaded.predict_proba(test, "digit")
+    strange = package.load(["a text", "another"], labels={"kind": ["a", "b"]})
+    for refuse in (loaded.embed, lambda data: loaded.predict_proba(data, "group")):
+        with pytest.raises(UserError, match="the model was trained on image data"):
+            refuse(strange)
+    with pytest.raises(UserError, match="trained on image data"):
+        run.predict_proba(strange, "coarse")
 
 
 def test_the_card_is_the_hubs(run: package.Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
@@ -108,3 +109,27 @@ def test_labels_of_two_kinds_are_refused(digits: tuple[np.ndarray, np.ndarray]) 
     mixed = np.array([1, "one"] * 200, dtype=object)
     with pytest.raises(UserError, match="mixes labels of kind int and str"):
         CoarseToFine(epochs=1).fit(x, mixed)
+
+
+def test_a_second_fit_forgets_the_first(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, digit = digits
+    estimator = CoarseToFine("simclr", epochs=1, random_state=0).fit(x, digit)
+    assert set(estimator.predict(x[:50])) <= set(digit)
+    estimator.fit(x)
+    with pytest.raises(UserError, match="y was not given to fit"):
+        estimator.predict(x[:5])
+
+
+def test_missing_labels_of_pandas_and_levels_to_score(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, digit = digits
+    names = pd.Series([f"d{d}" for d in digit], dtype="string")
+    names[:40] = pd.NA
+    estimator = CoarseToFine("sup-ce", epochs=1, random_state=0).fit(x, names)
+    assert len(estimator.classes_) == 10
+    both = np.stack([digit // 5, digit], axis=1)
+    fine = CoarseToFine("sup-ce", epochs=1, predict_level=1, random_state=0).fit(x, both)
+    assert 0 <= fine.score(x, both) <= 1
+    with pytest.raises(UserError, match="predict_level is 1, and y has 1 columns"):
+        fine.score(x, digit)
+    with pytest.raises(UserError, match="every label that score compares with is unknown"):
+        estimator.score(x, np.full(len(x), -1))

@@ -182,6 +182,14 @@ def test_a_classifier_is_kept_without_a_pickle(tmp_path: Path) -> None:
         classifier.threshold,
         classifier.notices,
     )
+    weights = (tmp_path / "classifier.safetensors").read_bytes()
+    (tmp_path / "classifier.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"classifier\.safetensors is damaged"):
+        FewShotClassifier.load(tmp_path)
+    (tmp_path / "classifier.safetensors").unlink()
+    with pytest.raises(UserError, match=r"classifier\.safetensors is missing"):
+        FewShotClassifier.load(tmp_path)
+    (tmp_path / "classifier.safetensors").write_bytes(weights)
     content = json.loads((tmp_path / "classifier.json").read_text())
     (tmp_path / "classifier.json").write_text(json.dumps(content | {"schema": 99}))
     with pytest.raises(UserError, match="schema 99"):

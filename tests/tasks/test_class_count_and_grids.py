@@ -64,6 +64,13 @@ def test_few_clusters_are_warned_about() -> None:
     assert "near the number of clusters itself: train with more of them" in found.describe()
 
 
+def test_clusters_that_overlap_are_counted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, truth = blobs(6)
+    monkeypatch.setattr("sklearn.metrics.silhouette_score", lambda _, labels, **__: -0.1 - len(np.unique(labels)) / 100)
+    found = estimate_class_count(x, truth)
+    assert (found.low, found.estimate, found.high) == (2, 2, 2)
+
+
 def test_what_cannot_be_counted_is_said() -> None:
     x, truth = blobs(2)
     with pytest.raises(UserError, match="and 2 have samples: train with more"):

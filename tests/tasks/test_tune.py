@@ -104,6 +104,20 @@ def test_whole_numbers_are_drawn_on_a_logarithmic_range_too() -> None:
 def test_small_grid_is_searched_whole() -> None:
     plan = Plan("maskcon", (Range.parse("weight=0,0.5,1"), Range.parse("epochs=1,2")), "agreement", 50)
     assert len(plan.settings()) == 6
+    for trials in range(1, 7):  # a longer plan begins with a shorter one's trials
+        assert replace(plan, trials=trials).settings() == plan.settings()[:trials]
+
+
+def test_whole_numbers_are_drawn_whole() -> None:
+    for method, text in (
+        ("scgm", "subclasses=10:40"),
+        ("scan", "pretext_epochs=1:9"),
+        ("maskcon", "encoder.width=8:16"),
+    ):
+        plan = Plan(method, (Range.parse(text),), "agreement", 20)
+        assert all(isinstance(value, int) for settings in plan.settings() for value in settings.values())
+    plan = Plan("maskcon", (Range.parse("encoder.dropout=0:1"),), "agreement", 5)
+    assert all(isinstance(settings["encoder.dropout"], float) for settings in plan.settings())
 
 
 def test_default_ranges_are_those_the_method_has() -> None:
@@ -114,7 +128,7 @@ def test_default_ranges_are_those_the_method_has() -> None:
 
 def test_search_leaves_a_recipe_that_trains(digits: Dataset, tmp_path: Path) -> None:
     found = tune(digits, tmp_path / "search")
-    assert [t.settings["weight"] for t in found.trials] == [0.2, 1]
+    assert {t.settings["weight"] for t in found.trials} == {0.2, 1}
     assert set(found.trials[0].criteria) == {"agreement", "coarse-knn", "stability"}
     best = yaml.safe_load((tmp_path / "search" / "best.yaml").read_text())
     assert best["method"]["weight"] == found.ranked()[0].settings["weight"]

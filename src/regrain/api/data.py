@@ -158,6 +158,8 @@ def request_of(
     wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
     impairment = {name: options.pop(name) for name in IMPAIRMENTS if name in options}
     reader = with_split(options, split_column)
+    if reader.get("label_paths") and levels is not None:
+        reader, levels = reader | {"levels": levels}, None
     section = data_section(
         data,
         levels=levels,

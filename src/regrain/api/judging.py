@@ -63,6 +63,8 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     notes: list[str] = []
+    if reader_options.get("label_paths") and levels is not None:  # a column that becomes several levels
+        reader_options, levels = reader_options | {"levels": levels}, None
     if data is None:
         parts, where = run.parts(), str(run.path)
     else:

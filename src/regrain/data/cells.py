@@ -216,19 +216,19 @@ def as_floats(column: Column) -> np.ndarray:
             if len(cell) == width:
                 try:
                     block[row] = cell
-                except (TypeError, ValueError):
+                except (TypeError, ValueError, OverflowError):
                     block[row] = [_as_float(number) for number in cell]
         return block
     try:
         return np.array(column, dtype=np.float64)[:, None]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return np.array([_as_float(cell) for cell in column], dtype=np.float64)[:, None]
 
 
 def _as_float(cell: Any) -> float:
     try:
         return float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")
 
 

@@ -500,9 +500,12 @@ class Dataset:
             if self.groups is None:
                 raise UserError("splitting by group needs a group column; name one with --group")
             names, sizes = np.unique(self.groups, return_counts=True)
-            order = generator.permutation(len(names))
-            count = max(1, int((sizes[order].cumsum() <= round(fraction * len(self))).sum()))
-            held = np.isin(self.groups, names[order[:count]])
+            room, chosen = round(fraction * len(self)), []
+            for group in generator.permutation(len(names)).tolist():
+                if sizes[group] <= room:
+                    chosen.append(group)
+                    room -= int(sizes[group])
+            held = np.isin(self.groups, names[chosen or [int(sizes.argmin())]])
         else:
             held = np.zeros(len(self), dtype=bool)
             for rows in self._drawn_by_class(stratify, generator):

@@ -99,11 +99,14 @@ class Guesses:
         self.messages.append(f"{role}: column {', '.join(repr(n) for n in names)} (guessed)")
 
     def split(self) -> str | None:
-        """A column whose name says split and whose cells are names of splits."""
+        """A column whose name says split and whose cells are names of splits.
+
+        One with ``train`` and another of them is taken whatever else it holds: a gap or a slip in it must be seen.
+        """
         for name in self.columns:
             if not self.split_known and _has_word(name, _SPLIT_WORDS):
                 cells = {str(c).strip().lower() for c in self.columns[name]}
-                if cells and cells <= set(SPLITS):
+                if (cells and cells <= set(SPLITS)) or ("train" in cells and len(cells & set(SPLITS)) > 1):
                     self._say("split", [name])
                     return name
         return None

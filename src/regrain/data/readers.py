@@ -21,6 +21,7 @@ from regrain.data.cells import (
     as_matrix,
     is_split,
     label_names,
+    missing,
     numbered,
     path_columns,
     split_name,
@@ -376,7 +377,13 @@ def rows_from_arrays(
     for what, length in lengths.items():
         if length != len(values):
             raise UserError(f"there are {len(values)} samples, but {length} {what}")
-    texts = {key: None if value is None else [str(v) for v in _listed(value)] for key, value in given.items()}
+    texts: dict[str, list[str] | None] = {}
+    for key, value in given.items():
+        cells = None if value is None else _listed(value)
+        gap = next((row for row, cell in enumerate(cells or ()) if missing(cell)), None)
+        if gap is not None:
+            raise UserError(f"{key} has no value for row {gap} (from 0): every sample needs one")
+        texts[key] = None if cells is None else [str(cell) for cell in cells]
 
     def finds(row: int) -> str:
         return f"row {row} (from 0)"
@@ -540,6 +547,10 @@ def _array_samples(
         return "vector", *as_matrix(list(table.columns.items()))
     array = _as_array(samples)
     if isinstance(array, list):
+        if modality not in (None, "text", "image"):
+            raise UserError(f"a list of texts holds no {modality} samples")
+        if modality == "image":
+            return "image", array, {}
         if all(text.lower().endswith(IMAGE_SUFFIXES) for text in array) and array and modality != "text":
             messages.append(
                 "the texts end like image files and are taken for their paths; modality='text' takes them as texts"
@@ -602,7 +613,7 @@ def _as_array(samples: Any) -> np.ndarray | list[Any]:
         samples = samples.detach().cpu()
         return np.asarray(samples.float() if samples.dtype == torch.bfloat16 else samples)
     if isinstance(samples, Sequence) and samples and isinstance(samples[0], str | os.PathLike):
-        return list(map(str, samples))
+        return ["" if missing(cell) else str(cell) for cell in samples]
     try:
         array = np.asarray(samples)
     except ValueError:

@@ -41,7 +41,7 @@ from regrain.data.records import (
 )
 from regrain.data.rows import Fault, Rows, missing_message
 from regrain.errors import UserError, nearest
-from regrain.labels import Relation
+from regrain.labels import Relation, require_relation
 
 __all__ = ["RoleOptions", "Table"]
 
@@ -181,10 +181,11 @@ class Table:
         """
         if sum(option is not None for option in (image, text, columns)) > 1:
             raise UserError("samples are images, texts or numbers: name only one of image, text and columns")
-        if relation not in ("tree", "paths", "aspects"):
-            raise UserError(f"relation '{relation}': {nearest(str(relation), ('tree', 'paths', 'aspects'))}")
+        require_relation(relation)
         if isinstance(levels, str) or isinstance(columns, str) or isinstance(static, str):
             raise UserError("levels, columns and static are lists of column names, such as ['label']")
+        if isinstance(unknown, str):
+            raise UserError(f"unknown is a list of cells that mean that nobody knows, such as ['{unknown}']")
         per_step = {"time": time, "window": window, "stride": stride}
         per_row = {"image": image, "text": text, "series_shape": series_shape, "id": id}
         _require_series_options(record, static, series_shape, per_step, per_row)
@@ -307,7 +308,7 @@ class Table:
             where = f"{self.finds(row)} (in sample {windows.ids[place]})"
             faults.append(Fault("not a number", place, where, wrong[row]))
         splits: list[str] | None = None
-        if self.splits is not None:
+        if split is None and self.splits is not None:
             splits = [split_name(self.splits[rows[0]]) for rows in windows.rows.tolist()]
         elif split is not None:
             parts = of_records(split, "split")

@@ -197,7 +197,7 @@ def _build(
     if name in _OURS[modality]:
         if pretrained is True:
             raise UserError(f"no published weights for '{name}': give a weights file, or drop --pretrained")
-        _check_options(name, _OURS[modality][name], options)
+        options = _checked(name, _OURS[modality][name], options)
         beside = {"static_width": static_width} if modality == "series" else {}
         encoder = _OURS[modality][name](sample_shape, **beside, **options)
         if pretrained:
@@ -206,14 +206,14 @@ def _build(
     else:
         _check_modality(name, modality)
         if modality == "image" and is_vision_source(name):
-            _check_options(name, VisionEncoder, options)
+            options = _checked(name, VisionEncoder, options)
             _require_own_weights("an image model of transformers", name, pretrained)
             encoder = VisionEncoder(name, sample_shape, folder=folder, **options)
         elif modality == "image":
-            _check_options(name, image.TimmEncoder, options)
+            options = _checked(name, image.TimmEncoder, options)
             encoder = image.TimmEncoder(name, sample_shape, pretrained=pretrained, **options)
         else:
-            _check_options(name, TextEncoder, options)
+            options = _checked(name, TextEncoder, options)
             _require_own_weights("a text model", name, pretrained)
             encoder = TextEncoder(name, folder=folder, **options)
     encoder.modality = modality
@@ -231,8 +231,7 @@ def _require_own_weights(kind: str, name: str, pretrained: bool | str) -> None:
 def _build_adapter(name: str, sample_shape: tuple[int, ...], options: dict[str, Any]) -> Encoder:
     if name not in _ANY_TENSOR:
         raise UserError(f"unknown adapter '{name}': {nearest(name, _ANY_TENSOR)}")
-    _check_options(name, _ANY_TENSOR[name], options)
-    return _ANY_TENSOR[name](sample_shape, **options)
+    return _ANY_TENSOR[name](sample_shape, **_checked(name, _ANY_TENSOR[name], options))
 
 
 def _check_modality(name: str, modality: str) -> None:
@@ -253,10 +252,11 @@ def _check_modality(name: str, modality: str) -> None:
         raise UserError(f"unknown {modality} encoder '{name}': {hint}{more}")
 
 
-def _check_options(name: str, factory: type[Encoder], options: Mapping[str, Any]) -> None:
-    """The constructor's keyword-only parameters are the options there are."""
+def _checked(name: str, factory: type[Encoder], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options given, converted; the constructor's keyword-only parameters are those there are."""
     known = {n: p for n, p in hyperparameters(factory).items() if n not in _SET_BY_BUILD}
-    check_values(options, known, f"encoder '{name}'")
+    converted = check_values(options, known, f"encoder '{name}'")
+    return {option: converted[option] for option in options}
 
 
 def _checked_shape(modality: str, sample_shape: Sequence[int]) -> tuple[int, ...]:

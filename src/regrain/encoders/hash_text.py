@@ -101,7 +101,7 @@ class HashTextEncoder(Encoder):
 
 
 def _bucket(token: str, buckets: int) -> int:
-    return _RESERVED + crc32(token.encode()) % (buckets - _RESERVED)
+    return _RESERVED + crc32(token.encode("utf-8", "surrogatepass")) % (buckets - _RESERVED)
 
 
 @lru_cache(maxsize=2**16)

@@ -16,6 +16,7 @@ from regrain.errors import UserError
 from regrain.labels import Taxonomy
 
 __all__ = [
+    "LACKING",
     "Protocol",
     "Representation",
     "Score",
@@ -25,6 +26,10 @@ __all__ = [
     "judged_fingerprint",
     "unit_rows",
 ]
+
+
+LACKING = "a class that these data lack"
+"""How tables call what a classifier predicts where the judged data have no such class."""
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,14 @@ def _word_weights(test: Dataset, train: Dataset | None, needed: Dataset | None) 
         return result
 
     vectorizer = TfidfVectorizer(max_features=_WORDS, dtype=np.float32, token_pattern=r"(?u)\b\w+\b")
-    vectorizer.fit(texts(train if train is not None else test))
+    fitted_on = texts(train if train is not None else test)
+    worded = any(map(vectorizer.build_analyzer(), fitted_on))
+    if worded:
+        vectorizer.fit(fitted_on)
 
     def weigh(dataset: Dataset) -> Tensor:
+        if not worded:  # emojis, punctuation: all texts are alike
+            return torch.zeros(len(dataset), 1)
         return torch.from_numpy(vectorizer.transform(texts(dataset)).toarray())
 
     return weigh(test), None if needed is None else weigh(needed)

@@ -54,6 +54,10 @@ PROTOCOLS: dict[str, Protocol] = {
 TOGETHER = {"multi-aspect": multi_aspect}
 """Protocols that judge all levels together."""
 
+_OPTIONS = (
+    *("ks", "neighbours", "cluster_seeds", "cluster_starts", "taxonomy", "hierarchy_mapping", "linear_epochs"),
+    *("ways", "shots", "queries", "episodes", "classifier", "intra_class", "copies"),
+)
 _PROBING = {"linear", "transfer", "superclass", "multi-aspect"}
 """Protocols that classify, and fit on the training split where the method has no classifier of its own."""
 
@@ -186,6 +190,7 @@ def evaluate_model(
         For an unknown protocol or level, a level without labels, K larger than the set.
     """
     require_protocols(protocols or ())
+    _require_options(options or {})
     evaluation = Evaluation(split, len(test), judged=judged_fingerprint(test))
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
@@ -247,6 +252,7 @@ def evaluate_model(
 
     settings = [_setting(level, test, train, seed, options or {}) for level in chosen]
     must = set(protocols if asked else ["recall"] if "ks" in (options or {}) else [])  # work, at some level
+    by_default = chosen[:1] if labels is None or not labels.levels else labels.levels  # of superclass
     refused: dict[str, UserError] = {}
     for setting in settings:
         level = setting.level
@@ -255,7 +261,7 @@ def evaluate_model(
                 continue
             if name == "hierarchy" and levels is None and level != chosen[-1]:
                 continue
-            if name == "superclass" and levels is None and level not in ((labels and labels.levels) or chosen[:1]):
+            if name == "superclass" and levels is None and level not in by_default:
                 continue
             try:
                 judged = {r.name: PROTOCOLS[name](r, setting) for r in seen_by(name)}
@@ -283,6 +289,19 @@ def require_protocols(names: Sequence[str]) -> None:
             raise UserError(f"no protocol '{name}': {nearest(name, [*PROTOCOLS, *TOGETHER])}")
 
 
+def _require_options(options: Mapping[str, Any]) -> None:
+    """Raise a UserError for an option that no protocol has, and for counts that are none."""
+    for name, value in options.items():
+        if name not in _OPTIONS:
+            raise UserError(f"no protocol has an option '{name}': {nearest(name, _OPTIONS)}")
+        if name in ("ks", "shots", "ways") and (isinstance(value, str) or not isinstance(value, Sequence)):
+            raise UserError(f"{name} is a list of numbers, such as [1, 5]; got {value!r}")
+    counts = {name: options[name] for name in ("neighbours", "cluster_seeds", "cluster_starts") if name in options}
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{name} is a whole number of at least 1; got {value!r}")
+
+
 def _setting(level: str, test: Dataset, train: Dataset | None, seed: int, options: Mapping[str, Any]) -> Setting:
     return Setting(
         level,
@@ -306,17 +325,21 @@ def _constant(test: Dataset, train: Dataset | None) -> Representation:
 
 
 def own_probabilities(model: Model, test: Dataset, labels: Labels, *, workers: int = 2) -> dict[str, Tensor]:
-    """Level -> (N, classes) by the method's own classifier, in the order of the data's class names.
+    """Level -> (N, classes + more) by the method's own classifier, in the order of the data's class names.
 
-    As :func:`~regrain.evaluation.embed.level_probabilities`, whose columns are the run's classes.
+    As :func:`~regrain.evaluation.embed.level_probabilities`, whose columns are the run's classes. Classes of the run
+    that the data lack follow: predicting one of them is wrong. A level is left out where the run knows no class of it.
     """
     result = {}
     for level, found in level_probabilities(model, labels, test, workers=workers).items():
-        if level in test.labels.levels:
-            places = {name: column for column, name in enumerate(labels.names(level))}
-            columns = [places.get(name) for name in test.labels.names(level)]
+        if level not in test.labels.levels:
+            continue
+        places = {name: column for column, name in enumerate(labels.names(level))}
+        columns = [places.pop(name, None) for name in test.labels.names(level)]
+        if any(c is not None for c in columns):
             none = found.new_zeros(len(found))
-            result[level] = torch.stack([none if c is None else found[:, c] for c in columns], dim=1)
+            named = [none if c is None else found[:, c] for c in columns]
+            result[level] = torch.stack([*named, *(found[:, c] for c in places.values())], dim=1)
     return result
 
 

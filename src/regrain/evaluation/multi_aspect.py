@@ -7,6 +7,7 @@ from statistics import fmean
 
 import torch
 from sklearn.metrics import f1_score
+from torch import Tensor
 
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.probe import class_probabilities
@@ -43,10 +44,10 @@ def multi_aspect(representation: Representation, settings: Sequence[Setting]) ->
         scores[setting.level] = {
             "accuracy": Score(*bootstrap_interval(hits, seed=setting.seed), "queries", note=by),
             "balanced-accuracy": Score(balanced_accuracy(truth, found)),
-            "macro-f1": Score(float(f1_score(truth, found, average="macro", zero_division=0.0))),
+            "macro-f1": Score(_macro_f1(truth, found, len(setting.classes))),
         }
         truths.append(setting.test_labels)
-        guesses.append(predicted)
+        guesses.append(torch.where(predicted < len(setting.classes), predicted, -1))
     labels, predictions = torch.stack(truths, dim=1), torch.stack(guesses, dim=1)
     together = {name: Score(fmean(s[name].value for s in scores.values())) for name in next(iter(scores.values()))}
     known = (labels >= 0).any(dim=1)
@@ -60,3 +61,9 @@ def multi_aspect(representation: Representation, settings: Sequence[Setting]) ->
         found_paths = path_metrics(labels[:, order], predictions[:, order], judged)
         together |= {name: Score(value, count=name == "tree-distance") for name, value in found_paths.items()}
     return scores | {ALL: together}
+
+
+def _macro_f1(truth: Tensor, found: Tensor, classes: int) -> float:
+    """The mean over the data's classes that occur in labels or predictions."""
+    occurring = torch.cat([truth, found]).unique()
+    return float(f1_score(truth, found, labels=occurring[occurring < classes], average="macro", zero_division=0.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from regrain.evaluation.base import Representation, Score, Setting
+from regrain.evaluation.base import LACKING, Representation, Score, Setting
 from regrain.evaluation.probe import class_probabilities
 from regrain.metrics import balanced_accuracy, bootstrap_interval, calibration_error
 
@@ -34,7 +34,8 @@ def superclass(representation: Representation, setting: Setting) -> dict[str, Sc
     truth = setting.test_labels[known]
     probabilities, by = class_probabilities(representation, setting, "superclass")
     probabilities = probabilities[known]
-    predicted = probabilities.argmax(dim=1)
+    classes = (*setting.classes, LACKING)
+    predicted = probabilities.argmax(dim=1).clamp(max=len(classes) - 1)
     hits = predicted == truth
     scores = {
         "accuracy": Score(*bootstrap_interval(hits.double(), seed=setting.seed), "queries", note=by),
@@ -42,14 +43,14 @@ def superclass(representation: Representation, setting: Setting) -> dict[str, Sc
         "calibration-error": Score(calibration_error(probabilities, truth)),
     }
     for code in truth.unique().tolist():
-        own, name = truth == code, setting.classes[code]
+        own, name = truth == code, classes[code]
         scores[f"accuracy@{name}"] = Score(float(hits[own].double().mean()))
         scores[f"share@{name}"] = Score(float(own.double().mean()))
-        counts = torch.bincount(predicted[own], minlength=len(setting.classes))
+        counts = torch.bincount(predicted[own], minlength=len(classes))
         for other in counts.nonzero()[:, 0].tolist():
             if other != code:
                 share = float(counts[other] / counts.sum())
-                scores[f"predicted@{name}>{setting.classes[other]}"] = Score(share, detail=True)
+                scores[f"predicted@{name}>{classes[other]}"] = Score(share, detail=True)
     for level, (names, codes) in setting.finer.items():
         scores |= _hidden(level, names, codes[known].numpy(), hits.numpy())
     return scores

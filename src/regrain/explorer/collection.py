@@ -6,7 +6,6 @@ The start is written once, to ``start.parquet`` and ``start.json``: the journal'
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +25,11 @@ from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.explorer.positions import MapKind, positions
 from regrain.explorer.state import Group
-from regrain.tasks.discover import Subclass
+from regrain.tasks.discover import is_own_name
 from regrain.tasks.tables import write_columns
 from regrain.training.store import RunFolder, replace_file
 
-__all__ = ["NAMED_LEVEL", "Collection", "Start", "open_collection", "part_rows"]
+__all__ = ["NAMED_LEVEL", "Collection", "Start", "open_collection"]
 
 NAMED_LEVEL = "subclass"
 """The level that names are given at, unless the user says otherwise."""
@@ -133,11 +132,6 @@ class Collection:
         raise IndexError(row)
 
 
-def part_rows(start: Start) -> dict[str, np.ndarray]:
-    """The rows of every split."""
-    return {name: np.flatnonzero(start.splits == name) for name in dict.fromkeys(start.splits.tolist())}
-
-
 def open_collection(
     run: api.Run, folder: Path, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0
 ) -> Collection:
@@ -180,7 +174,9 @@ def _make_start(run: api.Run, parts: Mapping[str, Dataset], level: str | None, s
         labels.level_index(level)
         if found.level is not None and labels.level_index(level) <= labels.level_index(found.level):
             raise UserError(f"--level names a level below the superclasses' ('{found.level}'); got '{level}'")
-    groups = [Group(s.number, s.superclass, None if _is_default(s) else s.name) for s in found.subclasses]
+    groups = [
+        Group(s.number, s.superclass, None if is_own_name(s.number, s.name) else s.name) for s in found.subclasses
+    ]
     group = found.subclass.astype(np.int32)
     given = np.zeros(len(group), dtype=bool)
     if level is not None:
@@ -202,11 +198,6 @@ def _make_start(run: api.Run, parts: Mapping[str, Dataset], level: str | None, s
         given,
         found.probability.astype(np.float32),
     )
-
-
-def _is_default(subclass: Subclass) -> bool:
-    """Whether a discovered subclass has no name but the one that it is found under, such as ``bird/3``."""
-    return re.fullmatch(rf"{re.escape(subclass.superclass or '')}/\d+|subclass \d+", subclass.name) is not None
 
 
 def _most_frequent(names: Sequence[str | None], rows: np.ndarray) -> str | None:

@@ -103,7 +103,7 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
     }
     files = [f"labels.{table}", "confirmed.csv", "taxonomy.json"]
     notices = list(proposals.notices)
-    samples = _sample_table(session, columns, sure, folder / "samples.parquet")
+    samples = _sample_table(session, columns, sure, folder / "samples.parquet", relation)
     if samples is None:
         notices.append("records with static features are not written as samples: fit on their own table instead")
     else:
@@ -188,9 +188,13 @@ def _taken(values: Any, rows: np.ndarray) -> list[Any]:
 
 
 def _sample_table(
-    session: Session, columns: Mapping[str, Any], sure: np.ndarray, out: Path
+    session: Session, columns: Mapping[str, Any], sure: np.ndarray, out: Path, relation: Relation
 ) -> dict[str, Column] | None:
-    """Samples with their labels, as `regrain fit` reads them; None for what one table cannot hold."""
+    """Samples with their labels, as `regrain fit` reads them; None for what one table cannot hold.
+
+    A superclass that was only proposed stays away, unless it says, with ``paths``, which of the classes of one name is
+    meant.
+    """
     start = session.collection.start
     rows = _rows_of(session.collection)
     if rows is None:
@@ -198,8 +202,9 @@ def _sample_table(
     table: dict[str, Column] = {"id": columns["id"], "split": columns["split"]}
     if start.superclass_level is not None:
         kinds = columns[f"{start.superclass_level}_source"]
-        names = zip(columns[start.superclass_level], kinds, strict=True)
-        table[start.superclass_level] = [None if kind == "proposed" else name for name, kind in names]
+        meant = sure & (relation == "paths")
+        names = zip(columns[start.superclass_level], kinds, meant.tolist(), strict=True)
+        table[start.superclass_level] = [name if kind != "proposed" or kept else None for name, kind, kept in names]
     table[start.level] = [
         name if known else None for name, known in zip(columns[start.level], sure.tolist(), strict=True)
     ]

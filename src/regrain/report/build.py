@@ -17,7 +17,7 @@ from regrain import api
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import own_probabilities
-from regrain.evaluation.base import figure_text
+from regrain.evaluation.base import LACKING, figure_text
 from regrain.metrics import label_quality, nearest_neighbours, neighbour_probabilities
 from regrain.report.content import (
     Chart,
@@ -357,12 +357,13 @@ def _confusion(content: Content, run: Run, vectors: Tensor, levels: Sequence[str
 
 def _confused(judged: Dataset, level: str, predicted: Tensor, by: str) -> Confusion:
     labels = judged.labels
-    codes, names = labels.level(level), labels.names(level)
+    codes, names = labels.level(level), (*labels.names(level), LACKING)
+    predicted = predicted.clamp(max=len(names) - 1)
     index, known = labels.level_index(level), codes >= 0
     above_codes, above_names = torch.full((len(names),), -1), [""] * len(names)
     if index and labels.taxonomy is not None and labels.taxonomy.is_tree:
         level_above = labels.levels[index - 1]
-        above_codes = labels.taxonomy.ancestors(level, level_above)
+        above_codes = torch.cat([labels.taxonomy.ancestors(level, level_above), torch.tensor([-1])])
         above_names = [labels.names(level_above)[c] if c >= 0 else "" for c in above_codes.tolist()]
     present = torch.bincount(codes[known], minlength=len(names)) + torch.bincount(
         predicted[known], minlength=len(names)

@@ -225,7 +225,7 @@ def compare(
 
     for row, own in grouped[1:]:
         common = sorted(set(first.seeds) & set(row.seeds))
-        if len(common) >= 2:
+        if len(common) >= 2 and dataset is None:
             try:
                 row.differences = _over_seeds(first_runs, own, common, split)
             except UserError as error:
@@ -239,7 +239,8 @@ def compare(
                 notes.append(f"{row.name} has no paired differences: {error}")
             if row.differences and max(len(first.seeds), len(row.seeds)) > 1:
                 between = " and ".join(f"{run.path} (seed {run.recipe['seed']})" for run in couple[::-1])
-                notes.append(f"{row.name}: fewer than two seeds in common; differences are of {between}, over samples")
+                why = "fewer than two seeds in common" if dataset is None else "other data are judged by one run a row"
+                notes.append(f"{row.name}: {why}; differences are of {between}, over samples")
     comparison = Comparison(rows, first.name, _curves(opened, names), notes)
     if sort is not None:
         comparison.rows = comparison.sorted_by(sort)

@@ -94,9 +94,9 @@ def report(
     options = {**reading, **({"split": split_column} if split_column else {})}
     dataset = None if data is None else api.read_beside(run, data, options, levels=levels)
     content = build_content(run, dataset, split=split, seed=seed, map_samples=map_samples, say=say)
+    say("page")
+    write_text(target, report_page(content))
     if figures is not None:
         say("figures")
         write_figures(content, Path(figures), overwrite=overwrite)
-    say("page")
-    write_text(target, report_page(content))
     return target

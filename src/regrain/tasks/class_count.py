@@ -137,7 +137,8 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
     if not silhouettes:
         raise UserError("a number of classes cannot be estimated where all samples are embedded alike")
     best = max(silhouettes, key=lambda k: silhouettes[k])
-    near = [k for k, value in silhouettes.items() if value >= _NEARLY * silhouettes[best]]
+    least = silhouettes[best] - (1 - _NEARLY) * abs(silhouettes[best])
+    near = [k for k, value in silhouettes.items() if value >= least]
     return ClassCount(best, min(near), max(near), count, silhouettes)
 
 

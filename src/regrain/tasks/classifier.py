@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from regrain.errors import RegrainWarning, UserError
 from regrain.metrics import fit_logistic_regressions
-from regrain.training.store import RunFolder
+from regrain.training.store import RunFolder, read_tensors, write_tensors
 
 __all__ = ["FewShotClassifier", "Named", "fit_classifier"]
 
@@ -100,11 +100,9 @@ class FewShotClassifier:
 
     def save(self, folder: Path) -> None:
         """Write two files into a run's ``model`` folder."""
-        from safetensors.torch import save_file
-
         content = asdict(self)
-        tensors = {key: content.pop(key).contiguous() for key in ("weights", "intercepts", "means")}
-        save_file(tensors, folder / _WEIGHTS)
+        tensors = {key: content.pop(key) for key in ("weights", "intercepts", "means")}
+        write_tensors(folder / _WEIGHTS, tensors)
         RunFolder(folder).write_json(_CONFIG, content)
 
     @classmethod
@@ -116,17 +114,13 @@ class FewShotClassifier:
         UserError
             If its files are damaged, or of a newer schema.
         """
-        from safetensors.torch import load_file
-
         if not (folder / _CONFIG).exists():
             return None
         content = RunFolder(folder).read_json(_CONFIG)
         content.pop("schema")
         for key in ("classes", "notices"):
             content[key] = tuple(content[key])
-        if not (folder / _WEIGHTS).exists():
-            raise UserError(f"{folder / _WEIGHTS} is missing: adapt the run again")
-        return cls(**(content | load_file(folder / _WEIGHTS)))
+        return cls(**(content | read_tensors(folder / _WEIGHTS)))
 
 
 def fit_classifier(

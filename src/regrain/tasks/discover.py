@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,7 +27,7 @@ from regrain.metrics import clustering_metrics
 from regrain.tasks.class_count import ClassCount
 from regrain.tasks.run import Run
 from regrain.training.model import Model
-from regrain.training.store import RunFolder, replace_file
+from regrain.training.store import RunFolder, read_tensors, write_tensors
 
 __all__ = [
     "Discovery",
@@ -393,7 +392,8 @@ def _own_name(number: int, superclass: str | None) -> str:
     return f"{superclass}/{number}" if superclass else f"subclass {number}"
 
 
-def _is_own_name(number: int, name: str) -> bool:
+def is_own_name(number: int, name: str) -> bool:
+    """Whether a subclass's name is the one that it is found under: nobody has named it."""
     return name == _own_name(number, name.removesuffix(f"/{number}")) or name == _own_name(number, None)
 
 
@@ -463,7 +463,7 @@ def settle_subclasses(
     if settled is None or asked or superclass not in (None, settled.level):
         if names is not None and settled is not None:
             raise UserError("--names are for the subclasses already settled: give them without options of clustering")
-        given = 0 if settled is None else sum(not _is_own_name(*item) for item in settled.names.items())
+        given = 0 if settled is None else sum(not is_own_name(*item) for item in settled.names.items())
         if given and write and not overwrite:
             raise UserError(
                 f"{given} subclasses of {run.path} have names, which other subclasses would not keep: "
@@ -516,8 +516,7 @@ def write_discovery(run: RunFolder, discovery: Discovery, settled: Settled) -> N
     file = folder / "centres.safetensors"
     tensors = {name: getattr(settled, name) for name in ("centres", "owners", "offsets")}
     if settled.centres is not None:
-        whole = {name: value.contiguous() for name, value in tensors.items()}
-        replace_file(file, lambda temporary: save_file(whole, temporary))
+        write_tensors(file, tensors)
     run.write_json(
         "discovery/discovery.json",
         {
@@ -539,6 +538,6 @@ def read_discovery(run: RunFolder) -> Settled | None:
     return Settled(
         content["superclass_level"],
         tuple(content["superclasses"]),
-        **(load_file(file) if file.exists() else {}),
+        **(read_tensors(file) if file.exists() else {}),
         names={s["number"]: s["name"] for s in content["subclasses"]},
     )

@@ -123,6 +123,7 @@ class Run:
 
     def predict_proba(self, data: Dataset, role: str) -> Tensor:
         """Class probabilities (N, classes) at the level of a role; a UserError where the method does not classify."""
+        self.require_fitting(data)
         return apply_model(self.model, data, lambda x: self.model.method.predict_proba(x, role))
 
     def judged_parts(self, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
@@ -169,33 +170,7 @@ class Run:
 
     def require_fitting(self, dataset: Dataset) -> None:
         """Raise a UserError unless samples look like those the model was trained on."""
-        inputs = self.model.config["inputs"]
-        if dataset.modality != inputs["modality"]:
-            raise UserError(
-                f"{self.path} was trained on {inputs['modality']} data; {dataset.name} holds {dataset.modality} data"
-            )
-        shape, trained = list(dataset.samples.shape), inputs["shape"]
-        if dataset.modality == "image" and shape[0] != trained[0]:
-            raise UserError(
-                f"{self.path} was trained on images with {trained[0]} channels; {dataset.name} has {shape[0]}"
-            )
-        for key in ("columns", "static_columns"):
-            columns, known = dataset.notes.get(key), inputs.get(key)
-            if columns and known and columns != known and dataset.modality in ("vector", "series"):
-                odd = [f"'{name}'" for name in known if name not in columns] or ["their order"]
-                raise UserError(
-                    f"{self.path} was trained on other columns than {dataset.name} has: {', '.join(odd[:3])} differ"
-                )
-        if dataset.modality in ("vector", "series") and shape != trained:
-            raise UserError(
-                f"{self.path} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}"
-            )
-        static = getattr(dataset.samples, "static_width", 0)
-        if static != inputs.get("static", 0):
-            raise UserError(
-                f"{self.path} was trained on series with {inputs.get('static', 0)} static features; {dataset.name} has "
-                f"{static} of them"
-            )
+        self.model.require_fitting(dataset, str(self.path))
 
 
 def part_named(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import yaml
@@ -177,23 +177,32 @@ class Plan:
                 raise UserError(str(error).replace("--set", "--range")) from None
 
     def settings(self) -> list[dict[str, Any]]:
-        """The settings of every trial: the whole grid where the ranges are lists and it is no larger than the plan,
-        else random draws (seeded; without repetition where all are lists)."""
-        space = {r.name: r.distribution(whole=_is_whole(r.name, self.method)) for r in self.ranges}
-        if all(r.values for r in self.ranges) and len(ParameterGrid(space)) <= self.trials:
-            return [dict(point) for point in ParameterGrid(space)]
+        """The settings of every trial: of lists the grid, in random order, as far as the plan goes; else random draws.
+
+        A longer plan begins with the trials of a shorter one.
+        """
+        whole = {r.name: _is_whole(r, self.method) for r in self.ranges}
+        space = {r.name: r.distribution(whole=whole[r.name]) for r in self.ranges}
+        if all(r.values for r in self.ranges):
+            grid = ParameterGrid(space)
+            order = np.random.default_rng(self.seed).permutation(len(grid))
+            return [dict(grid[place]) for place in order[: self.trials].tolist()]
         drawn = ParameterSampler(space, self.trials, random_state=self.seed)
-        return [{n: _plain(v, whole=_is_whole(n, self.method)) for n, v in point.items()} for point in drawn]
+        return [{n: _plain(v, whole=whole[n]) for n, v in point.items()} for point in drawn]
 
     def to_json(self) -> dict[str, Any]:
         """What ``plan.json`` keeps: all but the number of trials, which may grow."""
         return {k: v for k, v in asdict(self).items() if k != "trials"} | {"ranges": [str(r) for r in self.ranges]}
 
 
-def _is_whole(name: str, method: str) -> bool:
+def _is_whole(given: Range, method: str) -> bool:
+    """Whether a setting takes whole numbers: by its signature; of encoders and views, where both ends are such."""
+    section, _, name = given.name.rpartition(".")
+    if section in ("encoder", "views"):
+        return given.high > 1 and given.low.is_integer() and given.high.is_integer()
     parameters = {**hyperparameters(TrainingOptions), **hyperparameters(method_class(method))}
-    parameter: inspect.Parameter | None = parameters.get(name.rpartition(".")[2])
-    return parameter is not None and parameter.annotation is int
+    parameter: inspect.Parameter | None = parameters.get(name)
+    return parameter is not None and int in (parameter.annotation, *get_args(parameter.annotation))
 
 
 def _plain(value: Any, *, whole: bool) -> Any:

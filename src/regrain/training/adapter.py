@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +49,6 @@ class Adapter(lightning.LightningModule):
         self._batches_in_epoch = 0
         self._concluded = False
         self._recent: deque[float] = deque(maxlen=5)
-        self._finite: Tensor | None = None
         self._chunks: tuple[list[Batch], dict[str, Tensor], list[int]] | None = None
 
     # -- data ------------------------------------------------------------------------------------------------------
@@ -92,7 +92,10 @@ class Adapter(lightning.LightningModule):
 
     def _losses_in_chunks(self, batch: Batch, size: int) -> dict[str, Tensor]:
         """Embed chunk by chunk without a graph, and let the loss meet the embeddings as leaves (Gao et al. 2021)."""
-        chunks = [_rows(batch, slice(start, start + size)) for start in range(0, len(batch.ids), size)]
+        count = len(batch.ids)
+        parts = max(1, min(-(-count // size), count // 2))  # near-equal, never of one sample: batch norm needs two
+        edges = [count * part // parts for part in range(parts + 1)]
+        chunks = [_rows(batch, slice(*ends)) for ends in itertools.pairwise(edges)]
         seeds = [int(torch.randint(2**62, ())) for _ in chunks]
         projected = []
         for chunk, seed in zip(chunks, seeds, strict=True):

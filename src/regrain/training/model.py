@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from regrain.data.cache import features as cached_features
@@ -22,7 +21,7 @@ from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.training.loader import on_device, scan_batches
-from regrain.training.store import RunFolder, labels_from_json
+from regrain.training.store import RunFolder, labels_from_json, read_tensors
 from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
 from regrain.views.base import Views
 
@@ -33,8 +32,8 @@ _STATISTICS_SAMPLES = 2000
 
 def channel_statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of every image channel in [0, 1], over at most 2000 evenly spaced samples."""
-    step = max(1, len(dataset) // _STATISTICS_SAMPLES)
-    images = dataset.samples.take(torch.arange(0, len(dataset), step)[:_STATISTICS_SAMPLES]).float() / 255
+    rows = torch.linspace(0, len(dataset) - 1, min(len(dataset), _STATISTICS_SAMPLES), dtype=torch.float64).long()
+    images = dataset.samples.take(rows).float() / 255
     std, mean = torch.std_mean(images, dim=(0, 2, 3))
     return tuple(mean.tolist()), tuple(std.clamp(min=1e-3).tolist())
 
@@ -164,6 +163,34 @@ class Model:
         """Where the method is."""
         return next((p.device for p in self.method.parameters()), torch.device("cpu"))
 
+    def require_fitting(self, dataset: Dataset, where: str) -> None:
+        """Raise a UserError unless samples look like those it was trained on; ``where`` names the model."""
+        inputs = self.config["inputs"]
+        if dataset.modality != inputs["modality"]:
+            raise UserError(
+                f"{where} was trained on {inputs['modality']} data; {dataset.name} holds {dataset.modality} data"
+            )
+        shape, trained = list(dataset.samples.shape), inputs["shape"]
+        if dataset.modality == "image" and shape[0] != trained[0]:
+            raise UserError(f"{where} was trained on images with {trained[0]} channels; {dataset.name} has {shape[0]}")
+        for key in ("columns", "static_columns"):
+            columns, known = dataset.notes.get(key), inputs.get(key)
+            if columns and known and columns != known and dataset.modality in ("vector", "series"):
+                odd = [f"'{name}'" for name in known if name not in columns] or ["their order"]
+                raise UserError(
+                    f"{where} was trained on other columns than {dataset.name} has: {', '.join(odd[:3])} differ"
+                )
+        if dataset.modality in ("vector", "series") and shape != trained:
+            raise UserError(
+                f"{where} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}"
+            )
+        static = getattr(dataset.samples, "static_width", 0)
+        if static != inputs.get("static", 0):
+            raise UserError(
+                f"{where} was trained on series with {inputs.get('static', 0)} static features; {dataset.name} has "
+                f"{static} of them"
+            )
+
     def prepare(self, raw: Any) -> Any:
         """Raw samples -> the un-augmented input of the method."""
         raw = on_device(raw, self.device)
@@ -273,7 +300,7 @@ def load_model(folder: str | Path) -> tuple[Model, Labels]:
         hyperparameters["queue_size"] = 0  # a queue is for training; a shared model has none
     model = Model.build(config["method"], hyperparameters, config["classes"], encoder, config["inputs"])
     model.config = config
-    state = load_file(folder / "model.safetensors")
+    state = read_tensors(folder / "model.safetensors")
     for name, module in (("method", model.method), ("backbone", model.backbone)):
         if module is None:
             continue

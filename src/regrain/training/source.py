@@ -56,10 +56,18 @@ def data_section(
         section["reader"] = {name: _plain(name, value) for name, value in options.items()}
     given = {"levels": levels, "holdout": holdout, **impairment}
     defaults = {"levels": None, "holdout": _HOLDOUT, **_UNIMPAIRED}
-    return section | {
-        name: recorded.get(name, default) if given.get(name) is None else given[name]
+    chosen = {
+        name: recorded.get(name, default) if given.get(name) is None else _plain(name, given[name])
         for name, default in defaults.items()
     }
+    if chosen["holdout"] is None:
+        chosen["holdout"] = _HOLDOUT
+    if isinstance(chosen["holdout"], bool) or not isinstance(chosen["holdout"], int | float):
+        raise UserError(f"data.holdout is a share such as 0.2; got {chosen['holdout']!r}")
+    levels = chosen["levels"]
+    if isinstance(levels, str) or not (levels is None or isinstance(levels, Sequence)):
+        raise UserError(f"data.levels is a list of levels, such as ['kind', 'species']; got {levels!r}")
+    return section | chosen
 
 
 def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]) -> Dataset:
@@ -67,7 +75,10 @@ def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]
 
     Without any level (``[]``) there are no labels; None lets the reader find them.
     """
-    return data if isinstance(data, Dataset) else read(data, **reader, **told_levels(data, levels))
+    if isinstance(data, Dataset):
+        return data
+    paths_named = reader.get("label_paths") and reader.get("levels")  # a column that becomes several levels
+    return read(data, **reader, **({} if paths_named else told_levels(data, levels)))
 
 
 def told_levels(data: Any, levels: Sequence[str] | None) -> dict[str, list[str]]:
@@ -123,7 +134,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """An option as a recipe keeps it: the root absolute, sequences as lists."""
+    """An option as a recipe keeps it: the root absolute, sequences as lists, NumPy's and pandas' values as Python's."""
     if name == "root":
         return str(Path(value).resolve())
-    return list(value) if isinstance(value, tuple | set) else str(value) if isinstance(value, Path) else value
+    if hasattr(value, "tolist"):  # arrays, scalars, an Index
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain("", inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain("", inner) for inner in value]
+    return str(value) if isinstance(value, Path | str) else value

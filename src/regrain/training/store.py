@@ -26,8 +26,10 @@ __all__ = [
     "labels_from_json",
     "labels_to_json",
     "library_versions",
+    "read_tensors",
     "replace_file",
     "sync",
+    "write_tensors",
     "write_text",
 ]
 
@@ -45,7 +47,7 @@ _FILES = (
     "card.md",
     "report.html",
 )
-_FOLDERS = ("checkpoints", "model", "embeddings", "discovery", "tensorboard", "report")
+_FOLDERS = ("checkpoints", "model", "embeddings", "discovery", "tensorboard", "report", "export")
 _LIBRARIES = ("regrain", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn", "sentence-transformers")
 
 
@@ -71,6 +73,27 @@ def replace_file(out: Path, write: Callable[[Path], object], *, durable: bool = 
 def write_text(out: Path, text: str) -> None:
     """Write a text by :func:`replace_file`."""
     replace_file(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_tensors(out: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file by :func:`replace_file`."""
+    from safetensors.torch import save_file
+
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    replace_file(out, lambda temporary: save_file(whole, temporary))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU; a UserError where it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: copy the whole folder, or make it again") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is damaged: {error}") from None
 
 
 def sync(path: Path) -> None:
@@ -140,9 +163,15 @@ class RunFolder:
         if run.path.exists() and not run.path.is_dir():
             raise UserError(f"{run.path} is a file; a run needs a folder of its own")
         if run.path.is_dir() and any(run.path.iterdir()):
-            if not run.is_run:
+            if not run.is_run and not run._is_begun:
                 raise UserError(f"{run.path} is not empty and holds no run; choose another --out")
-            if not overwrite:
+            handwork = run.path / "explorer" / "journal.jsonl"
+            if overwrite and handwork.exists():
+                raise UserError(
+                    f"{handwork.parent} holds what was named in the explorer, which belongs to the model that lies "
+                    "there: move it away first, or choose another --out"
+                )
+            if not overwrite and run.is_run:
                 advice = "" if run.finished else f", continue it with `regrain resume {run.path}`"
                 raise UserError(
                     f"{run.path} already holds a run: choose another --out{advice}, or replace it with --overwrite"
@@ -170,6 +199,12 @@ class RunFolder:
     def is_run(self) -> bool:
         """Whether regrain wrote this folder, which a file called recipe.yaml does not prove."""
         return self.recipe_file.exists() and "versions" in self.read_json("versions.json", missing={})
+
+    @property
+    def _is_begun(self) -> bool:
+        """Whether nothing lies here but the first files of a run that was stopped before it had a recipe."""
+        lying = {entry.name for entry in self.path.iterdir()}
+        return lying <= {"versions.json", "labels.json"} and "versions" in self.read_json("versions.json", missing={})
 
     @property
     def recipe_file(self) -> Path:
@@ -215,6 +250,8 @@ class RunFolder:
             content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{file} is damaged: {error}") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{file} is damaged: a mapping was expected")
         if content.get("schema", 0) > SCHEMA:
             raise UserError(
                 f"{file} has schema {content['schema']}; this regrain reads up to {SCHEMA}: install a newer regrain"
@@ -228,7 +265,10 @@ class RunFolder:
 
     def read_recipe(self) -> dict[str, Any]:
         """Read the resolved recipe."""
-        content = yaml.safe_load(self.recipe_file.read_text(encoding="utf-8"))
+        try:
+            content = yaml.safe_load(self.recipe_file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise UserError(f"{self.recipe_file} is no YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
             raise UserError(f"{self.recipe_file} is damaged: a mapping was expected")
         return content
