@@ -584,12 +584,8 @@ def test_gaps_in_arrays_are_told() -> None:
         regrain.load(np.zeros((2, 2)), labels={"kind": ["a", "b"]}, relation="aspect")
 
 
-def test_what_is_damaged_or_handmade_in_a_run_is_said(tmp_path: Path) -> None:
+def test_what_is_damaged_in_a_run_is_said(tmp_path: Path) -> None:
     run = quick("maskcon", table(tmp_path / "t.csv"), tmp_path / "run", levels=["kind", "sub"])
-    (run.path / "explorer").mkdir()
-    (run.path / "explorer" / "journal.jsonl").touch()
-    with pytest.raises(UserError, match="holds what was named in the explorer"):
-        quick("maskcon", tmp_path / "t.csv", run.path, levels=["kind", "sub"], overwrite=True)
     weights_file = run.folder.model_folder / "model.safetensors"
     weights_file.write_bytes(weights_file.read_bytes()[:100])
     with pytest.raises(UserError, match=r"model\.safetensors is damaged"):

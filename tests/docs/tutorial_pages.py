@@ -29,6 +29,7 @@ _BLOCK = re.compile(
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*")
 _RULED = re.compile(r"[━─ ]+")
+_QUOTED = re.compile(r"“[^│]*")
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def printed(blocks: list[Block]) -> Iterator[str]:
 
 
 def masked(output: str) -> set[str]:
-    """The lines that occur, numbers and widths aside: these differ between machines."""
-    return {_RULED.sub(" ", _NUMBER.sub("0", line)).strip() for line in output.splitlines()}
+    """The lines that occur, numbers, quoted texts and widths aside: these differ between machines."""
+    return {_RULED.sub(" ", _NUMBER.sub("0", _QUOTED.sub("“”", line))).strip() for line in output.splitlines()}
 
 
 def _run(block: Block, names: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _SHOWN = 40
-_TEXT = 60  # characters of a text in the table
+_TEXT = 40  # characters of a text in the table
 
 
 def register(app: typer.Typer) -> None:
@@ -130,7 +130,8 @@ def _show(found: Discovery) -> None:
             f"{s.purity[level]['class']} {100 * s.purity[level]['share']:.0f}%" if level in s.purity else ""
             for level in levels
         ]
-        nearest = f"“{shorten(s.texts[0], _TEXT)}”" if s.texts else ", ".join(s.exemplars[:3])
+        said = shorten(s.texts[0], _TEXT, placeholder="…") if s.texts else ""
+        nearest = f"“{said}”" if said else ", ".join(s.exemplars[:3])
         table.add_row(str(s.number), escape(s.name), str(s.size), *map(escape, purity), escape(nearest))
     console = Console()
     console.print(table)

@@ -165,12 +165,6 @@ class RunFolder:
         if run.path.is_dir() and any(run.path.iterdir()):
             if not run.is_run and not run._is_begun:
                 raise UserError(f"{run.path} is not empty and holds no run; choose another --out")
-            handwork = run.path / "explorer" / "journal.jsonl"
-            if overwrite and handwork.exists():
-                raise UserError(
-                    f"{handwork.parent} holds what was named in the explorer, which belongs to the model that lies "
-                    "there: move it away first, or choose another --out"
-                )
             if not overwrite and run.is_run:
                 advice = "" if run.finished else f", continue it with `regrain resume {run.path}`"
                 raise UserError(
