@@ -253,7 +253,7 @@ def evaluate_model(
     settings = [_setting(level, test, train, seed, options or {}) for level in chosen]
     must = set(protocols if asked else ["recall"] if "ks" in (options or {}) else [])  # work, at some level
     by_default = chosen[:1] if labels is None or not labels.levels else labels.levels  # of superclass
-    refused: dict[str, UserError] = {}
+    refused: dict[str, list[str]] = {}
     for setting in settings:
         level = setting.level
         for name in protocols:
@@ -269,12 +269,12 @@ def evaluate_model(
                 if name in must and (levels is not None or len(chosen) == 1):
                     raise
                 evaluation.notes.append(f"{name} was left out at level '{level}': {error}")
-                refused.setdefault(name, error)
+                refused.setdefault(name, []).append(f"level '{level}': {error}")
                 continue
             evaluation.add(judged, level)
             must.discard(name)
-    for name in refused.keys() & must:
-        raise refused[name]
+    for name in (n for n in protocols if n in must and n in refused):
+        raise UserError(f"{name} works at no level. " + "; ".join(refused[name]))
     for name in (name for name in protocols if name in TOGETHER):
         figures = {r.name: TOGETHER[name](r, settings) for r in seen_by(name)}
         for level in figures["model"]:
