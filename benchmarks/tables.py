@@ -694,9 +694,12 @@ TABLES: tuple[Table, ...] = (
         "Self-Classifier on digits: what its parts do",
         "-p clustering -l digit --cluster-seeds 1",
         _found_classes("digit"),
-        tuple(
-            Row(label, _TINY + (" --set 'class_counts=[10]'" if "class_counts" not in options else "") + options)
-            for label, options in _ABLATIONS.items()
+        (
+            Row("raw input, k-means", "kmeans digits --encoder identity --set subclasses=10"),
+            *(
+                Row(label, _TINY + (" --set 'class_counts=[10]'" if "class_counts" not in options else "") + options)
+                for label, options in _ABLATIONS.items()
+            ),
         ),
         seeds=1,
     ),
