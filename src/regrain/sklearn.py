@@ -22,6 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from regrain import api
+from regrain.data.cells import missing
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation import apply_model, embed
@@ -134,7 +135,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
 
     def _require_level(self, columns: Sequence[Any]) -> None:
         if not -len(columns) <= self.predict_level < len(columns):
-            raise UserError(f"predict_level is {self.predict_level}, and y has {len(columns)} columns")
+            raise UserError(f"predict_level is {self.predict_level}, and y has {len(columns)} columns, counted from 0")
 
     def _trained(self, data: Dataset) -> api.Run:
         """The finished run, its model loaded on the CPU."""
@@ -200,7 +201,9 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         column = columns[self.predict_level]
         known = ~_unknown(column)
         if not known.any():
-            raise UserError("every label that score compares with is unknown")
+            raise UserError(
+                f"every label of y at level {self.predict_level} is unknown: score needs some that are known"
+            )
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
         return float(np.average(self.predict(X)[known] == column[known], weights=weight))
 
@@ -232,8 +235,7 @@ def _unknown(column: np.ndarray) -> np.ndarray:
     """Which labels are -1, None or NaN."""
     if column.dtype.kind in "iuf":
         return (column == -1) | (column != column)
-    missing = [value is None or type(value).__name__ == "NAType" for value in column]  # pandas' NA compares to nothing
-    return np.array([gone or value != value or value == -1 for value, gone in zip(column, missing, strict=True)])
+    return np.array([missing(value) or value == -1 for value in column])
 
 
 def _codes(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

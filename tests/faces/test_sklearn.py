@@ -131,5 +131,5 @@ def test_missing_labels_of_pandas_and_levels_to_score(digits: tuple[np.ndarray, 
     assert 0 <= fine.score(x, both) <= 1
     with pytest.raises(UserError, match="predict_level is 1, and y has 1 columns"):
         fine.score(x, digit)
-    with pytest.raises(UserError, match="every label that score compares with is unknown"):
+    with pytest.raises(UserError, match="every label of y at level 0 is unknown"):
         estimator.score(x, np.full(len(x), -1))

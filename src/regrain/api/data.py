@@ -20,7 +20,7 @@ from regrain.tasks.tables import require_writable, write_columns
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.training.source import IMPAIRMENTS, data_section, own_parts, read_data, table_of, told_levels
 
-__all__ = ["Request", "load", "read_beside", "regroup", "request_of", "with_split"]
+__all__ = ["Request", "load", "read_beside", "regroup", "request_of", "with_path_column", "with_split"]
 
 
 def load(source: Any, **options: Any) -> Dataset:
@@ -157,9 +157,7 @@ def request_of(
         flags["seed"] = seed
     wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
     impairment = {name: options.pop(name) for name in IMPAIRMENTS if name in options}
-    reader = with_split(options, split_column)
-    if reader.get("label_paths") and levels is not None:
-        reader, levels = reader | {"levels": levels}, None
+    reader, levels = with_path_column(with_split(options, split_column), levels)
     section = data_section(
         data,
         levels=levels,
@@ -186,6 +184,15 @@ def request_of(
 def with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
     """Options of a reader; ``split`` means the column to it, and the part to judge everywhere here."""
     return {**options, **({"split": split_column} if split_column else {})}
+
+
+def with_path_column(
+    options: Mapping[str, Any], levels: Sequence[str] | None
+) -> tuple[Mapping[str, Any], Sequence[str] | None]:
+    """Options of a reader, and the levels in use: with ``label_paths`` a level is a column that becomes several."""
+    if options.get("label_paths") and levels is not None:
+        return {**options, "levels": list(levels)}, None
+    return options, levels
 
 
 def read_beside(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regrain.api.data import read_beside, with_split
+from regrain.api.data import read_beside, with_path_column, with_split
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import (
@@ -63,12 +63,11 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     notes: list[str] = []
-    if reader_options.get("label_paths") and levels is not None:  # a column that becomes several levels
-        reader_options, levels = reader_options | {"levels": levels}, None
+    reader, levels = with_path_column(with_split(reader_options, split_column), levels)
     if data is None:
         parts, where = run.parts(), str(run.path)
     else:
-        dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels, labels="some")
+        dataset = read_beside(run, data, reader, levels=levels, labels="some")
         parts, where = run.judged_parts(dataset, split, notes), dataset.name
     if "transfer" in (protocols or ()) and (
         data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])

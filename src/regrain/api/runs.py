@@ -37,6 +37,10 @@ from regrain.training.store import RunFolder, library_versions
 
 __all__ = ["adapt", "attend", "calibrate", "discover", "export", "export_embeddings", "predict"]
 
+_OWN_LEVELS = (
+    "levels (--level) name those of other data: leave them out, or give --data; the run's own are in its recipe"
+)
+
 
 def discover(
     run: Run | str | Path,
@@ -264,7 +268,7 @@ def export_embeddings(
     require_writable(Path(out), overwrite, suffixes=(".parquet", ".pq"), content="embeddings")
     if data is None:
         if levels is not None:
-            raise UserError("levels are those of other data: the run's own are read by its recipe")
+            raise UserError(_OWN_LEVELS)
         parts, where = run.parts(), str(run.path)
     else:
         dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels)
@@ -419,6 +423,8 @@ def calibrate(
         )
     notes: list[str] = []
     if data is None:
+        if levels is not None:
+            raise UserError(_OWN_LEVELS)
         parts, where = run.parts(), str(run.path)
     else:
         dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels, labels="own")

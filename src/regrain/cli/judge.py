@@ -108,11 +108,8 @@ def evaluate(
         chosen["ways"] = [None if way == "all" else _number("--ways", way) for way in ways.split(",")]
     if k:
         chosen["ks"] = k
-    chosen |= _of_protocol("hierarchy", protocol, taxonomy=taxonomy, hierarchy_mapping=hierarchy_mapping)
-    if "transfer" not in (protocol or ()):
-        chosen |= _of_protocol("linear", protocol, linear_epochs=linear_epochs)
-    elif linear_epochs is not None:
-        chosen["linear_epochs"] = linear_epochs
+    chosen |= _of_protocols(("hierarchy",), protocol, taxonomy=taxonomy, hierarchy_mapping=hierarchy_mapping)
+    chosen |= _of_protocols(("linear", "transfer"), protocol, linear_epochs=linear_epochs)
     with shared_out():
         result = api.evaluate(
             api.Run.open(run, device=device.value),
@@ -169,14 +166,14 @@ def embed(
         print(f"{rows} embeddings of width {width} written to {out}")
 
 
-def _of_protocol(name: str, protocols: list[str] | None, **options: Any) -> dict[str, Any]:
-    """Options that were given; a UserError where the protocol that they are for was not asked for."""
+def _of_protocols(names: tuple[str, ...], protocols: list[str] | None, **options: Any) -> dict[str, Any]:
+    """Options that were given; a UserError where none of the protocols that they are for was asked for."""
     from regrain.errors import UserError
 
     given = {option: value for option, value in options.items() if value is not None}
-    if given and name not in (protocols or ()):
+    if given and not set(names) & set(protocols or ()):
         flag = next(iter(given)).replace("_", "-")
-        raise UserError(f"--{flag} is for the protocol {name}, which was not asked for: add -p {name}")
+        raise UserError(f"--{flag} is for the protocol {' or '.join(names)}: add -p {names[0]}")
     return given
 
 

@@ -210,7 +210,7 @@ def _reader_options(given: dict[str, Any]) -> dict[str, Any]:
     """What the user gave, as readers take it."""
     from regrain.errors import UserError
 
-    options = {name: value for name, value in given.items() if value is not None and value is not False and value != []}
+    options = {name: value for name, value in given.items() if value not in (None, []) and value is not False}
     if "relation" in options:
         options["relation"] = str(options["relation"])
     if "root" in options:

@@ -548,7 +548,9 @@ def _array_samples(
     array = _as_array(samples)
     if isinstance(array, list):
         if modality not in (None, "text", "image"):
-            raise UserError(f"a list of texts holds no {modality} samples")
+            raise UserError(
+                f"a list of texts holds no {modality} samples: give an array of numbers, or another modality"
+            )
         if modality == "image":
             return "image", array, {}
         if all(text.lower().endswith(IMAGE_SUFFIXES) for text in array) and array and modality != "text":

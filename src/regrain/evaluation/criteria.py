@@ -170,7 +170,7 @@ def criterion_values(model: Model, train: Dataset, validation: Dataset, *, seed:
     if model.backbone is not None:
         model.take_features(model.featurised(train))  # a model from disk does not hold the views' statistics
     candidate = Candidate(model, seen, kept, embed(model, seen), embed(model, kept), seed)
-    hindered = obstacles(train, validation)
+    hindered = obstacles(seen, kept)
     return {name: criterion(candidate) for name, criterion in CRITERIA.items() if name not in hindered}
 
 

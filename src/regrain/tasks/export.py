@@ -396,7 +396,7 @@ def _reading(path: Path) -> tuple[tuple[str, ...], str]:
     """Lines of imports, and the expression that reads a file of tensors."""
     if path.suffix.lower() == ".safetensors":
         return ("import torch", "from safetensors.torch import load_file"), f"load_file({_quoted(path)})"
-    return ("import torch",), f"torch.load({_quoted(path)}, weights_only=True)"
+    return ("import torch",), f"torch.load({_quoted(path)}, map_location='cpu', weights_only=True)"
 
 
 def _quoted(value: object) -> str:

@@ -73,12 +73,10 @@ def data_section(
 def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]) -> Dataset:
     """Data as they are, or read. Readers of tables and folders are told the levels; a catalog entry knows its own.
 
-    Without any level (``[]``) there are no labels; None lets the reader find them.
+    Without any level (``[]``) there are no labels; None lets the reader find them. A reader that has ``levels`` of
+    its own, the column of a path, gives those in use other names.
     """
-    if isinstance(data, Dataset):
-        return data
-    paths_named = reader.get("label_paths") and reader.get("levels")  # a column that becomes several levels
-    return read(data, **reader, **({} if paths_named else told_levels(data, levels)))
+    return data if isinstance(data, Dataset) else read(data, **(told_levels(data, levels) | dict(reader)))
 
 
 def told_levels(data: Any, levels: Sequence[str] | None) -> dict[str, list[str]]:

@@ -93,7 +93,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"{file} is missing: copy the whole folder, or make it again") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged: {error}") from None
+        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again") from None
 
 
 def sync(path: Path) -> None:
@@ -262,7 +262,8 @@ class RunFolder:
         try:
             content = yaml.safe_load(self.recipe_file.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
-            raise UserError(f"{self.recipe_file} is no YAML: {' '.join(str(error).split())}") from None
+            told = " ".join(str(error).split())
+            raise UserError(f"{self.recipe_file} is no YAML any more: mend it, or train anew ({told})") from None
         if not isinstance(content, dict):
             raise UserError(f"{self.recipe_file} is damaged: a mapping was expected")
         return content

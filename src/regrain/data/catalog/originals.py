@@ -150,21 +150,21 @@ def tabbed_texts(root: Path, *, name: str) -> Rows | None:
     folder = first_folder(root, (name, f"data/{name}", name.upper()), "train.tsv")
     if folder is None:
         return None
-    texts, labels, ids, splits, longer = [], [], [], [], 0
+    texts, labels, ids, splits, odd = [], [], [], [], 0
     for split in ("train", "test"):
         lines = [line.removesuffix("\r") for line in complete_text(folder / f"{split}.tsv").split("\n")]
         if not lines or lines[0].split("\t") != ["text", "category"]:
             raise UserError(f"{folder}/{split}.tsv does not begin with the line 'text<tab>category'")
         for number, line in enumerate(lines[1:], start=2):
             cells = line.split("\t")
-            longer += len(cells) != 2 and bool(line)
+            odd += len(cells) != 2 and bool(line)
             if len(cells) == 2:
                 texts.append(cells[0].strip('"'))
                 labels.append(cells[1])
                 ids.append(f"{split}/{number}")
                 splits.append(split)
     rows = found_rows(folder, "text", texts, {"label": labels}, ids, splits)
-    return replace(rows, notes=rows.notes | {"remarks": [f"{longer} lines that are not of two cells were left out"]})
+    return replace(rows, notes=rows.notes | {"remarks": [f"{odd} lines that are not of two cells were left out"]})
 
 
 def grocery(root: Path) -> Rows | None:
