@@ -98,6 +98,7 @@ def _toy_rows(split: str) -> tuple[Row, ...]:
 
 _MAIN_FOUR = {"SupCE": "sup-ce", "SupCon": "supcon-queue", "SelfCon": "selfcon", "MaskCon": "maskcon"}
 _IMAGENET = "--encoder tf_efficientnet_lite0 --weights {runs}/lite0.safetensors --frozen --set views.size=96"
+_IMAGENET_64 = "--encoder tf_efficientnet_lite0 --weights {runs}/lite0.safetensors --set views.size=64"
 _DCCN = "--encoder dccn --set encoder.attention=true --epochs 4"
 _CLUSTERS = (
     Metric("k-means ACC", "test/intent/kmeans-acc"),
@@ -308,8 +309,10 @@ _LEVELS = {
     "Guided": "guided {data}",
     "MLCL": "mlcl {data}",
 }
+_LOW_EPOCHS = {1000: 60, 5000: 20, 10_000: 10, 20_000: 5}
 _LOW_PAPER = {
-    label: {size: published("mlcl/table3", f"n{size}")[label] for size in (1000, 5000)} for label in ("SupCon", "MLCL")
+    label: {size: published("mlcl/table3", f"n{size}")[row] for size in _LOW_EPOCHS}
+    for label, row in (("SupCE", "CE"), ("SupCon", "SupCon"), ("MLCL", "MLCL"))
 }
 _ORDER = "--set 'orders=[[negative,neutral,positive]]' --set normalise=true"
 _ASPECTS = {
@@ -328,9 +331,9 @@ _TOGETHER = tuple(
 
 
 def _low_data_rows() -> tuple[Row, ...]:
-    """CIFAR-100 with few images, on frozen features; about as many steps for both sizes."""
+    """CIFAR-100 with few images, on frozen features; about 400 steps for each size, 240 for the smallest."""
     rows = []
-    for size, epochs in ((1000, 60), (5000, 20)):
+    for size, epochs in _LOW_EPOCHS.items():
         data = f"cifar100 {_IMAGENET} --samples {size} --draw {{seed}} --epochs {epochs}"
         for label, command in _LEVELS.items():
             fit = command.replace("{data}", data).replace("{fine}", "label")
@@ -633,6 +636,43 @@ TABLES: tuple[Table, ...] = (
         "-p linear -l label",
         (Metric("linear", "test/label/linear"),),
         _low_data_rows(),
+        seeds=3,
+    ),
+    Table(
+        "low-data-tuned",
+        "CIFAR-100, 1,000 images, labelled at both levels: ImageNet weights fine-tuned end to end, linear classifier",
+        "-p linear -l label",
+        (Metric("linear", "test/label/linear"),),
+        tuple(
+            Row(
+                label,
+                _LEVELS[label]
+                .replace(
+                    "{data}",
+                    f"cifar100 {_IMAGENET_64} --samples 1000 --draw {{seed}} --epochs 15 --batch-size 128",
+                )
+                .replace("{fine}", "label"),
+                {"linear": _LOW_PAPER[label][1000]},
+                baselines=label == "SupCE",
+            )
+            for label in ("SupCE", "SupCon", "MLCL")
+        ),
+        seeds=1,
+    ),
+    Table(
+        "transfer-cifar10",
+        "From CIFAR-100 to CIFAR-10: a linear classifier of ten classes on what 20,000 images of CIFAR-100 trained",
+        "--data cifar10 -l label -p transfer",
+        (Metric("linear", "test/label/transfer"),),
+        tuple(
+            Row(
+                label,
+                run_of=f"low-data-cifar100/{label}, 20,000 images",
+                paper={"linear": published("mlcl/table6", "n20000")[label]} if label in ("SupCon", "MLCL") else {},
+                baselines=label == "SupCE",
+            )
+            for label in _LEVELS
+        ),
         seeds=1,
     ),
     _tripadvisor(
@@ -646,8 +686,8 @@ TABLES: tuple[Table, ...] = (
         "tripadvisor-tuned",
         "TripAdvisor, six aspects, few reviews: MiniLM fine-tuned, 128 tokens at most",
         "--encoder minilm --batch-size 16 --set encoder_learning_rate=0.0001 --set learning_rate=0.002",
-        {30: 20, 60: 10},
-        seeds=1,
+        {30: 20, 60: 10, 180: 6},
+        seeds=5,
     ),
     Table(
         "noise-tripadvisor",
