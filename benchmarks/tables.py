@@ -686,7 +686,7 @@ TABLES: tuple[Table, ...] = (
         "tripadvisor-tuned",
         "TripAdvisor, six aspects, few reviews: MiniLM fine-tuned, 128 tokens at most",
         "--encoder minilm --batch-size 16 --set encoder_learning_rate=0.0001 --set learning_rate=0.002",
-        {30: 20, 60: 10, 180: 6},
+        {30: 32, 60: 16, 180: 6},
         seeds=5,
     ),
     Table(

@@ -120,6 +120,23 @@ def test_unknown_options(name: str, option: str, hint: str) -> None:
         build_encoder(name, modality="image", sample_shape=(3, 32, 32), **dict[str, Any]({option: 1}))
 
 
+@pytest.mark.parametrize(
+    ("name", "modality", "shape", "option", "value"),
+    [
+        ("hash-text", "text", (), "buckets", 2),
+        ("hash-text", "text", (), "max_length", 0),
+        ("conv4", "image", (3, 8, 8), "channels", 0),
+        ("resnet12", "image", (3, 8, 8), "drop_rate", 1.5),
+        ("resnet18-w16", "image", (3, 32, 32), "drop_path_rate", -0.1),
+        ("dccn", "series", (4, 2), "dropout", 2.0),
+        ("dccn", "series", (4, 2), "static_hidden", [0]),
+    ],
+)
+def test_options_out_of_range(name: str, modality: str, shape: tuple[int, ...], option: str, value: object) -> None:
+    with pytest.raises(UserError, match=rf"{option} lies in \["):
+        build_encoder(name, modality=modality, sample_shape=shape, **dict[str, Any]({option: value}))
+
+
 def test_unknown_adapter() -> None:
     with pytest.raises(UserError, match="unknown adapter 'residul': did you mean 'residual'"):
         build_encoder("identity", modality="vector", sample_shape=(3,), frozen=True, adapter="residul")

@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from regrain.settings import require_range
+
 from .base import Encoder
 
 __all__ = ["Conv4", "ResNet12"]
@@ -42,6 +44,7 @@ class Conv4(Encoder):
 
     def __init__(self, sample_shape: Sequence[int], *, channels: int = 64) -> None:
         super().__init__()
+        require_range(1, channels=channels)
         inputs = (sample_shape[0], channels, channels, channels)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(count, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
@@ -81,6 +84,7 @@ class ResNet12(Encoder):
 
     def __init__(self, sample_shape: Sequence[int], *, drop_rate: float = 0.0) -> None:
         super().__init__()
+        require_range(0, 1, drop_rate=drop_rate)
         channels = (sample_shape[0], 64, 160, 320, 640)
         self.blocks = nn.ModuleList(_ResNet12Block(*pair) for pair in pairwise(channels))
         self.dropout = nn.Dropout(drop_rate)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from regrain.settings import require_range
+
 from .base import Encoder
 
 __all__ = ["HashTextEncoder"]
@@ -32,7 +34,8 @@ class HashTextEncoder(Encoder):
     sample_shape : ()
         Texts have no shape; there for the common signature.
     buckets : int, default 32768
-        Rows of the table. Tokens that fall into the same row are not told apart.
+        Rows of the table, at least 3: two are kept for padding and mask. Tokens that fall into the same row are not
+        told apart.
     embedding_width, hidden, width : int
         Dimensions of the table, of the hidden layer and of the embedding.
     max_length : int, default 512
@@ -64,6 +67,8 @@ class HashTextEncoder(Encoder):
         max_length: int = 512,
     ) -> None:
         super().__init__()
+        require_range(_RESERVED + 1, buckets=buckets)
+        require_range(1, embedding_width=embedding_width, hidden=hidden, width=width, max_length=max_length)
         self.buckets = buckets
         self.max_length = max_length
         self.table = nn.Parameter(torch.randn(buckets, embedding_width) * embedding_width**-0.5)

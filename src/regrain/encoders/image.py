@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from regrain.errors import UserError, nearest
+from regrain.settings import require_range
 
 from .base import Encoder
 from .weights import cached_weights, first_line, load_weights, why_no_download
@@ -82,6 +83,7 @@ class TimmEncoder(Encoder):
         from timm.models.resnet import ResNet
 
         super().__init__()
+        require_range(0, 1, drop_path_rate=drop_path_rate or 0.0)
         channels, *size = sample_shape
         published = pretrained is True
         self.net = _create(name, sample_shape, published, {"drop_path_rate": drop_path_rate})

@@ -88,6 +88,9 @@ class DCCNEncoder(ScaledEncoder):
     ) -> None:
         super().__init__()
         require_range(1, state=state, layers=layers, width=width)
+        require_range(0, 1, dropout=dropout)
+        for size in static_hidden:
+            require_range(1, static_hidden=size)
         if cell not in ("lstm", "gru"):
             raise UserError(f"cell '{cell}' is unknown; choose from gru, lstm")
         if static_width and not static_hidden:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
+from regrain.metrics import student_interval
 
 __all__ = [
     "LACKING",
@@ -56,6 +58,21 @@ class Score:
     note: str = ""
     count: bool = False
     detail: bool = False
+
+    @classmethod
+    def mean(cls, values: ArrayLike, over: str, note: str = "") -> Score:
+        """Mean of one value or several independent ones: with Student's 95% interval where there are several.
+
+        Examples
+        --------
+        >>> Score.mean([0.5], "seeds").low is None, round(Score.mean([0.4, 0.6], "seeds").value, 3)
+        (True, 0.5)
+        """
+        numbers = np.asarray(values, dtype=float)
+        if len(numbers) == 1:
+            return cls(float(numbers[0]), note=note)
+        mean, half_width = student_interval(numbers)
+        return cls(mean, mean - half_width, mean + half_width, over, note)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from regrain.errors import UserError
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.kmeans import kmeans_clusters
-from regrain.metrics import bootstrap_interval, clustering_metrics, match_clusters, student_interval
+from regrain.metrics import bootstrap_interval, clustering_metrics, match_clusters
 
 __all__ = ["clustering"]
 
@@ -46,14 +46,7 @@ def clustering(representation: Representation, setting: Setting) -> dict[str, Sc
         clustering_metrics(labels, kmeans_clusters(representation.test[known], count, setting, seed))
         for seed in range(int(setting.options.get("cluster_seeds", _SEEDS)))
     ]
-    scores = {}
-    for metric in _METRICS:
-        values = [run[metric] for run in runs]
-        if len(values) < 2:
-            scores[f"kmeans-{metric}"] = Score(values[0])
-            continue
-        mean, half = student_interval(values)
-        scores[f"kmeans-{metric}"] = Score(mean, mean - half, mean + half, "seeds")
+    scores = {f"kmeans-{metric}": Score.mean([run[metric] for run in runs], "seeds") for metric in _METRICS}
     for number, clusters in enumerate([] if representation.partitions is None else representation.partitions.T, 1):
         found = clusters[known].numpy()
         agreement = clustering_metrics(labels, found)

@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 
 from regrain.errors import UserError
 from regrain.evaluation.base import Representation, Score, Setting, unit_rows
-from regrain.metrics import student_interval
 
 __all__ = ["personalised"]
 
@@ -86,7 +85,4 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
         + (f"; left out: {reasons}" if reasons else "")
         + f". Always a subject's most frequent class of the support: {100 * np.mean(frequent):.2f}"
     )
-    if len(accuracies) < 2:
-        return {"personalised": Score(accuracies[0], note=note)}
-    mean, half = student_interval(accuracies)
-    return {"personalised": Score(mean, mean - half, mean + half, "subjects", note)}
+    return {"personalised": Score.mean(accuracies, "subjects", note)}

@@ -11,26 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from regrain.evaluation import Score
-from regrain.metrics import student_interval
 
-__all__ = ["Curve", "score_over_seeds"]
-
-
-def score_over_seeds(values: list[float]) -> Score:
-    """Mean and 95% interval over seeds (Student); of one seed, its value.
-
-    Examples
-    --------
-    >>> score_over_seeds([0.5]).low is None, round(score_over_seeds([0.4, 0.6]).value, 3)
-    (True, 0.5)
-    """
-    if len(values) == 1:
-        return Score(values[0])
-    mean, half_width = student_interval(np.array(values))
-    return Score(mean, mean - half_width, mean + half_width, "seeds")
+__all__ = ["Curve"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +51,7 @@ class Curve:
         ordered = [key for key in self.figures[0][0] if key in shared]
         return {
             key: [
-                replace(score_over_seeds([flat[key] for flat in seeds]), count=key in self.counted)
+                replace(Score.mean([flat[key] for flat in seeds], "seeds"), count=key in self.counted)
                 for seeds in self.figures
             ]
             for key in ordered

@@ -22,7 +22,6 @@ from regrain.errors import UserError, nearest
 from regrain.evaluation import Representation, Score, Setting
 from regrain.evaluation.probe import Probed, logistic_layer
 from regrain.metrics import accuracy
-from regrain.tasks.curve import score_over_seeds
 from regrain.tasks.run import Run
 
 __all__ = ["Fate", "Isotropy", "Move", "fate_of"]
@@ -198,7 +197,7 @@ class Isotropy:
     def figures(self) -> dict[str, dict[str, Score]]:
         """``given`` and ``moved``, then the names of :class:`Fate` -> mean and 95% interval over seeds (Student)."""
         return {
-            labelling: {f.name: score_over_seeds([getattr(fate, f.name) for fate in fates]) for f in fields(Fate)}
+            labelling: {f.name: Score.mean([getattr(fate, f.name) for fate in fates], "seeds") for f in fields(Fate)}
             for labelling, fates in (("given", self.given), ("moved", self.moved))
         }
 
