@@ -280,7 +280,15 @@ def test_json_of_fine_classes_with_their_ancestors() -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read as JSON"), ("[1]", "holds a list"), ("{}", "parents, edges, paths or classes")],
+    [
+        ("{", "cannot be read as JSON"),
+        ("[1]", "holds a list"),
+        ("{}", "parents, edges, paths or classes"),
+        ('{"edges": [["a"]]}', r'is read as {"edges": \[\[child, parent\]'),
+        ('{"paths": 3}', "it differs"),
+        ('{"levels": 3, "edges": [["a", "b"]]}', "levels a list of names"),
+        ("[" * 100_000, "cannot be read as JSON"),
+    ],
 )
 def test_json_that_is_no_taxonomy_is_named(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "broken.json"

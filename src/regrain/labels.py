@@ -173,10 +173,20 @@ class Taxonomy:
                 content = json.loads(Path(source).read_text(encoding="utf-8"))
             except FileNotFoundError:
                 raise UserError(f"no such taxonomy file: {where}") from None
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 raise UserError(f"{where} cannot be read as JSON: {error}") from None
         if not isinstance(content, Mapping):
             raise UserError(f"{where} holds a {type(content).__name__}; a JSON object was expected")
+        try:
+            return cls._from_content(content, where)
+        except UserError:
+            raise
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            forms = '{"edges": [[child, parent], ...]}, {"paths": ["a/b", ...]} or {"classes": {fine: coarse, ...}}'
+            raise UserError(f"{where} is read as {forms}, with levels a list of names; it differs: {error}") from None
+
+    @classmethod
+    def _from_content(cls, content: Mapping[str, Any], where: str) -> Taxonomy:
         levels = content.get("levels")
         if "parents" in content:
             classes = tuple(tuple(map(str, names)) for names in content["classes"])

@@ -656,6 +656,24 @@ def test_parquet_as_hugging_face_writes_it(tmp_path: Path) -> None:
     assert np.array_equal(images(data)[4], pixels(1).transpose(2, 0, 1))
 
 
+def test_codes_beyond_the_declared_classes_are_named(tmp_path: Path) -> None:
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    write_parquet(tmp_path / "train.parquet", {"text": ["x", "y", "z"], "label": [0, 2, 7]}, metadata)
+    with pytest.raises(UserError, match=r"train\.parquet, column 'label': 2 class names are declared.*codes 2; 7"):
+        read(tmp_path)
+    for odd in ({"label": 3}, [1], {"label": {"names": 3, "_type": "ClassLabel"}}):  # no declaration: codes as they are
+        metadata = {b"huggingface": json.dumps({"info": {"features": odd}}).encode()}
+        write_parquet(tmp_path / "train.parquet", {"text": ["x", "y", "z"], "label": [0, 2, 7]}, metadata)
+        assert names(read(tmp_path, levels=["label"]), "label") == ["0", "2", "7"]
+
+
+def test_json_nested_without_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"deep\.json is not JSON"):
+        read_table(tmp_path / "deep.json")
+
+
 def test_a_folder_without_parquet_splits(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no Parquet splits: looked for train\.parquet.*found nothing"):
         read_parquet_folder(tmp_path)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +146,14 @@ def _json_records(path: Path, text: str) -> Iterator[tuple[str, Any, str | None]
         try:
             for index, record in enumerate(json.loads(text)):
                 yield f"record {index + 1}", record, None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not JSON: {error}") from None
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 yield f"line {number}", json.loads(line), None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield f"line {number}", None, f"is not JSON ({error})"
 
 
@@ -170,7 +171,7 @@ def parquet_table(paths: Sequence[Path], splits: Sequence[str] | None = None, na
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
         declared |= _declared_classes(table.schema.metadata or {})
-        parts.append({column: _arrow_column(table[column], declared.get(column)) for column in table.column_names})
+        parts.append({name: _arrow_column(table[name], declared.get(name), path, name) for name in table.column_names})
         sizes.append(table.num_rows)
     where = str(paths[0] if len(paths) == 1 else paths[0].parent)
     _require_rows(where, range(sum(sizes)), [])
@@ -196,16 +197,16 @@ def _declared_classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """Class names by column, from what Hugging Face writes into the schema of its Parquet files."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return {}
     return {
         name: list(map(str, feature["names"]))
-        for name, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and "names" in feature
+        for name, feature in (features.items() if isinstance(features, dict) else ())
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
     }
 
 
-def _arrow_column(column: Any, classes: Sequence[str] | None) -> Column:
+def _arrow_column(column: Any, classes: Sequence[str] | None, path: Path, name: str) -> Column:
     import pyarrow as pa
 
     kind = column.type
@@ -213,7 +214,7 @@ def _arrow_column(column: Any, classes: Sequence[str] | None) -> Column:
         column = column.cast(kind.value_type)
         kind = column.type
     if classes is not None:
-        return _named(column.to_pylist(), classes)
+        return _named(column.to_pylist(), classes, f"{path}, column '{name}'")
     if column.null_count == 0:
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
             return np.asarray(column.to_numpy())
@@ -288,7 +289,7 @@ def _huggingface_column(part: Any, name: str, classes: Sequence[str] | None) -> 
             part = part.cast_column(name, type(feature)(decode=False))
         return [_encoded(part[row][name]) for row in range(len(part))]
     cells = list(part[name])
-    return cells if classes is None else _named(cells, classes)
+    return cells if classes is None else _named(cells, classes, f"the Hugging Face data set, column '{name}'")
 
 
 def _encoded(image: Any) -> Any:
@@ -302,8 +303,12 @@ def _encoded(image: Any) -> Any:
     return stream.getvalue()
 
 
-def _named(codes: Sequence[Any], names: Sequence[str]) -> list[str | None]:
+def _named(codes: Sequence[Any], names: Sequence[str], where: str) -> list[str | None]:
     """Class names of codes; -1 is Hugging Face's mark for a label that is withheld."""
+    odd = [code for code in codes if code is not None and not (isinstance(code, Integral) and code < len(names))]
+    if odd:
+        held = examples(dict.fromkeys(map(str, odd)))
+        raise UserError(f"{where}: {len(names)} class names are declared, and it holds the codes {held}")
     return [None if code is None or code < 0 else str(names[code]) for code in codes]
 
 
