@@ -90,7 +90,7 @@ def _table(table: Table, figures: Figures) -> str:
                 f"{row.label}: regrain fit {row.fit.format(runs='runs/results', seed='S')} --seed S --out RUN"
                 f"{_discovery(row)}\n"
             )
-    return text + f"judged by: regrain evaluate RUN {table.evaluate}\n```\n"
+    return text + f"judged by: regrain {table.verb} RUN {table.evaluate}\n```\n"
 
 
 def _discovery(row: Row) -> str:

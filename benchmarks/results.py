@@ -18,6 +18,7 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import page
 import tables
@@ -86,14 +88,16 @@ def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[
     (out / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
     seconds = time.time() - start
     judge = [*shlex.split(table.evaluate), "--json"]
-    if not row.baselines:
+    if table.verb == "evaluate" and not row.baselines:
         judge.append("--no-baselines")
     if row.projection:
         judge.append("--projection")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        app(["evaluate", str(out), *judge], standalone_mode=False)
+        app([table.verb, str(out), *judge], standalone_mode=False)
     flat = json.loads(printed.getvalue())
+    if table.verb == "calibrate":
+        flat = _of_answers(flat["judged"])
     if row.discover:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
@@ -106,6 +110,17 @@ def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[
         for m, v in flat.items()
         if not _DETAIL.search(m)
     ]
+
+
+def _of_answers(judged: dict[str, Any]) -> dict[str, float]:
+    """Figures by split, level and name; those of all answers under the level ``all``."""
+    parts = {"all": judged} | {level["level"]: level for level in judged["levels"]}
+    return {
+        f"{judged['split']}/{level}/{name}": value
+        for level, figures in parts.items()
+        for name, value in figures.items()
+        if isinstance(value, float)
+    }
 
 
 def run(options: argparse.Namespace) -> None:
@@ -133,7 +148,7 @@ def run(options: argparse.Namespace) -> None:
         lines = json.loads(done.stdout.splitlines()[-1])
         keep(lines)
         found = {line["metric"]: float(line["value"]) for line in lines}
-        told = ", ".join(f"{metric.title} {found[metric.key]:.4f}" for metric in table.metrics)
+        told = ", ".join(f"{metric.title} {found.get(metric.key, math.nan):.4f}" for metric in table.metrics)
         print(f"{name}: {told}", flush=True)
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:

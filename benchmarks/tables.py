@@ -56,7 +56,21 @@ class Metric:
 
 @dataclass(frozen=True)
 class Table:
-    """One table; ``compare`` names the row that the paired differences are from."""
+    """One table.
+
+    Attributes
+    ----------
+    name, title : str
+    evaluate : str
+        Arguments of ``regrain evaluate RUN``, or of another ``verb``.
+    metrics : tuple of Metric
+    rows : tuple of Row
+    seeds : int
+    compare : str
+        The row that the paired differences are from.
+    verb : str
+        ``evaluate`` or ``calibrate``; the figures of the latter are those of the split that it judges.
+    """
 
     name: str
     title: str
@@ -65,6 +79,7 @@ class Table:
     rows: tuple[Row, ...]
     seeds: int = 3
     compare: str = ""
+    verb: str = "evaluate"
 
 
 def _recall(level: str, *more: Metric) -> tuple[Metric, ...]:
@@ -300,6 +315,23 @@ def _mixture_table(name: str, title: str, data: str, coarse: str, fine: str, *, 
     )
     judge = f"-p superclass -l {fine} -l {coarse}"
     return Table(name, title, judge, tuple(metrics), rows, seeds=seeds, compare="mixed")
+
+
+def _answers_table(name: str, title: str, of: str, coarse: str, fine: str, *, seeds: int) -> Table:
+    """What runs of a mixture answer on the test split, calibrated on the validation split."""
+    metrics = [
+        Metric(words.format(level=level), f"test/{level}/{key}")
+        for level in (fine, coarse)
+        for words, key in (("answered at {level}", "answered"), ("right of those", "precision"))
+    ]
+    metrics += [
+        Metric("abstained", "test/all/abstained"),
+        Metric("right of all answers", "test/all/precision"),
+        Metric("calibration error of the answers", "test/all/calibration_error"),
+    ]
+    labels = ("mixed", "MLCL", "multi-CE", "SupFINE (fine labels alone)", "SupCE (coarse labels alone)")
+    rows = tuple(Row(label, run_of=f"{of}/{label}") for label in labels)
+    return Table(name, title, "--precision 0.9 --judge test", tuple(metrics), rows, seeds=seeds, verb="calibrate")
 
 
 _LEVELS = {
@@ -626,6 +658,22 @@ TABLES: tuple[Table, ...] = (
         "mixture-grocery",
         "Grocery, frozen ImageNet features: 5% labelled to the product, 60% to the coarse class alone, 35% not at all",
         f"grocery -l coarse -l fine {_IMAGENET} --epochs 20",
+        "coarse",
+        "fine",
+        seeds=1,
+    ),
+    _answers_table(
+        "answers-clinc",
+        "CLINC150: answers at the most specific level that is sure",
+        "mixture-clinc",
+        "domain",
+        "intent",
+        seeds=2,
+    ),
+    _answers_table(
+        "answers-grocery",
+        "Grocery: answers at the most specific level that is sure",
+        "mixture-grocery",
         "coarse",
         "fine",
         seeds=1,

@@ -19,7 +19,7 @@ from torch.nn import functional
 import regrain
 from regrain.data.dataset import Batch, Dataset, TensorSamples
 from regrain.encoders import build_encoder
-from regrain.errors import UserError
+from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 from regrain.methods import METHODS, Method, method_class
 from regrain.methods.base import EVERY
@@ -93,9 +93,9 @@ def test_cross_entropies_with_gaps() -> None:
         assert float(method.losses(batch)["loss"]) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("ce_weight", [0.0, 0.4])
-def test_heads_of_mlcl_with_gaps(ce_weight: float) -> None:
-    method = build("mlcl", ce_weight=ce_weight, temperatures=(0.5, 0.2))
+@pytest.mark.parametrize(("ce_weight", "options"), [(0.0, {}), (0.4, {"normalise": True, "projector_width": (3, 7)})])
+def test_heads_of_mlcl_with_gaps(ce_weight: float, options: dict[str, Any]) -> None:
+    method = build("mlcl", ce_weight=ce_weight, temperatures=(0.5, 0.2), **options)
     batch = batch_for(method)
     losses = method.losses(batch)
     with torch.no_grad():
@@ -103,7 +103,9 @@ def test_heads_of_mlcl_with_gaps(ce_weight: float) -> None:
         contrast = 0.0
         for level, temperature in enumerate((0.5, 0.2)):
             known = batch.labels[:, level] >= 0
-            seen = torch.cat([method.heads[level](view[known]) for view in features])
+            scaled = [functional.normalize(view, dim=1) if options else view for view in features]
+            seen = torch.cat([method.heads[level](view[known]) for view in scaled])
+            assert seen.shape[1] == options.get("projector_width", (128, 128))[level]
             labels = batch.labels[known, level].repeat(2)
             contrast += (1 - ce_weight) / 2 * float(supcon_loss(seen, labels, temperature=temperature))
         logits = torch.cat([classifier(features[0]) for classifier in method.classifiers], dim=1)
@@ -439,6 +441,8 @@ def test_settings_of_mlcl() -> None:
         ({"temperatures": (0.1,)}, "temperatures are 2 numbers, one for every level"),
         ({"weights": (0.1, 0.2, 0.3)}, "weights are 2 numbers, one for every level"),
         ({"global_temperature": 0.0}, "global_temperature"),
+        ({"projector_width": (8,)}, "projector_width is one number, or 2, one for every head"),
+        ({"projector_width": (8, 0)}, "projector_width lies in"),
     ):
         with pytest.raises(UserError, match=message):
             build("mlcl", aspects(), **settings)
@@ -495,6 +499,20 @@ def test_coarse_labels_and_few_fine_ones_make_a_classifier_that_is_saved(tmp_pat
     assert (found.argmax(dim=1) == test.labels.level("digit")).float().mean() > 0.8
     opened = regrain.Run.open(run.path, device="cpu")
     assert torch.equal(opened.predict_proba(test, "level2"), found)
+
+
+@pytest.mark.parametrize("name", ["maskcon", "scgm", "mlcl", "mixed"])
+def test_few_fine_more_coarse_and_no_labels_train_together(name: str, tmp_path: Path) -> None:
+    data = tree_data(400)
+    run = quick(name, data, tmp_path / "run", "epochs=6", hide_labels={"group": 0.35, "digit": 0.95})
+    flat = regrain.evaluate(run, protocols=["recall"], options={"ks": [1]}).flat()
+    assert flat["test/digit/recall@1"] > 0.85
+
+
+def test_a_batch_without_labels_is_said_once(tmp_path: Path) -> None:
+    with pytest.warns(RegrainWarning, match=r"a batch of \d holds no known label: multi-ce learns") as said:
+        quick("multi-ce", tree_data(100), tmp_path / "run", "batch_size=2", hide_labels=0.9)
+    assert sum("holds no known label" in str(one.message) for one in said) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from regrain.errors import UserError
+from regrain.labels import tree_similarity
 from regrain.objectives import (
     hmce_loss,
     jaccard_similarity,
@@ -122,6 +123,23 @@ def test_a_gap_leaves_a_row_out_of_its_level_alone(random: torch.Generator) -> N
         subsets = subsets + alone
     torch.testing.assert_close(loss, subsets)
     torch.testing.assert_close(gradient(loss, *heads), gradient(subsets, *heads))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_the_gradient_is_that_of_the_papers_section_7(random: torch.Generator, temperature: float) -> None:
+    """Each embedding is pulled to its positives' mean and pushed from all others by their softmax, to and from it."""
+    embeddings = vectors(random)
+    z = (embeddings / embeddings.norm(dim=1, keepdim=True)).requires_grad_()
+    labels = torch.tensor([0, 0, 1, 1, 1, 2, 2, 0, 1])
+    same = (labels[:, None] == labels).double().fill_diagonal_(0)
+    found, *_ = gradient(N * multilevel_supcon_loss([z], labels[:, None], temperatures=[temperature], weights=[1.0]), z)
+    with torch.no_grad():
+        share = (z @ z.T / temperature).fill_diagonal_(-torch.inf).softmax(dim=1)
+        pull = same @ z / same.sum(dim=1, keepdim=True)
+        push = (share + share.T) / 2 @ z
+        expected = -2 / temperature * (pull - push)
+        expected -= (expected * z).sum(dim=1, keepdim=True) * z  # along the sphere
+    torch.testing.assert_close(found, expected)
 
 
 def test_small_temperature_leaves_the_hardest_and_the_positives(random: torch.Generator) -> None:
@@ -247,8 +265,24 @@ def test_any_similarity_equals_loop_and_its_scale_is_irrelevant(random: torch.Ge
     assert weighted_supcon_loss(embeddings, scaled, temperature=0.2).item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_row_that_is_similar_to_none_is_left_out(random: torch.Generator) -> None:
+    embeddings = vectors(random).requires_grad_()
+    loss = weighted_supcon_loss(embeddings, tree_similarity, LABELS, temperature=0.2)
+    rows = LABELS[:, 0] >= 0
+    alone = weighted_supcon_loss(embeddings[rows], tree_similarity(LABELS[rows]).double(), temperature=0.2)
+    torch.testing.assert_close(loss, alone)
+    torch.testing.assert_close(gradient(loss, embeddings)[0], gradient(alone, embeddings)[0])
+    overlap = weighted_supcon_loss(embeddings[:7], jaccard_similarity, ORDINALS, temperature=0.2)
+    known = [0, 1, 2, 3, 4, 6]
+    expected = weighted_supcon_loss(embeddings[known], jaccard_similarity, ORDINALS[known], temperature=0.2)
+    torch.testing.assert_close(overlap, expected)
+
+
 def test_similarities_are_checked() -> None:
     embeddings = torch.ones(3, 2)
+    for given in ((torch.ones(3, 3), torch.zeros(3, 1)), (tree_similarity, None)):
+        with pytest.raises(UserError, match="labels come with a similarity that is a function of them"):
+            weighted_supcon_loss(embeddings, *given, temperature=0.1)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"similarity must be floats of shape \(3, 3\)"):
         weighted_supcon_loss(embeddings, torch.ones(3, 2), temperature=0.1)
     with pytest.raises(UserError, match="similarity must be floats"):
@@ -263,11 +297,11 @@ def test_similarities_are_checked() -> None:
 
 
 def naive_hmce(embeddings: Tensor, labels: list[list[int]], temperature: float, weights: list[float]) -> float:
-    """The module's formula: level by level from the finest, anchor by anchor, positive by positive."""
-    known = [i for i, row in enumerate(labels) if max(row) >= 0]
-    losses = pair_losses(embeddings, known, temperature)
+    """The formula: level by level from the finest, anchor by anchor, positive by positive."""
     total, largest_below = 0.0, 0.0
     for level in reversed(range(len(weights))):
+        known = [i for i, row in enumerate(labels) if row[level] >= 0]
+        losses = pair_losses(embeddings, known, temperature)
         anchors, largest = [], largest_below
         for i in known:
             positives = [p for p in known if p != i and labels[i][level] == labels[p][level] >= 0]
@@ -285,11 +319,37 @@ def test_himulcone_equals_loop(random: torch.Generator, weights: list[float] | N
     loss = hmce_loss(embeddings, LABELS, temperature=0.4, level_weights=weights)
     used = [0.25, 0.5, 1.0] if weights is None else weights
     assert loss.item() == pytest.approx(naive_hmce(embeddings, LABELS.tolist(), 0.4, used), rel=1e-12)
-    unbounded = sum(
-        w * naive_supcon(embeddings[:5], LABELS[:5, level].tolist(), 0.4) / 3 for level, w in enumerate(used)
-    )
-    bounded = hmce_loss(embeddings[:5], LABELS[:5].clamp(min=0), temperature=0.4, level_weights=weights)
+    whole = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 0, 1], [1, 1, 2], [1, 1, 2], [0, 2, 3]])
+    unbounded = sum(w * naive_supcon(embeddings[:6], whole[:, level].tolist(), 0.4) / 3 for level, w in enumerate(used))
+    bounded = hmce_loss(embeddings[:6], whole, temperature=0.4, level_weights=weights)
     assert bounded.item() > unbounded
+
+
+@pytest.mark.parametrize("level", range(LEVELS))
+def test_a_gap_leaves_a_row_out_of_himulcones_level_alone(random: torch.Generator, level: int) -> None:
+    embeddings = vectors(random).requires_grad_()
+    weights = [float(at == level) for at in range(LEVELS)]
+    loss = hmce_loss(embeddings, LABELS, temperature=0.4, level_weights=weights)
+    rows = LABELS[:, level] >= 0
+    alone = hmce_loss(embeddings[rows], LABELS[rows], temperature=0.4, level_weights=weights)
+    torch.testing.assert_close(loss, alone)
+    torch.testing.assert_close(gradient(loss, embeddings)[0], gradient(alone, embeddings)[0])
+
+
+def test_the_bound_of_himulcone_passes_over_a_level_nobody_knows(random: torch.Generator) -> None:
+    embeddings = vectors(random)
+    labels = torch.tensor([[0, -1, 0], [0, -1, 0], [0, -1, 1], [1, -1, 2], [1, -1, 2], [0, -1, 1]])
+    loss = hmce_loss(embeddings[:6], labels, temperature=0.4)
+    assert loss.item() == pytest.approx(naive_hmce(embeddings[:6], labels.tolist(), 0.4, [0.25, 0.5, 1.0]), rel=1e-12)
+    without = hmce_loss(embeddings[:6], labels[:, [0, 2]], temperature=0.4, level_weights=[0.25, 1.0])
+    assert loss.item() == pytest.approx(without.item() * 2 / 3, rel=1e-12)
+
+
+def test_himulcone_of_a_row_alone_has_zero_gradient(random: torch.Generator) -> None:
+    embeddings = vectors(random, 3).requires_grad_()
+    loss = hmce_loss(embeddings, torch.tensor([[0, 0], [0, -1], [-1, -1]]), level_weights=[0.0, 1.0])
+    assert loss.item() == 0
+    assert not gradient(loss, embeddings)[0].any()
 
 
 def test_fine_labels_change_himulcone(random: torch.Generator) -> None:

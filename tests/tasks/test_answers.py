@@ -51,11 +51,11 @@ def ancestor(level: int, code: int, above: int) -> int:
 
 def naive_confidences(answers: Answers, probabilities: dict[str, Tensor], row: int) -> list[tuple[int, float]]:
     found: list[tuple[int, float]] = []
-    for level, temperature in zip(answers.levels, answers.temperatures, strict=True):
+    for level, temperature, shift in zip(answers.levels, answers.temperatures, answers.shifts, strict=True):
         p = [float(v) for v in probabilities[level][row].double()]
         code = p.index(max(p))
         logit = np.log(p[code] / (1 - p[code]))
-        found.append((code, float(1 / (1 + np.exp(-logit / temperature)))))
+        found.append((code, float(1 / (1 + np.exp(-logit / temperature - shift)))))
     return [
         (code, max([sure] + [s for below, (c, s) in enumerate(found) if below > at and ancestor(below, c, at) == code]))
         for at, (code, sure) in enumerate(found)
@@ -65,7 +65,7 @@ def naive_confidences(answers: Answers, probabilities: dict[str, Tensor], row: i
 @pytest.mark.parametrize("seed", range(3))
 def test_the_rule_is_that_of_a_naive_loop(seed: int) -> None:
     probabilities, _ = random_case(seed)
-    answers = Answers(TREE.levels, (0.7, 1.0, 2.0), (0.6, None, 0.7), 0.9, "", (0, 0, 0), (0, 0, 0))
+    answers = Answers(TREE.levels, (0.7, 1.0, 2.0), (0.1, 0.0, -0.2), (0.6, None, 0.7), 0.9, "", (0, 0, 0), (0, 0, 0))
     answered = answers.answer(probabilities, TREE)
     for row in range(400):
         found = naive_confidences(answers, probabilities, row)
@@ -131,16 +131,36 @@ def test_a_coarse_level_counts_all_samples_where_the_finer_ones_answer_all() -> 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_the_temperature_of_over_and_underconfident_probabilities_is_found(temperature: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    true = 3 * torch.rand(20_000, generator=generator)  # logits of being right
-    wrong = torch.rand(20_000, generator=generator) > true.sigmoid()
+    true = 3 * torch.rand(200_000, generator=generator)  # logits of being right
+    wrong = torch.rand(200_000, generator=generator) > true.sigmoid()
     said = (true * temperature).sigmoid()
     probabilities = {"kind": torch.stack([said, 1 - said], dim=1)}
     one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b"]])
     answers = fit_answers(probabilities, wrong.long()[:, None], one)
     assert answers.temperatures[0] == pytest.approx(temperature, rel=0.05)
+    assert answers.shifts[0] == pytest.approx(0, abs=0.05)
     figures = judge_answers(answers, probabilities, wrong.long()[:, None], one, split="val")
     assert figures.levels[0].calibration_error is not None
     assert figures.levels[0].calibration_error < 0.02
+
+
+@pytest.mark.parametrize(("low", "high", "right"), [(0.1, 0.45, 0.9), (0.55, 0.95, 0.35)])
+def test_confidences_cross_one_half_where_they_must(low: float, high: float, right: float) -> None:
+    """Of many classes the best one may be below one half and mostly right, or above it and mostly wrong."""
+    generator = torch.Generator().manual_seed(0)
+    classes, count = 80, 5000
+    best = low + (high - low) * torch.rand(count, generator=generator)
+    said = ((1 - best) / (classes - 1))[:, None].repeat(1, classes)
+    said[:, 0] = best
+    truth = (torch.rand(count, generator=generator) > right).long()[:, None]
+    one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [[str(c) for c in range(classes)]])
+    for part in (slice(0, None, 2), slice(1, None, 2)):  # fitted on one half, judged on the other too
+        if part.start == 0:
+            answers = fit_answers({"kind": said[part]}, truth[part], one)
+        judged = judge_answers(answers, {"kind": said[part]}, truth[part], one, split="val").levels[0]
+        assert judged.calibration_error is not None
+        assert judged.calibration_error < 0.05
+        assert (float(answers.predictions({"kind": said[part]}, one)[1].mean()) > 0.5) == (right > 0.5)
 
 
 def test_few_samples_give_no_certainty_and_are_warned_of() -> None:
@@ -178,6 +198,10 @@ def test_answers_are_kept_as_json(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "answers.json").read_text())
     (tmp_path / "answers.json").write_text(json.dumps(content | {"schema": 99}))
     with pytest.raises(UserError, match="schema 99"):
+        Answers.load(tmp_path)
+    del content["shifts"]
+    (tmp_path / "answers.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="lacks 'shifts': run `regrain calibrate` again"):
         Answers.load(tmp_path)
     assert Answers.load(tmp_path / "nowhere") is None
 

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ import regrain
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.training.loader import Loader, draw_ids
+from regrain.training.loader import Loader, _by_turns, draw_ids
 
 SIZES = {0: 60, 1: 17, 2: 5, -1: 11}
 
@@ -175,8 +176,25 @@ def test_two_levels_need_two(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the method reads one: 'balanced' is for that"):
         regrain.fit("sup-ce", nested(), out=tmp_path / "run", **settings)
     run = regrain.fit("himulcone", nested(), out=tmp_path / "run", **settings)
-    visited = int((two_level(run.data, seed=0).visits(0) > 0).sum())
-    assert f"sampling two-level: the first epoch visits {visited} of 92 samples, one of them" in " ".join(run.notices)
+    visits = two_level(run.data, seed=0).visits(0)
+    said = f"sampling two-level, by level1 and level2: the first epoch visits {int((visits > 0).sum())} of 92 samples"
+    assert said in " ".join(run.notices)
+    written = pd.read_csv(run.path / "visits.csv")
+    assert written["id"].tolist() == run.data.ids.tolist()
+    assert written["visits"].tolist() == visits.tolist()
+
+
+@pytest.mark.parametrize(("size", "block"), [(5, 4), (3, 4), (6, 4), (9, 7), (1, 4), (7, 1)])
+def test_no_block_holds_a_sample_twice(size: int, block: int) -> None:
+    codes = torch.tensor([[0, 0]] * size + [[0, 1]] * 120)
+    data = Dataset(TensorSamples(torch.zeros(len(codes), 2), "vector"), Labels.from_codes(codes), np.arange(len(codes)))
+    own = min(size, block)
+    order = _by_turns(torch.arange(size), 60, torch.Generator().manual_seed(0), block=own)
+    assert all(len(set(part.tolist())) == len(part) for part in order.split(own))
+    counts = torch.bincount(order, minlength=size)
+    assert counts.max() - counts.min() <= 1
+    visits = two_level(data, samples_per_class=block).visits(0)[:size]
+    assert abs(int(visits.sum()) - len(data) // 2) <= 1
 
 
 def test_a_sample_that_comes_again_has_views_of_its_own() -> None:

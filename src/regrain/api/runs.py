@@ -448,7 +448,7 @@ def calibrate(
         answers,
         judge_answers(answers, *seen, taxonomy, split=name),
         None if judged is None else judge_answers(answers, *_predicted(run, judged), taxonomy, split=str(judge)),
-        notes,
+        [*notes, *answers.notes()],
     )
     answers.save(run.folder.model_folder)
     run.folder.write_json("answers.json", made.to_json())

@@ -12,8 +12,10 @@ from regrain.api.data import request_of
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.tasks.run import Run
+from regrain.tasks.tables import write_columns
 from regrain.training.assemble import Assembly, assemble
 from regrain.training.card import card
+from regrain.training.loader import loader_of
 from regrain.training.loop import (
     Device,
     check_training,
@@ -162,6 +164,9 @@ def fit(
         folder.write_json("versions.json", {"versions": library_versions()})
         folder.write_json("labels.json", labels_to_json(training.labels))
         folder.write_recipe(assembly.recipe)
+        if assembly.options.sampling != "uniform":
+            visits = loader_of(assembly.dataset, assembly.options, seed=assembly.recipe["seed"]).visits(0)
+            write_columns({"id": assembly.dataset.ids, "visits": visits.numpy()}, folder.path / "visits.csv")
         if on_start is not None:
             on_start(run, training)
     _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=False)

@@ -47,7 +47,7 @@ def calibrate(
     """Let a RUN answer at the most specific level that it is sure of, or not at all.
 
     A level is answered where its confidence reaches a threshold, so that the answers at that level are right as often
-    as --precision says on labelled samples that training has not seen. Parents and children always agree. Afterwards
+    as --precision says on labelled samples that training has not seen. An answer's ancestors come with it. Afterwards
     `regrain predict` adds the answers.
 
     Examples:
@@ -98,7 +98,9 @@ def _show(answers: Answers, judged: Judgement, title: str) -> None:
             _percent(judged.calibration_error),
         ),
         "temperature": ([f"{temperature:.3g}" for temperature in answers.temperatures], ""),
+        "shift": ([f"{shift:+.3g}" for shift in answers.shifts], ""),
         "threshold": (["never" if t is None else f"{t:.3f}" for t in answers.thresholds], ""),
+        "answers that it rests on": ([str(support) for support in answers.support], ""),
         "answered here": ([_percent(figures.answered) for figures in levels], _percent(judged.answered)),
         "right of those": (
             [_precision(figures.precision, figures.judged) for figures in levels],

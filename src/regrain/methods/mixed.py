@@ -44,8 +44,9 @@ class Mixed(MomentumContrast):
 
     with u_i = 1 where the leaf is known, else ``partial_weight``, and y_i the finest class that is known: a sample of
     known leaf says which, one of known coarse class only that it is among the leaves below. A class of any level has
-    the sum of its leaves' probabilities, so parents and children always agree. A coarse class without finer ones is a
-    leaf itself. The sum within the logarithm makes the problem non-convex; it starts from the solution of the samples
+    the sum of its leaves' probabilities: they add up, though the most probable classes of two levels may lie on
+    different branches (``regrain calibrate`` gives answers that never do). A coarse class without finer ones is a leaf
+    itself. The sum within the logarithm makes the problem non-convex; it starts from the solution of the samples
     whose leaf is known. Evaluation uses f(x).
 
     Parameters

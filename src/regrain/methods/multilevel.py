@@ -30,18 +30,9 @@ class _MultiLevel(Method):
     needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong", "strong"), minimum_classes=2)
     in_batch: ClassVar[bool] = True
 
-    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, normalise: bool) -> None:
+    def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
         super().__init__(encoder, classes)
-        self.normalise = normalise
         self.classifiers = nn.ModuleList(nn.Linear(self.encoder_width, count) for count in self.classes)
-
-    def features(self, x: Any) -> Tensor:
-        """f(x) (B, width), of unit length where ``normalise`` is set."""
-        result: Tensor = self.encoder(x)
-        return functional.normalize(result.float(), dim=1) if self.normalise else result
-
-    def embed(self, x: Any) -> Tensor:
-        return self.features(x)
 
     def logits(self, features: Tensor) -> Tensor:
         """(B, all classes): the levels' logits side by side."""
@@ -59,7 +50,7 @@ class _MultiLevel(Method):
         return self.predict_levels(x)[self.roles.index(level)]
 
     def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
-        return tuple(part.softmax(dim=1) for part in self.logits(self.features(x)).float().split(self.classes, dim=1))
+        return tuple(part.softmax(dim=1) for part in self.logits(self.encoder(x)).float().split(self.classes, dim=1))
 
 
 class MultiCE(_MultiLevel):
@@ -71,8 +62,6 @@ class MultiCE(_MultiLevel):
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
-    normalise : bool
-        Scale f(x) to unit length before the classifiers.
     """
 
     name: ClassVar[str] = "multi-ce"
@@ -80,11 +69,8 @@ class MultiCE(_MultiLevel):
     needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong",), minimum_classes=2)
     in_batch: ClassVar[bool] = False
 
-    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, normalise: bool = False) -> None:
-        super().__init__(encoder, classes, normalise=normalise)
-
     def project(self, batch: Batch) -> dict[str, Tensor]:
-        return {"logits": self.logits(self.features(batch.views[0])), "labels": batch.labels}
+        return {"logits": self.logits(self.encoder(batch.views[0])), "labels": batch.labels}
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"loss": self.cross_entropy(projected["logits"], projected["labels"])}
@@ -118,10 +104,12 @@ class MLCL(_MultiLevel):
     orders : tuple of tuple of str, optional
         For the global head: the classes of every level from lowest to highest, or one list that is every level's.
         Needed where class names are no numbers.
-    projector_hidden, projector_width : int
+    projector_hidden : int
         Of every head.
+    projector_width : int or tuple of int
+        Output of every head, or of each: the levels', coarse to fine, and the global one's last.
     normalise : bool
-        Scale f(x) to unit length before the heads (the paper's texts).
+        Scale f(x) to unit length before the heads (the paper's texts); classifiers and evaluation take f(x) as it is.
     """
 
     name: ClassVar[str] = "mlcl"
@@ -140,10 +128,10 @@ class MLCL(_MultiLevel):
         threshold: float = 0.5,
         orders: tuple[tuple[str, ...], ...] | None = None,
         projector_hidden: int = 512,
-        projector_width: int = 128,
+        projector_width: int | tuple[int, ...] = 128,
         normalise: bool = False,
     ) -> None:
-        super().__init__(encoder, classes, normalise=normalise)
+        super().__init__(encoder, classes)
         count = len(self.classes)
         require_range(0, 1, global_weight=global_weight, ce_weight=ce_weight)
         require_range(0, above=True, global_temperature=global_temperature)
@@ -169,8 +157,14 @@ class MLCL(_MultiLevel):
         self.global_temperature = global_temperature
         self.threshold = threshold
         self.orders = orders
-        shape = (self.encoder_width, projector_hidden, projector_width)
-        self.heads = nn.ModuleList(projector(*shape) for _ in range(count + bool(global_weight)))
+        heads = count + bool(global_weight)
+        widths = (projector_width,) * heads if isinstance(projector_width, int) else tuple(projector_width)
+        if len(widths) != heads:
+            raise UserError(f"projector_width is one number, or {heads}, one for every head; got {list(widths)}")
+        require_range(1, projector_width=min(widths))
+        self.widths = widths
+        self.normalise = normalise
+        self.heads = nn.ModuleList(projector(self.encoder_width, projector_hidden, width) for width in self.widths)
         self._ranks: list[Tensor] = [torch.arange(classes_of) for classes_of in self.classes]
 
     def take_labels(self, labels: Labels) -> None:
@@ -186,8 +180,9 @@ class MLCL(_MultiLevel):
         self._ranks = [_ranks(names, order) for names, order in zip(labels.classes, orders, strict=True)]
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
-        views = [self.features(view) for view in batch.views]
-        heads = [torch.cat([head(view) for head in self.heads], dim=1) for view in views]
+        views = [self.encoder(view) for view in batch.views]
+        inputs = [functional.normalize(view.float(), dim=1) for view in views] if self.normalise else views
+        heads = [torch.cat([head(view) for head in self.heads], dim=1) for view in inputs]
         first = views[0] if self.ce_weight else views[0].detach()
         return {"heads": torch.stack(heads, dim=1), "logits": self.logits(first), "labels": batch.labels}
 
@@ -195,7 +190,7 @@ class MLCL(_MultiLevel):
         heads, labels = projected["heads"], projected["labels"]
         views = heads.shape[1]
         stacked, repeated = heads.flatten(0, 1), labels.repeat_interleave(views, dim=0)
-        own = stacked.chunk(len(self.heads), dim=1)
+        own = stacked.split(self.widths, dim=1)
         levels = multilevel_supcon_loss(
             own[: len(self.classes)], repeated, temperatures=self.temperatures, weights=self.weights
         )
@@ -249,7 +244,7 @@ class HiMulConE(_MultiLevel):
         projector_hidden: int = 512,
         projector_width: int = 128,
     ) -> None:
-        super().__init__(encoder, classes, normalise=False)
+        super().__init__(encoder, classes)
         require_range(0, above=True, temperature=temperature)
         if level_weights is not None and len(level_weights) != len(self.classes):
             raise UserError(f"level_weights are {len(self.classes)} numbers; got {list(level_weights)}")
@@ -262,7 +257,7 @@ class HiMulConE(_MultiLevel):
             raise UserError("himulcone's levels bound each other, and those of these data do not nest: take mlcl")
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
-        views = [self.features(view) for view in batch.views]
+        views = [self.encoder(view) for view in batch.views]
         projected = torch.stack([self.projector(view) for view in views], dim=1)
         return {"views": projected, "logits": self.logits(views[0].detach()), "labels": batch.labels}
 

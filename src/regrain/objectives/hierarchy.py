@@ -8,13 +8,7 @@ of that level together, and a further one, for aspects, on which samples are pos
     s_{ij} = \frac{\sum_l \min(y_{il}, y_{jl})}{\sum_l \max(y_{il}, y_{jl})}, \qquad
     L_{global} = -\frac1B \sum_i \frac{1}{|P(i)|} \sum_{p \in P(i)} s_{ip} \log \mathrm{softmax}_p(z_i \cdot z / \tau)
 
-HiMulConE (Zhang et al., CVPR 2022, eq. 4-6) contrasts one embedding by the labels of every level, the pairs that share
-deeper labels weighing more, and bounds the loss of a pair from below by the largest of the next finer level:
-
-.. math::
-    L = \frac{1}{|L|} \sum_l \frac1B \sum_i \frac{\lambda_l}{|P_l(i)|} \sum_{p \in P_l(i)}
-        \max\big(L_{pair}(i, p),\; L^{max}_{l+1}\big), \qquad
-    L_{pair}(i, p) = -\log \mathrm{softmax}_p(z_i \cdot z / \tau)
+HiMulConE (Zhang et al., CVPR 2022) contrasts one embedding by the labels of every level, see :func:`hmce_loss`.
 
 Metric-guided prototypes (Landrieu and Garnot, BMVC 2021, eq. 1-5) classify by the distance to a prototype of each class
 and keep the prototypes' distances near those of the class tree, whatever the scale.
@@ -22,7 +16,7 @@ and keep the prototypes' distances near those of the class tree, whatever the sc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -163,8 +157,14 @@ def jaccard_supcon_loss(
     return soft_contrastive(in_batch_logits(embeddings[kept], temperature=temperature), share)
 
 
+Similarity = Callable[[Tensor], Tensor]
+"""(n, L) label rows -> (n, n) similarities of at least 0."""
+
+
 @full_precision
-def weighted_supcon_loss(embeddings: Tensor, similarity: Tensor, *, temperature: float) -> Tensor:
+def weighted_supcon_loss(
+    embeddings: Tensor, similarity: Tensor | Similarity, labels: Tensor | None = None, *, temperature: float
+) -> Tensor:
     """Contrast in the measure of any similarity of the labels: R is the similarity to the others, rows summing to one.
 
     Parameters
@@ -172,8 +172,11 @@ def weighted_supcon_loss(embeddings: Tensor, similarity: Tensor, *, temperature:
     embeddings
         (n, d), normalised here.
     similarity
-        (n, n) numbers of at least 0, such as :func:`jaccard_similarity` or :func:`regrain.labels.tree_similarity`; its
-        diagonal does not count.
+        (n, n) numbers of at least 0, or what gives them for label rows, such as :func:`jaccard_similarity` or
+        :func:`regrain.labels.tree_similarity`. A row that is similar to none, itself included, is not known: it is
+        neither anchor nor candidate. Otherwise the diagonal does not count.
+    labels
+        (n, L), where ``similarity`` is a function of them.
     temperature
         Positive.
 
@@ -188,14 +191,24 @@ def weighted_supcon_loss(embeddings: Tensor, similarity: Tensor, *, temperature:
 
     Examples
     --------
-    >>> round(weighted_supcon_loss(torch.ones(3, 2), torch.ones(3, 3), temperature=0.1).item(), 4)
+    >>> from regrain.labels import tree_similarity
+    >>> labels = torch.tensor([[0, 0], [0, 1], [0, -1], [-1, -1]])
+    >>> round(weighted_supcon_loss(torch.ones(4, 2), tree_similarity, labels, temperature=0.1).item(), 4)  # log 2
     0.6931
     """
     check_matrix(embeddings, "embeddings")
-    check_matrix(similarity, "similarity", rows=len(embeddings), columns=len(embeddings))
-    if similarity.device.type == "cpu" and bool((similarity < 0).any()):
+    if isinstance(similarity, Tensor):
+        given = similarity if labels is None else None
+    else:
+        given = None if labels is None else similarity(labels).to(embeddings)
+    if given is None:
+        raise UserError("labels come with a similarity that is a function of them, and not with a matrix")
+    check_matrix(given, "similarity", rows=len(embeddings), columns=len(embeddings))
+    if given.device.type == "cpu" and bool((given < 0).any()):
         raise UserError("similarities are at least 0")
-    others = similarity.masked_fill(torch.eye(len(similarity), dtype=torch.bool, device=similarity.device), 0)
+    known = ((given > 0).any(dim=0) | (given > 0).any(dim=1)).nonzero()[:, 0]
+    embeddings, given = embeddings[known], given[known][:, known]
+    others = given.masked_fill(torch.eye(len(given), dtype=torch.bool, device=given.device), 0)
     relation = others / others.sum(dim=1, keepdim=True).clamp(min=torch.finfo(others.dtype).tiny)
     return soft_contrastive(in_batch_logits(embeddings, temperature=temperature), relation)
 
@@ -204,15 +217,22 @@ def weighted_supcon_loss(embeddings: Tensor, similarity: Tensor, *, temperature:
 def hmce_loss(
     embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1, level_weights: Sequence[float] | None = None
 ) -> Tensor:
-    """HiMulConE as in its paper: every pair, at every level that it shares, bounded by the next finer level's largest.
+    r"""HiMulConE as in its paper: every pair, at every level that it shares, bounded by the next finer level's largest.
+
+    .. math::
+        L = \frac{1}{|L|} \sum_l \frac1B \sum_i \frac{\lambda_l}{|P_l(i)|} \sum_{p \in P_l(i)}
+            \max\big(L_l(i, p),\; L^{max}_{l+1}\big), \qquad
+        L_l(i, p) = -\log \mathrm{softmax}_p(z_i \cdot z / \tau)
+
+    (Zhang et al., CVPR 2022, eq. 4-6), with B the rows that have a positive at level l, and the softmax over the rows
+    known there, which without gaps are all.
 
     Parameters
     ----------
     embeddings
         (n, d), all views stacked; normalised here.
     labels
-        (n, L) integers, coarse to fine, -1 unknown: such a row has no positives at that level, and stays a candidate
-        where it is known at any.
+        (n, L) integers, coarse to fine, -1 unknown: such a row is neither anchor nor candidate at that level.
     temperature
         Positive.
     level_weights
@@ -242,17 +262,17 @@ def hmce_loss(
     weights = [2.0 ** (level - levels + 1) for level in range(levels)] if level_weights is None else level_weights
     if len(weights) != levels or any(not weight >= 0 for weight in weights):
         raise UserError(f"level_weights are {levels} numbers of at least 0; got {list(weights)}")
-    kept = (labels >= 0).any(dim=1)
-    losses = -in_batch_logits(embeddings[kept], temperature=temperature).log_softmax(dim=1)
-    labels = labels[kept]
-    own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    losses = losses.masked_fill(own, 0)
-    total, bound = losses.new_zeros(()), losses.new_zeros(())
+    logits = in_batch_logits(embeddings, temperature=temperature)
+    total, bound = logits.new_zeros(()), logits.new_zeros(())
     for level in range(levels - 1, -1, -1):
-        positive = (labels[:, None, level] == labels[:, level]) & (labels[:, level] >= 0) & ~own
-        pairs = torch.maximum(losses, bound)
+        known = (labels[:, level] >= 0).nonzero()[:, 0]
+        column = labels[known, level]
+        own = torch.eye(len(known), dtype=torch.bool, device=labels.device)
+        seen = logits[known][:, known].masked_fill(own, torch.finfo(logits.dtype).min)  # -inf alone in a row gives NaN
+        losses = -seen.log_softmax(dim=1).masked_fill(own, 0)
+        positive = (column[:, None] == column) & ~own
         counts = positive.sum(dim=1)
-        rows = pairs.where(positive, 0).sum(dim=1) / counts.clamp(min=1)
+        rows = torch.maximum(losses, bound).where(positive, 0).sum(dim=1) / counts.clamp(min=1)
         total = total + weights[level] * counted_mean(rows, counts > 0)
         if bool(positive.any()):
             bound = torch.maximum(bound, losses.where(positive, 0).max())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,10 +34,15 @@ __all__ = [
 _FEWEST = 50
 """Labelled samples of a level below which its threshold says little."""
 
+_FEWEST_ANSWERS = 20
+"""Answers below which a share of right ones says little."""
+
 _NONE = UNKNOWN - 1
 """The truth of a sample that has none of the run's classes at a level: whatever is predicted there is wrong."""
 
-_LOG_TEMPERATURES = (-5.0, 5.0)
+_SLOPES = (1e-3, 1e3)
+"""1 / T lies between them."""
+
 _LARGEST_LOGIT = 16.0  # of a probability that float32 tells from one
 _CONFIG = "answers.json"
 
@@ -66,19 +71,19 @@ class Answers:
 
     At every level the most probable class is the prediction, and its confidence is
 
-    .. math:: s_l = \sigma(\operatorname{logit}(\max_c p_l(c)) / T_l)
+    .. math:: s_l = \sigma(\operatorname{logit}(\max_c p_l(c)) / T_l + b_l)
 
     but never less than that of a finer level's prediction which lies under it. The answer is the prediction at the
     finest level whose confidence reaches its threshold; what is said at coarser levels are the ancestors of that class,
-    so that parents and children always agree. Where no level reaches its threshold, nothing is answered. A class
-    without children is answered at its own level.
+    so that an answer's parents and children always agree. Where no level reaches its threshold, nothing is answered. A
+    class without children is answered at its own level.
 
     Attributes
     ----------
     levels : tuple of str
         Coarse to fine, L of them.
-    temperatures : tuple of float
-        T of every level.
+    temperatures, shifts : tuple of float
+        T > 0 and b of every level.
     thresholds : tuple of float or None
         None: no threshold reached the precision, and this level is never answered.
     precision : float
@@ -92,6 +97,7 @@ class Answers:
 
     levels: tuple[str, ...]
     temperatures: tuple[float, ...]
+    shifts: tuple[float, ...]
     thresholds: tuple[float | None, ...]
     precision: float
     calibrated_on: str
@@ -111,7 +117,8 @@ class Answers:
         best = [probabilities[level].double().max(dim=1) for level in self.levels]
         codes = torch.stack([found.indices for found in best], dim=1)
         logits = torch.stack([_logits(found.values) for found in best], dim=1)
-        confidence = (logits / torch.tensor(self.temperatures, dtype=torch.float64)).sigmoid()
+        temperatures, shifts = (torch.tensor(v, dtype=torch.float64) for v in (self.temperatures, self.shifts))
+        confidence = (logits / temperatures + shifts).sigmoid()
         for fine in range(len(self.levels) - 1, 0, -1):
             for upper in range(fine):
                 above = taxonomy.ancestors(self.levels[fine], self.levels[upper])[codes[:, fine]]
@@ -134,6 +141,14 @@ class Answers:
         own = confidence.gather(1, level.clamp(min=0)[:, None])[:, 0]
         return Answered(level, said, torch.where(level >= 0, own, confidence.max(dim=1).values))
 
+    def notes(self) -> list[str]:
+        """What the reader of the thresholds must know: which of them rest on few answers."""
+        return [
+            f"the threshold of level '{level}' rests on {support} answers: its share of right ones says little"
+            for level, support in zip(self.levels, self.support, strict=True)
+            if 0 < support < _FEWEST_ANSWERS
+        ]
+
     def save(self, folder: Path) -> None:
         """Write a JSON into a run's ``model`` folder."""
         RunFolder(folder).write_json(_CONFIG, asdict(self))
@@ -145,15 +160,17 @@ class Answers:
         Raises
         ------
         UserError
-            If the file is damaged, or of a newer schema.
+            If the file is damaged, or of another schema.
         """
         content = RunFolder(folder).read_json(_CONFIG, missing={})
         if not content:
             return None
-        content.pop("schema")
-        for key in ("levels", "temperatures", "thresholds", "samples", "support"):
-            content[key] = tuple(content[key])
-        return cls(**content)
+        try:
+            values: dict[str, Any] = {f.name: content[f.name] for f in fields(cls)}
+        except KeyError as error:
+            raise UserError(f"{folder / _CONFIG} lacks {error}: run `regrain calibrate` again") from None
+        values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -310,10 +327,9 @@ def fit_answers(
 ) -> Answers:
     """Temperatures and thresholds from samples that training has not seen.
 
-    The temperature of a level maximises the likelihood of which predictions are right, with targets a little inside of
-    zero and one (Platt's), so that a few samples without any error do not give certainty. It moves confidences away
-    from one half or towards it, and never across: a class that is right more often than its probability, below one
-    half, says keeps a confidence below one half. Thresholds are not misled by that, as they only need an order.
+    Temperature and shift of a level maximise the likelihood of which predictions are right (Platt 1999), with his
+    targets a little inside of zero and one, so that a few samples without any error do not give certainty. The
+    temperature is positive: what the run is surer of stays surer.
 
     The threshold of a level, from the finest up, is the smallest one at which the share of right answers among the
     labelled samples answered there, which no finer level answers, is at least ``precision``; where finer levels answer
@@ -361,11 +377,13 @@ def fit_answers(
     samples = (truth != UNKNOWN).sum(dim=0).tolist()
     if not any(samples):
         raise UserError(f"none of the {len(truth)} samples has a label of {' or '.join(taxonomy.levels)}")
-    temperatures = []
+    temperatures, shifts = [], []
     for index, level in enumerate(taxonomy.levels):
         known = truth[:, index] != UNKNOWN
         best, codes = probabilities[level].double().max(dim=1)
-        temperatures.append(_temperature(_logits(best)[known], (codes == truth[:, index])[known]))
+        temperature, shift = _scaling(_logits(best)[known], (codes == truth[:, index])[known])
+        temperatures.append(temperature)
+        shifts.append(shift)
         if samples[index] < _FEWEST:
             warnings.warn(
                 f"{samples[index]} samples are labelled at level '{level}': its temperature and threshold are guesses; "
@@ -375,7 +393,14 @@ def fit_answers(
             )
     count = len(taxonomy.levels)
     settled = Answers(
-        taxonomy.levels, tuple(temperatures), (None,) * count, precision, calibrated_on, tuple(samples), (0,) * count
+        taxonomy.levels,
+        tuple(temperatures),
+        tuple(shifts),
+        (None,) * count,
+        precision,
+        calibrated_on,
+        tuple(samples),
+        (0,) * count,
     )
     codes, confidence = settled.predictions(probabilities, taxonomy)
     thresholds: list[float | None] = [None] * count
@@ -438,17 +463,23 @@ def _logits(probabilities: Tensor) -> Tensor:
     return probabilities.logit().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
 
 
-def _temperature(logits: Tensor, right: Tensor) -> float:
-    """By which logits say best how often predictions are right; 1 without any."""
+def _scaling(logits: Tensor, right: Tensor) -> tuple[float, float]:
+    """Temperature and shift with which logits say best how often predictions are right; 1 and 0 without any."""
     if not len(right):
-        return 1.0
+        return 1.0, 0.0
     hits = int(right.sum())
     targets = torch.where(right, (hits + 1) / (hits + 2), 1 / (len(right) - hits + 2)).double()
 
-    def loss(log_temperature: Any) -> float:
-        return float(functional.binary_cross_entropy_with_logits(logits / np.exp(log_temperature), targets))
+    def loss_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, shift = values
+        scores = slope * logits + shift
+        error = (scores.sigmoid() - targets) / len(targets)
+        gradient = np.array([float((error * logits).sum()), float(error.sum())])
+        return float(functional.binary_cross_entropy_with_logits(scores, targets)), gradient
 
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded").x))
+    found = optimize.minimize(loss_and_gradient, [1.0, 0.0], jac=True, bounds=[_SLOPES, (None, None)], tol=1e-12)
+    slope, shift = map(float, found.x)
+    return 1 / slope, shift
 
 
 def _threshold(confidence: Tensor, right: Tensor, precision: float) -> float | None:

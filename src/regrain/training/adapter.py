@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
-from regrain.errors import UserError
+from regrain.errors import RegrainWarning, UserError
 from regrain.methods.base import Method
 from regrain.training.loader import Loader, derived_seed, draw_ids, scan_views
 from regrain.training.optim import build_optimizer, build_schedule
@@ -48,10 +49,23 @@ class Adapter(lightning.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._batches_in_epoch = 0
         self._concluded = False
+        self._warns_unlabelled = True
         self._recent: deque[float] = deque(maxlen=5)
         self._chunks: tuple[list[Batch], dict[str, Tensor], list[int]] | None = None
 
     # -- data ------------------------------------------------------------------------------------------------------
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        labels = batch[1]  # still where the data are, so that no device is waited for
+        if self._warns_unlabelled and labels.shape[1] and not bool((labels >= 0).any()):
+            self._warns_unlabelled = False
+            warnings.warn(
+                f"a batch of {len(labels)} holds no known label: {self.method.name} learns from it only what needs "
+                "none, if anything (said once; larger batches, or training.sampling=balanced, hold some)",
+                RegrainWarning,
+                stacklevel=1,  # the caller is lightning, whose own warnings are not shown
+            )
+        return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         raw, labels, ids, *visits = batch

@@ -135,9 +135,11 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
     if options.sampling != "uniform":
         visits = loader_of(reduced, options, seed=seed).visits(0)
+        read = list(roles.values())
+        balanced = read[0] if options.sampling == "balanced" else f"{read[0]} and {read[-1]}"
         notices.append(
-            f"sampling {options.sampling}: the first epoch visits {int((visits > 0).sum())} of {len(train)} samples, "
-            f"one of them {int(visits.max())} times"
+            f"sampling {options.sampling}, by {balanced}: the first epoch visits {int((visits > 0).sum())} of "
+            f"{len(train)} samples, one of them {int(visits.max())} times (visits.csv says which)"
         )
     _count_truncated(encoder, train, notices)
 

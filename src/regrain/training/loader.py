@@ -254,15 +254,16 @@ def _balanced_order(codes: Tensor, generator: torch.Generator) -> Tensor:
 def _two_level_order(codes: Tensor, block: int, generator: torch.Generator) -> Tensor:
     """N rows: classes of the first level equally often, and those of the last one within each of them; in blocks.
 
-    A block is ``block`` rows of one class, or all it has where they are fewer, so that its samples find each other in a
-    batch; blocks come in a random order. Rows of a first-level class whose last level is unknown are a class of their
-    own; those of code -1 at the first level come once each.
+    A block is ``block`` different rows of one class, or all it has where they are fewer, so that its samples find each
+    other in a batch; blocks come in a random order. Rows of a first-level class whose last level is unknown are a class
+    of their own; those of code -1 at the first level come once each.
     """
     first, last = codes[:, 0], codes[:, -1]
     blocks = list((first < 0).nonzero()[:, 0].split(1))
     for members, count in _equal_shares((first >= 0).nonzero()[:, 0], first, int((first >= 0).sum()), generator):
         for own, share in _equal_shares(members, last, count, generator):
-            blocks += _by_turns(own, share, generator).split(min(block, len(own)))
+            size = min(block, len(own))
+            blocks += _by_turns(own, share, generator, block=size).split(size)
     order = torch.randperm(len(blocks), generator=generator).tolist()
     return torch.cat([blocks[i] for i in order])
 
@@ -275,11 +276,18 @@ def _equal_shares(rows: Tensor, codes: Tensor, count: int, generator: torch.Gene
         yield rows[codes[rows] == code], len(share)
 
 
-def _by_turns(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` of the rows, each again only after all others."""
-    turns = math.ceil(count / len(rows))
-    drawn = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(turns)]
-    return torch.cat([rows[:0], *drawn])[:count]
+def _by_turns(rows: Tensor, count: int, generator: torch.Generator, block: int = 1) -> Tensor:
+    """``count`` of the rows, each again only after all others, and none twice within a block (of len(rows) at most)."""
+    turns: list[Tensor] = []
+    for number in range(math.ceil(count / len(rows))):
+        turn = rows[torch.randperm(len(rows), generator=generator)]
+        begun = number * len(rows) % block  # rows of the turn before, in a block that this one fills
+        if begun:
+            fills = (~torch.isin(turn, turns[-1][-begun:])).nonzero()[: block - begun, 0]
+            others = torch.ones(len(turn), dtype=torch.bool).index_fill(0, fills, False)
+            turn = torch.cat([turn[fills], turn[others]])
+        turns.append(turn)
+    return torch.cat([rows[:0], *turns])[:count]
 
 
 def scan_views(
