@@ -104,6 +104,16 @@ def test_no_hidden_class_name_reaches_the_shared_model(tmp_path: Path) -> None:
     assert "s3" not in (run.folder.model_folder / "config.json").read_text()
 
 
+def test_a_model_with_settings_that_its_method_lacks_is_named(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(), tmp_path / "run")
+    file = run.folder.model_folder / "config.json"
+    content = json.loads(file.read_text())
+    content["hyperparameters"]["sharpness"] = 2
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"model: the method 'maskcon' has no setting 'sharpness'"):
+        regrain.evaluate(regrain.Run.open(tmp_path / "run", device="cpu"), vectors(), protocols=["recall"])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_with_unknown_labels_and_is_judged(method: str, tmp_path: Path) -> None:
     data = vectors(unknown=0.3)

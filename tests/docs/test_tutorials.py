@@ -10,7 +10,7 @@ from tutorial_pages import blocks_of, masked, printed
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
 
 
-@pytest.mark.parametrize("name", ["photo-search", "intents", "few-shot", "reviews", "no-labels"])
+@pytest.mark.parametrize("name", ["photo-search", "intents", "few-shot", "reviews", "mixture", "no-labels"])
 def test_a_tutorial_runs_and_prints_what_it_shows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")

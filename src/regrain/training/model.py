@@ -20,6 +20,7 @@ from regrain.encoders.vector import MLPEncoder, ResidualEncoder
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
+from regrain.settings import check_values, hyperparameters
 from regrain.training.loader import on_device, scan_batches
 from regrain.training.store import RunFolder, labels_from_json, read_tensors
 from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
@@ -288,17 +289,18 @@ def load_model(folder: str | Path) -> tuple[Model, Labels]:
     Raises
     ------
     UserError
-        If the folder holds no model, or one of a newer schema.
+        If the folder holds no model, or one of a newer schema, or of a method whose settings have changed since.
     """
     folder = Path(folder)
     config = RunFolder(folder).read_json("config.json")
     labels = labels_from_json(config.pop("labels"))
     config.pop("schema")
     encoder = build_encoder(**config["encoder"], folder=folder)
-    hyperparameters = dict(config["hyperparameters"])
-    if "queue_size" in hyperparameters:
-        hyperparameters["queue_size"] = 0  # a queue is for training; a shared model has none
-    model = Model.build(config["method"], hyperparameters, config["classes"], encoder, config["inputs"])
+    settings = hyperparameters(method_class(config["method"]))
+    given = check_values(config["hyperparameters"], settings, f"{folder}: the method '{config['method']}'")
+    if "queue_size" in given:
+        given["queue_size"] = 0  # a queue is for training; a shared model has none
+    model = Model.build(config["method"], given, config["classes"], encoder, config["inputs"])
     model.config = config
     state = read_tensors(folder / "model.safetensors")
     for name, module in (("method", model.method), ("backbone", model.backbone)):
