@@ -61,7 +61,7 @@ def _table(table: Table, figures: Figures) -> str:
     baselines: list[list[str]] = []
     body: list[list[str]] = []
     for row in table.rows:
-        if not figures.of(table, row, first.key):
+        if not any(figures.of(table, row, m.key) for m in table.metrics):
             continue
         for suffix, words in BASELINES.items() if row.baselines else ():
             found = [figures.of(table, row, f"{m.key}.{suffix}") for m in table.metrics]

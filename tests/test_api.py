@@ -110,7 +110,7 @@ def test_a_model_with_settings_that_its_method_lacks_is_named(tmp_path: Path) ->
     content = json.loads(file.read_text())
     content["hyperparameters"]["sharpness"] = 2
     file.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"model: the method 'maskcon' has no setting 'sharpness'"):
+    with pytest.raises(UserError, match=r"saved by another regrain.*'maskcon' has no setting 'sharpness'"):
         regrain.evaluate(regrain.Run.open(tmp_path / "run", device="cpu"), vectors(), protocols=["recall"])
 
 

@@ -41,10 +41,14 @@ def test_texts_without_labels_are_embedded(regrain: Command, run: Path, tmp_path
     assert (status, "embeddings are written to .parquet" in problem) == (2, True)
     status, _, problem = regrain("embed", str(run), "--data", str(new), "--out", str(tmp_path / "new.parquet"))
     assert (status, "exists: choose another --out" in problem) == (2, True)
-    for command in ("embed", "calibrate"):
-        out = ["--out", str(tmp_path / "own.parquet")] if command == "embed" else []
-        status, _, problem = regrain(command, str(run), "--level", "area", *out)
-        assert (status, "name those of other data" in problem or "has no classifier" in problem) == (2, True)
+    status, _, problem = regrain("embed", str(run), "--level", "area", "--out", str(tmp_path / "own.parquet"))
+    assert (status, "name those of other data" in problem) == (2, True)
+    classifier = str(tmp_path / "classifier")
+    table = str(tmp_path / "questions.csv")
+    options = ["--text", "question", "--level", "area", "--epochs", "1", "--out", classifier, "-q"]
+    assert regrain("fit", "sup-ce", table, *options)[0] == 0
+    status, _, problem = regrain("calibrate", classifier, "--level", "area")
+    assert (status, "name those of other data" in problem) == (2, True)
     # to judge needs labels: the reader looks for some, and says where there are none
     new.write_text("question\nwhen does the train leave\nis there soup\n")
     status, _, problem = regrain("evaluate", str(run), "--data", str(new))

@@ -298,18 +298,19 @@ def test_similarities_are_checked() -> None:
 
 def naive_hmce(embeddings: Tensor, labels: list[list[int]], temperature: float, weights: list[float]) -> float:
     """The formula: level by level from the finest, anchor by anchor, positive by positive."""
-    total, largest_below = 0.0, 0.0
+    total = 0.0
+    finer: set[tuple[int, int]] = set()
     for level in reversed(range(len(weights))):
         known = [i for i, row in enumerate(labels) if row[level] >= 0]
         losses = pair_losses(embeddings, known, temperature)
-        anchors, largest = [], largest_below
+        bound = max((loss for pair, loss in losses.items() if pair in finer), default=0.0)
+        anchors = []
         for i in known:
-            positives = [p for p in known if p != i and labels[i][level] == labels[p][level] >= 0]
+            positives = [p for p in known if p != i and labels[i][level] == labels[p][level]]
             if positives:
-                anchors.append(sum(max(losses[i, p], largest_below) for p in positives) / len(positives))
-                largest = max(largest, *(losses[i, p] for p in positives))
+                anchors.append(sum(max(losses[i, p], bound) for p in positives) / len(positives))
+                finer |= {(i, p) for p in positives}
         total += weights[level] * sum(anchors) / max(1, len(anchors))
-        largest_below = largest
     return total / len(weights)
 
 

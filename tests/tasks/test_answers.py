@@ -163,6 +163,19 @@ def test_confidences_cross_one_half_where_they_must(low: float, high: float, rig
         assert (float(answers.predictions({"kind": said[part]}, one)[1].mean()) > 0.5) == (right > 0.5)
 
 
+def test_a_level_without_errors_keeps_its_order_and_a_useless_one_is_said() -> None:
+    one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b", "c"]])
+    best = torch.linspace(0.34, 0.999, 60)
+    said = {"kind": torch.stack([best, (1 - best) / 2, (1 - best) / 2], dim=1)}
+    answers = fit_answers(said, torch.zeros(60, 1, dtype=torch.long), one)
+    assert answers.shifts == (0.0,)
+    confidence = answers.predictions(said, one)[1][:, 0]
+    assert (float(confidence[0]) < 0.5, float(confidence[-1]) > 0.95) == (True, True)
+    assert answers.notes() == []
+    upside_down = fit_answers(said, (best > 0.7).long()[:, None], one)
+    assert "what the run is surer of is not right more often" in " ".join(upside_down.notes())
+
+
 def test_few_samples_give_no_certainty_and_are_warned_of() -> None:
     one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b"]])
     probabilities = {"kind": torch.tensor([[0.999999, 0.000001]] * 5)}

@@ -182,6 +182,9 @@ def test_two_levels_need_two(tmp_path: Path) -> None:
     written = pd.read_csv(run.path / "visits.csv")
     assert written["id"].tolist() == run.data.ids.tolist()
     assert written["visits"].tolist() == visits.tolist()
+    settings["settings"] = ["epochs=1"]
+    regrain.fit("himulcone", nested(), out=tmp_path / "run", overwrite=True, **settings)
+    assert not (tmp_path / "run" / "visits.csv").exists()
 
 
 @pytest.mark.parametrize(("size", "block"), [(5, 4), (3, 4), (6, 4), (9, 7), (1, 4), (7, 1)])

@@ -167,6 +167,7 @@ def fit(
         if assembly.options.sampling != "uniform":
             visits = loader_of(assembly.dataset, assembly.options, seed=assembly.recipe["seed"]).visits(0)
             write_columns({"id": assembly.dataset.ids, "visits": visits.numpy()}, folder.path / "visits.csv")
+            run.notices.append("visits.csv says how often the first epoch visits each sample")
         if on_start is not None:
             on_start(run, training)
     _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=False)

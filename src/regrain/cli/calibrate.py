@@ -73,13 +73,23 @@ def calibrate(
         return
     for note in made.notes:
         print(f"note      {note}", file=sys.stderr)
-    _show(made.answers, made.figures, f"calibrated on {made.answers.calibrated_on}")
+    _show(made.figures, f"calibrated on {made.answers.calibrated_on}", _settled(made.answers))
     if made.judged is not None:
-        _show(made.answers, made.judged, f"judged on {made.judged.split}")
+        _show(made.judged, f"judged on {made.judged.split}", {})
     print(f"`regrain predict {run} DATA --out FILE` adds the answers")
 
 
-def _show(answers: Answers, judged: Judgement, title: str) -> None:
+def _settled(answers: Answers) -> dict[str, tuple[list[str], str]]:
+    """Lines of what the calibration settled."""
+    return {
+        "temperature": ([f"{temperature:.3g}" for temperature in answers.temperatures], ""),
+        "shift": ([f"{shift:+.3g}" for shift in answers.shifts], ""),
+        "threshold": (["never" if t is None else f"{t:.3f}" for t in answers.thresholds], ""),
+        "answers that it rests on": ([str(support) for support in answers.support], ""),
+    }
+
+
+def _show(judged: Judgement, title: str, settled: dict[str, tuple[list[str], str]]) -> None:
     """A table: one line a figure, one column a level, and one for all answers."""
     from rich.console import Console
     from rich.markup import escape
@@ -88,7 +98,7 @@ def _show(answers: Answers, judged: Judgement, title: str) -> None:
     levels = judged.levels
     table = Table(title=escape(f"{title}: {judged.samples} samples"), title_justify="left")
     table.add_column("")
-    for name in (*answers.levels, "all answers"):
+    for name in (*(figures.level for figures in levels), "all answers"):
         table.add_column(escape(name), justify="right")
     rows: dict[str, tuple[list[str], str]] = {
         "labelled samples": ([str(figures.samples) for figures in levels], ""),
@@ -97,10 +107,7 @@ def _show(answers: Answers, judged: Judgement, title: str) -> None:
             [_percent(figures.calibration_error) for figures in levels],
             _percent(judged.calibration_error),
         ),
-        "temperature": ([f"{temperature:.3g}" for temperature in answers.temperatures], ""),
-        "shift": ([f"{shift:+.3g}" for shift in answers.shifts], ""),
-        "threshold": (["never" if t is None else f"{t:.3f}" for t in answers.thresholds], ""),
-        "answers that it rests on": ([str(support) for support in answers.support], ""),
+        **settled,
         "answered here": ([_percent(figures.answered) for figures in levels], _percent(judged.answered)),
         "right of those": (
             [_precision(figures.precision, figures.judged) for figures in levels],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import operator
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -305,11 +305,16 @@ def _encoded(image: Any) -> Any:
 
 def _named(codes: Sequence[Any], names: Sequence[str], where: str) -> list[str | None]:
     """Class names of codes; -1 is Hugging Face's mark for a label that is withheld."""
-    odd = [code for code in codes if code is not None and not (isinstance(code, Integral) and code < len(names))]
+    try:
+        numbers = [-1 if code is None else operator.index(code) for code in codes]
+    except TypeError:
+        raise UserError(
+            f"{where}: it is declared to hold the numbers of {len(names)} classes, and holds others"
+        ) from None
+    odd = dict.fromkeys(str(number) for number in numbers if number >= len(names))
     if odd:
-        held = examples(dict.fromkeys(map(str, odd)))
-        raise UserError(f"{where}: {len(names)} class names are declared, and it holds the codes {held}")
-    return [None if code is None or code < 0 else str(names[code]) for code in codes]
+        raise UserError(f"{where}: {len(names)} class names are declared, and it holds the codes {examples(odd)}")
+    return [None if number < 0 else str(names[number]) for number in numbers]
 
 
 def _require_rows(where: str | Path, rows: Any, broken: Sequence[Fault]) -> None:

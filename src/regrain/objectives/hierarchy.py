@@ -172,11 +172,11 @@ def weighted_supcon_loss(
     embeddings
         (n, d), normalised here.
     similarity
-        (n, n) numbers of at least 0, or what gives them for label rows, such as :func:`jaccard_similarity` or
-        :func:`regrain.labels.tree_similarity`. A row that is similar to none, itself included, is not known: it is
-        neither anchor nor candidate. Otherwise the diagonal does not count.
+        (n, n) numbers of at least 0, whose diagonal does not count; or what gives them for label rows, such as
+        :func:`jaccard_similarity` or :func:`regrain.labels.tree_similarity`.
     labels
-        (n, L), where ``similarity`` is a function of them.
+        (n, L), where ``similarity`` is a function of them. A row that it finds similar to none, itself included, is
+        not known, and neither anchor nor candidate.
     temperature
         Positive.
 
@@ -206,8 +206,9 @@ def weighted_supcon_loss(
     check_matrix(given, "similarity", rows=len(embeddings), columns=len(embeddings))
     if given.device.type == "cpu" and bool((given < 0).any()):
         raise UserError("similarities are at least 0")
-    known = ((given > 0).any(dim=0) | (given > 0).any(dim=1)).nonzero()[:, 0]
-    embeddings, given = embeddings[known], given[known][:, known]
+    if labels is not None:
+        known = ((given > 0).any(dim=0) | (given > 0).any(dim=1)).nonzero()[:, 0]
+        embeddings, given = embeddings[known], given[known][:, known]
     others = given.masked_fill(torch.eye(len(given), dtype=torch.bool, device=given.device), 0)
     relation = others / others.sum(dim=1, keepdim=True).clamp(min=torch.finfo(others.dtype).tiny)
     return soft_contrastive(in_batch_logits(embeddings, temperature=temperature), relation)
@@ -221,11 +222,12 @@ def hmce_loss(
 
     .. math::
         L = \frac{1}{|L|} \sum_l \frac1B \sum_i \frac{\lambda_l}{|P_l(i)|} \sum_{p \in P_l(i)}
-            \max\big(L_l(i, p),\; L^{max}_{l+1}\big), \qquad
+            \max\big(L_l(i, p),\; L^{max}_l\big), \qquad
         L_l(i, p) = -\log \mathrm{softmax}_p(z_i \cdot z / \tau)
 
-    (Zhang et al., CVPR 2022, eq. 4-6), with B the rows that have a positive at level l, and the softmax over the rows
-    known there, which without gaps are all.
+    (Zhang et al., CVPR 2022, eq. 4-6), with B the rows that have a positive at level l, the softmax over the rows known
+    there, and L^max the largest :math:`L_l` of a pair that shares a finer class. Without gaps the softmax is over all
+    rows, and the same at every level, as in the paper.
 
     Parameters
     ----------
@@ -263,19 +265,22 @@ def hmce_loss(
     if len(weights) != levels or any(not weight >= 0 for weight in weights):
         raise UserError(f"level_weights are {levels} numbers of at least 0; got {list(weights)}")
     logits = in_batch_logits(embeddings, temperature=temperature)
-    total, bound = logits.new_zeros(()), logits.new_zeros(())
+    total = logits.new_zeros(())
+    finer = torch.zeros_like(logits, dtype=torch.bool)  # pairs that share a class of a finer level
     for level in range(levels - 1, -1, -1):
         known = (labels[:, level] >= 0).nonzero()[:, 0]
         column = labels[known, level]
         own = torch.eye(len(known), dtype=torch.bool, device=labels.device)
         seen = logits[known][:, known].masked_fill(own, torch.finfo(logits.dtype).min)  # -inf alone in a row gives NaN
         losses = -seen.log_softmax(dim=1).masked_fill(own, 0)
+        within = finer[known][:, known]
+        pairs = torch.maximum(losses, losses.where(within, 0).max()) if bool(within.any()) else losses
         positive = (column[:, None] == column) & ~own
         counts = positive.sum(dim=1)
-        rows = torch.maximum(losses, bound).where(positive, 0).sum(dim=1) / counts.clamp(min=1)
+        rows = pairs.where(positive, 0).sum(dim=1) / counts.clamp(min=1)
         total = total + weights[level] * counted_mean(rows, counts > 0)
-        if bool(positive.any()):
-            bound = torch.maximum(bound, losses.where(positive, 0).max())
+        finer |= (labels[:, None, level] == labels[:, level]) & (labels[:, level] >= 0)
+        finer.fill_diagonal_(False)
     return total / levels
 
 

@@ -142,12 +142,18 @@ class Answers:
         return Answered(level, said, torch.where(level >= 0, own, confidence.max(dim=1).values))
 
     def notes(self) -> list[str]:
-        """What the reader of the thresholds must know: which of them rest on few answers."""
-        return [
+        """What the reader of confidences and thresholds must know."""
+        few = [
             f"the threshold of level '{level}' rests on {support} answers: its share of right ones says little"
             for level, support in zip(self.levels, self.support, strict=True)
             if 0 < support < _FEWEST_ANSWERS
         ]
+        blind = [
+            f"at level '{level}' what the run is surer of is not right more often: confidences are nearly one number"
+            for level, temperature in zip(self.levels, self.temperatures, strict=True)
+            if temperature > 0.99 / _SLOPES[0]
+        ]
+        return few + blind
 
     def save(self, folder: Path) -> None:
         """Write a JSON into a run's ``model`` folder."""
@@ -325,7 +331,7 @@ def fit_answers(
     precision: float = 0.95,
     calibrated_on: str = "",
 ) -> Answers:
-    """Temperatures and thresholds from samples that training has not seen.
+    """Temperatures, shifts and thresholds from samples that training has not seen.
 
     Temperature and shift of a level maximise the likelihood of which predictions are right (Platt 1999), with his
     targets a little inside of zero and one, so that a few samples without any error do not give certainty. The
@@ -386,7 +392,7 @@ def fit_answers(
         shifts.append(shift)
         if samples[index] < _FEWEST:
             warnings.warn(
-                f"{samples[index]} samples are labelled at level '{level}': its temperature and threshold are guesses; "
+                f"{samples[index]} samples are labelled at level '{level}': its scaling and threshold are guesses; "
                 f"{_FEWEST} or more would do",
                 RegrainWarning,
                 stacklevel=2,
@@ -464,7 +470,11 @@ def _logits(probabilities: Tensor) -> Tensor:
 
 
 def _scaling(logits: Tensor, right: Tensor) -> tuple[float, float]:
-    """Temperature and shift with which logits say best how often predictions are right; 1 and 0 without any."""
+    """Temperature and shift with which logits say best how often predictions are right; 1 and 0 without any.
+
+    Where all are right, or none is, the best slope would be zero, one confidence for all: the temperature alone is
+    fitted.
+    """
     if not len(right):
         return 1.0, 0.0
     hits = int(right.sum())
@@ -477,7 +487,8 @@ def _scaling(logits: Tensor, right: Tensor) -> tuple[float, float]:
         gradient = np.array([float((error * logits).sum()), float(error.sum())])
         return float(functional.binary_cross_entropy_with_logits(scores, targets)), gradient
 
-    found = optimize.minimize(loss_and_gradient, [1.0, 0.0], jac=True, bounds=[_SLOPES, (None, None)], tol=1e-12)
+    shifts = (None, None) if 0 < hits < len(right) else (0.0, 0.0)
+    found = optimize.minimize(loss_and_gradient, [1.0, 0.0], jac=True, bounds=[_SLOPES, shifts], tol=1e-12)
     slope, shift = map(float, found.x)
     return 1 / slope, shift
 

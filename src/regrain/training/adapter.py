@@ -56,12 +56,15 @@ class Adapter(lightning.LightningModule):
     # -- data ------------------------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        labels = batch[1]  # still where the data are, so that no device is waited for
-        if self._warns_unlabelled and labels.shape[1] and not bool((labels >= 0).any()):
+        labels = batch[1]
+        alone = (
+            self.trainer.world_size == 1 and labels.device.type == "cpu"
+        )  # others' shares, and devices, are not asked
+        if alone and self._warns_unlabelled and labels.shape[1] and not bool((labels >= 0).any()):
             self._warns_unlabelled = False
             warnings.warn(
                 f"a batch of {len(labels)} holds no known label: {self.method.name} learns from it only what needs "
-                "none, if anything (said once; larger batches, or training.sampling=balanced, hold some)",
+                "none, if anything (said once; larger batches hold some)",
                 RegrainWarning,
                 stacklevel=1,  # the caller is lightning, whose own warnings are not shown
             )

@@ -139,7 +139,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         balanced = read[0] if options.sampling == "balanced" else f"{read[0]} and {read[-1]}"
         notices.append(
             f"sampling {options.sampling}, by {balanced}: the first epoch visits {int((visits > 0).sum())} of "
-            f"{len(train)} samples, one of them {int(visits.max())} times (visits.csv says which)"
+            f"{len(train)} samples, one of them {int(visits.max())} times"
         )
     _count_truncated(encoder, train, notices)
 

@@ -297,7 +297,10 @@ def load_model(folder: str | Path) -> tuple[Model, Labels]:
     config.pop("schema")
     encoder = build_encoder(**config["encoder"], folder=folder)
     settings = hyperparameters(method_class(config["method"]))
-    given = check_values(config["hyperparameters"], settings, f"{folder}: the method '{config['method']}'")
+    try:
+        given = check_values(config["hyperparameters"], settings, f"the method '{config['method']}'")
+    except UserError as error:
+        raise UserError(f"{folder} was saved by another regrain, train it anew or install that one: {error}") from None
     if "queue_size" in given:
         given["queue_size"] = 0  # a queue is for training; a shared model has none
     model = Model.build(config["method"], given, config["classes"], encoder, config["inputs"])

@@ -41,6 +41,7 @@ _FILES = (
     "versions.json",
     "labels.json",
     "metrics.csv",
+    "visits.csv",
     "state.json",
     "evaluation.json",
     "answers.json",
