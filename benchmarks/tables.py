@@ -391,6 +391,7 @@ _NOISY = {
     "MLCL": _ASPECTS["MLCL"],
     "MLCL, global head 0.6": f"mlcl --set ce_weight=0.2 --set global_weight=0.6 {_ORDER}",
 }
+_NOISY |= {f"{label}, unit length": f"{command} --set normalise_classifiers=true" for label, command in _NOISY.items()}
 
 _SCRATCH = "cifar10 -l label --limit-per-class 1000"
 _W16 = "--encoder resnet18-w16 --epochs 40"
@@ -752,7 +753,7 @@ TABLES: tuple[Table, ...] = (
             for share in (30, 50, 80)
             for label, command in _NOISY.items()
         ),
-        seeds=2,
+        seeds=3,
     ),
     Table(
         "levels-grocery",

@@ -85,12 +85,18 @@ def level_means(logits: Tensor, labels: Tensor) -> float:
 # A gap leaves out one term of a sample
 
 
-def test_cross_entropies_with_gaps() -> None:
-    method = build("multi-ce")
+@pytest.mark.parametrize("normalise", [False, True])
+def test_cross_entropies_with_gaps(normalise: bool) -> None:
+    method = build("multi-ce", normalise_classifiers=normalise)
     batch = batch_for(method)
     with torch.no_grad():
-        expected = level_means(method.project(batch)["logits"], batch.labels)
-        assert float(method.losses(batch)["loss"]) == pytest.approx(expected, rel=1e-6)
+        features = method.encoder(batch.views[0])
+        features = features / features.norm(dim=1, keepdim=True) if normalise else features
+        logits = torch.cat([classifier(features) for classifier in method.classifiers], dim=1)
+        expected = level_means(logits, batch.labels)
+        assert float(method.losses(batch)["loss"]) == pytest.approx(expected, rel=1e-5)
+        for found, part in zip(method.predict_levels(batch.views[0]), logits.split([2, 5], dim=1), strict=True):
+            torch.testing.assert_close(found, part.softmax(dim=1))
 
 
 @pytest.mark.parametrize(("ce_weight", "options"), [(0.0, {}), (0.4, {"normalise": True, "projector_width": (3, 7)})])

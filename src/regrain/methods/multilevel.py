@@ -30,12 +30,15 @@ class _MultiLevel(Method):
     needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong", "strong"), minimum_classes=2)
     in_batch: ClassVar[bool] = True
 
-    def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
+    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, normalise_classifiers: bool = False) -> None:
         super().__init__(encoder, classes)
+        self.normalise_classifiers = normalise_classifiers
         self.classifiers = nn.ModuleList(nn.Linear(self.encoder_width, count) for count in self.classes)
 
     def logits(self, features: Tensor) -> Tensor:
         """(B, all classes): the levels' logits side by side."""
+        if self.normalise_classifiers:
+            features = functional.normalize(features.float(), dim=1)
         return torch.cat([classifier(features) for classifier in self.classifiers], dim=1)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -62,6 +65,9 @@ class MultiCE(_MultiLevel):
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
+    normalise_classifiers : bool
+        Scale f(x) to unit length before the classifiers: they fit the training labels less closely, which is worth
+        much where many of these are wrong.
     """
 
     name: ClassVar[str] = "multi-ce"
@@ -110,6 +116,8 @@ class MLCL(_MultiLevel):
         Output of every head, or of each: the levels', coarse to fine, and the global one's last.
     normalise : bool
         Scale f(x) to unit length before the heads (the paper's texts); classifiers and evaluation take f(x) as it is.
+    normalise_classifiers : bool
+        Scale it before the classifiers too, see :class:`MultiCE`.
     """
 
     name: ClassVar[str] = "mlcl"
@@ -130,8 +138,9 @@ class MLCL(_MultiLevel):
         projector_hidden: int = 512,
         projector_width: int | tuple[int, ...] = 128,
         normalise: bool = False,
+        normalise_classifiers: bool = False,
     ) -> None:
-        super().__init__(encoder, classes)
+        super().__init__(encoder, classes, normalise_classifiers=normalise_classifiers)
         count = len(self.classes)
         require_range(0, 1, global_weight=global_weight, ce_weight=ce_weight)
         require_range(0, above=True, global_temperature=global_temperature)
