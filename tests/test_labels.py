@@ -284,9 +284,9 @@ def test_json_of_fine_classes_with_their_ancestors() -> None:
         ("{", "cannot be read as JSON"),
         ("[1]", "holds a list"),
         ("{}", "parents, edges, paths or classes"),
-        ('{"edges": [["a"]]}', r'is read as {"edges": \[\[child, parent\]'),
-        ('{"paths": 3}', "it differs"),
-        ('{"levels": 3, "edges": [["a", "b"]]}', "levels a list of names"),
+        ('{"edges": [["a"]]}', r'form of a taxonomy, {"edges": \[\[child, parent\]'),
+        ('{"paths": 3}', "not iterable"),
+        ('{"levels": 3, "edges": [["a", "b"]]}', "levels being a list of names"),
         ("[" * 100_000, "cannot be read as JSON"),
     ],
 )

@@ -181,9 +181,11 @@ class Taxonomy:
             return cls._from_content(content, where)
         except UserError:
             raise
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             forms = '{"edges": [[child, parent], ...]}, {"paths": ["a/b", ...]} or {"classes": {fine: coarse, ...}}'
-            raise UserError(f"{where} is read as {forms}, with levels a list of names; it differs: {error}") from None
+            raise UserError(
+                f"{where} does not have the form of a taxonomy, {forms}, levels being a list of names: {error}"
+            ) from None
 
     @classmethod
     def _from_content(cls, content: Mapping[str, Any], where: str) -> Taxonomy:

@@ -91,7 +91,7 @@ def taxonomy(source: str | Path) -> Taxonomy:
         return _from_file(path)
     except UserError as error:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, csv.Error) as error:
+    except csv.Error as error:
         raise UserError(f"{path} does not have the form of a taxonomy: {error}") from None
 
 
