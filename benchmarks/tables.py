@@ -685,7 +685,7 @@ TABLES: tuple[Table, ...] = (
         "-p linear -l label",
         (Metric("linear", "test/label/linear"),),
         _low_data_rows(),
-        seeds=3,
+        seeds=1,
     ),
     Table(
         "low-data-tuned",
@@ -736,7 +736,7 @@ TABLES: tuple[Table, ...] = (
         "TripAdvisor, six aspects, few reviews: MiniLM fine-tuned, 128 tokens at most",
         "--encoder minilm --batch-size 16 --set encoder_learning_rate=0.0001 --set learning_rate=0.002",
         {30: 32, 60: 16, 180: 6},
-        seeds=5,
+        seeds=3,
     ),
     Table(
         "noise-tripadvisor",
