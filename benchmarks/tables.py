@@ -346,10 +346,10 @@ _LOW_PAPER = {
     label: {size: published("mlcl/table3", f"n{size}")[row] for size in _LOW_EPOCHS}
     for label, row in (("SupCE", "CE"), ("SupCon", "SupCon"), ("MLCL", "MLCL"))
 }
-_ORDER = "--set 'orders=[[negative,neutral,positive]]' --set normalise=true"
+_ORDER = "--set 'orders=[[negative,neutral,positive]]' --set normalise_heads=true"
 _ASPECTS = {
     "CE": "multi-ce",
-    "MLCL without global head": "mlcl --set ce_weight=0.7 --set normalise=true",
+    "MLCL without global head": "mlcl --set ce_weight=0.7 --set normalise_heads=true",
     "MLCL": f"mlcl --set ce_weight=0.7 --set global_weight=0.1 {_ORDER}",
 }
 _TRIPADVISOR_PAPER = {

@@ -99,7 +99,9 @@ def test_cross_entropies_with_gaps(normalise: bool) -> None:
             torch.testing.assert_close(found, part.softmax(dim=1))
 
 
-@pytest.mark.parametrize(("ce_weight", "options"), [(0.0, {}), (0.4, {"normalise": True, "projector_width": (3, 7)})])
+@pytest.mark.parametrize(
+    ("ce_weight", "options"), [(0.0, {}), (0.4, {"normalise_heads": True, "projector_width": (3, 7)})]
+)
 def test_heads_of_mlcl_with_gaps(ce_weight: float, options: dict[str, Any]) -> None:
     method = build("mlcl", ce_weight=ce_weight, temperatures=(0.5, 0.2), **options)
     batch = batch_for(method)

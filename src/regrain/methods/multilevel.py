@@ -114,7 +114,7 @@ class MLCL(_MultiLevel):
         Of every head.
     projector_width : int or tuple of int
         Output of every head, or of each: the levels', coarse to fine, and the global one's last.
-    normalise : bool
+    normalise_heads : bool
         Scale f(x) to unit length before the heads (the paper's texts); classifiers and evaluation take f(x) as it is.
     normalise_classifiers : bool
         Scale it before the classifiers too, see :class:`MultiCE`.
@@ -137,7 +137,7 @@ class MLCL(_MultiLevel):
         orders: tuple[tuple[str, ...], ...] | None = None,
         projector_hidden: int = 512,
         projector_width: int | tuple[int, ...] = 128,
-        normalise: bool = False,
+        normalise_heads: bool = False,
         normalise_classifiers: bool = False,
     ) -> None:
         super().__init__(encoder, classes, normalise_classifiers=normalise_classifiers)
@@ -172,7 +172,7 @@ class MLCL(_MultiLevel):
             raise UserError(f"projector_width is one number, or {heads}, one for every head; got {list(widths)}")
         require_range(1, projector_width=min(widths))
         self.widths = widths
-        self.normalise = normalise
+        self.normalise_heads = normalise_heads
         self.heads = nn.ModuleList(projector(self.encoder_width, projector_hidden, width) for width in self.widths)
         self._ranks: list[Tensor] = [torch.arange(classes_of) for classes_of in self.classes]
 
@@ -190,7 +190,7 @@ class MLCL(_MultiLevel):
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         views = [self.encoder(view) for view in batch.views]
-        inputs = [functional.normalize(view.float(), dim=1) for view in views] if self.normalise else views
+        inputs = [functional.normalize(view.float(), dim=1) for view in views] if self.normalise_heads else views
         heads = [torch.cat([head(view) for head in self.heads], dim=1) for view in inputs]
         first = views[0] if self.ce_weight else views[0].detach()
         return {"heads": torch.stack(heads, dim=1), "logits": self.logits(first), "labels": batch.labels}
