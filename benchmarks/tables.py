@@ -362,16 +362,26 @@ _TOGETHER = tuple(
 )
 
 
+def _low_data_row(label: str, size: int, options: str, name: str, *, baselines: bool) -> Row:
+    """A method on so many images of CIFAR-100, judged by the classes."""
+    data = f"cifar100 {options} --samples {size} --draw {{seed}}"
+    fit = _LEVELS[label].replace("{data}", data).replace("{fine}", "label")
+    return Row(name, fit, {"linear": _LOW_PAPER[label][size]} if label in _LOW_PAPER else {}, baselines=baselines)
+
+
 def _low_data_rows() -> tuple[Row, ...]:
     """CIFAR-100 with few images, on frozen features; about 400 steps for each size, 240 for the smallest."""
-    rows = []
-    for size, epochs in _LOW_EPOCHS.items():
-        data = f"cifar100 {_IMAGENET} --samples {size} --draw {{seed}} --epochs {epochs}"
-        for label, command in _LEVELS.items():
-            fit = command.replace("{data}", data).replace("{fine}", "label")
-            paper = {"linear": _LOW_PAPER[label][size]} if label in _LOW_PAPER else {}
-            rows.append(Row(f"{label}, {size:,} images", fit, paper, baselines=label == "SupCE" and size == 1000))
-    return tuple(rows)
+    return tuple(
+        _low_data_row(
+            label,
+            size,
+            f"{_IMAGENET} --epochs {epochs}",
+            f"{label}, {size:,} images",
+            baselines=label == "SupCE" and size == 1000,
+        )
+        for size, epochs in _LOW_EPOCHS.items()
+        for label in _LEVELS
+    )
 
 
 def _tripadvisor(name: str, title: str, data: str, epochs: Mapping[int, int], *, seeds: int) -> Table:
@@ -693,16 +703,8 @@ TABLES: tuple[Table, ...] = (
         "-p linear -l label",
         (Metric("linear", "test/label/linear"),),
         tuple(
-            Row(
-                label,
-                _LEVELS[label]
-                .replace(
-                    "{data}",
-                    f"cifar100 {_IMAGENET_64} --samples 1000 --draw {{seed}} --epochs 15 --batch-size 128",
-                )
-                .replace("{fine}", "label"),
-                {"linear": _LOW_PAPER[label][1000]},
-                baselines=label == "SupCE",
+            _low_data_row(
+                label, 1000, f"{_IMAGENET_64} --epochs 15 --batch-size 128", label, baselines=label == "SupCE"
             )
             for label in ("SupCE", "SupCon", "MLCL")
         ),

@@ -663,7 +663,9 @@ def test_codes_beyond_the_declared_classes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.parquet, column 'label': 2 class names are declared.*codes 2; 7"):
         read(tmp_path)
     write_parquet(tmp_path / "train.parquet", {"text": ["x", "y"], "label": [0.5, 1.0]}, metadata)
-    with pytest.raises(UserError, match="declared to hold the numbers of 2 classes, and holds others"):
+    with pytest.raises(
+        UserError, match="declared to hold the numbers of 2 classes, and holds other values: write whole numbers"
+    ):
         read(tmp_path)
     for odd in ({"label": 3}, [1], {"label": {"names": 3, "_type": "ClassLabel"}}):  # no declaration: codes as they are
         metadata = {b"huggingface": json.dumps({"info": {"features": odd}}).encode()}

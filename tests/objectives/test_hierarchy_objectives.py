@@ -281,7 +281,7 @@ def test_a_row_that_is_similar_to_none_is_left_out(random: torch.Generator) -> N
 def test_similarities_are_checked() -> None:
     embeddings = torch.ones(3, 2)
     for given in ((torch.ones(3, 3), torch.zeros(3, 1)), (tree_similarity, None)):
-        with pytest.raises(UserError, match="labels come with a similarity that is a function of them"):
+        with pytest.raises(UserError, match="a matrix of similarities alone, or a function of label rows"):
             weighted_supcon_loss(embeddings, *given, temperature=0.1)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"similarity must be floats of shape \(3, 3\)"):
         weighted_supcon_loss(embeddings, torch.ones(3, 2), temperature=0.1)

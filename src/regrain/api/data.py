@@ -208,6 +208,7 @@ def read_beside(
     A table that has none of these is read without labels, unless there must be ``some``: the reader then finds others.
     Of folders the reader finds the levels, unless they must be the run's (``own``).
     """
+    options, levels = with_path_column(options, levels)
     if levels is None:
         table = table_of(data)
         recorded = run.recipe["data"]["levels"]

@@ -15,7 +15,6 @@ from regrain.tasks.run import Run
 from regrain.tasks.tables import write_columns
 from regrain.training.assemble import Assembly, assemble
 from regrain.training.card import card
-from regrain.training.loader import loader_of
 from regrain.training.loop import (
     Device,
     check_training,
@@ -164,9 +163,8 @@ def fit(
         folder.write_json("versions.json", {"versions": library_versions()})
         folder.write_json("labels.json", labels_to_json(training.labels))
         folder.write_recipe(assembly.recipe)
-        if assembly.options.sampling != "uniform":
-            visits = loader_of(assembly.dataset, assembly.options, seed=assembly.recipe["seed"]).visits(0)
-            write_columns({"id": assembly.dataset.ids, "visits": visits.numpy()}, folder.path / "visits.csv")
+        if assembly.visits is not None:
+            write_columns({"id": assembly.dataset.ids, "visits": assembly.visits.numpy()}, folder.path / "visits.csv")
             run.notices.append("visits.csv says how often the first epoch visits each sample")
         if on_start is not None:
             on_start(run, training)

@@ -309,11 +309,15 @@ def _named(codes: Sequence[Any], names: Sequence[str], where: str) -> list[str |
         numbers = [-1 if code is None else operator.index(code) for code in codes]
     except TypeError:
         raise UserError(
-            f"{where}: it is declared to hold the numbers of {len(names)} classes, and holds others"
+            f"{where} is declared to hold the numbers of {len(names)} classes, and holds other values: write whole "
+            f"numbers from 0 to {len(names) - 1}, or the names without the declaration (ClassLabel)"
         ) from None
     odd = dict.fromkeys(str(number) for number in numbers if number >= len(names))
     if odd:
-        raise UserError(f"{where}: {len(names)} class names are declared, and it holds the codes {examples(odd)}")
+        raise UserError(
+            f"{where}: {len(names)} class names are declared, and it holds the codes {examples(odd)}: declare a name "
+            "for each (ClassLabel), or correct these rows"
+        )
     return [None if number < 0 else str(names[number]) for number in numbers]
 
 

@@ -17,6 +17,7 @@ and keep the prototypes' distances near those of the class tree, whatever the sc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -197,12 +198,11 @@ def weighted_supcon_loss(
     0.6931
     """
     check_matrix(embeddings, "embeddings")
-    if isinstance(similarity, Tensor):
-        given = similarity if labels is None else None
-    else:
-        given = None if labels is None else similarity(labels).to(embeddings)
-    if given is None:
-        raise UserError("labels come with a similarity that is a function of them, and not with a matrix")
+    if isinstance(similarity, Tensor) == (labels is not None):
+        raise UserError(
+            "give a matrix of similarities alone, or a function of label rows (tree_similarity) and the labels with it"
+        )
+    given = similarity if isinstance(similarity, Tensor) else similarity(cast(Tensor, labels)).to(embeddings)
     check_matrix(given, "similarity", rows=len(embeddings), columns=len(embeddings))
     if given.device.type == "cpu" and bool((given < 0).any()):
         raise UserError("similarities are at least 0")

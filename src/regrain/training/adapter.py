@@ -57,14 +57,13 @@ class Adapter(lightning.LightningModule):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         labels = batch[1]
-        alone = (
-            self.trainer.world_size == 1 and labels.device.type == "cpu"
-        )  # others' shares, and devices, are not asked
-        if alone and self._warns_unlabelled and labels.shape[1] and not bool((labels >= 0).any()):
+        # Other processes' shares of the batch are not seen here, and a device is not waited for.
+        looks = self._warns_unlabelled and self.trainer.world_size == 1 and labels.device.type == "cpu"
+        if looks and labels.shape[1] and not bool((labels >= 0).any()):
             self._warns_unlabelled = False
             warnings.warn(
                 f"a batch of {len(labels)} holds no known label: {self.method.name} learns from it only what needs "
-                "none, if anything (said once; larger batches hold some)",
+                "none, if anything; a larger training.batch_size mends it (said once)",
                 RegrainWarning,
                 stacklevel=1,  # the caller is lightning, whose own warnings are not shown
             )

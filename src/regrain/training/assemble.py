@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, default_encoder, is_pretrained
@@ -49,6 +50,8 @@ class Assembly:
         Resolved.
     notices : list of str
         What was chosen for the user and they may want to know.
+    visits : Tensor (N,), optional
+        How often the first epoch visits every sample, where that is not once each.
     """
 
     model: Model
@@ -56,6 +59,7 @@ class Assembly:
     options: TrainingOptions
     recipe: dict[str, Any]
     notices: list[str] = field(default_factory=list)
+    visits: Tensor | None = None
 
 
 def roles_of(method: type[Method], levels: Sequence[str]) -> dict[str, str]:
@@ -133,6 +137,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     _fit_subclasses(settings, classes, len(train), notices, tunable=chosen.trains_encoder)
     _fit_stages(settings, options.epochs, frozen, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
+    visits = None
     if options.sampling != "uniform":
         visits = loader_of(reduced, options, seed=seed).visits(0)
         read = list(roles.values())
@@ -173,7 +178,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         "training": asdict(options),
         "seed": seed,
     }
-    return Assembly(model, reduced, options, resolved, notices)
+    return Assembly(model, reduced, options, resolved, notices, visits)
 
 
 def _count_truncated(encoder: Encoder, train: Dataset, notices: list[str]) -> None:
