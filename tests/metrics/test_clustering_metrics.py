@@ -91,6 +91,39 @@ def test_names_of_classes_and_clusters_do_not_matter() -> None:
     assert renamed == pytest.approx(clustering_metrics(labels, found))
 
 
+def relabelled(codes: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, dict[int, int]]:
+    """The same partition under other numbers, and the old number of every new one."""
+    values = np.unique(codes)
+    numbers = random.permutation(1000)[: len(values)]
+    return numbers[np.searchsorted(values, codes)], dict(zip(numbers.tolist(), values.tolist(), strict=True))
+
+
+def test_a_matched_cluster_is_the_one_whose_majority_costs_least() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 0, 0, 1])
+    clusters = np.array([0, 0, 1, 1, 1, 2, 2, 2])  # class 0 best keeps cluster 0 or 2: the other goes to its majority
+    for numbers in itertools.permutations(range(3)):
+        assert clustering_accuracy(labels, np.array(numbers)[clusters]) == 0.75
+    # class 1 gains 2 samples in cluster 0, 1 or 2 alike, and only in 2 it takes nothing from the majority of class 0
+    labels = np.repeat([0, 1, 0, 1, 1], [3, 2, 3, 2, 2])
+    clusters = np.repeat([0, 0, 1, 1, 2], [3, 2, 3, 2, 2])
+    for numbers in itertools.permutations(range(3)):
+        assert clustering_accuracy(labels, np.array(numbers)[clusters]) == pytest.approx(8 / 12)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_value_depends_on_how_clusters_and_classes_are_numbered(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    size = int(random.integers(6, 30))
+    labels, found = random.integers(random.integers(2, 5), size=size), random.integers(random.integers(2, 9), size=size)
+    scores, mapping = clustering_metrics(labels, found), match_clusters(labels, found)
+    for _ in range(5):
+        other_labels, class_of = relabelled(labels, random)
+        other_found, cluster_of = relabelled(found, random)
+        assert clustering_metrics(other_labels, other_found) == pytest.approx(scores, abs=1e-12)
+        other = match_clusters(other_labels, other_found)
+        assert {cluster_of[z]: class_of[c] for z, c in other.items()} == mapping
+
+
 def test_one_class_and_one_cluster() -> None:
     assert clustering_metrics([2, 2, 2], [4, 4, 4])["acc"] == 1.0
 

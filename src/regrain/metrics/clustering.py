@@ -21,7 +21,8 @@ def clustering_accuracy(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor
     """Accuracy (ACC) under the best assignment of clusters to classes.
 
     Clusters and classes are matched one to one by the Hungarian algorithm. With more clusters than classes the
-    unmatched clusters go to their majority class, so pure clusters score 1 however many they are.
+    unmatched clusters go to their majority class, so pure clusters score 1 however many they are. Of several best
+    matchings that one counts which leaves most to the majorities: the value does not depend on cluster numbers.
 
     Parameters
     ----------
@@ -51,6 +52,7 @@ def match_clusters(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> 
     """Cluster -> class by the best one-to-one assignment; further clusters go to their majority class.
 
     What :func:`clustering_accuracy` scores on the labels it was fitted on; fitted on other samples, it is a classifier.
+    It depends on the partition and on the order of the samples, and not on the numbers of clusters and classes.
 
     Parameters
     ----------
@@ -72,9 +74,9 @@ def match_clusters(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> 
     {2: 7, 5: 3, 8: 7}
     """
     truth, found = known_pairs(labels, clusters, "clusters")
-    classes, numbers = np.unique(truth), np.unique(found)
+    (classes, truth), (numbers, found) = _by_appearance(truth), _by_appearance(found)
     chosen = classes[_matched(_counts(truth, found))]
-    return dict(zip(numbers.tolist(), chosen.tolist(), strict=True))
+    return dict(sorted(zip(numbers.tolist(), chosen.tolist(), strict=True)))
 
 
 def purity(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> float:
@@ -141,15 +143,27 @@ def _counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
     return np.asarray(contingency_matrix(truth, found))
 
 
+def _by_appearance(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct codes in the order in which they first appear, and the place of each code (n,) among them."""
+    values, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    order = first.argsort()
+    return values[order], order.argsort()[inverse]
+
+
 def _accuracy(counts: np.ndarray) -> float:
     chosen = _matched(counts)
     return float(counts[chosen, np.arange(len(chosen))].sum() / counts.sum())
 
 
 def _matched(counts: np.ndarray) -> np.ndarray:
-    """(clusters,) the row of each cluster: by the Hungarian algorithm, else its majority."""
+    """(clusters,) the row of each cluster: by the Hungarian algorithm, else its majority.
+
+    A matched cluster gives up its majority. Of the matchings with most samples that with the smallest majorities among
+    the matched is the best; a weight of n + 1 keeps the two in this order.
+    """
+    majority = counts.max(axis=0)
     result = counts.argmax(axis=0)
-    classes, clusters = linear_sum_assignment(counts, maximize=True)
+    classes, clusters = linear_sum_assignment((counts.sum() + 1) * counts - majority, maximize=True)
     result[clusters] = classes
     return result
 
