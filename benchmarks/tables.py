@@ -112,8 +112,8 @@ def _toy_rows(split: str) -> tuple[Row, ...]:
 
 
 _MAIN_FOUR = {"SupCE": "sup-ce", "SupCon": "supcon-queue", "SelfCon": "selfcon", "MaskCon": "maskcon"}
-_IMAGENET = "--encoder tf_efficientnet_lite0 --weights {runs}/lite0.safetensors --frozen --set views.size=96"
-_IMAGENET_64 = "--encoder tf_efficientnet_lite0 --weights {runs}/lite0.safetensors --set views.size=64"
+_IMAGENET = "--encoder lite --frozen --set views.size=96"
+_IMAGENET_64 = "--encoder lite --set views.size=64"
 _DCCN = "--encoder dccn --set encoder.attention=true --epochs 4"
 _CLUSTERS = (
     Metric("k-means ACC", "test/intent/kmeans-acc"),

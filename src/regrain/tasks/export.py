@@ -186,7 +186,7 @@ def timm_layout(model: Model, path: Path) -> Layout:
     """Weights as timm names them; a small-image stem is put into timm's model by the lines that load the file."""
     encoder = _network(model)
     net, (channels, *size) = encoder.net, _sample_shape(model)
-    arguments = [_quoted(_name(model)), "num_classes=0"]
+    arguments = [_quoted(encoder.timm_name), "num_classes=0"]
     arguments += [f"in_chans={channels}"] if channels != 3 else []
     arguments += [f"img_size={tuple(size)}"] if net.pretrained_cfg.get("fixed_input_size") else []
     if _has_small_stem(encoder):
@@ -306,7 +306,7 @@ def _no_timm(model: Model) -> str | None:
     encoder = model.backbone or model.method.encoder
     if not isinstance(encoder, TimmEncoder):
         return f"the encoder '{_name(model)}' is no timm model"
-    if not timm.is_model(_name(model)):
+    if not timm.is_model(encoder.timm_name):
         return f"no model of timm is as narrow at its start as '{_name(model)}'"
     return None
 

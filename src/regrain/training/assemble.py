@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, default_encoder, is_pretrained
-from regrain.encoders.image import SMALL_IMAGE
+from regrain.encoders.image import PACKAGED, SMALL_IMAGE
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
@@ -32,6 +32,7 @@ _VIEW_ALIASES = {
 """What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
 
 _LARGE_VIEW, _LARGE_STORAGE = 224, 256
+_PACKAGED_VIEW = 96  # CIFAR-100's recall@1 on frozen EfficientNet-Lite0: see docs/frozen-encoders.md
 _COUNTED_TEXTS = 20_000
 
 
@@ -95,7 +96,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     """
     notices: list[str] = []
     encoder_section = _encoder_section(recipe.get("encoder", {}))
-    size = _view_size(recipe.get("views", {}), train)
+    size = _view_size(recipe.get("views", {}), train, encoder_section.get("name"), notices)
     shape = (train.samples.shape[0], size, size) if train.modality == "image" else train.samples.shape
     name = encoder_section.pop("name", None) or default_encoder(train.modality, shape)
     frozen = bool(encoder_section.get("frozen"))
@@ -293,7 +294,7 @@ def _fit_scan_stages(settings: dict[str, Any], epochs: int, frozen: bool, notice
         notices.append(f"{first} epochs of contrast, {second} of clustering, {max(0, left - second)} of self-labelling")
 
 
-def _view_size(views: Mapping[str, Any], train: Dataset) -> int:
+def _view_size(views: Mapping[str, Any], train: Dataset, encoder: str | None, notices: list[str]) -> int:
     unknown = set(views) - {"presets", "size"}
     if unknown:
         name = sorted(unknown)[0]
@@ -308,6 +309,12 @@ def _view_size(views: Mapping[str, Any], train: Dataset) -> int:
             raise UserError(f"views.size is the side of a view in pixels, at least 4; got {size!r}")
         return size
     storage = min(train.samples.shape[1:])
+    if encoder in PACKAGED and storage < _PACKAGED_VIEW:
+        notices.append(
+            f"views of {_PACKAGED_VIEW} pixels: '{encoder}' comes from larger images than {storage} pixels; "
+            "--set views.size sets another size"
+        )
+        return _PACKAGED_VIEW
     return storage if storage < _LARGE_STORAGE else round(storage * _LARGE_VIEW / _LARGE_STORAGE)
 
 
