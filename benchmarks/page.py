@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tables import TABLES, Row, Table
 
-from regrain.tasks.reproduce import BASELINES, over_seeds
+from regrain.papers.reproducing import BASELINES, over_seeds
 
 _COUNTS = ("-clusters", "tree-distance")
 """Endings of the metrics that are numbers of things, not shares; baselines' names come behind them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from regrain.tasks.recipes import published
+from regrain.papers.rows import published
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,13 @@ def shared() -> Path:
 
 
 @pytest.fixture
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own, and no folder of this machine's in which data sets are looked for."""
+    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("REGRAIN_DATA", raising=False)
+
+
+@pytest.fixture
 def regrain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """Run the command line in a scratch folder: (exit code, standard output, standard error)."""
     from regrain.cli.main import main

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 import regrain
 from regrain.cli.main import app
 from regrain.data import Dataset, SeriesSamples
-from regrain.data.catalog import dialysis_records
 from regrain.encoders.series import DCCNEncoder
 from regrain.errors import UserError
+from regrain.papers.datasets import dialysis_records
 from regrain.training.loop import Stopped
 
 

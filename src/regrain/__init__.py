@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from regrain import registry
+
 if TYPE_CHECKING:
     from regrain.api import (
         Run,
@@ -20,19 +22,18 @@ if TYPE_CHECKING:
         evaluate,
         export,
         fit,
-        isotropy,
-        label_noise,
         load,
-        low_data,
         predict,
         regroup,
-        reproduce,
         resume,
         tune,
     )
     from regrain.data.dataset import Dataset
     from regrain.errors import RegrainWarning, UserError
     from regrain.labels import Labels, Taxonomy
+    from regrain.papers.curve import label_noise, low_data
+    from regrain.papers.reproducing import reproduce
+    from regrain.papers.swapping import isotropy
 
 __all__ = [
     "Dataset",
@@ -65,8 +66,14 @@ _HOMES = {
     "RegrainWarning": "regrain.errors",
     "Taxonomy": "regrain.labels",
     "UserError": "regrain.errors",
+    "isotropy": "regrain.papers.swapping",
+    "label_noise": "regrain.papers.curve",
+    "low_data": "regrain.papers.curve",
+    "reproduce": "regrain.papers.reproducing",
 }
-"""Where what is no verb lives; the verbs are those of :mod:`regrain.api`."""
+"""Where a public name lives that is not of :mod:`regrain.api`."""
+
+registry.register_datasets("regrain.papers.datasets")
 
 
 def __getattr__(name: str) -> Any:

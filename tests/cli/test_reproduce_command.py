@@ -91,7 +91,7 @@ def test_one_data_set(regrain: Command) -> None:
 
 
 def test_images_are_decoded_once_on_request(regrain: Command, tmp_path: Path) -> None:
-    from regrain.data.catalog.synthetic import write_synthetic
+    from regrain.papers.datasets.synthetic import write_synthetic
 
     write_synthetic("cars196", tmp_path / "data")
     asked = (

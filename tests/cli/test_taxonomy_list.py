@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from regrain.data.catalog.taxonomies import taxonomies, taxonomy
+from regrain.data.taxonomies import taxonomies, taxonomy
 from regrain.labels import Taxonomy
 
 Command = Callable[..., tuple[int, str, str]]

@@ -25,6 +25,4 @@ def write_image(tmp_path: Path) -> WriteImage:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("REGRAIN_DATA", raising=False)
+def _own_cache(own_cache: None) -> None: ...

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from regrain.data.catalog.taxonomies import display_names, grouping, taxonomies, taxonomy
+from regrain.data.taxonomies import display_names, grouping, taxonomies, taxonomy
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
 
@@ -49,7 +49,7 @@ ELSEWHERE = {
     "mini_imagenet_2",
     "voc_2",
 }
-"""Tested in ``test_catalog``, in ``test_superclass_catalog``, or below."""
+"""Tested with the papers' data sets, or below."""
 
 
 def published(shared: Path, name: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import regrain
-from regrain.data.catalog.taxonomies import taxonomy
 from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.taxonomies import taxonomy
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.evaluation import Representation, Setting, evaluate_model

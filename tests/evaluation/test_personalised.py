@@ -8,11 +8,11 @@ import torch
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from regrain.data.catalog import dialysis_records
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.evaluation import Representation, Setting, evaluate_model
 from regrain.evaluation.personalised import personalised
+from regrain.papers.datasets import dialysis_records
 from regrain.training.model import Model
 
 

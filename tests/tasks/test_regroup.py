@@ -13,7 +13,7 @@ from PIL import Image
 
 import regrain
 from regrain.data import Dataset, ImageSamples, TensorSamples, TextSamples, read_arrays
-from regrain.data.catalog.taxonomies import taxonomy
+from regrain.data.taxonomies import taxonomy
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
 

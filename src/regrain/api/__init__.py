@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from regrain.api.data import load, read_beside, regroup
-from regrain.api.experiments import isotropy, label_noise, low_data, reproduce, tune
 from regrain.api.judging import evaluate
 from regrain.api.runs import adapt, attend, calibrate, discover, export, export_embeddings, predict
 from regrain.api.training import fit, resume
+from regrain.api.tuning import tune
 from regrain.tasks.run import Run
 
 __all__ = [
@@ -19,14 +19,10 @@ __all__ = [
     "export",
     "export_embeddings",
     "fit",
-    "isotropy",
-    "label_noise",
     "load",
-    "low_data",
     "predict",
     "read_beside",
     "regroup",
-    "reproduce",
     "resume",
     "tune",
 ]

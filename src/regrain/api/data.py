@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from regrain.data.catalog.taxonomies import taxonomies, taxonomy
 from regrain.data.dataset import Dataset
 from regrain.data.readers import find_rows, read
+from regrain.data.taxonomies import taxonomies, taxonomy
 from regrain.errors import NoLabelsError, UserError
 from regrain.labels import Taxonomy
 from regrain.methods import method_class
@@ -62,7 +62,7 @@ def regroup(
     data
         Whatever :func:`load` reads, of images, texts or vectors.
     mapping : Taxonomy, str or path
-        A name or file as of :func:`regrain.data.catalog.taxonomies.taxonomy`.
+        A name or file as of :func:`regrain.data.taxonomies.taxonomy`.
     out : path
         Ends in ``.csv`` or ``.parquet``; :func:`load` reads it as it is. Files of images stay where they are.
     levels : sequence of str, optional

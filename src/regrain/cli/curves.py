@@ -14,7 +14,7 @@ from regrain.cli import options as o
 
 if TYPE_CHECKING:
     from regrain.api import Run
-    from regrain.tasks import Curve
+    from regrain.papers.curve import Curve
 
 __all__ = ["register"]
 
@@ -53,10 +53,10 @@ def low_data(
 
     `regrain low-data multi-ce reviews.csv --relation aspects --sizes 30,60 -p multi-aspect --seeds 5 --out runs/few`
     """
-    from regrain import api
+    from regrain.papers import curve
 
     _run(
-        api.low_data,
+        curve.low_data,
         method,
         data,
         out,
@@ -92,10 +92,10 @@ def label_noise(
 
     `regrain label-noise sup-fine photos/ --rates 0.3 --noise-within level1 --out runs/siblings`
     """
-    from regrain import api
+    from regrain.papers import curve
 
     rates_ = _numbers("--rates", rates, float)
-    _run(api.label_noise, method, data, out, seeds, protocol, baselines, json_, training, rates=rates_)
+    _run(curve.label_noise, method, data, out, seeds, protocol, baselines, json_, training, rates=rates_)
 
 
 def _numbers(flag: str, text: str, kind: Callable[[str], Any]) -> list[Any]:

@@ -13,7 +13,7 @@ from regrain.cli import options as o
 
 if TYPE_CHECKING:
     from regrain.api import Run
-    from regrain.tasks import Isotropy
+    from regrain.papers.swapping import Isotropy
 
 __all__ = ["register"]
 
@@ -47,7 +47,7 @@ def isotropy(
 
     `regrain isotropy simclr photos/ --subclass flowers/tulip --to bottles --seeds 3 --out runs/tulip`
     """
-    from regrain import api
+    from regrain.papers.swapping import isotropy as move_subclass
 
     tell = o.tells_notices()
 
@@ -56,7 +56,7 @@ def isotropy(
         tell(run)
 
     found = o.stoppable(
-        lambda: api.isotropy(
+        lambda: move_subclass(
             method,
             data,
             subclass=subclass,

@@ -12,8 +12,8 @@ import typer
 from regrain.cli import options as o
 
 if TYPE_CHECKING:
-    from regrain.data.catalog import Entry
     from regrain.labels import Taxonomy
+    from regrain.papers.datasets import Entry
 
 __all__ = ["register"]
 
@@ -28,6 +28,7 @@ _ENTRY_FIELDS = (
     "layouts",
     "views",
     "notes",
+    "seen",
 )
 _LARGE = 256  # pixels, from which images are kept encoded
 _SOURCE_WIDTH = 110  # characters of a source in the table
@@ -102,8 +103,8 @@ def datasets(
 
     `regrain datasets cars196`
     """
-    from regrain.data.catalog import entries
     from regrain.errors import UserError, nearest
+    from regrain.papers.datasets import entries
 
     known = entries()
     if name is not None:
@@ -123,8 +124,10 @@ def datasets(
     for column in ("name", "what", "levels (classes)", "samples"):
         table.add_column(column, overflow="fold")
     for name, entry in known.items():
-        table.add_row(name, f"{entry.modality}: {entry.description}", _levels(entry), _sizes(entry))
+        marked = name if entry.seen else f"{name} *"
+        table.add_row(marked, f"{entry.modality}: {entry.description}", _levels(entry), _sizes(entry))
     Console().print(table)
+    print("* the layout is the published one; it was tried on no real copy")
     print(
         "`regrain datasets NAME` shows one. Your own data: a folder super/sub/.../image, a CSV, TSV, Parquet or "
         "JSON-lines table; `regrain check PATH` first."
@@ -229,7 +232,7 @@ def taxonomies(
 
     `regrain taxonomies animals.csv --json`
     """
-    from regrain.data.catalog import taxonomies as catalogue
+    from regrain.data import taxonomies as catalogue
     from regrain.errors import UserError
 
     known = catalogue.taxonomies()

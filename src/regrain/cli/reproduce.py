@@ -15,9 +15,9 @@ import typer
 from regrain.cli import options as o
 
 if TYPE_CHECKING:
-    from regrain.tasks.recipes import Recipe
-    from regrain.tasks.reproduce import Reproduction
-    from regrain.tasks.scales import Scale
+    from regrain.papers.reproducing import Reproduction
+    from regrain.papers.rows import Recipe
+    from regrain.papers.scales import Scale
 
 __all__ = ["register"]
 
@@ -80,11 +80,11 @@ def reproduce(
 
     `regrain reproduce scgm/table2 --scale paper --set precision=bf16`
     """
-    from regrain import api
     from regrain.errors import UserError
-    from regrain.tasks.recipes import select
-    from regrain.tasks.reproduce import Reproduction, judges_alike, markdown
-    from regrain.tasks.reproduce import append as append_to
+    from regrain.papers.reproducing import Reproduction, judges_alike, markdown
+    from regrain.papers.reproducing import append as append_to
+    from regrain.papers.reproducing import reproduce as reproduce_row
+    from regrain.papers.rows import select
 
     if not names and not all_:
         raise UserError("name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all")
@@ -99,7 +99,7 @@ def reproduce(
             print(f"left out  {recipe.name}: {reason}", file=sys.stderr)
             continue
         run = partial(
-            api.reproduce,
+            reproduce_row,
             recipe,
             scale=scale.value,
             seeds=seeds,
@@ -150,7 +150,7 @@ def recipes(
 
     `regrain recipes maskcon/table2/maskcon`
     """
-    from regrain.tasks.recipes import select
+    from regrain.papers.rows import select
 
     chosen = select(name)
     if json_:
@@ -167,13 +167,13 @@ def _too_long(recipe: Recipe, scale: Scale, most: float | None, rate: float | No
 
 
 def _hours(recipe: Recipe, scale: Scale, rate: float | None) -> float | None:
-    from regrain.tasks.scales import RATE, at_scale, flops, hours
+    from regrain.papers.scales import RATE, at_scale, flops, hours
 
     return hours(flops(at_scale(recipe, scale)), RATE if rate is None else 1e12 * rate)
 
 
 def _told(recipe: Recipe, scale: Scale, rate: float | None) -> dict[str, Any]:
-    from regrain.tasks.scales import at_scale
+    from regrain.papers.scales import at_scale
 
     told: dict[str, Any] = {
         "name": recipe.name,
@@ -238,7 +238,7 @@ def _show(found: Sequence[Reproduction]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from regrain.tasks.reproduce import grouped
+    from regrain.papers.reproducing import grouped
 
     console = Console()
     scale = found[0].scale

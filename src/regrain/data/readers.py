@@ -32,6 +32,7 @@ from regrain.data.rows import Fault, Rows, StorageOptions, examples, missing_mes
 from regrain.data.table import RoleOptions
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.labels import Labels, Relation
+from regrain.registry import catalogue_of, dataset_names
 
 __all__ = [
     "find_rows",
@@ -99,7 +100,7 @@ def read(source: Any, **options: Any) -> Dataset:
     Parameters
     ----------
     source
-        A :class:`Dataset` (returned as it is), a name of the catalogue (:func:`regrain.data.catalog.entries`), a path
+        A :class:`Dataset` (returned as it is), a data set's name (``regrain datasets`` lists them), a path
         to a folder tree of images (:func:`read_folder`), to a folder of Parquet splits (:func:`read_parquet_folder`) or
         to a table file (:func:`read_table`), a DataFrame, an array or a list (:func:`read_arrays`), a Hugging Face data
         set (:func:`read_huggingface`).
@@ -445,13 +446,12 @@ def _rows_from_dataset(source: Dataset) -> Rows:
 
 def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows], Mapping[str, Any], str]:
     """The reader for a source, the options it knows, and what the source is."""
-    from regrain.data import catalog  # it reads its entries with this module
-
     if isinstance(source, Dataset):
         return _rows_from_dataset, {}, "a data set that has been read"
     if isinstance(source, str | os.PathLike):
-        if str(source) in catalog.entries():
-            return catalog.rows, catalog.CatalogOptions.__annotations__, f"the catalogue's {source}"
+        catalogue = catalogue_of(str(source))
+        if catalogue is not None:
+            return catalogue.rows, catalogue.CatalogOptions.__annotations__, f"the catalogue's {source}"
         path = Path(source).expanduser()
         if path.is_file():
             return _rows_from_table, TableOptions.__annotations__, "a table"
@@ -459,7 +459,7 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
             return rows_from_parquet_folder, ParquetFolderOptions.__annotations__, "a folder of Parquet files"
         if path.is_dir():
             return rows_from_folder, FolderOptions.__annotations__, "a folder of images"
-        hint = nearest(path.name, catalog.entries())
+        hint = nearest(path.name, dataset_names())
         raise UserError(f"no path '{source}', and no data set of that name in the catalogue: {hint}")
     first = next(iter(source.values()), None) if isinstance(source, Mapping) else source
     if hasattr(first, "features") and hasattr(first, "column_names"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from regrain.data.catalog.taxonomies import taxonomy
+from regrain.data.taxonomies import taxonomy
 from regrain.errors import UserError, nearest
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.kmeans import kmeans_clusters
@@ -24,7 +24,7 @@ def hierarchy(representation: Representation, setting: Setting) -> dict[str, Sco
     ``hierarchy_mapping`` ``train``, on the training split's (a partition of the method's own only).
 
     The hierarchy is the data's own, or that of the option ``taxonomy`` (a :class:`~regrain.labels.Taxonomy`, or what
-    :func:`regrain.data.catalog.taxonomies.taxonomy` reads), in which the names of the leaf classes are looked up; its
+    :func:`regrain.data.taxonomies.taxonomy` reads), in which the names of the leaf classes are looked up; its
     levels that group none of them are left out. Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are
     left out, and ``meets@LEVEL``.
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from regrain.tasks.answers import Answers, Calibration
 from regrain.tasks.attend import Attention
 from regrain.tasks.classifier import FewShotClassifier
-from regrain.tasks.curve import Curve
 from regrain.tasks.discover import Discovery, Subclass
-from regrain.tasks.isotropy import Isotropy
 from regrain.tasks.regroup import Regrouping
 from regrain.tasks.tune import Plan, Range, Trial, Tuning
 
@@ -15,10 +13,8 @@ __all__ = [
     "Answers",
     "Attention",
     "Calibration",
-    "Curve",
     "Discovery",
     "FewShotClassifier",
-    "Isotropy",
     "Plan",
     "Range",
     "Regrouping",

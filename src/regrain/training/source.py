@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from regrain.data.catalog import entries
 from regrain.data.dataset import Dataset
 from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table
 from regrain.data.impairment import Impairment
 from regrain.data.readers import read
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
+from regrain.registry import catalogue_of
 from regrain.settings import check_values, hyperparameters
 
 __all__ = ["IMPAIRMENTS", "SAMPLE_OPTIONS", "data_section", "own_parts", "read_data", "table_of", "told_levels"]
@@ -51,7 +51,7 @@ def data_section(
             raise UserError(f"data has no setting '{key}': {nearest(key, _KEYS)}")
     section: dict[str, Any] = {"source": None, "reader": {}}
     if isinstance(data, str | Path):
-        section["source"] = str(data) if str(data) in entries() else str(Path(data).resolve())
+        section["source"] = str(data) if catalogue_of(str(data)) else str(Path(data).resolve())
         options = {**_mapping(recorded.get("reader")), **reader}
         section["reader"] = {name: _plain(name, value) for name, value in options.items()}
     given = {"levels": levels, "holdout": holdout, **impairment}
@@ -81,7 +81,7 @@ def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]
 
 def told_levels(data: Any, levels: Sequence[str] | None) -> dict[str, list[str]]:
     """The option by which the reader of ``data`` is told its levels; none for what knows its own."""
-    if levels is None or isinstance(data, Dataset) or (isinstance(data, str) and data in entries()):
+    if levels is None or isinstance(data, Dataset) or (isinstance(data, str) and catalogue_of(data)):
         return {}
     return {"levels": list(levels)}
 

@@ -20,7 +20,7 @@ from regrain.labels import Taxonomy
 __all__ = ["TaxonomyInfo", "display_names", "grouping", "taxonomies", "taxonomy"]
 
 _FINEST = "label"
-_DATA = resources.files("regrain.data.catalog")
+_DATA = resources.files("regrain.data")
 
 
 @dataclass(frozen=True)

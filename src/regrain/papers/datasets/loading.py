@@ -11,12 +11,12 @@ from typing import Any, Unpack
 import numpy as np
 
 from regrain.data.cache import cache_folder
-from regrain.data.catalog.listing import Entry, entries
-from regrain.data.catalog.taxonomies import grouping
 from regrain.data.dataset import Dataset
 from regrain.data.readers import rows_from_parquet_folder
 from regrain.data.rows import Rows, StorageOptions, examples, separate
+from regrain.data.taxonomies import grouping
 from regrain.errors import MissingDataError, UserError, nearest
+from regrain.papers.datasets.listing import Entry, entries
 
 __all__ = ["CatalogOptions", "load", "rows"]
 

@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from regrain.data.catalog.originals import (
+from regrain.data.rows import Rows, examples
+from regrain.data.taxonomies import grouping
+from regrain.errors import UserError
+from regrain.papers.datasets.originals import (
     class_folders,
     complete_text,
     first_folder,
@@ -24,9 +27,6 @@ from regrain.data.catalog.originals import (
     image_files,
     plain_pickle,
 )
-from regrain.data.catalog.taxonomies import grouping
-from regrain.data.rows import Rows, examples
-from regrain.errors import UserError
 
 __all__ = ["cars196", "cub200", "flowers102", "imagenet32", "imagenet32_classes", "sop", "sop_split", "tiered_imagenet"]
 
@@ -226,7 +226,7 @@ def imagenet32(root: Path) -> Rows | None:
 @cache
 def imagenet32_classes() -> tuple[str, ...]:
     """The WordNet ids of the labels 1 to 1000 of the downsampled files, which have an order of their own."""
-    text = (resources.files("regrain.data.catalog") / "imagenet_32.json").read_text(encoding="utf-8")
+    text = (resources.files("regrain.papers.datasets") / "imagenet_32.json").read_text(encoding="utf-8")
     wnids = sorted(grouping("imagenet_12")["classes"])
     return tuple(wnids[number] for number in json.loads(text)["order"])
 

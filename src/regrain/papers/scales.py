@@ -8,9 +8,9 @@ small, minutes on a laptop
     the same number of every class; 10 epochs at most, warm-up, cycles and stages in proportion; batches of 128 at most,
     the learning rate in proportion; queues of half the samples at most; 200 episodes.
 tiny, seconds
-    Generated samples in the layout of the data set (:mod:`regrain.data.catalog.synthetic`), noise but for a colour or a
-    word of each class; images of 16 pixels by four convolutions, texts by their hashed words; one epoch, or one of each
-    stage; whatever counts classes or samples is cut to what there is. It shows that the recipe runs, and nothing else.
+    Generated samples in the layout of the data set (:mod:`regrain.papers.datasets.synthetic`), noise but for a colour
+    or a word of each class; images of 16 pixels by four convolutions, texts by their hashed words; one epoch, or one of
+    each stage; whatever counts classes or samples is cut to the data. It shows that the recipe runs, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 import torch
 
-from regrain.data.catalog.synthetic import FINE, SAMPLES
 from regrain.encoders import build_encoder, default_encoder
 from regrain.methods import method_class
-from regrain.tasks.recipes import Recipe
+from regrain.papers.datasets.synthetic import FINE, SAMPLES
+from regrain.papers.rows import Recipe
 
 __all__ = ["RATE", "SCALES", "Scale", "at_scale", "flops", "hours"]
 
@@ -62,7 +62,7 @@ def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
 
     Examples
     --------
-    >>> from regrain.tasks.recipes import recipes
+    >>> from regrain.papers.rows import recipes
     >>> small = at_scale(recipes()["maskcon/table2/maskcon"], "small")
     >>> small.sections["training"]["epochs"], small.data["limit_per_class"], small.sections["encoder"]["name"]
     (10, 50, 'resnet18-w16')

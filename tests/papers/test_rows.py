@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from regrain.data.catalog import entries
 from regrain.errors import UserError
-from regrain.tasks.recipes import check, published, read_paper, recipes, select
-from regrain.tasks.reproduce import run_name
-from regrain.tasks.scales import RATE, SCALES, at_scale, flops, hours, samples
+from regrain.papers.datasets import entries
+from regrain.papers.reproducing import run_name
+from regrain.papers.rows import check, published, read_paper, recipes, select
+from regrain.papers.scales import RATE, SCALES, at_scale, flops, hours, samples
 
 TABLES = {
     "maskcon": [1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14],

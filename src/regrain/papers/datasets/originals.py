@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from regrain.data.catalog.dialysis import dialysis_rows
-from regrain.data.catalog.taxonomies import grouping
 from regrain.data.cells import IMAGE_SUFFIXES, numbered
 from regrain.data.formats import utf8_text
 from regrain.data.readers import rows_from_folder
 from regrain.data.rows import Rows, examples
+from regrain.data.taxonomies import grouping
 from regrain.errors import UserError
+from regrain.papers.datasets.dialysis import dialysis_rows
 
 __all__ = [
     "cifar10",

@@ -1,18 +1,28 @@
-"""What became of a paper's recipes: our figures beside the paper's, for a screen and for a page."""
+"""Runs a row of a paper's table, and sets our figures beside the paper's, for a screen and for a page."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from regrain.api.judging import evaluate
+from regrain.api.training import finished_run, fit
+from regrain.errors import MissingDataError, UserError
+from regrain.evaluation.multi_aspect import ALL
 from regrain.metrics import student_interval
-from regrain.tasks.recipes import Recipe
-from regrain.tasks.scales import Scale
+from regrain.papers.datasets.synthetic import write_synthetic
+from regrain.papers.rows import Recipe, overridden, select_one
+from regrain.papers.scales import SCALES, Scale, at_scale
+from regrain.tasks.run import Run
+from regrain.training.loop import Device
+from regrain.training.recipe import parse_assignments
+from regrain.training.source import IMPAIRMENTS
 from regrain.training.store import write_text
 
 __all__ = [
@@ -25,6 +35,7 @@ __all__ = [
     "judges_alike",
     "markdown",
     "over_seeds",
+    "reproduce",
     "run_name",
 ]
 
@@ -91,7 +102,7 @@ def run_name(recipe: Recipe) -> str:
 
     Examples
     --------
-    >>> from regrain.tasks.recipes import recipes
+    >>> from regrain.papers.rows import recipes
     >>> first, again = (recipes()[f"maskcon/{row}"] for row in ("table2/maskcon", "table10/maskcon-w=1-t=0.05"))
     >>> run_name(first) == run_name(again)
     True
@@ -220,3 +231,124 @@ def append(file: Path, text: str) -> None:
 def _digest(content: Any) -> str:
     plain = json.dumps(content, sort_keys=True, default=list)
     return hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()
+
+
+def reproduce(
+    recipe: Recipe | str,
+    *,
+    scale: Scale = "small",
+    seeds: int = 1,
+    out: str | Path = "runs/reproduce",
+    root: str | Path | None = None,
+    settings: Sequence[str] = (),
+    device: Device = "auto",
+    baselines: bool = True,
+    on_run: Callable[[Run], None] | None = None,
+) -> Reproduction:
+    """Run one row of a paper's table, and set its figures beside the paper's.
+
+    Trainings that are finished under ``out`` are not repeated, interrupted ones go on, and rows of several tables that
+    are trained alike share a run.
+
+    Parameters
+    ----------
+    recipe : Recipe or str
+        A name of :func:`regrain.papers.rows.recipes`, such as ``maskcon/table2/maskcon``.
+    scale : {"tiny", "small", "paper"}
+        See :mod:`regrain.papers.scales`; ``tiny`` runs on generated data.
+    seeds : int
+        How many trainings, of the seeds from 0 upwards.
+    out : path
+    root : path, optional
+        Where the catalogue's data lie; see :func:`load`.
+    settings : sequence of str
+        ``key=value`` assignments that change the recipe, as ``--set`` takes them.
+    device
+        As in :func:`fit`.
+    baselines : bool
+        Whether raw inputs and random weights are judged too, and the majority class beside a classifier.
+    on_run : callable, optional
+        Called with each run that was trained.
+
+    Returns
+    -------
+    Reproduction
+        With its ``problem`` where the data are not there or the method is not implemented.
+
+    Raises
+    ------
+    UserError
+        For an unknown recipe or setting.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = reproduce("maskcon/table2/maskcon", scale="tiny", out=folder)
+    >>> found.recipe.figures["R@1"], len(found.figures["R@1"])
+    (65.52, 1)
+    """
+    if scale not in SCALES:
+        raise UserError(f"no scale '{scale}': choose from {', '.join(SCALES)}")
+    if seeds < 1:
+        raise UserError(f"a recipe is trained at least once; got seeds={seeds}")
+    published = recipe if isinstance(recipe, Recipe) else select_one(recipe)
+    if published.absent:
+        return Reproduction(published, scale, (), {}, published.absent)
+    changed = parse_assignments(settings, published.method)
+    scaled = overridden(at_scale(published, scale), changed)
+    place = Path(out) / scale
+    if scale == "tiny":
+        root = place / "data" / "+".join(scaled.needed)
+        for name in scaled.needed:
+            write_synthetic(name, root)
+    reader: dict[str, Any] = {} if root is None else {"root": root}
+    data = scaled.data
+    figures: dict[str, dict[str, tuple[float, ...]]] = {}
+    for seed in range(seeds):
+        folder = place / run_name(scaled) / f"s{seed}"
+        train_it = partial(
+            fit,
+            scaled.method,
+            data["source"],
+            out=folder,
+            levels=data.get("levels"),
+            recipe=scaled.sections,
+            seed=seed,
+            draw=seed,
+            device=device,
+            overwrite=True,
+            **{name: data[name] for name in IMPAIRMENTS if name in data},
+            **data.get("reader", {}),
+            **reader,
+        )
+        try:
+            run = finished_run(folder, train_it, None, device, on_run)
+            judge = partial(_judged, run, scaled, seed, reader, baselines=baselines)
+            found = judged_once(scaled, folder, judge, baselines=baselines)
+        except MissingDataError as error:
+            return Reproduction(published, scale, (), {}, str(error))
+        for name, own in found.items():
+            known = figures.setdefault(name, {})
+            for title, value in own.items():
+                known[title] = (*known.get(title, ()), value)
+    ours = figures.pop("model")
+    return Reproduction(published, scale, tuple(range(seeds)), ours, settings=tuple(settings), beside=figures)
+
+
+def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any], *, baselines: bool) -> dict[str, float]:
+    """What a recipe's protocols give."""
+    judge = recipe.judge
+    other = judge.get("data")
+    return evaluate(
+        run,
+        other,
+        levels=None if judge["level"] == ALL else [judge["level"]],
+        protocols=judge["protocols"],
+        options=judge.get("options"),
+        baselines=baselines,
+        unseen_superclasses=judge.get("unseen_superclasses", False),
+        seed=seed,
+        write=False,
+        **(reader | recipe.data.get("reader", {}) if other else {}),
+    ).flat()

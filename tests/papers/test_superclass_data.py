@@ -11,10 +11,12 @@ import pytest
 from image_files import encode, pixels
 
 from regrain.data import Dataset, check
-from regrain.data.catalog import entries, load
-from regrain.data.catalog.superclasses import age_group
-from regrain.data.catalog.taxonomies import grouping
+from regrain.data.taxonomies import grouping
 from regrain.errors import UserError
+from regrain.papers.datasets import entries, load
+from regrain.papers.datasets.superclasses import age_group
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write_text(path: Path, text: str) -> None:

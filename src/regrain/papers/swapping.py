@@ -9,7 +9,7 @@ and ``s0-moved``; ``s0`` alone for methods that read no labels) and ``isotropy.j
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrain.api.data import request_of
+from regrain.api.training import trained_once
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation import Representation, Score, Setting
 from regrain.evaluation.probe import Probed, logistic_layer
+from regrain.methods import method_class
 from regrain.metrics import accuracy
-from regrain.tasks.run import Run
+from regrain.tasks.plans import begin_plan
+from regrain.tasks.run import Run, part_named
+from regrain.training.assemble import assemble
+from regrain.training.loop import Device
+from regrain.training.source import own_parts
+from regrain.training.store import RunFolder
 
-__all__ = ["Fate", "Isotropy", "Move", "fate_of"]
+__all__ = ["Fate", "Isotropy", "Move", "isotropy"]
 
 
 @dataclass(frozen=True)
@@ -215,3 +223,97 @@ class Isotropy:
             for seed, given, moved in zip(self.seeds, self.given, self.moved, strict=True)
         ]
         return {**plain, **asdict(self.move), **figures, "by_seed": by_seed}
+
+
+def isotropy(
+    method: str,
+    data: Any,
+    *,
+    subclass: str,
+    to: str,
+    out: str | Path,
+    seeds: int = 1,
+    device: Device = "auto",
+    on_run: Callable[[Run], None] | None = None,
+    **options: Any,
+) -> Isotropy:
+    """Train with a subclass's labels as they are, and moved to another superclass: where do its test samples go.
+
+    The experiment of SCLRE's table 5: the training labels of one class of the finest level are moved to another class
+    of the coarsest, everything else is equal. A method that reads no labels is trained once, and judged by both. The
+    same call goes on where an earlier one stopped, and may ask for more seeds.
+
+    Parameters
+    ----------
+    method, data
+        As in :func:`fit`; a method that reads superclass labels, or none.
+    subclass : str
+        A class of the last of the levels in use.
+    to : str
+        The class of the first of the levels that it is moved to.
+    out : path
+        The folder: see :mod:`regrain.papers.swapping`.
+    seeds : int
+        Trainings with each labelling, of the seeds from ``seed`` upwards.
+    on_run : callable, optional
+        Called with each finished run.
+    device
+        As in :func:`fit`.
+    **options
+        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what impairs the training
+        split, split_column, and the reader's.
+
+    Raises
+    ------
+    UserError
+        If the method reads finer labels, the data have no such classes, the subclass lies under the superclass already,
+        there is nothing to compare, or another experiment lies at ``out``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> asked = {"encoder": "conv4", "settings": ["epochs=1"], "limit_per_class": 20, "out": folder.name}
+    >>> found = isotropy("sup-ce", "digits", subclass="8", to="straight", **asked)
+    >>> found.move.origin, found.samples, sorted(found.figures()["moved"])
+    ('loop', 43, ['accuracy', 'new', 'others', 'own'])
+    >>> folder.cleanup()
+    """
+    chosen = method_class(method)
+    if chosen.needs.levels not in ((), ("coarse",)):
+        raise UserError(
+            f"{chosen.name} reads labels of finer levels, and isotropy moves superclass labels alone: choose a method "
+            "that reads those, such as sup-ce or maskcon, or none, such as simclr"
+        )
+    if seeds < 1:
+        raise UserError(f"isotropy needs at least one seed; got {seeds}")
+    request = request_of(method, data, **options)
+    train, in_use = request.training, request.recipe["data"]["levels"]
+    test = part_named(own_parts(request.dataset, request.recipe["data"]), "test", request.dataset.name)
+    move = Move.of(train, test, in_use, subclass, to)
+    labelled = {"given": train.with_levels([move.superclass_level]), "moved": move.apply(train)}
+    assemble(request.recipe, labelled["moved"])  # what cannot work is said before anything is trained
+    shared = {section: values for section, values in request.recipe.items() if section not in ("data", "seed")}
+    place, first = Path(out), request.recipe.get("seed", 0)
+    circumstances = {"recipe": shared, "data": request.recipe["data"], "labels": train.labels.fingerprint()}
+    begin_plan(place, {"plan": asdict(move), "circumstances": circumstances}, "experiment")
+    fates: dict[str, list[Fate]] = {name: [] for name in labelled}
+    for number in range(first, first + seeds):
+        for name, training in labelled.items():
+            folder = place / (f"s{number}-{name}" if chosen.needs.levels else f"s{number}")
+            run = trained_once(chosen.name, training, folder, shared, number, device, on_run)
+            fates[name].append(fate_of(run, training, test, move))
+    members = move.members(test)
+    result = Isotropy(
+        place,
+        chosen.name,
+        "own classifier" if run.model.method.has_classifier else "logistic regression on the training embeddings",
+        move,
+        int(members.sum()),
+        int((test.labels.level(move.superclass_level)[~members] >= 0).sum()),
+        tuple(range(first, first + seeds)),
+        tuple(fates["given"]),
+        tuple(fates["moved"]),
+    )
+    RunFolder(place).write_json("isotropy.json", result.to_json())
+    return result

@@ -11,9 +11,11 @@ from zlib import crc32
 import pytest
 
 from regrain.data import Dataset
-from regrain.data.catalog import entries, load
-from regrain.data.catalog.reviews import BEER_ASPECTS, HOTEL_ASPECTS, STAY_ASPECTS, sentiment
 from regrain.errors import UserError
+from regrain.papers.datasets import entries, load
+from regrain.papers.datasets.reviews import BEER_ASPECTS, HOTEL_ASPECTS, STAY_ASPECTS, sentiment
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def split_of(subject: str) -> str:

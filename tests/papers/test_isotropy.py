@@ -16,7 +16,7 @@ import regrain
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.tasks.isotropy import Move
+from regrain.papers.swapping import Move
 from regrain.training.loop import Stopped
 
 QUICK: dict[str, Any] = {

@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from regrain.data import Dataset, SeriesSamples, check
-from regrain.data.catalog import dialysis_records, entries, load
 from regrain.errors import UserError
+from regrain.papers.datasets import dialysis_records, entries, load
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 ASPECTS = ("overall", "cleanliness", "value", "location", "rooms", "sleep_quality")
 ACTIVITIES = {"dynamic": ["WALKING"], "static": ["LAYING", "SITTING"], "transition": ["SIT_TO_LIE"]}

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from regrain.data.catalog.originals import complete_text, first_folder, found_rows
 from regrain.data.records import cut
 from regrain.data.rows import Rows
 from regrain.errors import UserError
+from regrain.papers.datasets.originals import complete_text, first_folder, found_rows
 
 __all__ = ["hapt"]
 

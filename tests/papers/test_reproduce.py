@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from regrain import api
+from regrain.api import evaluate
 from regrain.errors import UserError
 from regrain.metrics import student_interval
-from regrain.tasks.recipes import Recipe, recipes, select
-from regrain.tasks.reproduce import Reproduction, append, grouped, markdown
+from regrain.papers.reproducing import Reproduction, append, grouped, markdown, reproduce
+from regrain.papers.rows import Recipe, recipes, select
 from regrain.tasks.run import Run
 
 
@@ -52,7 +52,7 @@ def test_what_covers_the_recipes() -> None:
 
 @pytest.mark.parametrize("name", COVERING)
 def test_recipes_run_on_generated_data(place: Path, name: str) -> None:
-    found = api.reproduce(name, scale="tiny", out=place)
+    found = reproduce(name, scale="tiny", out=place)
     assert found.problem == ""
     assert found.seeds == (0,)
     judged = [title for title in found.recipe.metrics if title in found.figures]
@@ -69,7 +69,7 @@ def test_seeds_are_runs_and_finished_ones_stay(tmp_path: Path) -> None:
         trained.append(str(run.path.relative_to(tmp_path / "tiny")))
 
     def again(name: str, seeds: int) -> Reproduction:
-        return api.reproduce(name, scale="tiny", seeds=seeds, out=tmp_path, on_run=count)
+        return reproduce(name, scale="tiny", seeds=seeds, out=tmp_path, on_run=count)
 
     first = again("scgm/table1/scgm-g-living17", 1)
     assert len(trained) == 1
@@ -87,29 +87,29 @@ def test_seeds_are_runs_and_finished_ones_stay(tmp_path: Path) -> None:
 def test_settings_change_the_recipe(tmp_path: Path) -> None:
     found: list[Run] = []
     asked = {"scale": "tiny", "out": tmp_path, "on_run": found.append}
-    api.reproduce("sclre/table3/sclre-c4", **asked)  # type: ignore[arg-type]
-    api.reproduce("sclre/table3/sclre-c4", settings=["attention=bank", "epochs=2"], **asked)  # type: ignore[arg-type]
+    reproduce("sclre/table3/sclre-c4", **asked)  # type: ignore[arg-type]
+    reproduce("sclre/table3/sclre-c4", settings=["attention=bank", "epochs=2"], **asked)  # type: ignore[arg-type]
     assert [run.recipe["method"]["attention"] for run in found] == ["batch", "bank"]
     assert [run.recipe["training"]["epochs"] for run in found] == [1, 2]
     with pytest.raises(UserError, match="sup-ce has no setting 'attention'"):
-        api.reproduce("sclre/table3/baseline-c4", settings=["attention=bank"], **asked)  # type: ignore[arg-type]
+        reproduce("sclre/table3/baseline-c4", settings=["attention=bank"], **asked)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no scale 'huge': choose from tiny, small, paper"):
-        api.reproduce("sclre/table3/sclre-c4", scale="huge")  # type: ignore[arg-type]
+        reproduce("sclre/table3/sclre-c4", scale="huge")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="seeds=0"):
-        api.reproduce("sclre/table3/sclre-c4", seeds=0)
+        reproduce("sclre/table3/sclre-c4", seeds=0)
     with pytest.raises(UserError, match="no recipe 'sclre/table3/sclre': did you mean"):
-        api.reproduce("sclre/table3/sclre", **asked)  # type: ignore[arg-type]
+        reproduce("sclre/table3/sclre", **asked)  # type: ignore[arg-type]
 
 
 def test_baselines_are_those_of_evaluate(tmp_path: Path) -> None:
     runs: list[Run] = []
-    found = api.reproduce("maskcon/table1/maskcon-good", scale="tiny", out=tmp_path, on_run=runs.append)
+    found = reproduce("maskcon/table1/maskcon-good", scale="tiny", out=tmp_path, on_run=runs.append)
     options = {"ks": [1, 2, 5, 10]}
-    judged = api.evaluate(runs[0], levels=["label"], protocols=["recall"], options=options, write=False).flat()
+    judged = evaluate(runs[0], levels=["label"], protocols=["recall"], options=options, write=False).flat()
     assert set(found.beside) == {"raw", "random"}
     for name, figures in found.beside.items():
         assert figures["R@1"] == (100 * judged[f"test/label/recall@1.{name}"],)
-    alone = api.reproduce("maskcon/table1/maskcon-good", scale="tiny", out=tmp_path, baselines=False)
+    alone = reproduce("maskcon/table1/maskcon-good", scale="tiny", out=tmp_path, baselines=False)
     assert alone.beside == {}
     assert alone.figures == found.figures
     text = markdown([alone, found]).splitlines()
@@ -122,10 +122,10 @@ def test_baselines_are_those_of_evaluate(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_run_is_told(tmp_path: Path) -> None:
-    missing = api.reproduce("maskcon/table2/maskcon", out=tmp_path / "runs", root=tmp_path)
+    missing = reproduce("maskcon/table2/maskcon", out=tmp_path / "runs", root=tmp_path)
     assert missing.problem.startswith("cifar100-20 was not found. Looked for")
     assert missing.figures == {}
-    theirs = api.reproduce("self_classifier/table1/dino", out=tmp_path / "runs", root=tmp_path)
+    theirs = reproduce("self_classifier/table1/dino", out=tmp_path / "runs", root=tmp_path)
     assert theirs.problem == "not implemented here"
     assert theirs.to_json()["paper"] == {"NMI": 66.2, "AMI": 42.3, "ARI": 15.6, "ACC": 30.7}
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from regrain.data.catalog.fine_grained import imagenet32_classes
-from regrain.data.catalog.taxonomies import grouping
+from regrain.data.taxonomies import grouping
 from regrain.errors import UserError
+from regrain.papers.datasets.fine_grained import imagenet32_classes
 
 __all__ = ["FINE", "SAMPLES", "few_classes", "synthetic_names", "write_synthetic"]
 

@@ -14,11 +14,13 @@ from image_files import encode, pixels
 from scipy.io import savemat
 
 from regrain.data import Dataset
-from regrain.data.catalog import entries, load
-from regrain.data.catalog.fine_grained import imagenet32_classes
-from regrain.data.catalog.synthetic import FINE, SAMPLES, few_classes, synthetic_names, write_synthetic
-from regrain.data.catalog.taxonomies import grouping
+from regrain.data.taxonomies import grouping
 from regrain.errors import MissingDataError, UserError
+from regrain.papers.datasets import entries, load
+from regrain.papers.datasets.fine_grained import imagenet32_classes
+from regrain.papers.datasets.synthetic import FINE, SAMPLES, few_classes, synthetic_names, write_synthetic
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write_photo(path: Path, seed: int = 0, side: int = 8) -> None:

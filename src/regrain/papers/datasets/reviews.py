@@ -19,9 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regrain.data.catalog.originals import first_folder, found_rows
 from regrain.data.rows import Rows
 from regrain.errors import UserError
+from regrain.papers.datasets.originals import first_folder, found_rows
 
 __all__ = [
     "BEER_ASPECTS",

@@ -8,9 +8,11 @@ import pytest
 from image_files import encode, pixels
 
 from regrain.data import ImageSamples, TensorSamples, read
-from regrain.data.catalog import load
-from regrain.data.catalog.taxonomies import grouping
+from regrain.data.taxonomies import grouping
 from regrain.errors import UserError
+from regrain.papers.datasets import load
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 NAMES = ("n01440764", "n01443537", "n02480495", "n02480855", "n02119022", "n02119789", "n03958227", "n04026417")
 """Two fish, two apes and two foxes (living17), two bags (nonliving26)."""

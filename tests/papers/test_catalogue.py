@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ import pytest
 import torch
 from image_files import encode, pixels
 
-import regrain.data.catalog
+import regrain.data
 from regrain.data import Dataset, TensorSamples, read
-from regrain.data.catalog import entries, load
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
+from regrain.papers.datasets import entries, load
 
-GROUPINGS = Path(regrain.data.catalog.__file__).parent / "groupings"
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+GROUPINGS = Path(regrain.data.__file__).parent / "groupings"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -130,9 +132,7 @@ def test_entries_are_complete() -> None:
     ],
 )
 def test_groupings_are_the_published_ones(shared: Path, grouping: str, published: str) -> None:
-    import regrain.data.catalog
-
-    file = Path(regrain.data.catalog.__file__).parent / "groupings" / f"{grouping}.json"
+    file = GROUPINGS / f"{grouping}.json"
     ours, theirs = (json.loads(f.read_text()) for f in (file, shared / "taxonomies" / f"{published}.json"))
     assert ours["source"]
 
@@ -508,3 +508,14 @@ def test_real_cifar(shared: Path, name: str) -> None:
     assert data.splits is not None
     assert Counter(data.splits) == entry.samples
     assert data.samples.shape == (3, 32, 32)
+
+
+def test_layouts_tried_on_no_real_copy_are_marked_in_the_list(regrain: Callable[..., tuple[int, str, str]]) -> None:
+    catalogue = entries()
+    assert not catalogue["hwu64"].seen
+    assert catalogue["clinc150"].seen
+    code, out, _ = regrain("datasets")
+    assert code == 0
+    marked = {line.split()[1] for line in out.splitlines() if " * " in line and line.startswith("│")}
+    assert marked == {name for name, entry in catalogue.items() if not entry.seen}
+    assert "* the layout is the published one; it was tried on no real copy" in out

@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from regrain.data.catalog.originals import complete_text, first_folder, found_rows
-from regrain.data.catalog.taxonomies import grouping
 from regrain.data.formats import utf8_text
 from regrain.data.rows import Rows, examples
+from regrain.data.taxonomies import grouping
 from regrain.errors import UserError, nearest
+from regrain.papers.datasets.originals import complete_text, first_folder, found_rows
 
 __all__ = ["adience", "age_group", "fmow", "mini_imagenet", "voc"]
 

@@ -1,4 +1,4 @@
-"""The recipes of papers' tables: read from ``recipes/papers``, resolved, and checked against what they name.
+"""The recipes of papers' tables: read from ``papers/tables``, resolved, and checked against what they name.
 
 A recipe is one row of a table: what it is trained on and how, how it is judged, and the figures that the paper prints.
 Files say what rows share once; the defaults of methods and modalities stay where they are declared.
@@ -15,14 +15,14 @@ from typing import Any
 
 import yaml
 
-from regrain.data.catalog import Entry, entries
-from regrain.data.catalog.taxonomies import taxonomy
+from regrain.data.taxonomies import taxonomy
 from regrain.encoders import encoder_names
 from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError, nearest
 from regrain.evaluation import PROTOCOLS, TOGETHER
 from regrain.evaluation.multi_aspect import ALL
 from regrain.methods import method_class
+from regrain.papers.datasets import Entry, entries
 from regrain.settings import check_values, hyperparameters
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, recipe_for
@@ -213,14 +213,14 @@ def published(table: str, variant: str = "") -> dict[str, str]:
 
 @cache
 def _recipes() -> dict[str, Recipe]:
-    folder = resources.files("regrain") / "recipes" / "papers"
+    folder = resources.files("regrain.papers") / "tables"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
     found: dict[str, Recipe] = {}
     for file in files:
         name = file.name.removesuffix(".yaml")
         for recipe in read_paper(name, yaml.safe_load(file.read_text(encoding="utf-8"))):
             if recipe.name in found:
-                raise UserError(f"recipes/papers/{file.name} has two recipes called {recipe.name}")
+                raise UserError(f"papers/tables/{file.name} has two recipes called {recipe.name}")
             found[recipe.name] = recipe
     return found
 

@@ -1,0 +1,129 @@
+"""``tune``: settings chosen by a criterion that sees no hidden label and no test sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from regrain.api.data import request_of
+from regrain.api.training import fit
+from regrain.errors import UserError
+from regrain.evaluation import CRITERIA, criterion_values, obstacles
+from regrain.methods import method_class
+from regrain.tasks import Trial, Tuning
+from regrain.tasks.run import Run
+from regrain.tasks.tune import Plan, Range, assignments, default_ranges
+from regrain.training.assemble import assemble, roles_of
+from regrain.training.loop import Device
+from regrain.training.source import IMPAIRMENTS
+
+__all__ = ["tune"]
+
+
+def tune(
+    method: str,
+    data: Any,
+    *,
+    ranges: Sequence[str] = (),
+    criterion: str = "agreement",
+    trials: int = 12,
+    validation: float = 0.2,
+    out: str | Path | None = None,
+    device: Device = "auto",
+    on_trial: Callable[[Trial], None] | None = None,
+    on_run: Callable[[Run], None] | None = None,
+    **options: Any,
+) -> Tuning:
+    """Choose settings by a criterion that sees no hidden label and no test sample.
+
+    The training split alone is used: a part of it (whole groups, or samples in the shares of the coarse classes) is
+    kept from training and judges every trial. Levels but the first and those that the method reads are taken away
+    before anything. The same call goes on where an earlier one stopped.
+
+    Parameters
+    ----------
+    method, data
+        As in :func:`fit`.
+    ranges : sequence of str
+        See :meth:`regrain.tasks.Range.parse`; default: the learning rate, and w and the soft temperature where the
+        method has them.
+    criterion : {"agreement", "coarse-knn", "stability"}
+        See :mod:`regrain.evaluation.criteria`; all are computed, this one chooses.
+    trials : int
+    validation : float
+        Share of the training split that judges.
+    out : path, optional
+        Default ``runs/tune-METHOD-DATA``.
+    on_trial : callable, optional
+        Called with each finished trial.
+    on_run : callable, optional
+        Called with each trial's run that was trained to its end.
+    device
+        As in :func:`fit`.
+    **options
+        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what impairs the training
+        split, split_column, and the reader's. They hold for every trial.
+
+    Returns
+    -------
+    Tuning
+        ``best.yaml`` in its folder is a recipe for :func:`fit`.
+
+    Raises
+    ------
+    UserError
+        For a range, criterion or option that cannot work, a method that does not train the encoder, or when every trial
+        failed.
+    """
+    chosen = method_class(method)
+    if not chosen.trains_encoder:
+        raise UserError(
+            f"tune judges embeddings, and {chosen.name} leaves them as the encoder gives them: no learning rate or "
+            "weight changes them. Choose the encoder by `regrain evaluate`, and the number of classes by `regrain "
+            f"discover RUN --estimate-classes`; then `regrain fit {chosen.name} DATA --set subclasses=N`"
+        )
+    request = request_of(method, data, **options)
+    shared = {section: values for section, values in request.recipe.items() if section != "data"}
+    in_use = request.recipe["data"]["levels"]
+    roles = roles_of(method_class(method), in_use)
+    seen = request.training.with_levels(list(dict.fromkeys([*in_use[:1], *roles.values()])))
+    stratify = seen.labels.levels[0] if seen.labels.levels and seen.groups is None else None
+    train_part, validation_part = seen.split(validation, stratify=stratify)
+    resolved = assemble(request.recipe, train_part)  # what cannot work in any trial is said before the first
+    parsed = [Range.parse(text) for text in ranges] or default_ranges(method, resolved.options.learning_rate)
+    plan = Plan(method, tuple(parsed), criterion, trials, request.recipe.get("seed", 0))
+    hindered = obstacles(train_part, validation_part)
+    if criterion in hindered:
+        others = " or ".join(name for name in CRITERIA if name not in hindered)
+        raise UserError(f"{criterion} {hindered[criterion]}: choose {others}")
+    place = Path(out) if out is not None else Path("runs") / f"tune-{method}-{request.dataset.name}"
+    circumstances = {"recipe": shared, "data": request.recipe["data"], "validation": validation}
+    tuning = Tuning.open(place, plan, circumstances)
+    for trial in tuning.pending():
+        folder = tuning.trial_path(trial.number)
+        try:
+            run = fit(
+                method,
+                train_part,
+                out=folder,
+                recipe=shared,
+                settings=assignments(trial.settings),
+                holdout=0,
+                device=device,
+                overwrite=True,
+            )
+        except UserError as error:
+            done = replace(trial, problem=str(error))
+        else:
+            done = replace(trial, criteria=criterion_values(run.model, train_part, validation_part, seed=plan.seed))
+            run.folder.checkpoint_file.unlink(missing_ok=True)
+            if on_run is not None:
+                on_run(run)
+        tuning.add(done)
+        if on_trial is not None:
+            on_trial(done)
+    kept = ("reader", "levels", "holdout", *IMPAIRMENTS)
+    tuning.conclude(shared | {"data": {key: request.recipe["data"][key] for key in kept}})
+    return tuning

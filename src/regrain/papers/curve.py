@@ -1,0 +1,197 @@
+"""How a method fares as its training split gets poorer: fewer samples (``low-data``), wrong labels (``label-noise``).
+
+An experiment's folder holds ``plan.json`` (what was asked for), a run folder for each value and seed (``1000-s0``) and
+``curve.json`` (what came out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from regrain.api.data import request_of
+from regrain.api.judging import judge_run
+from regrain.api.training import trained_once
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.evaluation import Score, require_protocols
+from regrain.tasks.plans import begin_plan
+from regrain.tasks.run import Run, part_named
+from regrain.training.assemble import assemble
+from regrain.training.loop import Device
+from regrain.training.source import own_parts
+from regrain.training.store import RunFolder
+
+__all__ = ["Curve", "label_noise", "low_data"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An experiment's outcome.
+
+    Attributes
+    ----------
+    path : Path
+    method : str
+    impairment : str
+        The field of :class:`~regrain.data.impairment.Impairment` that was varied.
+    values : tuple of float
+    seeds : tuple of int
+        Of the trainings; each has a draw of its own too.
+    figures : tuple of tuple of mapping
+        For each value and seed, the figures by key (``split/level/metric``, of a baseline with ``.NAME``).
+    counted : frozenset of str
+        Keys of figures that are numbers of things, not shares.
+    notes : tuple of str
+    """
+
+    path: Path
+    method: str
+    impairment: str
+    values: tuple[float, ...]
+    seeds: tuple[int, ...]
+    figures: tuple[tuple[Mapping[str, float], ...], ...]
+    counted: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def scores(self) -> dict[str, list[Score]]:
+        """Key of a figure -> its mean over seeds at each value; only keys that every training has."""
+        shared = set.intersection(*(set(flat) for seeds in self.figures for flat in seeds))
+        ordered = [key for key in self.figures[0][0] if key in shared]
+        return {
+            key: [
+                replace(Score.mean([flat[key] for flat in seeds], "seeds"), count=key in self.counted)
+                for seeds in self.figures
+            ]
+            for key in ordered
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for ``curve.json``."""
+        means = {
+            key: [{"mean": s.value, "low": s.low, "high": s.high} for s in scores]
+            for key, scores in self.scores().items()
+        }
+        plain = {name: value for name, value in vars(self).items() if name not in ("path", "counted")}
+        return plain | {"means": means}
+
+
+def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, **options: Any) -> Curve:
+    """Train on ever fewer samples, and judge: the protocol ``low-data`` (MLCL, AISTATS 2025, table 3).
+
+    Every seed of the training has a draw of its own, ``draw`` plus the seed; of one draw, the smaller set lies in the
+    larger. The same call goes on where an earlier one stopped, and may ask for more sizes and seeds.
+
+    Parameters
+    ----------
+    method, data
+        As in :func:`fit`.
+    sizes : sequence of int
+        Numbers of training samples.
+    out : path
+        The folder: see :mod:`regrain.papers.curve`.
+    **options
+        ``seeds`` (default 3), ``protocols`` (default linear), ``judging`` (``options`` of :func:`evaluate`),
+        ``baselines``, ``device``, ``on_run``, and those of :func:`fit`: levels, encoder, pretrained, frozen, recipe,
+        settings, seed, holdout, what else impairs the training split, split_column, and the reader's.
+
+    Raises
+    ------
+    UserError
+        If the data have fewer samples, a training or the judging is not possible, or another experiment lies at
+        ``out``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> asked = {"encoder": "identity", "settings": ["epochs=1"], "seeds": 2, "baselines": False}
+    >>> found = low_data("multi-ce", "digits", sizes=[50, 200], out=folder.name, **asked)
+    >>> few, more = found.scores()["test/digit/linear"]
+    >>> few.value < more.value, few.over
+    (True, 'seeds')
+    >>> folder.cleanup()
+    """
+    return _curve(method, data, "samples", sizes, Path(out), **options)
+
+
+def label_noise(method: str, data: Any, *, rates: Sequence[float], out: str | Path, **options: Any) -> Curve:
+    """Train on labels that are wrong in ever more places, and judge: the protocol ``label-noise`` (MLCL, table 5).
+
+    Parameters
+    ----------
+    method, data, out, **options
+        As in :func:`low_data`; ``noise_within`` names the level whose classes wrong labels do not leave.
+    rates : sequence of float
+        Shares of the training labels that are drawn anew, in [0, 1].
+
+    Raises
+    ------
+    UserError
+        As in :func:`low_data`.
+    """
+    return _curve(method, data, "label_noise", rates, Path(out), **options)
+
+
+def _curve(
+    method: str,
+    data: Any,
+    impairment: str,
+    values: Sequence[float],
+    place: Path,
+    *,
+    seeds: int = 3,
+    protocols: Sequence[str] = ("linear",),
+    judging: Mapping[str, Any] | None = None,
+    baselines: bool = True,
+    device: Device = "auto",
+    on_run: Callable[[Run], None] | None = None,
+    **options: Any,
+) -> Curve:
+    """Trainings on a training split that is impaired more and more, each judged on the whole test split."""
+    if seeds < 1 or not values:
+        raise UserError(f"an experiment needs a value and a seed at least; got {len(values)} and {seeds}")
+    if options.get(impairment) is not None:
+        raise UserError(f"{impairment} is what the experiment varies: leave out the option of that name")
+    require_protocols(protocols)
+    if "transfer" in protocols:
+        raise UserError("transfer judges on other data: use `regrain evaluate RUN --data ... -p transfer` on the runs")
+    request = request_of(method, data, **options)
+    section, first = request.recipe["data"], request.recipe.get("seed", 0)
+    shared = {name: values for name, values in request.recipe.items() if name not in ("data", "seed")}
+    numbers = tuple(range(first, first + seeds))
+    folders = {value: f"{value:.12g}" for value in values}
+    if len(set(folders.values())) < len(values):
+        raise UserError(f"two of the values {', '.join(folders.values())} are the same in twelve digits")
+
+    def impaired(value: float, seed: int) -> dict[str, Dataset]:
+        return own_parts(request.dataset, section | {impairment: value, "draw": section["draw"] + seed})
+
+    for value in values:  # what cannot work is said before anything is trained
+        parts = impaired(value, first)
+        part_named(parts, "test", request.dataset.name)
+        assemble(request.recipe, parts["train"].with_levels(section["levels"]))
+    circumstances = {"recipe": shared, "data": section, "labels": request.training.labels.fingerprint()}
+    begin_plan(place, {"plan": {"varied": impairment}, "circumstances": circumstances}, "experiment")
+    figures, counted, notes = [], set(), []
+    for value in values:
+        judged = []
+        for seed in numbers:
+            parts = impaired(value, seed)
+            train, test = parts["train"], parts["test"]
+            seen = train.with_levels(section["levels"])
+            run = trained_once(method, seen, place / f"{folders[value]}-s{seed}", shared, seed, device, on_run)
+            chosen = {"protocols": list(protocols), "options": judging, "seed": 0, "levels": None}
+            found = judge_run(run, test, train, [], baselines=baselines, **chosen)
+            run.folder.write_json("evaluation.json", found.to_json() | {"data": request.dataset.name})
+            shown = [row for row in found.rows if not row.score.detail]
+            judged.append({row.key: row.score.value for row in shown})
+            counted |= {row.key for row in shown if row.score.count}
+            notes += found.notes
+        figures.append(tuple(judged))
+    told = tuple(dict.fromkeys(notes))
+    result = Curve(place, method, impairment, tuple(values), numbers, tuple(figures), frozenset(counted), told)
+    RunFolder(place).write_json("curve.json", result.to_json())
+    return result

@@ -1,0 +1,110 @@
+"""The catalogue: ``entries.yaml``, read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from regrain.data.dataset import Modality
+from regrain.data.rows import Rows
+from regrain.labels import Relation
+
+__all__ = ["Entry", "entries"]
+
+_UNSEEN = "no copy was at hand: the layout is the published one, the numbers of samples are not checked"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set of the catalogue.
+
+    Parameters
+    ----------
+    name, description : str
+    modality : Modality
+    levels : mapping of level to number of classes, coarse to fine
+    samples : mapping of split to number of samples
+    source, licence : str
+    layouts : tuple of str
+        What is looked for under the root.
+    views : tuple of str
+        Names of presets for the two views to train on; empty: the modality's own.
+    notes : tuple of str
+        To be known before quoting numbers.
+    side : int
+        Of its images in pixels; 256, at which large ones are stored, where they are of many sizes.
+    relation : Relation
+        How the levels hang together.
+    original : callable
+        Reads the authors' layout under a root; None when it is not there.
+    grouping : str, optional
+        The file of ``groupings/`` that gives coarse classes where a layout does not hold them.
+    folder : str, optional
+        Name of the folder of Parquet files.
+    stored : mapping of level to number of classes, optional
+        The levels of those files to read, where ``grouping`` gives the others; default all.
+    roles : mapping
+        Options that say what the columns of those files are (:class:`~regrain.data.table.RoleOptions`); default: a
+        column named like the modality.
+    torchvision : str, optional
+        The class of torchvision's that downloads it.
+    seen : bool
+        Whether a real copy was at hand to try the layouts on.
+    """
+
+    name: str
+    description: str
+    modality: Modality
+    levels: Mapping[str, int]
+    samples: Mapping[str, int]
+    source: str
+    licence: str
+    layouts: tuple[str, ...]
+    views: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    side: int = field(default=256, kw_only=True)
+    relation: Relation = field(default="tree", kw_only=True)
+    original: Callable[[Path], Rows | None] = field(kw_only=True, repr=False)
+    grouping: str | None = field(default=None, kw_only=True, repr=False)
+    folder: str | None = field(default=None, kw_only=True, repr=False)
+    stored: Mapping[str, int] | None = field(default=None, kw_only=True, repr=False)
+    roles: Mapping[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
+    torchvision: str | None = field(default=None, kw_only=True, repr=False)
+    seen: bool = field(default=True, kw_only=True)
+
+
+@cache
+def _entries() -> dict[str, Entry]:
+    text = (resources.files("regrain.papers.datasets") / "entries.yaml").read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    return {name: _entry(name, own, content["families"]) for name, own in content["entries"].items()}
+
+
+def _entry(name: str, own: Mapping[str, Any], families: Mapping[str, Mapping[str, Any]]) -> Entry:
+    family = families[own["like"]] if "like" in own else {}
+    given = {**family, **own, "name": name}
+    given.pop("like", None)
+    notes = (*family.get("notes", ()), *own.get("notes", ()))
+    given["notes"] = notes if given.get("seen", True) else (*notes, _UNSEEN)
+    parser = dict(given["original"])
+    module, function = parser.pop("parser").split(".")
+    given["original"] = partial(getattr(import_module(f"regrain.papers.datasets.{module}"), function), **parser)
+    tuples = {f.name for f in fields(Entry) if str(f.type).startswith("tuple")}
+    return Entry(**{key: tuple(value) if key in tuples else value for key, value in given.items()})
+
+
+def entries() -> dict[str, Entry]:
+    """The catalogue, by name.
+
+    Examples
+    --------
+    >>> entries()["cifar100"].levels
+    {'superclass': 20, 'label': 100}
+    """
+    return dict(_entries())
