@@ -96,7 +96,8 @@ def _entry(name: str, own: Mapping[str, Any], families: Mapping[str, Mapping[str
     module, function = parser.pop("parser").split(".")
     given["original"] = partial(getattr(import_module(f"regrain.papers.datasets.{module}"), function), **parser)
     tuples = {f.name for f in fields(Entry) if str(f.type).startswith("tuple")}
-    return Entry(**{key: tuple(value) if key in tuples else value for key, value in given.items()})
+    typed: dict[str, Any] = {key: tuple(value) if key in tuples else value for key, value in given.items()}
+    return Entry(**typed)
 
 
 def entries() -> dict[str, Entry]:
