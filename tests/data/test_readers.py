@@ -271,7 +271,7 @@ def test_a_csv_of_features(tmp_path: Path) -> None:
     assert data.samples.tensor.dtype == torch.float32
     assert data.groups is not None
     assert data.groups.tolist() == ["4", "4", "5"]
-    assert "column 'index' only counts rows and is no feature" in told(data)
+    assert "not features: 'index' only counts rows" in told(data)
     assert "features: 3 columns of numbers, 'f1', 'f2', 'width' (guessed)" in told(data)
     some = read_table(file, columns=["f*"])
     assert some.samples.shape == (2,)
@@ -365,7 +365,7 @@ def test_only_one_kind_of_sample(tmp_path: Path) -> None:
         read_table(file, text="text", columns=["f"])
     with pytest.raises(UserError, match="lists of column names"):
         read_table(file, levels="label")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="column 'text' does not hold numbers but values such as 'x'"):
+    with pytest.raises(UserError, match="column 'text' cannot be a feature: it holds texts such as 'x'"):
         read_table(file, columns=["text"], levels=["label"])
     with pytest.raises(UserError, match="series_shape belongs to columns of numbers"):
         read_table(file, text="text", series_shape=(1, 1))
@@ -499,16 +499,12 @@ def test_relations_of_a_table(tmp_path: Path) -> None:
         ("text,label\n", "holds no rows"),
         ("text,text\na,b\n", r"line 1: columns have to have different names; 'text' occurs twice"),
         ("\n0.5,1\n0.1,2\n", "line 2: the first line has to name the columns"),
-        ('text,label\n"a\x00b",c\n', "line 2: line contains NUL"),
+        ('text,label\n"a\x00b",c\n', "line 2 holds a NUL character"),
     ],
 )
 def test_files_that_are_no_tables(tmp_path: Path, content: str, message: str) -> None:
-    try:
-        with pytest.raises(UserError, match=message):
-            read_table(csv(tmp_path, content))
-    except pytest.fail.Exception:
-        if "NUL" not in message:  # newer Pythons read NUL as it is
-            raise
+    with pytest.raises(UserError, match=message):
+        read_table(csv(tmp_path, content))
 
 
 def test_files_of_other_kinds(tmp_path: Path) -> None:
@@ -542,11 +538,11 @@ def test_json_lines(tmp_path: Path) -> None:
     ):
         read_table(file, levels=["label"])
     file.write_text('{"text": "x", "label": "a"}\n{"text": \n[1]\n')
-    with pytest.raises(UserError, match=r"2 of 3 rows.*line 2 is not JSON .*; line 3 is no JSON object"):
+    with pytest.raises(UserError, match=r"2 of 3 rows.*line 2 is not JSON .*; line 3 is not a JSON object"):
         read_table(file, levels=["label"])
     whole = tmp_path / "t.json"
     whole.write_text(json.dumps([{"text": "x", "label": "a"}, 5]))
-    with pytest.raises(UserError, match="record 2 is no JSON object"):
+    with pytest.raises(UserError, match="record 2 is not a JSON object"):
         read_table(whole, levels=["label"])
     whole.write_text("[1")
     with pytest.raises(UserError, match="is not JSON"):
@@ -746,7 +742,7 @@ def test_frames_of_samples_and_labels() -> None:
     data = read_arrays(frame, labels=pd.DataFrame({"coarse": ["a", "a"], "fine": ["p", "q"]}))
     assert images(data).tolist() == [[1, 0.5], [2, 1]]
     assert data.labels.levels == ("coarse", "fine")
-    with pytest.raises(UserError, match="column 'z', which does not hold numbers"):
+    with pytest.raises(UserError, match="column 'z', which holds texts such as 'u'"):
         read_arrays(frame.assign(z=["u", "v"]))
     assert read(frame, labels=[0, 1]).samples.shape == (2,)
 

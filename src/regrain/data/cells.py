@@ -1,14 +1,23 @@
-"""What the cells of a column hold: numbers, class names, names of splits, or nothing."""
+"""What the cells of a column hold: numbers, class names, names of splits, or nothing.
+
+One parser for all formats: a column of CSV, Parquet, JSON, a DataFrame or an array that says the same gives the same
+numbers, class names and ids.
+"""
 
 from __future__ import annotations
 
+import datetime
+import json
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from regrain.data.notation import PLAIN, Notation, is_date, plain_number, whole_number
 from regrain.errors import UserError
 from regrain.labels import Labels
 
@@ -17,18 +26,23 @@ __all__ = [
     "LOOKED_AT",
     "SPLITS",
     "Column",
+    "Contents",
     "Kind",
     "as_floats",
     "as_matrix",
+    "contents_of",
     "guard_cell",
     "is_missing_number",
     "is_split",
-    "kind_of",
     "label_names",
+    "look_alikes",
+    "meaning",
     "missing",
     "numbered",
+    "numbers_of",
     "path_columns",
     "plain",
+    "spelled",
     "split_name",
     "unguard_cell",
 ]
@@ -36,8 +50,17 @@ __all__ = [
 Column = Sequence[Any] | np.ndarray
 """A list of cells, None where there is none, or an array of numbers (N,) or (N, D)."""
 
-Kind = Literal["bytes", "numbers", "vectors", "text", "other"]
+Kind = Literal["bytes", "numbers", "booleans", "vectors", "dates", "text", "empty", "other"]
 """What a column holds; bytes are encoded images."""
+
+
+class Contents(NamedTuple):
+    """What a column holds, how its texts write numbers (None: it has no texts that do), and why it has no numbers."""
+
+    kind: Kind
+    notation: Notation | None = None
+    reason: str = ""
+
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 """Endings of image files, in lower case."""
@@ -58,6 +81,10 @@ LOOKED_AT = 1000
 """How many cells, at most, a column is judged by."""
 
 _UNKNOWN = ("", "nan", "NaN")
+_LONGEST_NAME = 10_000
+_SHOWN = 3
+_DATES = "holds dates: write a number, such as the days since a start"
+_NUMBER_LIKE = re.compile(r"\W{0,2}[\d.,_' ]+\W{0,2}")
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -133,32 +160,113 @@ def missing(cell: Any) -> bool:
     )
 
 
+def spelled(cell: Any) -> str:
+    """A cell as an id, a group or a class writes it; texts stay as they are, but for spaces around them.
+
+    Examples
+    --------
+    >>> [spelled(cell) for cell in (" 007 ", 7, np.float32(0.1), True, datetime.datetime(2024, 1, 31))]
+    ['007', '7', '0.1', 'True', '2024-01-31']
+    """
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8", "replace")
+    if isinstance(cell, datetime.datetime) and cell.time() == datetime.time() and cell.tzinfo is None:
+        cell = cell.date()
+    return str(cell).strip()
+
+
 def label_names(cells: Column, unknown: Sequence[str], level: str, messages: list[str]) -> list[Any]:
     """Class names of one level, None where the class is not known.
 
-    -1 among class numbers means unknown, as everywhere here; it is told in ``messages``.
+    A class is one however it is spelled: where all cells are whole numbers, ``1``, ``1.0`` and ``1e0`` are the class
+    ``1``; where all are true or false, in whatever case, the classes are ``True`` and ``False``; two Unicode forms of
+    a name are one. Anything else stays as it is written, so that ``007`` is not ``7``. A message reports spellings
+    that were put together, and -1 among class numbers, which means unknown as everywhere here.
 
     Raises
     ------
     UserError
-        If the only class numbers are -1 and 1, which could be two classes.
+        If the only class numbers are -1 and 1, which could be two classes; for cells that are not class names.
+
+    Examples
+    --------
+    >>> told = []
+    >>> label_names(["1", "1.0", "", "02e0"], (), "kind", told), label_names([1.0, np.nan, 2.0], (), "kind", told)
+    (['1', '1.0', None, '02e0'], ['1', None, '2'])
+    >>> label_names(["1", "1.0", None], (), "kind", told), told
+    (['1', '1', None], ["level 'kind': '1' and '1.0' are one class, '1'"])
     """
     lists = next((cell for cell in cells if isinstance(cell, list | tuple | np.ndarray | Mapping)), None)
     if lists is not None:
         raise UserError(f"level '{level}' holds lists such as {str(lists)[:40]}: a sample has one class at each level")
     without = {*_UNKNOWN, *map(str, unknown)}
-    names = [None if missing(cell) or str(cell).strip() in without else plain(cell) for cell in cells]
-    minus = ("-1", "-1.0")
-    marks = sum(str(name) in minus for name in names)
-    others = {str(name) for name in names if name is not None and str(name) not in minus} if marks else set()
-    if marks and all(re.fullmatch(r"\d+(\.0)?", other) for other in others):
-        if others in ({"1"}, {"1.0"}):
+    texts = [None if missing(cell) or (text := spelled(cell)) in without else text for cell in cells]
+    written = {text for text in texts if text is not None}
+    longest = max(written, key=len, default="")
+    if len(longest) > _LONGEST_NAME:
+        raise UserError(
+            f"level '{level}' holds a cell of {len(longest)} characters ('{longest[:20]}...'), which is not the name of "
+            "a class: name another column"
+        )
+    whole = {text: whole_number(text) for text in written}
+    if all(whole.values()):
+        one = {text: str(name) for text, name in whole.items()}
+    elif {text.lower() for text in written} <= {"true", "false"}:
+        one = {text: text.capitalize() for text in written}
+    else:
+        one = {text: unicodedata.normalize("NFC", text) for text in written}
+    messages += _joined(one, level)
+    names: list[Any] = [None if text is None else one[text] for text in texts]
+    marks = names.count("-1")
+    others = {*one.values()} - {"-1"} if marks else set()
+    if marks and all(map(str.isdecimal, others)):
+        if others == {"1"}:
             raise UserError(
                 f"level '{level}' holds only -1 and 1: -1 means unknown here; for two classes write 0 and 1, or names"
             )
         messages.append(f"level '{level}': -1 is read as unknown ({marks} samples)")
-        names = [None if str(name) in minus else name for name in names]
+        names = [None if name == "-1" else name for name in names]
     return names
+
+
+def _joined(one: Mapping[str, str], level: str) -> Iterator[str]:
+    """A message for spellings that became one class."""
+    spellings: dict[str, list[str]] = {}
+    for text in sorted(one):
+        spellings.setdefault(one[text], []).append(text)
+    joined = [(name, texts) for name, texts in spellings.items() if len(texts) > 1]
+    for name, texts in joined[:_SHOWN]:
+        yield f"level '{level}': {' and '.join(map(repr, texts[:_SHOWN]))} are one class, '{name}'"
+    if len(joined) > _SHOWN:
+        yield f"level '{level}': {len(joined) - _SHOWN} more classes have several spellings"
+
+
+def meaning(name: str) -> str:
+    """What a class name means whatever its spelling: the value of a number, else its letters in one form.
+
+    Examples
+    --------
+    >>> meaning("1.0") == meaning("01"), meaning("Blue  Tit") == meaning("blue tit"), meaning("1.5")
+    (True, True, '1.5')
+    """
+    number = plain_number(name) if len(name) < 32 else None
+    if number is not None and np.isfinite(number):
+        return f"{number:.15g}"
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """Classes whose names differ in nothing but case, width, Unicode form, spaces or the spelling of a number.
+
+    Examples
+    --------
+    >>> look_alikes(["Dog", "cat", "dog", "7", "007"])
+    [['Dog', 'dog'], ['7', '007']]
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(meaning(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = None) -> dict[str, list[Any]]:
@@ -171,7 +279,7 @@ def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = Non
     """
     if not any(paths):
         return {}
-    labels = Labels.from_paths(list(paths), levels)
+    labels = Labels.from_paths([p and unicodedata.normalize("NFC", p) for p in paths], levels)
     return {
         level: [None if code < 0 else names[code] for code in labels.level(level).tolist()]
         for level, names in zip(labels.levels, labels.classes, strict=True)
@@ -205,7 +313,7 @@ def as_matrix(
 
 
 def as_floats(column: Column) -> np.ndarray:
-    """A column as float64 (N, D); NaN where there is no number."""
+    """A column as float64 (N, D); NaN where there is no number in plain notation."""
     if isinstance(column, np.ndarray):
         return column.astype(np.float64).reshape(len(column), -1)
     if isinstance(next((cell for cell in column if not missing(cell)), None), list | tuple | np.ndarray):
@@ -219,13 +327,42 @@ def as_floats(column: Column) -> np.ndarray:
                 except (TypeError, ValueError, OverflowError):
                     block[row] = [_as_float(number) for number in cell]
         return block
-    try:
-        return np.array(column, dtype=np.float64)[:, None]
-    except (TypeError, ValueError, OverflowError):
-        return np.array([_as_float(cell) for cell in column], dtype=np.float64)[:, None]
+    if not any(isinstance(cell, str) and ("_" in cell or len(cell) > 64) for cell in column):  # Python reads 1_0 as 10
+        try:
+            return np.array(column, dtype=np.float64)[:, None]
+        except (TypeError, ValueError, OverflowError):
+            pass
+    return np.array([_as_float(cell) for cell in column], dtype=np.float64)[:, None]
+
+
+def numbers_of(column: Column, contents: Contents) -> Column:
+    """The column with numbers where its texts, in their own notation, hold some; all else stays what it was.
+
+    Examples
+    --------
+    >>> prices = ["$1,024.50", "", "$7"]
+    >>> numbers_of(prices, contents_of(prices))
+    [1024.5, '', 7.0]
+    """
+    if isinstance(column, np.ndarray):
+        return column
+    if contents.kind == "vectors":
+        return [_listed(cell) if isinstance(cell, str) else cell for cell in column]
+    notation = contents.notation
+    if notation is None or notation == PLAIN:
+        return column
+    known: dict[str, Any] = {}
+    for cell in column:
+        if isinstance(cell, str) and cell not in known:
+            number = notation.read(cell)
+            known[cell] = cell if number is None else number
+    return [known[cell] if isinstance(cell, str) else cell for cell in column]
 
 
 def _as_float(cell: Any) -> float:
+    if isinstance(cell, str):
+        number = plain_number(cell) if len(cell) <= 400 else None
+        return float("nan") if number is None else number
     try:
         return float(cell)
     except (TypeError, ValueError, OverflowError):
@@ -269,24 +406,99 @@ def _what_is_wrong(name: str, column: Column, row: int, numbers: np.ndarray) -> 
     return f"holds {shown} in column '{name}', which is not {finite}"
 
 
-def kind_of(column: Column) -> Kind:
-    """What a column holds, judged by a sample of its cells."""
+def contents_of(column: Column, notation: Notation | None = None) -> Contents:
+    """What a column holds; where it would write numbers in another notation than the plain one, judged by every cell.
+
+    Parameters
+    ----------
+    column : Column
+    notation : Notation, optional
+        How an earlier table wrote this column: it counts where it fits.
+
+    Examples
+    --------
+    >>> [contents_of(column).kind for column in (["1", "2", ""], ["Yes", "no"], [b""], ["2024-01-31"], ["a", "1"])]
+    ['numbers', 'booleans', 'bytes', 'dates', 'text']
+    >>> contents_of(["1,024", "7"]).reason
+    "writes numbers such as '1,024', where the comma could mark thousands or decimals: write them without it"
+    """
     if isinstance(column, np.ndarray):
-        return "vectors" if column.ndim == 2 else "numbers" if column.dtype.kind in "iufb" else "other"
+        if column.ndim == 2:
+            return Contents("vectors")
+        if column.dtype.kind not in "iufb":
+            return Contents("other", reason=f"holds {column.dtype} values")
+        if column.dtype.kind == "f" and bool(np.isnan(column).all()):
+            return Contents("empty", reason="is empty")
+        return Contents("booleans" if column.dtype.kind == "b" else "numbers")
     step = max(1, len(column) // LOOKED_AT)
     cells = [cell for cell in column[::step] if not missing(cell)] or [c for c in column if not missing(c)]
     cells = [cell for cell in cells if not is_missing_number(cell)] or cells
     if not cells:
-        return "other"
+        return Contents("empty", reason="is empty")
     first = cells[0]
     if isinstance(first, bytes) or (isinstance(first, Mapping) and {"bytes", "path"} & set(first)):
-        return "bytes"
+        return Contents("bytes", reason="holds bytes")
     if isinstance(first, list | tuple | np.ndarray):
-        return "vectors" if all(isinstance(v, int | float | np.number) for v in first) else "other"
-    numbers = sum(np.isfinite(_as_float(c)) for c in cells)
-    if numbers >= 0.9 * len(cells):  # a stray word in a column of numbers is a mistake to be told, not another kind
-        return "numbers"
-    return "text" if isinstance(first, str) else "other"
+        numbers = all(isinstance(v, int | float | np.number) for v in first)
+        return Contents("vectors") if numbers else Contents("other", reason="holds lists that are not of numbers")
+    if isinstance(first, bool | np.bool_) and all(isinstance(cell, bool | np.bool_) for cell in cells):
+        return Contents("booleans")
+    if isinstance(first, datetime.date | np.datetime64):
+        return Contents("dates", reason=_DATES)
+    if not isinstance(first, str | int | float | np.number | Decimal):
+        return Contents("other", reason=f"holds values of the type {type(first).__name__}")
+    whole = {cell for cell in column if isinstance(cell, str) and not is_missing_number(cell)}
+    if notation not in (None, PLAIN) and whole and all(map(notation.fits, whole)):  # type: ignore[union-attr]
+        return Contents("booleans" if notation.truth else "numbers", notation)  # type: ignore[union-attr]
+    if sum(np.isfinite(_as_float(c)) for c in cells) >= 0.9 * len(cells):
+        written = None if len(whole) == 0 else _fewer_faults(whole)
+        return Contents("numbers", written or PLAIN)  # a stray word in a column of numbers is a mistake to be told
+    if not isinstance(first, str):
+        return Contents("other", reason="holds numbers and texts")
+    return _of_texts(whole)
+
+
+def _fewer_faults(texts: set[str]) -> Notation | None:
+    """The notation of all texts, where plain numbers such as 999 and others such as 1,024.5 stand in one column."""
+    if all(plain_number(text) is not None for text in texts):
+        return None
+    try:
+        return Notation.of(texts)
+    except ValueError:
+        return None
+
+
+def _of_texts(texts: set[str]) -> Contents:
+    try:
+        notation = Notation.of(texts)
+    except ValueError as ambiguous:
+        why = f"writes numbers such as '{ambiguous}', where the comma could mark thousands or decimals"
+        return Contents("text", reason=f"{why}: write them without it")
+    if notation is not None:
+        return Contents("booleans" if notation.truth else "numbers", notation)
+    few = list(texts)[:LOOKED_AT]
+    if all(map(is_date, few)):
+        return Contents("dates", reason=_DATES)
+    if all(text.lstrip().startswith("[") for text in few) and all(_listed(text) is not text for text in few):
+        return Contents("vectors")
+    digits = sum(any(map(str.isdigit, text[:40])) and len(text) < 40 for text in few)
+    if digits == len(few) and all(_NUMBER_LIKE.match(text.strip()) for text in few):
+        return Contents("text", reason=f"holds numbers in several notations, such as {_two(few)}")
+    return Contents("text", reason=f"holds texts such as {min(few)[:40]!r}")
+
+
+def _two(texts: Sequence[str]) -> str:
+    return " and ".join(map(repr, sorted(texts, key=lambda text: (len(text), text))[:: max(1, len(texts) - 1)][:2]))
+
+
+def _listed(text: str) -> Any:
+    """The list of numbers that a cell spells in brackets; the cell itself where it does not."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    numbers = isinstance(found, list) and all(n is None or isinstance(n, int | float) for n in found)
+    return found if numbers else text
 
 
 def plain(cell: Any) -> Any:

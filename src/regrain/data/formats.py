@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import itertools
 import json
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from regrain.data.cells import Column, missing, unguard_cell
+from regrain.data.notation import plain_number
 from regrain.data.rows import Fault, examples
 from regrain.data.table import Table
 from regrain.errors import UserError
 
 __all__ = [
     "TABLE_SUFFIXES",
+    "columns_table",
     "delimiter_of",
     "file_table",
     "frame_table",
     "huggingface_table",
+    "is_frame",
     "parquet_table",
     "utf8_text",
 ]
@@ -32,6 +43,13 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json
 
 _DELIMITERS = (",", ";", "\t", "|")
 _FIELD_LIMIT = 1 << 30
+_LOOKED_AT = 50
+_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CELL_BYTES = 16
+_FEW = 16
+_BLOCK = 1000
+_ROW_BYTES = 200
 
 
 def file_table(path: Path) -> Table:
@@ -53,20 +71,76 @@ def file_table(path: Path) -> Table:
 
 
 def utf8_text(path: Path) -> str:
-    """The text of a file, without a byte order mark; a UserError names the line that is not UTF-8."""
+    """The text of a file, without a byte order mark; UTF-16 with its mark is read too.
+
+    Raises
+    ------
+    UserError
+        For a file in another encoding, naming the line, and for one that cannot be opened.
+    """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        if content.startswith(_MARKS):
+            return content.decode("utf-32" if content.startswith(_MARKS[:2]) else "utf-16").lstrip("\ufeff")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"{path} is not UTF-8 text: line {line} has other bytes; save it as 'CSV UTF-8'") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    if text.count("\0") > len(text) // 4:
+        raise UserError(f"{path} is not UTF-8 text: it looks like UTF-16 without a mark; save it as 'CSV UTF-8'")
+    return text.lstrip("\ufeff")
 
 
 def delimiter_of(path: Path, text: str) -> str:
-    """What separates the cells of a file: a tab in TSV, else what the first line has most of."""
-    first = text.lstrip("\r\n").split("\n", 1)[0]
-    return "\t" if path.suffix.lower() == ".tsv" else max(_DELIMITERS, key=first.count)
+    """What separates the cells of a file: what an Excel line ``sep=;`` says, a tab in TSV, else what its rows agree on.
+
+    Marks within quotes do not count. Of several marks the one counts that most of the first rows have as often as the
+    header has it.
+    """
+    lines = [line for line in itertools.islice(io.StringIO(text, newline=""), 4 * _LOOKED_AT) if line.strip()]
+    if not lines:
+        return ","
+    said = _SEPARATOR.fullmatch(lines[0].strip("\r\n"))
+    if said:
+        return said[1]
+    header = _unquoted(lines[0])
+    if path.suffix.lower() == ".tsv" and "\t" in header:
+        return "\t"
+    present = [mark for mark in _DELIMITERS if mark in header]
+    if len(present) < 2:
+        return present[0] if present else ","
+
+    def agreement(mark: str) -> tuple[int, int]:
+        width = header.count(mark)
+        rows = itertools.islice(csv.reader(lines, delimiter=mark), 1, _LOOKED_AT)
+        return sum(len(row) == width + 1 for row in rows), width
+
+    with _long_cells():
+        return max(present, key=agreement)
+
+
+def _unquoted(line: str) -> str:
+    return re.sub(r'"[^"]*"', "", line)
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    limit = csv.field_size_limit(_FIELD_LIMIT)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+class _Record(NamedTuple):
+    """A row of a CSV file: its first and last line, counted from 1, and its cells."""
+
+    first: int
+    last: int
+    cells: list[str]
 
 
 def _csv_table(path: Path, text: str) -> Table:
@@ -74,57 +148,174 @@ def _csv_table(path: Path, text: str) -> Table:
 
     The apostrophe that guards a cell against being taken for a formula is no part of it (``cells.guard_cell``).
     """
-    header: list[str] = []
-    records: list[list[str]] = []
-    lines: list[int] = []
-    broken: list[Fault] = []
-    limit = csv.field_size_limit(_FIELD_LIMIT)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(path, text))
-        end = 0
-        for raw in reader:
-            line, end = end + 1, reader.line_num
-            cells = [unguard_cell(cell) for cell in raw]
-            if not any(cells):
-                continue
-            if not header:
-                header = _header(path, cells, line)
-            elif len(cells) == len(header):
-                records.append(cells)
-                lines.append(line)
-            else:
-                broken.append(
-                    Fault(
-                        "broken line",
-                        -1,
-                        f"line {line}",
-                        f"has {_count(len(cells), 'cell')} where the header has {len(header)}",
-                    )
-                )
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}") from None
-    finally:
-        csv.field_size_limit(limit)
-    _require_rows(path, records, broken)
-    columns: dict[str, Column] = dict(zip(header, zip(*records, strict=True), strict=True))
-    return Table(str(path), path.stem, columns, lambda row: f"line {lines[row]}", path.parent, broken=tuple(broken))
+    lines = list(io.StringIO(text, newline=""))
+    start = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    if start < len(lines) and _SEPARATOR.fullmatch(lines[start].strip("\r\n")):
+        start += 1
+    with _long_cells():
+        try:
+            records, broken, messages = _csv_records(lines, start, delimiter_of(path, text))
+        except csv.Error as error:
+            raise UserError(f"{path} cannot be read as CSV: {error}") from None
+    if not records:
+        _require_rows(path, records, broken)
+    line, header = records[0].first, [unguard_cell(cell) for cell in records[0].cells]
+    rows = records[1:]
+    while rows and not any(rows[-1].cells):
+        rows.pop()
+    if len(rows) < len(records) - 1:
+        empty = records[len(rows) + 1 :]
+        messages.append(
+            f"{_count(len(empty), 'row')} of empty cells at the end, from line {empty[0].first}, passed over"
+        )
+    kept = [record for record in rows if len(record.cells) == len(header)]
+    if len(kept) < len(rows):
+        broken += [
+            Fault(
+                "broken line",
+                -1,
+                f"line {record.first}",
+                f"has {_count(len(record.cells), 'cell')} where the header has {len(header)}",
+            )
+            for record in rows
+            if len(record.cells) != len(header)
+        ]
+    if "\0" in text:
+        broken += [
+            Fault("broken line", -1, f"line {record.first}", "holds a NUL character")
+            for record in kept
+            if any("\0" in cell for cell in record.cells)
+        ]
+        kept = [record for record in kept if not any("\0" in cell for cell in record.cells)]
+    broken.sort(key=lambda fault: int(fault.name.split()[1]))
+    cells: list[Sequence[str]] = list(zip(*(record.cells for record in kept), strict=True)) or [()] * len(header)
+    if "'" in text:
+        cells = [[unguard_cell(cell) for cell in column] for column in cells]
+    named = _csv_names(path, header, line, cells)
+    _require_rows(path, kept, broken)
+    return Table(
+        str(path),
+        path.stem,
+        named,
+        lambda row: f"line {kept[row].first}",
+        path.parent,
+        broken=tuple(broken),
+        messages=tuple(messages),
+    )
 
 
-def _header(path: Path, cells: Sequence[str], line: int) -> list[str]:
-    """Column names; the nameless first column that pandas writes is called ``index``."""
-    names = [cell.strip() for cell in cells]
-    if names[0] == "" and "index" not in names:
-        names[0] = "index"
-    if all(_is_number(name) for name in names):
+def _csv_names(path: Path, header: Sequence[str], line: int, cells: Sequence[Sequence[str]]) -> dict[str, Column]:
+    """The columns by name; the nameless first column that pandas writes is called ``index``, empty ones are dropped."""
+    columns = [(name.strip(), column) for name, column in zip(header, cells, strict=True)]
+    if columns[0][0] == "" and "index" not in [name for name, _ in columns]:
+        columns[0] = ("index", columns[0][1])
+    for place, (name, column) in enumerate(columns, start=1):
+        if not name and any(column):
+            raise UserError(f"{path}, line {line}: column {place} has no name; write one into the header")
+    named = [(name, column) for name, column in columns if name]
+    if named and all(plain_number(name) is not None for name, _ in named):
         raise UserError(f"{path}, line {line}: the first line has to name the columns, but it holds only numbers")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    names = column_names([name for name, _ in named], f"{path}, line {line}")
+    return {name: column for name, (_, column) in zip(names, named, strict=True)}
+
+
+def column_names(names: Iterable[Any], where: str) -> list[str]:
+    """Names of columns in one Unicode form, without spaces around them; a UserError where two are the same.
+
+    pandas' name of the index in Parquet, ``__index_level_0__``, becomes ``index``, as in CSV.
+    """
+    result = [unicodedata.normalize("NFC", str(name)).strip() for name in names]
+    if "index" not in result:
+        result = ["index" if name == "__index_level_0__" else name for name in result]
+    repeated = [name for name, count in Counter(result).items() if count > 1]
     if repeated:
-        raise UserError(f"{path}, line {line}: columns have to have different names; '{repeated[0]}' occurs twice")
-    return names
+        raise UserError(f"{where}: columns have to have different names; '{repeated[0]}' occurs twice")
+    return result
+
+
+def _csv_records(lines: Sequence[str], start: int, delimiter: str) -> tuple[list[_Record], list[Fault], list[str]]:
+    """Records from a line on, the header first; lines whose quote swallows the rows after them become faults.
+
+    Such a line is passed over, and reading goes on with the line after it, so that one stray quote costs one row.
+    """
+    records: list[_Record] = []
+    faults: list[Fault] = []
+    spanning: list[int] = []
+    looked_up = _Looks(lines, delimiter)
+    reader, origin, end = csv.reader(itertools.islice(lines, start, None), delimiter=delimiter), start, start
+    while (cells := next(reader, None)) is not None:
+        first, end = end + 1, origin + reader.line_num
+        if not any(cells) and (not records or not cells):
+            continue
+        record = _Record(first, end, cells)
+        if end > first or end == len(lines):
+            why = looked_up.stray_quote(record, len(records[0].cells) if records else 0)
+            if why and not records:
+                raise csv.Error(f"line {first} {why}")
+            if why:
+                faults.append(Fault("broken line", -1, f"line {first}", why))
+                origin = end = first
+                reader = csv.reader(itertools.islice(lines, origin, None), delimiter=delimiter)
+                continue
+        if end > first and records:
+            spanning.append(first)
+        records.append(record)
+    messages = []
+    if spanning:
+        shown = examples([f"line {line}" for line in spanning])
+        are = "row spans" if len(spanning) == 1 else "rows span"
+        messages.append(f"{len(spanning)} {are} several lines within quotes ({shown})")
+    return records, faults, messages
+
+
+class _Looks:
+    """Whether lines that quotes join look like rows of their own."""
+
+    def __init__(self, lines: Sequence[str], delimiter: str) -> None:
+        self.lines, self.delimiter = lines, delimiter
+
+    def stray_quote(self, record: _Record, width: int) -> str | None:
+        """Why a record is not one: its quote is not closed, or the lines within its quotes are rows of their own."""
+        block = self.lines[record.first - 1 : record.last]
+        spans = record.last > record.first
+        try:
+            list(csv.reader(block, delimiter=self.delimiter, strict=True))
+        except csv.Error as error:
+            if not spans and "end of data" not in str(error):
+                return None  # "5" disk in one line: read as every program reads it
+            swallowed = f" and swallows the lines up to {record.last}" if spans else ""
+            return f"begins a cell with a quote that is not closed{swallowed}: close the quote, or double it"
+        if width < 2 or not spans:
+            return None
+        rows = [self._bare(line) for line in block if line.strip()]
+        if any(len(row) != width for row in rows):
+            return None
+        if len(record.cells) == width and not self._known_elsewhere(rows):
+            return None
+        return (
+            f"begins a cell with a quote that swallows lines {record.first + 1} to {record.last}, which look like rows of "
+            "their own: take the quote out, or double it"
+        )
+
+    def _bare(self, line: str) -> list[str]:
+        """The cells of a line in which quotes mean nothing."""
+        return next(csv.reader([line], delimiter=self.delimiter, quoting=csv.QUOTE_NONE), [])
+
+    def _known_elsewhere(self, rows: Sequence[Sequence[str]]) -> bool:
+        """Whether every one of these rows has a cell that its column also has in other lines of the file."""
+        inside: Counter[tuple[int, str]] = Counter(cell for row in rows for cell in enumerate(row) if cell[1].strip())
+        return all(any(self._cells[cell] > inside[cell] for cell in enumerate(row) if cell[1].strip()) for row in rows)
+
+    @cached_property
+    def _cells(self) -> Counter[tuple[int, str]]:
+        return Counter(cell for line in self.lines for cell in enumerate(self._bare(line)) if len(cell[1]) < 200)
 
 
 def _json_table(path: Path, text: str) -> Table:
-    """JSON lines, or one JSON list of objects; keys that a record lacks are empty cells."""
+    """JSON lines, one JSON list of objects, or what pandas writes; keys that a record lacks are empty cells."""
+    whole = _whole_json(path, text)
+    if whole is not None:
+        return whole
     records: list[dict[str, Any]] = []
     places: list[str] = []
     broken: list[Fault] = []
@@ -133,18 +324,68 @@ def _json_table(path: Path, text: str) -> Table:
             records.append(record)
             places.append(place)
         else:
-            broken.append(Fault("broken line", -1, place, reason or 'is no JSON object such as {"text": "..."}'))
+            broken.append(Fault("broken line", -1, place, reason or 'is not a JSON object such as {"text": "..."}'))
     _require_rows(path, records, broken)
-    names = list(dict.fromkeys(name for record in records for name in record))
-    columns: dict[str, Column] = {name: [record.get(name) for record in records] for name in names}
-    return Table(str(path), path.stem, columns, places.__getitem__, path.parent, broken=tuple(broken))
+    keys = list(dict.fromkeys(name for record in records for name in record))
+    names = column_names(keys, str(path))
+    columns: dict[str, Column] = {n: [r.get(key) for r in records] for n, key in zip(names, keys, strict=True)}
+    return Table(
+        str(path), path.stem, columns, places.__getitem__, path.parent, broken=tuple(broken), count=len(places)
+    )
+
+
+def _whole_json(path: Path, text: str) -> Table | None:
+    """A file that is one JSON object of columns, as ``DataFrame.to_json`` writes it; None where it holds records."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # JSON lines
+    values = list(found.values())
+    names, columns = None, None
+    if isinstance(found.get("columns"), list) and isinstance(found.get("data"), list):  # orient="split"
+        names, rows = found["columns"], found["data"]
+        if all(isinstance(row, list) and len(row) == len(names) for row in rows):
+            columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
+    elif isinstance(found.get("schema"), dict) and isinstance(found.get("data"), list):  # orient="table"
+        rows = found["data"]
+        if all(isinstance(row, dict) for row in rows):
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            columns = [[row.get(name) for row in rows] for name in names]
+    elif values and all(isinstance(value, list) for value in values):
+        names, columns = list(found), values
+    elif values and all(isinstance(value, dict) for value in values):
+        names, columns = _by_keys(found)
+    else:
+        return None
+    if columns is None or len(set(map(len, columns))) > 1:
+        raise UserError(
+            f"{path} is one JSON object that is not a table: write one object a line, a list of objects, or what "
+            "DataFrame.to_json writes"
+        )
+    assert names is not None
+    named = column_names(names, str(path))
+    _require_rows(path, columns[0] if columns else [], [])
+    by_name = dict(zip(named, columns, strict=True))
+    return Table(str(path), path.stem, by_name, lambda row: f"row {row} (from 0)", path.parent)
+
+
+def _by_keys(found: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[Any]] | None]:
+    """Columns of ``{"column": {"0": ...}}`` (pandas' default), or of ``{"0": {"column": ...}}`` (orient="index")."""
+    inner = list(dict.fromkeys(key for value in found.values() for key in value))
+    if all(map(str.isdecimal, found)) and not all(map(str.isdecimal, inner)):
+        return inner, [[row.get(name) for row in found.values()] for name in inner]
+    if any(list(value) != inner for value in found.values()):
+        return list(found), None
+    return list(found), [list(value.values()) for value in found.values()]
 
 
 def _json_records(path: Path, text: str) -> Iterator[tuple[str, Any, str | None]]:
     """Place, record and what is wrong with it."""
     if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         try:
-            for index, record in enumerate(json.loads(text)):
+            for index, record in enumerate(json.loads(text, object_pairs_hook=_once)):
                 yield f"record {index + 1}", record, None
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not JSON: {error}") from None
@@ -152,34 +393,28 @@ def _json_records(path: Path, text: str) -> Iterator[tuple[str, Any, str | None]
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield f"line {number}", json.loads(line), None
+                yield f"line {number}", json.loads(line, object_pairs_hook=_once), None
             except (ValueError, RecursionError) as error:
                 yield f"line {number}", None, f"is not JSON ({error})"
 
 
-def parquet_table(paths: Sequence[Path], splits: Sequence[str] | None = None, name: str | None = None) -> Table:
-    """One or several Parquet files under each other; ``splits`` names the split of each file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, none of whose keys may come back."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"the key '{[key for key, _ in pairs if key in found][-1]}' occurs twice")
+    return found
 
-    parts: list[dict[str, Column]] = []
-    sizes: list[int] = []
-    declared: dict[str, list[str]] = {}
-    for path in paths:
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
-        declared |= _declared_classes(table.schema.metadata or {})
-        parts.append({name: _arrow_column(table[name], declared.get(name), path, name) for name in table.column_names})
-        sizes.append(table.num_rows)
+
+def parquet_table(paths: Sequence[Path], splits: Sequence[str] | None = None, name: str | None = None) -> Table:
+    """One or several Parquet files under each other; ``splits`` names the split of each file.
+
+    A column is read when it is asked for: of a file with many, only those that matter.
+    """
+    columns = ParquetColumns(paths)
     where = str(paths[0] if len(paths) == 1 else paths[0].parent)
+    sizes = columns.sizes
     _require_rows(where, range(sum(sizes)), [])
-    names = list(dict.fromkeys(column for part in parts for column in part))
-    columns = {
-        column: _stacked([part.get(column, [None] * size) for part, size in zip(parts, sizes, strict=True)])
-        for column in names
-    }
     starts = np.cumsum([0, *sizes])
 
     def finds(row: int) -> str:
@@ -190,7 +425,103 @@ def parquet_table(paths: Sequence[Path], splits: Sequence[str] | None = None, na
     of_rows = None if splits is None else [s for s, size in zip(splits, sizes, strict=True) for _ in range(size)]
     folder = paths[0].parent
     title = name or (paths[0].stem if len(paths) == 1 else folder.name)
-    return Table(where, title, columns, finds, folder, splits=of_rows, classes=tuple(c for c in names if c in declared))
+    declared = tuple(c for c in columns if c in columns.declared)
+    return Table(where, title, columns, finds, folder, splits=of_rows, classes=declared, count=sum(sizes))
+
+
+class ParquetColumns(Mapping[str, Column]):
+    """The columns of Parquet files under each other, each read when it is first asked for.
+
+    Raises
+    ------
+    UserError
+        For what is not Parquet, columns of one name, and, when a column is read, for more than memory holds.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self.declared: dict[str, list[str]] = {}
+        self.sizes: list[int] = []
+        self._files: list[Any] = []
+        self._own: list[dict[str, str]] = []
+        self._read: dict[str, Column] = {}
+        for path in paths:
+            file = self._opened(path)
+            schema = file.schema_arrow
+            own = dict(zip(column_names(schema.names, str(path)), schema.names, strict=True))
+            self.declared |= _declared_classes(schema.metadata or {})
+            self.sizes.append(file.metadata.num_rows)
+            self._files.append(file)
+            self._own.append(own)
+        self._names = dict.fromkeys(name for own in self._own for name in own)
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._read:
+            self.load([name] if len(self._read) < _FEW else [n for n in self._names if n not in self._read])
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def load(self, names: Sequence[str]) -> None:
+        """Read columns, a block of them at a time."""
+        rows, free = sum(self.sizes), free_memory()
+        needed = rows * (_ROW_BYTES + _CELL_BYTES * (len(names) + len(self._read)))
+        if needed > free:
+            raise UserError(
+                f"{self.paths[0]} has {rows:,} rows and {len(self._names):,} columns, {needed / 2**30:.0f} GiB in memory, "
+                f"where {free / 2**30:.0f} GiB are free: name the columns that matter, or give fewer rows"
+            )
+        for start in range(0, len(names), _BLOCK):
+            block = names[start : start + _BLOCK]
+            parts = [self._part(index, block) for index in range(len(self._files))]
+            for name in block:
+                self._read[name] = _stacked([part[name] for part in parts])
+
+    def _part(self, index: int, names: Sequence[str]) -> dict[str, Column]:
+        import pyarrow as pa
+
+        path, own, file = self.paths[index], self._own[index], self._files[index]
+        present = [own[name] for name in names if name in own]
+        try:
+            table = file.read(columns=present)
+        except (pa.ArrowException, OSError, MemoryError) as error:
+            raise UserError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        absent: Column = [None] * self.sizes[index]
+        return {
+            name: _arrow_column(table[own[name]], self.declared.get(name), path, name) if name in own else absent
+            for name in names
+        }
+
+    @staticmethod
+    def _opened(path: Path) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            file = pq.ParquetFile(path)
+            schema = file.schema_arrow
+            texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+            return pq.ParquetFile(path, read_dictionary=texts, metadata=file.metadata) if texts else file
+        except (pa.ArrowException, OSError, MemoryError) as error:
+            raise UserError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+
+
+def free_memory() -> int:
+    """Bytes that are free for use, as far as the system says."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, ValueError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 40
 
 
 def _declared_classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
@@ -210,18 +541,24 @@ def _arrow_column(column: Any, classes: Sequence[str] | None, path: Path, name: 
     import pyarrow as pa
 
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
     if classes is not None:
         return _named(column.to_pylist(), classes, f"{path}, column '{name}'")
+    if pa.types.is_dictionary(kind):  # a text that comes back is kept once
+        cells: list[Any] = []
+        for chunk in column.chunks:
+            values = [*chunk.dictionary.to_pylist(), None]
+            cells += [values[-1 if place is None else place] for place in chunk.indices.to_pylist()]
+        return cells
     if column.null_count == 0:
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
             return np.asarray(column.to_numpy())
         if pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type):
             flat = np.concatenate([np.asarray(chunk.flatten()) for chunk in column.chunks])
             return flat.reshape(len(column), kind.list_size)
-    cells: list[Any] = column.to_pylist()
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):  # as Python's they would show digits they do not have
+        values = column.to_numpy()
+        return [None if gap else value for gap, value in zip(column.is_null().to_pylist(), values, strict=True)]
+    cells = column.to_pylist()
     return cells
 
 
@@ -231,21 +568,43 @@ def _stacked(parts: Sequence[Column]) -> Column:
     return [cell for part in parts for cell in part]
 
 
+def is_frame(source: Any) -> bool:
+    """Whether something is a DataFrame of pandas."""
+    return hasattr(source, "iloc") and hasattr(source, "columns")
+
+
 def frame_table(frame: Any, where: str = "the table") -> Table:
     """A pandas DataFrame; rows are called by their index, and relative image paths start from the working folder."""
     columns: dict[str, Column] = {}
-    for position, name in enumerate(frame.columns):
+    for position, name in enumerate(column_names(frame.columns, where)):
         series = frame.iloc[:, position]
-        if str(name) in columns:
-            raise UserError(f"{where}: columns have to have different names; '{name}' occurs twice")
         values = series.to_numpy()
         if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
-            columns[str(name)] = values
+            columns[name] = values
         else:
-            columns[str(name)] = [None if missing(cell) else cell for cell in series.astype(object)]
+            columns[name] = [None if missing(cell) else cell for cell in series.astype(object)]
     _require_rows(where, frame, [])
     index = list(frame.index)
-    return Table(where, "data", columns, lambda row: f"row {index[row]}", Path())
+    return Table(where, "data", columns, lambda row: f"row {index[row]}", Path(), count=len(index))
+
+
+def columns_table(columns: Mapping[Any, Any], where: str = "the table") -> Table:
+    """A mapping of column names to arrays or lists of one length."""
+    named: dict[str, Column] = {}
+    for name, values in zip(column_names(columns, where), columns.values(), strict=True):
+        array = np.asarray(values.detach().cpu()) if hasattr(values, "detach") else values
+        if isinstance(array, np.ndarray) and array.ndim in (1, 2) and array.dtype.kind in "iuf":
+            named[name] = array
+        elif hasattr(array, "__len__") and not isinstance(array, str | bytes | Mapping):
+            named[name] = [None if missing(cell) else cell for cell in array]
+        else:
+            raise UserError(f"{where}: column '{name}' is not a list or an array but {type(values).__name__}")
+    lengths = {name: len(column) for name, column in named.items()}
+    if len(set(lengths.values())) > 1:
+        (one, first), (other, second) = next((a, b) for a, b in itertools.pairwise(lengths.items()) if a[1] != b[1])
+        raise UserError(f"{where}: column '{one}' has {first} cells, and column '{other}' has {second}")
+    _require_rows(where, range(next(iter(lengths.values()), 0)), [])
+    return Table(where, "data", named, lambda row: f"row {row} (from 0)", Path())
 
 
 def huggingface_table(dataset: Any) -> Table:
@@ -326,14 +685,6 @@ def _require_rows(where: str | Path, rows: Any, broken: Sequence[Fault]) -> None
         raise UserError(
             f"{where} holds no rows" + (f" that can be used: {examples(map(str, broken))}" if broken else "")
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _count(number: int, noun: str) -> str:

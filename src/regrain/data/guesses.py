@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from regrain.data.cells import IMAGE_SUFFIXES, LOOKED_AT, SPLITS, Column, Kind, as_floats, label_names, missing
+from regrain.data.cells import (
+    IMAGE_SUFFIXES,
+    LOOKED_AT,
+    SPLITS,
+    Column,
+    Contents,
+    Kind,
+    as_floats,
+    label_names,
+    missing,
+    spelled,
+)
+from regrain.data.rows import examples
 from regrain.errors import NoLabelsError, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 
@@ -67,6 +80,17 @@ _ID_NAMES = (
 )
 
 
+class Roles(Protocol):
+    """Which columns have a role already."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def __getitem__(self, name: str) -> str: ...
+
+    def put(self, name: str, role: str) -> None:
+        """Note the role of a column."""
+
+
 class Guesses:
     """Guesses about columns; ``messages`` tells the user what was guessed.
 
@@ -80,6 +104,8 @@ class Guesses:
         Columns that the source declares to be class labels.
     split_known : bool
         Whether files tell the split already.
+    roles : Roles
+        Columns that have a role are not guessed about; what is guessed is noted there.
     """
 
     def __init__(
@@ -89,58 +115,79 @@ class Guesses:
         kinds: Mapping[str, Kind],
         declared: Sequence[str],
         split_known: bool,
+        roles: Roles,
     ) -> None:
         self.where, self.columns, self.kinds = where, columns, kinds
         self.declared, self.split_known = declared, split_known
-        self.count = max(map(len, columns.values()), default=0)
+        self.roles = roles
         self.messages: list[str] = []
 
-    def _say(self, role: str, names: Iterable[str]) -> None:
-        self.messages.append(f"{role}: column {', '.join(repr(n) for n in names)} (guessed)")
+    def _say(self, what: str, names: Iterable[str], role: str) -> None:
+        names = list(names)
+        for name in names:
+            self.roles.put(name, role)
+        self.messages.append(f"{what}: column {', '.join(map(repr, names))} (guessed)")
+
+    @property
+    def _free(self) -> list[str]:
+        return [name for name in self.columns if name not in self.roles]
 
     def split(self) -> str | None:
         """A column whose name says split and whose cells are names of splits.
 
         One with ``train`` and another of them is taken whatever else it holds: a gap or a slip in it must be seen.
         """
-        for name in self.columns:
+        for name in self._free:
             if not self.split_known and _has_word(name, _SPLIT_WORDS):
                 cells = {str(c).strip().lower() for c in self.columns[name]}
                 if (cells and cells <= set(SPLITS)) or ("train" in cells and len(cells & set(SPLITS)) > 1):
-                    self._say("split", [name])
+                    self._say("split", [name], "split")
                     return name
         return None
 
-    def samples(self, taken: set[str]) -> tuple[str | None, str | None, list[str] | None]:
+    def samples(self) -> tuple[str | None, str | None, list[str] | None]:
         """The column of images, or of texts, or of vectors; all None when there is none."""
-        free = [name for name in self.columns if name not in taken]
+        free = self._free
         encoded = [name for name in free if self.kinds[name] == "bytes"]
         strings = [name for name in free if self.kinds[name] == "text"]
         files = [name for name in strings if _are_image_files(self.columns[name])]
         images = sorted(encoded, key=_word_rank(_IMAGE_WORDS)) or sorted(files, key=_word_rank(_IMAGE_WORDS))
         if images:
-            self._say("images", images[:1])
+            self._say("images", images[:1], "image")
             return images[0], None, None
         texts = [name for name in strings if _has_word(name, _TEXT_WORDS)]
         texts = sorted(texts, key=_word_rank(_TEXT_WORDS)) or [n for n in strings if _is_prose(self.columns[n])]
         if texts:
-            self._say("texts", texts[:1])
+            self._say("texts", texts[:1], "text")
             return None, texts[0], None
         vectors = [name for name in free if self.kinds[name] == "vectors"]
         if vectors:
-            self._say("vectors", vectors[:1])
+            self._say("vectors", vectors[:1], "columns")
+            others = [name for name in free if self.kinds[name] in ("numbers", "booleans", "vectors")]
+            if len(others) > 1 and (beside := [n for n in others if n != vectors[0] and not self._named_apart(n)]):
+                self.messages.append(
+                    f"not features: {examples(map(repr, beside), 6)} beside the vectors; --columns (columns=[...]) "
+                    "names others"
+                )
             return None, None, vectors[:1]
         return None, None, None
 
-    def levels(self, taken: set[str], relation: Relation, unknown: Sequence[str]) -> list[str]:
-        """Label columns from coarse to fine: those that nest, all of them for aspects."""
-        free = [name for name in self.columns if name not in taken]
-        counted = [n for n in free if self.kinds[n] == "text" or _has_word(n, _LABEL_WORDS)]
+    def levels(self, relation: Relation, unknown: Sequence[str], *, numeric: bool) -> list[str]:
+        """Label columns from coarse to fine: those that nest, all of them for aspects.
+
+        Yes and no is a label unless samples are numbers (``numeric``) and other columns could be labels.
+        """
+        free = self._free
+        texts = ("text", "booleans", "dates")
+        counted = [n for n in free if self.kinds[n] in texts or _has_word(n, _LABEL_WORDS)]
         counts = {name: _distinct(self.columns[name]) for name in {*counted, *self.declared} & set(free)}
         declared = [name for name in free if name in self.declared]
         candidates = declared or [name for name in free if name in counts and self._may_be_labels(name, counts[name])]
+        spoken = [n for n in candidates if self.kinds[n] not in ("booleans", "dates") or _has_word(n, _LABEL_WORDS)]
+        if numeric and spoken:
+            candidates = spoken
         if relation == "aspects" and candidates:
-            self._say("levels", candidates)
+            self._say("levels", candidates, "level")
             return candidates
         candidates = self._without_aliases(sorted(candidates, key=counts.__getitem__))
         attempts = [
@@ -150,7 +197,7 @@ class Guesses:
         ]
         for attempt in attempts:
             if attempt and (relation == "paths" or self._nest(attempt, unknown)):
-                self._say("levels, coarse to fine", attempt)
+                self._say("levels, coarse to fine", attempt, "level")
                 return attempt
         if candidates:
             listed = ", ".join(f"'{name}' ({counts[name]} classes)" for name in candidates)
@@ -159,57 +206,76 @@ class Guesses:
                 "from coarse to fine (--level; levels=[...]), or say that they are aspects that do not nest "
                 "(--relation aspects; relation='aspects')"
             )
-        listed = ", ".join(f"'{name}' ({count} different values)" for name, count in counts.items())
+        listed = examples([f"'{name}' ({count} different values)" for name, count in sorted(counts.items())], 6)
         raise NoLabelsError(
             f"{self.where}: no column looks like labels (few different values, many times each)"
             f"{f', of {listed}' if listed else ''}. Name the label columns from coarse to fine (--level; "
             "levels=[...]); in Python levels=[] reads data without labels"
         )
 
-    def numbers(self, taken: set[str]) -> list[str]:
+    def usable(self, names: Sequence[str], contents: Callable[[str], Contents]) -> tuple[list[str], dict[str, str]]:
+        """Of some columns those that can be features, and why each of the others is not one."""
+        left: dict[str, str] = {}
+        for name in names:
+            if name in self.roles:
+                left[name] = f"is the {self.roles[name]}"
+            elif contents(name).kind not in ("numbers", "booleans", "vectors"):
+                left[name] = contents(name).reason
+            elif _has_word(name, _GROUP_WORDS):
+                left[name] = "is named like a group"
+            elif _squeezed(name) in _ID_NAMES:
+                left[name] = "is named like an id"
+            elif self.kinds[name] == "numbers" and _counts_rows(self.columns[name]):
+                left[name] = "only counts rows"
+            elif _has_word(name, _LABEL_WORDS) and self._may_be_labels(name, _distinct(self.columns[name])):
+                left[name] = "looks like labels"
+        return [name for name in names if name not in left], left
+
+    def numbers(self, contents: Callable[[str], Contents]) -> list[str]:
         """All columns of numbers that are nothing else, neither labels nor a count of the rows."""
-        names = [n for n in self.columns if n not in taken and self.kinds[n] == "numbers"]
-        names = [n for n in names if not _has_word(n, _GROUP_WORDS) and _squeezed(n) not in _ID_NAMES]
-        unfit = {
-            "only counts rows": [n for n in names if _counts_rows(self.columns[n])],
-            "looks like labels": [
-                n for n in names if _has_word(n, _LABEL_WORDS) and self._may_be_labels(n, _distinct(self.columns[n]))
-            ],
-        }
-        for reason, columns in unfit.items():
-            if columns:
-                self.messages.append(f"column {', '.join(map(repr, columns))} {reason} and is no feature")
-        names = [n for n in names if not any(n in columns for columns in unfit.values())]
+        names, left = self.usable(self._free, contents)
+        left |= {name: "holds lists of numbers" for name in names if self.kinds[name] == "vectors"}
+        names = [name for name in names if name not in left]
+        reasons = examples([f"'{name}' {reason}" for name, reason in left.items()], 6)
         if not names:
             raise UserError(
-                f"{self.where} has no column of images, texts or numbers among "
-                f"{', '.join(map(repr, self.columns)) or 'none at all'}: name one with image=, text= or columns="
+                f"{self.where} has no column of images, texts or numbers"
+                f"{f' ({reasons})' if left else ''}: name one (--image, --text, --columns; image=, text=, columns=[...])"
             )
+        if left:
+            self.messages.append(f"not features: {reasons}")
         quoted = list(map(repr, names))
         shown = ", ".join(quoted if len(quoted) < 6 else [*quoted[:3], "...", quoted[-1]])
         self.messages.append(f"features: {len(names)} columns of numbers, {shown} (guessed)")
         return names
 
-    def group(self, taken: set[str]) -> str | None:
+    def group(self) -> str | None:
         """A column named like a person or a group, whose values come back."""
-        named = [name for name in self.columns if name not in taken and _has_word(name, _GROUP_WORDS)]
+        named = [name for name in self._free if _has_word(name, _GROUP_WORDS)]
         for name in named:
-            if self.kinds[name] in ("text", "numbers") and 2 * _distinct(self.columns[name]) <= max(4, self.count):
-                self._say("group", [name])
+            cells = self.columns[name]
+            if self.kinds[name] in ("text", "numbers") and 2 * _distinct(cells) <= max(4, len(cells)):
+                self._say("group", [name], "group")
                 return name
         return None
 
-    def identity(self, taken: set[str]) -> str | None:
-        """A column named like an id, without gaps or repetitions."""
-        named = [n for n in self.columns if n not in taken and _squeezed(n) in _ID_NAMES]
+    def identity(self, image: str | None) -> str | None:
+        """A column named like an id, without gaps or repetitions; the column of image paths may be one."""
+        named = [n for n in [*self._free, *([image] if image else [])] if _squeezed(n) in _ID_NAMES]
         for name in sorted(named, key=lambda n: _ID_NAMES.index(_squeezed(n))):
             cells = self.columns[name]
             if self.kinds[name] not in ("text", "numbers") or any(map(missing, cells)):
                 continue
-            if len({str(cell) for cell in cells}) == len(cells):
+            if len({spelled(cell) for cell in cells}) == len(cells):
+                self.roles.put(name, "id")
                 return name
             self.messages.append(f"column '{name}' repeats values and is not taken for the id")
         return None
+
+    def _named_apart(self, name: str) -> bool:
+        """Whether a column's name says that it is not a feature."""
+        words = (*_GROUP_WORDS, *_LABEL_WORDS, *_SPLIT_WORDS)
+        return _has_word(name, words) or _squeezed(name) in _ID_NAMES
 
     def _may_be_labels(self, name: str, count: int) -> bool:
         named = _has_word(name, _LABEL_WORDS)
@@ -218,7 +284,8 @@ class Guesses:
         kind = self.kinds[name]
         if kind == "numbers" and not (named and _are_whole(self.columns[name])):
             return False
-        return kind in ("text", "numbers") and (1 if named else 2) <= count <= max(2, self.count // 2)
+        few = max(2, len(self.columns[name]) // 2)
+        return kind in ("text", "numbers", "booleans", "dates") and (1 if named else 2) <= count <= few
 
     def _without_aliases(self, names: list[str]) -> list[str]:
         """Of columns that say the same in other words, such as a class's number and its name, the one with names."""
@@ -269,11 +336,11 @@ def _is_prose(column: Column) -> bool:
 def _are_whole(column: Column) -> bool:
     numbers = as_floats(column)
     numbers = numbers[~np.isnan(numbers)]
-    return bool(np.array_equal(numbers, numbers.round()))
+    return bool(len(numbers)) and bool(np.array_equal(numbers, numbers.round()))
 
 
 def _distinct(column: Column) -> int:
-    return len({str(cell) for cell in column if not missing(cell)})
+    return len({spelled(cell) for cell in column if not missing(cell)})
 
 
 def _counts_rows(column: Column) -> bool:
@@ -284,5 +351,5 @@ def _counts_rows(column: Column) -> bool:
 
 
 def _same_partition(one: Column, other: Column) -> bool:
-    pairs = {(str(a), str(b)) for a, b in zip(one, other, strict=True)}
+    pairs = {(spelled(a), spelled(b)) for a, b in zip(one, other, strict=True)}
     return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})

@@ -23,13 +23,23 @@ from regrain.data.cells import (
     label_names,
     missing,
     numbered,
+    numbers_of,
     path_columns,
+    spelled,
     split_name,
 )
 from regrain.data.dataset import Dataset, ImageSamples, Modality, SeriesSamples, TensorSamples, TextSamples
-from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table, huggingface_table, parquet_table
+from regrain.data.formats import (
+    TABLE_SUFFIXES,
+    columns_table,
+    file_table,
+    frame_table,
+    huggingface_table,
+    is_frame,
+    parquet_table,
+)
 from regrain.data.rows import Fault, Rows, StorageOptions, examples, missing_message, separate
-from regrain.data.table import RoleOptions
+from regrain.data.table import RoleOptions, Table
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.labels import Labels, Relation
 from regrain.registry import catalogue_of, dataset_names
@@ -384,7 +394,7 @@ def rows_from_arrays(
         gap = next((row for row, cell in enumerate(cells or ()) if missing(cell)), None)
         if gap is not None:
             raise UserError(f"{key} has no value for row {gap} (from 0): every sample needs one")
-        texts[key] = None if cells is None else [str(cell) for cell in cells]
+        texts[key] = None if cells is None else [spelled(cell) for cell in cells]
 
     def finds(row: int) -> str:
         return f"row {row} (from 0)"
@@ -407,7 +417,11 @@ def rows_from_arrays(
 
 
 def _rows_from_table(source: Any, **roles: Unpack[RoleOptions]) -> Rows:
-    table = frame_table(source) if _is_frame(source) else file_table(_existing(source))
+    if isinstance(source, Table):
+        return source.rows(**roles)
+    if is_frame(source):
+        return frame_table(source).rows(**roles)
+    table = columns_table(source) if isinstance(source, Mapping) else file_table(_existing(source))
     return table.rows(**roles)
 
 
@@ -464,8 +478,8 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
     first = next(iter(source.values()), None) if isinstance(source, Mapping) else source
     if hasattr(first, "features") and hasattr(first, "column_names"):
         return _rows_from_huggingface, TableOptions.__annotations__, "a Hugging Face data set"
-    if _is_frame(source) and options.get("labels") is None:
-        return _rows_from_table, TableOptions.__annotations__, "a DataFrame"
+    if (is_frame(source) or isinstance(source, Table | Mapping)) and options.get("labels") is None:
+        return _rows_from_table, TableOptions.__annotations__, "a table"
     return rows_from_arrays, {"labels": Any, **ArrayOptions.__annotations__}, "an array"
 
 
@@ -486,10 +500,6 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     if not file.is_file():
         raise UserError(f"no file {file}")
     return file
-
-
-def _is_frame(source: Any) -> bool:
-    return hasattr(source, "iloc") and hasattr(source, "columns")
 
 
 def _walk(folder: Path) -> tuple[list[str], list[str]]:
@@ -539,12 +549,12 @@ def _array_samples(
     samples: Any, modality: Modality | None, layout: str | None, messages: list[str]
 ) -> tuple[Modality, Any, dict[int, str]]:
     """Modality, values, and by row what is not a finite number."""
-    if _is_frame(samples):
+    if is_frame(samples):
         table = frame_table(samples)
         for name in table.columns:
-            if table.kinds[name] != "numbers":
-                raise UserError(f"the table of samples has column '{name}', which does not hold numbers")
-        return "vector", *as_matrix(list(table.columns.items()))
+            if table.contents(name).kind not in ("numbers", "booleans"):
+                raise UserError(f"the table of samples has column '{name}', which {table.contents(name).reason}")
+        return "vector", *as_matrix([(n, numbers_of(c, table.contents(n))) for n, c in table.columns.items()])
     array = _as_array(samples)
     if isinstance(array, list):
         if modality not in (None, "text", "image"):
@@ -594,7 +604,7 @@ def _array_static(static: Any, modality: Modality, count: int, wrong: dict[int, 
     """Static features (N, S) float32; rows with infinite ones are added to ``wrong``."""
     if modality != "series":
         raise UserError(f"static features belong to series (N, time, channels); the samples are {modality} samples")
-    if _is_frame(static):
+    if is_frame(static):
         static = static.to_numpy()
     array = _as_array(static)
     if isinstance(array, list) or array.dtype.kind not in "iufb" or array.ndim != 2:
@@ -666,7 +676,7 @@ def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]
         return labels
     if isinstance(labels, Mapping):
         columns = {str(level): _listed(values) for level, values in labels.items()}
-    elif _is_frame(labels):
+    elif is_frame(labels):
         columns = {name: _listed(column) for name, column in frame_table(labels).columns.items()}
     else:
         try:

@@ -6,10 +6,10 @@ The user names columns or leaves them to be guessed; every guess is told in ``no
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,18 +17,21 @@ import numpy as np
 
 from regrain.data.cells import (
     Column,
+    Contents,
     Kind,
     as_matrix,
-    kind_of,
+    contents_of,
     label_names,
     missing,
     numbered,
+    numbers_of,
     path_columns,
-    plain,
+    spelled,
     split_name,
 )
 from regrain.data.dataset import Modality
 from regrain.data.guesses import Guesses
+from regrain.data.notation import PLAIN, Notation
 from regrain.data.records import (
     StepColumns,
     constant_values,
@@ -39,7 +42,7 @@ from regrain.data.records import (
     steps_of,
     window_labels,
 )
-from regrain.data.rows import Fault, Rows, missing_message
+from regrain.data.rows import Fault, Rows, examples, missing_message
 from regrain.errors import UserError, nearest
 from regrain.labels import Relation, require_relation
 
@@ -54,7 +57,9 @@ class RoleOptions(TypedDict, total=False):
     text : str, optional
         Column of texts.
     columns : sequence of str, optional
-        Columns of numbers, or patterns such as ``"f*"``; a column may hold a list of numbers in every row.
+        Columns of numbers, or patterns such as ``"f*"``; a column may hold a list of numbers in every row. A pattern
+        leaves out columns that are something else (a level, the group, an id) or hold no numbers, and a message names
+        them.
     series_shape : (time, channels), optional
         Takes the numbers of a row, in this order, for a series instead of a vector.
     record : str, optional
@@ -79,6 +84,8 @@ class RoleOptions(TypedDict, total=False):
         Columns of the split's name, of what a split must not tear apart, and of unique identities.
     unknown : sequence of str, default ()
         Labels that mean "not known", besides empty cells and NaN: ``["NA", "?"]``.
+    notations : mapping of column to str, optional
+        How a run's own table wrote numbers that are not plain, as ``notes["notations"]`` of its data records it.
     name : str, optional
         Of the data set.
     """
@@ -99,6 +106,7 @@ class RoleOptions(TypedDict, total=False):
     group: str | None
     id: str | None
     unknown: Sequence[str]
+    notations: Mapping[str, str]
     name: str | None
 
 
@@ -110,7 +118,8 @@ class Table:
     ----------
     where, name : str
         The source, for messages, and the data set's name.
-    columns : dict of name to Column
+    columns : mapping of name to Column
+        May read a column when it is asked for.
     finds : callable
         How the user finds the row at a position, such as "line 7".
     folder : Path
@@ -121,24 +130,36 @@ class Table:
         Lines that are no rows.
     classes : tuple of str
         Columns that the source declares to be class labels.
+    messages : tuple of str
+        What the user must know of how the file was read.
+    count : int, optional
+        Number of rows; default the length of the columns.
     """
 
     where: str
     name: str
-    columns: dict[str, Column]
+    columns: Mapping[str, Column]
     finds: Callable[[int], str]
     folder: Path
     splits: Sequence[str] | None = None
     broken: tuple[Fault, ...] = ()
     classes: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    count: int = -1
+    _contents: dict[str, Contents] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            self.count = max(map(len, self.columns.values()), default=0)
 
     def __len__(self) -> int:
-        return max(map(len, self.columns.values()), default=0)
+        return self.count
 
-    @cached_property
-    def kinds(self) -> dict[str, Kind]:
-        """What every column holds, judged by a sample of its cells."""
-        return {name: kind_of(column) for name, column in self.columns.items()}
+    def contents(self, name: str) -> Contents:
+        """What a column holds."""
+        if name not in self._contents:
+            self._contents[name] = contents_of(self.columns[name])
+        return self._contents[name]
 
     def covers(self, pattern: str) -> bool:
         """Whether there is a column of that name, or one that the pattern fits."""
@@ -146,7 +167,7 @@ class Table:
 
     def require(self, name: str, role: str) -> str:
         """The name of a column that exists, else a UserError that names the nearest one."""
-        name = str(name)
+        name = unicodedata.normalize("NFC", str(name)).strip()
         if name not in self.columns:
             raise UserError(f"{self.where} has no column '{name}' ({role}): {nearest(name, self.columns)}")
         return name
@@ -170,6 +191,7 @@ class Table:
         group: str | None = None,
         id: str | None = None,
         unknown: Sequence[str] = (),
+        notations: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> Rows:
         """The rows of the table; the options are explained in :class:`RoleOptions`.
@@ -177,7 +199,8 @@ class Table:
         Raises
         ------
         UserError
-            For a column that does not exist, more than one kind of sample, and where a guess is not possible.
+            For a column that does not exist or is named for two roles, more than one kind of sample, and where a guess
+            is not possible.
         """
         if sum(option is not None for option in (image, text, columns)) > 1:
             raise UserError("samples are images, texts or numbers: name only one of image, text and columns")
@@ -191,64 +214,65 @@ class Table:
         _require_series_options(record, static, series_shape, per_step, per_row)
         if label_paths and (levels is None or len(levels) != 1):
             raise UserError("label_paths=True needs one column of paths in levels, for example levels=['path']")
-        guesses = Guesses(self.where, self.columns, self.kinds, self.classes, self.splits is not None)
-        split = guesses.split() if split is None else self.require(split, "split")
-        named = [self.require(level, "level") for level in levels or ()]
-        record = None if record is None else self.require(record, "record")
-        time = None if time is None else self.require(time, "time")
-        features = _expand(static, self, "static") if static else []
-        taken = {c for c in (split, group, id, record, time, *features, *named) if c is not None}
-        if columns is not None:
-            columns = [name for name in _expand(columns, self) if name not in (record, time, *features)]
-            if not columns:
-                raise UserError("columns names none but the record, time and static columns: a series needs its own")
-        elif record is not None:
-            pass  # guessed below, from what is neither labels nor anything else
-        elif text is not None:
-            text = self.require(text, "text")
-        elif image is not None:
-            image = self.require(image, "image")
-        else:
-            image, text, columns = guesses.samples(taken)
+        for column, written in (notations or {}).items():
+            if column in self.columns:
+                self._contents[column] = contents_of(self.columns[column], Notation.from_text(written))
+        roles = Roles(self)
+        split, record, time = roles.take(split, "split"), roles.take(record, "record"), roles.take(time, "time")
+        group, image = roles.take(group, "group"), roles.take(image, "image")
+        text, id = roles.take(text, "text"), roles.take(id, "id")
+        named = [str(roles.take(level, "level")) for level in levels or ()]
+        for option, patterns in (("static", static), ("columns", columns)):
+            roles.take_names(patterns or (), option)
+
+        guesses = Guesses(self.where, self.columns, _Kinds(self), self.classes, self.splits is not None, roles)
+        split = guesses.split() if split is None else split
+        if image is None and text is None and columns is None and record is None:
+            image, text, columns = guesses.samples()
             if columns and series_shape is None:
-                guesses.messages.append("series_shape=(time, channels) would read the vectors as series")
-        taken |= {c for c in (image, text, *(columns or ())) if c is not None}
+                guesses.messages.append(
+                    "--series-shape 128x6 (series_shape=(time, channels)) would read the vectors as series"
+                )
+        numeric = image is None and text is None
         if levels is None:
-            named = guesses.levels(taken, relation, unknown)
-            taken |= set(named)
-        if image is None and text is None and columns is None:
-            columns = guesses.numbers(taken)
-            taken |= set(columns)
+            named = guesses.levels(relation, unknown, numeric=numeric)
+        if record is None:
+            group = guesses.group() if group is None else group
+            id = guesses.identity(image) if id is None else id
+        features = self._features(static or (), "static", roles, guesses)
+        if columns is not None:
+            columns = self._features(columns, "columns", roles, guesses)
+        elif numeric:
+            columns = guesses.numbers(self.contents)
+        notes = self._feature_notes(columns or (), features, guesses.messages)
         if record is not None:
             assert columns is not None
             return self._windowed(
                 StepColumns(record, time, columns, features, window, stride),
                 named,
                 guesses.messages,
+                notes,
                 label_paths=label_paths,
                 relation=relation,
                 unknown=unknown,
                 split=split,
-                group=group,
+                group=None if group == record else group,
                 name=name,
             )
-        group = guesses.group(taken) if group is None else self.require(group, "group")
-        id = guesses.identity(taken - {image}) if id is None else self.require(id, "id")
 
         faults = list(self.broken)
         modality, values, found = self._samples(image, text, columns, series_shape)
         faults += found
         unchanging = None
         if features:
-            unchanging, wrong = as_matrix([(n, self.columns[n]) for n in features], missing_allowed=True)
+            unchanging, wrong = as_matrix(self._numeric(features), missing_allowed=True)
             faults += [Fault("not a number", row, self.finds(row), why) for row, why in sorted(wrong.items())]
-        vector_columns = _column_notes(columns, features)
         if modality == "series":
             guesses.messages += missing_message(np.asarray(values), unchanging)
         parts = self.splits if split is None else self._filled(split, "split", faults)
         splits = None if parts is None else list(map(split_name, parts))
-        identities = None if id is None else [str(v) for v in self._filled(id, "id", faults)]
-        groups = None if group is None else [str(v) for v in self._filled(group, "group", faults)]
+        identities = None if id is None else self._filled(id, "id", faults)
+        groups = None if group is None else self._filled(group, "group", faults)
         if identities is None:
             identities = numbered(len(self), None if self.splits is None else splits)
         return Rows(
@@ -264,7 +288,7 @@ class Table:
             splits=splits,
             groups=groups,
             faults_found=tuple(faults),
-            notes={"source": self.where, "messages": guesses.messages, **vector_columns},
+            notes={"source": self.where, "messages": [*self.messages, *guesses.messages], **notes},
             static=unchanging,
         )
 
@@ -273,6 +297,7 @@ class Table:
         of: StepColumns,
         levels: Sequence[str],
         messages: list[str],
+        notes: Mapping[str, Any],
         *,
         label_paths: bool,
         relation: Relation,
@@ -288,16 +313,16 @@ class Table:
         def of_records(column: str, role: str) -> dict[str, Any]:
             return constant_values(self.columns[column], steps, column, role, self.where, self.finds)
 
-        owners = dict.fromkeys(steps, None) if group is None else of_records(self.require(group, "group"), "group")
-        owners = {record: record if owner is None else str(owner) for record, owner in owners.items()}
+        owners = dict.fromkeys(steps, None) if group is None else of_records(group, "group")
+        owners = {record: record if owner is None else spelled(owner) for record, owner in owners.items()}
         if times is not None:
             steps = in_order_of_time(steps, owners, times)
         windows = cut(steps, width=of.window, stride=of.stride, where=self.where, finds=self.finds, messages=messages)
 
-        values, wrong = as_matrix([(n, self.columns[n]) for n in of.series], missing_allowed=True)
+        values, wrong = as_matrix(self._numeric(of.series), missing_allowed=True)
         unchanging = None
         if of.static:
-            features, odd = static_features([(n, self.columns[n]) for n in of.static], steps, self.where, self.finds)
+            features, odd = static_features(self._numeric(of.static), steps, self.where, self.finds)
             unchanging = np.stack([features[r] for r in windows.records])
             wrong = odd | wrong
         bad = np.zeros(len(self), dtype=bool)
@@ -335,18 +360,18 @@ class Table:
             splits=splits,
             groups=[owners[r] for r in windows.records],
             faults_found=tuple(faults),
-            notes={"source": self.where, "messages": messages, **_column_notes(of.series, of.static)},
+            notes={"source": self.where, "messages": [*self.messages, *messages], **notes},
             static=unchanging,
         )
 
     def _steps(self, of: StepColumns, faults: list[Fault]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """The rows of every record in time order, and the times; rows without a record or a time become faults."""
-        names: list[str | None] = [None if missing(cell) else str(plain(cell)) for cell in self.columns[of.record]]
+        names: list[str | None] = [None if missing(cell) else spelled(cell) for cell in self.columns[of.record]]
         if self.splits is not None:  # ids may start anew in every file
             names = [n if n is None else f"{part}/{n}" for part, n in zip(self.splits, names, strict=True)]
         times = None
         if of.time is not None:
-            times = step_times(self.columns[of.time], self.kinds[of.time], of.time, self.where, self.finds)
+            times = step_times(self.columns[of.time], self.contents(of.time).kind, of.time, self.where, self.finds)
         for row in range(len(self)):
             if names[row] is None or (times is not None and np.isnan(times[row])):
                 role, column = ("record", of.record) if names[row] is None else ("time", of.time)
@@ -366,10 +391,9 @@ class Table:
         if image is not None:
             return "image", [_image_source(cell, self.folder) for cell in self.columns[image]], []
         if text is not None:
-            return "text", [None if missing(cell) else str(cell) for cell in self.columns[text]], []
+            return "text", [_text(cell) for cell in self.columns[text]], []
         assert columns is not None
-        named = [(name, self.columns[name]) for name in columns]
-        values, cells = as_matrix(named, missing_allowed=series_shape is not None)
+        values, cells = as_matrix(self._numeric(columns), missing_allowed=series_shape is not None)
         faults = [Fault("not a number", row, self.finds(row), why) for row, why in sorted(cells.items())]
         if series_shape is None:
             return "vector", values, faults
@@ -380,13 +404,65 @@ class Table:
             )
         return "series", values.reshape(len(values), *series_shape), faults
 
-    def _filled(self, name: str, role: str, faults: list[Fault]) -> list[Any]:
+    def _features(self, patterns: Sequence[str], option: str, roles: Roles, guesses: Guesses) -> list[str]:
+        """The columns of names and patterns, in the order of the table for each pattern; others are left out, told."""
+        names: list[str] = []
+        left: dict[str, str] = {}
+        for pattern in map(str, patterns):
+            outright = self._named(pattern)
+            if outright is not None:
+                contents = self.contents(outright)
+                if contents.kind not in ("numbers", "booleans", "vectors", "empty"):
+                    raise UserError(
+                        f"{self.where}: column '{outright}' cannot be a feature: it {contents.reason} ({option})"
+                    )
+                matches = [outright]
+            else:
+                fitting = [name for name in self.columns if fnmatchcase(name, pattern)]
+                if not fitting:
+                    self.require(pattern, option)
+                matches, others = guesses.usable(fitting, self.contents)
+                left |= others
+            for name in matches:
+                if name not in names:
+                    roles.put(name, option)
+                    names.append(name)
+        if left:
+            guesses.messages.append(f"not features: {_listed_reasons(left)}")
+        if patterns and not names:
+            raise UserError(
+                f"{self.where}: {option} fits no column of numbers that is nothing else: {_listed_reasons(left)}"
+            )
+        return names
+
+    def _named(self, name: str) -> str | None:
+        """The column of this very name, which is no pattern then."""
+        name = unicodedata.normalize("NFC", name).strip()
+        return name if name in self.columns else None
+
+    def _numeric(self, names: Iterable[str]) -> list[tuple[str, Column]]:
+        """Columns of numbers by name, whatever notation they are written in."""
+        return [(name, numbers_of(self.columns[name], self.contents(name))) for name in names]
+
+    def _feature_notes(self, columns: Sequence[str], static: Sequence[str], messages: list[str]) -> dict[str, Any]:
+        """What new data have to look like: the features' names, and how the numbers are written where not plainly."""
+        written = {name: self.contents(name).notation for name in (*columns, *static)}
+        notations = {name: str(notation) for name, notation in written.items() if notation not in (None, PLAIN)}
+        for notation in dict.fromkeys(notations.values()):
+            names = [name for name, other in notations.items() if other == notation]
+            truth = "/" in notation
+            how = f"{notation} is read as 1/0" if truth else f"numbers are read as written like {notation}"
+            messages.append(f"column {examples(map(repr, names))}: {how}")
+        notes = {"columns": list(columns), "static_columns": list(static), "notations": notations}
+        return {key: value for key, value in notes.items() if value}
+
+    def _filled(self, name: str, role: str, faults: list[Fault]) -> list[str]:
         """The cells of a column that may not have gaps; gaps become faults."""
-        cells = [None if missing(cell) else plain(cell) for cell in self.columns[name]]
+        cells = ["" if missing(cell) else spelled(cell) for cell in self.columns[name]]
         for row, cell in enumerate(cells):
-            if cell is None:
+            if not cell:
                 faults.append(Fault(f"no {role}", row, self.finds(row), f"has no {role} in column '{name}'"))
-        return ["" if cell is None else cell for cell in cells]
+        return cells
 
     def _labels(
         self, levels: Sequence[str], label_paths: bool, unknown: Sequence[str], messages: list[str]
@@ -422,28 +498,76 @@ def _require_series_options(
             raise UserError(f"{option} and record exclude each other: {why}")
 
 
-def _column_notes(columns: Sequence[str] | None, static: Sequence[str]) -> dict[str, list[str]]:
-    notes = {"columns": list(columns or ()), "static_columns": list(static)}
-    return {key: names for key, names in notes.items() if names}
+class Roles:
+    """Which column is what: a feature or a label or a group or an id or a split or a record's key, never two.
 
+    An image's path may also be its id, and a record may be its own group.
+    """
 
-def _expand(patterns: Sequence[str], table: Table, role: str = "columns") -> list[str]:
-    """Column names from names and patterns, in the order of the table for each pattern."""
-    names: list[str] = []
-    for pattern in map(str, patterns):
-        matches = [pattern] if pattern in table.columns else [n for n in table.columns if fnmatchcase(n, pattern)]
-        if not matches:
-            table.require(pattern, role)
-        names += [name for name in matches if name not in names]
-    if not names:
-        raise UserError("columns names no column of numbers: give names or patterns such as 'f*'")
-    for name in names:
-        if table.kinds[name] in ("text", "bytes"):
-            cell = next((cell for cell in table.columns[name] if not missing(cell)), "")
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._of: dict[str, str] = {}
+        self._levels: list[str] = []
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._of
+
+    def __getitem__(self, name: str) -> str:
+        return self._of[name]
+
+    def put(self, name: str, role: str) -> None:
+        """Note the role of a column that has none yet."""
+        self._of.setdefault(name, role)
+
+    def take(self, name: str | None, role: str) -> str | None:
+        """The column that the user named for a role; a UserError where it does not exist or has another one."""
+        if name is None:
+            return None
+        name = self.table.require(name, role)
+        other = self._of.setdefault(name, role)
+        if other == role == "level" and name in self._levels:
+            raise UserError(f"{self.table.where}: column '{name}' is named twice as a level")
+        if other != role and {other, role} not in ({"image", "id"}, {"record", "group"}):
             raise UserError(
-                f"{table.where}: column '{name}' does not hold numbers but values such as {str(cell)[:40]!r}"
+                f"{self.table.where}: column '{name}' is named for two roles, {other} and {role}: a column has one; "
+                "copy it under another name where it must be both"
             )
-    return names
+        if role == "level":
+            self._levels.append(name)
+        return name
+
+    def take_names(self, patterns: Iterable[str], option: str) -> None:
+        """Take the columns that are named outright among names and patterns."""
+        for pattern in map(str, patterns):
+            name = self.table._named(pattern)
+            if name is not None:
+                self.take(name, option)
+
+
+class _Kinds(Mapping[str, Kind]):
+    """What every column holds, looked at when it is asked for."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __getitem__(self, name: str) -> Kind:
+        return self.table.contents(name).kind
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.columns)
+
+    def __len__(self) -> int:
+        return len(self.table.columns)
+
+
+def _listed_reasons(left: Mapping[str, str]) -> str:
+    return examples([f"'{name}' {reason}" for name, reason in left.items()], 6)
+
+
+def _text(cell: Any) -> str | None:
+    if missing(cell):
+        return None
+    return cell if isinstance(cell, str) else spelled(cell)
 
 
 def _image_source(cell: Any, folder: Path) -> str | bytes | None:
