@@ -56,16 +56,18 @@ class Pretrained:
     labels: Labels
 
     def embed(self, data: Dataset) -> Tensor:
-        """Embeddings (N, width), float32 on the CPU; a UserError for samples unlike those it was trained on."""
-        self.model.require_fitting(data, "the model")
-        return embed(self.model, data)
+        """Embeddings (N, width), float32 on the CPU; a UserError for samples unlike those it was trained on.
+
+        Images are stored as those it was trained on, whatever they are read with.
+        """
+        return embed(self.model, self.model.fitting(data, "the model"))
 
     def predict_proba(self, data: Dataset, level: str) -> Tensor:
         """Class probabilities (N, classes) at a label level; a UserError where the method does not predict it."""
         roles = dict(zip(self.labels.levels, self.model.method.roles, strict=True))
         if level not in roles:
             raise UserError(f"the model knows the levels {', '.join(roles) or 'none'}; got '{level}'")
-        self.model.require_fitting(data, "the model")
+        data = self.model.fitting(data, "the model")
         return apply_model(self.model, data, partial(self.model.method.predict_proba, level=roles[level]))
 
 

@@ -65,7 +65,7 @@ def test_everything_wrong_with_images_at_once(tmp_path: Path, write_image: Write
     assert rows(report, "missing file") == [f"line 11 names a file that does not exist: {tmp_path}/p/none.png"]
     undecodable = rows(report, "undecodable image")
     assert undecodable[0].startswith("line 5 cannot be decoded")
-    assert undecodable[1:] == ["line 7 is no image in a known format"]
+    assert undecodable[1:] == ["line 7 is not an image in a known format"]
     assert rows(report, "duplicate id") == ["'2': line 4, line 24"]
     assert rows(report, "empty label") == ["line 6"]
     assert rows(report, "single sample") == ["line 14: 'rare'"]

@@ -11,7 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from regrain.data.dataset import Dataset, ImageSamples, Samples, TensorSamples, TextSamples, decode_image, decode_images
+from regrain.data.dataset import (
+    Dataset,
+    ImageForm,
+    ImageSamples,
+    Samples,
+    TensorSamples,
+    TextSamples,
+    decode_image,
+    decode_images,
+)
 from regrain.errors import UserError
 from regrain.labels import Labels
 
@@ -301,10 +310,11 @@ def test_whatever_is_wrong_with_an_image_is_an_oserror(tmp_path: Path) -> None:
 def test_failures_are_told_by_position() -> None:
     good = png(np.full((4, 4), 9, np.uint8))
     for threads in (1, 3):
-        images, failures = decode_images([good, b"bad", good, "/no/such/file.png"], (1, 4, 4), threads=threads)
+        sources = [good, b"bad", good, "/no/such/file.png"]
+        images, failures = decode_images(sources, ImageForm((1, 4, 4)), threads=threads)
         assert images[[0, 2]].min() == 9
         assert images[[1, 3]].max() == 0
-        assert failures == {1: "is no image in a known format", 3: "does not exist"}
+        assert failures == {1: "is not an image in a known format", 3: "does not exist"}
 
 
 def test_encoded_images_are_taken_and_loaded_alike(tmp_path: Path) -> None:
@@ -319,7 +329,7 @@ def test_encoded_images_are_taken_and_loaded_alike(tmp_path: Path) -> None:
 def test_an_image_that_fails_late_is_named() -> None:
     good = png(np.zeros((4, 4), np.uint8))
     samples = ImageSamples((good, b"bad"), 4, names=("a.parquet row 0", "a.parquet row 1"))
-    with pytest.raises(UserError, match=r"image a\.parquet row 1 is no image.*--skip-unreadable"):
+    with pytest.raises(UserError, match=r"image a\.parquet row 1 is not an image.*--skip-unreadable"):
         samples.select(torch.tensor([1])).take(torch.tensor([0]))
     with pytest.raises(UserError, match=r"image /nowhere/x\.png does not exist"):
         ImageSamples(("/nowhere/x.png",), 4).take(torch.tensor([0]))

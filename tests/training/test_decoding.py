@@ -46,5 +46,5 @@ def test_an_image_that_went_bad_is_named(photos: Dataset, workers: int) -> None:
     with pytest.raises(UserError) as caught:
         list(Loader(photos, batch_size=4, seed=0, workers=workers))
     message = str(caught.value)
-    assert message.startswith(f"image {bad} is no image in a known format")
+    assert message.startswith(f"image {bad} is not an image in a known format")
     assert "Traceback" not in message

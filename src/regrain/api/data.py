@@ -217,4 +217,4 @@ def read_beside(
             levels = None if labels == "some" and not found else found
         elif labels == "own":
             levels = recorded
-    return read_data(data, levels, {**run.reading_of(data), **options})
+    return run.fitting(read_data(data, levels, run.reading_of(data, options)))

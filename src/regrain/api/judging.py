@@ -73,8 +73,7 @@ def evaluate(
         data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])
     ):
         raise UserError("transfer judges on data that the encoder was not trained on: give others as --data")
-    test = part_named(parts, split, where)
-    run.require_fitting(test)
+    test = run.fitting(part_named(parts, split, where))
     if unseen_superclasses:
         test = _unseen(test, parts.get("train"), where, notes)
     evaluation = judge_run(

@@ -13,10 +13,7 @@ from regrain.api.data import read_beside, with_split
 from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.evaluation import (
-    embed,
-    level_probabilities,
-)
+from regrain.evaluation import level_probabilities
 from regrain.tasks import Attention, Calibration, Discovery
 from regrain.tasks.adapt import read_support
 from regrain.tasks.answers import fit_answers, judge_answers, known_classes, taxonomy_of
@@ -137,7 +134,6 @@ def discover(
         settled = read_discovery(run.folder)
         assert settled is not None
     dataset = read_beside(run, data, with_split(reader_options, split_column))
-    run.require_fitting(dataset)
     parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
     _look_closer(run, found, parts, grids, estimate_classes, seed)
@@ -217,8 +213,7 @@ def attend(
     if data is not None:
         dataset = read_beside(run, data, with_split(reader_options, split_column))
         parts, where = run.judged_parts(dataset, split, notes), dataset.name
-    judged = part_named(parts, split, where)
-    run.require_fitting(judged)
+    judged = run.fitting(part_named(parts, split, where))
     found = attention_of(run.model, run.labels, judged, train, samples=samples, seed=seed)
     found.notes += notes
     if target is not None and pictured:
@@ -329,12 +324,10 @@ def adapt(
     place = Path(out)
     if place.resolve() == run.path.resolve():
         raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
-    reading = run.reading_of(support) | with_split(reader_options, split_column)
+    reading = run.reading_of(support, with_split(reader_options, split_column))
     found = read_support(support, level=level, own_parts=run.parts, reader=reading)
-    for part in found.parts:
-        run.require_fitting(part)
     classifier = fit_classifier(
-        torch.cat([embed(run.model, part) for part in found.parts]),
+        torch.cat([run.embed(part) for part in found.parts]),
         found.labels,
         level=found.level,
         classes=found.classes,
@@ -458,7 +451,7 @@ def calibrate(
 
 def _predicted(run: Run, part: Dataset) -> tuple[dict[str, Tensor], Tensor]:
     """Class probabilities of every level, and the labels in the run's classes."""
-    run.require_fitting(part)
+    part = run.fitting(part)
     return level_probabilities(run.model, run.labels, part), known_classes(part.labels, run.labels)
 
 
@@ -507,11 +500,11 @@ def predict(
     run = run if isinstance(run, Run) else Run.open(run)
     target = Path(out)
     require_writable(target, overwrite)
-    reading = run.reading_of(data) | with_split(reader_options, split_column)
+    reading = run.reading_of(data, with_split(reader_options, split_column))
     dataset = read_data(data, None if table_of(data) is None else [], reading)
     if split is not None:
         dataset = dataset.part(split)
-    run.require_fitting(dataset)
+    dataset = run.fitting(dataset)
     columns: dict[str, Column] = {"id": [str(i) for i in dataset.ids]}
     if dataset.splits is not None:
         columns["split"] = [str(name) for name in dataset.splits]

@@ -172,8 +172,9 @@ def check(source: Any, **options: Any) -> Report:
     1 error, 2 warnings
     """
     rows, storage_options = find_rows(source, **options)
-    storage = rows.storage(storage_options.get("image_size"), storage_options.get("channels")) if rows.encoded else None
-    digests, undecodable = _contents(rows, storage)
+    kept = {name: storage_options.get(name) for name in ("image_size", "channels", "white")}
+    storage = rows.storage(**kept) if rows.modality == "image" else None  # type: ignore[arg-type]
+    digests, undecodable = _contents(rows, storage if rows.encoded else None)
     faults = [*rows.faults, *undecodable]
     strict: Labels | None = None
     try:
@@ -192,11 +193,11 @@ def check(source: Any, **options: Any) -> Report:
         name=rows.name,
         source=rows.where,
         modality=rows.modality,
-        shape=storage.shape if storage else _shape(rows),
+        shape=storage.form.shape if storage else _shape(rows),
         samples={"all": len(rows)} if rows.splits is None else dict(Counter(rows.splits)),
         levels=_balance(labels),
         problems=tuple(sorted(problems, key=lambda problem: problem.severity != "error")),
-        messages=tuple(rows.notes.get("messages", ())),
+        messages=(*rows.notes.get("messages", ()), *(storage.messages if storage else ())),
         static=0 if rows.static is None else rows.static.shape[1],
     )
 
@@ -240,7 +241,7 @@ def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], 
         contents = [_bytes(rows.values[row]) for row in block]
         for row, content in zip(block, contents, strict=True):
             digests[row] = _digest(content)
-        _, failures = decode_images(contents, storage.shape, threads=storage.threads)
+        _, failures = decode_images(contents, storage.form, threads=storage.threads)
         faults += [rows.fault("undecodable image", block[position], why) for position, why in failures.items()]
     return digests, faults
 

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 __all__ = [
+    "DEEP_WHITE",
     "Batch",
     "Dataset",
+    "ImageForm",
     "ImageSamples",
     "Modality",
     "Samples",
@@ -32,11 +34,39 @@ __all__ = [
     "TextSamples",
     "decode_image",
     "decode_images",
+    "eight_bit",
+    "fitted_images",
 ]
 
+DEEP_WHITE = 65535
+"""What is white among pixels of 16 bits, unless the data say otherwise."""
+
+SMALL_SIDE = 128
+"""Images up to this side, in pixels, are decoded once and kept in memory."""
+
+_MEMORY_LIMIT = 8 << 30
 _CHUNK = 256
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 Modality = Literal["image", "text", "vector", "series"]
+
+
+class ImageForm(NamedTuple):
+    """How images are stored: each alike, whatever it is read with.
+
+    shape : (channels, height, width)
+        1 channel is grey, 3 are RGB, 4 RGBA. The shorter side is resized (bilinear), the centre cut out.
+    white : int
+        The value of pixels of more than 8 bits that is stored as 255.
+    """
+
+    shape: tuple[int, int, int]
+    white: int = DEEP_WHITE
+
+    def fits_memory(self, count: int) -> bool:
+        """Whether so many images are decoded once, and kept in memory."""
+        channels, height, width = self.shape
+        return max(height, width) <= SMALL_SIDE and count * channels * height * width <= _MEMORY_LIMIT
 
 
 class Batch(NamedTuple):
@@ -82,10 +112,19 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class TensorSamples:
-    """Samples in one tensor in memory, or a memory map: uint8 images (N, C, H, W), vectors (N, D), series (N, T, C)."""
+    """Samples in one tensor in memory, or a memory map: uint8 images (N, C, H, W), vectors (N, D), series (N, T, C).
+
+    Parameters
+    ----------
+    tensor : Tensor
+    modality : Modality
+    encoded : ImageSamples, optional
+        The images that the tensor was decoded from, where they are at hand: from them another form is made.
+    """
 
     tensor: Tensor
     modality: Modality
+    encoded: ImageSamples | None = None
 
     in_memory = True
 
@@ -107,7 +146,9 @@ class TensorSamples:
         return self.tensor[index]
 
     def select(self, index: Tensor) -> TensorSamples:
-        return TensorSamples(self.tensor[index], self.modality)
+        return TensorSamples(
+            self.tensor[index], self.modality, None if self.encoded is None else self.encoded.select(index)
+        )
 
     def digest(self) -> str:
         form = f"{self.modality}{tuple(self.tensor.shape)}{self.tensor.dtype}"
@@ -210,7 +251,9 @@ class TextSamples:
         return content.hexdigest()
 
 
-def decode_image(source: str | Path | bytes, channels: int, size: int | tuple[int, int] | None = None) -> np.ndarray:
+def decode_image(
+    source: str | Path | bytes, channels: int, size: int | tuple[int, int] | None = None, white: int = DEEP_WHITE
+) -> np.ndarray:
     """One image as uint8 (channels, H, W); with ``size`` its shorter side is resized to it and the centre cut out.
 
     Parameters
@@ -220,53 +263,87 @@ def decode_image(source: str | Path | bytes, channels: int, size: int | tuple[in
         1 (grey), 3 (RGB) or 4 (RGBA).
     size : int or (height, width), optional
         Pixels of the result; one number means a square.
+    white : int
+        The value of pixels of more than 8 bits that becomes 255; what is above is cut off.
 
     Raises
     ------
     OSError
-        If the file is missing or no image; the caller knows the row and says so.
+        If the file is missing or is not an image; the caller knows the row and says so.
     """
     from PIL import Image, ImageOps
 
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    mode = _MODES[channels]
     height, width = (size, size) if isinstance(size, int) else size or (None, None)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
             if height is not None and width is not None:
-                opened.draft(mode, (width, height))  # JPEG decodes at a reduced scale
-            image: Image.Image = _eight_bit(ImageOps.exif_transpose(opened)).convert(mode)
+                # JPEG decodes at a reduced scale, no less than twice the size, so that hardly a pixel tells
+                opened.draft(mode, (2 * max(height, width), 2 * max(height, width)))
+            image: Image.Image = _eight_bit(ImageOps.exif_transpose(opened), white).convert(mode)
     except OSError:
         raise
     except (
         Exception
     ) as error:  # on damaged data decoders raise nearly anything: SyntaxError, EOFError, struct.error, ...
         raise OSError(str(error) or type(error).__name__) from error
+    return _as_array(image, height, width)
+
+
+def _as_array(image: PILImage, height: int | None, width: int | None) -> np.ndarray:
+    """An image as (C, H, W), at the size asked for."""
+    from PIL import Image, ImageOps
+
     if height is not None and width is not None and image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
     array = np.asarray(image)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def _eight_bit(image: PILImage) -> PILImage:
-    """16-bit grey images scaled to 8 bits; Pillow's own conversion clips them to white."""
+def _eight_bit(image: PILImage, white: int) -> PILImage:
+    """Grey images of more than 8 bits scaled to 8; Pillow's own conversion cuts them off at 255."""
     from PIL import Image
 
     if image.mode == "F":
         raise OSError("floating-point pixels have no known range; save the image with 8 or 16 bits")
     if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+        return image.convert(f"{image.mode[:-1]}A") if image.mode in ("La", "RGBa") else image
+    return Image.fromarray(eight_bit(np.asarray(image), white))
+
+
+def eight_bit(pixels: np.ndarray, white: int) -> np.ndarray:
+    """Whole numbers scaled so that ``white`` becomes 255, as uint8.
+
+    Examples
+    --------
+    >>> eight_bit(np.array([0, 1000, 4095, 9999]), white=4095).tolist()
+    [0, 62, 255, 255]
+    """
+    return (pixels.clip(0, white) * (255 / white)).round().astype(np.uint8)
+
+
+def fitted_images(images: np.ndarray, channels: int, size: tuple[int, int]) -> np.ndarray:
+    """uint8 images (N, C, H, W) with other channels and at another size, exactly as :func:`decode_image` makes them."""
+    from PIL import Image
+
+    if images.shape[1:] == (channels, *size):
+        return images
+    result = np.empty((len(images), channels, *size), dtype=np.uint8)
+    for row, pixels in enumerate(images):
+        image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        result[row] = _as_array(image.convert(_MODES[channels]), *size)
+    return result
 
 
 def decode_images(
-    sources: Sequence[str | bytes], shape: tuple[int, int, int], *, threads: int = 1
+    sources: Sequence[str | bytes], form: ImageForm, *, threads: int = 1
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Many images at one size, and which of them could not be decoded.
+    """Many images in one form, and which of them could not be decoded.
 
     Parameters
     ----------
     sources : sequence of path or bytes, N of them
-    shape : (channels, height, width)
+    form : ImageForm
     threads : int
         More than one pays for photographs only: on tiny images threads wait for each other.
 
@@ -276,15 +353,16 @@ def decode_images(
         Zeros where decoding failed.
     failures : dict of position to reason
     """
-    images = np.zeros((len(sources), *shape), dtype=np.uint8)
+    (channels, *size), white = form
+    images = np.zeros((len(sources), *form.shape), dtype=np.uint8)
     failures: dict[int, str] = {}
 
     def decode(start: int) -> None:
         for row in range(start, min(start + _CHUNK, len(sources))):
             try:
-                images[row] = decode_image(sources[row], shape[0], shape[1:])
+                images[row] = decode_image(sources[row], channels, (size[0], size[1]), white)
             except OSError as error:
-                failures[row] = "does not exist" if isinstance(error, FileNotFoundError) else _reason(error)
+                failures[row] = _reason(error)
 
     starts = range(0, len(sources), _CHUNK)
     if threads > 1:
@@ -297,9 +375,13 @@ def decode_images(
 
 
 def _reason(error: OSError) -> str:
-    """The decoder's words, without the address of the buffer."""
+    """The decoder's words, without the address of the buffer, or the system's without the path."""
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if error.errno is not None:
+        return f"cannot be opened ({error.strerror or error})"
     unknown = "cannot identify image file"
-    return "is no image in a known format" if str(error).startswith(unknown) else f"cannot be decoded ({error})"
+    return "is not an image in a known format" if str(error).startswith(unknown) else f"cannot be decoded ({error})"
 
 
 @dataclass(frozen=True)
@@ -309,25 +391,34 @@ class ImageSamples:
     Parameters
     ----------
     sources : tuple of path or bytes
-    size : int
-        Side in pixels at which images are handed on (square: shorter side resized, centre cut out).
+    size : int or (height, width)
+        Pixels at which images are handed on (shorter side resized, centre cut out); one number means a square.
     channels : int
         1, 3 or 4.
     names : tuple of str
         How the user finds each image, for error messages; without it the path, or the position.
+    white : int
+        See :class:`ImageForm`.
     """
 
     sources: tuple[str | bytes, ...]
-    size: int
+    size: int | tuple[int, int]
     channels: int = 3
     names: tuple[str, ...] = ()
+    white: int = DEEP_WHITE
 
     modality: Modality = field(default="image", init=False)
     in_memory = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (self.channels, self.size, self.size)
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return (self.channels, height, width)
+
+    @property
+    def form(self) -> ImageForm:
+        """How the images are handed on."""
+        return ImageForm(self.shape, self.white)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -339,10 +430,15 @@ class ImageSamples:
     def select(self, index: Tensor) -> ImageSamples:
         rows = index.tolist()
         names = tuple(self.names[row] for row in rows) if self.names else ()
-        return ImageSamples(tuple(self.sources[row] for row in rows), self.size, self.channels, names)
+        return replace(self, sources=tuple(self.sources[row] for row in rows), names=names)
+
+    def stored_as(self, form: ImageForm) -> ImageSamples:
+        """The same images in another form."""
+        return replace(self, channels=form.shape[0], size=form.shape[1:], white=form.white)
 
     def digest(self) -> str:
-        content = hashlib.blake2b(f"{self.shape}".encode(), digest_size=16)
+        scaled = "" if self.white == DEEP_WHITE else f"{self.white}"
+        content = hashlib.blake2b(f"{self.shape}{scaled}".encode(), digest_size=16)
         for source in self.sources:
             if isinstance(source, bytes):
                 content.update(hashlib.blake2b(source, digest_size=16).digest())
@@ -353,10 +449,10 @@ class ImageSamples:
 
     def load(self, threads: int = 4) -> TensorSamples:
         """All images decoded into one tensor in memory."""
-        return TensorSamples(self._decode(self.sources, range(len(self)), threads), "image")
+        return TensorSamples(self._decode(self.sources, range(len(self)), threads), "image", self)
 
     def _decode(self, sources: Sequence[str | bytes], rows: Sequence[int], threads: int = 1) -> Tensor:
-        images, failures = decode_images(sources, self.shape, threads=threads)
+        images, failures = decode_images(sources, self.form, threads=threads)
         for position, reason in failures.items():
             row, source = rows[position], sources[position]
             name = self.names[row] if self.names else f"row {row}" if isinstance(source, bytes) else source
@@ -444,6 +540,32 @@ class Dataset:
             splits=None if self.splits is None else self.splits[array],
             groups=None if self.groups is None else self.groups[array],
         )
+
+    def stored_as(self, form: ImageForm) -> Dataset:
+        """The same images stored in another form, made from the files they came from where these are at hand.
+
+        Raises
+        ------
+        UserError
+            For images in memory that were of more than 8 bits, and scaled otherwise.
+        """
+        samples = self.samples
+        scaled = self.notes.get("white", form.white) != form.white
+        if tuple(samples.shape) == form.shape and not scaled:
+            return self
+        encoded = samples if isinstance(samples, ImageSamples) else getattr(samples, "encoded", None)
+        if encoded is not None:
+            encoded = encoded.stored_as(form)
+            samples = encoded.load() if form.fits_memory(len(encoded)) else encoded
+        elif scaled:
+            raise UserError(
+                f"{self.name} was read with white={self.notes['white']}; read it with white={form.white}, as the "
+                "training data were"
+            )
+        else:
+            pixels = samples.take(torch.arange(len(samples))).numpy()
+            samples = TensorSamples(torch.from_numpy(fitted_images(pixels, form.shape[0], form.shape[1:])), "image")
+        return replace(self, samples=samples, notes={**self.notes, "white": form.white})
 
     def with_levels(self, levels: Sequence[str]) -> Dataset:
         """The same samples with these label levels alone."""

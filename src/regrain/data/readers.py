@@ -153,7 +153,7 @@ def read_folder(path: str | Path, **options: Unpack[FolderOptions]) -> Dataset:
     levels : sequence of str, optional
         Names of the levels, coarse to fine; default level1, level2, ..., or label when there is one. ``[]``: no labels.
     name : str, optional
-    image_size, channels, skip_unreadable, cache
+    image_size, channels, white, skip_unreadable, cache
         See :class:`~regrain.data.rows.StorageOptions`.
 
     Raises
@@ -176,7 +176,7 @@ def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dat
     image, text, columns, series_shape, levels, label_paths, relation, split, group, id, unknown, name
     record, time, window, stride, static
         See :class:`~regrain.data.table.RoleOptions`.
-    image_size, channels, skip_unreadable, cache
+    image_size, channels, white, skip_unreadable, cache
         See :class:`~regrain.data.rows.StorageOptions`.
 
     Raises
@@ -230,7 +230,8 @@ def read_arrays(samples: Any, labels: Any = None, **options: Unpack[ArrayOptions
     """Arrays, tensors, a DataFrame of numbers, or a list of texts.
 
     - uint8 (N, H, W), (N, C, H, W) or (N, H, W, C) are images, C being 1, 3 or 4; where both would do, tensors are
-      taken for (N, C, H, W) and NumPy arrays for (N, H, W, C) unless ``layout`` says otherwise.
+      taken for (N, C, H, W) and NumPy arrays for (N, H, W, C) unless ``layout`` says otherwise. So are uint16 with
+      ``modality="image"``, or of four dimensions; ``white`` says which value is white.
     - Other numbers: (N, D) are vectors, (N, T, C) series, in which NaN means missing and beside which ``static``
       (N, S) gives features that do not change in time; four dimensions images in [0, 1], which become uint8 with a
       warning.
@@ -244,7 +245,7 @@ def read_arrays(samples: Any, labels: Any = None, **options: Unpack[ArrayOptions
         and NaN mean unknown.
     levels, relation, ids, groups, splits, modality, layout, static, name
         See :class:`ArrayOptions`.
-    image_size, channels, skip_unreadable, cache
+    image_size, channels, white, skip_unreadable, cache
         See :class:`~regrain.data.rows.StorageOptions`.
 
     Raises
@@ -641,7 +642,7 @@ def _as_array(samples: Any) -> np.ndarray | list[Any]:
 
 
 def _as_images(array: np.ndarray, channels_last: bool, layout: str | None, wrong: Mapping[int, str]) -> np.ndarray:
-    """uint8 (N, C, H, W)."""
+    """uint8 (N, C, H, W), or uint16 as they are."""
     if array.ndim == 3:
         array = array[:, None]
     else:
@@ -655,14 +656,15 @@ def _as_images(array: np.ndarray, channels_last: bool, layout: str | None, wrong
             )
         if last and (channels_last or not first):
             array = array.transpose(0, 3, 1, 2)
-    if array.dtype == np.uint8:
+    if array.dtype in (np.uint8, np.uint16):
         return np.ascontiguousarray(array)
     kept = np.delete(array, list(wrong), axis=0)
     low, high = (float(kept.min()), float(kept.max())) if kept.size else (0.0, 0.0)
     scale = 1 if array.dtype.kind in "iu" else 255
     if low < 0 or high > 255 / scale:
         raise UserError(
-            f"images are uint8 from 0 to 255, or floating point from 0 to 1; got {array.dtype} from {low:g} to {high:g}"
+            f"images are whole numbers from 0 to 255, uint16, or floating point from 0 to 1; got {array.dtype} from "
+            f"{low:g} to {high:g}"
         )
     if array.dtype.kind == "f":
         warnings.warn("images in floating point were rounded to 8 bits (0 to 255)", RegrainWarning, stacklevel=6)

@@ -18,7 +18,10 @@ import torch
 
 from regrain.data.cache import cached_tensor
 from regrain.data.dataset import (
+    DEEP_WHITE,
+    SMALL_SIDE,
     Dataset,
+    ImageForm,
     ImageSamples,
     Modality,
     Samples,
@@ -26,20 +29,20 @@ from regrain.data.dataset import (
     TensorSamples,
     TextSamples,
     decode_images,
+    eight_bit,
+    fitted_images,
 )
 from regrain.errors import UserError
 from regrain.labels import Labels, Relation, Taxonomy
 
 __all__ = ["Fault", "Rows", "Storage", "StorageOptions", "examples", "missing_message", "separate"]
 
-SMALL_SIDE = 128
-"""Images up to this side, in pixels, are decoded once and kept in memory."""
-
 LARGE_SIDE = 256
 """Larger images are stored at this side unless the user says otherwise."""
 
-_MEMORY_LIMIT = 8 << 30
 _HEADERS = 256
+_DEPTHS = (8, 10, 12, 14, 16)
+_PLAIN = {1: "L", 3: "RGB", 4: "RGBA"}
 _DECODE_BYTES = 64 << 20
 _THREADED_PIXELS = 128 * 128
 
@@ -47,11 +50,14 @@ _THREADED_PIXELS = 128 * 128
 class StorageOptions(TypedDict, total=False):
     """How samples are kept; every reader takes these options.
 
-    image_size : int, optional
-        Side in pixels at which images are stored (square: shorter side resized, centre cut out). By default small
-        images of one size stay as they are, others get ``min(256, median shorter side)``.
+    image_size : int or (height, width), optional
+        Pixels at which images are stored (shorter side resized, centre cut out); one number means a square. By default
+        small images of one size stay as they are, others get ``min(256, median shorter side)``.
     channels : 1, 3 or 4, optional
         Grey, RGB or RGBA; by default 1 when a sample of the images is grey, else 3.
+    white : int, optional
+        The value of pixels of 16 bits that is stored as 255, such as 4095 of a camera of 12 bits; by default the
+        largest number of 8, 10, 12, 14 or 16 bits, by the brightest pixel of a sample of the images.
     skip_unreadable : bool, default False
         Leave out the rows that cannot be used (missing or damaged images, NaN features of vectors, empty texts,
         broken lines) and count them, instead of refusing the data.
@@ -59,8 +65,9 @@ class StorageOptions(TypedDict, total=False):
         Decode images once into a memory-mapped file in the cache folder. For large images that are read often.
     """
 
-    image_size: int | None
+    image_size: int | tuple[int, int] | None
     channels: int | None
+    white: int | None
     skip_unreadable: bool
     cache: bool
 
@@ -78,12 +85,15 @@ class Fault(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """How images will be kept: shape, in memory or not, decoding threads, and what to tell the user."""
+    """How images will be kept: form, in memory or not, whether nothing is lost so, decoding threads, what to tell, and
+    whether ``white`` was chosen: by an option, or for images of more than 8 bits."""
 
-    shape: tuple[int, int, int]
+    form: ImageForm
     in_memory: bool
+    lossless: bool
     threads: int
-    message: str | None
+    messages: tuple[str, ...]
+    deep: bool
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ class Rows:
         Of the data set.
     modality : Modality
     values : sequence or array
-        Images: paths and encoded bytes (None: missing), or a uint8 array (N, C, H, W). Texts: str or None.
+        Images: paths and encoded bytes (None: missing), or a uint8 or uint16 array (N, C, H, W). Texts: str or None.
         Vectors (N, D) and series (N, T, C): a float array; NaN in a series is a missing value.
     labels : Labels, or mapping of level to class names
         Names as found, None unknown.
@@ -202,10 +212,10 @@ class Rows:
 
     def decoded(self, storage: Storage) -> Iterator[tuple[np.ndarray, list[Fault]]]:
         """Decode all images, block by block: the images of a block, and those that cannot be decoded."""
-        step = max(1, _DECODE_BYTES // int(np.prod(storage.shape)))
+        step = max(1, _DECODE_BYTES // int(np.prod(storage.form.shape)))
         for start in range(0, len(self), step):
             block: Sequence[Any] = list(self.values[start : start + step])
-            images, failures = decode_images(block, storage.shape, threads=storage.threads)
+            images, failures = decode_images(block, storage.form, threads=storage.threads)
             yield images, [self.fault("undecodable image", start + row, why) for row, why in failures.items()]
 
     def duplicate_ids(self) -> dict[str, list[int]]:
@@ -249,8 +259,9 @@ class Rows:
     def dataset(
         self,
         *,
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
         channels: int | None = None,
+        white: int | None = None,
         skip_unreadable: bool = False,
         cache: bool = False,
     ) -> Dataset:
@@ -262,21 +273,21 @@ class Rows:
             For rows that cannot be used, unless they are to be left out; for labels that do not hang together and for
             ids that are not unique. The message names rows as the user finds them.
         """
-        _require_options(image_size, channels)
         rows = self.usable(skip_unreadable)
         try:
             labels = rows.strict_labels()
         except UserError as error:
             raise UserError(f"{self.where}: {error} (`regrain check` lists the rows)") from None
-        message = None
-        if rows.encoded:  # what is cheap to find out comes first
+        notes = {}
+        if self.modality == "image":  # what is cheap to find out comes first
+            storage = rows.storage(image_size, channels, white)
             usable = rows
-            rows, samples, message = usable._image_samples(image_size, channels, skip_unreadable, cache)
+            rows, samples = usable._image_samples(storage, skip_unreadable, cache)
             labels = labels if rows is usable else rows.strict_labels()
+            notes = {"messages": [*rows.notes.get("messages", []), *storage.messages]}
+            notes |= {"white": storage.form.white} if storage.deep else {}
         else:
-            samples = rows._plain_samples(image_size, channels)
-        notes = dict(rows.notes)
-        notes["messages"] = [*notes.get("messages", []), *([message] if message else [])]
+            samples = rows._plain_samples()
         return Dataset(
             samples,
             labels,
@@ -284,41 +295,52 @@ class Rows:
             rows.name,
             None if rows.splits is None else np.array(rows.splits, dtype=str),
             None if rows.groups is None else np.array(rows.groups, dtype=str),
-            notes,
+            {"messages": [], **rows.notes, **notes},
         )
 
-    def storage(self, image_size: int | None = None, channels: int | None = None) -> Storage:
-        """How to keep these images, judged by the headers of a sample of them."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(len(self), _HEADERS)).astype(int))
-        headers = [header for row in rows.tolist() if (header := _header(self.values[row])) is not None]
-        sizes = [size for _, size in headers] or [(LARGE_SIDE, LARGE_SIDE)]
+    def storage(
+        self,
+        image_size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
+        white: int | None = None,
+    ) -> Storage:
+        """How to keep these images, judged by the headers of a sample of them; for what an option says, by that."""
+        _require_options(image_size, channels, white)
+        asked = (image_size, image_size) if isinstance(image_size, int) else image_size
+        rows = np.unique(np.linspace(0, len(self) - 1, min(len(self), _HEADERS)).astype(int)).tolist()
+        if isinstance(self.values, np.ndarray):
+            return _array_storage(self.values, asked, channels, white)
+        headers = [header for row in rows if (header := _header(self.values[row])) is not None]
+        sizes = [header.size for header in headers] or [(LARGE_SIDE, LARGE_SIDE)]
         if channels is None:
-            grey = bool(headers) and all(mode in ("1", "L") or mode.startswith("I") for mode, _ in headers)
-            channels = 1 if grey else 3
+            channels = 1 if headers and all(header.grey for header in headers) else 3
         shorter = int(np.median([min(size) for size in sizes]))
-        side = image_size or min(LARGE_SIDE, shorter)
-        height, width = side, side
-        message = None
-        if image_size is None:
-            if len(set(sizes)) == 1 and max(sizes[0]) <= SMALL_SIDE:
-                height, width = sizes[0]
-            elif set(sizes) != {(side, side)}:
-                low, high = min(sizes), max(sizes)
-                seen = _pixels(low) if low == high else f"{_pixels(low)} to {_pixels(high)}"
-                message = (
-                    f"images of {seen} pixels (in {len(sizes)} looked at) are stored at {side} x {side}: shorter side "
-                    "resized, centre cut out; image_size sets another size"
-                )
-        memory = len(self) * channels * height * width
-        small = max(height, width) <= SMALL_SIDE
-        if small and memory > _MEMORY_LIMIT:
-            message = (
-                f"the decoded images would take {memory / 2**30:.0f} GiB: they are decoded when they are needed; "
-                "cache=True keeps them in a memory-mapped file"
+        side = min(LARGE_SIDE, shorter)
+        same = len(set(sizes)) == 1 and max(sizes[0]) <= SMALL_SIDE
+        height, width = asked or (sizes[0] if same else (side, side))
+        messages = []
+        if asked is None and not same and set(sizes) != {(side, side)}:
+            low, high = min(sizes), max(sizes)
+            seen = _pixels(low) if low == high else f"{_pixels(low)} to {_pixels(high)}"
+            messages.append(
+                f"images of {seen} pixels (in {len(sizes)} looked at) are stored at {side} x {side}: shorter side "
+                "resized, centre cut out; --image-size (image_size) sets another size"
+            )
+        brightest = [header.brightest for header in headers if header.brightest is not None]
+        form = ImageForm((channels, height, width), white or _white(max(brightest, default=DEEP_WHITE)))
+        messages += _losses(headers, channels, form.white, max(brightest, default=None))
+        in_memory = form.fits_memory(len(self))
+        if max(height, width) <= SMALL_SIDE and not in_memory:
+            memory = len(self) * channels * height * width / 2**30
+            messages.append(
+                f"the decoded images would take {memory:.0f} GiB: they are decoded when they are needed; "
+                "--cache (cache=True) keeps them in a memory-mapped file"
             )
         pixels = np.median([h * w for h, w in sizes])
         threads = min(8, os.cpu_count() or 1) if pixels > _THREADED_PIXELS else 1
-        return Storage((channels, height, width), small and memory <= _MEMORY_LIMIT, threads, message)
+        plain = all(header.mode == _PLAIN[channels] and header.size == (height, width) for header in headers)
+        deep = white is not None or bool(brightest)
+        return Storage(form, in_memory, plain, threads, tuple(messages), deep)
 
     def _usable(self, faults: Sequence[Fault], skip: bool) -> Rows:
         """The rows without faults; a UserError that names examples unless they are to be left out."""
@@ -344,13 +366,15 @@ class Rows:
         notes["left_out"] = [*notes.get("left_out", []), *map(str, faults)]
         return replace(kept, notes=notes)
 
-    def _image_samples(
-        self, image_size: int | None, channels: int | None, skip: bool, cache: bool
-    ) -> tuple[Rows, Samples, str | None]:
+    def _image_samples(self, storage: Storage, skip: bool, cache: bool) -> tuple[Rows, Samples]:
         """Rows that can be decoded, and their samples: one tensor of small images, a cached one, or encoded images."""
-        storage = self.storage(image_size, channels)
+        form = storage.form
+        if isinstance(self.values, np.ndarray):
+            images = self.values if self.values.dtype == np.uint8 else eight_bit(self.values, form.white)
+            images = fitted_images(images, form.shape[0], form.shape[1:])
+            return self, TensorSamples(torch.from_numpy(np.require(images, requirements=["C", "W"])), "image")
         if storage.in_memory and not cache:
-            images = np.empty((len(self), *storage.shape), dtype=np.uint8)
+            images = np.empty((len(self), *form.shape), dtype=np.uint8)
             faults: list[Fault] = []
             start = 0
             for block, found in self.decoded(storage):
@@ -360,18 +384,22 @@ class Rows:
             rows = self._usable(faults, skip)
             if faults:
                 images = np.delete(images, [fault.row for fault in faults], axis=0)
-            return rows, TensorSamples(torch.from_numpy(images), "image"), storage.message
+            return rows, TensorSamples(torch.from_numpy(images), "image", rows._encoded_samples(storage))
         rows = self._usable(self._undecodable_once(storage, cache), skip) if skip else self
         if cache:
-            shape = (len(rows), *storage.shape)
-            tensor = cached_tensor(rows._content(storage), shape, lambda: rows._readable_blocks(storage), dtype="uint8")
-            return rows, TensorSamples(tensor, "image"), storage.message
-        names = tuple(map(rows.finds, range(len(rows)))) if isinstance(rows.values[0], bytes) else ()
-        return (
-            rows,
-            ImageSamples(tuple(rows.values), storage.shape[1], storage.shape[0], names),
-            storage.message,
-        )
+            shape = (len(rows), *form.shape)
+            tensor = cached_tensor(rows._content(form), shape, lambda: rows._readable_blocks(storage), dtype="uint8")
+            return rows, TensorSamples(tensor, "image", rows._encoded_samples(storage))
+        return rows, rows._image_files(form)
+
+    def _encoded_samples(self, storage: Storage) -> ImageSamples | None:
+        """What decoded images came from, where another form could be made of it that the pixels do not give."""
+        held = isinstance(self.values[0], bytes)
+        return None if held and storage.lossless else self._image_files(storage.form)
+
+    def _image_files(self, form: ImageForm) -> ImageSamples:
+        names = tuple(map(self.finds, range(len(self)))) if any(isinstance(v, bytes) for v in self.values) else ()
+        return ImageSamples(tuple(self.values), form.shape[1:], form.shape[0], names, form.white)
 
     def _undecodable_once(self, storage: Storage, cache: bool) -> list[Fault]:
         """Images that cannot be decoded; which they are is remembered along with the cached images."""
@@ -387,7 +415,7 @@ class Rows:
             good[[fault.row for fault in find()]] = 0
             yield good
 
-        readable = cached_tensor(f"readable|{self._content(storage)}", (len(self),), mask, dtype="uint8")
+        readable = cached_tensor(f"readable|{self._content(storage.form)}", (len(self),), mask, dtype="uint8")
         bad = np.flatnonzero(readable.numpy() == 0).tolist()
         return [self.fault("undecodable image", row, "cannot be decoded") for row in bad]
 
@@ -396,18 +424,16 @@ class Rows:
             self._usable(faults, skip=False)
             yield images
 
-    def _content(self, storage: Storage) -> str:
-        return f"images|{ImageSamples(tuple(self.values), 1).digest()}|{storage.shape}"
+    def _content(self, form: ImageForm) -> str:
+        return f"images|{self._image_files(form).digest()}"
 
-    def _plain_samples(self, image_size: int | None, channels: int | None) -> Samples:
+    def _plain_samples(self) -> Samples:
         if self.modality == "text":
             return TextSamples(tuple(map(str, self.values)))
-        tensor = torch.from_numpy(np.ascontiguousarray(self.values))
-        if self.modality == "image":
-            return TensorSamples(_fitted(tensor, image_size, channels), "image")
+        tensor = torch.from_numpy(np.ascontiguousarray(self.values)).float()
         if self.static is not None:
-            return SeriesSamples(tensor.float(), torch.from_numpy(np.ascontiguousarray(self.static)).float())
-        return TensorSamples(tensor.float(), self.modality)
+            return SeriesSamples(tensor, torch.from_numpy(np.ascontiguousarray(self.static)).float())
+        return TensorSamples(tensor, self.modality)
 
     def _require_unique_ids(self) -> None:
         duplicates = self.duplicate_ids()
@@ -454,15 +480,32 @@ def separate(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     return {k: v for k, v in options.items() if k not in stored}, {k: options[k] for k in stored}
 
 
-def _require_options(image_size: int | None, channels: int | None) -> None:
-    if image_size is not None and (not isinstance(image_size, int) or not 1 <= image_size <= 4096):
+def _require_options(image_size: int | tuple[int, int] | None, channels: int | None, white: int | None) -> None:
+    sides = image_size if isinstance(image_size, list | tuple) and len(image_size) == 2 else (image_size,)
+    if image_size is not None and not all(isinstance(side, int) and 1 <= side <= 4096 for side in sides):
         raise UserError(f"image_size is a number of pixels from 1 to 4096; got {image_size!r}")
     if channels not in (None, 1, 3, 4):
         raise UserError(f"channels is 1 (grey), 3 (RGB) or 4 (RGBA); got {channels!r}")
+    if white is not None and (not isinstance(white, int) or isinstance(white, bool) or not 1 <= white < 2**32):
+        raise UserError(f"white is the value of 16-bit pixels that is stored as 255, such as 4095; got {white!r}")
 
 
-def _header(source: str | bytes) -> tuple[str, tuple[int, int]] | None:
-    """Mode and (height, width), as the picture stands upright; None when there is no readable header."""
+class _Header(NamedTuple):
+    """What the header of an image says; size is (height, width), as the picture stands upright."""
+
+    mode: str
+    size: tuple[int, int]
+    brightest: int | None
+    transparent: bool
+    frames: bool
+
+    @property
+    def grey(self) -> bool:
+        return self.mode in ("1", "L", "LA", "La") or self.mode.startswith("I")
+
+
+def _header(source: str | bytes) -> _Header | None:
+    """None when there is no readable header; of pixels of more than 8 bits the brightest is looked for."""
     import io
 
     from PIL import ExifTags, Image
@@ -471,37 +514,69 @@ def _header(source: str | bytes) -> tuple[str, tuple[int, int]] | None:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             width, height = image.size
             sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return image.mode, (width, height) if sideways else (height, width)
+            mode, several = image.mode, bool(getattr(image, "is_animated", False))
+            transparent = mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
+            brightest = max(0, int(np.asarray(image).max())) if mode.startswith("I") else None
+            return _Header(mode, (width, height) if sideways else (height, width), brightest, transparent, several)
     except Exception:  # whatever is wrong with it comes out, by name, when it is decoded
         return None
+
+
+def _white(brightest: int) -> int:
+    """The largest number of the usual bits that hold the brightest pixel.
+
+    Examples
+    --------
+    >>> [_white(brightest) for brightest in (0, 255, 256, 3000, 4095, 40000, 70000)]
+    [255, 255, 1023, 4095, 4095, 65535, 131071]
+    """
+    bits = max(brightest, 1).bit_length()
+    return 2 ** next((usual for usual in _DEPTHS if bits <= usual), bits) - 1
+
+
+def _losses(headers: Sequence[_Header], channels: int, white: int, brightest: int | None) -> Iterator[str]:
+    """What storing the images at 8 bits, in so many channels, scales or drops."""
+    total = len(headers)
+    deep = sum(header.brightest is not None for header in headers)
+    if deep:
+        yield (
+            f"{deep} of {total} images looked at have more than 8 bits a pixel (brightest {brightest}): "
+            f"{white} is stored as 255; --white (white) sets another value"
+        )
+    clear = sum(header.transparent for header in headers)
+    if clear and channels != 4:
+        yield (
+            f"{clear} of {total} images looked at have transparent pixels, which are stored as opaque; "
+            "--channels 4 (channels=4) keeps them"
+        )
+    coloured = sum(not header.grey for header in headers)
+    if coloured and channels == 1:
+        yield f"{coloured} of {total} images looked at are not grey and are stored as grey"
+    several = sum(header.frames for header in headers)
+    if several:
+        yield f"{several} of {total} images looked at have several frames, of which the first is stored"
+
+
+def _array_storage(
+    images: np.ndarray, size: tuple[int, int] | None, channels: int | None, white: int | None
+) -> Storage:
+    """How to keep images (N, C, H, W) that are in memory: as they are, unless an option says otherwise."""
+    deep = images.dtype != np.uint8
+    brightest = int(images.max()) if deep and images.size else None
+    form = ImageForm(
+        (channels or images.shape[1], *(size or images.shape[2:])), white or _white(brightest or DEEP_WHITE)
+    )
+    told = (
+        ()
+        if not deep
+        else (
+            f"the images have 16 bits a pixel (brightest {brightest}): {form.white} is stored as 255; white= sets "
+            "another value",
+        )
+    )
+    return Storage(form, True, True, 1, told, deep)
 
 
 def _pixels(size: tuple[int, int]) -> str:
     height, width = size
     return f"{width} x {height}"
-
-
-def _fitted(images: torch.Tensor, size: int | None, channels: int | None) -> torch.Tensor:
-    """uint8 images (N, C, H, W) with the channels and the side asked for."""
-    count, height, width = images.shape[1:]
-    if channels == 3 and count == 1:
-        images = images.expand(-1, 3, -1, -1).contiguous()
-    elif channels == 1 and count == 3:
-        weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R 601, as Pillow
-        images = torch.cat([(c.float() * weights).sum(1, keepdim=True).round().byte() for c in images.split(4096)])
-    elif channels not in (None, count):
-        raise UserError(f"the images have {count} channels, which cannot be turned into {channels}")
-    if size is None or (height, width) == (size, size):
-        return images
-    scale = size / min(height, width)
-    resized = (max(size, round(height * scale)), max(size, round(width * scale)))
-    top, left = (resized[0] - size) // 2, (resized[1] - size) // 2
-    return torch.cat(
-        [
-            torch.nn.functional.interpolate(chunk.float(), resized, mode="bilinear", antialias=True)
-            .round()
-            .clamp(0, 255)
-            .byte()[:, :, top : top + size, left : left + size]
-            for chunk in images.split(1024)
-        ]
-    )

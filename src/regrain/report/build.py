@@ -84,8 +84,7 @@ def build_content(
     """
     notes: list[str] = []
     parts = run.parts() if data is None else run.judged_parts(data, split, notes)
-    judged = part_named(parts, split, str(run.path) if data is None else data.name)
-    run.require_fitting(judged)
+    judged = run.fitting(part_named(parts, split, str(run.path) if data is None else data.name))
     content = Content(
         f"{run.recipe['method']['name']} on {judged.name}",
         split,

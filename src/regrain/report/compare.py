@@ -438,9 +438,7 @@ def _over_samples(
 
 def _judged(run: Run, data: Dataset | None, split: str) -> Dataset:
     parts = run.parts() if data is None else run.judged_parts(data, split, [])
-    judged = part_named(parts, split, str(run.path))
-    run.require_fitting(judged)
-    return judged
+    return run.fitting(part_named(parts, split, str(run.path)))
 
 
 def _queries(vectors: Tensor, codes: Tensor) -> dict[str, Tensor]:

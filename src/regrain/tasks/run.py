@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
+from regrain.data.table import Table
 from regrain.encoders import build_encoder, is_pretrained
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
@@ -118,16 +119,15 @@ class Run:
             data = part_named(self.parts(), split or "test", str(self.path))
         elif split is not None:
             data = data.part(split)
-        self.require_fitting(data)
-        return embed(self.model, data)
+        return embed(self.model, self.fitting(data))
 
     def predict_proba(self, data: Dataset, role: str) -> Tensor:
         """Class probabilities (N, classes) at the level of a role; a UserError where the method does not classify."""
-        self.require_fitting(data)
-        return apply_model(self.model, data, lambda x: self.model.method.predict_proba(x, role))
+        return apply_model(self.model, self.fitting(data), lambda x: self.model.method.predict_proba(x, role))
 
     def judged_parts(self, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
         """The splits of given data; where they are the run's own data, what was trained on is never called ``test``."""
+        dataset = self.fitting(dataset)
         try:
             own = self._own_parts(dataset)
         except UserError:  # what the recipe does to the run's data cannot be done to these: they are others
@@ -139,9 +139,36 @@ class Run:
         notes.append(f"all {len(dataset)} samples of {dataset.name} were taken: they have no splits")
         return {split: dataset}
 
-    def reading_of(self, data: Any) -> dict[str, Any]:
-        """How a table with the columns of the run's own samples is read: as those were."""
-        table = table_of(data)
+    def reading_of(self, data: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of the reader for other data: those given, and what makes samples as the run's own are.
+
+        A table with the columns of the run's own samples is read as those were. Images are stored as the run's are,
+        alone or in company.
+
+        Raises
+        ------
+        UserError
+            For options that would store them otherwise.
+        """
+        if isinstance(data, Dataset):
+            return dict(options)
+        return self._stored_so(options) | self._columns_of(table_of(data)) | dict(options)
+
+    def _stored_so(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        form = self.model.storage
+        if form is None:
+            return {}
+        channels, height, width = form.shape
+        for name, own in (("image_size", (height, width)), ("channels", channels), ("white", form.white)):
+            given = options.get(name)
+            if given is not None and own not in (given, (given, given)):
+                raise UserError(
+                    f"{self.path} stores images at {width} x {height} pixels with {channels} channels, 16 bits "
+                    f"with {form.white} as white, and new ones alike: leave out {name} (--{name.replace('_', '-')})"
+                )
+        return {"image_size": (height, width), "channels": channels, "white": form.white}
+
+    def _columns_of(self, table: Table | None) -> dict[str, Any]:
         if table is None:
             return {}
         recorded = self.recipe["data"]["reader"]
@@ -168,9 +195,9 @@ class Run:
         model = Model.build(config["method"], config["hyperparameters"], config["classes"], encoder, config["inputs"])
         return model.to(self.model.device)
 
-    def require_fitting(self, dataset: Dataset) -> None:
-        """Raise a UserError unless samples look like those the model was trained on."""
-        self.model.require_fitting(dataset, str(self.path))
+    def fitting(self, dataset: Dataset) -> Dataset:
+        """The data set as the model reads it; a UserError unless samples look like those it was trained on."""
+        return self.model.fitting(dataset, str(self.path))
 
 
 def part_named(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrain.data.dataset import Dataset
+from regrain.data.dataset import DEEP_WHITE, Dataset
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, default_encoder, is_pretrained
 from regrain.encoders.image import PACKAGED, SMALL_IMAGE
 from regrain.errors import UserError, nearest
@@ -154,7 +154,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     inputs |= {key: list(train.notes[key]) for key in ("columns", "static_columns") if train.notes.get(key)}
     if train.modality == "image":
         mean, std = (encoder.mean, encoder.std) if encoder.mean and encoder.std else channel_statistics(train)
-        inputs |= {"size": size, "mean": list(mean), "std": list(std)}
+        white = train.notes.get("white", DEEP_WHITE)
+        inputs |= {"white": white, "size": size, "mean": list(mean), "std": list(std)}
     elif train.modality == "series":
         values = train.samples.take(torch.arange(len(train)))
         if not isinstance(encoder, FrozenEncoder):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from regrain.data.cache import features as cached_features
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset, ImageForm, TensorSamples
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
 from regrain.encoders.base import ScaledEncoder, column_statistics
 from regrain.encoders.vector import MLPEncoder, ResidualEncoder
@@ -127,8 +127,9 @@ class Model:
         encoder : Encoder
             A FrozenEncoder is taken apart: the method trains the adapter on the backbone's features.
         inputs : mapping
-            ``modality`` and ``shape`` of a raw sample; for images ``size``, ``mean`` and ``std`` of the views; for
-            series ``static``, the number of static features, where there are any.
+            ``modality`` and ``shape`` of a raw sample; for images ``white`` (see
+            :class:`~regrain.data.dataset.ImageForm`), ``size``, ``mean`` and ``std`` of the views; for series
+            ``static``, the number of static features, where there are any.
         presets : sequence
             Views for training.
         seed : int
@@ -164,16 +165,31 @@ class Model:
         """Where the method is."""
         return next((p.device for p in self.method.parameters()), torch.device("cpu"))
 
-    def require_fitting(self, dataset: Dataset, where: str) -> None:
-        """Raise a UserError unless samples look like those it was trained on; ``where`` names the model."""
+    @property
+    def storage(self) -> ImageForm | None:
+        """How the images that it was trained on were stored, and all it is given are; None for other samples."""
+        inputs = self.config["inputs"]
+        if inputs["modality"] != "image":
+            return None
+        channels, height, width = inputs["shape"]
+        return ImageForm((channels, height, width), inputs["white"])
+
+    def fitting(self, dataset: Dataset, where: str) -> Dataset:
+        """The data set as the model reads it, images stored as those it was trained on; ``where`` names the model.
+
+        Raises
+        ------
+        UserError
+            For samples unlike those it was trained on.
+        """
         inputs = self.config["inputs"]
         if dataset.modality != inputs["modality"]:
             raise UserError(
                 f"{where} was trained on {inputs['modality']} data; {dataset.name} holds {dataset.modality} data"
             )
+        if self.storage is not None:
+            return dataset.stored_as(self.storage)
         shape, trained = list(dataset.samples.shape), inputs["shape"]
-        if dataset.modality == "image" and shape[0] != trained[0]:
-            raise UserError(f"{where} was trained on images with {trained[0]} channels; {dataset.name} has {shape[0]}")
         for key in ("columns", "static_columns"):
             columns, known = dataset.notes.get(key), inputs.get(key)
             if columns and known and columns != known and dataset.modality in ("vector", "series"):
@@ -191,6 +207,7 @@ class Model:
                 f"{where} was trained on series with {inputs.get('static', 0)} static features; {dataset.name} has "
                 f"{static} of them"
             )
+        return dataset
 
     def prepare(self, raw: Any) -> Any:
         """Raw samples -> the un-augmented input of the method."""

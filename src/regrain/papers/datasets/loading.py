@@ -48,7 +48,7 @@ def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
     name : str
     root, download, splits, levels
         See :class:`CatalogOptions`.
-    image_size, channels, skip_unreadable, cache
+    image_size, channels, white, skip_unreadable, cache
         See :class:`~regrain.data.rows.StorageOptions`.
 
     Returns
