@@ -20,11 +20,11 @@ from explorer_hand import Command, Hand
 from regrain import api
 from regrain.errors import UserError
 from regrain.explorer.outcome import write_outcome
-from regrain.explorer.positions import positions
 from regrain.explorer.proposals import Evidence, propose
 from regrain.explorer.session import CONFIRMED, GIVEN, Session, StaleError
 from regrain.explorer.state import Group
 from regrain.labels import Taxonomy
+from regrain.pictures.map import embedding_map
 
 TOOL = "<img src=x onerror=alert(1)>tool"
 
@@ -477,10 +477,10 @@ def test_rows_in_another_order_keep_their_labels(run_folder: Path, table: Path) 
 def test_the_map_is_seeded_and_fills_its_square() -> None:
     vectors = torch.nn.functional.normalize(torch.randn(40, 5, generator=torch.Generator().manual_seed(0)), dim=1)
     for kind in ("pca", "tsne"):
-        found = positions(vectors, kind, seed=1)
-        assert np.array_equal(found, positions(vectors, kind, seed=1))
+        found = embedding_map(vectors, kind=kind, seed=1).in_square()
+        assert np.array_equal(found, embedding_map(vectors, kind=kind, seed=1).in_square())
         assert np.abs(found).max() == pytest.approx(1)
-    assert positions(torch.eye(2), "auto").shape == (2, 2)
+    assert embedding_map(torch.eye(2), kind="auto").in_square().shape == (2, 2)
 
 
 def test_the_command_line_exports_and_says_what_is_wrong(

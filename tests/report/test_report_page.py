@@ -19,8 +19,8 @@ import regrain
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
+from regrain.pictures import map as map_module
 from regrain.report import build, extra, report
-from regrain.tasks import embedding_map
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -173,7 +173,7 @@ def test_fifty_thousand_samples(visit: Visit, tmp_path: Path, monkeypatch: pytes
     data = Dataset(TensorSamples(pixels, "image"), Labels.from_columns(columns), ids, "noise", splits)
     run = regrain.fit("kmeans", data, encoder="conv4", out=tmp_path / "run", settings=["subclasses=40"], device="cpu")
     monkeypatch.setattr(
-        embedding_map, "_tsne", lambda vectors, *_: generator.normal(size=(len(vectors), 2)).astype(np.float32)
+        map_module, "_tsne", lambda vectors, *_: generator.normal(size=(len(vectors), 2)).astype(np.float32)
     )
     monkeypatch.setattr(build.api, "evaluate", _no_time_for_that)
     place = report(run, out=tmp_path / "page.html", map_samples=50_000)

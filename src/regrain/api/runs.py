@@ -14,6 +14,7 @@ from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import level_probabilities
+from regrain.pictures.tiles import require_images
 from regrain.tasks import Attention, Calibration, Discovery
 from regrain.tasks.adapt import read_support
 from regrain.tasks.answers import fit_answers, judge_answers, known_classes, taxonomy_of
@@ -24,7 +25,6 @@ from regrain.tasks.discover import discover as discover_subclasses
 from regrain.tasks.discover import read_discovery, settle_subclasses
 from regrain.tasks.export import FORMATS, Export, check_export, write_export
 from regrain.tasks.grids import require_drawable, write_grids
-from regrain.tasks.pictures import require_images
 from regrain.tasks.predict import predicted_columns
 from regrain.tasks.run import Run, part_named
 from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_columns, write_embeddings

@@ -11,14 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from regrain.explorer.collection import Collection
-from regrain.tasks.pictures import tiles
+from regrain.pictures.numbers import thinned
+from regrain.pictures.tiles import tiles
 
 __all__ = ["MOST_TEXT", "cell", "picture"]
 
 MOST_TEXT = 2_000
 """Characters of a text that are shown."""
-
-_MOST_NUMBERS, _MOST_CHANNELS = 64, 4
 
 
 def picture(collection: Collection, row: int, *, small: bool) -> bytes:
@@ -39,7 +38,7 @@ def picture(collection: Collection, row: int, *, small: bool) -> bytes:
 def cell(collection: Collection, row: int) -> dict[str, Any]:
     """A sample in words and numbers: ``id``, ``split``, ``superclass``; ``text``, or ``lines`` (channels of numbers).
 
-    Numbers are thinned out, and scaled to [0, 1] within a channel; missing ones are None.
+    Numbers are thinned, and scaled to [0, 1] within a channel; missing ones are None.
     """
     start = collection.start
     shown: dict[str, Any] = {
@@ -54,16 +53,14 @@ def cell(collection: Collection, row: int) -> dict[str, Any]:
     taken = part.samples.take(torch.tensor([place]))
     if collection.modality == "text":
         return shown | {"text": taken[0][:MOST_TEXT]}
-    values = taken["series"][0] if isinstance(taken, dict) else taken[0]
+    values = thinned(taken)[0]
     channels = values[None] if values.ndim == 1 else values.T
-    return shown | {"lines": [_line(channel.double().numpy()) for channel in channels[:_MOST_CHANNELS]]}
+    return shown | {"lines": [_line(channel.double().numpy()) for channel in channels]}
 
 
 def _line(values: np.ndarray) -> list[float | None]:
-    at = np.unique(np.linspace(0, len(values) - 1, min(len(values), _MOST_NUMBERS)).round().astype(int))
-    thin = values[at]
-    known = np.isfinite(thin)
+    known = np.isfinite(values)
     if not known.any():
-        return [None] * len(thin)
-    low, spread = thin[known].min(), np.ptp(thin[known]) or 1.0
-    return [round(float((v - low) / spread), 3) if k else None for v, k in zip(thin, known, strict=True)]
+        return [None] * len(values)
+    low, spread = values[known].min(), np.ptp(values[known]) or 1.0
+    return [round(float((v - low) / spread), 3) if k else None for v, k in zip(values, known, strict=True)]

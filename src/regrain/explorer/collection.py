@@ -23,8 +23,8 @@ from regrain import api
 from regrain.data.dataset import Dataset, Modality
 from regrain.errors import UserError
 from regrain.evaluation import embed
-from regrain.explorer.positions import MapKind, positions
 from regrain.explorer.state import Group
+from regrain.pictures.map import MapKind, embedding_map
 from regrain.tasks.discover import is_own_name
 from regrain.tasks.tables import write_columns
 from regrain.training.store import RunFolder, replace_file
@@ -271,7 +271,7 @@ def _vectors(
             if (kept.metadata() or {}).get("key") == key:
                 return kept.get_tensor("embeddings"), kept.get_tensor("positions").numpy()
     embeddings = functional.normalize(torch.cat([embed(run.model, part) for part in parts])[order], dim=1)
-    found = positions(embeddings, map_kind, seed=seed)
+    found = embedding_map(embeddings, kind=map_kind, seed=seed).in_square()
     tensors = {"embeddings": embeddings.contiguous(), "positions": torch.from_numpy(found)}
     replace_file(file, lambda temporary: save_file(tensors, temporary, metadata={"key": key}))
     return embeddings, found

@@ -14,11 +14,11 @@ from regrain import api
 from regrain.errors import UserError
 from regrain.explorer.collection import Collection, open_collection
 from regrain.explorer.journal import Journal
-from regrain.explorer.positions import MapKind
 from regrain.explorer.proposals import Evidence, Proposals, Proposer, no_proposals, propose
 from regrain.explorer.state import Group, State, clean_name
 from regrain.methods.lloyd import STARTS, lloyd
 from regrain.metrics.neighbours import nearest_neighbours
+from regrain.pictures.map import MapKind
 
 __all__ = ["CONFIRMED", "GIVEN", "OUTLIER", "Session", "StaleError"]
 

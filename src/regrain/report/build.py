@@ -19,6 +19,7 @@ from regrain.errors import UserError
 from regrain.evaluation import own_probabilities
 from regrain.evaluation.base import LACKING, figure_text
 from regrain.metrics import label_quality, nearest_neighbours, neighbour_probabilities
+from regrain.pictures.map import EmbeddingMap, embedding_map
 from regrain.report.content import (
     Chart,
     Confusion,
@@ -32,7 +33,6 @@ from regrain.report.content import (
     Query,
     Shown,
 )
-from regrain.tasks.embedding_map import EmbeddingMap, embedding_map
 from regrain.tasks.grids import purity_ranks
 from regrain.tasks.run import Run, part_named
 

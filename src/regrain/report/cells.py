@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from regrain.data.dataset import Dataset
-from regrain.tasks.pictures import tiles
+from regrain.pictures.numbers import CHANNELS, STEPS, thinned
+from regrain.pictures.tiles import tiles
 
 __all__ = ["Cells", "Sprite"]
 
@@ -22,9 +22,6 @@ TILE = 64
 """Side of a picture in the sprite, in pixels."""
 
 _ACROSS = 64
-_WIDTH = 64
-"""Bars of a vector, steps of a series: more are averaged."""
-_CHANNELS = 4
 _LETTERS = 240
 _LOOKED_AT = 2000
 _CHUNK = 256
@@ -88,8 +85,8 @@ class Cells:
             texts = [text for start in range(0, len(self.places), _CHUNK) for text in self._take(start)]
             return {"kind": "text", "texts": [t if len(t) <= _LETTERS else f"{t[: _LETTERS - 1]}…" for t in texts]}
         few = self.judged.select(torch.linspace(0, len(self.judged) - 1, min(len(self.judged), _LOOKED_AT)).long())
-        mean, spread = _range_of(_numbers(few.samples.take(torch.arange(len(few)))))
-        values = torch.cat([_numbers(self._take(start)) for start in range(0, len(self.places), _CHUNK)])
+        mean, spread = _range_of(thinned(few.samples.take(torch.arange(len(few)))))
+        values = torch.cat([thinned(self._take(start)) for start in range(0, len(self.places), _CHUNK)])
         scaled = ((values - mean) / spread).clamp(-3, 3).add(3).div(6).mul(254).round().nan_to_num(nan=255.0)
         names = self.judged.notes.get("columns") or []
         return {
@@ -103,33 +100,16 @@ class Cells:
         """How samples are shown, in one line; empty for images and texts that are whole."""
         shape = self.judged.samples.shape
         if self.judged.modality == "vector":
-            pooled = f", {shape[0]} columns averaged to {_WIDTH}" if shape[0] > _WIDTH else ""
+            pooled = f", {shape[0]} columns averaged to {STEPS}" if shape[0] > STEPS else ""
             return f"A vector is shown as bars, from its columns' mean, up to three standard deviations{pooled}."
         if self.judged.modality == "series":
-            pooled = f", {shape[0]} steps averaged to {_WIDTH}" if shape[0] > _WIDTH else ""
-            cut = f", the first {_CHANNELS} of {shape[1]} channels" if shape[1] > _CHANNELS else ""
+            pooled = f", {shape[0]} steps averaged to {STEPS}" if shape[0] > STEPS else ""
+            cut = f", the first {CHANNELS} of {shape[1]} channels" if shape[1] > CHANNELS else ""
             return f"A series is shown as curves over time{cut}{pooled}; heights are within three standard deviations."
         return f"Texts are cut at {_LETTERS} letters." if self.judged.modality == "text" else ""
 
     def _take(self, start: int) -> Any:
         return self.judged.samples.take(self.rows[start : start + _CHUNK])
-
-
-def _numbers(raw: Any) -> Tensor:
-    """(n, D) of vectors or (n, T, C) of series, with at most so many columns, steps and channels."""
-    values: Tensor = (raw["series"] if isinstance(raw, dict) else raw).float()
-    if values.ndim == 3:
-        values = values[..., :_CHANNELS]
-        return _pooled(values.transpose(1, 2)).transpose(1, 2)
-    return _pooled(values[:, None])[:, 0]
-
-
-def _pooled(values: Tensor) -> Tensor:
-    """(n, C, T) -> (n, C, at most 64), means that leave missing values out."""
-    if values.shape[2] <= _WIDTH:
-        return values
-    known = functional.adaptive_avg_pool1d((~values.isnan()).float(), _WIDTH)
-    return functional.adaptive_avg_pool1d(values.nan_to_num(), _WIDTH) / known.where(known > 0, torch.nan)
 
 
 def _range_of(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
+from regrain.pictures.tiles import COLUMNS, Row, require_images, tiles, write_page
 from regrain.tasks.discover import Discovery, Subclass
-from regrain.tasks.pictures import COLUMNS, Row, require_images, tiles, write_page
 
 __all__ = ["purity_ranks", "require_drawable", "write_grids"]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import zipfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,9 +18,16 @@ from regrain.errors import UserError
 from regrain.metrics import nearest_neighbours
 from regrain.training.store import replace_file
 
-__all__ = ["EmbeddingMap", "embedding_map"]
+__all__ = ["EmbeddingMap", "MapKind", "embedding_map"]
+
+MapKind = Literal["auto", "pca", "tsne"]
 
 _FEWEST = 8
+"""Samples of a t-SNE."""
+
+_MOST_TSNE, _MOST_OPEN_TSNE = 6_000, 20_000
+"""Samples that t-SNE places in about a minute, by scikit-learn and by openTSNE."""
+
 _AROUND = 10
 """Samples whose median place is that of a mean."""
 
@@ -32,12 +41,17 @@ class EmbeddingMap:
     points : float32 array (N, 2)
     perplexity : float
     vectors : Tensor (N, d)
-        What was mapped.
+        The embeddings.
     """
 
     points: np.ndarray
     perplexity: float
     vectors: Tensor
+
+    def in_square(self) -> np.ndarray:
+        """The points about their middle, scaled to [-1, 1] by the longer side: float32 (N, 2)."""
+        found = self.points - (self.points.max(axis=0) + self.points.min(axis=0)) / 2
+        return np.ascontiguousarray(found / max(float(np.abs(found).max()), 1e-12), dtype=np.float32)
 
     def means(self, codes: Tensor, classes: int) -> np.ndarray:
         """Where the classes' mean embeddings lie: float32 (classes, 2), NaN for a class without a sample.
@@ -63,18 +77,25 @@ class EmbeddingMap:
 
 
 def embedding_map(
-    vectors: Tensor, *, perplexity: float = 30.0, seed: int = 0, cache: str | Path | None = None
+    vectors: Tensor,
+    *,
+    kind: MapKind = "tsne",
+    perplexity: float = 30.0,
+    seed: int = 0,
+    cache: str | Path | None = None,
 ) -> EmbeddingMap:
-    """t-SNE (van der Maaten and Hinton 2008) by openTSNE, of exact neighbours by cosine, from principal components.
-
-    The same embeddings and seed give the same map on one machine.
+    """Places of embeddings in the plane; the same embeddings and seed give the same map on one machine.
 
     Parameters
     ----------
     vectors : Tensor (N, d)
-        On the CPU.
+        On the CPU; compared by cosine.
+    kind : {"tsne", "pca", "auto"}
+        t-SNE (van der Maaten and Hinton 2008) started from principal components, by openTSNE where it is installed,
+        else by scikit-learn; the first two principal components; or t-SNE where that takes about a minute (at most
+        20,000 samples with openTSNE, 6,000 without), else principal components.
     perplexity : float
-        About how many neighbours a point has; at most a third of the others.
+        About how many neighbours a point of t-SNE has; at most a third of the others.
     seed : int
     cache : path, optional
         An ``.npz`` file: read where it holds the map of these embeddings, else written.
@@ -82,32 +103,55 @@ def embedding_map(
     Raises
     ------
     UserError
-        If there are fewer than 8 samples, or openTSNE is not installed.
+        If t-SNE is asked for and there are fewer than 8 samples.
+
+    Examples
+    --------
+    >>> embedding_map(torch.eye(4), kind="pca").points.shape
+    (4, 2)
     """
     count = len(vectors)
-    if count < _FEWEST:
+    if kind == "tsne" and count < _FEWEST:
         raise UserError(f"a map needs at least {_FEWEST} samples; there are {count}")
     perplexity = min(perplexity, (count - 1) / 3)
-    key = hashlib.blake2b(f"{perplexity} {seed} {tuple(vectors.shape)}".encode(), digest_size=16)
+    fits = _FEWEST <= count <= (_MOST_OPEN_TSNE if _has_open() else _MOST_TSNE)
+    if kind == "auto":
+        kind = "tsne" if fits else "pca"
+    key = hashlib.blake2b(f"{kind} {perplexity} {seed} {tuple(vectors.shape)}".encode(), digest_size=16)
     key.update(vectors.contiguous().numpy().tobytes())
     file = None if cache is None else Path(cache)
     points = None if file is None else _read(file, key.hexdigest())
     if points is None:
-        points = _tsne(vectors, perplexity, seed)
+        unit = torch.nn.functional.normalize(vectors, dim=1)
+        points = _tsne(unit, perplexity, seed) if kind == "tsne" else _principal(unit, seed)
         if file is not None:
             replace_file(file, partial(_write, key.hexdigest(), points))
     return EmbeddingMap(points, perplexity, vectors)
 
 
-def _tsne(vectors: Tensor, perplexity: float, seed: int) -> np.ndarray:
-    """(N, 2) float32; one thread, so that sums are made in one order."""
-    try:
-        import openTSNE
-        from openTSNE.nearest_neighbors import PrecomputedNeighbors
-    except ImportError:
-        raise UserError("maps are made by openTSNE: `pip install 'regrain[report]'` brings it") from None
+def _has_open() -> bool:
+    return importlib.util.find_spec("openTSNE") is not None
 
-    unit = torch.nn.functional.normalize(vectors, dim=1)
+
+def _principal(unit: Tensor, seed: int) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
+    count, width = unit.shape
+    solver = "covariance_eigh" if count > 10 * width else "auto"
+    found = PCA(min(2, count, width), svd_solver=solver, random_state=seed).fit_transform(unit.numpy())
+    return np.pad(found, ((0, 0), (0, 2 - found.shape[1]))).astype(np.float32)
+
+
+def _tsne(unit: Tensor, perplexity: float, seed: int) -> np.ndarray:
+    """(N, 2) float32 from exact neighbours; one thread, so that sums are made in one order."""
+    if not _has_open():
+        from sklearn.manifold import TSNE
+
+        slow = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)
+        return np.asarray(slow.fit_transform(unit.numpy()), np.float32)
+    import openTSNE
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
     cosine, index = nearest_neighbours(unit, unit, min(len(unit) - 1, int(3 * perplexity)), exclude_self=True)
     distance = (2 - 2 * cosine).clamp(min=0).sqrt().numpy().astype(np.float64)
     affinities = openTSNE.affinity.PerplexityBasedNN(

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from regrain.errors import UserError
 from regrain.metrics import recall_at_k
-from regrain.tasks import embedding_map as module
-from regrain.tasks.embedding_map import embedding_map
+from regrain.pictures import map as module
+from regrain.pictures.map import embedding_map
 
 CODES = torch.arange(90) % 3
 
@@ -57,3 +57,9 @@ def test_few_samples_and_duplicates() -> None:
     with pytest.raises(UserError, match="at least 8 samples; there are 7"):
         embedding_map(vectors()[:7])
     assert np.isfinite(embedding_map(torch.eye(4)[torch.arange(12) % 4]).points).all()
+
+
+def test_scikit_learn_places_where_opentsne_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_has_open", lambda: False)
+    found = torch.from_numpy(embedding_map(vectors(), seed=1).points)
+    assert recall_at_k(found - found.mean(dim=0), CODES, ks=[1])[1] > 0.95
