@@ -205,8 +205,8 @@ def label_names(cells: Column, unknown: Sequence[str], level: str, messages: lis
     longest = max(written, key=len, default="")
     if len(longest) > _LONGEST_NAME:
         raise UserError(
-            f"level '{level}' holds a cell of {len(longest)} characters ('{longest[:20]}...'), which is not the name of "
-            "a class: name another column"
+            f"level '{level}' holds a cell of {len(longest)} characters ('{longest[:20]}...'), which is not the name "
+            "of a class: name another column"
         )
     whole = {text: whole_number(text) for text in written}
     if all(whole.values()):

@@ -293,8 +293,8 @@ class _Looks:
         if len(record.cells) == width and not self._known_elsewhere(rows):
             return None
         return (
-            f"begins a cell with a quote that swallows lines {record.first + 1} to {record.last}, which look like rows of "
-            "their own: take the quote out, or double it"
+            f"begins a cell with a quote that swallows lines {record.first + 1} to {record.last}, which look like rows "
+            "of their own: take the quote out, or double it"
         )
 
     def _bare(self, line: str) -> list[str]:
@@ -477,8 +477,8 @@ class ParquetColumns(Mapping[str, Column]):
         needed = rows * (_ROW_BYTES + _CELL_BYTES * (len(names) + len(self._read)))
         if needed > free:
             raise UserError(
-                f"{self.paths[0]} has {rows:,} rows and {len(self._names):,} columns, {needed / 2**30:.0f} GiB in memory, "
-                f"where {free / 2**30:.0f} GiB are free: name the columns that matter, or give fewer rows"
+                f"{self.paths[0]} has {rows:,} rows and {len(self._names):,} columns, {needed / 2**30:.0f} GiB in "
+                f"memory, where {free / 2**30:.0f} GiB are free: name the columns that matter, or give fewer rows"
             )
         for start in range(0, len(names), _BLOCK):
             block = names[start : start + _BLOCK]

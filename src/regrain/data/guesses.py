@@ -240,7 +240,8 @@ class Guesses:
         if not names:
             raise UserError(
                 f"{self.where} has no column of images, texts or numbers"
-                f"{f' ({reasons})' if left else ''}: name one (--image, --text, --columns; image=, text=, columns=[...])"
+                f"{f' ({reasons})' if left else ''}: name one (--image, --text or --columns; image=, "
+                "text= or columns=[...])"
             )
         if left:
             self.messages.append(f"not features: {reasons}")
