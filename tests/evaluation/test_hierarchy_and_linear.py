@@ -52,11 +52,17 @@ def represented(clusters: Tensor, train: Tensor | None = None) -> Representation
 
 
 def matched_by_trying_all(labels: Tensor, clusters: Tensor) -> dict[int, int]:
-    """Of all ways to give each class a cluster of its own, the best; other clusters go to their majority class."""
+    """Of all ways to give each class a cluster of its own, the best; other clusters go to their majority class.
+
+    Of equally good ones that which leaves most to the majorities.
+    """
     counts = np.zeros((6, 4), int)
     for cluster, label in zip(clusters.tolist(), labels.tolist(), strict=True):
         counts[cluster, label] += 1
-    best = max(itertools.permutations(range(6), 4), key=lambda of: sum(counts[k, c] for c, k in enumerate(of)))
+    best = max(
+        itertools.permutations(range(6), 4),
+        key=lambda of: (sum(counts[k, c] for c, k in enumerate(of)), -sum(counts[k].max() for k in of)),
+    )
     return {k: best.index(k) if k in best else int(counts[k].argmax()) for k in range(6)}
 
 
@@ -67,7 +73,7 @@ def matched_by_trying_all(labels: Tensor, clusters: Tensor) -> dict[int, int]:
 @pytest.mark.parametrize("source", ["test", "train"])
 def test_clusters_matched_at_the_leaves_are_judged_above(source: str, seed: int) -> None:
     labels, clusters = judged(seed=seed)
-    train, train_clusters = judged(80, seed=seed + 10)
+    train, train_clusters = judged(317, seed=seed + 10)  # so many that no two matchings are equally good
     labels[::9], train[::7] = -1, -1
     at = own_levels(labels, train, hierarchy_mapping=source)
     found = hierarchy(represented(clusters, train_clusters), at)

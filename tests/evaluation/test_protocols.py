@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans
+from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -17,11 +17,13 @@ from regrain.errors import UserError
 from regrain.evaluation import PROTOCOLS, Representation, Setting, evaluate_model
 from regrain.evaluation.baselines import raw_representation
 from regrain.evaluation.clustering import clustering
+from regrain.evaluation.clusters import ward_clusters
 from regrain.evaluation.hierarchy import hierarchy
 from regrain.evaluation.neighbours import knn
 from regrain.evaluation.retrieval import recall
 from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
+from regrain.metrics import clustering_metrics
 from regrain.training.model import Model
 
 
@@ -72,6 +74,42 @@ def test_clustering_keeps_the_tightest_of_several_starts() -> None:
         found = clustering(Representation("model", embeddings), setting(labels, **options))["kmeans-nmi"].value
         runs = [KMeans(8, n_init=starts, random_state=seed).fit_predict(unit) for seed in range(2)]
         assert found == pytest.approx(np.mean([normalized_mutual_info_score(labels, run) for run in runs]))
+
+
+def test_k_means_fitted_on_the_training_samples_and_ward_linkage_against_scikit_learn() -> None:
+    train, train_labels = blobs(160, 8, 0.6)
+    test, labels = blobs(120, 8, 0.6, seed=1)
+    labels[::11] = -1
+    at = setting(labels, train_labels, cluster_seeds=2, cluster_starts=3)
+    found = clustering(Representation("model", test, train), at)
+    unit_train, unit = (torch.nn.functional.normalize(x, dim=1).numpy() for x in (train, test[labels >= 0]))
+    known = labels[labels >= 0]
+    runs = [KMeans(8, n_init=3, random_state=seed).fit(unit_train).predict(unit) for seed in range(2)]
+    for metric in ("acc", "nmi", "ari"):
+        expected = [clustering_metrics(known, run)[metric] for run in runs]
+        assert found[f"kmeans-train-{metric}"].value == pytest.approx(np.mean(expected))
+        linked = AgglomerativeClustering(8, linkage="ward").fit_predict(unit)
+        assert found[f"ward-{metric}"].value == pytest.approx(clustering_metrics(known, linked)[metric])
+    assert found["kmeans-train-acc"].over == "seeds"
+    assert (found["ward-acc"].detail, found["ward-purity"].detail) == (False, True)
+    assert "kmeans-train-acc" not in clustering(Representation("model", test), at)
+    assert "kmeans-train-acc" not in clustering(Representation("model", test, train[:8]), at)  # as many as classes
+
+
+def test_ward_linkage_of_equal_samples_gives_the_clusters_asked_for() -> None:
+    assert len(set(ward_clusters(torch.ones(9, 4), 3).tolist())) == 3
+
+
+def test_what_is_left_out_for_its_size_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regrain.evaluation.clustering.MOST_LINKED", 79)
+    for module in ("clustering", "clusters"):
+        monkeypatch.setattr(f"regrain.evaluation.{module}.MOST_FITTED", 40)
+    embeddings, labels = blobs(80, 4, 0.01)
+    found = clustering(Representation("model", embeddings, embeddings), setting(labels, labels))
+    assert not any(name.startswith("ward") for name in found)
+    assert found["kmeans-acc"].note == "Ward linkage was left out, 80 samples being more than 79"
+    assert found["kmeans-train-acc"].note == "k-means is fitted on 40 of the 80 training samples"
+    assert found["kmeans-train-acc"].value == 1
 
 
 def test_knn_against_scikit_learn() -> None:

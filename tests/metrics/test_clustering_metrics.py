@@ -10,7 +10,13 @@ import torch
 from sklearn import metrics as sklearn_metrics
 
 from regrain.errors import UserError
-from regrain.metrics import clustering_accuracy, clustering_metrics, match_clusters, purity
+from regrain.metrics import (
+    clustering_accuracy,
+    clustering_metrics,
+    match_clusters,
+    neighbour_information,
+    purity,
+)
 
 
 def random_codes(classes: int, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,6 +132,25 @@ def test_no_value_depends_on_how_clusters_and_classes_are_numbered(seed: int) ->
 
 def test_one_class_and_one_cluster() -> None:
     assert clustering_metrics([2, 2, 2], [4, 4, 4])["acc"] == 1.0
+
+
+def test_the_neighbours_information_is_the_definition_and_needs_no_number() -> None:
+    random = np.random.default_rng(0)
+    clusters, neighbours = random.integers(5, size=60), random.integers(60, size=(60, 4))
+    joint = np.zeros((5, 5))
+    for own, places in zip(clusters, neighbours, strict=True):
+        for place in places:
+            joint[own, clusters[place]] += 1 / 240
+    outer = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    expected = (joint[joint > 0] * np.log(joint[joint > 0] / outer[joint > 0])).sum() / np.log(7)
+    found = neighbour_information(clusters, torch.from_numpy(neighbours), 7)
+    assert found == pytest.approx(expected)
+    assert neighbour_information(relabelled(clusters, random)[0], neighbours, 7) == pytest.approx(found)
+    assert neighbour_information(np.zeros(60, int), neighbours, 7) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(UserError, match=r"clusters must be integers of shape \(60,\)"):
+        neighbour_information(clusters[:5], neighbours, 7)
+    with pytest.raises(UserError, match="count is at least 2"):
+        neighbour_information(clusters, neighbours, 1)
 
 
 def test_errors_name_what_is_wrong() -> None:

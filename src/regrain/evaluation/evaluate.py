@@ -156,7 +156,7 @@ def evaluate_model(
     test : Dataset
         The samples to judge on.
     train : Dataset, optional
-        The training samples, for protocols that fit on them (k-NN, linear, multi-aspect).
+        The training samples, for protocols that fit on them (k-NN, k-means, linear, multi-aspect).
     split : str
         The name of the test samples' split.
     levels : sequence of str, optional
@@ -195,7 +195,7 @@ def evaluate_model(
     chosen = _levels(test, levels, evaluation)
     asked = protocols is not None
     protocols = list(protocols if protocols is not None else _BY_DEFAULT)
-    fits = not ({"knn"} | _PROBING).isdisjoint(protocols) and train is not None
+    fits = not ({"knn", "clustering"} | _PROBING).isdisjoint(protocols) and train is not None
     parted = not {"clustering", "hierarchy"}.isdisjoint(protocols)
     probed = (
         not {"linear", "transfer"}.isdisjoint(protocols)

@@ -7,7 +7,7 @@ import numpy as np
 from regrain.data.taxonomies import taxonomy
 from regrain.errors import UserError, nearest
 from regrain.evaluation.base import Representation, Score, Setting
-from regrain.evaluation.kmeans import kmeans_clusters
+from regrain.evaluation.clusters import kmeans_clusters
 from regrain.labels import Taxonomy
 from regrain.metrics import hierarchy_metrics, match_clusters
 

@@ -26,10 +26,11 @@ def linear(representation: Representation, setting: Setting) -> dict[str, Score]
 
     ``linear`` is multinomial logistic regression, solved to its optimum on the embeddings of the un-augmented samples;
     C is chosen from 0.1, 1, 10, 100 on a fifth of (at most 10,000) training samples, and all are used then. With the
-    option ``linear_epochs`` above 0, ``linear-sgd`` is the classical probe: as many epochs of SGD (batch 256, Nesterov
-    momentum 0.9, cosine) over augmented views of the training samples, the learning rate chosen of five on a fifth of
-    them, which it does not train on. Embeddings are standardised by the training split and divided by the root of
-    their width. Intervals are bootstrapped over test samples.
+    option ``linear_epochs`` above 0, ``linear-sgd`` is a probe by as many epochs of SGD (batch 256, Nesterov momentum
+    0.9, cosine) over augmented views of the training samples, the learning rate chosen of five on a fifth of them,
+    which it does not train on; the Self-Classifier paper's takes LARS at 0.8 and batches of 4096. Embeddings are
+    standardised by the training split and divided by the root of their width. Intervals are bootstrapped over test
+    samples.
 
     Raises
     ------

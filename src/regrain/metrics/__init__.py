@@ -1,7 +1,7 @@
 """Metrics: pure functions on arrays or tensors. A label of -1 is unknown, and its sample is left out."""
 
 from .classification import accuracy, balanced_accuracy, calibration_error, confidence_error, knn_predict
-from .clustering import clustering_accuracy, clustering_metrics, match_clusters, purity
+from .clustering import clustering_accuracy, clustering_metrics, match_clusters, neighbour_information, purity
 from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
 from .hierarchy import HierarchyMetrics, hierarchy_metrics, path_metrics
 from .intervals import bootstrap_interval, student_interval
@@ -32,6 +32,7 @@ __all__ = [
     "label_quality",
     "match_clusters",
     "nearest_neighbours",
+    "neighbour_information",
     "neighbour_probabilities",
     "path_metrics",
     "purity",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import (
     adjusted_mutual_info_score,
     adjusted_rand_score,
     homogeneity_score,
+    mutual_info_score,
     normalized_mutual_info_score,
 )
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
-from ._arrays import known_pairs
+from regrain.errors import UserError
+
+from ._arrays import as_labels, known_pairs
 
 
 def clustering_accuracy(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> float:
@@ -136,6 +140,46 @@ def clustering_metrics(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor)
         "purity": _purity(counts),
         "homogeneity": float(homogeneity_score(truth, found)),
     }
+
+
+def neighbour_information(clusters: ArrayLike | Tensor, neighbours: ArrayLike | Tensor, count: int) -> float:
+    """Mutual information between a sample's cluster and its neighbours' clusters, over log C: no label is looked at.
+
+    Clusters that neighbours share, and that are many and of equal size, score high. It ranks partitions of the same
+    samples with the same neighbours; of losses that train on these neighbours it thinks better than of others.
+
+    Parameters
+    ----------
+    clusters
+        (n,) integers.
+    neighbours
+        (n, k) the places of every sample's neighbours, such as those of :func:`nearest_neighbours`.
+    count
+        C, clusters that there may be, at least 2.
+
+    Returns
+    -------
+    In [0, 1]; 1 where all C clusters are of equal size, and every neighbour is in the cluster of its sample.
+
+    Raises
+    ------
+    UserError
+        If a shape does not fit.
+
+    Examples
+    --------
+    >>> neighbour_information([0, 0, 1, 1], [[1], [0], [3], [2]], 2)
+    1.0
+    >>> neighbour_information([0, 0, 1, 1], [[1, 2], [0, 3], [3, 0], [2, 1]], 2)
+    0.0
+    """
+    places = torch.as_tensor(neighbours)
+    own = as_labels(clusters, len(places), "clusters").cpu()
+    if places.ndim != 2 or count < 2:
+        raise UserError(f"neighbours are (n, k) and count is at least 2; got {tuple(places.shape)} and {count}")
+    theirs = own[places.cpu()]
+    information = mutual_info_score(own[:, None].expand_as(theirs).flatten(), theirs.flatten())
+    return float(information / np.log(count))
 
 
 def _counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
