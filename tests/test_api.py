@@ -155,7 +155,7 @@ def test_resume_through_the_api(tmp_path: Path) -> None:
     whole = quick("grafit", data, tmp_path / "whole")
     with pytest.raises(Stopped):
         quick("grafit", data, tmp_path / "cut", interrupt=Soon())
-    with pytest.raises(UserError, match="is not finished: go on with `regrain resume"):
+    with pytest.raises(UserError, match=r"is not finished: go on with `regrain.resume\('.*cut'\)`"):
         regrain.Run.open(tmp_path / "cut").embed(data)
     with pytest.raises(UserError, match="data in memory"):
         regrain.resume(tmp_path / "cut")
@@ -238,7 +238,7 @@ def test_classes_weigh_against_their_visible_samples(method: str, tmp_path: Path
     state = torch.load(run.folder.checkpoint_file, weights_only=True)["state_dict"]
     torch.testing.assert_close(state["method.class_weight"], counts.sum() / 2 / counts)
     assert not [name for name in weights(run) if "class_weight" in name]
-    assert run.predict_proba(data, "coarse").shape == (len(data), 2)
+    assert run.predict_proba(data, "kind").shape == (len(data), 2)
 
 
 def test_a_saved_sclre_predicts_every_sample_alone_as_among_others(tmp_path: Path) -> None:
@@ -251,10 +251,10 @@ def test_a_saved_sclre_predicts_every_sample_alone_as_among_others(tmp_path: Pat
     labelled = train.keys[train.labels.level("kind") >= 0].tolist()
     assert set(state["method.bank_ids"].tolist()) <= set(labelled)
     opened = regrain.Run.open(run.path, device="cpu")
-    together = opened.predict_proba(data, "coarse")
+    together = opened.predict_proba(data, "kind")
     order = np.random.default_rng(0).permutation(80)
-    assert torch.allclose(opened.predict_proba(data.select(order), "coarse"), together[order], atol=1e-6)
-    alone = torch.cat([opened.predict_proba(data.select([i]), "coarse") for i in range(20)])
+    assert torch.allclose(opened.predict_proba(data.select(order), "kind"), together[order], atol=1e-6)
+    alone = torch.cat([opened.predict_proba(data.select([i]), "kind") for i in range(20)])
     assert torch.allclose(alone, together[:20], atol=1e-6)
 
 
@@ -339,7 +339,7 @@ def test_series_train(tmp_path: Path) -> None:
 
 def test_predict_proba(tmp_path: Path) -> None:
     run = quick("sup-ce", vectors(), tmp_path / "run")
-    probabilities = run.predict_proba(vectors(), "coarse")
+    probabilities = run.predict_proba(vectors(), "kind")
     assert probabilities.shape == (80, 2)
     assert torch.allclose(probabilities.sum(dim=1), torch.ones(80), atol=1e-5)
 

@@ -7,10 +7,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from functools import cache
+from importlib import import_module, metadata
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
 from regrain import registry
+
+__version__ = metadata.version("regrain")
 
 if TYPE_CHECKING:
     from regrain.api import (
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
         tune,
     )
     from regrain.data.dataset import Dataset
-    from regrain.errors import RegrainWarning, UserError
+    from regrain.errors import GuessWarning, RegrainWarning, UserError
     from regrain.labels import Labels, Taxonomy
     from regrain.papers.curve import label_noise, low_data
     from regrain.papers.reproducing import reproduce
@@ -37,11 +41,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "GuessWarning",
     "Labels",
     "RegrainWarning",
     "Run",
     "Taxonomy",
     "UserError",
+    "__version__",
     "adapt",
     "attend",
     "calibrate",
@@ -62,8 +68,10 @@ __all__ = [
 
 _HOMES = {
     "Dataset": "regrain.data.dataset",
+    "GuessWarning": "regrain.errors",
     "Labels": "regrain.labels",
     "RegrainWarning": "regrain.errors",
+    "Run": "regrain.tasks.run",
     "Taxonomy": "regrain.labels",
     "UserError": "regrain.errors",
     "isotropy": "regrain.papers.swapping",
@@ -79,4 +87,17 @@ registry.register_datasets("regrain.papers.datasets")
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'regrain' has no attribute '{name}'")
-    return getattr(import_module(_HOMES.get(name, "regrain.api")), name)
+    found = getattr(import_module(_HOMES.get(name, "regrain.api")), name)
+    return _spoken(found) if isfunction(found) else found
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
+@cache
+def _spoken(verb: Any) -> Any:
+    """A verb whose errors are in Python's words."""
+    from regrain.errors import speaks_python
+
+    return speaks_python(verb)

@@ -1,14 +1,51 @@
-"""What goes wrong because of the input: one exception type that every face turns into one clear message."""
+"""What goes wrong because of the input: one exception type that every face turns into one clear message.
+
+Messages are written in the words of the command line. :func:`speaks_python` gives the functions of the Python face the
+words of Python.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+import re
+import shlex
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
 
-__all__ = ["MissingDataError", "NoLabelsError", "RegrainWarning", "UserError", "nearest"]
+__all__ = [
+    "Guess",
+    "GuessWarning",
+    "MissingDataError",
+    "NoLabelsError",
+    "RegrainWarning",
+    "Stopped",
+    "UserError",
+    "command_line",
+    "in_python",
+    "nearest",
+    "python_option",
+    "speaks_python",
+    "warn_of_guesses",
+]
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 _MOST = 40
+
+_ON_COMMAND_LINE: ContextVar[bool] = ContextVar("_ON_COMMAND_LINE", default=False)
+"""Whether the command line is the face: its messages stay as they are written, and it prints what was guessed."""
+
+_VERBS = ("adapt", "attend", "calibrate", "discover", "evaluate", "export", "fit", "isotropy", "load", "predict")
+_VERBS = (*_VERBS, "regroup", "reproduce", "resume", "tune")
+_SWITCHES = ("balanced", "cache", "download", "drop-unknown", "estimate-classes", "frozen", "label-paths", "overwrite")
+_SWITCHES = (*_SWITCHES, "pretrained", "skip-unreadable", "tensorboard", "unaided", "unseen-superclasses")
+_KEYWORDS = {"level": "levels", "set": "settings", "weights": "pretrained", "range": "ranges", "p": "protocols"}
+"""Options of the command line that Python calls otherwise."""
 
 
 class UserError(ValueError):
@@ -26,8 +63,134 @@ class MissingDataError(UserError):
     """A data set of the catalogue is not where it was looked for; who runs many experiments goes on with the others."""
 
 
+class Stopped(Exception):
+    """Training was interrupted and left a checkpoint from which it resumes; the run's path is its argument."""
+
+
 class RegrainWarning(UserWarning):
     """Something the user may not mean; training or evaluation goes on."""
+
+
+class GuessWarning(RegrainWarning):
+    """What a reader guessed, such as the columns of labels; options of the same names say otherwise."""
+
+
+class Guess(str):
+    """A message of a reader that tells what it guessed."""
+
+
+_WARNED: set[str] = set()
+
+
+def warn_of_guesses(where: str, messages: Iterable[str]) -> None:
+    """Warn of the guesses among a reader's messages, each once in a process; the command line prints them itself."""
+    guesses = [f"{where}: {message}" for message in messages if isinstance(message, Guess)]
+    new = [guess for guess in dict.fromkeys(guesses) if guess not in _WARNED]
+    if new and not _ON_COMMAND_LINE.get():
+        _WARNED.update(new)
+        warnings.warn("; ".join([new[0], *(guess.removeprefix(f"{where}: ") for guess in new[1:])]), GuessWarning, 2)
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """The time in which the command line is the face."""
+    token = _ON_COMMAND_LINE.set(True)
+    try:
+        yield
+    finally:
+        _ON_COMMAND_LINE.reset(token)
+
+
+def speaks_python(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """A function of the Python face: its errors are short, in Python's words, and an interrupt says how to go on.
+
+    An interrupted training is a KeyboardInterrupt whose message holds the call that resumes; where the caller gave an
+    ``interrupt`` of its own it is :class:`Stopped`. The traceback ends at the call.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Given.args, **given: Given.kwargs) -> Result:
+        if _ON_COMMAND_LINE.get():
+            return function(*args, **given)
+        try:
+            return function(*args, **given)
+        except UserError as error:
+            error.args = (in_python(str(error)),)
+            raise error.with_traceback(None) from None
+        except Stopped as stopped:
+            if given.get("interrupt") is not None:
+                raise
+            path = str(stopped.args[0])
+        raise KeyboardInterrupt(f"training stopped with a checkpoint: regrain.resume({path!r}) goes on from there")
+
+    return call
+
+
+def in_python(message: str) -> str:
+    """A message in Python's words: keywords where it has options of the command line, calls where it has commands.
+
+    Commands without a counterpart in Python stay as they are.
+
+    Examples
+    --------
+    >>> in_python("choose another --out, or replace it with --overwrite")
+    'choose another out=, or replace it with overwrite=True'
+    >>> in_python("name them (--level; levels=[...]), or see `regrain methods`; `regrain resume runs/a` goes on")
+    "name them (levels=[...]), or see `regrain methods`; `regrain.resume('runs/a')` goes on"
+    >>> in_python("train it with --set encoder.small_stem=false")
+    "train it with settings={'encoder.small_stem': 'false'}"
+    """
+    message = re.sub(r"`regrain ([a-z-]+)( [^`]*)?`", _call, message)
+    message = re.sub(r"\(--[a-z][^();]*; ([^()]*=[^()]*)\)", r"(\1)", message)
+    message = re.sub(r"--[a-z-]+(?: [A-Z]+)? \(([a-z_]+=[^()]*)\)", r"\1", message)
+    message = re.sub(r"--set ([a-z_][\w.]*)=([^\s`,;:()]+)", lambda found: _settings([found[1], found[2]]), message)
+    message = re.sub(r"--relation (tree|paths|aspects)", r"relation='\1'", message)
+    message = re.sub(r"--([a-z][a-z-]*) (\d[\d.]*)\b", lambda found: python_option(found[1]) + found[2], message)
+    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda found: python_option(found[1]), message)
+
+
+def python_option(name: str) -> str:
+    """An option of the command line, without its dashes, as Python's keyword.
+
+    Examples
+    --------
+    >>> python_option("split-column"), python_option("overwrite"), python_option("level")
+    ('split_column=', 'overwrite=True', 'levels=')
+    """
+    return f"{_KEYWORDS.get(name, name).replace('-', '_')}={'True' if name in _SWITCHES else ''}"
+
+
+def _settings(pair: list[str]) -> str:
+    return f"settings={{{pair[0]!r}: {pair[1]!r}}}"
+
+
+def _call(found: re.Match[str]) -> str:
+    """A command as a call, where Python has it."""
+    if found[1] not in _VERBS:
+        return found[0]
+    try:
+        words = shlex.split(found[2] or "")
+    except ValueError:
+        return found[0]
+    if not words:
+        return f"`regrain.{found[1]}`"
+    arguments: list[str] = []
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            arguments.append(word.lower() if word.isupper() else word if word == "..." else repr(word))
+            continue
+        keyword = python_option(word.lstrip("-"))
+        if keyword.endswith("=True"):
+            arguments.append(keyword)
+            continue
+        value = words.pop(0) if words else "..."
+        if keyword == "settings=":
+            arguments.append(_settings(value.split("=", 1)) if "=" in value else "settings=...")
+        else:
+            shown = value.lower() if value.isupper() else value if value == "..." else repr(value)
+            arguments.append(f"{keyword}[{shown}]" if keyword in ("levels=", "protocols=") else keyword + shown)
+    return f"`regrain.{found[1]}({', '.join(arguments)})`"
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

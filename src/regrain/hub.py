@@ -9,22 +9,29 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from torch import Tensor
 
-from regrain import api
 from regrain.data.dataset import Dataset
 from regrain.encoders.weights import first_line, why_no_download
-from regrain.errors import UserError
-from regrain.evaluation import apply_model, embed
+from regrain.errors import UserError, speaks_python
+from regrain.evaluation import embed
 from regrain.labels import Labels
+from regrain.tasks.answers import Answers
+from regrain.tasks.classifier import FewShotClassifier, level_proba
+from regrain.tasks.export import Export, input_in_words
+from regrain.tasks.predict import predicted_columns
+from regrain.tasks.run import Run
 from regrain.training.model import Model, load_model
+from regrain.training.randomness import callers_random_state
+from regrain.training.source import read_alike
 
-__all__ = ["Pretrained", "from_pretrained", "push", "save_to_directory"]
+__all__ = ["Pretrained", "export_to_hub", "from_pretrained", "push", "save_to_directory"]
 
 _NEEDED = ("config.json", "model.safetensors")
 _KNOWN = {
@@ -50,29 +57,73 @@ class Pretrained:
         On the CPU, in evaluation mode; ``model.to("cuda")`` moves it.
     labels : Labels
         Levels and classes that it was trained on (labels of no samples).
+    classifier : FewShotClassifier or None
+        Of a model that was adapted.
+    answers : Answers or None
+        Of a model that was calibrated.
     """
 
     model: Model
     labels: Labels
+    classifier: FewShotClassifier | None = None
+    answers: Answers | None = None
 
-    def embed(self, data: Dataset) -> Tensor:
-        """Embeddings (N, width), float32 on the CPU; a UserError for samples unlike those it was trained on.
+    def __repr__(self) -> str:
+        adapted = f", adapted to '{self.classifier.level}'" if self.classifier is not None else ""
+        levels = ", ".join(f"{level} ({count} classes)" for level, count in self.labels.counts.items())
+        modality = self.model.config["inputs"]["modality"]
+        return f"<Pretrained {self.model.method.name} of {modality} samples; levels: {levels or 'none'}{adapted}>"
 
-        Images are stored as those it was trained on, whatever they are read with.
+    @speaks_python
+    @callers_random_state()
+    def embed(self, data: Any, **reader_options: Any) -> Tensor:
+        """Embeddings (N, width), float32 on the CPU, of whatever :func:`regrain.load` reads.
+
+        Raises
+        ------
+        UserError
+            For samples unlike those that the model was trained on.
         """
-        return embed(self.model, self.model.fitting(data, "the model"))
+        return embed(self.model, self._read(data, reader_options))
 
-    def predict_proba(self, data: Dataset, level: str) -> Tensor:
-        """Class probabilities (N, classes) at a label level; a UserError where the method does not predict it."""
-        roles = dict(zip(self.labels.levels, self.model.method.roles, strict=True))
-        if level not in roles:
-            raise UserError(f"the model knows the levels {', '.join(roles) or 'none'}; got '{level}'")
-        data = self.model.fitting(data, "the model")
-        return apply_model(self.model, data, partial(self.model.method.predict_proba, level=roles[level]))
+    @speaks_python
+    @callers_random_state()
+    def predict_proba(self, data: Any, level: str, **reader_options: Any) -> Tensor:
+        """Class probabilities (N, classes) at a label level, in the order of ``labels.names(level)``.
+
+        At the level that the model was adapted to the classes are in the order of ``classifier.classes``.
+
+        Raises
+        ------
+        UserError
+            If nothing predicts that level, or for samples unlike those that the model was trained on.
+        """
+        return level_proba(self.model, self.labels, self._read(data, reader_options), level, self.classifier)
+
+    @speaks_python
+    @callers_random_state()
+    def predict(self, data: Any, **reader_options: Any) -> pd.DataFrame:
+        """Ids and, for every level that the model predicts, classes and probabilities: see :func:`regrain.predict`."""
+        dataset = self._read(data, reader_options)
+        columns = predicted_columns(self.model, self.labels, dataset, classifier=self.classifier, answers=self.answers)
+        return pd.DataFrame(columns)
+
+    def _read(self, data: Any, options: Mapping[str, Any]) -> Dataset:
+        dataset = read_alike(data, self.model, {}, self.labels.levels, labels="none", options=options)
+        return self.model.fitting(dataset, "the model")
 
 
+def export_to_hub(run: Run, out: Path, *, licence: str | None = None, overwrite: bool = False) -> Export:
+    """What :func:`save_to_directory` wrote, in the words of the other formats."""
+    place = save_to_directory(run, out, licence=licence, overwrite=overwrite)
+    lines = ("from regrain.hub import from_pretrained", f"model = from_pretrained({str(place)!r})")
+    notices = ["names of discovered subclasses are not in it"] if (run.path / "discovery").exists() else []
+    return Export(place, "hub", len(run.model.method.shared_state()), input_in_words(run.model), lines, tuple(notices))
+
+
+@speaks_python
 def save_to_directory(
-    run: api.Run | str | Path, out: str | Path, *, licence: str | None = None, overwrite: bool = False
+    run: Run | str | Path, out: str | Path, *, licence: str | None = None, overwrite: bool = False
 ) -> Path:
     """Write a run's model in the Hub's layout.
 
@@ -94,18 +145,18 @@ def save_to_directory(
 
     Examples
     --------
-    >>> import tempfile
+    >>> import regrain, tempfile
     >>> folder = tempfile.TemporaryDirectory()
-    >>> run = api.fit("sup-ce", "digits", encoder="mlp", out=f"{folder.name}/run", settings=["epochs=1"])
+    >>> run = regrain.fit("sup-ce", "digits", encoder="mlp", out=f"{folder.name}/run", epochs=1)
     >>> place = save_to_directory(run, f"{folder.name}/shared")
     >>> sorted(file.name for file in place.iterdir())
     ['README.md', 'config.json', 'model.safetensors']
     >>> loaded = from_pretrained(place)
-    >>> bool((loaded.embed(api.load("digits").part("test")) == run.embed()).all())
+    >>> bool((loaded.embed(regrain.load("digits").part("test")) == run.embed()).all())
     True
     >>> folder.cleanup()
     """
-    run = run if isinstance(run, api.Run) else api.Run.open(run)
+    run = run if isinstance(run, Run) else Run.open(run)
     model, place = run.model, Path(out).resolve()  # "." has no name
     if place.exists() and not place.is_dir():
         raise UserError(f"{place} is no folder: choose another --out")
@@ -131,6 +182,7 @@ def save_to_directory(
     return place
 
 
+@speaks_python
 def from_pretrained(source: str | Path, *, revision: str | None = None) -> Pretrained:
     """Load a model from a folder in the Hub's layout, or from the Hub.
 
@@ -159,6 +211,7 @@ def from_pretrained(source: str | Path, *, revision: str | None = None) -> Pretr
     return _loaded(_downloaded(str(source), revision), source)
 
 
+@speaks_python
 def push(source: str | Path, repository: str, *, private: bool = True, token: str | None = None) -> str:
     """Upload a folder that :func:`save_to_directory` wrote to the Hub, and give back its address.
 
@@ -205,7 +258,9 @@ def _loaded(folder: Path, source: str | Path) -> Pretrained:
     if missing:
         raise UserError(f"{source} holds no model in the Hub's layout: {' and '.join(missing)} missing")
     try:
-        return Pretrained(*load_model(folder))
+        model, labels = load_model(folder)
+        classifier = FewShotClassifier.load(folder)
+        return Pretrained(model, labels, classifier, None if classifier is not None else Answers.load(folder))
     except KeyError as error:
         raise UserError(f"{source} is no model of Regrain's: its config.json has no {error}") from None
 
@@ -235,7 +290,7 @@ def _downloaded(repository: str, revision: str | None) -> Path:
     )
 
 
-def _card(run: api.Run, model: Model, licence: str | None) -> str:
+def _card(run: Run, model: Model, licence: str | None) -> str:
     """``README.md``: what the Hub reads of a model, the run's card, and how to load it."""
     from huggingface_hub import ModelCardData
 
@@ -249,12 +304,17 @@ def _card(run: api.Run, model: Model, licence: str | None) -> str:
     card = run.path / "card.md"
     about = card.read_text(encoding="utf-8") if card.exists() else f"# {model.method.name}\n"
     classes = {level: list(run.labels.names(level)) for level in run.labels.levels}
+    if run.classifier is not None:
+        classes[run.classifier.level] = list(run.classifier.classes)
+    predicts = model.method.has_classifier or run.classifier is not None
     known = "".join(f"- {level}: {_few(names)}\n" for level, names in classes.items())
     return (
         f"---\n{data.to_yaml()}\n---\n\n{about.rstrip()}\n\n"
         + (f"## Classes\n\n{known}\n" if known else "")
-        + "## Use\n\n```python\nimport regrain\nfrom regrain.hub import from_pretrained\n\n"
-        'model = from_pretrained("FOLDER-OR-OWNER/NAME")\nvectors = model.embed(regrain.load("DATA"))\n```\n'
+        + "## Use\n\n```python\nfrom regrain.hub import from_pretrained\n\n"
+        'model = from_pretrained("FOLDER-OR-OWNER/NAME")\nvectors = model.embed("DATA")\n'
+        + ('table = model.predict("DATA")\n' if classes and predicts else "")
+        + "```\n"
     )
 
 

@@ -387,6 +387,10 @@ class Labels:
                     f"its {len(names)} classes allow 0 to {len(names) - 1}, and -1 for unknown"
                 )
 
+    def __repr__(self) -> str:
+        levels = ", ".join(f"{level} ({count} classes)" for level, count in self.counts.items())
+        return f"<Labels of {len(self)} samples: {levels or 'no level'}>"
+
     @classmethod
     def empty(cls, count: int) -> Labels:
         """No level at all, for data without labels."""

@@ -91,7 +91,7 @@ def test_a_run_is_judged_by_its_own_classifier_at_the_level_it_reads(tmp_path: P
     evaluation = api.evaluate(run, protocols=["superclass"])
     assert {row.level for row in evaluation.rows} == {"group"}
     test = run.parts()["test"]
-    predicted = run.predict_proba(test, "coarse").argmax(dim=1)
+    predicted = run.predict_proba(test, "group").argmax(dim=1)
     accuracy = float((predicted == test.labels.level("group")).float().mean())
     assert evaluation.flat()["test/group/accuracy"] == pytest.approx(accuracy)
     assert evaluation.flat()["test/group/worst@digit"] <= accuracy
@@ -113,7 +113,7 @@ def test_predictions_of_classes_that_the_data_lack_are_wrong(tmp_path: Path) -> 
     run = api.fit("multi-ce", "digits", encoder="conv4", settings=["epochs=2"], out=tmp_path / "run", levels=["digit"])
     test = run.parts()["test"]
     codes = test.labels.level("digit")
-    predicted = run.predict_proba(test, "level1").argmax(dim=1)
+    predicted = run.predict_proba(test, "digit").argmax(dim=1)
     two = torch.isin(codes, torch.tensor([3, 8]))
     asked = {"protocols": ["superclass", "multi-aspect"], "levels": ["digit"], "baselines": False, "write": False}
 

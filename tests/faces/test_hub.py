@@ -28,16 +28,16 @@ def test_what_is_loaded_is_what_was_saved(run: package.Run, tmp_path: Path) -> N
     place = save_to_directory(run, tmp_path / "shared", licence="apache-2.0")
     loaded, test = from_pretrained(place), run.parts()["test"]
     assert torch.equal(loaded.embed(test), run.embed())
-    assert torch.equal(loaded.predict_proba(test, "group"), run.predict_proba(test, "coarse"))
+    assert torch.equal(loaded.predict_proba(test, "group"), run.predict_proba(test, "group"))
     assert loaded.labels.names("group") == run.labels.names("group")
-    with pytest.raises(UserError, match="the model knows the levels group; got 'digit'"):
+    with pytest.raises(UserError, match="the model was trained on no level 'digit': choose from group"):
         loaded.predict_proba(test, "digit")
     strange = package.load(["a text", "another"], labels={"kind": ["a", "b"]})
     for refuse in (loaded.embed, lambda data: loaded.predict_proba(data, "group")):
         with pytest.raises(UserError, match="the model was trained on image data"):
             refuse(strange)
     with pytest.raises(UserError, match="trained on image data"):
-        run.predict_proba(strange, "coarse")
+        run.predict_proba(strange, "group")
 
 
 def test_the_card_is_the_hubs(run: package.Run, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_card_is_the_hubs(run: package.Run, tmp_path: Path) -> None:
 
 def test_nothing_is_lost(run: package.Run, tmp_path: Path) -> None:
     place = save_to_directory(run, tmp_path / "shared")
-    with pytest.raises(UserError, match="replace it with --overwrite"):
+    with pytest.raises(UserError, match="replace it with overwrite=True"):
         save_to_directory(run, place)
     save_to_directory(run, place, overwrite=True)
     (tmp_path / "mine").mkdir()

@@ -367,8 +367,8 @@ def test_aspects_are_learnt_and_judged(name: str, tmp_path: Path) -> None:
     more = ("global_weight=0.1", orders) if name == "mlcl" else ()
     run = quick(name, data, tmp_path / "run", *more)
     assert run.recipe["data"]["roles"] == {"level1": "price", "level2": "stars"}
-    for role, classes in (("level1", 3), ("level2", 3)):
-        probabilities = run.predict_proba(data, role)
+    for level, classes in (("price", 3), ("stars", 3)):
+        probabilities = run.predict_proba(data, level)
         assert probabilities.shape == (60, classes)
         torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(60))
     flat = regrain.evaluate(run, protocols=["recall"], options={"ks": [1]}).flat()
@@ -503,10 +503,10 @@ def test_coarse_labels_and_few_fine_ones_make_a_classifier_that_is_saved(tmp_pat
     data = tree_data()
     run = quick("mixed", data, tmp_path / "run", hide_labels={"digit": 0.9}, encoder="identity")
     test = data.part("test")
-    found = run.predict_proba(test, "level2")
+    found = run.predict_proba(test, "digit")
     assert (found.argmax(dim=1) == test.labels.level("digit")).float().mean() > 0.8
     opened = regrain.Run.open(run.path, device="cpu")
-    assert torch.equal(opened.predict_proba(test, "level2"), found)
+    assert torch.equal(opened.predict_proba(test, "digit"), found)
 
 
 @pytest.mark.parametrize("name", ["maskcon", "scgm", "mlcl", "mixed"])
@@ -558,7 +558,7 @@ def test_predictions_have_a_column_for_every_level(name: str, tmp_path: Path) ->
         "digit_probability",
     ]
     assert set(columns["group"]) <= {"g0", "g1"}
-    for role, level in (("level1", "group"), ("level2", "digit")):
-        best, codes = run.predict_proba(test, role).max(dim=1)
+    for level in ("group", "digit"):
+        best, codes = run.predict_proba(test, level).max(dim=1)
         assert list(columns[level]) == [data.labels.names(level)[code] for code in codes]
         np.testing.assert_allclose(np.asarray(columns[f"{level}_probability"], dtype=float), best, atol=1e-5)

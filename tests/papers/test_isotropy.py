@@ -133,7 +133,7 @@ def test_a_classifier_of_superclasses_follows_the_moved_labels(digits: Dataset, 
     assert (found.samples, found.others) == (eights.sum(), (~eights).sum())
     names = test.labels.names("group")
     run = regrain.Run.open(tmp_path / "e" / "s0-moved", device="cpu")
-    said = np.array(names)[run.predict_proba(test, "coarse").argmax(dim=1).numpy()]
+    said = np.array(names)[run.predict_proba(test, "group").argmax(dim=1).numpy()]
     assert moved.new == pytest.approx((said[eights] == "straight").mean())
     truth = np.array(names)[test.labels.level("group").numpy()]
     assert moved.accuracy == pytest.approx((said == truth)[~eights].mean())

@@ -91,12 +91,14 @@ def test_a_plain_run_predicts_what_it_was_trained_on(run: regrain.Run, tmp_path:
     columns = regrain.predict(run, vectors(), tmp_path / "p.csv", split="test")
     assert list(columns) == ["id", "split", "kind", "kind_probability"]
     assert len(pd.read_csv(tmp_path / "p.csv")) == 24
-    with pytest.raises(UserError, match="exists: choose another --out"):
+    with pytest.raises(UserError, match="exists: choose another out="):
         regrain.predict(run, vectors(), tmp_path / "p.csv")
     with pytest.raises(UserError, match=r"p\.xlsx ends in '\.xlsx'"):
         regrain.predict(run, vectors(), tmp_path / "p.xlsx")
     embeds = regrain.fit("selfcon", vectors(), out=tmp_path / "embeds", settings=["epochs=1"], device="cpu")
-    with pytest.raises(UserError, match="has no classifier: make one from a few labelled samples with `regrain adapt"):
+    with pytest.raises(
+        UserError, match=r"has no classifier: make one from a few labelled samples with `regrain.adapt\("
+    ):
         regrain.predict(embeds, vectors(), tmp_path / "q.csv")
     assert not (tmp_path / "q.csv").exists()
 

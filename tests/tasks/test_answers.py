@@ -308,7 +308,7 @@ def test_mixed_labels_of_digits(tmp_path: Path) -> None:
     run = regrain.fit(
         "mixed", "digits", encoder="conv4", out=tmp_path / "r", settings=["epochs=2"], hide_labels=hidden, device="cpu"
     )
-    with pytest.raises(UserError, match=r"has no split 'val' \(there are train, test\): give such samples as --data"):
+    with pytest.raises(UserError, match=r"has no split 'val' \(there are train, test\): give such samples as data="):
         regrain.calibrate(run)
     with pytest.raises(UserError, match="training has seen the split 'train'"):
         regrain.calibrate(run, split="train")

@@ -95,7 +95,7 @@ def test_the_picture_shows_samples_and_references(run: Run, digits: Dataset, tmp
             assert (tile == everything[identity].numpy()).all()
     titles = pixels[4 : 4 + 22]
     assert (titles != 255).any()
-    with pytest.raises(UserError, match=r"a.png exists: choose another --out, or replace it with --overwrite"):
+    with pytest.raises(UserError, match=r"a.png exists: choose another out=, or replace it with overwrite=True"):
         regrain.attend(run, out=tmp_path / "made" / "a.png")
     regrain.attend(run, samples=1, out=tmp_path / "made" / "a.png", overwrite=True)
 
@@ -144,7 +144,7 @@ def test_other_samples_than_images_give_a_table(tmp_path: Path) -> None:
     found = regrain.attend(Run.open(run.path), samples=4, out=tmp_path / "a.parquet")
     assert len(pd.read_parquet(tmp_path / "a.parquet")) == 4 * 9
     assert [s.finer for s in found.samples] == [{}] * 4
-    with pytest.raises(UserError, match=r"pictures show images, and .* holds vector samples: give --out FILE.csv"):
+    with pytest.raises(UserError, match=r"pictures show images, and .* holds vector samples: give out= FILE.csv"):
         regrain.attend(run, out=tmp_path / "a.png")
     more = regrain.attend(Run.open(run.path), tmp_path / "t.csv", split="test", samples=4)
     assert [s.id for s in more.samples] == [s.id for s in found.samples]  # the run's own split, known again

@@ -221,7 +221,7 @@ def test_what_cannot_be_regrouped(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(UserError, match="has no level 'breed': did you mean 'breeds'"):
         regrain.regroup(read_arrays(np.eye(2), {"breeds": ["beagle", "tabby"]}), PETS, out, levels=["breed"])
     out.write_text("")
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="overwrite=True"):
         regrain.regroup(photos, PETS, out)
 
 

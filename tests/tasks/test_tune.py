@@ -202,7 +202,7 @@ def test_more_trials_continue_a_search_of_random_draws(digits: Dataset, tmp_path
     more = tune(digits, tmp_path / "search", trials=2, **options)
     assert more.trials[0] == first.trials[0]
     assert len(more.trials) == 2
-    with pytest.raises(UserError, match="at least as many --trials"):
+    with pytest.raises(UserError, match="at least as many trials="):
         tune(digits, tmp_path / "search", trials=1, **options)
 
 

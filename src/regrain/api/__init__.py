@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regrain.api.data import load, read_beside, regroup
+from regrain.api.data import load, regroup
 from regrain.api.judging import evaluate
 from regrain.api.runs import adapt, attend, calibrate, discover, export, export_embeddings, predict
 from regrain.api.training import fit, resume
@@ -21,7 +21,6 @@ __all__ = [
     "fit",
     "load",
     "predict",
-    "read_beside",
     "regroup",
     "resume",
     "tune",

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from regrain.data.dataset import Dataset
-from regrain.data.readers import find_rows, read
+from regrain.data.readers import find_rows, options_of, read
 from regrain.data.taxonomies import taxonomies, taxonomy
-from regrain.errors import NoLabelsError, UserError
+from regrain.errors import NoLabelsError, UserError, nearest, warn_of_guesses
 from regrain.labels import Taxonomy
 from regrain.methods import method_class
+from regrain.settings import hyperparameters
 from regrain.tasks import Regrouping
 from regrain.tasks.regroup import regroup_rows
-from regrain.tasks.run import Run
 from regrain.tasks.tables import require_writable, write_columns
+from regrain.training.options import TrainingOptions
 from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
-from regrain.training.source import IMPAIRMENTS, data_section, own_parts, read_data, table_of, told_levels
+from regrain.training.source import (
+    IMPAIRMENTS,
+    data_section,
+    own_parts,
+    read_data,
+    told_levels,
+    with_path_column,
+)
 
-__all__ = ["Request", "load", "read_beside", "regroup", "request_of", "with_path_column", "with_split"]
+__all__ = ["Request", "load", "regroup", "request_of", "with_split"]
 
 
 def load(source: Any, **options: Any) -> Dataset:
@@ -39,7 +48,9 @@ def load(source: Any, **options: Any) -> Dataset:
     >>> data.modality, data.labels.levels
     ('image', ('group', 'digit'))
     """
-    return read(source, **options)
+    dataset = read(source, **options)
+    warn_of_guesses(dataset.name, dataset.notes.get("messages", ()))
+    return dataset
 
 
 def regroup(
@@ -140,14 +151,20 @@ def request_of(
     pretrained: bool | str = False,
     frozen: bool = False,
     recipe: Mapping[str, Any] | str | Path | None = None,
-    settings: Sequence[str] = (),
+    settings: Sequence[str] | Mapping[str, Any] = (),
     seed: int | None = None,
     holdout: float | None = None,
     split_column: str | None = None,
     **options: Any,
 ) -> Request:
-    """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says."""
+    """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says.
+
+    ``options`` are what impairs the training split, settings of the training and the method, and the reader's.
+    """
     method = method_class(method).name
+    impairment = {name: options.pop(name) for name in IMPAIRMENTS if name in options}
+    keywords = _settings_among(options, method, data)
+    options = {name: value for name, value in options.items() if name not in keywords}
     from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else check_recipe(recipe or {})
     if from_file.get("method", {}).get("name", method) != method:
         raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")
@@ -155,8 +172,12 @@ def request_of(
     flags: dict[str, Any] = {"method": {"name": method}, "encoder": {k: v for k, v in asked.items() if v}}
     if seed is not None:
         flags["seed"] = seed
-    wanted = check_recipe(merge(from_file, flags, parse_assignments(settings, method)))
-    impairment = {name: options.pop(name) for name in IMPAIRMENTS if name in options}
+    assigned = parse_assignments(settings, method)
+    for name, value in keywords.items():
+        section = next(iter(parse_assignments({name: value}, method)))
+        if name in assigned.get(section, {}):
+            raise UserError(f"{name} is given twice, as a keyword and in settings: leave one out")
+    wanted = check_recipe(merge(from_file, flags, assigned, parse_assignments(keywords, method)))
     reader, levels = with_path_column(with_split(options, split_column), levels)
     section = data_section(
         data,
@@ -166,7 +187,7 @@ def request_of(
         reader=reader,
         recorded=wanted.get("data", {}),
     )
-    reader = section["reader"] or reader
+    reader = {**section["reader"], **({} if isinstance(data, str | Path) else reader)}
     try:
         dataset = read_data(data, section["levels"], reader)
     except NoLabelsError:
@@ -178,43 +199,40 @@ def request_of(
         dataset.labels.level_index(level)
     training = own_parts(dataset, section)["train"]
     section["fingerprint"] = training.fingerprint()
+    warn_of_guesses(dataset.name, dataset.notes.get("messages", ()))
     return Request(wanted | {"data": section}, dataset, training)
+
+
+_ELSEWHERE = {
+    "level": "levels",
+    "set": "settings",
+    "assignments": "settings",
+    "split": "split_column",
+    "weights": "pretrained",
+    "label": "levels",
+    "labels_column": "levels",
+}
+"""Words of the command line and of other libraries, and the keyword that Python has for them here."""
+
+
+def _settings_among(options: Mapping[str, Any], method: str, data: Any) -> dict[str, Any]:
+    """The settings of training and method among keywords; a UserError for what neither these nor a reader knows."""
+    settings = {**hyperparameters(TrainingOptions), **hyperparameters(method_class(method))}
+    reader = options_of(data, options)
+    for name in options:
+        if name in settings and name in reader:
+            raise UserError(
+                f"{name} is a setting of {method}, and says how data are read: give the one in settings={{...}}, the "
+                "other to regrain.load"
+            )
+        if name not in settings and name not in reader:
+            known = [*settings, *reader, *inspect.signature(request_of).parameters]
+            known = [other for other in known if other not in ("data", "method", "options")]
+            hint = f"in Python it is {_ELSEWHERE[name]}=" if name in _ELSEWHERE else nearest(name, known)
+            raise UserError(f"{method} on these data has no option '{name}': {hint}")
+    return {name: value for name, value in options.items() if name in settings}
 
 
 def with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
     """Options of a reader; ``split`` means the column to it, and the part to judge everywhere here."""
     return {**options, **({"split": split_column} if split_column else {})}
-
-
-def with_path_column(
-    options: Mapping[str, Any], levels: Sequence[str] | None
-) -> tuple[Mapping[str, Any], Sequence[str] | None]:
-    """Options of a reader, and the levels in use: with ``label_paths`` a level is a column that becomes several."""
-    if options.get("label_paths") and levels is not None:
-        return {**options, "levels": list(levels)}, None
-    return options, levels
-
-
-def read_beside(
-    run: Run,
-    data: Any,
-    options: Mapping[str, Any],
-    *,
-    levels: Sequence[str] | None = None,
-    labels: Literal["any", "some", "own"] = "any",
-) -> Dataset:
-    """Other data than a run's own, read as those were; of a table, with the levels of the run that it has.
-
-    A table that has none of these is read without labels, unless there must be ``some``: the reader then finds others.
-    Of folders the reader finds the levels, unless they must be the run's (``own``).
-    """
-    options, levels = with_path_column(options, levels)
-    if levels is None:
-        table = table_of(data)
-        recorded = run.recipe["data"]["levels"]
-        if table is not None:
-            found = [level for level in recorded if level in table.columns]
-            levels = None if labels == "some" and not found else found
-        elif labels == "own":
-            levels = recorded
-    return run.fitting(read_data(data, levels, run.reading_of(data, options)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regrain.api.data import read_beside, with_path_column, with_split
+from regrain.api.data import with_split
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import (
@@ -16,10 +16,13 @@ from regrain.evaluation import (
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.tasks.run import Run, part_named
 from regrain.training.processes import is_first_process
+from regrain.training.randomness import callers_random_state
+from regrain.training.source import require_no_reading
 
 __all__ = ["evaluate", "judge_run"]
 
 
+@callers_random_state()
 def evaluate(
     run: Run | str | Path,
     data: Any = None,
@@ -63,12 +66,14 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     notes: list[str] = []
-    reader, levels = with_path_column(with_split(reader_options, split_column), levels)
+    reader = with_split(reader_options, split_column)
     if data is None:
+        require_no_reading(reader)
         parts, where = run.parts(), str(run.path)
     else:
-        dataset = read_beside(run, data, reader, levels=levels, labels="some")
+        dataset = run.read(data, levels=levels, labels="some", **reader)
         parts, where = run.judged_parts(dataset, split, notes), dataset.name
+        levels = None if reader.get("label_paths") else levels  # it named the column of paths
     if "transfer" in (protocols or ()) and (
         data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])
     ):

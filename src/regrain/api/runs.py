@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
-from regrain.api.data import read_beside, with_split
-from regrain.data.cells import Column
+from regrain.api.data import with_split
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import level_probabilities
+from regrain.hub import export_to_hub
 from regrain.pictures.tiles import require_images
 from regrain.tasks import Attention, Calibration, Discovery
 from regrain.tasks.adapt import read_support
@@ -29,7 +31,8 @@ from regrain.tasks.predict import predicted_columns
 from regrain.tasks.run import Run, part_named
 from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_columns, write_embeddings
 from regrain.training.processes import is_first_process
-from regrain.training.source import read_data, table_of
+from regrain.training.randomness import callers_random_state
+from regrain.training.source import require_no_reading
 from regrain.training.store import RunFolder, library_versions
 
 __all__ = ["adapt", "attend", "calibrate", "discover", "export", "export_embeddings", "predict"]
@@ -39,6 +42,7 @@ _OWN_LEVELS = (
 )
 
 
+@callers_random_state()
 def discover(
     run: Run | str | Path,
     data: Any = None,
@@ -112,6 +116,7 @@ def discover(
         require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
     clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
     if data is None:
+        require_no_reading(with_split(reader_options, split_column))
         options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
         parts = run.parts()
         found = settle_subclasses(run, parts, superclass, clustering, names, options, write=write, overwrite=overwrite)
@@ -133,7 +138,7 @@ def discover(
         settle_subclasses(run, run.parts(), None, {}, None, {"seed": seed})
         settled = read_discovery(run.folder)
         assert settled is not None
-    dataset = read_beside(run, data, with_split(reader_options, split_column))
+    dataset = run.fitting(run.read(data, **with_split(reader_options, split_column)))
     parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
     _look_closer(run, found, parts, grids, estimate_classes, seed)
@@ -158,6 +163,7 @@ def _look_closer(
         found.notes.append(found.class_count.describe())
 
 
+@callers_random_state()
 def attend(
     run: Run | str | Path,
     data: Any = None,
@@ -210,8 +216,10 @@ def attend(
     notes: list[str] = []
     parts, where = run.parts(), str(run.path)
     train = parts["train"]
-    if data is not None:
-        dataset = read_beside(run, data, with_split(reader_options, split_column))
+    if data is None:
+        require_no_reading(with_split(reader_options, split_column))
+    else:
+        dataset = run.read(data, **with_split(reader_options, split_column))
         parts, where = run.judged_parts(dataset, split, notes), dataset.name
     judged = run.fitting(part_named(parts, split, where))
     found = attention_of(run.model, run.labels, judged, train, samples=samples, seed=seed)
@@ -223,6 +231,7 @@ def attend(
     return found
 
 
+@callers_random_state()
 def export_embeddings(
     run: Run | str | Path,
     out: str | Path,
@@ -262,11 +271,12 @@ def export_embeddings(
     run = run if isinstance(run, Run) else Run.open(run)
     require_writable(Path(out), overwrite, suffixes=(".parquet", ".pq"), content="embeddings")
     if data is None:
+        require_no_reading(with_split(reader_options, split_column))
         if levels is not None:
             raise UserError(_OWN_LEVELS)
         parts, where = run.parts(), str(run.path)
     else:
-        dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels)
+        dataset = run.read(data, **with_split(reader_options, split_column), levels=levels)
         parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
         where = dataset.name
     if split is not None:
@@ -277,6 +287,7 @@ def export_embeddings(
     return sum(len(part) for part in parts.values()), next(iter(embedded.values()))[1].shape[1]
 
 
+@callers_random_state()
 def adapt(
     run: Run | str | Path,
     support: Any,
@@ -324,7 +335,7 @@ def adapt(
     place = Path(out)
     if place.resolve() == run.path.resolve():
         raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
-    reading = run.reading_of(support, with_split(reader_options, split_column))
+    reading = run.inherited_options(support, with_split(reader_options, split_column))
     found = read_support(support, level=level, own_parts=run.parts, reader=reading)
     classifier = fit_classifier(
         torch.cat([run.embed(part) for part in found.parts]),
@@ -349,6 +360,7 @@ def adapt(
     return Run(folder, run.data, run.device, notices)
 
 
+@callers_random_state()
 def calibrate(
     run: Run | str | Path,
     data: Any = None,
@@ -416,11 +428,12 @@ def calibrate(
         )
     notes: list[str] = []
     if data is None:
+        require_no_reading(with_split(reader_options, split_column))
         if levels is not None:
             raise UserError(_OWN_LEVELS)
         parts, where = run.parts(), str(run.path)
     else:
-        dataset = read_beside(run, data, with_split(reader_options, split_column), levels=levels, labels="own")
+        dataset = run.read(data, **with_split(reader_options, split_column), levels=levels, labels="own")
         parts, where = run.judged_parts(dataset, split or "all", notes), dataset.name
     name = split or ("all" if "all" in parts else "val")
     if split is None and name not in parts:
@@ -455,17 +468,18 @@ def _predicted(run: Run, part: Dataset) -> tuple[dict[str, Tensor], Tensor]:
     return level_probabilities(run.model, run.labels, part), known_classes(part.labels, run.labels)
 
 
+@callers_random_state()
 def predict(
     run: Run | str | Path,
     data: Any,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     split: str | None = None,
     overwrite: bool = False,
     split_column: str | None = None,
     **reader_options: Any,
-) -> dict[str, Column]:
-    """Predict the class of every sample at every level that a run can predict, and write a table.
+) -> pd.DataFrame:
+    """Predict the class of every sample at every level that a run can predict.
 
     A run of a method with a classifier predicts the level that it was trained on; an adapted run also the level of its
     support, and says which samples it abstains from: those are unlike all samples of the support. A run whose
@@ -477,8 +491,8 @@ def predict(
     run : Run or path
     data
         A Dataset, or whatever :func:`load` reads; labels in it are not looked at.
-    out : path
-        Ends in ``.csv`` or ``.parquet``.
+    out : path, optional
+        A table to write, too; ends in ``.csv`` or ``.parquet``.
     split : str, optional
         Only this split; default all.
     overwrite : bool
@@ -488,9 +502,10 @@ def predict(
 
     Returns
     -------
-    The columns: ``id``, ``split`` where there are splits, for each level its classes and ``LEVEL_probability``,
-    ``subclass`` and ``subclass_probability`` of discovered ones, ``abstained`` for an adapted run, and ``answer``,
-    ``answer_level`` and ``answer_probability`` for a calibrated one.
+    DataFrame
+        A row a sample: ``id``, the path of an image, ``split`` where there are splits, for each level its
+        classes and ``LEVEL_probability``, ``subclass`` and ``subclass_probability`` of discovered ones, ``abstained``
+        for an adapted run, and ``answer``, ``answer_level`` and ``answer_probability`` for a calibrated one.
 
     Raises
     ------
@@ -498,37 +513,46 @@ def predict(
         If the file's ending is unknown, the data do not fit the run, or it has nothing to predict with.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    target = Path(out)
-    require_writable(target, overwrite)
-    reading = run.reading_of(data, with_split(reader_options, split_column))
-    dataset = read_data(data, None if table_of(data) is None else [], reading)
-    if split is not None:
-        dataset = dataset.part(split)
-    dataset = run.fitting(dataset)
-    columns: dict[str, Column] = {"id": [str(i) for i in dataset.ids]}
-    if dataset.splits is not None:
-        columns["split"] = [str(name) for name in dataset.splits]
-    settled = read_discovery(run.folder)
-    columns |= predicted_columns(
-        run.model, run.labels, dataset, classifier=run.classifier, settled=settled, answers=run.answers
+    if out is not None:
+        require_writable(Path(out), overwrite)
+    dataset = run.read(data, labels="none", **with_split(reader_options, split_column))
+    dataset = run.fitting(dataset if split is None else dataset.part(split))
+    columns = predicted_columns(
+        run.model,
+        run.labels,
+        dataset,
+        classifier=run.classifier,
+        settled=read_discovery(run.folder),
+        answers=run.answers,
     )
-    write_columns(columns, target)
-    return columns
+    if out is not None:
+        write_columns(columns, Path(out))
+    return pd.DataFrame(columns)
 
 
-def export(run: Run | str | Path, out: str | Path | None = None, *, format: str, overwrite: bool = False) -> Export:
-    """Write a run's encoder as other software loads it.
+@callers_random_state()
+def export(
+    run: Run | str | Path,
+    out: str | Path | None = None,
+    *,
+    format: str,
+    licence: str | None = None,
+    overwrite: bool = False,
+) -> Export:
+    """Write a run's encoder as other software loads it, or the whole model as a folder to share.
 
     Parameters
     ----------
     run : Run or path
     out : path, optional
         Default ``RUN/export/NAME-FORMAT`` with the format's ending.
-    format : {"timm", "torchvision", "detectron2", "safetensors", "onnx"}
-        Weights under that framework's names (``safetensors``: under Regrain's own, of any encoder), or for ``onnx`` a
-        graph from normalised input to what evaluation uses.
+    format : {"timm", "torchvision", "detectron2", "safetensors", "onnx", "hub"}
+        Weights under that framework's names (``safetensors``: under Regrain's own, of any encoder); for ``onnx`` a
+        graph from normalised input to what evaluation uses; for ``hub`` a folder that :mod:`regrain.hub` loads.
+    licence : str, optional
+        For ``hub``: the Hub's name of a licence, such as ``apache-2.0``.
     overwrite : bool
-        Replace the file.
+        Replace the file, or the folder.
 
     Returns
     -------
@@ -546,7 +570,7 @@ def export(run: Run | str | Path, out: str | Path | None = None, *, format: str,
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
     >>> from regrain.api import fit
-    >>> run = fit("maskcon", "digits", encoder="conv4", out=folder.name, settings=["epochs=1"], limit_per_class=20)
+    >>> run = fit("maskcon", "digits", encoder="conv4", out=folder.name, epochs=1, limit_per_class=20)
     >>> export(run, format="safetensors").keys
     24
     >>> export(run, format="timm")
@@ -557,6 +581,20 @@ def export(run: Run | str | Path, out: str | Path | None = None, *, format: str,
     run = run if isinstance(run, Run) else Run.open(run)
     ending = FORMATS.get(format, ("",))[0]
     place = Path(out) if out is not None else run.path / "export" / f"{run.path.resolve().name}-{format}{ending}"
+    if licence is not None and format != "hub":
+        raise UserError(f"a licence goes into the model card of format 'hub'; format '{format}' has none")
+    if format == "hub":
+        return export_to_hub(run, place, licence=licence, overwrite=overwrite)
     check_export(format, place, overwrite=overwrite)
     model = Run(run.folder, device="cpu").model  # a copy: the run's own may be on a GPU, and stays there
-    return write_export(model, format, place, model_folder=run.folder.model_folder)
+    made = write_export(model, format, place, model_folder=run.folder.model_folder)
+    return replace(made, notices=(*made.notices, *_left_out_of(run)))
+
+
+def _left_out_of(run: Run) -> list[str]:
+    """What a run has learned since training that an encoder alone does not hold."""
+    found = (
+        [] if run.classifier is None else [f"the classifier of '{run.classifier.level}' that the run was adapted to"]
+    )
+    found += [] if run.answers is None else ["the answers that the run was calibrated to give"]
+    return [f"{what} is not in it: the format hub holds the whole model" for what in found]

@@ -23,12 +23,14 @@ from regrain.training.loop import (
     train,
 )
 from regrain.training.processes import is_first_process
+from regrain.training.randomness import callers_random_state
 from regrain.training.recipe import merge
 from regrain.training.store import RunFolder, labels_to_json, library_versions
 
 __all__ = ["finished_run", "fit", "resume", "trained_once"]
 
 
+@callers_random_state()
 def fit(
     method: str,
     data: Any,
@@ -172,6 +174,7 @@ def fit(
     return run
 
 
+@callers_random_state()
 def resume(
     path: str | Path,
     data: Dataset | None = None,

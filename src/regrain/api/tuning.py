@@ -17,11 +17,13 @@ from regrain.tasks.run import Run
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.assemble import assemble, roles_of
 from regrain.training.loop import Device
+from regrain.training.randomness import callers_random_state
 from regrain.training.source import IMPAIRMENTS
 
 __all__ = ["tune"]
 
 
+@callers_random_state()
 def tune(
     method: str,
     data: Any,

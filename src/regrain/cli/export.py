@@ -86,9 +86,9 @@ def export(
 
 
 def _export_to_hub(run: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
-    from regrain.hub import save_to_directory
+    from regrain import api
 
-    place = save_to_directory(run, out or run / "export" / f"{run.resolve().name}-hub", overwrite=overwrite)
+    place = api.export(run, out, format="hub", overwrite=overwrite).path
     files = sorted(str(file.relative_to(place)) for file in place.rglob("*") if file.is_file())
     if as_json:
         print(json.dumps({"out": str(place), "format": "hub", "files": files}, indent=1))

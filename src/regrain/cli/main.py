@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from regrain import __version__
 from regrain.cli import (
     attend,
     calibrate,
@@ -26,7 +27,7 @@ from regrain.cli import (
     train,
     tune,
 )
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import RegrainWarning, UserError, command_line
 from regrain.training.processes import is_first_process, layout_of, under_torchrun
 
 __all__ = ["app", "main"]
@@ -65,6 +66,22 @@ _GROUPS = (
 )
 for group in _GROUPS:
     group.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"regrain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    context.with_resource(command_line())
 
 
 def main() -> None:

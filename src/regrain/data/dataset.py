@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -122,7 +123,7 @@ class TensorSamples:
         The images that the tensor was decoded from, where they are at hand: from them another form is made.
     """
 
-    tensor: Tensor
+    tensor: Tensor = field(repr=False)
     modality: Modality
     encoded: ImageSamples | None = None
 
@@ -175,8 +176,8 @@ class SeriesSamples:
     ((8, 3), 2, {'series': (2, 8, 3), 'static': (2, 2)})
     """
 
-    series: Tensor
-    static: Tensor | None = None
+    series: Tensor = field(repr=False)
+    static: Tensor | None = field(default=None, repr=False)
 
     modality: Modality = field(default="series", init=False)
     in_memory = True
@@ -229,7 +230,7 @@ class SeriesSamples:
 class TextSamples:
     """Texts, as they are."""
 
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
 
     modality: Modality = field(default="text", init=False)
     shape: tuple[int, ...] = field(default=(), init=False)
@@ -401,10 +402,10 @@ class ImageSamples:
         See :class:`ImageForm`.
     """
 
-    sources: tuple[str | bytes, ...]
+    sources: tuple[str | bytes, ...] = field(repr=False)
     size: int | tuple[int, int]
     channels: int = 3
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), repr=False)
     white: int = DEEP_WHITE
 
     modality: Modality = field(default="image", init=False)
@@ -500,6 +501,16 @@ class Dataset:
             lengths["groups"] = len(self.groups)
         if len(set(lengths.values())) != 1:
             raise UserError(f"the parts of a data set differ in length: {lengths}")
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.samples.shape))
+        levels = [f"{level} ({count} classes)" for level, count in self.labels.counts.items()]
+        counts = Counter(map(str, () if self.splits is None else self.splits))
+        parts = [f"{name} {count}" for name, count in counts.items()]
+        return (
+            f"<Dataset {self.name}: {len(self)} {self.modality} samples{f' of {shape}' if shape else ''}; "
+            f"levels: {', '.join(levels) or 'none'}{'; splits: ' + ', '.join(parts) if parts else ''}>"
+        )
 
     @property
     def modality(self) -> Modality:

@@ -21,7 +21,7 @@ from regrain.data.cells import (
     spelled,
 )
 from regrain.data.rows import examples
-from regrain.errors import NoLabelsError, UserError
+from regrain.errors import Guess, NoLabelsError, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 
 __all__ = ["Guesses"]
@@ -126,7 +126,7 @@ class Guesses:
         names = list(names)
         for name in names:
             self.roles.put(name, role)
-        self.messages.append(f"{what}: column {', '.join(map(repr, names))} (guessed)")
+        self.messages.append(Guess(f"{what}: column {', '.join(map(repr, names))} (guessed)"))
 
     @property
     def _free(self) -> list[str]:
@@ -244,10 +244,10 @@ class Guesses:
                 "text= or columns=[...])"
             )
         if left:
-            self.messages.append(f"not features: {reasons}")
+            self.messages.append(Guess(f"not features: {reasons}"))
         quoted = list(map(repr, names))
         shown = ", ".join(quoted if len(quoted) < 6 else [*quoted[:3], "...", quoted[-1]])
-        self.messages.append(f"features: {len(names)} columns of numbers, {shown} (guessed)")
+        self.messages.append(Guess(f"features: {len(names)} columns of numbers, {shown} (guessed)"))
         return names
 
     def group(self) -> str | None:

@@ -40,12 +40,15 @@ from regrain.data.formats import (
 )
 from regrain.data.rows import Fault, Rows, StorageOptions, examples, missing_message, separate
 from regrain.data.table import RoleOptions, Table
-from regrain.errors import RegrainWarning, UserError, nearest
+from regrain.errors import Guess, RegrainWarning, UserError, nearest
 from regrain.labels import Labels, Relation
 from regrain.registry import catalogue_of, dataset_names
 
 __all__ = [
     "find_rows",
+    "is_huggingface",
+    "options_of",
+    "parquet_files",
     "read",
     "read_arrays",
     "read_folder",
@@ -343,7 +346,7 @@ def rows_from_parquet_folder(
 ) -> Rows:
     """The rows of :func:`read_parquet_folder`."""
     folder = Path(path).expanduser()
-    files = _parquet_files(folder, splits)
+    files = parquet_files(folder, splits)
     present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     for split in splits or ():
         if split not in files.values():
@@ -400,13 +403,14 @@ def rows_from_arrays(
     def finds(row: int) -> str:
         return f"row {row} (from 0)"
 
+    paths = values if found == "image" and isinstance(values, list) and len(set(values)) == len(values) else None
     return Rows(
         where="the array",
         name=name or "data",
         modality=found,
         values=values,
         labels=names,
-        ids=texts["ids"] or numbered(len(values)),
+        ids=texts["ids"] or paths or numbered(len(values)),
         finds=finds,
         relation=relation,
         splits=None if texts["splits"] is None else list(map(split_name, texts["splits"])),
@@ -470,18 +474,31 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
         path = Path(source).expanduser()
         if path.is_file():
             return _rows_from_table, TableOptions.__annotations__, "a table"
-        if path.is_dir() and _parquet_files(path):
+        if path.is_dir() and parquet_files(path):
             return rows_from_parquet_folder, ParquetFolderOptions.__annotations__, "a folder of Parquet files"
         if path.is_dir():
             return rows_from_folder, FolderOptions.__annotations__, "a folder of images"
         hint = nearest(path.name, dataset_names())
         raise UserError(f"no path '{source}', and no data set of that name in the catalogue: {hint}")
-    first = next(iter(source.values()), None) if isinstance(source, Mapping) else source
-    if hasattr(first, "features") and hasattr(first, "column_names"):
+    if is_huggingface(source):
         return _rows_from_huggingface, TableOptions.__annotations__, "a Hugging Face data set"
     if (is_frame(source) or isinstance(source, Table | Mapping)) and options.get("labels") is None:
         return _rows_from_table, TableOptions.__annotations__, "a table"
     return rows_from_arrays, {"labels": Any, **ArrayOptions.__annotations__}, "an array"
+
+
+def options_of(source: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options that the reader of a source knows, by name; none for a :class:`Dataset`.
+
+    Those that are ``given`` may decide which reader it is: a DataFrame beside ``labels`` holds numbers alone.
+    """
+    return _reader(source, given)[1]
+
+
+def is_huggingface(source: Any) -> bool:
+    """Whether a source is a data set of Hugging Face's ``datasets``, or several by split."""
+    first = next(iter(source.values()), None) if isinstance(source, Mapping) else source
+    return hasattr(first, "features") and hasattr(first, "column_names")
 
 
 def _read(reader: Callable[..., Rows], source: Any, options: Mapping[str, Any]) -> Dataset:
@@ -492,8 +509,9 @@ def _read(reader: Callable[..., Rows], source: Any, options: Mapping[str, Any]) 
 def _require_known(options: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:
     for option in options:
         if option not in known:
-            hint = nearest(option, known) if known else "it has none"
-            raise UserError(f"reading {what} has no option '{option}': {hint}")
+            if not known:
+                raise UserError(f"there is no option '{option}' for {what}")
+            raise UserError(f"reading {what} has no option '{option}': {nearest(option, known)}")
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -527,8 +545,8 @@ def _suffix(file: str) -> str:
     return Path(file).suffix.lower() or "without ending"
 
 
-def _parquet_files(folder: Path, splits: Sequence[str] | None = None) -> dict[Path, str]:
-    """Parquet files of splits, shards included, and the split of each; in the folder or in its ``data`` folder."""
+def parquet_files(folder: Path, splits: Sequence[str] | None = None) -> dict[Path, str]:
+    """The Parquet files of splits, shards included, and the split of each; in the folder or in its ``data`` folder."""
     for place in (folder, folder / "data"):
         files = {}
         for path in sorted(place.glob("*.parquet")):
@@ -566,7 +584,9 @@ def _array_samples(
             return "image", array, {}
         if all(text.lower().endswith(IMAGE_SUFFIXES) for text in array) and array and modality != "text":
             messages.append(
-                "the texts end like image files and are taken for their paths; modality='text' takes them as texts"
+                Guess(
+                    "the texts end like image files and are taken for their paths; modality='text' takes them as texts"
+                )
             )
             return "image", array, {}
         return "text", array, {}
@@ -594,7 +614,10 @@ def _array_samples(
     if found != "image":
         if array.ndim == 3 and modality is None:
             messages.append(
-                f"an array of shape {array.shape} is taken for series (N, time, channels); modality='image' for images"
+                Guess(
+                    f"an array of shape {array.shape} is taken for series (N, time, channels); modality='image' for "
+                    "images"
+                )
             )
         return found, array.astype(np.float32, copy=False), wrong
     channels_last = isinstance(samples, np.ndarray) if layout is None else layout == "NHWC"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
-from regrain.evaluation.base import Protocol, Representation, Score, Setting, judged_fingerprint
+from regrain.evaluation.base import Protocol, Representation, Score, Setting, figure_text, judged_fingerprint
 from regrain.evaluation.baselines import raw_representation
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.embed import apply_model, apply_to_views, level_probabilities
@@ -82,6 +82,10 @@ class Row:
         return name if self.representation == "model" else f"{name}.{self.representation}"
 
 
+_SHOWN = 8
+"""Figures that the short form of an evaluation shows."""
+
+
 @dataclass
 class Evaluation:
     """All figures of one evaluation.
@@ -102,6 +106,14 @@ class Evaluation:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     judged: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        own = [row for row in self.rows if row.representation == "model" and not row.score.detail]
+        shown = ", ".join(
+            f"{r.level}/{r.metric} {figure_text(r.score.value, count=r.score.count)}" for r in own[:_SHOWN]
+        )
+        more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
+        return f"<Evaluation of {self.split}, {self.samples} samples: {shown or 'no figures'}{more}>"
 
     def flat(self) -> dict[str, float]:
         """``split/level/metric`` -> value; ends of intervals with ``.low`` and ``.high``, baselines with ``.NAME``."""

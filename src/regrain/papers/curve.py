@@ -21,6 +21,7 @@ from regrain.tasks.plans import begin_plan
 from regrain.tasks.run import Run, part_named
 from regrain.training.assemble import assemble
 from regrain.training.loop import Device
+from regrain.training.randomness import callers_random_state
 from regrain.training.source import own_parts
 from regrain.training.store import RunFolder
 
@@ -78,6 +79,7 @@ class Curve:
         return plain | {"means": means}
 
 
+@callers_random_state()
 def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, **options: Any) -> Curve:
     """Train on ever fewer samples, and judge: the protocol ``low-data`` (MLCL, AISTATS 2025, table 3).
 
@@ -117,6 +119,7 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
     return _curve(method, data, "samples", sizes, Path(out), **options)
 
 
+@callers_random_state()
 def label_noise(method: str, data: Any, *, rates: Sequence[float], out: str | Path, **options: Any) -> Curve:
     """Train on labels that are wrong in ever more places, and judge: the protocol ``label-noise`` (MLCL, table 5).
 

@@ -21,6 +21,7 @@ from regrain.papers.rows import Recipe, overridden, select_one
 from regrain.papers.scales import SCALES, Scale, at_scale
 from regrain.tasks.run import Run
 from regrain.training.loop import Device
+from regrain.training.randomness import callers_random_state
 from regrain.training.recipe import parse_assignments
 from regrain.training.source import IMPAIRMENTS
 from regrain.training.store import write_text
@@ -233,6 +234,7 @@ def _digest(content: Any) -> str:
     return hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()
 
 
+@callers_random_state()
 def reproduce(
     recipe: Recipe | str,
     *,

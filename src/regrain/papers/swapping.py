@@ -29,6 +29,7 @@ from regrain.tasks.plans import begin_plan
 from regrain.tasks.run import Run, part_named
 from regrain.training.assemble import assemble
 from regrain.training.loop import Device
+from regrain.training.randomness import callers_random_state
 from regrain.training.source import own_parts
 from regrain.training.store import RunFolder
 
@@ -160,7 +161,7 @@ def fate_of(run: Run, train: Dataset, test: Dataset, move: Move) -> Fate:
     names = test.labels.names(move.superclass_level)
     truth, judged = test.labels.level(move.superclass_level), move.members(test)
     if run.model.method.has_classifier:
-        predicted = run.predict_proba(test, "coarse").argmax(dim=1)
+        predicted = run.predict_proba(test, move.superclass_level).argmax(dim=1)
     else:
         setting = Setting(move.superclass_level, names, truth, train.labels.level(move.superclass_level))
         embedded = Representation("model", run.embed(test), run.embed(train))
@@ -225,6 +226,7 @@ class Isotropy:
         return {**plain, **asdict(self.move), **figures, "by_seed": by_seed}
 
 
+@callers_random_state()
 def isotropy(
     method: str,
     data: Any,

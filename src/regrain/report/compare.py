@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrain import api
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation.base import class_names, figure_text
@@ -213,7 +212,7 @@ def compare(
     _tell_settings_apart(grouped)
     split_column = reading.pop("split_column", None)
     options = {**reading, **({"split": split_column} if split_column else {})}
-    dataset = None if data is None else api.read_beside(opened[0], data, options, levels=levels)
+    dataset = None if data is None else opened[0].read(data, levels=levels, **options)
     first, first_runs = grouped[0]
     seen: dict[Path, tuple[Dataset, Tensor]] = {}
 

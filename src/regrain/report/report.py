@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from regrain import api
 from regrain.errors import UserError
 from regrain.report.build import build_content
 from regrain.report.extra import require_packages
@@ -92,7 +91,7 @@ def report(
         raise UserError(f"the map shows at least one sample; got {map_samples}")
     split_column = reading.pop("split_column", None)
     options = {**reading, **({"split": split_column} if split_column else {})}
-    dataset = None if data is None else api.read_beside(run, data, options, levels=levels)
+    dataset = None if data is None else run.read(data, levels=levels, **options)
     content = build_content(run, dataset, split=split, seed=seed, map_samples=map_samples, say=say)
     say("page")
     write_text(target, report_page(content))

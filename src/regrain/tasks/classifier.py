@@ -13,11 +13,15 @@ from scipy import optimize
 from torch import Tensor
 from torch.nn import functional
 
-from regrain.errors import RegrainWarning, UserError
+from regrain.data.dataset import Dataset
+from regrain.errors import RegrainWarning, UserError, nearest
+from regrain.evaluation import apply_model, embed
+from regrain.labels import Labels
 from regrain.metrics import fit_logistic_regressions
+from regrain.training.model import Model
 from regrain.training.store import RunFolder, read_tensors, write_tensors
 
-__all__ = ["FewShotClassifier", "Named", "fit_classifier"]
+__all__ = ["FewShotClassifier", "Named", "fit_classifier", "level_proba"]
 
 _FOLDS = 5
 _INVERSE_PENALTIES = (1.0, 10.0, 100.0)
@@ -77,9 +81,9 @@ class FewShotClassifier:
 
     level: str
     classes: tuple[str, ...]
-    weights: Tensor
-    intercepts: Tensor
-    means: Tensor
+    weights: Tensor = field(repr=False)
+    intercepts: Tensor = field(repr=False)
+    means: Tensor = field(repr=False)
     temperature: float = 1.0
     threshold: float | None = None
     abstain: float = 0.05
@@ -121,6 +125,33 @@ class FewShotClassifier:
         for key in ("classes", "notices"):
             content[key] = tuple(content[key])
         return cls(**(content | read_tensors(folder / _WEIGHTS)))
+
+
+def level_proba(
+    model: Model, labels: Labels, dataset: Dataset, level: str, classifier: FewShotClassifier | None = None
+) -> Tensor:
+    """Class probabilities (N, classes) at one label level, by the method's classifier or that of an adapted run.
+
+    Classes are in the order of ``classifier.classes`` where it answers, else of ``labels.names(level)``.
+
+    Raises
+    ------
+    UserError
+        If nothing predicts that level.
+    """
+    if classifier is not None and level == classifier.level:
+        return classifier.probabilities(embed(model, dataset)).float()
+    if level not in labels.levels:
+        known = dict.fromkeys([*labels.levels, *([classifier.level] if classifier is not None else [])])
+        hint = nearest(level, known) if known else "the method reads no labels"
+        raise UserError(f"the model was trained on no level '{level}': {hint}")
+    if not model.method.has_classifier:
+        raise UserError(
+            f"{model.method.name} learns embeddings and has no classifier of '{level}': `regrain adapt RUN --support "
+            "FILE --out RUN2` makes one from a few labelled samples"
+        )
+    role = model.method.roles[labels.level_index(level)]
+    return apply_model(model, dataset, lambda x: model.method.predict_proba(x, role))
 
 
 def fit_classifier(

@@ -121,6 +121,10 @@ class Discovery:
     notes: list[str] = field(default_factory=list)
     class_count: ClassCount | None = None
 
+    def __repr__(self) -> str:
+        figures = "".join(f", {name} {value:.3f}" for name, value in self.figures.items())
+        return f"<Discovery of {len(self.subclasses)} subclasses among {len(self.ids)} samples{figures}>"
+
     def rename(self, names: Mapping[int, str]) -> None:
         """Give subclasses names, number by number."""
         self.subclasses = [replace(s, name=names.get(s.number, s.name)) for s in self.subclasses]

@@ -33,6 +33,7 @@ __all__ = [
     "detectron2_layout",
     "detectron2_name",
     "fitting_formats",
+    "input_in_words",
     "plain_layout",
     "timm_layout",
     "torchvision_layout",
@@ -122,7 +123,7 @@ class Export:
 def check_export(format: str, path: Path, *, overwrite: bool = False) -> None:
     """Raise a UserError, before a model is loaded, for an unknown format or a file that could not be written."""
     if format not in FORMATS:
-        raise UserError(f"unknown export format '{format}': {nearest(format, FORMATS)}")
+        raise UserError(f"unknown export format '{format}': {nearest(format, (*FORMATS, 'hub'))}")
     require_writable(path, overwrite, suffixes=FORMATS[format], content=f"{format} exports")
 
 
@@ -159,13 +160,13 @@ def write_export(model: Model, format: str, path: Path, *, model_folder: Path) -
             f"session = onnxruntime.InferenceSession({_quoted(path)})",
             f"(embedding,) = session.run(None, {{{fed}}})  # arrays of float32",
         )
-        return Export(path, format, graph.tensors, _input_in_words(model), lines, (graph.notice,))
+        return Export(path, format, graph.tensors, input_in_words(model), lines, (graph.notice,))
     layout = _LAYOUTS[format](model, path) if format in _LAYOUTS else plain_layout(model, path, model_folder)
     width = model.method.encoder_width if format == "safetensors" else _network(model).width
     described = _described(model) | {"width": str(width)}
     content = _content(layout, path.suffix.lower(), described)
     replace_file(path, lambda temporary: temporary.write_bytes(content))
-    return Export(path, format, len(layout.tensors), _input_in_words(model), layout.loading, layout.notices)
+    return Export(path, format, len(layout.tensors), input_in_words(model), layout.loading, layout.notices)
 
 
 def fitting_formats(model: Model) -> list[str]:
@@ -437,7 +438,7 @@ def _described(model: Model) -> dict[str, str]:
         "architecture": _name(model),
         "modality": inputs["modality"],
         "origin": model.config["encoder"]["origin"],
-        "input": _input_in_words(model),
+        "input": input_in_words(model),
         "input_size": json.dumps(_sample_shape(model)),
         "encoder": json.dumps(model.config["encoder"]),
     }
@@ -446,7 +447,8 @@ def _described(model: Model) -> dict[str, str]:
     return described | {k: json.dumps(inputs[k]) for k in ("columns", "static_columns") if inputs.get(k)}
 
 
-def _input_in_words(model: Model) -> str:
+def input_in_words(model: Model) -> str:
+    """What the network of a model wants to be given."""
     inputs, shape = model.config["inputs"], _sample_shape(model)
     if inputs["modality"] == "image":
         kind = {1: "grey", 3: "RGB"}.get(shape[0], f"{shape[0]}-channel")

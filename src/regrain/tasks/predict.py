@@ -30,7 +30,7 @@ def predicted_columns(
     settled: Settled | None = None,
     answers: Answers | None = None,
 ) -> dict[str, Column]:
-    """One column of class names and one of probabilities for every level that can be predicted.
+    """``id``, ``split`` where there are splits, and for every level that can be predicted classes and probabilities.
 
     Parameters
     ----------
@@ -53,7 +53,10 @@ def predicted_columns(
     UserError
         If neither the method classifies, nor subclasses were discovered, nor the run was adapted.
     """
-    columns: dict[str, Column] = {}
+    columns: dict[str, Column] = {"id": [str(i) for i in dataset.ids]}
+    if dataset.splits is not None:
+        columns["split"] = [str(name) for name in dataset.splits]
+    own = len(columns)
     probabilities = level_probabilities(model, labels, dataset)
     for level, values in probabilities.items():
         if classifier is None or level != classifier.level:
@@ -72,7 +75,7 @@ def predicted_columns(
     if settled is not None:
         unknown = torch.full((len(dataset),), -1)
         _put(columns, "subclass", *_most_probable(*settled.by_name(settled.probabilities(model, dataset, unknown))))
-    if not columns:
+    if len(columns) == own:
         raise UserError(
             f"{model.method.name} learns embeddings and has no classifier: make one from a few labelled samples with "
             "`regrain adapt RUN --support FILE --out RUN2`, and predict with that, or find subclasses with "
@@ -101,7 +104,7 @@ def _put(columns: dict[str, Column], level: str, names: Sequence[str], probabili
 
 def _add(columns: dict[str, Column], level: str, added: Mapping[str, Column]) -> None:
     for column, values in added.items():
-        if column in (*columns, "id", "split", "abstained"):
+        if column in (*columns, "split", "abstained"):
             raise UserError(f"level '{level}' would write a second column '{column}': rename the level")
         columns[column] = values
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
-from regrain.data.table import Table
 from regrain.encoders import build_encoder, is_pretrained
-from regrain.errors import UserError
-from regrain.evaluation import apply_model, embed
+from regrain.errors import UserError, speaks_python, warn_of_guesses
+from regrain.evaluation import embed
 from regrain.labels import Labels
 from regrain.tasks.answers import Answers
-from regrain.tasks.classifier import FewShotClassifier
+from regrain.tasks.classifier import FewShotClassifier, level_proba
 from regrain.training.loop import Device, resolve_device
 from regrain.training.model import Model, load_model
-from regrain.training.source import SAMPLE_OPTIONS, own_parts, read_data, table_of
+from regrain.training.randomness import callers_random_state
+from regrain.training.source import (
+    inherited_options,
+    own_parts,
+    read_alike,
+    read_data,
+    require_no_reading,
+    table_of,
+)
 from regrain.training.store import RunFolder
 
 __all__ = ["Run", "part_named"]
@@ -45,7 +52,21 @@ class Run:
     device: Device = "auto"
     notices: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        state = self.folder.read_json("state.json", missing={})
+        epochs = state.get("epoch", 0)
+        about = f"{epochs} epoch{'' if epochs == 1 else 's'}{'' if state.get('finished') else ', not finished'}"
+        adapted = "adapted, " if (self.folder.model_folder / "classifier.json").exists() else ""
+        try:
+            method = self.recipe["method"]["name"]
+        except (UserError, KeyError):
+            return f"<Run {self.path}>"
+        source = self.recipe["data"].get("source")
+        on = self.data.name if self.data is not None else "data in memory" if source is None else Path(source).name
+        return f"<Run {method} on {on}, {adapted}{about}, {self.path}>"
+
     @classmethod
+    @speaks_python
     def open(cls, path: str | Path, *, device: Device = "auto") -> Run:
         """A run on disk; a UserError where there is none."""
         return cls(RunFolder.open(path), device=device)
@@ -113,17 +134,83 @@ class Run:
         parts = own_parts(data, settings)
         return parts if parts["train"].fingerprint() == settings["fingerprint"] else None
 
-    def embed(self, data: Dataset | None = None, *, split: str | None = None) -> Tensor:
-        """Embeddings (N, width) of data (default: the run's own ``test``), or of a split; float32 on the CPU."""
+    @speaks_python
+    @callers_random_state()
+    def embed(self, data: Any = None, *, split: str | None = None, **reader_options: Any) -> Tensor:
+        """Embeddings (N, width), float32 on the CPU, of data or of the run's own.
+
+        Parameters
+        ----------
+        data : optional
+            Whatever :func:`regrain.load` reads, read as the run's own data were; default: those.
+        split : str, optional
+            Default ``test`` of the run's own data, and all of others.
+        **reader_options
+            See :func:`regrain.load`.
+
+        Raises
+        ------
+        UserError
+            If the samples are unlike those that the run was trained on, or there is no such split.
+        """
         if data is None:
+            require_no_reading(reader_options)
             data = part_named(self.parts(), split or "test", str(self.path))
-        elif split is not None:
-            data = data.part(split)
+        else:
+            data = self.read(data, labels="none", **reader_options)
+            data = data if split is None else data.part(split)
         return embed(self.model, self.fitting(data))
 
-    def predict_proba(self, data: Dataset, role: str) -> Tensor:
-        """Class probabilities (N, classes) at the level of a role; a UserError where the method does not classify."""
-        return apply_model(self.model, self.fitting(data), lambda x: self.model.method.predict_proba(x, role))
+    @speaks_python
+    @callers_random_state()
+    def predict_proba(self, data: Any, level: str, **reader_options: Any) -> Tensor:
+        """Class probabilities (N, classes) at a label level.
+
+        Classes are in the order of ``labels.names(level)``, those of an adapted run's support in that of
+        ``classifier.classes``.
+
+        Parameters
+        ----------
+        data
+            Whatever :func:`regrain.load` reads, read as the run's own data were.
+        level : str
+            The name of a level that the run was trained on, or adapted to.
+        **reader_options
+            See :func:`regrain.load`.
+
+        Raises
+        ------
+        UserError
+            If the method does not predict that level, or the samples are unlike those that the run was trained on.
+        """
+        data = self.fitting(self.read(data, labels="none", **reader_options))
+        return level_proba(self.model, self.labels, data, level, self.classifier)
+
+    def read(
+        self,
+        data: Any,
+        *,
+        levels: Sequence[str] | None = None,
+        labels: Literal["any", "some", "own", "none"] = "any",
+        **options: Any,
+    ) -> Dataset:
+        """Other data, read as the run's own were: see :func:`regrain.training.source.read_alike`."""
+        recorded = self.recipe["data"]
+        dataset = read_alike(
+            data,
+            self.model,
+            recorded["reader"],
+            recorded["levels"],
+            levels=levels,
+            labels=labels,
+            options=options,
+        )
+        warn_of_guesses(dataset.name, dataset.notes.get("messages", ()))
+        return dataset
+
+    def inherited_options(self, data: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of the reader for other data: those given, and those of the run's own data that hold for others."""
+        return inherited_options(data, table_of(data), self.model, self.recipe["data"]["reader"], options)
 
     def judged_parts(self, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
         """The splits of given data; where they are the run's own data, what was trained on is never called ``test``."""
@@ -138,47 +225,6 @@ class Run:
             return {name: dataset.part(name) for name in dataset.parts}
         notes.append(f"all {len(dataset)} samples of {dataset.name} were taken: they have no splits")
         return {split: dataset}
-
-    def reading_of(self, data: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options of the reader for other data: those given, and what makes samples as the run's own are.
-
-        A table with the columns of the run's own samples is read as those were. Images are stored as the run's are,
-        alone or in company.
-
-        Raises
-        ------
-        UserError
-            For options that would store them otherwise.
-        """
-        if isinstance(data, Dataset):
-            return dict(options)
-        return self._stored_so(options) | self._columns_of(table_of(data)) | dict(options)
-
-    def _stored_so(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        form = self.model.storage
-        if form is None:
-            return {}
-        channels, height, width = form.shape
-        for name, own in (("image_size", (height, width)), ("channels", channels), ("white", form.white)):
-            given = options.get(name)
-            if given is not None and own not in (given, (given, given)):
-                raise UserError(
-                    f"{self.path} stores images at {width} x {height} pixels with {channels} channels, 16 bits "
-                    f"with {form.white} as white, and new ones alike: leave out {name} (--{name.replace('_', '-')})"
-                )
-        return {"image_size": (height, width), "channels": channels, "white": form.white}
-
-    def _columns_of(self, table: Table | None) -> dict[str, Any]:
-        if table is None:
-            return {}
-        recorded = self.recipe["data"]["reader"]
-        options = {name: recorded[name] for name in SAMPLE_OPTIONS if recorded.get(name) is not None}
-        columns = self.model.config["inputs"].get("columns")
-        if not options and columns:
-            options = {"columns": columns}
-        named = [value for name in ("text", "image", "record", "time") if (value := options.get(name)) is not None]
-        named += options.get("columns") or []
-        return options if named and all(table.covers(name) for name in named) else {}
 
     def pretrained_start(self, notes: list[str]) -> Model | None:
         """The model as training found it, where it began from pretrained weights that training changed."""

@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from regrain.data.dataset import Dataset
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import RegrainWarning, Stopped, UserError
 from regrain.methods.base import Method
 from regrain.training.adapter import Adapter
 from regrain.training.batch_norm import GlobalBatchNorm
@@ -36,10 +36,6 @@ __all__ = ["Device", "Stopped", "check_training", "resolve_device", "resolve_pre
 Device = Literal["auto", "cpu", "cuda"]
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
-
-
-class Stopped(Exception):
-    """Training was interrupted and left a checkpoint from which it resumes."""
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:

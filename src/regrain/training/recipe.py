@@ -7,7 +7,7 @@ comes out holds everything, and a run folder keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,16 @@ from regrain.methods import method_class
 from regrain.settings import hyperparameters
 from regrain.training.options import TrainingOptions
 
-__all__ = ["SECTIONS", "check_recipe", "merge", "parse_assignments", "read_recipe", "recipe_for", "recipes_of_method"]
+__all__ = [
+    "SECTIONS",
+    "check_recipe",
+    "merge",
+    "parse_assignments",
+    "plain_value",
+    "read_recipe",
+    "recipe_for",
+    "recipes_of_method",
+]
 
 SECTIONS = ("data", "method", "encoder", "views", "training", "seed")
 """The keys of a recipe, in the order in which they are written."""
@@ -127,10 +136,10 @@ def merge(*recipes: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def parse_assignments(assignments: Iterable[str], method: str) -> dict[str, Any]:
-    """A recipe from ``key=value`` texts; a key is ``section.name``, or the bare name of a setting.
+def parse_assignments(assignments: Iterable[str] | Mapping[str, Any], method: str) -> dict[str, Any]:
+    """A recipe from ``key=value`` texts, or from a mapping; a key is ``section.name``, or the bare name of a setting.
 
-    Values are YAML: numbers, true, lists.
+    Values of texts are YAML: numbers, true, lists. A mapping may also hold a section as a mapping of its own.
 
     Raises
     ------
@@ -141,18 +150,12 @@ def parse_assignments(assignments: Iterable[str], method: str) -> dict[str, Any]
     --------
     >>> parse_assignments(["weight=0.5", "training.epochs=3", "views.presets=[weak, weak]"], "maskcon")
     {'method': {'weight': 0.5}, 'training': {'epochs': 3}, 'views': {'presets': ['weak', 'weak']}}
+    >>> parse_assignments({"weight": 0.5, "training.epochs": 3, "views": {"size": 32}}, "maskcon")
+    {'method': {'weight': 0.5}, 'training': {'epochs': 3}, 'views': {'size': 32}}
     """
     sections = {"method": set(hyperparameters(method_class(method))), "training": set(hyperparameters(TrainingOptions))}
     result: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise UserError(f"--set takes key=value, for example --set training.epochs=20; got '{assignment}'")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {key}: '{text}' cannot be read as a value: {error}") from None
+    for key, value in _pairs(assignments):
         section, dot, name = key.partition(".")
         if not dot:
             owners = [s for s, names in sections.items() if key in names]
@@ -169,3 +172,37 @@ def parse_assignments(assignments: Iterable[str], method: str) -> dict[str, Any]
             raise UserError(f"--set {key}: data and method are named on the command line, not by --set")
         result.setdefault(section, {})[name] = value
     return result
+
+
+def _pairs(assignments: Iterable[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Key and value of each assignment; those of a section within a mapping under ``section.name``."""
+    if isinstance(assignments, Mapping):
+        for key, value in assignments.items():
+            if key in SECTIONS and isinstance(value, Mapping):
+                yield from ((f"{key}.{name}", plain_value(setting)) for name, setting in value.items())
+            else:
+                yield str(key), plain_value(value)
+        return
+    if isinstance(assignments, str):
+        raise UserError(f"settings are a mapping such as {{'epochs': 20}}, or a list of texts; got {assignments!r}")
+    for assignment in assignments:
+        key, equals, text = str(assignment).partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise UserError(f"--set takes key=value, for example --set training.epochs=20; got '{assignment}'")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {key}: '{text}' cannot be read as a value: {error}") from None
+        yield key, value
+
+
+def plain_value(value: Any) -> Any:
+    """A value as a recipe keeps it: sequences as lists, paths as texts, NumPy's and pandas' values as Python's."""
+    if hasattr(value, "tolist"):  # arrays, scalars, an Index
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain_value(inner) for inner in value]
+    return str(value) if isinstance(value, Path | str) else value

@@ -10,21 +10,49 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from regrain.data.dataset import Dataset
-from regrain.data.formats import TABLE_SUFFIXES, file_table, frame_table
+from regrain.data.formats import (
+    TABLE_SUFFIXES,
+    columns_table,
+    file_table,
+    frame_table,
+    huggingface_table,
+    is_frame,
+    parquet_table,
+)
 from regrain.data.impairment import Impairment
-from regrain.data.readers import read
+from regrain.data.readers import is_huggingface, options_of, parquet_files, read
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
 from regrain.registry import catalogue_of
 from regrain.settings import check_values, hyperparameters
+from regrain.training.model import Model
+from regrain.training.recipe import plain_value
 
-__all__ = ["IMPAIRMENTS", "SAMPLE_OPTIONS", "data_section", "own_parts", "read_data", "table_of", "told_levels"]
+__all__ = [
+    "IMPAIRMENTS",
+    "SAMPLE_OPTIONS",
+    "data_section",
+    "inherited_options",
+    "own_parts",
+    "read_alike",
+    "read_data",
+    "require_no_reading",
+    "table_of",
+    "told_levels",
+    "with_path_column",
+]
 
-SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "static")
-"""Options of readers that say where a sample is."""
+SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "gap", "static")
+"""Options of readers that say where a sample is: new data have all of its columns, or their samples are looked for."""
+
+_COLUMN_OPTIONS = ("id", "group", "split")
+"""Options that name one more column, which new data may lack."""
+
+_OF_ONE_SOURCE = ("labels", "ids", "groups", "splits", "name")
+"""Options that belong to the samples given with them, and hold for no others; nor do static features of an array."""
 
 _HOLDOUT = 0.2
 _UNIMPAIRED = asdict(Impairment())
@@ -54,6 +82,11 @@ def data_section(
         section["source"] = str(data) if catalogue_of(str(data)) else str(Path(data).resolve())
         options = {**_mapping(recorded.get("reader")), **reader}
         section["reader"] = {name: _plain(name, value) for name, value in options.items()}
+    else:  # what was said of data in memory holds for new data
+        known = options_of(data, reader)
+        kept = {name: value for name, value in _mapping(recorded.get("reader")).items() if name in known} | dict(reader)
+        unlike = (*_OF_ONE_SOURCE, *(("static",) if "ids" in known else ()))
+        section["reader"] = {name: _plain(name, value) for name, value in kept.items() if name not in unlike}
     given = {"levels": levels, "holdout": holdout, **impairment}
     defaults = {"levels": None, "holdout": _HOLDOUT, **_UNIMPAIRED}
     chosen = {
@@ -76,7 +109,140 @@ def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]
     Without any level (``[]``) there are no labels; None lets the reader find them. A reader that has ``levels`` of
     its own, the column of a path, gives those in use other names.
     """
-    return data if isinstance(data, Dataset) else read(data, **(told_levels(data, levels) | dict(reader)))
+    return read(data, **(told_levels(data, levels) | dict(reader)))
+
+
+def read_alike(
+    data: Any,
+    model: Model,
+    recorded: Mapping[str, Any],
+    levels_in_use: Sequence[str],
+    *,
+    levels: Sequence[str] | None = None,
+    labels: Literal["any", "some", "own", "none"] = "any",
+    options: Mapping[str, Any],
+) -> Dataset:
+    """Read other data as a model's own were read; ``options`` win over what was ``recorded`` then.
+
+    Parameters
+    ----------
+    data
+        Whatever :func:`regrain.data.readers.read` takes.
+    model : Model
+        Images are stored as its own are, alone or in company.
+    recorded : mapping
+        Options of the reader of the model's own data.
+    levels_in_use : sequence of str
+        Levels that it was trained on.
+    levels : sequence of str, optional
+        Label columns; default those of ``levels_in_use`` that a table has.
+    labels : {"any", "some", "own", "none"}
+        A table that has none of them is read without labels, unless there must be ``some``: the reader then finds
+        others. Of folders the reader finds the levels, unless they must be the model's ``own``. With ``none`` a table's
+        labels are not read.
+    options : mapping
+        Of the reader.
+    """
+    if isinstance(data, Dataset):
+        return read_data(data, None, options)
+    table = table_of(data)
+    source = data if table is None or (isinstance(data, str | Path) and Path(data).is_dir()) else table
+    inherited = inherited_options(data, table, model, recorded, options)
+    if inherited.get("label_paths") and "label_paths" not in options:
+        if levels is not None and table is not None and not all(level in table.columns for level in levels):
+            levels = None  # they are levels of the path
+        elif levels is not None or labels == "none":
+            inherited = {name: value for name, value in inherited.items() if name not in ("label_paths", "levels")}
+    if labels == "none":
+        return read_data(source, None if table is None else [], inherited)
+    options, levels = with_path_column(inherited, levels)
+    if levels is None and not options.get("label_paths"):
+        if table is not None:
+            found = [level for level in levels_in_use if level in table.columns]
+            levels = None if labels == "some" and not found else found
+        elif labels == "own":
+            levels = levels_in_use
+    return read_data(source, levels, options)
+
+
+def inherited_options(
+    data: Any, table: Table | None, model: Model, recorded: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options given, and all of the reader of a model's own data that the reader of others knows.
+
+    Those that name columns hold where a table has these. Images are stored as the model's own.
+
+    Parameters
+    ----------
+    data
+    table : Table, optional
+        The one that they are, by :func:`table_of`.
+    model, recorded, options
+        As :func:`read_alike` takes them.
+
+    Raises
+    ------
+    UserError
+        For options that would store images otherwise.
+    """
+    if isinstance(data, Dataset):
+        return dict(options)
+    stored = _stored_so(model, options)
+    return {**_recorded_for(data, table, model, recorded), **stored, **options}
+
+
+def _stored_so(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+    form = model.storage
+    if form is None:
+        return {}
+    channels, height, width = form.shape
+    for name, own in (("image_size", (height, width)), ("channels", channels), ("white", form.white)):
+        given = options.get(name)
+        if given is not None and own not in (given, (given, given)):
+            raise UserError(
+                f"the model stores images at {width} x {height} pixels with {channels} channels, 16 bits with "
+                f"{form.white} as white, and new ones alike: leave out {name} (--{name.replace('_', '-')})"
+            )
+    return {"image_size": (height, width), "channels": channels, "white": form.white}
+
+
+def _recorded_for(data: Any, table: Table | None, model: Model, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = model.config["inputs"]
+    known = options_of(data, {})
+    found = {name: v for name, v in recorded.items() if name in known and v is not None and name not in _OF_ONE_SOURCE}
+    if table is None:
+        if "modality" in known:  # an array or a list
+            found["modality"] = inputs["modality"]
+        return found
+    where = {name: found.pop(name) for name in SAMPLE_OPTIONS if name in found}
+    if not where and inputs.get("columns"):
+        where = {"columns": inputs["columns"]}
+    named = [where[name] for name in ("text", "image", "record", "time") if name in where]
+    named += [*(where.get("columns") or ()), *(where.get("static") or ())]
+    if named and all(table.covers(name) for name in named):
+        found |= where
+    lacking = [name for name in _COLUMN_OPTIONS if name in found and found[name] not in table.columns]
+    if found.get("label_paths") and not all(level in table.columns for level in found.get("levels", ())):
+        lacking += ["label_paths", "levels"]
+    return {name: value for name, value in found.items() if name not in lacking}
+
+
+def require_no_reading(options: Mapping[str, Any]) -> None:
+    """A UserError for options of a reader where no data are given that they could be about."""
+    if options:
+        raise UserError(
+            f"there is no option '{next(iter(options))}' without other data (--data): the run reads its own by its "
+            "recipe"
+        )
+
+
+def with_path_column(
+    options: Mapping[str, Any], levels: Sequence[str] | None
+) -> tuple[Mapping[str, Any], Sequence[str] | None]:
+    """Options of a reader, and the levels in use: with ``label_paths`` a level is a column that becomes several."""
+    if options.get("label_paths") and levels is not None:
+        return {**options, "levels": list(levels)}, None
+    return options, levels
 
 
 def told_levels(data: Any, levels: Sequence[str] | None) -> dict[str, list[str]]:
@@ -87,12 +253,20 @@ def told_levels(data: Any, levels: Sequence[str] | None) -> dict[str, list[str]]
 
 
 def table_of(source: Any) -> Table | None:
-    """The table in a file or a DataFrame; None where the source is anything else."""
+    """The table in a file, a folder of Parquet files, a DataFrame or a Hugging Face data set; None otherwise."""
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
+        if path.is_dir():
+            files = parquet_files(path)
+            return parquet_table(list(files), list(files.values())) if files else None
         return file_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
-    is_frame = type(source).__name__ == "DataFrame" and hasattr(source, "columns")
-    return frame_table(source) if is_frame else None
+    if is_huggingface(source):
+        return huggingface_table(source)
+    if isinstance(source, Table):
+        return source
+    if isinstance(source, Mapping):
+        return columns_table(source)
+    return frame_table(source) if is_frame(source) else None
 
 
 def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
@@ -132,13 +306,5 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """An option as a recipe keeps it: the root absolute, sequences as lists, NumPy's and pandas' values as Python's."""
-    if name == "root":
-        return str(Path(value).resolve())
-    if hasattr(value, "tolist"):  # arrays, scalars, an Index
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _plain("", inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain("", inner) for inner in value]
-    return str(value) if isinstance(value, Path | str) else value
+    """An option as a recipe keeps it; the root is absolute."""
+    return str(Path(value).resolve()) if name == "root" else plain_value(value)
