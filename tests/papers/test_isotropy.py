@@ -66,10 +66,10 @@ def test_hidden_labels_stay_hidden(digits: Dataset) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"subclass": "08", "to": "straight"}, r"--subclass: level 'digit' has no class '08': did you mean"),
-        ({"subclass": "8", "to": "strait"}, r"--to: level 'group' has no class 'strait': did you mean 'straight'"),
+        ({"subclass": "08", "to": "straight"}, r"subclass=: level 'digit' has no class '08': did you mean"),
+        ({"subclass": "8", "to": "strait"}, r"to=: level 'group' has no class 'strait': did you mean 'straight'"),
         ({"subclass": "8", "to": "loop"}, "'8' lies under 'loop' already"),
-        ({"levels": ["digit"]}, "there is one level in use: name two with --level"),
+        ({"levels": ["digit"]}, "there is one level in use: name two with levels="),
         ({"seeds": 0}, "at least one seed"),
     ],
 )
