@@ -118,21 +118,19 @@ def predict(
     """
     from regrain import api
 
-    columns = api.predict(
-        api.Run.open(run, device=device.value), data, out, split=split, overwrite=overwrite, **reading
-    )
-    rows = len(columns["id"])
-    ends = [name.removesuffix("_probability") for name in columns if name.endswith("_probability")]
+    table = api.predict(api.Run.open(run, device=device.value), data, out, split=split, overwrite=overwrite, **reading)
+    ends = [name.removesuffix("_probability") for name in table if name.endswith("_probability")]
     levels = [name for name in ends if name != "answer"]
     counted: dict[str, Any] = {}
-    if "abstained" in columns:
-        counted["abstained"] = int(sum(columns["abstained"]))
-    elif "answer" in columns:
-        at = Counter(columns["answer_level"])
-        counted = {"answered": {level: at[level] for level in levels if level in at}, "abstained": at[None]}
+    if "abstained" in table:
+        counted["abstained"] = int(table["abstained"].sum())
+    elif "answer" in table:
+        at = Counter(table["answer_level"].dropna())
+        abstained = len(table) - at.total()
+        counted = {"answered": {level: at[level] for level in levels if level in at}, "abstained": abstained}
     if json_:
-        print(json.dumps({"out": str(out), "samples": rows, "levels": levels, **counted}, indent=1))
+        print(json.dumps({"out": str(out), "samples": len(table), "levels": levels, **counted}, indent=1))
         return
     answered = "".join(f", {count} answered at {level}" for level, count in counted.get("answered", {}).items())
     without = f", {counted['abstained']} abstained from" if counted else ""
-    print(f"{rows} predictions of {' and '.join(levels)} written to {out}{answered}{without}")
+    print(f"{len(table)} predictions of {' and '.join(levels)} written to {out}{answered}{without}")
