@@ -215,7 +215,7 @@ def test_limits_join_the_methods() -> None:
         ("maskcon", {"weight": 0.0}),
         ("grafit", {"weight": 1.0}),
         ("supcon-queue", {}),
-        ("maskcon-flat", {"soft_temperature": 1e9}),
+        ("maskcon-flat", {"soft_temperature": 1e9, "weight": 1.0}),
     ):
         method = make(name.removesuffix("-flat"), **settings)
         for start in (0, 6, 12):

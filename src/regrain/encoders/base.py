@@ -23,10 +23,12 @@ def is_pretrained(origin: str) -> bool:
 
     Examples
     --------
-    >>> is_pretrained(RANDOM), is_pretrained("timm resnet18.a1_in1k")
-    (False, True)
+    >>> is_pretrained(RANDOM), is_pretrained(f"{RANDOM} (frozen, with a trained adapter)")
+    (False, False)
+    >>> is_pretrained("timm resnet18.a1_in1k")
+    True
     """
-    return origin not in (RANDOM, NO_PARAMETERS)
+    return not origin.startswith((RANDOM, NO_PARAMETERS))
 
 
 class Encoder(nn.Module):

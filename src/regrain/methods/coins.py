@@ -8,22 +8,21 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from regrain.methods.base import Needs
-from regrain.methods.memory import MomentumContrast
+from regrain.methods.memory import WeightedContrast
 from regrain.objectives.relations import coins_loss
-from regrain.settings import require_range
 
 __all__ = ["CoIns"]
 
 
-class CoIns(MomentumContrast):
+class CoIns(WeightedContrast):
     """w CE(coarse) + (1 - w) SelfCon (MaskCon paper, eq. 7); the classifier is linear on f(x).
 
     Parameters
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
-    weight : float
-        w of the cross entropy, in [0, 1]; 1 removes the contrastive term.
+    weight : float, optional
+        w of the cross entropy, in [0, 1], default 0.5; 1 removes the contrastive term.
     **memory
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
@@ -31,11 +30,10 @@ class CoIns(MomentumContrast):
     name: ClassVar[str] = "coins"
     summary: ClassVar[str] = "coarse classifier and instance discrimination together"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
+    weights: ClassVar[tuple[float, float]] = (0.5, 0.5)
 
-    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, weight: float = 0.5, **memory: Any) -> None:
+    def __init__(self, encoder: nn.Module, classes: Sequence[int], **memory: Any) -> None:
         super().__init__(encoder, classes, **memory)
-        require_range(0, 1, weight=weight)
-        self.weight = weight
         self.classifier = nn.Linear(self.encoder_width, self.classes[0])
 
     def project_features(self, features: Tensor) -> dict[str, Tensor]:

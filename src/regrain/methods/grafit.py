@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from regrain.methods.base import Needs
-from regrain.methods.memory import MomentumContrast
+from regrain.methods.memory import WeightedContrast
 from regrain.objectives.relations import grafit_loss
-from regrain.settings import require_range
 
 __all__ = ["Grafit"]
 
 
-class Grafit(MomentumContrast):
+class Grafit(WeightedContrast):
     """w SupCon + (1 - w) SelfCon over own key and queue (MaskCon paper, eq. 6).
 
     Parameters
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
-    weight : float
-        w of the supervised term, in [0, 1]; the paper's table 7 has 0.8 for SOP and 1 for Cars196.
+    weight : float, optional
+        w of the supervised term, in [0, 1]. Default 0.8 where the encoder starts from pretrained weights or is frozen,
+        as the paper has it for CIFAR-100 and SOP (1 for Cars196), and 0.5 from random ones.
     **memory
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
@@ -31,11 +31,7 @@ class Grafit(MomentumContrast):
     name: ClassVar[str] = "grafit"
     summary: ClassVar[str] = "supervised and self-supervised contrast mixed"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
-
-    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, weight: float = 0.8, **memory: Any) -> None:
-        super().__init__(encoder, classes, **memory)
-        require_range(0, 1, weight=weight)
-        self.weight = weight
+    weights: ClassVar[tuple[float, float]] = (0.5, 0.8)
 
     def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
         coarse = projected["labels"][:, 0]

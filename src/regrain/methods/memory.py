@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regrain.data.dataset import Batch
+from regrain.encoders.base import RANDOM, is_pretrained
+from regrain.encoders.frozen import FrozenEncoder
 from regrain.errors import UserError
 from regrain.methods.contrast import ContrastiveMethod
 from regrain.objectives.angular import angular_info_nce_loss
 from regrain.settings import require_range
 
-__all__ = ["AngularMemory", "ClassQueues", "MomentumContrast", "MomentumTwin", "Queue"]
+__all__ = ["AngularMemory", "ClassQueues", "MomentumContrast", "MomentumTwin", "Queue", "WeightedContrast"]
 
 
 class Queue(nn.Module):
@@ -356,3 +358,43 @@ class MomentumContrast(ContrastiveMethod):
     def after_step(self) -> None:
         self.queue.commit()
         self.twin.follow(_Embedder(self.encoder, self.projector))
+
+
+class WeightedContrast(MomentumContrast):
+    """Base of the methods that mix what coarse labels say with the relation to oneself by a ``weight`` w.
+
+    Parameters
+    ----------
+    encoder, classes
+        See :class:`~regrain.methods.base.Method`.
+    weight : float, optional
+        w, in [0, 1]; default: :meth:`default_weight` of the encoder.
+    **memory
+        See :class:`MomentumContrast`.
+    """
+
+    weights: ClassVar[tuple[float, float]]
+    """Defaults of w: where the encoder starts from random weights; where from pretrained ones, or is frozen."""
+
+    def __init__(
+        self, encoder: nn.Module, classes: Sequence[int], *, weight: float | None = None, **memory: Any
+    ) -> None:
+        super().__init__(encoder, classes, **memory)
+        if weight is None:
+            weight = self.default_weight(encoder)
+        require_range(0, 1, weight=weight)
+        self.weight = weight
+
+    @classmethod
+    def default_weight(cls, encoder: nn.Module) -> float:
+        """w for an encoder as it starts: neighbours mean less in random weights than in features of elsewhere.
+
+        Examples
+        --------
+        >>> from regrain.encoders import build_encoder
+        >>> from regrain.methods import MaskCon
+        >>> MaskCon.default_weight(build_encoder("conv4", modality="image", sample_shape=(3, 32, 32)))
+        0.5
+        """
+        known = isinstance(encoder, FrozenEncoder) or is_pretrained(getattr(encoder, "origin", RANDOM))
+        return cls.weights[known]

@@ -16,6 +16,7 @@ from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.methods.base import EVERY
+from regrain.methods.memory import WeightedContrast
 from regrain.settings import check_values, hyperparameters
 from regrain.training.loader import loader_of
 from regrain.training.model import Model, channel_statistics, series_statistics, take_statistics
@@ -136,6 +137,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     _fit_queue(settings, "queue_size" in recipe.get("method", {}), len(train), notices)
     classes = [train.labels.counts[level] for level in roles.values()]
     _fit_subclasses(settings, classes, len(train), notices, tunable=chosen.trains_encoder)
+    _fit_weight(method, settings, encoder, notices)
     _fit_stages(settings, options.epochs, frozen, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
     visits = None
@@ -261,6 +263,16 @@ def _fit_subclasses(
     settings["subclasses"] = count
     better = "regrain tune --range subclasses=..." if tunable else "regrain discover RUN --estimate-classes"
     notices.append(f"{count} subclasses, a rule of thumb: `{better}` chooses without fine labels")
+
+
+def _fit_weight(method: type[Method], settings: dict[str, Any], encoder: Encoder, notices: list[str]) -> None:
+    """How far neighbours of the same coarse label are trusted, where the user does not say: see WeightedContrast."""
+    if not issubclass(method, WeightedContrast) or settings["weight"] is not None:
+        return
+    settings["weight"] = method.default_weight(encoder)
+    start = "starts from pretrained weights" if is_pretrained(encoder.origin) else "starts from random weights"
+    start = "is frozen" if isinstance(encoder, FrozenEncoder) else start
+    notices.append(f"weight {settings['weight']:g}, for the encoder {start}")
 
 
 def _fit_stages(settings: dict[str, Any], epochs: int, frozen: bool, notices: list[str]) -> None:

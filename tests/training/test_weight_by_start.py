@@ -1,0 +1,65 @@
+"""How far neighbours of the same coarse label are trusted by default: less where the encoder starts from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import regrain
+from regrain.encoders import build_encoder
+from regrain.errors import UserError
+from regrain.methods import method_class
+
+IMAGE: dict[str, Any] = {"modality": "image", "sample_shape": (1, 8, 8), "seed": 0}
+
+
+def start_of(folder: Path) -> str:
+    torch.save(build_encoder("conv4", **IMAGE).state_dict(), folder / "start.pth")
+    return str(folder / "start.pth")
+
+
+@pytest.mark.parametrize(
+    ("method", "scratch", "pretrained"), [("maskcon", 0.5, 1.0), ("grafit", 0.5, 0.8), ("coins", 0.5, 0.5)]
+)
+def test_the_default_follows_the_start(method: str, scratch: float, pretrained: float, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"encoder": "conv4", "device": "cpu", "limit_per_class": 6, "settings": ["epochs=1"]}
+    starts: dict[str, tuple[float, dict[str, Any]]] = {
+        "starts from random weights": (scratch, {}),
+        "starts from pretrained weights": (pretrained, {"pretrained": start_of(tmp_path)}),
+        "is frozen": (pretrained, {"pretrained": start_of(tmp_path), "frozen": True}),
+    }
+    for words, (expected, start) in starts.items():
+        run = regrain.fit(method, "digits", out=tmp_path / words[-15:], **options, **start)
+        assert run.recipe["method"]["weight"] == expected
+        assert run.model.method.weight == expected
+        assert run.notices.count(f"weight {expected:g}, for the encoder {words}") == 1
+        again = regrain.fit(
+            method,
+            "digits",
+            recipe=run.folder.recipe_file,
+            settings=["epochs=1"],
+            out=tmp_path / "again",
+            device="cpu",
+            overwrite=True,
+        )
+        assert again.recipe["method"]["weight"] == expected
+        assert not any("weight" in notice for notice in again.notices)
+
+
+def test_what_is_asked_for_stands(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"encoder": "conv4", "device": "cpu", "limit_per_class": 6, "out": tmp_path / "run"}
+    run = regrain.fit("maskcon", "digits", settings=["epochs=1", "weight=0.9"], **options)
+    assert run.recipe["method"]["weight"] == 0.9
+    assert not any("weight" in notice for notice in run.notices)
+
+
+def test_a_method_built_by_hand() -> None:
+    encoder = build_encoder("conv4", **IMAGE)
+    assert method_class("maskcon")(encoder, [3], queue_size=4).weight == 0.5
+    encoder.origin = "weights file start.pth"
+    assert method_class("maskcon")(encoder, [3], queue_size=4).weight == 1.0
+    with pytest.raises(UserError, match=r"weight lies in \[0, 1\]; got 2"):
+        method_class("grafit")(encoder, [3], queue_size=4, weight=2.0)
