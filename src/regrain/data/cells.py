@@ -22,7 +22,6 @@ from regrain.errors import UserError
 from regrain.labels import Labels
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "LOOKED_AT",
     "SPLITS",
     "Column",
@@ -61,9 +60,6 @@ class Contents(NamedTuple):
     notation: Notation | None = None
     reason: str = ""
 
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
-"""Endings of image files, in lower case."""
 
 SPLITS = {
     "train": "train",

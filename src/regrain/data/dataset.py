@@ -445,7 +445,8 @@ class ImageSamples:
                 content.update(hashlib.blake2b(source, digest_size=16).digest())
             else:
                 status = Path(source).stat()
-                content.update(f"{source}|{status.st_size}|{status.st_mtime_ns}".encode())
+                described = f"{source}|{status.st_size}|{status.st_mtime_ns}"
+                content.update(described.encode("utf-8", "surrogatepass"))
         return content.hexdigest()
 
     def load(self, threads: int = 4) -> TensorSamples:

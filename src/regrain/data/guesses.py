@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 
 from regrain.data.cells import (
-    IMAGE_SUFFIXES,
     LOOKED_AT,
     SPLITS,
     Column,
@@ -21,6 +20,7 @@ from regrain.data.cells import (
     spelled,
 )
 from regrain.data.rows import examples
+from regrain.data.walk import image_suffixes
 from regrain.errors import Guess, NoLabelsError, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 
@@ -324,7 +324,10 @@ def _word_rank(words: Sequence[str]) -> Callable[[str], int]:
 
 def _are_image_files(column: Column) -> bool:
     cells = [str(cell).strip().lower() for cell in column[: 10 * LOOKED_AT] if not missing(cell)]
-    return bool(cells) and sum(cell.endswith(IMAGE_SUFFIXES) for cell in cells) > len(cells) / 2
+    if not any("." in cell[-6:] for cell in cells):  # Pillow need not be asked
+        return False
+    suffixes = image_suffixes()
+    return sum(cell.endswith(suffixes) for cell in cells) > len(cells) / 2
 
 
 def _is_prose(column: Column) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from regrain.data.cells import (
-    IMAGE_SUFFIXES,
     as_matrix,
     is_split,
     label_names,
@@ -40,9 +39,11 @@ from regrain.data.formats import (
 )
 from regrain.data.rows import Fault, Rows, StorageOptions, examples, missing_message, separate
 from regrain.data.table import RoleOptions, Table
+from regrain.data.walk import Walk, image_suffixes, opens_as_image, walk
 from regrain.errors import Guess, RegrainWarning, UserError, nearest
 from regrain.labels import Labels, Relation
 from regrain.registry import catalogue_of, dataset_names
+from regrain.spelling import readable
 
 __all__ = [
     "find_rows",
@@ -60,7 +61,8 @@ __all__ = [
     "rows_from_parquet_folder",
 ]
 
-_IGNORED_FOLDERS = ("__MACOSX",)
+_LOOKED_FOR = "files ending in .jpg, .jpeg, .png, .tif, .webp or another way that Pillow reads"
+_SNIFFED = 100
 
 
 class FolderOptions(StorageOptions, total=False):
@@ -147,8 +149,9 @@ def read_folder(path: str | Path, **options: Unpack[FolderOptions]) -> Dataset:
     """Images in a tree of folders, ``super/sub/.../image.jpg``, of any depth.
 
     A class is its whole path, so ``a/other`` is not ``b/other``. Top-level folders called train, val (valid,
-    validation, dev) and test, and nothing else there, are splits. Hidden files are passed over, and so are files that
-    are no images, which are counted in ``notes["ignored_files"]``. Ids are paths relative to the folder.
+    validation, dev) and test, and nothing else there, are splits. Ids are paths relative to the folder; a byte of a
+    name that is not UTF-8 is spelled ``\\xe9``. Links are followed (:func:`regrain.data.walk.walk`). Passed over, and
+    listed in ``notes["passed_over"]``, are files that do not end as images do, hidden ones, and those of systems.
 
     Parameters
     ----------
@@ -301,15 +304,12 @@ def rows_from_folder(path: str | Path, *, levels: Sequence[str] | None = None, n
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
-    images, others = _walk(folder)
-    if not images:
-        found = ", ".join(f"{count} {suffix}" for suffix, count in Counter(map(_suffix, others)).most_common(5))
-        raise UserError(
-            f"{folder} holds no images: looked in all its folders for files ending in {', '.join(IMAGE_SUFFIXES)}; "
-            f"found {f'{len(others)} other files ({found})' if others else 'no files at all'}"
-        )
-    messages = []
-    parts = [image.split("/")[:-1] for image in images]
+    found = walk(folder)
+    if not found.images:
+        raise UserError(_no_images(folder, found))
+    ids = list(map(_identity, found.images))
+    messages: list[str] = []
+    parts = [identity.split("/")[:-1] for identity in ids]
     top = {part[0] if part else "" for part in parts}
     splits = None
     if all(map(is_split, top)):
@@ -323,22 +323,74 @@ def rows_from_folder(path: str | Path, *, levels: Sequence[str] | None = None, n
     labels = {} if levels is not None and not levels else path_columns(["/".join(part) for part in parts], levels)
     if not labels and levels is None:
         messages.append("the images lie in no folders of classes, so that there are no labels")
-    tables = [other for other in others if "/" not in other and other.lower().endswith(TABLE_SUFFIXES)]
+    tables = [other for other in found.others if "/" not in other and other.lower().endswith(TABLE_SUFFIXES)]
     if tables:
         messages.append(f"labels come from folders; to take them from {tables[0]}, give the path of that file")
-    if others:
-        messages.append(f"{len(others)} files that are no images were passed over")
     return Rows(
         where=str(folder),
         name=name or folder.resolve().name,
         modality="image",
-        values=[f"{folder}/{image}" for image in images],
+        values=[f"{folder}/{image}" for image in found.images],
         labels=labels,
-        ids=images,
-        finds=images.__getitem__,
+        ids=ids,
+        finds=ids.__getitem__,
         splits=splits,
-        notes={"source": str(folder), "ignored_files": len(others), "messages": messages},
+        faults_found=tuple(
+            Fault("unreadable", -1, _identity(path), why) for path, why in sorted(found.unreadable.items())
+        ),
+        notes={
+            "source": str(folder),
+            "ignored_files": len(found.others),
+            "passed_over": [*map(_identity, sorted([*found.others, *found.junk, *found.circles]))],
+            "messages": [*messages, *_told_of_walk(folder, found)],
+        },
     )
+
+
+def _identity(path: str) -> str:
+    """A file's path as its id: spelled so that every file and terminal can hold it; spaces at its ends stay visible."""
+    path = readable(path)
+    inner = path.strip()
+    return path if inner == path else "".join(f"\\x{ord(c):02x}" if c.isspace() else c for c in path)
+
+
+def _no_images(folder: Path, found: Walk) -> str:
+    files = f"{len(found.others)} other files ({_endings(found.others)})" if found.others else "no files at all"
+    hidden = f", and {_number_of(found.junk)} hidden or of the system" if found.junk else ""
+    unread = f"; {examples(f'{path} {why}' for path, why in found.unreadable.items())}" if found.unreadable else ""
+    return f"{folder} holds no images: looked in all its folders for {_LOOKED_FOR}; found {files}{hidden}{unread}"
+
+
+def _told_of_walk(folder: Path, found: Walk) -> Iterator[str]:
+    """What the user may not expect: what was passed over, how names are spelled, and where links lead."""
+    spelled_so = [identity for path in found.images if (identity := readable(path)) != path]
+    if spelled_so:
+        yield f"{len(spelled_so)} names are not UTF-8: their bytes are spelled as in {spelled_so[0]}"
+    if found.others:
+        hidden = [path for path in found.others[:_SNIFFED] if opens_as_image(f"{folder}/{path}")]
+        yield (
+            f"{_number_of(found.others)} passed over, not images by their endings: {_endings(found.others)}"
+            + (f"; {examples(hidden)} hold images all the same: rename them to be read" if hidden else "")
+        )
+    if found.junk:
+        names = Counter(path.rpartition("/")[2] for path in found.junk)
+        shown = examples((f"{name} ({count})" if count > 1 else name for name, count in names.most_common()), 5)
+        yield f"{_number_of(found.junk, 'name')} passed over, hidden or of the system: {shown}"
+    for links, what in (
+        (found.outside, "lead out of the folder and are followed"),
+        (found.circles, "lead to a folder that they lie in themselves, or into the system, and are not followed"),
+    ):
+        if links:
+            shown = examples(f"{path} -> {place}" for path, place in sorted(links.items()))
+            yield f"{len(links)} links to folders {what}: {shown}"
+
+
+def _endings(files: Sequence[str]) -> str:
+    return ", ".join(f"{count} {suffix}" for suffix, count in Counter(map(_suffix, files)).most_common(5))
+
+
+def _number_of(things: Sequence[str], noun: str = "file") -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def rows_from_parquet_folder(
@@ -521,26 +573,6 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     return file
 
 
-def _walk(folder: Path) -> tuple[list[str], list[str]]:
-    """Images and other files under a folder, as sorted relative paths; links to folders are followed, once each."""
-    images: list[str] = []
-    others: list[str] = []
-    seen = set()
-    for current, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(current)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _IGNORED_FOLDERS)
-        base = Path(current).relative_to(folder).as_posix()
-        for file in files:
-            if not file.startswith("."):
-                found = images if file.lower().endswith(IMAGE_SUFFIXES) else others
-                found.append(file if base == "." else f"{base}/{file}")
-    return sorted(images), sorted(others)
-
-
 def _suffix(file: str) -> str:
     return Path(file).suffix.lower() or "without ending"
 
@@ -582,7 +614,7 @@ def _array_samples(
             )
         if modality == "image":
             return "image", array, {}
-        if all(text.lower().endswith(IMAGE_SUFFIXES) for text in array) and array and modality != "text":
+        if all(text.lower().endswith(image_suffixes()) for text in array) and array and modality != "text":
             messages.append(
                 Guess(
                     "the texts end like image files and are taken for their paths; modality='text' takes them as texts"

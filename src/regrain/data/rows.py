@@ -7,6 +7,7 @@ user finds them; the checker lists what is wrong with the very same rows.
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from regrain.data.dataset import (
 )
 from regrain.errors import UserError
 from regrain.labels import Labels, Relation, Taxonomy
+from regrain.spelling import readable
 
 __all__ = ["Fault", "Rows", "Storage", "StorageOptions", "examples", "missing_message", "separate"]
 
@@ -143,6 +145,10 @@ class Rows:
     notes: dict[str, Any] = field(default_factory=dict)
     static: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("where", "name", "ids", "splits", "groups", "labels", "notes"):
+            object.__setattr__(self, name, _all_readable(getattr(self, name)))
+
     def __len__(self) -> int:
         return len(self.values)
 
@@ -184,8 +190,8 @@ class Rows:
             for row, source in enumerate(self.values):
                 if source is None or source == "" or source == b"":
                     found.append(self.fault("no image", row, "has no image"))
-                elif isinstance(source, str) and not os.path.isfile(source):
-                    found.append(self.fault("missing file", row, f"names a file that does not exist: {source}"))
+                elif isinstance(source, str) and (why := _why_unreadable(source)) is not None:
+                    found.append(self.fault(why[0], row, f"{why[1]}: {readable(source)}"))
         elif self.modality == "text":
             for row, text in enumerate(self.values):
                 if text is None or not str(text).strip():
@@ -429,7 +435,7 @@ class Rows:
 
     def _plain_samples(self) -> Samples:
         if self.modality == "text":
-            return TextSamples(tuple(map(str, self.values)))
+            return TextSamples(tuple(readable(str(text)) for text in self.values))
         tensor = torch.from_numpy(np.ascontiguousarray(self.values)).float()
         if self.static is not None:
             return SeriesSamples(tensor, torch.from_numpy(np.ascontiguousarray(self.static)).float())
@@ -443,6 +449,34 @@ class Rows:
             )
             column = f"the id column '{self.id_column}'" if self.id_column else "the list of ids"
             raise UserError(f"{self.where}: ids must be unique, but {column} repeats {shown}")
+
+
+def _all_readable(value: Any) -> Any:
+    """Texts that UTF-8 can hold, in place of those that it cannot: see :func:`regrain.spelling.readable`."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, Mapping):
+        return {_all_readable(key): _all_readable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple) and not isinstance(value, Labels):
+        return [_all_readable(inner) if isinstance(inner, str) and not inner.isascii() else inner for inner in value]
+    return value
+
+
+def _why_unreadable(path: str) -> tuple[str, str] | None:
+    """The kind of fault, and what is wrong with the file of an image, as far as this shows without opening it."""
+    try:
+        kind = os.stat(path).st_mode
+    except PermissionError:
+        return "no permission", "is in a folder that you have no permission to read"
+    except (OSError, ValueError):  # a name that no file can have
+        return "missing file", "names a file that does not exist"
+    if not stat.S_ISREG(kind):
+        return "not a file", "names what is not a file but a folder, a pipe or a device"
+    return (
+        None
+        if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+        else ("no permission", "is a file that you have no permission to read")
+    )
 
 
 def examples(items: Any, limit: int = 3) -> str:

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from regrain.data.cells import IMAGE_SUFFIXES, numbered
+from regrain.data.cells import numbered
 from regrain.data.formats import utf8_text
 from regrain.data.readers import rows_from_folder
 from regrain.data.rows import Rows, examples
 from regrain.data.taxonomies import grouping
+from regrain.data.walk import image_suffixes
 from regrain.errors import UserError
 from regrain.papers.datasets.dialysis import dialysis_rows
 
@@ -249,7 +250,7 @@ def image_files(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     names = (entry.name for entry in os.scandir(folder))
-    return sorted(name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
+    return sorted(name for name in names if name.lower().endswith(image_suffixes()) and not name.startswith("."))
 
 
 def _no_class_folders(folder: Path, wnids: Sequence[str]) -> str:
