@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from regrain.api.data import with_split
 from regrain.data.dataset import Dataset
+from regrain.data.rows import examples
 from regrain.errors import UserError
 from regrain.evaluation import (
     Evaluation,
@@ -81,6 +84,8 @@ def evaluate(
     test = run.fitting(part_named(parts, split, where))
     if unseen_superclasses:
         test = _unseen(test, parts.get("train"), where, notes)
+    else:
+        notes += _never_seen(run, test, parts.get("train") if data is None else None)
     evaluation = judge_run(
         run,
         test,
@@ -120,6 +125,30 @@ def judge_run(
     )
     evaluation.notes += notes
     return evaluation
+
+
+def _never_seen(run: Run, test: Dataset, train: Dataset | None) -> list[str]:
+    """A sentence for every level of the run with classes in ``test`` that it had no samples of, if this is known."""
+    sentences = []
+    for level in (level for level in run.labels.levels if level in test.labels.levels):
+        names, codes = test.labels.names(level), test.labels.level(level)
+        seen = set(run.labels.names(level))
+        if train is not None:
+            seen = {train.labels.names(level)[code] for code in train.labels.present(level)}
+        strangers = [code for code in test.labels.present(level) if names[code] not in seen]
+        count = int(torch.isin(codes, torch.tensor(strangers, dtype=codes.dtype)).sum())
+        shown = examples(repr(names[code]) for code in strangers)
+        if strangers and len(strangers) == len(test.labels.present(level)):
+            sentences.append(
+                f"level '{level}': the run was trained on none of these classes ({shown}), but on such as "
+                f"{examples(map(repr, sorted(seen)))}: it cannot predict one of them"
+            )
+        elif strangers:
+            sentences.append(
+                f"level '{level}': {count} of {len(test)} samples are of classes that the run was not trained on "
+                f"({shown}): it cannot predict them"
+            )
+    return sentences
 
 
 def _unseen(test: Dataset, train: Dataset | None, where: str, notes: list[str]) -> Dataset:

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
@@ -42,6 +43,7 @@ __all__ = [
     "path_columns",
     "plain",
     "spelled",
+    "spelled_as",
     "split_name",
     "unguard_cell",
 ]
@@ -263,6 +265,52 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
     for name in names:
         groups.setdefault(meaning(name), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def spelled_as(labels: Labels, own: Labels) -> Labels:
+    """Labels whose classes have the names that a run gave them, where they mean the same: its ``1.0`` for a ``1``.
+
+    Examples
+    --------
+    >>> own, new = Labels.from_columns({"kind": ["1.0", "1.5"]}), Labels.from_columns({"kind": ["1", "2"]})
+    >>> spelled_as(new, own).classes
+    (('1.0', '2'),)
+    """
+    if labels.levels == own.levels and labels.classes == own.classes:
+        return labels
+    renamed = {level: _renamed(labels.names(level), own.names(level)) for level in labels.levels if level in own.levels}
+    if not any(renamed.values()):
+        return labels
+    classes = tuple(
+        tuple(renamed.get(level, {}).get(name, name) for name in names)
+        for level, names in zip(labels.levels, labels.classes, strict=True)
+    )
+    taxonomy = None if labels.taxonomy is None else replace(labels.taxonomy, classes=classes)
+    return replace(labels, classes=classes, taxonomy=taxonomy)
+
+
+def _renamed(names: Sequence[str], own: Sequence[str]) -> dict[str, str]:
+    """For names that a run does not know, those of its classes that mean the same number, truth or letters."""
+    strangers = [name for name in names if name not in set(own)]
+    if not strangers:
+        return {}
+    known: dict[str, list[str]] = {}
+    for name in own:
+        known.setdefault(_exact_meaning(name), []).append(name)
+    found = {name: known.get(_exact_meaning(name), []) for name in strangers}
+    targets = Counter([*names, *(same[0] for same in found.values() if len(same) == 1)])
+    return {name: same[0] for name, same in found.items() if len(same) == 1 and targets[same[0]] == 1}
+
+
+def _exact_meaning(name: str) -> str:
+    """As :func:`meaning`, but names that differ in case or spaces are two."""
+    whole = whole_number(name)
+    if whole is not None:
+        return whole
+    number = plain_number(name) if len(name) < 32 and not re.match(r"[+-]?0\d", name) else None
+    if number is not None and np.isfinite(number):
+        return f"{number:.15g}"
+    return name.lower() if name.lower() in ("true", "false") else unicodedata.normalize("NFC", name)
 
 
 def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = None) -> dict[str, list[Any]]:

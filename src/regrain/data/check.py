@@ -13,7 +13,7 @@ import numpy as np
 
 from regrain.data.dataset import Modality, decode_images
 from regrain.data.readers import find_rows
-from regrain.data.rows import Fault, Rows, Storage, examples
+from regrain.data.rows import Fault, Rows, Storage, Twins, examples, twins
 from regrain.errors import UserError
 from regrain.labels import UNKNOWN, Labels
 
@@ -188,6 +188,9 @@ def check(source: Any, **options: Any) -> Report:
         problems.append(Problem(kind, "error", f"{kind}: {_number(len(found), 'row')} cannot be used", found))
     problems += _duplicate_ids(rows)
     problems += _label_problems(rows, labels)
+    problems += [
+        Problem("classes alike", "warning", str(found), tuple(_rows_of(rows, labels, found))) for found in twins(labels)
+    ]
     problems += _identical(rows, labels, digests)
     return Report(
         name=rows.name,
@@ -355,11 +358,24 @@ def _label_problems(rows: Rows, labels: Labels) -> Iterator[Problem]:
             yield Problem(
                 "class like unknown",
                 "warning",
-                f"level {level} has the class {shown}; if it means that the class is not known, give unknown=[...]",
+                f"level {level} has the class {shown}; if it means that the class is not known, empty these cells, or "
+                "give unknown=[...] in Python",
                 tuple(map(rows.finds, np.flatnonzero(np.isin(codes, odd)).tolist())),
             )
         if place and splits is not None:
             yield from _unseen(rows, level, names, codes, splits, counts)
+
+
+def _rows_of(rows: Rows, labels: Labels, found: Twins) -> Iterator[str]:
+    """Of every group of twins the first row of each class."""
+    codes, names = labels.level(found.level).tolist(), labels.names(found.level)
+    first = {code: row for row, code in reversed(list(enumerate(codes)))}
+    counts = Counter(codes)
+    for group in found.groups:
+        present = [code for code in map(names.index, group) if code in first]
+        yield " = ".join(
+            f"{rows.finds(first[code])}: '{names[code]}' ({_number(counts[code], 'row')})" for code in present
+        )
 
 
 def _unseen(

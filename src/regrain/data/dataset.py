@@ -601,6 +601,40 @@ class Dataset:
             raise UserError(f"{self.name} has no split '{name}': {hint}")
         return self.select(self.splits == name)
 
+    def with_columns(
+        self, columns: Sequence[str] | None, static: Sequence[str] | None = None, who: str = "the model"
+    ) -> Dataset:
+        """The features of these names, in this order, where both sides know names; others are left out.
+
+        Raises
+        ------
+        UserError
+            For a name that the data lack; ``who`` needs it.
+        """
+        samples, notes = self.samples, dict(self.notes)
+        for key, wanted in (("columns", columns), ("static_columns", static)):
+            names = self.notes.get(key)
+            if not names or not wanted or list(names) == list(wanted):
+                continue
+            lacking = [repr(name) for name in wanted if name not in names]
+            if lacking:
+                are = ("column", "is") if len(lacking) == 1 else ("columns", "are")
+                raise UserError(
+                    f"{self.name}: {are[0]} {', '.join(lacking[:3])}{' and more' if len(lacking) > 3 else ''} "
+                    f"{are[1]} missing: {who} was trained on {'it' if len(lacking) == 1 else 'them'}"
+                )
+            order = torch.tensor([names.index(name) for name in wanted])
+            notes[key] = list(wanted)
+            if isinstance(samples, TensorSamples) and samples.tensor.shape[-1] == len(names):
+                samples = replace(samples, tensor=samples.tensor[..., order])
+            elif isinstance(samples, SeriesSamples) and key == "static_columns" and samples.static is not None:
+                samples = replace(samples, static=samples.static[..., order])
+            elif isinstance(samples, SeriesSamples) and samples.series.shape[-1] == len(names):
+                samples = replace(samples, series=samples.series[..., order])
+            else:
+                raise UserError(f"{self.name}: its columns are others than those that {who} was trained on")
+        return self if samples is self.samples else replace(self, samples=samples, notes=notes)
+
     def split(
         self,
         fraction: float,
@@ -645,8 +679,17 @@ class Dataset:
             for rows in self._drawn_by_class(stratify, generator):
                 held[rows[: round(fraction * len(rows))]] = True
         if held.all() or not held.any():
+            codes = None if by == "group" or stratify is None else self.labels.level(stratify)
+            if codes is not None and int(torch.bincount(codes + 1).max()) * fraction <= 0.5:
+                largest = int(torch.bincount(codes + 1).max())
+                raise UserError(
+                    f"no sample can be held out: level '{stratify}' has {len(codes.unique())} classes of at most "
+                    f"{_samples(largest)}, and {fraction:.0%} of each is less than half a sample. Are these labels "
+                    "ids? Name another level, or give a split of your own (--split-column; split=)"
+                )
             raise UserError(
-                f"holding out {fraction:.0%} of {len(self)} samples by {by} leaves one side empty; use another fraction"
+                f"holding out {fraction:.0%} of {_samples(len(self))} by {by} leaves one side empty: --holdout sets "
+                "another share"
             )
         return self.select(~held), self.select(held)
 
@@ -798,3 +841,7 @@ def _siblings_drawn(labels: Labels, level: str, within: str, old: Tensor, draws:
         at = (old >= 0) & (above[old.clamp(min=0)] == code)
         new[at] = own[(draws[at] * len(own)).long()]
     return new
+
+
+def _samples(count: int) -> str:
+    return f"{count} sample" + ("s" if count != 1 else "")

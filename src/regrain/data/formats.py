@@ -402,7 +402,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object, none of whose keys may come back."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError(f"the key '{[key for key, _ in pairs if key in found][-1]}' occurs twice")
+        raise ValueError(f"the key '{Counter(key for key, _ in pairs).most_common(1)[0][0]}' occurs twice")
     return found
 
 

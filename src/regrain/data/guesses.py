@@ -59,6 +59,7 @@ _LABEL_WORDS = (
     "alphabet",
     "character",
 )
+_ROLES = {"level": "a level", "static": "a static feature", "columns": "a feature that changes in time"}
 _SPLIT_WORDS = ("split", "subset", "partition")
 _GROUP_WORDS = ("group", "subject", "patient", "participant", "person")
 _ID_NAMES = (
@@ -218,7 +219,7 @@ class Guesses:
         left: dict[str, str] = {}
         for name in names:
             if name in self.roles:
-                left[name] = f"is the {self.roles[name]}"
+                left[name] = f"is {_ROLES.get(self.roles[name], f'the {self.roles[name]}')}"
             elif contents(name).kind not in ("numbers", "booleans", "vectors"):
                 left[name] = contents(name).reason
             elif _has_word(name, _GROUP_WORDS):

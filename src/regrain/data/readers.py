@@ -592,8 +592,8 @@ def parquet_files(folder: Path, splits: Sequence[str] | None = None) -> dict[Pat
 
 
 def _listed(values: Any) -> list[Any]:
-    listed: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
-    return listed
+    """The values one by one; those of NumPy keep their type, as floats of 32 bits have fewer digits."""
+    return list(np.asarray(values.detach().cpu()) if isinstance(values, torch.Tensor) else values)
 
 
 def _array_samples(
@@ -753,5 +753,5 @@ def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]
         names = levels or (["label"] if count == 1 else [f"level{i + 1}" for i in range(count)])
         if len(names) != count:
             raise UserError(f"{len(names)} level names were given ({', '.join(names)}) for {count} levels")
-        columns = {name: array[:, i].tolist() for i, name in enumerate(names)}
+        columns = {name: list(array[:, i]) for i, name in enumerate(names)}
     return {level: label_names(names, (), level, messages) for level, names in columns.items()}

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from regrain.data.cache import cached_tensor
+from regrain.data.cells import look_alikes
 from regrain.data.dataset import (
     DEEP_WHITE,
     SMALL_SIDE,
@@ -37,10 +38,13 @@ from regrain.errors import UserError
 from regrain.labels import Labels, Relation, Taxonomy
 from regrain.spelling import readable
 
-__all__ = ["Fault", "Rows", "Storage", "StorageOptions", "examples", "missing_message", "separate"]
+__all__ = ["Fault", "Rows", "Storage", "StorageOptions", "Twins", "examples", "missing_message", "separate", "twins"]
 
 LARGE_SIDE = 256
 """Larger images are stored at this side unless the user says otherwise."""
+
+LONGEST_TEXT = 1_000_000
+"""Longer texts, in characters, are taken for a mistake: tokenizers would work on them for minutes."""
 
 _HEADERS = 256
 _DEPTHS = (8, 10, 12, 14, 16)
@@ -196,6 +200,9 @@ class Rows:
             for row, text in enumerate(self.values):
                 if text is None or not str(text).strip():
                     found.append(self.fault("empty text", row, "has no text"))
+                elif len(text) > LONGEST_TEXT:
+                    why = f"has a text of {len(text):,} characters, of which encoders read a few thousand: cut it"
+                    found.append(self.fault("huge text", row, why))
         return sorted(found, key=lambda fault: fault.row)
 
     def fault(self, kind: str, row: int, detail: str) -> Fault:
@@ -284,6 +291,8 @@ class Rows:
             labels = rows.strict_labels()
         except UserError as error:
             raise UserError(f"{self.where}: {error} (`regrain check` lists the rows)") from None
+        messages = [*rows.notes.get("messages", []), *map(str, twins(labels))]
+        rows = replace(rows, notes={**rows.notes, "messages": messages})
         notes = {}
         if self.modality == "image":  # what is cheap to find out comes first
             storage = rows.storage(image_size, channels, white)
@@ -477,6 +486,26 @@ def _why_unreadable(path: str) -> tuple[str, str] | None:
         if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
         else ("no permission", "is a file that you have no permission to read")
     )
+
+
+class Twins(NamedTuple):
+    """Classes of a level whose names look alike, in groups."""
+
+    level: str
+    groups: Sequence[Sequence[str]]
+
+    def __str__(self) -> str:
+        shown = examples([" and ".join(map(repr, names[:3])) for names in self.groups])
+        return (
+            f"level '{self.level}': classes look alike: {shown}. Their names differ in case, width, spaces or the "
+            "spelling of a number alone: write them alike where they are one"
+        )
+
+
+def twins(labels: Labels) -> list[Twins]:
+    """Classes that may be one, by level."""
+    found = zip(labels.levels, map(look_alikes, labels.classes), strict=True)
+    return [Twins(level, groups) for level, groups in found if groups]
 
 
 def examples(items: Any, limit: int = 3) -> str:

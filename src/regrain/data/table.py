@@ -421,6 +421,7 @@ class Table:
                 fitting = [name for name in self.columns if fnmatchcase(name, pattern)]
                 if not fitting:
                     self.require(pattern, option)
+                fitting = [name for name in fitting if name not in roles or roles[name] != option]
                 matches, others = guesses.usable(fitting, self.contents)
                 left |= others
             for name in matches:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
+from regrain.data.cells import spelled_as
 from regrain.data.dataset import Dataset
 from regrain.encoders import build_encoder, is_pretrained
 from regrain.errors import UserError, speaks_python, warn_of_guesses
@@ -242,8 +243,16 @@ class Run:
         return model.to(self.model.device)
 
     def fitting(self, dataset: Dataset) -> Dataset:
-        """The data set as the model reads it; a UserError unless samples look like those it was trained on."""
-        return self.model.fitting(dataset, str(self.path))
+        """The data set as the model reads it, its classes under the run's names.
+
+        Raises
+        ------
+        UserError
+            Unless samples look like those it was trained on.
+        """
+        fitting = self.model.fitting(dataset, str(self.path))
+        labels = spelled_as(fitting.labels, self.labels)
+        return fitting if labels is fitting.labels else replace(fitting, labels=labels)
 
 
 def part_named(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:

@@ -154,6 +154,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
     inputs |= {"static": static} if static else {}
     inputs |= {key: list(train.notes[key]) for key in ("columns", "static_columns") if train.notes.get(key)}
+    inputs |= {"notations": dict(train.notes["notations"])} if train.notes.get("notations") else {}
     if train.modality == "image":
         mean, std = (encoder.mean, encoder.std) if encoder.mean and encoder.std else channel_statistics(train)
         white = train.notes.get("white", DEEP_WHITE)

@@ -189,14 +189,8 @@ class Model:
             )
         if self.storage is not None:
             return dataset.stored_as(self.storage)
+        dataset = dataset.with_columns(inputs.get("columns"), inputs.get("static_columns"), where)
         shape, trained = list(dataset.samples.shape), inputs["shape"]
-        for key in ("columns", "static_columns"):
-            columns, known = dataset.notes.get(key), inputs.get(key)
-            if columns and known and columns != known and dataset.modality in ("vector", "series"):
-                odd = [f"'{name}'" for name in known if name not in columns] or ["their order"]
-                raise UserError(
-                    f"{where} was trained on other columns than {dataset.name} has: {', '.join(odd[:3])} differ"
-                )
         if dataset.modality in ("vector", "series") and shape != trained:
             raise UserError(
                 f"{where} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}"

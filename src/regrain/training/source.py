@@ -24,6 +24,7 @@ from regrain.data.formats import (
 )
 from regrain.data.impairment import Impairment
 from regrain.data.readers import is_huggingface, options_of, parquet_files, read
+from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
 from regrain.registry import catalogue_of
@@ -148,6 +149,8 @@ def read_alike(
     table = table_of(data)
     source = data if table is None or (isinstance(data, str | Path) and Path(data).is_dir()) else table
     inherited = inherited_options(data, table, model, recorded, options)
+    if table is not None and not any(name in inherited for name in SAMPLE_OPTIONS):
+        _require_columns(table, model)
     if inherited.get("label_paths") and "label_paths" not in options:
         if levels is not None and table is not None and not all(level in table.columns for level in levels):
             levels = None  # they are levels of the path
@@ -215,8 +218,8 @@ def _recorded_for(data: Any, table: Table | None, model: Model, recorded: Mappin
             found["modality"] = inputs["modality"]
         return found
     where = {name: found.pop(name) for name in SAMPLE_OPTIONS if name in found}
-    if not where and inputs.get("columns"):
-        where = {"columns": inputs["columns"]}
+    own = {"columns": "columns", "static": "static_columns", "notations": "notations"}
+    where |= {option: inputs[key] for option, key in own.items() if inputs.get(key)}  # by name, whatever their order
     named = [where[name] for name in ("text", "image", "record", "time") if name in where]
     named += [*(where.get("columns") or ()), *(where.get("static") or ())]
     if named and all(table.covers(name) for name in named):
@@ -225,6 +228,19 @@ def _recorded_for(data: Any, table: Table | None, model: Model, recorded: Mappin
     if found.get("label_paths") and not all(level in table.columns for level in found.get("levels", ())):
         lacking += ["label_paths", "levels"]
     return {name: value for name, value in found.items() if name not in lacking}
+
+
+def _require_columns(table: Table, model: Model) -> None:
+    """A UserError for a table without one of the columns whose numbers a model was trained on."""
+    inputs = model.config["inputs"]
+    names = [*(inputs.get("columns") or ()), *(inputs.get("static_columns") or ())]
+    lacking = [repr(name) for name in names if not table.covers(name)]
+    if lacking:
+        one = len(lacking) == 1
+        raise UserError(
+            f"{table.where}: column{'' if one else 's'} {examples(lacking)} {'is' if one else 'are'} missing: the "
+            f"model was trained on {'it' if one else 'them'} (--columns names others)"
+        )
 
 
 def require_no_reading(options: Mapping[str, Any]) -> None:
