@@ -947,7 +947,7 @@ def test_read_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         read("digits", text="x")
     with pytest.raises(UserError, match="a folder of images has no option 'columns'"):
         read(tmp_path, columns=["x"])
-    with pytest.raises(UserError, match="has been read has no option 'levels': it has none"):
+    with pytest.raises(UserError, match="no option 'levels' for a data set that has been read"):
         read(read("digits"), levels=["digit"])
 
 

@@ -34,7 +34,7 @@ from regrain.data.dataset import (
     eight_bit,
     fitted_images,
 )
-from regrain.errors import UserError
+from regrain.errors import Guess, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 from regrain.spelling import readable
 
@@ -291,7 +291,7 @@ class Rows:
             labels = rows.strict_labels()
         except UserError as error:
             raise UserError(f"{self.where}: {error} (`regrain check` lists the rows)") from None
-        messages = [*rows.notes.get("messages", []), *map(str, twins(labels))]
+        messages = [*rows.notes.get("messages", []), *(Guess(pair) for pair in twins(labels))]
         rows = replace(rows, notes={**rows.notes, "messages": messages})
         notes = {}
         if self.modality == "image":  # what is cheap to find out comes first

@@ -43,7 +43,7 @@ from regrain.data.records import (
     window_labels,
 )
 from regrain.data.rows import Fault, Rows, examples, missing_message
-from regrain.errors import UserError, nearest
+from regrain.errors import Guess, UserError, nearest
 from regrain.labels import Relation, require_relation
 
 __all__ = ["RoleOptions", "Table"]
@@ -429,7 +429,7 @@ class Table:
                     roles.put(name, option)
                     names.append(name)
         if left:
-            guesses.messages.append(f"not features: {_listed_reasons(left)}")
+            guesses.messages.append(Guess(f"not features: {_listed_reasons(left)}"))
         if patterns and not names:
             raise UserError(
                 f"{self.where}: {option} fits no column of numbers that is nothing else: {_listed_reasons(left)}"
@@ -453,7 +453,7 @@ class Table:
             names = [name for name, other in notations.items() if other == notation]
             truth = "/" in notation
             how = f"{notation} is read as 1/0" if truth else f"numbers are read as written like {notation}"
-            messages.append(f"column {examples(map(repr, names))}: {how}")
+            messages.append(Guess(f"column {examples(map(repr, names))}: {how}"))
         notes = {"columns": list(columns), "static_columns": list(static), "notations": notations}
         return {key: value for key, value in notes.items() if value}
 
