@@ -149,6 +149,56 @@ def _four_rows(
     )
 
 
+_BY_WEIGHT = {
+    "SelfCon": "selfcon {}",
+    "MaskCon": "maskcon {}",
+    "MaskCon, w = 1": "maskcon {} --set weight=1",
+    "Grafit": "grafit {}",
+    "Grafit, w = 0.8": "grafit {} --set weight=0.8",
+    "CoIns": "coins {}",
+    "CoIns, w = 0.8": "coins {} --set weight=0.8",
+}
+"""From random weights: the defaults, which trust labels half, and a trust that pretrained starts bear."""
+
+
+def _by_weight(data: str, *, ends: bool = True) -> tuple[Row, ...]:
+    """Methods that mix labels with the relation to oneself, by their weight; ``ends`` adds those that know
+    labels alone, and the fine labels."""
+    rows = {"SupCE": "sup-ce {}", "SupCon": "supcon-queue {}"} if ends else {}
+    rows |= _BY_WEIGHT | ({"SupFINE": "sup-fine {}"} if ends else {})
+    return tuple(Row(label, command.format(data), baselines=label == "MaskCon") for label, command in rows.items())
+
+
+def _whole_network() -> Table:
+    """Every method on a whole pretrained network, with the same data, steps and rates: the published rates."""
+    data = "cifar100-20 --encoder lite --set views.size=64 --set precision=float32 --limit-per-class 40"
+    tuned = f"{data} --epochs 4 --batch-size 128 --set learning_rate=0.02 --set schedule=cosine"
+    methods = _TOY_METHODS | {"SCGM-G": "scgm"}
+    order = ("SupCE", "SupCon", "SelfCon", "Grafit", "CoIns", "MaskCon", "SCGM-G", "SupFINE")
+    paper = published("maskcon/table2")
+    clusters = "--subclasses 100 --unaided"
+    start = Row("untouched start", f"kmeans {data.replace(' --set precision=float32', '')}", discover=clusters)
+    rows = (
+        Row(
+            label,
+            f"{methods[label]} {tuned}" + (" --set subclasses=100" if label == "SCGM-G" else ""),
+            {"recall@1": paper[label]} if label in paper else {},
+            discover="--unaided" if label == "SCGM-G" else clusters,
+        )
+        for label in order
+    )
+    metrics = _recall(
+        "label",
+        Metric("all way 1 shot", "test/label/all-way-1-shot"),
+        Metric("all way 5 shot", "test/label/all-way-5-shot"),
+        Metric("subclasses, NMI", "discover/test/label/nmi"),
+        Metric("subclasses, ACC", "discover/test/label/acc"),
+    )
+    judge = "-p recall -p few-shot -l label --ways all --shots 1,5 --queries rest --copies 0 --episodes 100"
+    title = "CIFAR-100, 20 superclasses, 100 classes to find: ImageNet weights fine-tuned end to end"
+    return Table("cifar100-tuned", title, judge, metrics, (start, *rows), seeds=1, compare=start.label)
+
+
 def _subclass_table(
     name: str,
     title: str,
@@ -472,13 +522,28 @@ TABLES: tuple[Table, ...] = (
         ),
         compare="MaskCon",
     ),
+    _whole_network(),
     Table(
         "omniglot",
         "Omniglot, 5 alphabets, 136 characters to find",
         "-p recall -l character",
         _recall("character", Metric("recall@10", "test/character/recall@10")),
-        _four_rows("omniglot --image-size 28 --encoder conv4 --epochs 15", fine=True),
+        _by_weight("omniglot --image-size 28 --encoder conv4 --epochs 15"),
         compare="MaskCon",
+    ),
+    *(
+        Table(
+            f"scratch-{name}",
+            f"{words}, from random weights: how far to trust labels",
+            "-p recall -l label",
+            _recall("label", Metric("recall@10", "test/label/recall@10")),
+            _by_weight(f"{data} --encoder conv4 --limit-per-class {images} --epochs 15", ends=False),
+            compare="MaskCon",
+        )
+        for name, words, data, images in (
+            ("toy", "CIFARtoy, good split, 4,000 images", "cifartoy-good", 500),
+            ("cifar100", "CIFAR-100, 20 superclasses, 5,000 images", "cifar100-20", 50),
+        )
     ),
     *(
         Table(
