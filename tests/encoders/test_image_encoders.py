@@ -202,7 +202,8 @@ def test_pretrained_without_network(monkeypatch: pytest.MonkeyPatch, offline: bo
     message = str(raised.value)
     assert "'resnet18' (timm/resnet18.a1_in1k)" in message
     assert ("offline mode is enabled" if offline else "Name or service not known") in message
-    assert "--pretrained PATH.safetensors" in message
+    assert "--weights PATH.safetensors" in message
+    assert "--encoder lite" in message
     assert "drop --pretrained" in message
     assert "\n" not in message
 

@@ -228,8 +228,8 @@ def _no_weights(name: str, card: Any, reason: str) -> UserError:
     source = card.hf_hub_id or card.url
     return UserError(
         f"could not get the pretrained weights of '{name}' ({source}); the network or the Hugging Face hub refused: "
-        f"{reason}. Put the weights in a local file and give --pretrained PATH.safetensors (or .pth), "
-        "or drop --pretrained to start from random weights."
+        f"{reason}. Put the weights in a local file and give --weights PATH.safetensors (or .pth), take "
+        "--encoder lite, whose weights come in a package, or drop --pretrained to start from random weights."
     )
 
 

@@ -112,9 +112,10 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     )
     from_scratch = train.modality == "text" and not is_pretrained(encoder.origin)  # a fine-tuning rate is far too low
     if not chosen.trains_encoder and not is_pretrained(encoder.origin) and any(True for _ in encoder.parameters()):
+        packaged = ", --encoder lite" * (train.modality == "image")
         notices.append(
             f"{chosen.name} does not train the encoder, and '{name}' has random weights: give --pretrained or "
-            "--weights, or --encoder identity for the input as it is"
+            f"--weights{packaged}, or --encoder identity for the input as it is"
         )
     given = merge(recipe_for("vector" if from_scratch else seen_as, chosen.name, small=size <= SMALL_IMAGE), recipe)
     method_section = dict(given.get("method", {}))
