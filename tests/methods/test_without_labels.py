@@ -141,12 +141,12 @@ def test_stages_follow_each_other() -> None:
     assert stages == [1, 1, 2, 3, 3]
 
 
-def test_neighbours_are_the_nearest_by_cosine_and_never_the_sample_itself() -> None:
-    x = torch.randn(90, WIDTH, generator=torch.Generator().manual_seed(0))
+def test_neighbours_are_the_nearest_by_centred_cosine_and_never_the_sample_itself() -> None:
+    x = 3 + torch.randn(90, WIDTH, generator=torch.Generator().manual_seed(0))
     ids = torch.randperm(500, generator=torch.Generator().manual_seed(1))[:90]
     method = build("scan", pretext_epochs=0, neighbours=4)
     begin_epoch(method, x, ids)
-    unit = x / x.norm(dim=1, keepdim=True)
+    unit = functional.normalize(x - x.mean(dim=0))
     rows = torch.tensor([0, 17, 71, 89])
     seen: list[set[int]] = [set() for _ in rows]
     for epoch in range(60):
@@ -197,7 +197,7 @@ def test_every_stage_has_its_loss_and_reaches_every_weight() -> None:
                 similarity = (seen @ seen.T / 0.1).fill_diagonal_(-torch.inf).log_softmax(dim=1)
                 expected = -similarity[torch.arange(16), (torch.arange(16) + 8) % 16].mean()
             elif stage == 2:
-                unit = functional.normalize(features)
+                unit = functional.normalize(features - features.mean(dim=0))
                 nearest = (unit @ unit.T).fill_diagonal_(-1).argmax(dim=1)[:8]
                 expected = scan_loss(logits, method.classifier(features[nearest]))["loss"]
             else:
@@ -294,13 +294,15 @@ SETTINGS = {
     "kmeans": [],
     "scan": ["epochs=30", "batch_size=50", "pretext_epochs=0", "learning_rate=0.1"],
     "turtle": ["epochs=60", "batch_size=50"],
+    "self-classifier": ["epochs=20", "batch_size=50"],
 }
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_runs_are_fitted_judged_discovered_and_opened_again(name: str, tmp_path: Path) -> None:
     data = dataset()
-    settings = [f"subclasses={CLASSES}", *SETTINGS[name]]
+    own = f"class_counts=[{CLASSES}]" if name == "self-classifier" else f"subclasses={CLASSES}"
+    settings = [own, *SETTINGS[name]]
     run = regrain.fit(name, data, out=tmp_path / "run", encoder="identity", settings=settings, device="cpu")
     assert run.recipe["data"]["roles"] == {}
     flat = regrain.evaluate(run, protocols=["clustering"], options={"cluster_seeds": 1}).flat()
@@ -374,9 +376,42 @@ def test_stages_of_scan_by_default() -> None:
     assert (found.recipe["method"]["pretext_epochs"], found.recipe["method"]["clustering_epochs"]) == (0, 5)
 
 
-@pytest.mark.parametrize(
-    ("side", "counts", "optimizer"), [(16, (100,), "sgd"), (224, (1000, 2000, 4000, 8000), "lars")]
-)
+def test_self_classifier_on_features_as_they_are() -> None:
+    """The recipe for a frozen encoder's features, and for the input itself; settings of one's own win over it."""
+    texts = [f"word{i % 7} word{i % 3}" for i in range(100)]
+    ids = np.array([str(i) for i in range(100)])
+    data = Dataset(TextSamples(texts), Labels.empty(100), ids)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RegrainWarning)
+        found = assemble(
+            {"method": {"name": "self-classifier"}, "encoder": {"name": "hash-text", "frozen": True}}, data
+        )
+    assert found.recipe["encoder"]["adapter"] == "identity"
+    of_identity = assemble({"method": {"name": "self-classifier"}, "encoder": {"name": "identity"}}, dataset())
+    for recipe in (found.recipe, of_identity.recipe):
+        told = {name: recipe["method"][name] for name in ("neighbours", "restarts", "layers", "queue_size")}
+        assert told == {"neighbours": 10, "restarts": 5, "layers": 0, "queue_size": 0}
+        assert (recipe["training"]["optimizer"], recipe["training"]["learning_rate"]) == ("adamw", 0.003)
+    assert found.recipe["views"]["presets"] == ["weak"]
+    assert found.recipe["method"]["class_counts"] == (5,)
+    assert any("5 classes, a rule of thumb" in notice for notice in found.notices)
+    published = {"neighbours": 0, "restarts": 1, "queue_size": 40, "layers": 2, "class_prior": [0.5, 0.25, 0.25]}
+    recipe = {
+        "method": {"name": "self-classifier", **published},
+        "encoder": {"name": "hash-text", "frozen": True, "adapter": "residual"},
+        "training": {"optimizer": "lars"},
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RegrainWarning)
+        found = assemble(recipe, data)
+    assert found.recipe["encoder"]["adapter"] == "residual"
+    assert found.recipe["views"]["presets"] == ["weak", "weak"]
+    assert found.recipe["method"]["class_counts"] == (3,)
+    assert found.options.optimizer == "lars"
+    assert not any("rule of thumb" in notice for notice in found.notices)
+
+
+@pytest.mark.parametrize(("side", "counts", "optimizer"), [(16, (2,), "sgd"), (224, (1000, 2000, 4000, 8000), "lars")])
 def test_self_classifier_is_set_by_the_size_of_images(side: int, counts: tuple[int, ...], optimizer: str) -> None:
     pixels = torch.randint(0, 256, (4, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     data = replace(regrain.load(pixels.permute(0, 2, 3, 1).numpy()), splits=None)

@@ -38,13 +38,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sclre": {"bank_refresh": 1, "bank_size": 15, "width": 16, "hidden": 16, "query_width": 16},
     "self-classifier": {"class_counts": (4, 6), "local_views": 2, "hidden": 16, "queue_size": 20},
     "tsc": {"positives": 3},
+    "self-classifier, neighbours": {
+        "class_counts": (4,),
+        "hidden": 16,
+        "queue_size": 0,
+        "neighbours": 4,
+        "restarts": 3,
+    },
 }
 """What lets three epochs of one step each reach every stage."""
+
+NAMES = (*METHODS, "self-classifier, neighbours")
+"""All methods, and a second form of one."""
 
 
 def build(name: str) -> Method:
     torch.manual_seed(0)
-    cls = METHODS[name]
+    cls = METHODS[name.partition(",")[0]]
     known = hyperparameters(cls)
     settings = {"subclasses": 6} if "subclasses" in known else {}
     settings |= {"queue_size": 30} if "queue_size" in known else {}
@@ -146,7 +156,7 @@ def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     found: dict[str, Any] = {}
-    for name in METHODS:
+    for name in NAMES:
         try:
             found[name] = trained(name, rank)
         except Exception as error:  # told by the test of this method; the others go on
@@ -166,7 +176,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", NAMES)
 def test_two_processes_find_what_one_finds(name: str, of_two: list[dict[str, Any]]) -> None:
     expected = trained(name)
     for found in of_two:

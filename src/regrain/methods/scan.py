@@ -14,12 +14,11 @@ from regrain.encoders.heads import projector
 from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
-from regrain.metrics import nearest_neighbours
+from regrain.methods.neighbourhood import Neighbourhood
 from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.gather import gather
 from regrain.objectives.scan import scan_loss, self_labelling_loss
 from regrain.settings import require_range
-from regrain.views.random import uniform
 
 __all__ = ["SCAN"]
 
@@ -83,13 +82,12 @@ class SCAN(Method):
         if not 0 < threshold < 1:
             raise UserError(f"threshold lies between 0 and 1; got {threshold}")
         require_range(0, above=True, temperature=temperature)
-        self.neighbours = neighbours
         self.entropy_weight = entropy_weight
         self.threshold = threshold
         self.temperature = temperature
         self.projector = projector(self.encoder_width)
         self.classifier = nn.Linear(self.encoder_width, count)
-        self.mined = _Neighbourhood(int(torch.randint(2**31, ())))
+        self.mined = Neighbourhood(neighbours, int(torch.randint(2**31, ())))
 
     @property
     def stage(self) -> int:
@@ -129,9 +127,7 @@ class SCAN(Method):
         if self.stage != 2:
             return
         features, _, ids = over_training_set(self, scan, lambda x: self.encoder(x).float())
-        self.mined.take(
-            gather(ids, with_gradient=False), gather(features, with_gradient=False), neighbours=self.neighbours
-        )
+        self.mined.take(gather(ids, with_gradient=False), gather(features, with_gradient=False))
 
     def embed_projected(self, x: Any) -> Tensor:
         result: Tensor = functional.normalize(self.projector(self.encoder(x)).float(), dim=1)
@@ -140,45 +136,3 @@ class SCAN(Method):
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
         result: Tensor = self.classifier(self.encoder(x)).float().softmax(dim=1)
         return result
-
-
-class _Neighbourhood(nn.Module):
-    """The training samples' features, and whose nearest neighbours they are; goes into checkpoints.
-
-    Parameters
-    ----------
-    seed : int
-        Of the draws.
-
-    Attributes
-    ----------
-    epochs : int
-        Epochs that have begun.
-    """
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.seed = seed
-        self.epochs = 0
-        self._rows: dict[str, Tensor] = {}
-
-    def take(self, ids: Tensor, features: Tensor, *, neighbours: int) -> None:
-        """Features (N, d) of the samples with these ids (N,); the first time their neighbours are found."""
-        order = ids.argsort()
-        self._rows |= {"ids": ids[order], "features": features[order]}
-        if "neighbours" not in self._rows:
-            ordered, count = self._rows["features"], min(neighbours, len(ids) - 1)
-            self._rows["neighbours"] = nearest_neighbours(ordered, ordered, count, exclude_self=True)[1]
-
-    def draw(self, ids: Tensor) -> Tensor:
-        """(B, d): the features of one neighbour of each sample, drawn by seed, epoch and the sample's id."""
-        self._rows = {name: rows.to(ids.device) for name, rows in self._rows.items()}
-        own = self._rows["neighbours"][torch.searchsorted(self._rows["ids"], ids)]
-        drawn = (uniform(ids, seed=self.seed, epoch=self.epochs, view=0, count=1) * own.shape[1]).long()
-        return self._rows["features"][own.gather(1, drawn)[:, 0]]
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "rows": self._rows}
-
-    def set_extra_state(self, state: Any) -> None:
-        self.epochs, self._rows = int(state["epochs"]), dict(state["rows"])

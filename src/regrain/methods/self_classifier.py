@@ -13,8 +13,12 @@ from torch import Tensor, nn
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import ClassHeads
 from regrain.errors import RegrainWarning, UserError
+from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.memory import Queue
+from regrain.methods.neighbourhood import Neighbourhood
+from regrain.metrics import neighbour_information
+from regrain.objectives.gather import gather
 from regrain.objectives.relations import nearest_neighbours
 from regrain.objectives.self_classifier import self_classifier_loss
 from regrain.settings import require_range
@@ -24,15 +28,20 @@ __all__ = ["SelfClassifier"]
 _FEW_CLASSES = 0.1
 """Share of the classes in use below which an epoch is called collapsed."""
 
+_PRIOR_SUM = 1e-3
+"""How far from 1 the sum of a prior may be, its shares being rounded."""
+
 
 class SelfClassifier(Method):
     """One view's classification teaches another's, with a loss that has no degenerate solution (eq. 1-5).
 
     See :func:`~regrain.objectives.self_classifier_loss`. Two global views and ``local_views`` smaller ones pass the
     encoder, those of one size together; several classifiers of different sizes share an MLP, and the loss is their
-    mean. With a queue, the first view is replaced by its nearest neighbour among earlier first views, never the sample
-    itself, as soon as the queue is full (section 3.3). Evaluation uses f(x); the first classifier's classes are what
-    ``regrain discover`` shows.
+    mean. Neighbours make views that say more than augmentation does: with a queue, the first view is replaced by its
+    nearest neighbour among earlier first views, as soon as the queue is full (section 3.3); with ``neighbours``, the
+    second view is one of the nearest training samples by cosine of the centred f(x), found before the first epoch and
+    drawn again every epoch. Neither is ever the sample itself. Evaluation uses f(x); the first classifier's classes are
+    what ``regrain discover`` shows.
 
     Logged: ``classes_in_use`` by the first view of a batch, ``assignment_entropy`` of the mean prediction and
     ``undecided``, log C, which the loss is far below once classes form (all for the first classifier). An epoch in
@@ -42,8 +51,12 @@ class SelfClassifier(Method):
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; no label is read.
-    class_counts : tuple of int
-        C of every classifier, each at least 2. The paper's 1000, 2000, 4000, 8000 are for ImageNet.
+    class_counts : tuple of int, optional
+        C of every classifier, each at least 2; default one, of 100 classes, or of one for 20 training samples where
+        that is fewer. The paper's 1000, 2000, 4000, 8000 are for ImageNet.
+    class_prior : tuple of float, optional
+        p(y), the share of each class, the same for all classifiers: positive, with sum 1; default uniform. The classes
+        it is of are numbered as here.
     row_temperature, column_temperature : float
         Of the softmax over classes and over the batch, > 0.
     local_views : int
@@ -51,6 +64,13 @@ class SelfClassifier(Method):
     queue_size : int
         Entries of the nearest-neighbour queue; 0: none. Shorter than the training data: the paper's 262,144 is for
         ImageNet.
+    neighbours : int
+        How many nearest training samples the second view is drawn from, in place of the queue; 0: it is another view of
+        the sample. The neighbour's f(x) is that of the epoch's beginning and passes no gradient.
+    restarts : int
+        Sets of classifiers, MLP included, trained side by side. At the end the one stays whose classes a sample shares
+        most with its ``neighbours``, by :func:`~regrain.metrics.neighbour_information` over the training samples: no
+        label is looked at.
     hidden, width, layers, batch_norm, leaky
         Of the MLP, see :class:`~regrain.encoders.heads.ClassHeads`.
     """
@@ -58,19 +78,23 @@ class SelfClassifier(Method):
     name: ClassVar[str] = "self-classifier"
     summary: ClassVar[str] = "no labels: classes that views of a sample agree on"
     needs: ClassVar[Needs] = Needs(levels=(), views=("global", "global"))
-    training_only: ClassVar[tuple[str, ...]] = ("queue",)
+    training_only: ClassVar[tuple[str, ...]] = ("queue", "mined", "others")
     in_batch: ClassVar[bool] = True
+    prior: Tensor | None
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        class_counts: tuple[int, ...] = (100,),
+        class_counts: tuple[int, ...] | None = None,
+        class_prior: tuple[float, ...] | None = None,
         row_temperature: float = 0.1,
         column_temperature: float = 0.05,
         local_views: int = 6,
         queue_size: int = 8192,
+        neighbours: int = 0,
+        restarts: int = 1,
         hidden: int = 4096,
         width: int = 128,
         layers: int = 2,
@@ -78,54 +102,75 @@ class SelfClassifier(Method):
         leaky: bool = True,
     ) -> None:
         super().__init__(encoder, classes)
-        if not class_counts or min(class_counts) < 2:
-            raise UserError(f"class_counts holds the classes of each classifier, at least 2; got {list(class_counts)}")
+        counts = (100,) if class_counts is None else tuple(class_counts)
+        if not counts or min(counts) < 2:
+            raise UserError(f"class_counts holds the classes of each classifier, at least 2; got {list(counts)}")
         require_range(0, above=True, row_temperature=row_temperature, column_temperature=column_temperature)
-        require_range(0, local_views=local_views)
+        require_range(0, local_views=local_views, neighbours=neighbours)
         require_range(0, 3, layers=layers)
-        require_range(1, hidden=hidden, width=width)
+        require_range(1, hidden=hidden, width=width, restarts=restarts)
+        if neighbours and queue_size:
+            raise UserError(
+                "neighbours and queue_size both put a neighbour in a view's place: set queue_size=0 or neighbours=0"
+            )
+        if restarts > 1 and not neighbours:
+            raise UserError("restarts are compared by their neighbours' classes: set neighbours=10, or restarts=1")
         self.row_temperature = row_temperature
         self.column_temperature = column_temperature
-        self.heads = ClassHeads(
-            self.encoder_width,
-            class_counts,
-            hidden=hidden,
-            width=width,
-            layers=layers,
-            batch_norm=batch_norm,
-            leaky=leaky,
-        )
-        self.class_counts = tuple(class_counts)
+        made = [
+            ClassHeads(
+                self.encoder_width,
+                counts,
+                hidden=hidden,
+                width=width,
+                layers=layers,
+                batch_norm=batch_norm,
+                leaky=leaky,
+            )
+            for _ in range(restarts)
+        ]
+        self.heads, self.others = made[0], nn.ModuleList(made[1:])
+        self.class_counts = counts
+        self.register_buffer("prior", _checked_prior(class_prior, counts), persistent=False)
+        self.neighbours = neighbours
+        self.mined = Neighbourhood(neighbours, int(torch.randint(2**31, ())))
         self.queue = Queue(queue_size, width, 0)
-        self._used = torch.zeros(class_counts[0])
+        self._used = torch.zeros(counts[0])
 
     @classmethod
     def view_names(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("global", "global", *("local",) * int(settings["local_views"]))
+        sample = 1 if settings["neighbours"] else 2
+        return ("global",) * sample + ("local",) * int(settings["local_views"])
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         features = _encode_by_size(self.encoder, batch.views)
-        count = len(features)
-        vectors = self.heads(torch.cat(features)).unflatten(0, (count, -1)).transpose(0, 1)
-        return {"vectors": vectors, "labels": batch.labels, "ids": batch.ids}  # vectors (B, V, width)
+        if self.neighbours:
+            features.insert(1, self.mined.draw(batch.ids).to(features[0].dtype))
+        joined = torch.cat(features)
+        vectors = torch.stack([heads(joined) for heads in self._restarts], dim=1)
+        vectors = vectors.unflatten(0, (len(features), -1)).transpose(0, 1)  # (B, V, restarts, width)
+        return {"vectors": vectors, "labels": batch.labels, "ids": batch.ids}
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        vectors, ids = projected["vectors"], projected["ids"]
-        first = vectors[:, 0]
+        vectors, ids = projected["vectors"].transpose(0, 1), projected["ids"]
+        first = vectors[0, :, 0]
         if 0 < self.queue.size == len(self.queue.keys):
             neighbour = nearest_neighbours(first.detach(), self.queue.keys, self.queue.candidate_mask(ids)[:, 1:])
-            vectors = torch.cat([neighbour[:, None], vectors[:, 1:]], dim=1)
+            vectors = torch.cat([neighbour[None, :, None], vectors[1:]])
         self.queue.stage(first, projected["labels"], ids)
-        losses = []
-        for number, logits in enumerate(self.heads.logits(vectors.transpose(0, 1))):
-            losses.append(
-                self_classifier_loss(
-                    logits, row_temperature=self.row_temperature, column_temperature=self.column_temperature
-                )
+        logits = [
+            rows for heads, own in zip(self._restarts, vectors.unbind(2), strict=True) for rows in heads.logits(own)
+        ]
+        losses = [
+            self_classifier_loss(
+                rows,
+                row_temperature=self.row_temperature,
+                column_temperature=self.column_temperature,
+                class_prior=self.prior,
             )
-            if number == 0:
-                told = self._describe(logits[0].detach())
-        return {"loss": torch.stack(losses).mean(), **told}
+            for rows in logits
+        ]
+        return {"loss": torch.stack(losses).mean(), **self._describe(logits[0][0].detach())}
 
     @torch.no_grad()
     def _describe(self, logits: Tensor) -> dict[str, Tensor]:
@@ -147,9 +192,38 @@ class SelfClassifier(Method):
                 stacklevel=2,
             )
         self._used.zero_()
+        if not self.neighbours:
+            return
+        self.mined.epochs += 1
+        if not self.mined.found or any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            features, _, ids = over_training_set(self, scan, lambda x: self.encoder(x).float())
+            self.mined.take(gather(ids, with_gradient=False), gather(features, with_gradient=False))
 
     def after_step(self) -> None:
         self.queue.commit()
+
+    def after_training(self, scan: Scan) -> None:
+        if not len(self.others):
+            return
+        codes, _, ids = over_training_set(self, scan, self._restart_classes)
+        order = gather(ids, with_gradient=False).argsort()
+        codes = gather(codes, with_gradient=False)[order].cpu()
+        told = [neighbour_information(own, self.mined.neighbours, self.class_counts[0]) for own in codes.T]
+        best = int(torch.tensor(told).argmax())
+        if best:
+            other = self.others[best - 1]
+            kept = {name: value.clone() for name, value in self.heads.state_dict().items()}
+            self.heads.load_state_dict(other.state_dict())
+            other.load_state_dict(kept)
+
+    @property
+    def _restarts(self) -> list[ClassHeads]:
+        return [self.heads, *self.others]  # type: ignore[list-item]  # all are ClassHeads; nn.Module does not know
+
+    def _restart_classes(self, x: Any) -> Tensor:
+        """(B, restarts): the class by the first classifier of each restart."""
+        features = self.encoder(x)
+        return torch.stack([heads.logits(heads(features))[0].argmax(dim=1) for heads in self._restarts], dim=1)
 
     def embed_projected(self, x: Any) -> Tensor:
         result: Tensor = self.heads(self.encoder(x))
@@ -161,6 +235,24 @@ class SelfClassifier(Method):
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
         return self.partitions(x)[0]
+
+
+def _checked_prior(class_prior: Sequence[float] | None, counts: Sequence[int]) -> Tensor | None:
+    """(C,) of a prior that fits all classifiers."""
+    if class_prior is None:
+        return None
+    if any(count != len(class_prior) for count in counts):
+        raise UserError(
+            f"class_prior gives {len(class_prior)} shares, one for every class; the classifiers have {list(counts)} "
+            f"classes (class_counts): give as many"
+        )
+    prior = torch.tensor(class_prior, dtype=torch.float64)
+    if not bool((prior > 0).all()) or abs(float(prior.sum()) - 1) > _PRIOR_SUM:
+        raise UserError(
+            f"class_prior holds the share of each class, greater than 0, and they sum to 1; these sum to "
+            f"{float(prior.sum()):g}, the smallest is {float(prior.min()):g}"
+        )
+    return (prior / prior.sum()).float()
 
 
 def _encode_by_size(encoder: nn.Module, views: Sequence[Any]) -> list[Tensor]:

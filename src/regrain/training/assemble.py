@@ -103,8 +103,11 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     frozen = bool(encoder_section.get("frozen"))
     seen_as = "vector" if frozen else train.modality  # what the method trains on
     chosen = method_class(recipe["method"]["name"])
-    if frozen and not chosen.trains_encoder:
-        encoder_section.setdefault("adapter", "identity")
+    as_it_is = frozen or name == "identity"  # what the method sees is good as it is
+    if frozen:
+        adapter = {} if chosen.trains_encoder else {"adapter": "identity"}
+        of_method = recipe_for("vector", chosen.name, features=True).get("encoder", {})
+        encoder_section = {**adapter, **of_method, **encoder_section}
     seed = int(recipe.get("seed", 0))
     static = getattr(train.samples, "static_width", 0)
     encoder = build_encoder(
@@ -117,7 +120,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
             f"{chosen.name} does not train the encoder, and '{name}' has random weights: give --pretrained or "
             f"--weights{packaged}, or --encoder identity for the input as it is"
         )
-    given = merge(recipe_for("vector" if from_scratch else seen_as, chosen.name, small=size <= SMALL_IMAGE), recipe)
+    kind = "vector" if from_scratch else seen_as
+    given = merge(recipe_for(kind, chosen.name, small=size <= SMALL_IMAGE, features=as_it_is), recipe)
     method_section = dict(given.get("method", {}))
     method = method_class(method_section.pop("name"))
     settings = check_values(method_section, hyperparameters(method), method.name)
@@ -258,10 +262,21 @@ def _fit_subclasses(
     settings: dict[str, Any], classes: Sequence[int], samples: int, notices: list[str], *, tunable: bool
 ) -> None:
     """The number of subclasses where none was given: see the methods that have the setting."""
-    if settings.get("subclasses", 0) is not None:
+    listed = settings.get("class_counts", 0) is None  # of a method that may have several classifiers
+    if listed and settings["class_prior"] is not None:
+        settings["class_counts"] = (len(settings["class_prior"]),)
+        return
+    if not listed and settings.get("subclasses", 0) is not None:
         return
     fewest, wanted = (classes[0], 10 * classes[0]) if classes else (2, 100)
     count = max(fewest, min(wanted, samples // 20))
+    if listed:
+        settings["class_counts"] = (count,)
+        notices.append(
+            f"{count} classes, a rule of thumb: where you know or estimate them (`regrain discover RUN "
+            "--estimate-classes`) give --set 'class_counts=[C]'"
+        )
+        return
     settings["subclasses"] = count
     better = "regrain tune --range subclasses=..." if tunable else "regrain discover RUN --estimate-classes"
     notices.append(f"{count} subclasses, a rule of thumb: `{better}` chooses without fine labels")

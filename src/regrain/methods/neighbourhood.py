@@ -1,0 +1,78 @@
+"""Who a training sample's nearest neighbours are, and one of them drawn every epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrain.metrics import nearest_neighbours
+from regrain.views.random import uniform
+
+__all__ = ["Neighbourhood"]
+
+
+class Neighbourhood(nn.Module):
+    """The training samples' features, and whose nearest neighbours they are; goes into checkpoints.
+
+    Nearest is by cosine of the features less their mean over the training set, since those of many networks all point
+    one way.
+
+    Parameters
+    ----------
+    size : int
+        Neighbours of a sample; all others where there are fewer. A sample is not a neighbour of itself.
+    seed : int
+        Of the draws.
+
+    Attributes
+    ----------
+    epochs : int
+        Epochs that have begun.
+
+    Examples
+    --------
+    >>> neighbourhood = Neighbourhood(1, seed=0)
+    >>> neighbourhood.take(torch.tensor([7, 3, 5]), torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]))
+    >>> neighbourhood.draw(torch.tensor([7]))  # the features of sample 3
+    tensor([[0.9000, 0.1000]])
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        super().__init__()
+        self.size = size
+        self.seed = seed
+        self.epochs = 0
+        self._rows: dict[str, Tensor] = {}
+
+    @property
+    def found(self) -> bool:
+        """Whether the neighbours are known."""
+        return bool(self._rows)
+
+    @property
+    def neighbours(self) -> Tensor:
+        """(N, size): places of every sample's neighbours, samples being in the order of their ids."""
+        return self._rows["neighbours"]
+
+    def take(self, ids: Tensor, features: Tensor) -> None:
+        """Features (N, d) of the samples with these ids (N,); the first time their neighbours are found."""
+        order = ids.argsort()
+        self._rows |= {"ids": ids[order], "features": features[order]}
+        if "neighbours" not in self._rows:
+            ordered, count = features[order] - features.mean(dim=0), min(self.size, len(ids) - 1)
+            self._rows["neighbours"] = nearest_neighbours(ordered, ordered, count, exclude_self=True)[1]
+
+    def draw(self, ids: Tensor) -> Tensor:
+        """(B, d): the features of one neighbour of each sample, drawn by seed, epoch and the sample's id."""
+        self._rows = {name: rows.to(ids.device) for name, rows in self._rows.items()}
+        own = self._rows["neighbours"][torch.searchsorted(self._rows["ids"], ids)]
+        drawn = (uniform(ids, seed=self.seed, epoch=self.epochs, view=0, count=1) * own.shape[1]).long()
+        return self._rows["features"][own.gather(1, drawn)[:, 0]]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "rows": self._rows}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.epochs, self._rows = int(state["epochs"]), dict(state["rows"])
