@@ -108,9 +108,10 @@ class Assignments(nn.Module):
         if found < _LOW_AGREEMENT:
             when = "at the start" if self.epochs <= 1 else "at the end"
             upper = "chance" if superclasses is None else "the superclass"
+            share = 100 * max(0.0, found)
             warnings.warn(
-                f"{when} the subclasses say little beyond {upper}: neighbours share one "
-                f"{100 * max(0.0, found):.0f}% of the way from chance to always; initial_means=k-means, fewer subclasses or a pretrained encoder help",
+                f"{when} the subclasses say little beyond {upper}: neighbours share one {share:.0f}% of the way from "
+                "chance to always; initial_means=k-means, fewer subclasses or a pretrained encoder help",
                 RegrainWarning,
                 stacklevel=2,
             )

@@ -259,20 +259,20 @@ def _fit_queue(
 ) -> None:
     """A queue shorter than the data; the default gives way, what the user asked for is refused."""
     size = settings.get("queue_size")
-    each, whose = "", f"the {samples} training samples"
+    each, of = "", ""
     if method.queue_of_each_superclass:
         samples //= classes[0]
-        each, whose = " for each superclass", f"the {samples} training samples that one has in the mean"
+        each, of = " for each superclass", " of a superclass in the mean"
     half = max(1, samples // 2)
     if size is None or size <= half:
         return
     if not asked_for:
         settings["queue_size"] = half
-        notices.append(f"queue of {half} entries{each}, half of {whose} (default {size})")
+        notices.append(f"queue of {half} entries{each}, half of the {samples} training samples{of} (default {size})")
     elif size > samples:
         raise UserError(
-            f"queue_size {size}{each} is longer than {whose}: it would hold a sample's own old keys. Use at most "
-            f"{samples}; {half} is a good start"
+            f"queue_size {size}{each} is longer than the training data ({samples} samples{of}): it would hold a sample's "
+            f"own old keys. Use at most {samples}; {half} is a good start"
         )
 
 
