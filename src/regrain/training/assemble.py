@@ -271,8 +271,8 @@ def _fit_queue(
         notices.append(f"queue of {half} entries{each}, half of the {samples} training samples{of} (default {size})")
     elif size > samples:
         raise UserError(
-            f"queue_size {size}{each} is longer than the training data ({samples} samples{of}): it would hold a sample's "
-            f"own old keys. Use at most {samples}; {half} is a good start"
+            f"queue_size {size}{each} is longer than the training data ({samples} samples{of}): it would hold a "
+            f"sample's own old keys. Use at most {samples}; {half} is a good start"
         )
 
 
