@@ -179,12 +179,25 @@ def test_classes_are_balanced_where_that_is_asked_for(name: str) -> None:
     assert torch.equal(*found[False])
     torch.testing.assert_close(found[True][0], found[False][0])  # equal counts: all classes weigh alike
     x = batch.views[0]
-    logits = method.classifier(method._enhanced(method.projector(method.encoder(x)), None) if name == "sclre"
+    logits = method.classifier(method._enhanced(method.projections(x), None) if name == "sclre"
                                else method.encoder(x))  # fmt: skip
     known = batch.labels[:, 0] >= 0
     weight = counts.sum() / 3 / counts
     expected = functional.cross_entropy(logits[known], batch.labels[known, 0], weight=weight)
     torch.testing.assert_close(found[True][1], expected.detach())
+
+
+@pytest.mark.parametrize("name", ["sup-ce", "sup-fine"])
+def test_a_classifier_at_unit_length_sees_directions_alone(name: str) -> None:
+    method = make(name, normalise_classifier=True).eval()
+    batch = batch_for(method, labels=[0, 0, 1, -1, 2, 0])
+    x, known = batch.views[0], batch.labels[:, 0] >= 0
+    features = method.encoder(x)
+    logits = method.classifier(functional.normalize(features, dim=1))
+    torch.testing.assert_close(method.predict_proba(x, method.roles[0]), logits.softmax(dim=1))
+    expected = functional.cross_entropy(logits[known], batch.labels[known, 0])
+    torch.testing.assert_close(method.losses(batch)["loss"], expected)
+    torch.testing.assert_close(method.embed(x), features)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from regrain.data.dataset import Batch
 from regrain.encoders import build_encoder
-from regrain.errors import UserError
+from regrain.errors import RegrainWarning, UserError
 from regrain.methods import Method, method_class
 from regrain.methods import tsc as tsc_module
 from regrain.objectives import attention_weights, cross_instance_attention, sclre_contrastive_loss, target_loss
@@ -118,29 +119,40 @@ def test_without_attention_an_embedding_is_the_projection() -> None:
     x, coarse, ids = mixture()
     method = build("sclre", attention="none")
     train(method, x, coarse, ids, steps=2)
-    projected = functional.normalize(method.projector(method.encoder(x)), dim=1)
+    projected = functional.normalize(method.projections(x), dim=1)
     torch.testing.assert_close(method.embed(x), projected)
     assert int(method.bank_count) == 0
     with pytest.raises(UserError, match="trained without attention"):
         method.attends_to(x)
 
 
-def test_a_residual_adds_the_sample_to_what_it_attends_to() -> None:
+def test_a_sample_is_normalised_and_added_to_what_it_attends_to_unless_as_published() -> None:
     x, coarse, ids = mixture()
-    method, plain = build("sclre", residual=True), build("sclre")
+    method = build("sclre")
     train(method, x, coarse, ids, steps=5)
-    plain.load_state_dict(method.state_dict())
-    attended, own = plain.eval().embed(x), functional.normalize(method.projector(method.encoder(x)), dim=1)
-    torch.testing.assert_close(method.embed(x), functional.normalize(own + attended, dim=1))
+    z = functional.layer_norm(method.projector(method.encoder(x)), (16,))
+    weights = (method.to_query.weight, method.to_key.weight, method.to_value.weight)
+    attended = cross_instance_attention(z, method.bank, *weights, heads=2, include_self=True)
+    torch.testing.assert_close(method.embed(x), functional.normalize(functional.normalize(z, dim=1) + attended, dim=1))
+    published = build("sclre", form="published")
+    train(published, x, coarse, ids, steps=5)
+    weights = (published.to_query.weight, published.to_key.weight, published.to_value.weight)
+    z = published.projector(published.encoder(x))
+    expected = cross_instance_attention(z, published.bank, *weights, heads=2, include_self=True)
+    torch.testing.assert_close(published.embed(x), expected)
     alone = torch.cat([probabilities(method, row[None]) for row in x])
     torch.testing.assert_close(alone, probabilities(method, x), atol=1e-6, rtol=0)
 
 
 def test_a_model_whose_bank_is_empty_looks_at_the_sample_itself() -> None:
-    method = build("sclre").eval()
-    x = mixture()[0]
-    z = method.projector(method.encoder(x))
-    torch.testing.assert_close(method.embed(x), functional.normalize(method.to_value(z), dim=1))
+    for form in ("normalised", "published"):
+        method = build("sclre", form=form).eval()
+        x = mixture()[0]
+        z = method.projections(x)
+        alone = functional.normalize(method.to_value(z), dim=1)
+        own = functional.normalize(z, dim=1)
+        expected = functional.normalize(own + alone, dim=1) if form == "normalised" else alone
+        torch.testing.assert_close(method.embed(x), expected)
 
 
 def test_whom_a_sample_attends_to() -> None:
@@ -150,7 +162,7 @@ def test_whom_a_sample_attends_to() -> None:
     weights, of = method.attends_to(x)
     assert weights.shape == (60, 24)
     assert torch.equal(of, method.bank_ids)
-    z = method.projector(method.encoder(x))
+    z = method.projections(x)
     every_head = attention_weights(
         z, torch.cat([method.bank, z[7:8]]), method.to_query.weight, method.to_key.weight, heads=2
     )
@@ -163,16 +175,22 @@ def test_whom_a_sample_attends_to() -> None:
 # SCLRE: the loss
 
 
+@pytest.mark.parametrize("form", ["normalised", "published"])
 @pytest.mark.parametrize("attention", ["bank", "batch", "none"])
-def test_the_loss_is_the_weighted_sum_over_labelled_samples_of_a_batch(attention: str) -> None:
+def test_the_loss_is_the_weighted_sum_over_labelled_samples_of_a_batch(attention: str, form: str) -> None:
     x, coarse, ids = mixture(20)
     coarse = coarse.where(torch.arange(20) % 3 != 0, -1)
     known = coarse >= 0
     settings = {"contrastive_weight": 0.3, "ce_weight": 0.7, "target_weight": 0.9, "temperature": 0.4}
-    method = build("sclre", attention=attention, **settings).eval()
+    method = build("sclre", attention=attention, form=form, **settings).eval()
     z = method.projector(method.encoder(x))
+    if form == "normalised" and attention != "none":
+        z = functional.layer_norm(z, (16,))
     weights = (method.to_query.weight, method.to_key.weight, method.to_value.weight)
-    v = functional.normalize(z, dim=1) if attention == "none" else cross_instance_attention(z, None, *weights, heads=2)
+    v = functional.normalize(z, dim=1)
+    if attention != "none":
+        attended = cross_instance_attention(z, None, *weights, heads=2)
+        v = attended if form == "published" else functional.normalize(v + attended, dim=1)
     v, y = v[known], coarse[known]
     parts = {
         "contrastive": sclre_contrastive_loss(v, y, temperature=0.4),
@@ -187,6 +205,84 @@ def test_the_loss_is_the_weighted_sum_over_labelled_samples_of_a_batch(attention
     moved = torch.where(known[:, None], x, -x)
     same = torch.allclose(method.losses(batch_of(method, moved, coarse, ids))["loss"], found["loss"])
     assert same == (attention == "none")  # unlabelled samples are there to be attended to
+
+
+# SCLRE: attention that tells samples apart
+
+
+STARTS = {
+    "vectors": ("mlp", "vector", (WIDTH,), 64),
+    "frozen features": ("residual", "vector", (200,), 64),
+    "small images": ("conv4", "image", (3, 16, 16), 16),
+    "series": ("dccn", "series", (10, 4), 256),
+}
+
+
+@pytest.mark.parametrize("case", STARTS)
+@pytest.mark.parametrize("form", ["normalised", "published"])
+def test_attention_starts_neither_uniform_nor_as_a_sink_unless_as_published(case: str, form: str) -> None:
+    """With the sizes by default, on random samples with much in common."""
+    name, modality, shape, batch = STARTS[case]
+    torch.manual_seed(0)
+    encoder = build_encoder(name, modality=modality, sample_shape=shape, seed=0)
+    method = method_class("sclre")(encoder, [CLASSES], form=form)
+    x = 0.5 + 0.2 * torch.randn(batch, *shape)
+    first = method.losses(Batch((x,), torch.arange(batch)[:, None] % CLASSES, torch.arange(batch)))
+    entropy, own, reach = (float(first[f"attention_{what}"]) for what in ("entropy", "own", "reach"))
+    if form == "published":
+        assert entropy > 0.98
+        assert own == pytest.approx(1 / batch, rel=0.5)
+        return
+    assert entropy == pytest.approx(0.4, abs=0.02)
+    assert own > 5 / batch
+    assert reach > 0.5
+    scale = method.to_query.weight.clone()
+    method.losses(Batch((2 * x,), torch.arange(batch)[:, None] % CLASSES, torch.arange(batch)))
+    assert torch.equal(method.to_query.weight, scale)  # by the first batch alone
+
+
+def test_samples_that_coincide_leave_the_start_as_it_is() -> None:
+    x, coarse, ids = mixture()
+    method = build("sclre")
+    before = method.to_query.weight.clone()
+    losses = method.losses(batch_of(method, x[:1].repeat(60, 1), coarse, ids))
+    assert float(losses["attention_entropy"]) == pytest.approx(1, abs=1e-3)
+    assert torch.equal(method.to_query.weight, before)
+    assert losses["loss"].isfinite()
+
+
+class Given(nn.Module):
+    """z as it is."""
+
+    width = 16
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.parametrize("kind", ["uniform", "sink", "neither"])
+def test_uniform_attention_and_a_sink_are_warned_of_once(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(40, 16, generator=generator)
+    if kind == "sink":  # all are drawn to one long vector
+        z = z.abs()
+        z[3] *= 50
+    method = method_class("sclre")(Given(), [CLASSES], form="published", width=16, query_width=16, heads=2, bank_size=9)
+    method.projector = nn.Identity()
+    for layer in (method.to_query, method.to_key):
+        layer.weight.data = (0.01 if kind == "uniform" else 1.5) * torch.eye(16)
+    coarse, ids = torch.arange(40) % CLASSES, torch.arange(40)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            method.before_epoch(scan_of(z, coarse, ids))
+            for _ in range(2):
+                method.losses(Batch((z,), coarse[:, None], ids))
+        method.after_training(scan_of(z, coarse, ids))
+    found = [str(one.message) for one in said if one.category is RegrainWarning]
+    words = {"uniform": ["nearly uniform"], "sink": ["a sink"], "neither": []}[kind]
+    assert len(found) == len(words)
+    assert all(word in message and "form=normalised" in message for word, message in zip(words, found, strict=True))
 
 
 OFF = [
@@ -245,7 +341,7 @@ def bank_of(method: Any, x: Tensor, coarse: Tensor, ids: Tensor) -> tuple[Tensor
     rows = torch.tensor([ids.tolist().index(i) for i in method.bank_ids[:count].tolist()])
     assert len(rows.unique()) == count
     with torch.no_grad():
-        z = method.eval().projector(method.encoder(x[rows]))
+        z = method.eval().projections(x[rows])
     torch.testing.assert_close(method.bank[:count], z)
     return rows, torch.bincount(coarse[rows] + 1, minlength=CLASSES + 1).tolist()
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from regrain.data.dataset import Batch
 from regrain.labels import Labels
@@ -34,16 +35,26 @@ class _CrossEntropy(Method):
         *,
         label_smoothing: float = 0.0,
         balance_classes: bool = False,
+        normalise_classifier: bool = False,
     ) -> None:
         super().__init__(encoder, classes)
         require_range(0, 1, label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
         self.balance_classes = balance_classes
+        self.normalise_classifier = normalise_classifier
         self.register_buffer("class_weight", torch.ones(self.classes[0]))
         self.classifier = nn.Linear(self.encoder_width, self.classes[0])
 
+    def logits(self, x: Any) -> Tensor:
+        """(B, classes)."""
+        features = self.encoder(x)
+        if self.normalise_classifier:
+            features = functional.normalize(features.float(), dim=1)
+        result: Tensor = self.classifier(features)
+        return result
+
     def project(self, batch: Batch) -> dict[str, Tensor]:
-        return {"logits": self.classifier(self.encoder(batch.views[0])), "labels": batch.labels}
+        return {"logits": self.logits(batch.views[0]), "labels": batch.labels}
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         logits, labels = projected["logits"], projected["labels"][:, 0]
@@ -56,8 +67,7 @@ class _CrossEntropy(Method):
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level != self.needs.levels[0]:
             return super().predict_proba(x, level)
-        result: Tensor = self.classifier(self.embed(x)).float().softmax(dim=1)
-        return result
+        return self.logits(x).float().softmax(dim=1)
 
 
 class SupCE(_CrossEntropy):
@@ -71,6 +81,9 @@ class SupCE(_CrossEntropy):
         In [0, 1).
     balance_classes : bool
         Weigh samples against the size of their class.
+    normalise_classifier : bool
+        Scale f(x) to unit length before the classifier: it fits the training labels less closely, which is worth much
+        where many of these are wrong. Evaluation takes f(x) as it is.
     """
 
     name: ClassVar[str] = "sup-ce"
@@ -89,6 +102,9 @@ class SupFINE(_CrossEntropy):
         In [0, 1).
     balance_classes : bool
         Weigh samples against the size of their class.
+    normalise_classifier : bool
+        Scale f(x) to unit length before the classifier: it fits the training labels less closely, which is worth much
+        where many of these are wrong. Evaluation takes f(x) as it is.
     """
 
     name: ClassVar[str] = "sup-fine"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -11,17 +13,26 @@ from torch.nn import functional
 
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
-from regrain.errors import UserError
+from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
-from regrain.objectives.attention import attention_weights, cross_instance_attention
+from regrain.objectives.attention import attention_spread, attention_weights, cross_instance_attention
 from regrain.objectives.gather import gather
 from regrain.objectives.targets import sclre_contrastive_loss, target_loss, uniform_targets
 from regrain.settings import require_range
 
 __all__ = ["SCLRE", "drawn_by_class"]
+
+_ENTROPY_AT_START = 0.4
+"""Of its maximum, in the first batch: of 64 samples each attends to about five, itself first among them."""
+
+_SCALES, _HALVINGS = (0.01, 100.0), 10
+"""Where the scale of W_Q and W_K is looked for, to one per cent: a last digit of z does not move it."""
+
+_UNIFORM, _SINK = 0.95, 0.25
+"""Entropy from which attention says nothing, and reach below which all attend to few: means over an epoch."""
 
 
 class SCLRE(Method):
@@ -34,6 +45,15 @@ class SCLRE(Method):
 
     with :func:`~regrain.objectives.targets.sclre_contrastive_loss` and
     :func:`~regrain.objectives.targets.target_loss`. Evaluation uses v.
+
+    As published the attention starts uniform, for z is small and W_Q and W_K know nothing of each other: all v
+    coincide, and it learns next to nothing before it becomes a sink, where all samples attend to the same few. So here
+    z is normalised over its columns (layer normalisation without parameters); W_K starts as W_Q, and both are scaled in
+    the first batch until the attention's entropy is 0.4 of its maximum, from where they are trained apart; and z, at
+    unit length, is added to what attention gives, so that a sample keeps what is its own. ``form="published"`` leaves
+    all three out. The log has the attention's entropy, what samples give themselves and how many are attended to
+    (:func:`~regrain.objectives.attention.attention_spread`); a RegrainWarning says when an epoch's attention is
+    uniform, or a sink.
 
     At inference a sample attends to itself and to a bank: training embeddings z, chosen at random by the seed, equally
     many of every superclass, made by the final weights and kept in the model. So a prediction depends on the sample
@@ -49,9 +69,8 @@ class SCLRE(Method):
     attention : {"bank", "batch", "none"}
         What a sample attends to at inference; ``batch`` is transductive, as published; ``none`` leaves attention out of
         training too: v is z scaled to unit length.
-    residual : bool
-        Add z, scaled to unit length, to what attention gives, so that a sample keeps what is its own; ours, not in the
-        paper.
+    form : {"normalised", "published"}
+        Of the attention, see above.
     contrastive_weight, ce_weight, target_weight : float
         At least 0; 0 switches a part off. The classifier is trained by ``ce_weight`` alone.
     temperature : float
@@ -75,8 +94,9 @@ class SCLRE(Method):
     summary: ClassVar[str] = "classifier of superclasses that look nothing alike inside: attention across samples"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
     in_batch: ClassVar[bool] = True
-    training_only: ClassVar[tuple[str, ...]] = ("class_weight",)
+    training_only: ClassVar[tuple[str, ...]] = ("class_weight", "begun")
     class_weight: Tensor
+    begun: Tensor
     bank: Tensor
     bank_ids: Tensor
     bank_count: Tensor
@@ -88,7 +108,7 @@ class SCLRE(Method):
         classes: Sequence[int],
         *,
         attention: Literal["bank", "batch", "none"] = "bank",
-        residual: bool = False,
+        form: Literal["normalised", "published"] = "normalised",
         contrastive_weight: float = 0.5,
         ce_weight: float = 0.5,
         target_weight: float = 0.2,
@@ -111,7 +131,7 @@ class SCLRE(Method):
         if width % heads or query_width % heads:
             raise UserError(f"width {width} and query_width {query_width} are shared out over {heads} heads")
         self.attention = attention
-        self.residual = residual
+        self.form = form
         self.contrastive_weight = contrastive_weight
         self.ce_weight = ce_weight
         self.target_weight = target_weight
@@ -124,21 +144,32 @@ class SCLRE(Method):
         self.to_query = nn.Linear(width, query_width, bias=False)
         self.to_key = nn.Linear(width, query_width, bias=False)
         self.to_value = nn.Linear(width, width, bias=False)
+        if self._normalises:
+            self.to_key.weight.data.copy_(self.to_query.weight)
         self.classifier = nn.Linear(width, self.classes[0])
         self._seed = int(torch.randint(2**31, ()))
         self.epochs = 0
+        self._spread: list[Tensor] = []
+        self._said: set[str] = set()
         self.register_buffer("targets", uniform_targets(self.classes[0], width, seed=self._seed))
         self.register_buffer("class_weight", torch.ones(self.classes[0]))
+        self.register_buffer("begun", torch.tensor(not self._normalises))
         self.register_buffer("bank", torch.zeros(bank_size, width))
         self.register_buffer("bank_ids", torch.zeros(bank_size, dtype=torch.long))
         self.register_buffer("bank_count", torch.zeros((), dtype=torch.long))
 
+    def projections(self, x: Any) -> Tensor:
+        """z (B, width) of samples, as the attention sees it."""
+        z: Tensor = self.projector(self.encoder(x)).float()
+        return functional.layer_norm(z, z.shape[1:]) if self._normalises else z
+
     def project(self, batch: Batch) -> dict[str, Tensor]:
-        z = self.projector(self.encoder(batch.views[0]))
+        z = self.projections(batch.views[0])
         return {"z": z, "labels": batch.labels}
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        z, coarse = projected["z"].float(), projected["labels"][:, 0]
+        z, coarse = projected["z"], projected["labels"][:, 0]
+        spread = self._describe(z.detach())
         v = self._enhanced(z, None)
         contrastive = sclre_contrastive_loss(v, coarse, temperature=self.temperature)
         weight = self.class_weight if self.balance_classes else None
@@ -151,26 +182,83 @@ class SCLRE(Method):
             "contrastive": contrastive.detach(),
             "cross_entropy": classified.detach(),
             "target": targeted.detach(),
+            **spread,
         }
+
+    @property
+    def _normalises(self) -> bool:
+        return self.form == "normalised" and self.attention != "none"
+
+    @torch.no_grad()
+    def _describe(self, z: Tensor) -> dict[str, Tensor]:
+        """How attention within the batch is spread; in the first one it is made to tell samples apart."""
+        if self.attention == "none" or len(z) < 2:
+            return {}
+        if self.training and not bool(self.begun):
+            self._begin(z)
+        weights = attention_weights(z, None, self.to_query.weight, self.to_key.weight, heads=self.heads)
+        spread = attention_spread(weights)
+        if self.training:
+            self._spread.append(torch.stack(spread))
+        return dict(zip(("attention_entropy", "attention_own", "attention_reach"), spread, strict=True))
+
+    def _begin(self, z: Tensor) -> None:
+        """Scale W_Q and W_K, which are equal, until attention among samples z has the entropy to start with."""
+        weight = self.to_query.weight.clone()
+
+        def entropy(scale: float) -> float:
+            scaled = scale * weight
+            return float(attention_spread(attention_weights(z, None, scaled, scaled, heads=self.heads))[0])
+
+        low, high = _SCALES
+        if entropy(high) < _ENTROPY_AT_START:  # else samples coincide: nothing tells them apart, and a warning says so
+            for _ in range(_HALVINGS):
+                middle = math.sqrt(low * high)
+                low, high = (low, middle) if entropy(middle) < _ENTROPY_AT_START else (middle, high)
+            for layer in (self.to_query, self.to_key):
+                layer.weight.copy_(high * weight)
+        self.begun.fill_(True)
+
+    def _warn_of_attention(self) -> None:
+        """Say once each where the attention of the last epoch was uniform, or a sink."""
+        if not self._spread:
+            return
+        entropy, own, reach = torch.stack(self._spread).mean(dim=0).tolist()
+        self._spread = []
+        if entropy > _UNIFORM:
+            self._warn("uniform", f"nearly uniform (entropy {entropy:.3f} of its maximum): all embeddings coincide")
+        elif reach < _SINK:
+            self._warn("sink", f"a sink: {100 * reach:.0f}% of a batch receive all of it, {100 * own:.1f}% stay own")
+
+    def _warn(self, kind: str, what: str) -> None:
+        if kind in self._said:
+            return
+        self._said.add(kind)
+        normalised = "method.form=normalised starts it otherwise, " if self.form == "published" else ""
+        warnings.warn(
+            f"sclre's attention was {what}, over the last epoch; the embeddings hold next to nothing of their own "
+            f"samples. {normalised}method.attention=none leaves it out (said once)",
+            RegrainWarning,
+            stacklevel=4,
+        )
 
     def take_labels(self, labels: Labels) -> None:
         self.class_weight.copy_(balanced_weights(labels.codes[:, 0], self.classes[0]))
 
     def before_epoch(self, scan: Scan) -> None:
+        self._warn_of_attention()
         if self.bank_refresh and self.epochs and self.epochs % self.bank_refresh == 0 and self.attention != "none":
             self.fill_bank(scan)
         self.epochs += 1
 
     def after_training(self, scan: Scan) -> None:
+        self._warn_of_attention()
         if self.attention != "none":
             self.fill_bank(scan)
 
     def fill_bank(self, scan: Scan) -> None:
         """Draw the bank's samples by the seed, and embed them by the weights as they are."""
-        z, labels, ids = (
-            gather(rows, with_gradient=False)
-            for rows in over_training_set(self, scan, lambda x: self.projector(self.encoder(x)).float())
-        )
+        z, labels, ids = (gather(rows, with_gradient=False) for rows in over_training_set(self, scan, self.projections))
         order = ids.argsort()
         z, coarse, ids = z[order], labels[order, 0], ids[order]
         rows = drawn_by_class(coarse, len(self.bank), self.classes[0], self.bank_balanced, self._seed)
@@ -193,7 +281,7 @@ class SCLRE(Method):
             raise UserError("this sclre was trained without attention: there is nothing that samples attend to")
         bank = self._filled_bank()
         weights = attention_weights(
-            self.projector(self.encoder(x)),
+            self.projections(x),
             bank,
             self.to_query.weight,
             self.to_key.weight,
@@ -203,7 +291,7 @@ class SCLRE(Method):
         return weights[:, :, :-1].mean(dim=0), self.bank_keys
 
     def embed(self, x: Any) -> Tensor:
-        z = self.projector(self.encoder(x)).float()
+        z = self.projections(x)
         return self._enhanced(z, self._filled_bank() if self.attention == "bank" else None)
 
     def predict_proba(self, x: Any, level: str) -> Tensor:
@@ -229,7 +317,7 @@ class SCLRE(Method):
             return own
         weights = self.to_query.weight, self.to_key.weight, self.to_value.weight
         attended = cross_instance_attention(z, bank, *weights, heads=self.heads, include_self=bank is not None)
-        return functional.normalize(own + attended, dim=1) if self.residual else attended
+        return functional.normalize(own + attended, dim=1) if self._normalises else attended
 
 
 def drawn_by_class(coarse: Tensor, count: int, classes: int, balanced: bool, seed: int) -> Tensor:

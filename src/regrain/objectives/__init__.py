@@ -1,7 +1,7 @@
 """Objectives: pure functions on tensors, one file per idea, each in the shape of its equation."""
 
 from .angular import angular_info_nce_loss
-from .attention import attention_weights, cross_instance_attention
+from .attention import attention_spread, attention_weights, cross_instance_attention
 from .contrastive import in_batch_logits, info_nce_loss, key_and_queue_logits, soft_contrastive, supcon_loss
 from .gather import gather
 from .hierarchy import (
@@ -24,7 +24,7 @@ from .relations import (
     supcon_queue_loss,
 )
 from .scan import scan_loss, self_labelling_loss
-from .scgm import scgm_log_joint, scgm_losses, scgm_owned_posterior, scgm_posterior
+from .scgm import scgm_log_joint, scgm_losses, scgm_posterior
 from .self_classifier import self_classifier_loss
 from .sinkhorn import sinkhorn, sinkhorn_potentials
 from .targets import match_targets, sclre_contrastive_loss, target_loss, tsc_loss, uniform_targets
@@ -32,6 +32,7 @@ from .turtle import turtle_inner, turtle_loss
 
 __all__ = [
     "angular_info_nce_loss",
+    "attention_spread",
     "attention_weights",
     "coins_loss",
     "cross_instance_attention",
@@ -55,7 +56,6 @@ __all__ = [
     "scan_loss",
     "scgm_log_joint",
     "scgm_losses",
-    "scgm_owned_posterior",
     "scgm_posterior",
     "sclre_contrastive_loss",
     "self_classifier_loss",

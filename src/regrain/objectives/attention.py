@@ -10,6 +10,8 @@ training samples at inference. No residual, no normalisation of layers, no proje
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from regrain.errors import UserError
 from ._checks import check_matrix
 from ._numerics import full_precision, unit
 
-__all__ = ["attention_weights", "cross_instance_attention"]
+__all__ = ["attention_spread", "attention_weights", "cross_instance_attention"]
 
 
 @full_precision
@@ -121,6 +123,48 @@ def cross_instance_attention(
     else:
         enhanced = weights @ values
     return unit(enhanced.transpose(0, 1).flatten(1))
+
+
+@full_precision
+def attention_spread(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How attention within a batch is spread: over all alike, on few, or on oneself.
+
+    Parameters
+    ----------
+    weights
+        (heads, n, n) of :func:`attention_weights` without a bank, n > 1.
+
+    Returns
+    -------
+    entropy
+        Mean entropy of a row over log n: 1 where all samples are attended to alike, 0 where each attends to one.
+    own
+        Mean weight of a sample for itself; 1/n where all are attended to alike.
+    reach
+        Samples that are attended to, over n: the exponential of the entropy of what they receive in the mean over rows.
+        1 where all receive alike, 1/n where one receives everything.
+
+    Raises
+    ------
+    UserError
+        If ``weights`` are not square, or of fewer than two samples.
+
+    Examples
+    --------
+    >>> [round(float(x), 2) for x in attention_spread(torch.full((1, 4, 4), 0.25))]
+    [1.0, 0.25, 1.0]
+    >>> [round(float(x), 2) for x in attention_spread(torch.eye(4)[None])]  # each to itself
+    [0.0, 1.0, 1.0]
+    >>> [round(float(x), 2) for x in attention_spread(torch.eye(4)[None, :1].expand(1, 4, 4))]  # all to the first
+    [0.0, 0.25, 0.25]
+    """
+    if weights.ndim != 3 or weights.shape[1] != weights.shape[2] or weights.shape[1] < 2:
+        raise UserError(f"weights are (heads, n, n) with n of at least 2; got {tuple(weights.shape)}")
+    count = weights.shape[1]
+    received = weights.mean(dim=1)
+    entropy = torch.special.entr(weights).sum(dim=2).mean() / math.log(count)
+    reach = torch.special.entr(received).sum(dim=1).exp().mean() / count
+    return entropy, weights.diagonal(dim1=1, dim2=2).mean(), reach
 
 
 def _split(rows: Tensor, weight: Tensor, heads: int) -> Tensor:

@@ -47,7 +47,7 @@ _DATA = ("source", "levels", "reader", *IMPAIRMENTS)
 _JUDGE = ("level", "protocols", "options", "data", "unseen_superclasses")
 _FILE = ("paper", "note", "defaults", "metrics", "methods", "absent", "tables")
 _TABLE = ("title", "note", "metrics", "variants", "rows", "data", "judge", *SECTIONS)
-_ROW = ("like", "paper", "metrics", "data", "judge", *SECTIONS)
+_ROW = ("like", "paper", "note", "metrics", "data", "judge", *SECTIONS)
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def _recipe(
         judge=merged.get("judge", {}),
         metrics=dict(metrics),
         figures={title: float(f) for title, f in zip(metrics, figures, strict=True) if f is not None},
-        notes=tuple(part["note"].strip() for part in (content, shared) if part.get("note")),
+        notes=tuple(part["note"].strip() for part in (content, shared, base, *own) if part.get("note")),
         absent=absent,
     )
 
