@@ -159,6 +159,31 @@ def test_selection_by_recipe_table_and_paper() -> None:
     assert published("sclre/table3", "c4") == {"Baseline": "76.0", "GEORGE": "65.8", "SCLRE": "84.0"}
 
 
+def test_a_note_stands_under_the_rows_it_concerns() -> None:
+    known = recipes()
+    told = {name: " ".join(known[f"sclre/table3/{name}"].notes) for name in ("baseline-c4", "george-c4", "sclre-c7")}
+    assert told["baseline-c4"] == ""
+    assert told["george-c4"].startswith("GEORGE's settings are not published")
+    assert "starts uniform" in told["sclre-c7"]
+    assert "CIFAR100-7 is a reconstruction" in told["sclre-c7"]
+    assert not any("on texts" in note for note in known["mlcl/table3/mlcl-n1000"].notes)
+    assert any("on texts" in note for note in known["mlcl/table4/mlcl-tripadvisor-n30"].notes)
+    assert not any("on texts" in note for note in known["mlcl/table4/ce-tripadvisor-n30"].notes)
+
+
+def test_mlcl_on_images_is_trained_as_supcon_where_its_paper_does_not_say() -> None:
+    rates = {"mlcl": 0.5, "supcon": 0.5, "simclr": 0.5, "ce": 0.8}
+    for row, rate in rates.items():
+        recipe = recipes()[f"mlcl/table2/{row}-cifar100"].resolved()
+        training, method = recipe["training"], recipe["method"]
+        found = (training["learning_rate"], training["batch_size"], training["epochs"], training["warmup_epochs"])
+        assert found == (rate, 512, 250, 10)
+        assert row == "ce" or method["projector_hidden"] == 2048
+    mlcl = recipes()["mlcl/table2/mlcl-cifar100"].resolved()
+    assert mlcl["method"]["normalise_heads"]
+    assert mlcl["views"]["presets"] == ["simclr", "simclr"]
+
+
 def test_rows_that_are_trained_alike_share_a_run() -> None:
     names = ["scgm/table1/scgm-g-living17", "scgm/table3/scgm-g-living17", "scgm/table9/r=100"]
     shared = {run_name(recipes()[name]) for name in names}

@@ -145,6 +145,15 @@ def test_a_methods_paper_wins_over_the_modality() -> None:
     assert recipe_for("vector", "scgm") == recipe_for("vector", "maskcon")
 
 
+@pytest.mark.parametrize("method", ["mlcl", "himulcone"])
+def test_a_method_may_have_a_recipe_for_pretrained_encoders(method: str) -> None:
+    scratch, pretrained = (recipe_for("image", method, pretrained=weights) for weights in (False, True))
+    assert scratch["training"]["learning_rate"] == 0.5
+    assert "training" not in pretrained  # the rates of images, which do not undo the weights
+    assert scratch["method"] == pretrained["method"] == {"projector_hidden": 2048}
+    assert recipe_for("vector", method, pretrained=True) == recipe_for("vector", "sup-ce")
+
+
 def test_a_method_may_have_a_recipe_for_small_images() -> None:
     large, small = (recipe_for("image", "self-classifier", small=small) for small in (False, True))
     assert large["method"]["class_counts"] == [1000, 2000, 4000, 8000]

@@ -35,7 +35,7 @@ def evaluate(
     protocols: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     baselines: bool = True,
-    projection: bool | None = None,
+    projection: bool = False,
     unseen_superclasses: bool = False,
     seed: int = 0,
     write: bool = True,

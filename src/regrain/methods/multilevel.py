@@ -14,8 +14,8 @@ from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.methods.base import EVERY, Method, Needs
-from regrain.methods.classifier import labelled_cross_entropy
+from regrain.methods.base import EVERY, Method, Needs, Scan
+from regrain.methods.level_classifier import LevelClassifier
 from regrain.objectives.hierarchy import hmce_loss, jaccard_supcon_loss, multilevel_supcon_loss
 from regrain.settings import require_range
 
@@ -24,28 +24,33 @@ __all__ = ["MLCL", "HiMulConE", "MultiCE"]
 _COARSE_TEMPERATURE, _FINE_TEMPERATURE = 0.5, 0.1
 
 
+_INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
+
+
 class _MultiLevel(Method):
-    """Base: a linear classifier of every level on f(x), and the mean of their cross entropies."""
+    """Base: a linear classifier of all levels on f(x), see :class:`~regrain.methods.level_classifier.LevelClassifier`.
+
+    A coarse probability is the sum of those of the classes below; aspects have a softmax each.
+    """
 
     needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong", "strong"), minimum_classes=2)
     in_batch: ClassVar[bool] = True
 
-    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, normalise_classifiers: bool = False) -> None:
+    def __init__(self, encoder: nn.Module, classes: Sequence[int], *, normalise_classifier: bool = False) -> None:
         super().__init__(encoder, classes)
-        self.normalise_classifiers = normalise_classifiers
-        self.classifiers = nn.ModuleList(nn.Linear(self.encoder_width, count) for count in self.classes)
+        self.normalise_classifier = normalise_classifier
+        self.classifier = LevelClassifier(self.encoder_width, self.classes)
 
-    def logits(self, features: Tensor) -> Tensor:
-        """(B, all classes): the levels' logits side by side."""
-        if self.normalise_classifiers:
-            features = functional.normalize(features.float(), dim=1)
-        return torch.cat([classifier(features) for classifier in self.classifiers], dim=1)
+    def take_labels(self, labels: Labels) -> None:
+        self.classifier.take_labels(labels)
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean over levels; each leaves out the samples without its label."""
-        parts = logits.split(self.classes, dim=1)
-        losses = [labelled_cross_entropy(part, labels[:, level]) for level, part in enumerate(parts)]
-        return torch.stack(losses).mean()
+    def classified(self, features: Tensor) -> Tensor:
+        """What the classifier sees of f(x)."""
+        return functional.normalize(features.float(), dim=1) if self.normalise_classifier else features
+
+    def solve(self, scan: Scan) -> None:
+        """Solve the classifier on all training samples."""
+        self.classifier.solve(self, scan, lambda x: self.classified(self.encoder(x)).float(), _INVERSE_PENALTIES)
 
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level not in self.roles:
@@ -53,20 +58,22 @@ class _MultiLevel(Method):
         return self.predict_levels(x)[self.roles.index(level)]
 
     def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
-        return tuple(part.softmax(dim=1) for part in self.logits(self.encoder(x)).float().split(self.classes, dim=1))
+        return self.classifier.predict(self.classified(self.encoder(x)))
 
 
 class MultiCE(_MultiLevel):
-    """A linear classifier for every level on one encoder: the mean of their cross entropies.
+    """A linear classifier of every level on one encoder: the mean of the levels' cross entropies.
 
-    A missing label leaves its sample out of that level's term alone.
+    Where levels nest it is one of the taxonomy's leaves, and a coarse class has the sum of the probabilities of the
+    leaves below: levels never contradict in their probabilities. Aspects have a classifier each. A missing label leaves
+    its sample out of that level's term alone.
 
     Parameters
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
-    normalise_classifiers : bool
-        Scale f(x) to unit length before the classifiers: they fit the training labels less closely, which is worth
+    normalise_classifier : bool
+        Scale f(x) to unit length before the classifier: it fits the training labels less closely, which is worth
         much where many of these are wrong.
     """
 
@@ -76,10 +83,11 @@ class MultiCE(_MultiLevel):
     in_batch: ClassVar[bool] = False
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
-        return {"logits": self.logits(self.encoder(batch.views[0])), "labels": batch.labels}
+        logits = self.classifier(self.classified(self.encoder(batch.views[0])))
+        return {"logits": logits, "labels": batch.labels}
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"loss": self.cross_entropy(projected["logits"], projected["labels"])}
+        return {"loss": self.classifier.cross_entropy(projected["logits"], projected["labels"])}
 
 
 class MLCL(_MultiLevel):
@@ -88,9 +96,11 @@ class MLCL(_MultiLevel):
     .. math:: L = \sum_h \alpha_h L^{SupCon}_h + \alpha_{global} L_{global} + \alpha_{CE}\, \mathrm{CE}
 
     See :func:`~regrain.objectives.hierarchy.multilevel_supcon_loss` and, for the global head of aspects,
-    :func:`~regrain.objectives.hierarchy.jaccard_supcon_loss`. The heads are dropped: evaluation uses f(x). Without
-    ``ce_weight`` the classifiers learn beside it, without gradient to the encoder. A missing label leaves its sample
-    out of that level's terms alone.
+    :func:`~regrain.objectives.hierarchy.jaccard_supcon_loss`. The heads are dropped: evaluation uses f(x). The
+    classifier that predicts is solved at the end, on f(x) of all training samples
+    (:meth:`~regrain.methods.level_classifier.LevelClassifier.solve`), with ``ce_weight`` too: there the cross entropy
+    of one that learns in steps is a term of the loss alone. A missing label leaves its sample out of that level's terms
+    alone.
 
     Parameters
     ----------
@@ -111,13 +121,13 @@ class MLCL(_MultiLevel):
         For the global head: the classes of every level from lowest to highest, or one list that is every level's.
         Needed where class names are no numbers.
     projector_hidden : int
-        Of every head.
+        Of every head; on images 2048 by recipe, as SupCon has it.
     projector_width : int or tuple of int
         Output of every head, or of each: the levels', coarse to fine, and the global one's last.
     normalise_heads : bool
-        Scale f(x) to unit length before the heads (the paper's texts); classifiers and evaluation take f(x) as it is.
-    normalise_classifiers : bool
-        Scale it before the classifiers too, see :class:`MultiCE`.
+        Scale f(x) to unit length before the heads, as in the paper; the classifier and evaluation take f(x) as it is.
+    normalise_classifier : bool
+        Scale it before the classifier too, see :class:`MultiCE`.
     """
 
     name: ClassVar[str] = "mlcl"
@@ -137,10 +147,10 @@ class MLCL(_MultiLevel):
         orders: tuple[tuple[str, ...], ...] | None = None,
         projector_hidden: int = 512,
         projector_width: int | tuple[int, ...] = 128,
-        normalise_heads: bool = False,
-        normalise_classifiers: bool = False,
+        normalise_heads: bool = True,
+        normalise_classifier: bool = False,
     ) -> None:
-        super().__init__(encoder, classes, normalise_classifiers=normalise_classifiers)
+        super().__init__(encoder, classes, normalise_classifier=normalise_classifier)
         count = len(self.classes)
         require_range(0, 1, global_weight=global_weight, ce_weight=ce_weight)
         require_range(0, above=True, global_temperature=global_temperature)
@@ -173,10 +183,12 @@ class MLCL(_MultiLevel):
         require_range(1, projector_width=min(widths))
         self.widths = widths
         self.normalise_heads = normalise_heads
+        self.classifier.requires_grad_(ce_weight > 0)
         self.heads = nn.ModuleList(projector(self.encoder_width, projector_hidden, width) for width in self.widths)
         self._ranks: list[Tensor] = [torch.arange(classes_of) for classes_of in self.classes]
 
     def take_labels(self, labels: Labels) -> None:
+        super().take_labels(labels)
         if self._by_default and (labels.taxonomy is None or self.global_weight):  # aspects are not coarse or fine
             self.temperatures = (_FINE_TEMPERATURE,) * len(labels.levels)
         if not self.global_weight:
@@ -192,8 +204,8 @@ class MLCL(_MultiLevel):
         views = [self.encoder(view) for view in batch.views]
         inputs = [functional.normalize(view.float(), dim=1) for view in views] if self.normalise_heads else views
         heads = [torch.cat([head(view) for head in self.heads], dim=1) for view in inputs]
-        first = views[0] if self.ce_weight else views[0].detach()
-        return {"heads": torch.stack(heads, dim=1), "logits": self.logits(first), "labels": batch.labels}
+        logits = {"logits": self.classifier(self.classified(views[0]))} if self.ce_weight else {}
+        return {"heads": torch.stack(heads, dim=1), "labels": batch.labels, **logits}
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         heads, labels = projected["heads"], projected["labels"]
@@ -203,15 +215,19 @@ class MLCL(_MultiLevel):
         levels = multilevel_supcon_loss(
             own[: len(self.classes)], repeated, temperatures=self.temperatures, weights=self.weights
         )
-        classified = self.cross_entropy(projected["logits"], labels)
-        terms = {"levels": levels.detach(), "cross_entropy": classified.detach()}
-        loss = levels + (self.ce_weight or 1.0) * classified
+        loss, terms = levels, {"levels": levels.detach()}
+        if self.ce_weight:
+            classified = self.classifier.cross_entropy(projected["logits"], labels)
+            loss, terms["cross_entropy"] = loss + self.ce_weight * classified, classified.detach()
         if self.global_weight:
             overlap = jaccard_supcon_loss(
                 own[-1], self._ordinals(repeated), threshold=self.threshold, temperature=self.global_temperature
             )
             loss, terms["overlap"] = loss + self.global_weight * overlap, overlap.detach()
         return {"loss": loss, **terms}
+
+    def after_training(self, scan: Scan) -> None:
+        self.solve(scan)
 
     def _ordinals(self, labels: Tensor) -> Tensor:
         """(n, L) ranks from 1, 0 unknown."""
@@ -226,8 +242,8 @@ class MLCL(_MultiLevel):
 class HiMulConE(_MultiLevel):
     """One projection contrasted by the labels of every level (Zhang et al., CVPR 2022).
 
-    See :func:`~regrain.objectives.hierarchy.hmce_loss`, which is the paper's, not the published code's. The classifiers
-    learn beside it, without gradient to the encoder; evaluation uses f(x).
+    See :func:`~regrain.objectives.hierarchy.hmce_loss`, which is the paper's, not the published code's. The classifier
+    is solved at the end, see :class:`MLCL`; evaluation uses f(x).
 
     Parameters
     ----------
@@ -238,6 +254,7 @@ class HiMulConE(_MultiLevel):
     level_weights : tuple of float, optional
         lambda of every level, coarse to fine; default halved with every step up.
     projector_hidden, projector_width : int
+        On images 2048 hidden ones by recipe, as SupCon has them.
     """
 
     name: ClassVar[str] = "himulcone"
@@ -260,15 +277,17 @@ class HiMulConE(_MultiLevel):
         self.temperature = temperature
         self.level_weights = level_weights
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
+        self.classifier.requires_grad_(False)
 
     def take_labels(self, labels: Labels) -> None:
         if labels.taxonomy is None:
             raise UserError("himulcone's levels bound each other, and those of these data do not nest: take mlcl")
+        super().take_labels(labels)
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
         views = [self.encoder(view) for view in batch.views]
         projected = torch.stack([self.projector(view) for view in views], dim=1)
-        return {"views": projected, "logits": self.logits(views[0].detach()), "labels": batch.labels}
+        return {"views": projected, "labels": batch.labels}
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         views, labels = projected["views"], projected["labels"]
@@ -278,8 +297,10 @@ class HiMulConE(_MultiLevel):
             temperature=self.temperature,
             level_weights=self.level_weights,
         )
-        classified = self.cross_entropy(projected["logits"], labels)
-        return {"loss": contrast + classified, "contrast": contrast.detach(), "cross_entropy": classified.detach()}
+        return {"loss": contrast}
+
+    def after_training(self, scan: Scan) -> None:
+        self.solve(scan)
 
     def embed_projected(self, x: Any) -> Tensor:
         result: Tensor = self.projector(self.encoder(x))

@@ -89,15 +89,17 @@ def _checked_seed(value: Any, where: str) -> int:
     return value
 
 
-def recipe_for(modality: str, method: str, *, small: bool = False, features: bool = False) -> dict[str, Any]:
+def recipe_for(
+    modality: str, method: str, *, small: bool = False, features: bool = False, pretrained: bool = False
+) -> dict[str, Any]:
     """The package's recipe for a modality and a method: what differs there from the defaults in the signatures.
 
     ``small`` says that images are small (:data:`regrain.encoders.image.SMALL_IMAGE`), ``features`` that samples are
-    features that are good as they are: a frozen encoder's, or the input itself. Some methods have a recipe of their own
-    for those.
+    features that are good as they are: a frozen encoder's, or the input itself; ``pretrained`` that the encoder starts
+    from weights. Some methods have a recipe of their own for those.
     """
     of_method = recipes_of_method(method)
-    kinds = ["features"] * features + [f"small-{modality}"] * small
+    kinds = ["features"] * features + [f"pretrained-{modality}"] * pretrained + [f"small-{modality}"] * small
     kind = next((kind for kind in kinds if kind in of_method), modality)
     return merge(_packaged(modality), of_method.get(kind, {}))
 
@@ -105,8 +107,8 @@ def recipe_for(modality: str, method: str, *, small: bool = False, features: boo
 def recipes_of_method(method: str) -> dict[str, dict[str, Any]]:
     """Modality -> what a method's own recipe says there.
 
-    ``small-image`` is for images of at most SMALL_IMAGE pixels, ``features`` for those of a frozen encoder, and for
-    the input itself (``--encoder identity``).
+    ``small-image`` is for images of at most SMALL_IMAGE pixels, ``pretrained-image`` for encoders that start from
+    weights, ``features`` for those of a frozen encoder, and for the input itself (``--encoder identity``).
 
     Examples
     --------

@@ -1,0 +1,237 @@
+"""One linear classifier for all levels: of a taxonomy's leaves where levels nest, of every aspect where they do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regrain.encoders.base import column_statistics, inverse_spread
+from regrain.labels import Labels
+from regrain.methods.assignment import over_training_set
+from regrain.methods.base import Method, Scan
+from regrain.methods.leaves import log_within, summed_above, under_finest_known
+from regrain.objectives.gather import gather
+
+__all__ = ["LevelClassifier"]
+
+_ITERATIONS, _ITERATIONS_TO_CHOOSE = 1000, 200
+_PRECISION, _PRECISION_TO_CHOOSE = 1e-10, 1e-7
+"""Of the mean loss, between two steps: where the solution counts as found."""
+
+_HELD_OUT, _FEWEST_TO_CHOOSE = 5, 10
+_MOST_TO_CHOOSE = 10_000
+"""Samples that the choice is made with, where there are more."""
+
+_USUAL_PENALTY = 10.0
+"""C where too few samples are there to choose it by, or the nearest that is allowed."""
+
+
+class LevelClassifier(nn.Linear):
+    """Probabilities of the classes of every level from f(x): linear logits, of all levels side by side.
+
+    Where levels nest, one softmax over the taxonomy's leaves; a class has the sum of the probabilities of the leaves
+    below it, so that a coarse probability is the sum of its children's. A class without finer ones is a leaf itself.
+    Aspects have a softmax each.
+
+    It learns either by gradient (:meth:`cross_entropy`) or in one go from all training samples (:meth:`solve`).
+
+    Parameters
+    ----------
+    width : int
+        Of f(x).
+    classes : sequence of int
+        Number of classes of every level, coarse to fine.
+
+    Examples
+    --------
+    >>> labels = Labels.from_paths(["a/c", "a/d", "b"], ["coarse", "fine"])
+    >>> classifier = LevelClassifier(3, [labels.counts[level] for level in labels.levels])
+    >>> classifier.take_labels(labels)
+    >>> coarse, fine = classifier.predict(torch.randn(5, 3))
+    >>> torch.allclose(coarse[:, 0], fine.sum(dim=1))  # a is c or d; b has no finer classes
+    True
+    """
+
+    above: Tensor
+    is_leaf: Tensor
+    nested: Tensor
+
+    def __init__(self, width: int, classes: Sequence[int]) -> None:
+        super().__init__(width, sum(classes))
+        self.classes = tuple(classes)
+        self.register_buffer("above", _own_level(classes))
+        self.register_buffer("is_leaf", torch.ones(sum(classes), dtype=torch.bool))
+        self.register_buffer("nested", torch.tensor(False))
+
+    def take_labels(self, labels: Labels) -> None:
+        """Learn from the training labels which classes lie below which."""
+        taxonomy = labels.taxonomy
+        if taxonomy is None:
+            return
+        self.nested.fill_(True)
+        start = 0
+        for index, level in enumerate(taxonomy.levels):
+            rows = slice(start, start + self.classes[index])
+            for upper, name in enumerate(taxonomy.levels[:index]):
+                self.above[upper, rows] = taxonomy.ancestors(level, name)
+            self.is_leaf[rows] = ~taxonomy.has_children(level)
+            start = rows.stop
+
+    def predict(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Probabilities (B, classes) of every level."""
+        p = self._log_p(self(features)).exp()
+        return tuple(summed_above(p, above, count) for above, count in zip(self.above, self.classes, strict=True))
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over levels of -log p of the known classes; each level leaves out the samples without its label."""
+        log_p = self._log_p(logits)
+        losses = []
+        for codes, above in zip(labels.T, self.above, strict=True):
+            known = codes >= 0
+            lost = -log_within(log_p, above == codes[:, None])
+            losses.append(lost.where(known, 0).sum() / known.sum().clamp(min=1))
+        return torch.stack(losses).mean()
+
+    def solve(
+        self,
+        method: Method,
+        scan: Scan,
+        function: Callable[[Any], Tensor],
+        inverse_penalties: Sequence[float],
+        partial_weights: Sequence[float] = (1.0,),
+    ) -> None:
+        r"""Solve the logistic regression on ``function`` of all labelled training samples to its optimum.
+
+        .. math:: \min_W \; C \sum_i -u_i \log p_W(y_i | x_i) + \tfrac12 |W|^2
+
+        for x standardised and divided by the root of its width. Where levels nest, y_i is the finest class that is
+        known, its p the sum over the leaves below, and u_i = 1 where it is a leaf, else ``partial_weight``; the sum
+        within the logarithm makes the problem non-convex, and it starts from the solution of the samples whose leaf
+        is known. Of aspects each known one is a term.
+
+        C and u are chosen from what is given by the mean log p of the leaves, or of all aspects, on a fifth of the
+        samples whose leaf is known, which is held out for that; of equals the first.
+        """
+        features, labels, ids = (
+            gather(rows, with_gradient=False) for rows in over_training_set(method, scan, function)
+        )
+        order = ids.argsort()
+        known = (labels[order] >= 0).any(dim=1)
+        features, labels = features[order][known], labels[order][known]
+        mean, std = column_statistics(features)
+        factor = inverse_spread(std) / features.shape[1] ** 0.5
+        x = functional.pad(((features - mean) * factor).double(), (0, 1), value=1.0)
+        samples = _Samples(x, self._terms(labels))
+        penalty, weight = self._chosen(samples, inverse_penalties, partial_weights)
+        sure = self._descended(x.new_zeros(self.out_features, x.shape[1]), samples.sure, penalty, 1.0)
+        solution = self._descended(sure, samples, penalty, weight)
+        self.weight.data.copy_(solution[:, :-1] * factor)
+        self.bias.data.copy_(solution[:, -1] - (solution[:, :-1] * factor) @ mean.double())
+
+    def _terms(self, labels: Tensor) -> Tensor:
+        """(T, N, all classes): the leaves that a sample is known to be among; of aspects T are, with one class each.
+
+        Nothing is marked for a sample that is not known.
+        """
+        if bool(self.nested):
+            return (self.is_leaf & under_finest_known(labels, self.above))[None]
+        return (self.above[:, None, :] == labels.T[:, :, None]) & (labels.T >= 0)[:, :, None]
+
+    def _chosen(
+        self, samples: _Samples, inverse_penalties: Sequence[float], partial_weights: Sequence[float]
+    ) -> tuple[float, float]:
+        """C and the weight of samples not known to the leaf, by held-out samples that are."""
+        options = [(c, u) for u in partial_weights for c in sorted(inverse_penalties)]
+        if len(options) == 1:
+            return options[0]
+        generator = torch.Generator().manual_seed(0)
+        drawn = samples.at(torch.randperm(len(samples.x), generator=generator)[:_MOST_TO_CHOOSE].to(samples.x.device))
+        rows = drawn.is_sure.nonzero()[:, 0]
+        if len(rows) < _FEWEST_TO_CHOOSE:
+            return min(inverse_penalties, key=lambda c: abs(math.log(c / _USUAL_PENALTY))), partial_weights[0]
+        held, kept = rows[::_HELD_OUT], torch.ones_like(drawn.is_sure)
+        kept[held] = False
+        judged, fitted = drawn.at(held), drawn.at(kept.nonzero()[:, 0])
+        found: dict[tuple[float, float], float] = {}
+        sure = samples.x.new_zeros(self.out_features, samples.x.shape[1])
+        for c in sorted(inverse_penalties):
+            sure = self._descended(sure, fitted.sure, c, 1.0, choosing=True)
+            for u in partial_weights:
+                found[c, u] = self._likelihood(self._descended(sure, fitted, c, u, choosing=True), judged)
+        return max(options, key=found.__getitem__)  # of equals the first: the likelihood as it is, the stronger penalty
+
+    def _likelihood(self, solution: Tensor, samples: _Samples) -> float:
+        """Mean log p of what is known."""
+        log_p = self._log_p(samples.x @ solution.T)
+        return float(torch.cat([log_within(log_p, term)[term.any(dim=1)] for term in samples.terms]).mean())
+
+    @torch.enable_grad()
+    def _descended(
+        self, start: Tensor, samples: _Samples, penalty: float, partial_weight: float, *, choosing: bool = False
+    ) -> Tensor:
+        """(all classes, d + 1): weights, and biases as the last column, from ``start`` to the optimum."""
+        weights = penalty * torch.where(samples.is_sure, 1.0, partial_weight).to(samples.x.dtype)
+        if not len(weights):
+            return start
+        solution = start.clone().requires_grad_()
+        optimizer = torch.optim.LBFGS(
+            [solution],
+            max_iter=_ITERATIONS_TO_CHOOSE if choosing else _ITERATIONS,
+            tolerance_change=(_PRECISION_TO_CHOOSE if choosing else _PRECISION) * float(weights.sum()),
+            line_search_fn="strong_wolfe",
+        )
+
+        def objective() -> Tensor:
+            optimizer.zero_grad()
+            log_p = self._log_p(samples.x @ solution.T)
+            lost = sum((-log_within(log_p, term)).where(term.any(dim=1), 0) for term in samples.terms)
+            loss = weights @ lost + 0.5 * solution[:, :-1].square().sum()
+            loss.backward()
+            return loss
+
+        with torch.autocast(samples.x.device.type, enabled=False):
+            optimizer.step(objective)
+        return solution.detach()
+
+    def _log_p(self, logits: Tensor) -> Tensor:
+        """(B, all classes): log p of the leaves, the lowest number elsewhere; of aspects each by itself."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if not bool(self.nested):
+            return torch.cat([part.log_softmax(dim=1) for part in logits.split(self.classes, dim=1)], dim=1)
+        return logits.masked_fill(~self.is_leaf, torch.finfo(logits.dtype).min).log_softmax(dim=1)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Samples (N, d + 1), scaled, with a last column of ones, and what is known of them (T, N, all classes)."""
+
+    x: Tensor
+    terms: Tensor
+
+    @property
+    def is_sure(self) -> Tensor:
+        """(N,): whether one class is left, of a term at least."""
+        return (self.terms.sum(dim=2) == 1).any(dim=0)
+
+    @property
+    def sure(self) -> _Samples:
+        return self.at(self.is_sure.nonzero()[:, 0])
+
+    def at(self, rows: Tensor) -> _Samples:
+        return _Samples(self.x[rows], self.terms[:, rows])
+
+
+def _own_level(classes: Sequence[int]) -> Tensor:
+    """(L, all classes): the class over each at its own level, -1 at the others."""
+    above = torch.full((len(classes), sum(classes)), -1)
+    start = 0
+    for level, count in enumerate(classes):
+        above[level, start : start + count] = torch.arange(count)
+        start += count
+    return above
