@@ -9,8 +9,10 @@ from .label_quality import LabelQuality, label_quality, neighbour_probabilities
 from .logistic import LogisticRegressions, fit_logistic_regressions
 from .neighbours import nearest_neighbours
 from .retrieval import Retrieval, recall_at_k, retrieval_metrics
+from .selective import Answered, answers_at, guaranteed_threshold, risk_coverage_area, root_threshold
 
 __all__ = [
+    "Answered",
     "Episodes",
     "FewShot",
     "HierarchyMetrics",
@@ -18,6 +20,7 @@ __all__ = [
     "LogisticRegressions",
     "Retrieval",
     "accuracy",
+    "answers_at",
     "balanced_accuracy",
     "bootstrap_interval",
     "calibration_error",
@@ -27,6 +30,7 @@ __all__ = [
     "draw_episodes",
     "few_shot_accuracy",
     "fit_logistic_regressions",
+    "guaranteed_threshold",
     "hierarchy_metrics",
     "knn_predict",
     "label_quality",
@@ -38,5 +42,7 @@ __all__ = [
     "purity",
     "recall_at_k",
     "retrieval_metrics",
+    "risk_coverage_area",
+    "root_threshold",
     "student_interval",
 ]

@@ -3,6 +3,7 @@
 from .angular import angular_info_nce_loss
 from .attention import attention_spread, attention_weights, cross_instance_attention
 from .contrastive import in_batch_logits, info_nce_loss, key_and_queue_logits, soft_contrastive, supcon_loss
+from .falcon import falcon_losses, falcon_relations
 from .gather import gather
 from .hierarchy import (
     hmce_loss,
@@ -36,6 +37,8 @@ __all__ = [
     "attention_weights",
     "coins_loss",
     "cross_instance_attention",
+    "falcon_losses",
+    "falcon_relations",
     "gather",
     "grafit_loss",
     "grafit_relation",
