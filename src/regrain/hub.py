@@ -6,7 +6,6 @@ encoder from, and what ``hf upload`` or :func:`push` shares.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from regrain.tasks.classifier import FewShotClassifier, level_proba
 from regrain.tasks.export import Export, input_in_words
 from regrain.tasks.predict import predicted_columns
 from regrain.tasks.run import Run
+from regrain.training.files import MANIFEST, Folder, read_json, replace_file
 from regrain.training.model import Model, load_model
 from regrain.training.randomness import callers_random_state
 from regrain.training.source import read_alike
@@ -40,6 +40,7 @@ _KNOWN = {
     "answers.json",
     "classifier.json",
     "classifier.safetensors",
+    MANIFEST,
     "image_encoder",
     "text_encoder",
 }
@@ -150,7 +151,7 @@ def save_to_directory(
     >>> run = regrain.fit("sup-ce", "digits", encoder="mlp", out=f"{folder.name}/run", epochs=1)
     >>> place = save_to_directory(run, f"{folder.name}/shared")
     >>> sorted(file.name for file in place.iterdir())
-    ['README.md', 'config.json', 'model.safetensors']
+    ['README.md', 'config.json', 'manifest.json', 'model.safetensors']
     >>> loaded = from_pretrained(place)
     >>> bool((loaded.embed(regrain.load("digits").part("test")) == run.embed()).all())
     True
@@ -172,7 +173,8 @@ def save_to_directory(
     new, old = (place.with_name(f".{place.name}.{os.getpid()}.{part}") for part in ("new", "old"))
     try:
         shutil.copytree(run.folder.model_folder, new)
-        (new / "README.md").write_text(_card(run, model, licence), encoding="utf-8")
+        card = _card(run, model, licence)
+        replace_file(new / "README.md", lambda file: file.write_text(card, encoding="utf-8"))
         if place.exists():
             place.rename(old)
         new.rename(place)
@@ -183,7 +185,7 @@ def save_to_directory(
 
 
 @speaks_python
-def from_pretrained(source: str | Path, *, revision: str | None = None) -> Pretrained:
+def from_pretrained(source: str | Path, *, revision: str | None = None, verify: bool | None = None) -> Pretrained:
     """Load a model from a folder in the Hub's layout, or from the Hub.
 
     Parameters
@@ -192,6 +194,8 @@ def from_pretrained(source: str | Path, *, revision: str | None = None) -> Pretr
         A folder, or a repository's id, ``owner/name``; what has been downloaded before needs no network.
     revision : str, optional
         A branch, tag or commit of the repository.
+    verify : bool, optional
+        False reads the files without comparing their checksums; see :meth:`regrain.Run.open`.
 
     Raises
     ------
@@ -200,15 +204,15 @@ def from_pretrained(source: str | Path, *, revision: str | None = None) -> Pretr
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
-        return _loaded(folder, source)
+        return _loaded(folder, source, verify)
     cached = _cached(str(source), revision)
     if cached is not None:
         try:
-            return _loaded(cached, source)
+            return _loaded(cached, source, verify)
         except UserError:  # perhaps a download that broke off: the Hub has the rest
             if why_no_download(str(source)) is not None:
                 raise
-    return _loaded(_downloaded(str(source), revision), source)
+    return _loaded(_downloaded(str(source), revision), source, verify)
 
 
 @speaks_python
@@ -247,22 +251,21 @@ def _is_ours(folder: Path) -> bool:
     if not all((folder / name).is_file() for name in (*_NEEDED, "README.md")):
         return False
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError:
+        return {"schema", "method"} <= read_json(folder / "config.json").keys()
+    except UserError:
         return False
-    return isinstance(config, dict) and {"schema", "method"} <= config.keys()
 
 
-def _loaded(folder: Path, source: str | Path) -> Pretrained:
+def _loaded(folder: Path, source: str | Path, verify: bool | None) -> Pretrained:
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{source} holds no model in the Hub's layout: {' and '.join(missing)} missing")
-    try:
-        model, labels = load_model(folder)
-        classifier = FewShotClassifier.load(folder)
-        return Pretrained(model, labels, classifier, None if classifier is not None else Answers.load(folder))
-    except KeyError as error:
-        raise UserError(f"{source} is no model of Regrain's: its config.json has no {error}") from None
+    if not {"method", "labels"} <= read_json(folder / "config.json").keys():
+        raise UserError(f"{source} is no model of Regrain's: its config.json has no 'method' and 'labels'")
+    files = Folder(folder, verify=verify)
+    model, labels = load_model(folder, verify=verify)
+    classifier = FewShotClassifier.load(files)
+    return Pretrained(model, labels, classifier, None if classifier is not None else Answers.load(files, labels))
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
@@ -301,8 +304,7 @@ def _card(run: Run, model: Model, licence: str | None) -> str:
         pipeline_tag=_TASKS.get(modality),
         tags=["regrain", "coarse-to-fine", "representation-learning", model.method.name, modality],
     )
-    card = run.path / "card.md"
-    about = card.read_text(encoding="utf-8") if card.exists() else f"# {model.method.name}\n"
+    about = run.folder.read_card() or f"# {model.method.name}\n"
     classes = {level: list(run.labels.names(level)) for level in run.labels.levels}
     if run.classifier is not None:
         classes[run.classifier.level] = list(run.classifier.classes)

@@ -89,7 +89,8 @@ def test_a_download_that_broke_off_is_completed(
     whole = save_to_directory(run, tmp_path / "whole")
     part = tmp_path / "part"
     part.mkdir()
-    shutil.copy(whole / "config.json", part)
+    for name in ("config.json", "manifest.json"):
+        shutil.copy(whole / name, part)
     asked: list[bool] = []
 
     def snapshot_download(repository: str, *, revision: str | None, local_files_only: bool = False) -> str:
@@ -130,7 +131,7 @@ def test_what_cannot_be_loaded(run: package.Run, tmp_path: Path, monkeypatch: py
         push(tmp_path, "owner/name")
     place = save_to_directory(run, tmp_path / "shared")
     (place / "config.json").write_text(json.dumps({"hidden_size": 4}))
-    with pytest.raises(UserError, match=r"is no model of Regrain's: its config\.json has no 'labels'"):
+    with pytest.raises(UserError, match=r"is no model of Regrain's: its config\.json has no 'method'"):
         from_pretrained(place)
     monkeypatch.setattr("regrain.hub.why_no_download", lambda repository: "no network")
     with pytest.raises(UserError, match=r"'owner/name' is no folder, and could not be had .*: no network"):
@@ -140,5 +141,5 @@ def test_what_cannot_be_loaded(run: package.Run, tmp_path: Path, monkeypatch: py
 def test_on_the_command_line(run: package.Run, regrain: Callable[..., tuple[int, str, str]]) -> None:
     code, out, _ = regrain("export", run.path, "--format", "hub", "--out", "shared", "--json")
     assert code == 0
-    assert json.loads(out)["files"] == ["README.md", "config.json", "model.safetensors"]
+    assert json.loads(out)["files"] == ["README.md", "config.json", "manifest.json", "model.safetensors"]
     assert from_pretrained("shared").model.method.name == "sup-ce"

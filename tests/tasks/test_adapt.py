@@ -17,6 +17,7 @@ from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.tasks.classifier import FewShotClassifier, fit_classifier
+from regrain.training.files import Folder
 
 
 @pytest.fixture(autouse=True)
@@ -174,9 +175,9 @@ def test_probabilities_are_calibrated_and_strangers_abstained_from() -> None:
 def test_a_classifier_is_kept_without_a_pickle(tmp_path: Path) -> None:
     support, labels = blobs(4, 0.2, 0)
     classifier = fit_classifier(support, labels, level="letter", classes=tuple("abcdef"))
-    classifier.save(tmp_path)
+    classifier.save(Folder(tmp_path))
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".safetensors"}
-    loaded = FewShotClassifier.load(tmp_path)
+    loaded = FewShotClassifier.load(Folder(tmp_path))
     assert loaded is not None
     assert torch.equal(loaded.probabilities(support), classifier.probabilities(support))
     assert (loaded.classes, loaded.threshold, loaded.notices) == (
@@ -187,16 +188,16 @@ def test_a_classifier_is_kept_without_a_pickle(tmp_path: Path) -> None:
     weights = (tmp_path / "classifier.safetensors").read_bytes()
     (tmp_path / "classifier.safetensors").write_bytes(b"torn")
     with pytest.raises(UserError, match=r"classifier\.safetensors is damaged"):
-        FewShotClassifier.load(tmp_path)
+        FewShotClassifier.load(Folder(tmp_path))
     (tmp_path / "classifier.safetensors").unlink()
     with pytest.raises(UserError, match=r"classifier\.safetensors is missing"):
-        FewShotClassifier.load(tmp_path)
+        FewShotClassifier.load(Folder(tmp_path))
     (tmp_path / "classifier.safetensors").write_bytes(weights)
     content = json.loads((tmp_path / "classifier.json").read_text())
     (tmp_path / "classifier.json").write_text(json.dumps(content | {"schema": 99}))
     with pytest.raises(UserError, match="schema 99"):
-        FewShotClassifier.load(tmp_path)
-    assert FewShotClassifier.load(tmp_path / "nowhere") is None
+        FewShotClassifier.load(Folder(tmp_path, verify=False))
+    assert FewShotClassifier.load(Folder(tmp_path / "nowhere")) is None
 
 
 def test_a_table_with_more_columns_speaks_of_ids_or_of_its_own_samples(run: regrain.Run, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels, Taxonomy
 from regrain.metrics import confidence_error
 from regrain.tasks.answers import Answers, fit_answers, judge_answers, known_classes, taxonomy_of
+from regrain.training.files import Folder
 
 TREE = Taxonomy.from_paths(["a/x/1", "a/x/2", "a/y/3", "b/z/4", "b/z/5", "c"], ["top", "mid", "low"])
 """Three levels; class c has no children."""
@@ -206,17 +207,26 @@ def test_a_class_without_children_is_answered_at_its_own_level() -> None:
 def test_answers_are_kept_as_json(tmp_path: Path) -> None:
     probabilities, truth = random_case(0)
     answers = fit_answers(probabilities, truth, TREE, precision=0.99, calibrated_on="val of x")
-    answers.save(tmp_path)
-    assert Answers.load(tmp_path) == answers
+    answers.save(Folder(tmp_path))
+    own = Labels(torch.empty(0, 3, dtype=torch.long), TREE.levels, TREE.classes, TREE)
+    assert Answers.load(Folder(tmp_path), own) == answers
     content = json.loads((tmp_path / "answers.json").read_text())
     (tmp_path / "answers.json").write_text(json.dumps(content | {"schema": 99}))
     with pytest.raises(UserError, match="schema 99"):
-        Answers.load(tmp_path)
+        Answers.load(Folder(tmp_path, verify=False), own)
+    with pytest.raises(UserError, match=r"answers\.json is damaged"):
+        Answers.load(Folder(tmp_path), own)
     del content["shifts"]
     (tmp_path / "answers.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="lacks 'shifts': run `regrain calibrate` again"):
-        Answers.load(tmp_path)
-    assert Answers.load(tmp_path / "nowhere") is None
+    with pytest.raises(UserError, match="shifts: Field required"):
+        Answers.load(Folder(tmp_path, verify=False), own)
+    answers.save(Folder(tmp_path))
+    with pytest.raises(UserError, match="is not of this run's levels"):
+        Answers.load(Folder(tmp_path), own.keep(own.levels[:1]))
+    (tmp_path / "answers.json").unlink()
+    with pytest.raises(UserError, match=r"answers\.json is missing, and manifest\.json lists it"):
+        Answers.load(Folder(tmp_path), own)
+    assert Answers.load(Folder(tmp_path / "nowhere"), own) is None
 
 
 def test_aspects_are_refused_and_a_level_alone_is_not() -> None:

@@ -199,7 +199,7 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
     for content, message in (
         ('{"77": "x"}', "names subclass '77', and there is none of that number"),
         ("[1]", "a mapping of subclass numbers to names was expected"),
-        ("{", "cannot be read as JSON"),
+        ("{", "names.json is damaged: Expecting property name"),
         ('{"--1": "x"}', "names subclass '--1'"),
         ('{"\u00b2": "x"}', "and there is none of that number"),
     ):

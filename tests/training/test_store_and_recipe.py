@@ -11,30 +11,31 @@ import yaml
 from regrain.errors import UserError
 from regrain.methods import METHODS, method_class
 from regrain.settings import check_values, hyperparameters
+from regrain.training.files import SCHEMA, Folder
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, parse_assignments, read_recipe, recipe_for
-from regrain.training.store import SCHEMA, RunFolder
+from regrain.training.store import RunFolder
 
 
 def test_a_run_is_not_overwritten_and_other_files_never_are(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / "run")
-    run.write_recipe({"seed": 1})
-    run.write_json("versions.json", {"versions": {}})
+    run = RunFolder(tmp_path / "run")
+    run.write_start({"seed": 1}, {})
     run.write_text("card.md", "kept")
     with pytest.raises(UserError, match=r"already holds a run: .*regrain resume .*--overwrite"):
-        RunFolder.create(run.path)
+        run.begin()
     (run.path / "notes of mine.txt").write_text("precious")
-    again = RunFolder.create(run.path, overwrite=True)
-    assert not again.recipe_file.exists()
+    run.begin(overwrite=True)
+    assert {file.name for file in run.path.iterdir()} == {".lock", "manifest.json", "notes of mine.txt"}
     assert (run.path / "notes of mine.txt").read_text() == "precious"
+    run.begin()  # begun and stopped: nothing is lost by taking it
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "recipe.yaml").write_text("of a cake")
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
-    for overwrite in (False, True):
-        with pytest.raises(UserError, match="is not empty and holds no run"):
-            RunFolder.create(tmp_path / "photos", overwrite=overwrite)
-    with pytest.raises(UserError, match="is a file"):
-        RunFolder.create(tmp_path / "photos" / "a.jpg")
+    with pytest.raises(UserError, match="is not empty and holds no run"), RunFolder(tmp_path / "photos").writing():
+        pass
+    assert sorted(file.name for file in (tmp_path / "photos").iterdir()) == ["a.jpg", "recipe.yaml"]
+    with pytest.raises(UserError, match="is a file"), RunFolder(tmp_path / "photos" / "a.jpg").writing():
+        pass
     with pytest.raises(UserError, match="does not exist"):
         RunFolder.open(tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds no run"):
@@ -46,6 +47,7 @@ def test_json_files_carry_a_schema_and_newer_ones_are_refused(tmp_path: Path) ->
     run.write_json("state.json", {"finished": True})
     assert json.loads((tmp_path / "state.json").read_text()) == {"schema": SCHEMA, "finished": True}
     assert run.finished
+    run = RunFolder(tmp_path, verify=False)
     (tmp_path / "state.json").write_text('{"schema": 99}')
     with pytest.raises(UserError, match="has schema 99; this regrain reads up to 1"):
         run.read_json("state.json")
@@ -57,12 +59,18 @@ def test_json_files_carry_a_schema_and_newer_ones_are_refused(tmp_path: Path) ->
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    run.write_json("state.json", {"finished": True})
+    folder = Folder(tmp_path)
+    folder.write_json("state.json", {"finished": True})
+    before = folder.read_json("state.json")
+
+    def fail(file: Path) -> None:
+        file.write_text("half")
+        raise TypeError
+
     with pytest.raises(TypeError):
-        run.write_json("state.json", {"finished": object()})
-    assert run.finished
-    assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
+        folder.write({"other.json": lambda file: file.write_text("{}"), "state.json": fail})
+    assert folder.read_json("state.json") == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["manifest.json", "state.json"]
 
 
 def test_metrics_rows_after_a_resume_replace_older_ones(tmp_path: Path) -> None:

@@ -449,9 +449,9 @@ def test_device_and_precision() -> None:
     assert resolve_precision("auto", "cpu") in ("bf16", "float32")
 
 
-def test_resume_without_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no checkpoint to resume from"):
-        run_training(tmp_path, resume=True)
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_at_the_start(tmp_path: Path) -> None:
+    whole, resumed = (run_training(tmp_path / str(resume), resume=resume) for resume in (False, True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 def test_every_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

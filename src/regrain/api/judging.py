@@ -17,6 +17,7 @@ from regrain.evaluation import (
     evaluate_model,
 )
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
+from regrain.tasks.evaluations import keep_evaluation
 from regrain.tasks.run import Run, part_named
 from regrain.training.processes import is_first_process
 from regrain.training.randomness import callers_random_state
@@ -56,7 +57,8 @@ def evaluate(
     unseen_superclasses : bool
         Judge only samples whose class at the coarsest level has no training sample.
     write : bool
-        Whether to write ``evaluation.json`` into the run folder.
+        Whether to keep the figures in the run's ``evaluation.json``, beside those of other protocols, levels, splits
+        and data.
     split_column : str, optional
         The column of a table that holds the splits (the reader's option ``split``).
     **reader_options
@@ -104,7 +106,8 @@ def evaluate(
             "these are the samples the model was trained on: the figures say nothing about new ones"
         )
     if write and is_first_process():
-        run.folder.write_json("evaluation.json", evaluation.to_json() | {"data": where, "own_data": data is None})
+        part = "unseen superclasses" if unseen_superclasses else ""
+        keep_evaluation(run.folder, evaluation, data=where, own_data=data is None, part=part)
     return evaluation
 
 

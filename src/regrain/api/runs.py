@@ -33,7 +33,7 @@ from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_colu
 from regrain.training.processes import is_first_process
 from regrain.training.randomness import callers_random_state
 from regrain.training.source import require_no_reading
-from regrain.training.store import RunFolder, library_versions
+from regrain.training.store import RunFolder
 
 __all__ = ["adapt", "attend", "calibrate", "discover", "export", "export_embeddings", "predict"]
 
@@ -129,14 +129,14 @@ def discover(
             "--subclasses, --each, --balanced, --superclass and --names are about the run's own subclasses: settle "
             "those first, without --data"
         )
-    settled = read_discovery(run.folder)
+    settled = read_discovery(run)
     if settled is None:
         if not write:
             raise UserError(
                 f"the subclasses of {run.path} are not settled yet: `regrain discover {run.path}` settles them"
             )
         settle_subclasses(run, run.parts(), None, {}, None, {"seed": seed})
-        settled = read_discovery(run.folder)
+        settled = read_discovery(run)
         assert settled is not None
     dataset = run.fitting(run.read(data, **with_split(reader_options, split_column)))
     parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
@@ -346,17 +346,16 @@ def adapt(
         inverse_penalty=inverse_penalty,
         seed=seed,
     )
-    folder = RunFolder.create(place, overwrite=overwrite)
-    folder.copy_model(run.folder, classifier.save)
     notices = [*found.notices, *classifier.notices]
-    card = run.path / "card.md"
-    described = card.read_text(encoding="utf-8") if card.exists() else ""
     added = [
         f"adapted to {len(classifier.classes)} classes of '{found.level}' by {len(found.labels)} samples",
         *notices,
     ]
-    folder.write_text("card.md", described + "\n" + "".join(f"- {line}\n" for line in added))
-    folder.write_json("versions.json", {"versions": library_versions()})
+    folder = RunFolder(place, verify=run.folder.verify)
+    with folder.writing():
+        folder.begin(overwrite=overwrite)
+        folder.write_text("card.md", run.folder.read_card() + "\n" + "".join(f"- {line}\n" for line in added))
+        folder.copy_model(run.folder, classifier.save)
     return Run(folder, run.data, run.device, notices)
 
 
@@ -456,8 +455,9 @@ def calibrate(
         None if judged is None else judge_answers(answers, *_predicted(run, judged), taxonomy, split=str(judge)),
         [*notes, *answers.notes()],
     )
-    answers.save(run.folder.model_folder)
-    run.folder.write_json("answers.json", made.to_json())
+    with run.folder.writing():
+        answers.save(run.folder.model)
+        run.folder.write_json("answers.json", made.to_json())
     run.answers = answers
     return made
 
@@ -522,7 +522,7 @@ def predict(
         run.labels,
         dataset,
         classifier=run.classifier,
-        settled=read_discovery(run.folder),
+        settled=read_discovery(run),
         answers=run.answers,
     )
     if out is not None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from regrain.api.data import request_of
 from regrain.data.dataset import Dataset
@@ -22,12 +25,15 @@ from regrain.training.loop import (
     resolve_precision,
     train,
 )
-from regrain.training.processes import is_first_process
+from regrain.training.processes import is_first_process, was_restarted
 from regrain.training.randomness import callers_random_state
 from regrain.training.recipe import merge
-from regrain.training.store import RunFolder, labels_to_json, library_versions
+from regrain.training.store import RunFolder, labels_to_json
 
 __all__ = ["finished_run", "fit", "resume", "trained_once"]
+
+_PATIENCE = 1.0
+"""Seconds for which a training waits for another one in its folder."""
 
 
 @callers_random_state()
@@ -158,20 +164,34 @@ def fit(
     )
 
     place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
-    first_process = is_first_process()
-    folder = RunFolder.create(place, overwrite=overwrite) if first_process else RunFolder(place)
+    folder = RunFolder(place)
     run = Run(folder, dataset, device, _notices(dataset, assembly))
-    if first_process:
-        folder.write_json("versions.json", {"versions": library_versions()})
-        folder.write_json("labels.json", labels_to_json(training.labels))
-        folder.write_recipe(assembly.recipe)
-        if assembly.visits is not None:
-            write_columns({"id": assembly.dataset.ids, "visits": assembly.visits.numpy()}, folder.path / "visits.csv")
-            run.notices.append("visits.csv says how often the first epoch visits each sample")
-        if on_start is not None:
-            on_start(run, training)
-    _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=False)
+    again = was_restarted() and _is_of(folder, assembly.recipe)
+    if again and folder.is_complete:
+        return run
+    with _writing(folder):
+        if is_first_process():
+            if not again:
+                folder.begin(overwrite=overwrite)
+                folder.write_start(assembly.recipe, labels_to_json(training.labels))
+            if assembly.visits is not None:
+                visits = {"id": assembly.dataset.ids, "visits": assembly.visits.numpy()}
+                write_columns(visits, folder.path / "visits.csv")
+                run.notices.append("visits.csv says how often the first epoch visits each sample")
+            if on_start is not None:
+                on_start(run, training)
+        _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=again)
     return run
+
+
+def _writing(folder: RunFolder) -> AbstractContextManager[None]:
+    """The run is this training's alone; of several processes the first one sees to it."""
+    return folder.writing(patience=_PATIENCE) if is_first_process() else nullcontext()
+
+
+def _is_of(folder: RunFolder, recipe: Mapping[str, Any]) -> bool:
+    """Whether the run that lies there has this very recipe."""
+    return folder.is_run and folder.read_recipe() == yaml.safe_load(yaml.safe_dump(recipe, allow_unicode=True))
 
 
 @callers_random_state()
@@ -200,7 +220,7 @@ def resume(
         If there is no run, it is finished, or the data are no longer those it was started on.
     """
     run = Run(RunFolder.open(path), data, device)
-    if run.folder.finished and run.folder.model_folder.exists():
+    if run.folder.is_complete:
         raise UserError(f"{path} is finished: nothing to resume")
     settings = run.recipe["data"]
     training = run.parts()["train"]
@@ -216,7 +236,8 @@ def resume(
     assembly.recipe["data"]["labels_fingerprint"] = settings["labels_fingerprint"]
     run.notices = _notices(run.data, assembly)
     tensorboard = (run.path / "tensorboard").exists()
-    _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=True)
+    with _writing(run.folder):
+        _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=True)
     return run
 
 
@@ -245,7 +266,7 @@ def finished_run(
 ) -> Run:
     """The finished run at a place; where there is none yet it is trained there, or an interrupted one resumed."""
     folder = RunFolder(place)
-    if folder.is_run and folder.finished and folder.model_folder.exists():
+    if folder.is_run and folder.is_complete:
         return Run(folder, data, device)
     run = resume(place, data, device=device) if folder.is_run and folder.checkpoint_file.exists() else train()
     run.folder.checkpoint_file.unlink(missing_ok=True)

@@ -80,8 +80,16 @@ def _start(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Read runs without comparing checksums, about a second a gigabyte.")
+    ] = False,
 ) -> None:
     context.with_resource(command_line())
+    if no_verify:
+        from regrain.training.files import Folder
+
+        Folder.verifies = False
+        context.call_on_close(lambda: setattr(Folder, "verifies", True))
 
 
 def main() -> None:
@@ -111,9 +119,10 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 
 def _require_shareable(arguments: list[str]) -> None:
     """Refuse to do the same work in each of torchrun's processes."""
-    if under_torchrun() and layout_of(1).processes > 1 and arguments and arguments[0] not in _SHARED:
+    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if under_torchrun() and layout_of(1).processes > 1 and command is not None and command not in _SHARED:
         raise UserError(
-            f"{arguments[0]} works in one process: leave out torchrun, which is for {', '.join(sorted(_SHARED))}"
+            f"{command} works in one process: leave out torchrun, which is for {', '.join(sorted(_SHARED))}"
         )
 
 

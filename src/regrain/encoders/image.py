@@ -269,7 +269,7 @@ def _output_width(net: nn.Module, name: str, sample_shape: Sequence[int]) -> int
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(f"'{name}' cannot take samples of shape {shape}: {error}") from error
     net.train(training)
-    if output.ndim != 2 or not output.isfinite().all():
+    if output.ndim != 2 or not (output.is_meta or output.isfinite().all()):
         raise UserError(
             f"'{name}' gives no pooled embedding for samples of shape {shape}: use larger views or 'resnet18'"
         )

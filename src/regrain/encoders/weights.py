@@ -135,7 +135,7 @@ def load_weights(
     Raises
     ------
     UserError
-        When no parameter fits.
+        When no parameter fits, or one that does is not made of finite floats.
 
     Warns
     -----
@@ -151,6 +151,10 @@ def load_weights(
 
         given[stem] = adapt_input_conv(wanted[stem].shape[1], given[stem])
     matching = {name: value for name, value in given.items() if name in wanted and value.shape == wanted[name].shape}
+    for name, value in matching.items():
+        if wanted[name].is_floating_point() and not (value.is_floating_point() and bool(value.isfinite().all())):
+            odd = "numbers that are not finite" if value.is_floating_point() else f"{value.dtype}, not floats"
+            raise UserError(f"{path}: {name} holds {odd}: the file is damaged, or no weights of this encoder")
     parameters = [name for name, _ in network.named_parameters()]
     missing = [name for name in parameters if name not in matching]
     if len(missing) == len(parameters):

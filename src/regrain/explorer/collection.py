@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import TypedDict
 
 from regrain import api
 from regrain.data.dataset import Dataset, Modality
@@ -26,8 +28,8 @@ from regrain.evaluation import embed
 from regrain.explorer.state import Group
 from regrain.pictures.map import MapKind, embedding_map
 from regrain.tasks.discover import is_own_name
-from regrain.tasks.tables import write_columns
-from regrain.training.store import RunFolder, replace_file
+from regrain.tasks.tables import table_writer
+from regrain.training.files import Folder, json_writer, save_tensors
 
 __all__ = ["NAMED_LEVEL", "Collection", "Start", "open_collection"]
 
@@ -35,6 +37,18 @@ NAMED_LEVEL = "subclass"
 """The level that names are given at, unless the user says otherwise."""
 
 _VECTORS = "vectors.safetensors"
+
+
+class _GroupForm(TypedDict):
+    number: int
+    superclass: str | None
+    name: str | None
+
+
+class _StartForm(TypedDict):
+    level: str
+    superclass_level: str | None
+    groups: list[_GroupForm]
 
 
 @dataclass(frozen=True)
@@ -155,7 +169,7 @@ def open_collection(
         below the superclasses, or not the one that the exploration started with.
     """
     parts = run.parts()
-    store = RunFolder(folder)
+    store = Folder(folder, verify=run.folder.verify)
     if (folder / "start.json").exists():
         start = _read_start(store, level)
     else:
@@ -163,7 +177,7 @@ def open_collection(
         _write_start(store, start)
     every = np.concatenate([part.ids.astype(str) for part in parts.values()])
     order = _order(every, start.ids, run.path)
-    embeddings, found = _vectors(run, folder, tuple(parts.values()), order, map_kind, seed)
+    embeddings, found = _vectors(run, store, tuple(parts.values()), order, map_kind, seed)
     return Collection(start, tuple(parts.values()), order, embeddings, found)
 
 
@@ -204,7 +218,7 @@ def _most_frequent(names: Sequence[str | None], rows: np.ndarray) -> str | None:
     return Counter(names[row] for row in rows.tolist()).most_common(1)[0][0]
 
 
-def _write_start(store: RunFolder, start: Start) -> None:
+def _write_start(store: Folder, start: Start) -> None:
     columns: dict[str, Any] = {
         "id": start.ids,
         "split": start.splits,
@@ -214,24 +228,36 @@ def _write_start(store: RunFolder, start: Start) -> None:
         "given": start.given,
         "probability": start.probability,
     }
-    write_columns(columns, store.path / "start.parquet", durable=True)
     groups = [{"number": g.number, "superclass": g.superclass, "name": g.name} for g in start.groups]
     content = {"level": start.level, "superclass_level": start.superclass_level, "groups": groups}
-    store.write_json("start.json", content, durable=True)
+    store.write(
+        {"start.parquet": table_writer(columns, ".parquet"), "start.json": json_writer(content)},
+    )
 
 
-def _read_start(store: RunFolder, level: str | None) -> Start:
-    content = store.read_json("start.json")
+def _read_start(store: Folder, level: str | None) -> Start:
+    content = store.read_json("start.json", _StartForm)
     if level not in (None, content["level"]):
         raise UserError(
             f"{store.path} was started with names at level '{content['level']}': leave --level out, or move that "
             f"folder away to start anew with '{level}'"
         )
-    table = pd.read_parquet(store.path / "start.parquet")
+    file = store.checked("start.parquet")
+    try:
+        table = pd.read_parquet(file)
+        return _start_of(content, table)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged or not of this exploration ({error}): bring it back") from None
+
+
+def _start_of(content: Mapping[str, Any], table: pd.DataFrame) -> Start:
+    strange = set(table["group"]) - {group["number"] for group in content["groups"]}
+    if strange:
+        raise ValueError(f"start.json has no group {min(strange)}")
     return Start(
         content["level"],
         content["superclass_level"],
-        tuple(Group(**g) for g in content["groups"]),
+        tuple(Group(g["number"], g["superclass"], g["name"]) for g in content["groups"]),
         table["id"].to_numpy(dtype=str),
         table["split"].to_numpy(dtype=str),
         table["group"].to_numpy(dtype=np.int32),
@@ -257,21 +283,19 @@ def _order(every: np.ndarray, ids: np.ndarray, where: Path) -> np.ndarray:
 
 
 def _vectors(
-    run: api.Run, folder: Path, parts: tuple[Dataset, ...], order: np.ndarray, map_kind: MapKind, seed: int
+    run: api.Run, store: Folder, parts: tuple[Dataset, ...], order: np.ndarray, map_kind: MapKind, seed: int
 ) -> tuple[Tensor, np.ndarray]:
     """Embeddings and places on the map: kept until the model or the map's kind changes."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+    from safetensors import SafetensorError, safe_open
 
     weights = (run.folder.model_folder / "model.safetensors").read_bytes()
     key = hashlib.blake2b(f"{map_kind}|{seed}|".encode() + weights + order.tobytes(), digest_size=16).hexdigest()
-    file = folder / _VECTORS
-    if file.exists():
-        with safe_open(file, framework="pt") as kept:
+    if (store.path / _VECTORS).exists():
+        with suppress(UserError, SafetensorError), safe_open(store.checked(_VECTORS), framework="pt") as kept:
             if (kept.metadata() or {}).get("key") == key:
                 return kept.get_tensor("embeddings"), kept.get_tensor("positions").numpy()
     embeddings = functional.normalize(torch.cat([embed(run.model, part) for part in parts])[order], dim=1)
     found = embedding_map(embeddings, kind=map_kind, seed=seed).in_square()
     tensors = {"embeddings": embeddings.contiguous(), "positions": torch.from_numpy(found)}
-    replace_file(file, lambda temporary: save_file(tensors, temporary, metadata={"key": key}))
+    store.write({_VECTORS: lambda file: save_tensors(file, tensors, {"key": key})})
     return embeddings, found

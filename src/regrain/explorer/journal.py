@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regrain.errors import UserError
-from regrain.training.store import sync
+from regrain.training.files import sync
 
 __all__ = ["Entry", "Journal"]
 

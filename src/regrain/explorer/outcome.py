@@ -22,7 +22,7 @@ from regrain.explorer.session import Session
 from regrain.labels import Labels, Relation
 from regrain.tasks.regroup import sample_columns
 from regrain.tasks.tables import write_columns
-from regrain.training.store import RunFolder
+from regrain.training.files import json_writer, replace_file, write_text
 
 __all__ = ["Outcome", "TableFormat", "label_columns", "write_outcome"]
 
@@ -95,7 +95,7 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
     taught = np.flatnonzero(sure & session.collection.training)
     confirmed = {"id": _taken(columns["id"], taught), level: _taken(columns[level], taught)}
     write_columns(confirmed, folder / "confirmed.csv")
-    RunFolder(folder).write_json("taxonomy.json", _taxonomy([*classes, *bare], level, above, relation))
+    replace_file(folder / "taxonomy.json", json_writer(_taxonomy([*classes, *bare], level, above, relation)))
     commands = {
         "adapt": _command(
             "adapt", session.run.path, "--support", folder / "confirmed.csv", "--out", _beside(session, seq)
@@ -110,7 +110,7 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
         write_columns(samples, folder / "samples.parquet")
         files.append("samples.parquet")
         commands["fit"] = _fit_command(session, folder / "samples.parquet", samples, relation, seq)
-    RunFolder(folder).write_text("commands.txt", "".join(f"{command}\n" for command in commands.values()))
+    write_text(folder / "commands.txt", "".join(f"{command}\n" for command in commands.values()))
     return Outcome(folder, (*files, "commands.txt"), commands, tuple(notices))
 
 

@@ -17,13 +17,14 @@ from regrain.api.training import trained_once
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import Score, require_protocols
+from regrain.tasks.evaluations import keep_evaluation
 from regrain.tasks.plans import begin_plan
 from regrain.tasks.run import Run, part_named
 from regrain.training.assemble import assemble
+from regrain.training.files import Folder
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
 from regrain.training.source import own_parts
-from regrain.training.store import RunFolder
 
 __all__ = ["Curve", "label_noise", "low_data"]
 
@@ -188,7 +189,7 @@ def _curve(
             run = trained_once(method, seen, place / f"{folders[value]}-s{seed}", shared, seed, device, on_run)
             chosen = {"protocols": list(protocols), "options": judging, "seed": 0, "levels": None}
             found = judge_run(run, test, train, [], baselines=baselines, **chosen)
-            run.folder.write_json("evaluation.json", found.to_json() | {"data": request.dataset.name})
+            keep_evaluation(run.folder, found, data=request.dataset.name, own_data=True)
             shown = [row for row in found.rows if not row.score.detail]
             judged.append({row.key: row.score.value for row in shown})
             counted |= {row.key for row in shown if row.score.count}
@@ -196,5 +197,5 @@ def _curve(
         figures.append(tuple(judged))
     told = tuple(dict.fromkeys(notes))
     result = Curve(place, method, impairment, tuple(values), numbers, tuple(figures), frozenset(counted), told)
-    RunFolder(place).write_json("curve.json", result.to_json())
+    Folder(place).write_json("curve.json", result.to_json())
     return result

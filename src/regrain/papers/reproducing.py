@@ -20,11 +20,11 @@ from regrain.papers.datasets.synthetic import write_synthetic
 from regrain.papers.rows import Recipe, overridden, select_one
 from regrain.papers.scales import SCALES, Scale, at_scale
 from regrain.tasks.run import Run
+from regrain.training.files import Finite, read_json, write_text
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
 from regrain.training.recipe import parse_assignments
 from regrain.training.source import IMPAIRMENTS
-from regrain.training.store import write_text
 
 __all__ = [
     "BASELINES",
@@ -127,7 +127,7 @@ def judged_once(recipe: Recipe, run: Path, judge: Any, *, baselines: bool) -> di
     file = run / f"judged-{_digest([recipe.judge, 'baselines'] if baselines else recipe.judge)}.json"
     if not file.exists():
         write_text(file, json.dumps(judge(), indent=1))
-    flat: Mapping[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    flat: Mapping[str, float] = read_json(file, dict[str, Finite])
     found = {}
     for name, end in {"model": "", **({name: f".{name}" for name in BASELINES} if baselines else {})}.items():
         own = {title: 100 * flat[key + end] for title, key in recipe.keys().items() if key + end in flat}

@@ -28,10 +28,10 @@ from regrain.metrics import accuracy
 from regrain.tasks.plans import begin_plan
 from regrain.tasks.run import Run, part_named
 from regrain.training.assemble import assemble
+from regrain.training.files import Folder
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
 from regrain.training.source import own_parts
-from regrain.training.store import RunFolder
 
 __all__ = ["Fate", "Isotropy", "Move", "isotropy"]
 
@@ -317,5 +317,5 @@ def isotropy(
         tuple(fates["given"]),
         tuple(fates["moved"]),
     )
-    RunFolder(place).write_json("isotropy.json", result.to_json())
+    Folder(place).write_json("isotropy.json", result.to_json())
     return result

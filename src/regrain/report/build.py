@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from regrain import api
 from regrain.data.dataset import Dataset
@@ -33,8 +33,10 @@ from regrain.report.content import (
     Query,
     Shown,
 )
+from regrain.tasks.evaluations import RowForm, evaluation_of
 from regrain.tasks.grids import purity_ranks
 from regrain.tasks.run import Run, part_named
+from regrain.training.store import RunFolder
 
 __all__ = ["build_content", "curves_of"]
 
@@ -47,6 +49,11 @@ _CONFUSED = 15
 _SHOTS = (1, 2, 5, 10)
 _EPISODES = 200
 _NEIGHBOURS = 20
+
+
+class _CurvesForm(TypedDict):
+    curves: dict[str, list[RowForm]]
+
 
 _COLUMNS = {
     "learning_rate": ("Learning rate", "at the end of the epoch"),
@@ -91,7 +98,7 @@ def build_content(
         judged,
         _about(run, judged, split),
         yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True),
-        run.folder.read_json("versions.json")["versions"],
+        run.folder.read_versions(),
         notes,
     )
     if split == "train":
@@ -145,12 +152,10 @@ def _section(content: Content, name: str, build: Callable[[], None]) -> None:
 
 def _about(run: Run, judged: Dataset, split: str) -> list[tuple[str, str]]:
     """What was trained on what, for the head of the page."""
-    recipe, card = run.recipe, run.path / "card.md"
-    said = []
-    if card.exists():
-        lines = [line[2:] for line in card.read_text(encoding="utf-8").splitlines() if line.startswith("- ")]
-        said = [(name, value) for name, colon, value in (line.partition(": ") for line in lines) if colon]
-        said += [("training", line) for line in lines if ": " not in line]
+    recipe = run.recipe
+    lines = [line[2:] for line in run.folder.read_card().splitlines() if line.startswith("- ")]
+    said = [(name, value) for name, colon, value in (line.partition(": ") for line in lines) if colon]
+    said += [("training", line) for line in lines if ": " not in line]
     counts = ", ".join(
         f"{level} ({len(judged.labels.present(level))} classes, {known} of {len(judged)} labelled)"
         for level, known in judged.labels.known.items()
@@ -172,13 +177,12 @@ def _require_levels(levels: Sequence[str]) -> None:
 def _metrics(
     content: Content, run: Run, data: Dataset | None, split: str, seed: int, say: Callable[[str], None]
 ) -> None:
-    there = run.folder.read_json("evaluation.json", missing={}) if data is None else {}
-    usable = there.get("own_data", False) and there["split"] == split
-    notes, rows = (there["notes"], there["rows"]) if usable else ([], [])
+    there = evaluation_of(run.folder, split) if data is None else None
+    notes, rows = (there["notes"], there["rows"]) if there is not None and there["own_data"] else ([], [])
     judged = {(row["representation"], row["metric"]) for row in rows}
     if not {("model", "recall@1"), ("raw", "recall@1")} <= judged:
         say("evaluation (recall, k-NN, clustering)")
-        found = api.evaluate(run, data, split=split, seed=seed, write=data is None and not there).to_json()
+        found = api.evaluate(run, data, split=split, seed=seed, write=data is None).to_json()
         made = {(row["representation"], row["level"], row["metric"]) for row in found["rows"]}
         rows = found["rows"] + [r for r in rows if (r["representation"], r["level"], r["metric"]) not in made]
         notes = found["notes"] + notes
@@ -398,7 +402,7 @@ def _few_shot(
 ) -> None:
     _require_levels(levels)
     judged = content.judged
-    cache = run.path / "report" / f"few-shot-{split}.json"
+    cache = f"report/few-shot-{split}.json"
     reasons = []
     for level in levels:
         codes = judged.labels.level(level)
@@ -419,23 +423,23 @@ def _few_shot(
         key = hashlib.blake2b(
             json.dumps([level, options, seed, codes.tolist()]).encode() + vectors.numpy().tobytes(), digest_size=16
         ).hexdigest()
-        stored = _stored(cache).get(key)
+        stored = _stored(run.folder, cache).get(key)
         if stored is None:
             found = api.evaluate(
                 run, data, split=split, levels=[level], protocols=["few-shot"], options=options, seed=seed, write=False
             )
             stored = found.to_json()["rows"]
-            run.folder.write_json(f"report/{cache.name}", {"curves": {**_stored(cache), key: stored}})
+            run.folder.write_json(cache, {"curves": {**_stored(run.folder, cache), key: stored}})
         content.few_shot.append(_few_shot_chart(level, shots, min(5, classes), queries, stored))
     if not content.few_shot:
         raise UserError(f"few-shot episodes need two classes of two samples or more: {'; '.join(reasons)}")
 
 
-def _stored(cache: Path) -> dict[str, Any]:
+def _stored(folder: RunFolder, cache: str) -> dict[str, Any]:
     """Curves worked out before; none where the file is absent or damaged."""
     try:
-        curves: dict[str, Any] = json.loads(cache.read_text(encoding="utf-8"))["curves"]
-    except (OSError, ValueError, KeyError):
+        curves: dict[str, Any] = folder.read_json(cache, _CurvesForm, missing={"curves": {}})["curves"]
+    except UserError:
         return {}
     return curves
 

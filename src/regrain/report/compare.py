@@ -22,9 +22,10 @@ from regrain.report.content import Chart, Line
 from regrain.report.extra import require_packages
 from regrain.report.figures import write_charts
 from regrain.report.page import chart_payload, render
+from regrain.tasks.evaluations import evaluation_of
 from regrain.tasks.run import Run, part_named
 from regrain.tasks.tables import require_writable
-from regrain.training.store import write_text
+from regrain.training.files import write_text
 
 __all__ = ["Compared", "Comparison", "Figure", "compare", "write_comparison"]
 
@@ -318,9 +319,10 @@ def _tell_what_was_judged(runs: Sequence[Run], split: str, notes: list[str]) -> 
             advice = f"`regrain evaluate {run.path}` makes them"
             notes.append(f"{run.path} has no figures of the split '{split}': {advice}")
             continue
-        evaluation = run.folder.read_json("evaluation.json")
+        evaluation = evaluation_of(run.folder, split)
+        assert evaluation is not None
         counts.add(evaluation["samples"])
-        if not evaluation.get("own_data", True):
+        if not evaluation["own_data"]:
             notes.append(f"{run.path} was evaluated on other data than its own: {evaluation['data']}")
     if len(counts) > 1:
         said = ", ".join(map(str, sorted(counts)))
@@ -345,11 +347,11 @@ def _tell_settings_apart(grouped: Sequence[tuple[Compared, list[Run]]]) -> None:
 
 
 def _figures(run: Run, split: str) -> dict[str, Figure]:
-    content = run.folder.read_json("evaluation.json", missing={"rows": []})
+    evaluation = evaluation_of(run.folder, split)
     found = {}
-    for row in content["rows"]:
+    for row in [] if evaluation is None else evaluation["rows"]:
         score = row["score"]
-        if row["representation"] == "model" and row["split"] == split and not score["detail"]:
+        if row["representation"] == "model" and not score["detail"]:
             own = Figure(score["value"], score["low"], score["high"], score["over"], score["count"])
             found[f"{split}/{row['level']}/{row['metric']}"] = own
     return found
@@ -392,14 +394,12 @@ def _over_seeds(first: Sequence[Run], own: Sequence[Run], common: Sequence[int],
 
 
 def _require_same_judged(one: Run, other: Run, split: str) -> None:
-    """Refuse figures of other samples or labels; what was judged before these were recorded is told by their number."""
-    found = [run.folder.read_json("evaluation.json", missing={}) for run in (one, other)]
-    if any(content.get("split") != split for content in found):
+    """Refuse figures of other samples or labels."""
+    found = [evaluation_of(run.folder, split) for run in (one, other)]
+    judged = [content["judged"] for content in found if content is not None]
+    if len(judged) < 2:
         return  # no figures of this split to pair, which is told elsewhere
-    judged = [content.get("judged") or {"samples": None, "labels": {}} for content in found]
-    recorded = all(fingerprints["samples"] for fingerprints in judged)
-    ours, theirs = [f["samples"] for f in judged] if recorded else [content["samples"] for content in found]
-    if ours != theirs:
+    if judged[0]["samples"] != judged[1]["samples"]:
         raise UserError(f"{_OTHER_SAMPLES} (seed {one.recipe['seed']})")
     for level, labels in judged[0]["labels"].items():
         if judged[1]["labels"].get(level, labels) != labels:

@@ -13,7 +13,7 @@ from regrain.report.figures import write_figures
 from regrain.report.page import report_page
 from regrain.tasks.run import Run
 from regrain.tasks.tables import require_writable
-from regrain.training.store import write_text
+from regrain.training.files import write_text
 
 __all__ = ["report"]
 

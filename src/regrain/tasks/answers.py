@@ -5,19 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy import optimize
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import TypedDict
 
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import UNKNOWN, Labels, Taxonomy
 from regrain.metrics import confidence_error
-from regrain.training.store import RunFolder
+from regrain.training.files import Finite, Folder
 
 __all__ = [
     "Answered",
@@ -45,6 +46,17 @@ _SLOPES = (1e-3, 1e3)
 
 _LARGEST_LOGIT = 16.0  # of a probability that float32 tells from one
 _CONFIG = "answers.json"
+
+
+class _AnswersForm(TypedDict):
+    levels: list[str]
+    temperatures: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    shifts: list[Finite]
+    thresholds: list[Finite | None]
+    precision: Finite
+    calibrated_on: str
+    samples: list[int]
+    support: list[int]
 
 
 class Answered(NamedTuple):
@@ -155,27 +167,30 @@ class Answers:
         ]
         return few + blind
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Folder) -> None:
         """Write a JSON into a run's ``model`` folder."""
-        RunFolder(folder).write_json(_CONFIG, asdict(self))
+        folder.write_json(_CONFIG, asdict(self))
 
     @classmethod
-    def load(cls, folder: Path) -> Answers | None:
+    def load(cls, folder: Folder, labels: Labels) -> Answers | None:
         """The answers in a run's ``model`` folder; None where the run was not calibrated.
 
         Raises
         ------
         UserError
-            If the file is damaged, or of another schema.
+            If the file is missing or damaged, of another schema, or not of the run's levels.
         """
-        content = RunFolder(folder).read_json(_CONFIG, missing={})
-        if not content:
+        if not folder.has(_CONFIG):
             return None
-        try:
-            values: dict[str, Any] = {f.name: content[f.name] for f in fields(cls)}
-        except KeyError as error:
-            raise UserError(f"{folder / _CONFIG} lacks {error}: run `regrain calibrate` again") from None
+        content = folder.read_json(_CONFIG, _AnswersForm)
+        values: dict[str, Any] = {f.name: content[f.name] for f in fields(cls)}
         values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        one_each = [values[name] for name in ("temperatures", "shifts", "thresholds", "samples", "support")]
+        if values["levels"] != labels.levels or any(len(value) != len(labels.levels) for value in one_each):
+            raise UserError(
+                f"{folder.path / _CONFIG} is not of this run's levels ({', '.join(labels.levels)}): run `regrain "
+                "calibrate` again"
+            )
         return cls(**values)
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy import optimize
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import TypedDict
 
 from regrain.data.dataset import Dataset
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
 from regrain.metrics import fit_logistic_regressions
+from regrain.training.files import Finite, Folder, json_writer, save_tensors
 from regrain.training.model import Model
-from regrain.training.store import RunFolder, read_tensors, write_tensors
 
 __all__ = ["FewShotClassifier", "Named", "fit_classifier", "level_proba"]
 
@@ -30,6 +31,16 @@ _FEWEST_FOR_CHOICE = 3
 
 _LOG_TEMPERATURES = (-5.0, 3.0)
 _WEIGHTS, _CONFIG = "classifier.safetensors", "classifier.json"
+
+
+class _ClassifierForm(TypedDict):
+    level: str
+    classes: list[str]
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    threshold: Finite | None
+    abstain: Finite
+    inverse_penalty: Finite
+    notices: list[str]
 
 
 class Named(NamedTuple):
@@ -92,6 +103,11 @@ class FewShotClassifier:
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """(N, K) calibrated class probabilities of embeddings (N, d)."""
+        if embeddings.shape[1] != self.weights.shape[1]:
+            raise UserError(
+                f"the classifier is of embeddings of width {self.weights.shape[1]}, and the run's have width "
+                f"{embeddings.shape[1]}: adapt the run again"
+            )
         logits = _unit(embeddings) @ self.weights.double().T + self.intercepts.double()
         return (logits / self.temperature).softmax(dim=1)
 
@@ -102,29 +118,35 @@ class FewShotClassifier:
         abstained = torch.zeros(len(codes), dtype=torch.bool) if self.threshold is None else typicality < self.threshold
         return Named(codes, probabilities, typicality, abstained)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Folder) -> None:
         """Write two files into a run's ``model`` folder."""
         content = asdict(self)
         tensors = {key: content.pop(key) for key in ("weights", "intercepts", "means")}
-        write_tensors(folder / _WEIGHTS, tensors)
-        RunFolder(folder).write_json(_CONFIG, content)
+        folder.write({_WEIGHTS: lambda file: save_tensors(file, tensors), _CONFIG: json_writer(content)})
 
     @classmethod
-    def load(cls, folder: Path) -> FewShotClassifier | None:
+    def load(cls, folder: Folder) -> FewShotClassifier | None:
         """The classifier in a run's ``model`` folder; None where the run was not adapted.
 
         Raises
         ------
         UserError
-            If its files are damaged, or of a newer schema.
+            If one of its files is missing or damaged, of a newer schema, or does not fit the others.
         """
-        if not (folder / _CONFIG).exists():
+        if not folder.has(_CONFIG) and not folder.has(_WEIGHTS):
             return None
-        content = RunFolder(folder).read_json(_CONFIG)
-        content.pop("schema")
+        found = folder.read_json(_CONFIG, _ClassifierForm)
+        content = {name: found[name] for name in _ClassifierForm.__annotations__}
         for key in ("classes", "notices"):
             content[key] = tuple(content[key])
-        return cls(**(content | read_tensors(folder / _WEIGHTS)))
+        count = len(content["classes"])
+        tensors = folder.read_tensors(
+            _WEIGHTS, {"weights": (count, None), "intercepts": (count,), "means": (count, None)}
+        )
+        floats = all(tensor.is_floating_point() for tensor in tensors.values())
+        if not floats or tensors["weights"].shape != tensors["means"].shape:
+            raise UserError(f"{folder.path / _WEIGHTS} is damaged: weights and means do not fit together")
+        return cls(**(content | tensors))
 
 
 def level_proba(

@@ -6,7 +6,6 @@ method has no subclasses of its own, ``centres.safetensors``.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import TypedDict
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
@@ -26,8 +26,9 @@ from regrain.methods.subclusters import cluster_within
 from regrain.metrics import clustering_metrics
 from regrain.tasks.class_count import ClassCount
 from regrain.tasks.run import Run
+from regrain.training.files import json_writer, read_json, save_tensors
 from regrain.training.model import Model
-from regrain.training.store import RunFolder, read_tensors, write_tensors
+from regrain.training.store import RunFolder
 
 __all__ = [
     "Discovery",
@@ -39,6 +40,20 @@ __all__ = [
     "settle_subclasses",
     "write_discovery",
 ]
+
+
+_SETTLED, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
+
+
+class _SubclassForm(TypedDict):
+    number: int
+    name: str
+
+
+class _DiscoveryForm(TypedDict):
+    superclass_level: str | None
+    superclasses: list[str]
+    subclasses: list[_SubclassForm]
 
 
 @dataclass(frozen=True)
@@ -192,7 +207,13 @@ class Settled:
         """(N, r), given superclasses (N,), -1 unknown."""
         if self.centres is None or self.owners is None or self.offsets is None:
             return apply_model(model, dataset, model.method.subclass_proba, beside=coarse)
-        scores = (functional.normalize(embed(model, dataset), dim=1) @ self.centres.T + self.offsets) / CLUSTER_VARIANCE
+        vectors = functional.normalize(embed(model, dataset), dim=1)
+        if vectors.shape[1] != self.centres.shape[1]:
+            raise UserError(
+                f"the subclasses were settled on embeddings of width {self.centres.shape[1]}, and the run's have width "
+                f"{vectors.shape[1]}: settle them again"
+            )
+        scores = (vectors @ self.centres.T + self.offsets) / CLUSTER_VARIANCE
         elsewhere = torch.isin(coarse, self.owners)[:, None] & (self.owners != coarse[:, None])
         return scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)
 
@@ -462,7 +483,7 @@ def settle_subclasses(
                 f"{run.path} read '{read_as_coarse}' as superclasses, so that its subclasses lie in those: leave "
                 "--superclass out, or train on the other level"
             )
-    settled = read_discovery(run.folder)
+    settled = read_discovery(run)
     asked = {name: value for name, value in clustering.items() if value}
     if settled is None or asked or superclass not in (None, settled.level):
         if names is not None and settled is not None:
@@ -494,13 +515,14 @@ def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
         If the file is no such mapping, or names a subclass that does not exist.
     """
     path = Path(file)
+    if not path.exists():
+        raise UserError(f"no such file of names: {path}")
+    example = 'a mapping of subclass numbers to names was expected, such as {"3": "wine glass"}'
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no such file of names: {path}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(content, dict) or not all(isinstance(v, str) and v.strip() for v in content.values()):
+        content = read_json(path)
+    except UserError as error:
+        raise UserError(f"{error}; {example}") from None
+    if not all(isinstance(v, str) and v.strip() for v in content.values()):
         raise UserError(f'{path}: a mapping of subclass numbers to names was expected, such as {{"3": "wine glass"}}')
     names = {}
     for key, name in content.items():
@@ -515,33 +537,39 @@ def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
 
 def write_discovery(run: RunFolder, discovery: Discovery, settled: Settled) -> None:
     """Write the run folder's ``discovery/``."""
-    folder = run.path / "discovery"
-    folder.mkdir(exist_ok=True)
-    file = folder / "centres.safetensors"
-    tensors = {name: getattr(settled, name) for name in ("centres", "owners", "offsets")}
+    content = {
+        "superclass_level": settled.level,
+        "superclasses": list(settled.superclasses),
+        "figures": discovery.figures,
+        "notes": discovery.notes,
+        "subclasses": [s.to_json() for s in discovery.subclasses],
+    }
+    writers = {_SETTLED: json_writer(content)}
     if settled.centres is not None:
-        write_tensors(file, tensors)
-    run.write_json(
-        "discovery/discovery.json",
-        {
-            "superclass_level": settled.level,
-            "superclasses": list(settled.superclasses),
-            "figures": discovery.figures,
-            "notes": discovery.notes,
-            "subclasses": [s.to_json() for s in discovery.subclasses],
-        },
-    )
+        tensors = {name: getattr(settled, name) for name in ("centres", "owners", "offsets")}
+        writers[_CENTRES] = lambda file: save_tensors(file, tensors)
+    run.write(writers)
 
 
-def read_discovery(run: RunFolder) -> Settled | None:
-    """What :func:`write_discovery` settled; None where nothing was."""
-    content = run.read_json("discovery/discovery.json", missing={})
-    if not content:
+def read_discovery(run: Run) -> Settled | None:
+    """What :func:`write_discovery` settled; None where nothing was.
+
+    Raises
+    ------
+    UserError
+        If one of its files is missing or damaged, or does not fit the run.
+    """
+    if not (run.path / _SETTLED).exists():
         return None
-    file = run.path / "discovery" / "centres.safetensors"
-    return Settled(
-        content["superclass_level"],
-        tuple(content["superclasses"]),
-        **(read_tensors(file) if file.exists() else {}),
-        names={s["number"]: s["name"] for s in content["subclasses"]},
-    )
+    content = run.folder.read_json(_SETTLED, _DiscoveryForm)
+    level, superclasses = content["superclass_level"], tuple(content["superclasses"])
+    names = {s["number"]: s["name"] for s in content["subclasses"]}
+    if run.model.method.has_subclasses:
+        return Settled(level, superclasses, names=names)
+    tensors = run.folder.read_tensors(_CENTRES, {"centres": (None, None), "owners": (None,), "offsets": (None,)})
+    counts = {len(tensor) for tensor in tensors.values()}
+    owners = tensors["owners"]
+    known = range(max(len(superclasses), 1))
+    if len(counts) > 1 or owners.dtype != torch.long or not set(owners.tolist()) <= set(known):
+        raise UserError(f"{run.path / _CENTRES} does not fit {run.path / _SETTLED}: settle the subclasses again")
+    return Settled(level, superclasses, **tensors, names=names)

@@ -21,8 +21,8 @@ from regrain.errors import UserError, nearest
 from regrain.methods import Method
 from regrain.tasks.onnx_graph import graph_inputs, onnx_graph
 from regrain.tasks.tables import require_writable
+from regrain.training.files import replace_file
 from regrain.training.model import Model
-from regrain.training.store import replace_file
 
 __all__ = [
     "FORMATS",

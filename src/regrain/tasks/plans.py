@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regrain.errors import UserError
-from regrain.training.store import write_text
+from regrain.training.files import read_json, write_text
 
 __all__ = ["begin_plan"]
 
@@ -33,7 +33,7 @@ def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) 
     plain = json.loads(json.dumps(content))
     file = path / "plan.json"
     if file.exists():
-        begun = json.loads(file.read_text(encoding="utf-8"))
+        begun = read_json(file, dict[str, dict[str, Any]])
         if begun != plain:
             odd = [
                 name

@@ -54,7 +54,10 @@ class Run:
     notices: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        state = self.folder.read_json("state.json", missing={})
+        try:
+            state = self.folder.read_json("state.json", missing={})
+        except UserError:
+            return f"<Run {self.path}>"
         epochs = state.get("epoch", 0)
         about = f"{epochs} epoch{'' if epochs == 1 else 's'}{'' if state.get('finished') else ', not finished'}"
         adapted = "adapted, " if (self.folder.model_folder / "classifier.json").exists() else ""
@@ -68,9 +71,18 @@ class Run:
 
     @classmethod
     @speaks_python
-    def open(cls, path: str | Path, *, device: Device = "auto") -> Run:
-        """A run on disk; a UserError where there is none."""
-        return cls(RunFolder.open(path), device=device)
+    def open(cls, path: str | Path, *, device: Device = "auto", verify: bool | None = None) -> Run:
+        """A run on disk; a UserError where there is none.
+
+        Parameters
+        ----------
+        path : path
+        device : {"auto", "cpu", "cuda"}
+        verify : bool, optional
+            False reads its files without comparing their checksums, which takes about a second a gigabyte; default
+            true.
+        """
+        return cls(RunFolder.open(path, verify=verify), device=device)
 
     @property
     def path(self) -> Path:
@@ -86,7 +98,7 @@ class Run:
     def _loaded(self) -> tuple[Model, Labels]:
         if not (self.folder.model_folder / "config.json").exists():
             raise UserError(f"{self.path} is not finished: go on with `regrain resume {self.path}`")
-        model, labels = load_model(self.folder.model_folder)
+        model, labels = load_model(self.folder.model_folder, verify=self.folder.verify)
         return model.to(resolve_device(self.device)), labels
 
     @property
@@ -102,12 +114,12 @@ class Run:
     @cached_property
     def classifier(self) -> FewShotClassifier | None:
         """What :func:`adapt` made of a few labelled samples; None for a run that was not adapted."""
-        return FewShotClassifier.load(self.folder.model_folder)
+        return FewShotClassifier.load(self.folder.model)
 
     @cached_property
     def answers(self) -> Answers | None:
         """What :func:`calibrate` settled; None for a run that was not calibrated, or was adapted since."""
-        return None if self.classifier is not None else Answers.load(self.folder.model_folder)
+        return None if self.classifier is not None else Answers.load(self.folder.model, self.labels)
 
     def parts(self) -> dict[str, Dataset]:
         """The splits of the data it was made from."""

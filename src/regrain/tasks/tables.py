@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from regrain.data.cells import Column, guard_cell
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.training.store import replace_file
+from regrain.training.files import replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WRITABLE_SUFFIXES",
     "require_writable",
+    "table_writer",
     "write_columns",
     "write_embeddings",
     "write_parquet",
@@ -38,11 +40,13 @@ def require_writable(
         raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite")
 
 
-def write_columns(columns: Mapping[str, Column], out: Path, *, durable: bool = False) -> None:
-    """Write a table to a temporary name, then rename it; texts in CSV are guarded against being taken for formulas.
+def write_columns(columns: Mapping[str, Column], out: Path) -> None:
+    """Write a table to a temporary name, then rename it; texts in CSV are guarded against being taken for formulas."""
+    replace_file(out, table_writer(columns, out.suffix.lower()))
 
-    ``durable`` as in :func:`regrain.training.store.replace_file`.
-    """
+
+def table_writer(columns: Mapping[str, Column], suffix: str) -> Callable[[Path], object]:
+    """What writes a table, as CSV or Parquet, to a file of any name."""
     import pyarrow as pa
     import pyarrow.csv
 
@@ -50,11 +54,9 @@ def write_columns(columns: Mapping[str, Column], out: Path, *, durable: bool = F
     for index, column in enumerate(table.schema):
         if pa.types.is_null(column.type):  # names, none of which is known
             table = table.set_column(index, column.name, table[index].cast(pa.string()))
-    if out.suffix.lower() == ".csv":
-        guarded = _guarded(table)
-        replace_file(out, lambda temporary: pa.csv.write_csv(guarded, temporary), durable=durable)
-    else:
-        write_parquet(table, out, durable=durable)
+    if suffix == ".csv":
+        return partial(pa.csv.write_csv, _guarded(table))
+    return partial(_write_parquet, table)
 
 
 def _guarded(table: pa.Table) -> pa.Table:
@@ -68,14 +70,15 @@ def _guarded(table: pa.Table) -> pa.Table:
     return table.rename_columns([guard_cell(name) for name in table.column_names])
 
 
-def write_parquet(table: pa.Table, out: Path, *, durable: bool = False) -> None:
+def write_parquet(table: pa.Table, out: Path) -> None:
     """Write a table as Parquet, whatever the file's ending, to a temporary name, then rename it."""
+    replace_file(out, partial(_write_parquet, table))
+
+
+def _write_parquet(table: pa.Table, file: Path) -> None:
     import pyarrow.parquet
 
-    def write(temporary: Path) -> None:
-        pyarrow.parquet.write_table(table, temporary, compression="zstd")
-
-    replace_file(out, write, durable=durable)
+    pyarrow.parquet.write_table(table, file, compression="zstd")
 
 
 def write_embeddings(parts: Mapping[str, tuple[Dataset, Tensor]], out: Path) -> tuple[int, int]:

@@ -29,9 +29,9 @@ from regrain.evaluation import CRITERIA
 from regrain.methods import method_class
 from regrain.settings import hyperparameters
 from regrain.tasks.plans import begin_plan
+from regrain.training.files import read_csv, write_text
 from regrain.training.options import TrainingOptions
 from regrain.training.recipe import merge, parse_assignments
-from regrain.training.store import write_text
 
 __all__ = ["Plan", "Range", "Trial", "Tuning", "assignments", "default_ranges"]
 
@@ -344,7 +344,7 @@ class Tuning:
         file = self.path / "trials.csv"
         if not file.exists():
             return []
-        with file.open(newline="", encoding="utf-8") as lines:
+        try:
             return [
                 Trial(
                     int(row["trial"]),
@@ -352,8 +352,12 @@ class Tuning:
                     {c: float(row[c]) for c in CRITERIA if row[c]},
                     unguard_cell(row["problem"]),
                 )
-                for row in csv.DictReader(lines)
+                for row in read_csv(file)
             ]
+        except (KeyError, ValueError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{file} is damaged ({error}): bring it back, or choose another --out") from None
 
 
 def assignments(settings: Mapping[str, Any]) -> Sequence[str]:

@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -22,6 +24,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from regrain.data.dataset import Dataset
+from regrain.encoders.weights import first_line
 from regrain.errors import RegrainWarning, Stopped, UserError
 from regrain.methods.base import Method
 from regrain.training.adapter import Adapter
@@ -75,15 +78,16 @@ class _Keeper(Callback):
         self.saved_at = time.monotonic()
         self.epoch_started = time.monotonic()
         self.samples = 0
+        self.rows: list[Mapping[str, float]] = []
 
     def save(self, trainer: lightning.Trainer) -> None:
         assert isinstance(trainer.lightning_module, Adapter)
         trainer.lightning_module.require_finite()
-        file = self.run.checkpoint_file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(file.with_suffix(".new"))
         if trainer.is_global_zero:
-            os.replace(file.with_suffix(".new"), file)
+            self.run.write_checkpoint(self.rows, partial(_save_checkpoint, trainer))
+        else:
+            trainer.save_checkpoint(self.run.checkpoint_file)  # writes nothing, and waits for the first process
+        self.rows = []
         self.saved_at = time.monotonic()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
@@ -110,11 +114,21 @@ class _Keeper(Callback):
             row["seconds"] = round(elapsed, 3)
             row["samples_per_second"] = round(self.samples / elapsed, 1)
             row |= _peak_memory(module.device)
-            self.run.append_metrics(row)
+            self.rows.append(row)
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
             self.run.write_json("state.json", {"finished": False, "epoch": trainer.current_epoch})
+
+
+def _save_checkpoint(trainer: lightning.Trainer, file: Path) -> None:
+    """Let Lightning write; an OSError where the disk is full, which PyTorch's writer calls by other names."""
+    try:
+        trainer.save_checkpoint(file)
+    except RuntimeError as error:
+        if "write" not in str(error).lower():
+            raise
+        raise OSError(first_line(error)) from error
 
 
 def _peak_memory(device: torch.device) -> dict[str, float]:
@@ -232,7 +246,7 @@ def train(
         Kind and number of devices; more than one trains by Lightning's DDP, and so do the processes that torchrun
         started, on one machine or several.
     resume : bool
-        Go on from ``checkpoints/last.ckpt``.
+        Go on from ``checkpoints/last.ckpt``; a run that was stopped before the first checkpoint starts at the start.
     progress, tensorboard : bool
         Show a progress bar; log to ``tensorboard/`` too.
     checkpoint_seconds : float
@@ -245,10 +259,8 @@ def train(
     Stopped
         After an interrupt; the checkpoint is written.
     UserError
-        When the loss stops being finite, or there is no checkpoint to resume from.
+        When the loss stops being finite, or the checkpoint is damaged.
     """
-    if resume and not run.checkpoint_file.exists():
-        raise UserError(f"{run.path} has no checkpoint to resume from; start again with `regrain fit ... --overwrite`")
     check_training(method, dataset, options, device=device, devices=devices, tensorboard=tensorboard)
     if options.chunk_size is not None and any(isinstance(m, _BATCH_STATISTICS) for m in method.modules()):
         warnings.warn(
@@ -258,6 +270,7 @@ def train(
             stacklevel=2,
         )
     layout = layout_of(devices)
+    checkpoint = run.checked_checkpoint() if resume else None
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if not method.by_gradient:
@@ -296,9 +309,7 @@ def train(
             log_every_n_steps=1_000_000_000,
         )
         with _interruptible(event):
-            trainer.fit(
-                adapter, train_dataloaders=loader, ckpt_path=run.checkpoint_file if resume else None, weights_only=True
-            )
+            trainer.fit(adapter, train_dataloaders=loader, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         run.write_json("state.json", {"finished": True, "epoch": trainer.current_epoch})
 

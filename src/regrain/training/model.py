@@ -4,31 +4,63 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.overrides import TorchFunctionMode
+from typing_extensions import TypedDict
 
 from regrain.data.cache import features as cached_features
-from regrain.data.dataset import Dataset, ImageForm, TensorSamples
+from regrain.data.dataset import Dataset, ImageForm, Modality, TensorSamples
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
 from regrain.encoders.base import ScaledEncoder, column_statistics
 from regrain.encoders.vector import MLPEncoder, ResidualEncoder
+from regrain.encoders.weights import first_line
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.settings import check_values, hyperparameters
+from regrain.training.files import Finite, Folder, read_tensors
 from regrain.training.loader import on_device, scan_batches
-from regrain.training.store import RunFolder, labels_from_json, read_tensors
+from regrain.training.store import LabelsForm, RunFolder, labels_from_json
 from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
 from regrain.views.base import Views
 
 __all__ = ["Model", "channel_statistics", "load_model", "series_statistics", "take_statistics"]
 
 _STATISTICS_SAMPLES = 2000
+_LARGEST_VIEW = 4096
+"""Pixels at the side of a view: no more memory than that is asked for on the word of a file."""
+
+_MOST_STEPS = 10_000
+
+_NEVER_FROM_A_FILE = ("folder", "pretrained", "seed")
+"""Options of :func:`~regrain.encoders.build_encoder` that name files, or belong to whoever calls."""
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Names of types in a safetensors header."""
 
 
 def channel_statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -281,57 +313,203 @@ class Model:
 
     def save(self, run: RunFolder, labels: Mapping[str, Any]) -> None:
         """Write the run folder's ``model/``."""
-        state = {f"method.{name}": value for name, value in self.method.shared_state().items()}
-        if self.backbone is not None:
-            state |= {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
 
         def save_extra(folder: Path) -> None:
             for encoder in (self.method.encoder, self.backbone):
                 if isinstance(encoder, Encoder):
                     encoder.save_extra(folder)
 
-        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-        run.write_model(tensors, self.config | {"labels": dict(labels)}, save_extra)
+        run.write_model(_saved(self.method, self.backbone), self.config | {"labels": dict(labels)}, save_extra)
 
 
-def load_model(folder: str | Path) -> tuple[Model, Labels]:
+class _EncoderForm(TypedDict):
+    name: str
+    modality: Modality
+    sample_shape: list[int]
+    static_width: NotRequired[int]
+    frozen: bool
+    origin: str
+
+
+class _InputsForm(TypedDict):
+    modality: Modality
+    shape: list[int]
+    size: NotRequired[Annotated[int, Field(ge=1, le=_LARGEST_VIEW)]]
+    mean: NotRequired[list[Finite]]
+    std: NotRequired[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]]
+    static: NotRequired[int]
+    static_mean: NotRequired[list[Finite]]
+    static_std: NotRequired[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]]
+    columns: NotRequired[list[str]]
+    static_columns: NotRequired[list[str]]
+
+
+class _ConfigForm(TypedDict):
+    method: str
+    hyperparameters: dict[str, Any]
+    classes: list[int]
+    encoder: _EncoderForm
+    inputs: _InputsForm
+    labels: LabelsForm
+
+
+def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model, Labels]:
     """A saved model, and the levels and classes it was trained on (labels of no samples).
+
+    The configuration may be anybody's. Nothing in it reaches the file system, and nothing is built in memory before its
+    shapes are those of the weights.
+
+    Parameters
+    ----------
+    folder : path
+    verify : bool, optional
+        See :class:`~regrain.training.files.Folder`.
 
     Raises
     ------
     UserError
-        If the folder holds no model, or one of a newer schema, or of a method whose settings have changed since.
+        If the folder holds no model, or one of a newer schema, or of a method whose settings have changed since; if its
+        files are damaged or do not fit together, or its weights are not finite.
     """
-    folder = Path(folder)
-    config = RunFolder(folder).read_json("config.json")
-    labels = labels_from_json(config.pop("labels"))
-    config.pop("schema")
-    encoder = build_encoder(**config["encoder"], folder=folder)
-    settings = hyperparameters(method_class(config["method"]))
+    files = Folder(folder, verify=verify)
+    where = files.path / "config.json"
+    config = files.read_json("config.json", _ConfigForm)
+    config.pop("schema", None)
+    labels = labels_from_json(config.pop("labels"), where)
+    _require_inputs(config["inputs"], config["encoder"], where)
+    if [len(names) for names in labels.classes] != config["classes"]:
+        raise UserError(f"{where} is damaged: the numbers of its classes are not those of their names")
+    section = {name: value for name, value in config["encoder"].items() if name not in _NEVER_FROM_A_FILE}
+    chosen = method_class(config["method"])
     try:
-        given = check_values(config["hyperparameters"], settings, f"the method '{config['method']}'")
+        given = check_values(config["hyperparameters"], hyperparameters(chosen), f"the method '{config['method']}'")
     except UserError as error:
-        raise UserError(f"{folder} was saved by another regrain, train it anew or install that one: {error}") from None
+        raise UserError(
+            f"{files.path} was saved by another regrain, train it again or install that one: {error}"
+        ) from None
     if "queue_size" in given:
         given["queue_size"] = 0  # a queue is for training; a shared model has none
-    model = Model.build(config["method"], given, config["classes"], encoder, config["inputs"])
+    for file in files.path.glob("*_encoder/*"):  # what transformers reads
+        files.checked(str(file.relative_to(files.path)))
+    file = files.checked("model.safetensors")
+    header = _header(file)
+    with torch.random.fork_rng(devices=[]), _no_larger_than(header, where):
+        with torch.device("meta"), _Scalars():
+            encoder = build_encoder(**section, folder=files.path, pretrained=False)
+            inner = (encoder.backbone, encoder.adapter) if isinstance(encoder, FrozenEncoder) else (None, encoder)
+            built = chosen(inner[1], config["classes"], **given)
+        _require_same(_saved(built, inner[0]), header, file)
+        encoder = build_encoder(**section, folder=files.path, pretrained=False)
+        model = Model.build(config["method"], given, config["classes"], encoder, config["inputs"])
     model.config = config
-    state = read_tensors(folder / "model.safetensors")
+    state = read_tensors(file)
     for name, module in (("method", model.method), ("backbone", model.backbone)):
-        if module is None:
-            continue
-        part = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-        expected = set(model.method.shared_state()) if module is model.method else set(module.state_dict())
-        tensors = {key for key in expected if isinstance(module.state_dict()[key], Tensor)}
-        if set(part) != tensors:
-            odd = ", ".join(sorted(set(part) ^ tensors)[:3])
-            raise UserError(f"{folder / 'model.safetensors'} does not fit its config.json: {odd} differ")
-        module.load_state_dict(part, strict=False)
-    for module in (model.method, model.backbone):
         if module is not None:
+            part = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+            module.load_state_dict(part, strict=False)
             module.eval()
     model.recall_features()
     return model, labels
+
+
+def _saved(method: Method, backbone: nn.Module | None) -> dict[str, Tensor]:
+    """What a model's weights file holds."""
+    state = {f"method.{name}": value for name, value in method.shared_state().items()}
+    if backbone is not None:
+        state |= {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _require_inputs(inputs: Mapping[str, Any], encoder: Mapping[str, Any], where: Path) -> None:
+    """Refuse statistics that are not one number a channel or column, and an encoder of other samples."""
+    shape = inputs["shape"]
+    width = {"image": shape[:1], "vector": shape[:1], "series": shape[1:2]}.get(inputs["modality"], [])
+    counts = {"mean": width, "std": width, "static_mean": [inputs.get("static")], "static_std": [inputs.get("static")]}
+    for name, count in counts.items():
+        if name in inputs and [len(inputs[name])] != count:
+            raise UserError(f"{where} is damaged: inputs.{name} does not fit samples of shape {tuple(shape)}")
+    size = inputs.get("size")
+    expected = shape if size is None else [*shape[:1], size, size]
+    if (encoder["modality"], encoder["sample_shape"]) != (inputs["modality"], expected):
+        raise UserError(f"{where} is damaged: its encoder takes other samples than its inputs are")
+    if inputs["modality"] == "image" and not {"size", "mean", "std"} <= inputs.keys():
+        raise UserError(f"{where} is damaged: inputs lacks size, mean or std, which images need")
+
+
+def _header(file: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Types and shapes of the tensors in a safetensors file, none of which is read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as content:
+            slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118  # it is not iterable
+            return {
+                name: (_DTYPES.get(part.get_dtype(), torch.bool), tuple(part.get_shape()))
+                for name, part in slices.items()
+            }
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: copy the whole folder, or make it again") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again") from None
+
+
+def _require_same(
+    wanted: Mapping[str, Tensor], header: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], file: Path
+) -> None:
+    """Refuse weights that are not those of the structure."""
+    if wanted.keys() != header.keys():
+        odd = ", ".join(sorted(wanted.keys() ^ header.keys())[:3])
+        raise UserError(f"{file} does not fit its config.json: {odd} differ")
+    for name, value in wanted.items():
+        dtype, shape = header[name]
+        if (value.dtype, tuple(value.shape)) != (dtype, shape):
+            raise UserError(
+                f"{file} does not fit its config.json: {name} is {dtype} of shape {shape}, and {value.dtype} of shape "
+                f"{tuple(value.shape)} was expected"
+            )
+
+
+class _Scalars(TorchFunctionMode):
+    """Within it, what constructors draw or count in plain numbers has values, on whatever device tensors are made."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if "device" not in kwargs and (
+            (func is torch.randint and tuple(args[-1]) == ())
+            or (func is torch.linspace and args[2:] and args[2] <= _MOST_STEPS)
+        ):
+            kwargs = {**kwargs, "device": "cpu"}
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _no_larger_than(header: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], where: Path) -> Iterator[None]:
+    """Within it, no module may have many more parameters than the weights file holds; whatever fails is a UserError.
+
+    Some slack is left for parts that only training needs, which the file does not hold.
+    """
+    most, largest = 8 * len(header) + 1000, 8 * sum(math.prod(shape) for _, shape in header.values()) + 100_000_000
+    count = size = 0
+
+    def counted(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal count, size
+        count, size = count + 1, size + (0 if parameter is None else parameter.numel())
+        if count > 2 * most or size > 2 * largest:  # built twice
+            raise UserError(f"{where} does not fit its weights: it describes a far larger model")
+
+    hooks = [
+        register_module_parameter_registration_hook(counted),
+        register_module_buffer_registration_hook(counted),
+    ]
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{where} does not describe a model that can be built: {first_line(error)}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _weights_digest(module: nn.Module) -> str:

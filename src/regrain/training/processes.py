@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from regrain.errors import UserError
 
-__all__ = ["Layout", "is_first_process", "layout_of", "own_share", "shared_out", "under_torchrun"]
+__all__ = ["Layout", "is_first_process", "layout_of", "own_share", "shared_out", "under_torchrun", "was_restarted"]
 
 _shared = False
 
@@ -38,6 +38,11 @@ class Layout:
 def under_torchrun() -> bool:
     """Whether torchrun started this process, as one of several or alone."""
     return "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_WORLD_SIZE" in os.environ
+
+
+def was_restarted() -> bool:
+    """Whether torchrun started this process again after one of them failed (``--max-restarts``)."""
+    return under_torchrun() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def layout_of(devices: int) -> Layout:

@@ -1,41 +1,42 @@
-"""The files of a run folder. Written to a temporary name and renamed; a JSON of a newer schema is refused by name."""
+"""The files of a run folder, and who may write them."""
 
 from __future__ import annotations
 
 import csv
-import functools
-import json
-import os
 import platform
-import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import yaml
+from filelock import FileLock, Timeout
+from pydantic import AfterValidator
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from regrain.errors import UserError
 from regrain.labels import Labels, Taxonomy
+from regrain.training.files import (
+    MANIFEST,
+    Finite,
+    Folder,
+    check_form,
+    is_temporary,
+    json_writer,
+    read_csv,
+    read_json,
+    read_yaml,
+    replace_file,
+    save_tensors,
+)
 
-__all__ = [
-    "SCHEMA",
-    "RunFolder",
-    "labels_from_json",
-    "labels_to_json",
-    "library_versions",
-    "read_tensors",
-    "replace_file",
-    "sync",
-    "write_tensors",
-    "write_text",
-]
+__all__ = ["LabelsForm", "RunFolder", "labels_from_json", "labels_to_json", "library_versions"]
 
-SCHEMA = 1
-"""Version of the JSON files written here."""
-
+_LOCK = ".lock"
 _FILES = (
     "recipe.yaml",
     "versions.json",
@@ -48,62 +49,9 @@ _FILES = (
     "card.md",
     "report.html",
 )
-_FOLDERS = ("checkpoints", "model", "embeddings", "discovery", "tensorboard", "report", "export")
+_MODELS = ("model", "model.new", "model.old")
+_FOLDERS = ("checkpoints", *_MODELS, "embeddings", "discovery", "tensorboard", "report", "export")
 _LIBRARIES = ("regrain", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn", "sentence-transformers")
-
-
-def replace_file(out: Path, write: Callable[[Path], object], *, durable: bool = False) -> None:
-    """Let ``write`` write to a temporary name beside ``out``, and rename that; what fails leaves nothing behind.
-
-    Threads and processes that write the same file do not disturb each other: the last rename wins. A durable file is on
-    disk, its name too, before this returns; that asks for POSIX.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        write(temporary)
-        if durable:
-            sync(temporary)
-        temporary.replace(out)
-        if durable:
-            sync(out.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(out: Path, text: str) -> None:
-    """Write a text by :func:`replace_file`."""
-    replace_file(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def write_tensors(out: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file by :func:`replace_file`."""
-    from safetensors.torch import save_file
-
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    replace_file(out, lambda temporary: save_file(whole, temporary))
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU; a UserError where it is missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except FileNotFoundError:
-        raise UserError(f"{file} is missing: copy the whole folder, or make it again") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again") from None
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def library_versions() -> dict[str, str | None]:
@@ -126,57 +74,107 @@ def labels_to_json(labels: Labels) -> dict[str, Any]:
     }
 
 
-def labels_from_json(content: Mapping[str, Any]) -> Labels:
-    """Labels of no samples, from :func:`labels_to_json`."""
-    empty = Labels.empty(0)
-    levels = tuple(content["levels"])
-    taxonomy = content["taxonomy"]
+def _skipped(entry: list[Any]) -> list[Any]:
+    """Level, class, level above, and the classes there."""
+    if len(entry) != 4 or not all(isinstance(n, int) for n in entry[:3]) or not isinstance(entry[3], list):
+        raise ValueError("three whole numbers and a list of them were expected")
+    if not all(isinstance(n, int) for n in entry[3]):
+        raise ValueError("a list of whole numbers was expected")
+    return entry
+
+
+class _TaxonomyForm(TypedDict):
+    levels: list[str]
+    classes: list[list[str]]
+    parents: list[list[list[int]]]
+    skipped: NotRequired[list[Annotated[list[Any], AfterValidator(_skipped)]]]
+
+
+class LabelsForm(TypedDict):
+    """What :func:`labels_to_json` gives."""
+
+    levels: list[str]
+    classes: list[list[str]]
+    taxonomy: _TaxonomyForm | None
+
+
+def labels_from_json(content: Mapping[str, Any], where: object) -> Labels:
+    """Labels of no samples, from :func:`labels_to_json`; a UserError, which names ``where``, if they do not fit."""
+    levels, classes, taxonomy = content["levels"], content["classes"], content["taxonomy"]
+    sound = len(classes) == len(levels) == len(set(levels)) and all(len(set(names)) == len(names) for names in classes)
+    if taxonomy is not None:
+        sizes = [len(names) for names in classes]
+        sound = sound and taxonomy["levels"] == levels and taxonomy["classes"] == classes
+        sound = sound and [len(parents) for parents in taxonomy["parents"]] == sizes
+        parents = enumerate(taxonomy["parents"])
+        pairs = [(at, code, at - 1, above) for at, level in parents for code, above in enumerate(level) if above]
+        sound = sound and all(
+            0 <= upper < at < len(sizes) and 0 <= code < sizes[at] and all(0 <= p < sizes[upper] for p in above)
+            for at, code, upper, above in [*pairs, *taxonomy.get("skipped", [])]
+        )
+    if not sound:
+        raise UserError(f"{where} is damaged: its levels, classes and taxonomy do not fit together")
     return Labels(
-        empty.codes.expand(0, len(levels)) if not levels else empty.codes.new_empty(0, len(levels)),
-        levels,
-        tuple(tuple(names) for names in content["classes"]),
+        Labels.empty(0).codes.new_empty(0, len(levels)),
+        tuple(levels),
+        tuple(tuple(names) for names in classes),
         None if taxonomy is None else Taxonomy.from_json(taxonomy),
     )
 
 
-class RunFolder:
+class _DataForm(TypedDict):
+    source: str | None
+    reader: dict[str, Any]
+    levels: list[str]
+    holdout: float
+    roles: dict[str, str]
+    fingerprint: str
+    labels_fingerprint: str
+
+
+class _MethodForm(TypedDict):
+    name: str
+
+
+class _ViewsForm(TypedDict):
+    presets: list[Any]
+
+
+class _RecipeForm(TypedDict):
+    data: _DataForm
+    method: _MethodForm
+    encoder: _MethodForm
+    views: _ViewsForm
+    training: dict[str, Any]
+    seed: int
+
+
+class _StateForm(TypedDict):
+    finished: bool
+
+
+class _VersionsForm(TypedDict):
+    versions: dict[str, str | None]
+
+
+class RunFolder(Folder):
     """One run on disk; see the design's list of files.
+
+    One process at a time writes there: within :meth:`writing`, or for the moment of a single write.
 
     Parameters
     ----------
     path : path
+    verify : bool, optional
+        See :class:`~regrain.training.files.Folder`.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, verify: bool | None = None) -> None:
+        super().__init__(path, verify=verify)
+        self._lock = FileLock(self.path / _LOCK)
 
     @classmethod
-    def create(cls, path: str | Path, *, overwrite: bool = False) -> RunFolder:
-        """A folder for a new run.
-
-        Raises
-        ------
-        UserError
-            If a run lies there and ``overwrite`` is not set, or if the folder holds other things: those are never
-            deleted.
-        """
-        run = cls(path)
-        if run.path.exists() and not run.path.is_dir():
-            raise UserError(f"{run.path} is a file; a run needs a folder of its own")
-        if run.path.is_dir() and any(run.path.iterdir()):
-            if not run.is_run and not run._is_begun:
-                raise UserError(f"{run.path} is not empty and holds no run; choose another --out")
-            if not overwrite and run.is_run:
-                advice = "" if run.finished else f", continue it with `regrain resume {run.path}`"
-                raise UserError(
-                    f"{run.path} already holds a run: choose another --out{advice}, or replace it with --overwrite"
-                )
-            run._clear()
-        run.path.mkdir(parents=True, exist_ok=True)
-        return run
-
-    @classmethod
-    def open(cls, path: str | Path) -> RunFolder:
+    def open(cls, path: str | Path, *, verify: bool | None = None) -> RunFolder:
         """The folder of a run that exists.
 
         Raises
@@ -184,22 +182,105 @@ class RunFolder:
         UserError
             If there is none.
         """
-        run = cls(path)
+        run = cls(path, verify=verify)
         if not run.is_run:
-            what = "holds no run (no recipe.yaml and versions.json in it)" if run.path.is_dir() else "does not exist"
-            raise UserError(f"{run.path} {what}; runs are made by `regrain fit`")
+            if not run.path.is_dir():
+                raise UserError(f"{run.path} does not exist; runs are made by `regrain fit`")
+            if run._is_listed:
+                raise UserError(
+                    f"{run.path} was begun and stopped before it had a recipe: give the command that began it again"
+                )
+            raise UserError(
+                f"{run.path} holds no run (no recipe.yaml and versions.json in it); runs are made by `regrain fit`"
+            )
         return run
+
+    @contextmanager
+    def writing(self, patience: float = 10.0) -> Iterator[None]:
+        """Within it, no other process writes into the run; a process that died leaves no lock behind.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds to wait for another writer.
+
+        Raises
+        ------
+        UserError
+            If another process goes on writing, or something that is no run lies there.
+        """
+        if self._lock.is_locked:
+            yield
+            return
+        self._require_own()
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=patience)
+        except Timeout:
+            raise UserError(
+                f"{self.path} is in use: another process writes this run. Wait for it, or stop it, or choose another "
+                "--out"
+            ) from None
+        try:
+            for file in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:  # of a writer that was killed
+                file.unlink(missing_ok=True)
+            yield
+        finally:
+            self._lock.release()
+
+    def begin(self, *, overwrite: bool = False) -> None:
+        """Make room for a new run, within :meth:`writing`.
+
+        Raises
+        ------
+        UserError
+            If a run lies there and ``overwrite`` is not set.
+        """
+        if not overwrite and self.is_run:
+            advice = "" if self._is_finished() else f", continue it with `regrain resume {self.path}`"
+            raise UserError(
+                f"{self.path} already holds a run: choose another --out{advice}, or replace it with --overwrite"
+            )
+        self._written.clear()
+        if self.is_run or self._is_listed:
+            self._clear()
+
+    def _is_finished(self) -> bool:
+        try:
+            return self.finished
+        except UserError:  # damaged, so that resuming is no advice
+            return True
+
+    def _require_own(self) -> None:
+        """Refuse a folder in which something else lies: it is never written to, and nothing in it deleted."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file; a run needs a folder of its own")
+        lying = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
+        others = [name for name in lying if name != _LOCK and not is_temporary(name)]
+        if others and not self.is_run and not self._is_listed and not self._is_first_of(others):
+            raise UserError(f"{self.path} is not empty and holds no run; choose another --out")
+
+    def _is_first_of(self, names: list[str]) -> bool:
+        """Whether nothing lies here but what a run writes before its recipe."""
+        if not {*names} <= {"versions.json", "labels.json"}:
+            return False
+        try:
+            return "versions" in read_json(self.path / "versions.json")
+        except UserError:
+            return False
 
     @property
     def is_run(self) -> bool:
-        """Whether regrain wrote this folder, which a file called recipe.yaml does not prove."""
-        return self.recipe_file.exists() and "versions" in self.read_json("versions.json", missing={})
+        """Whether the files lie here that a run begins with; a file called recipe.yaml alone does not prove it."""
+        return all((self.path / name).is_file() for name in ("recipe.yaml", "versions.json"))
 
     @property
-    def _is_begun(self) -> bool:
-        """Whether nothing lies here but the first files of a run that was stopped before it had a recipe."""
-        lying = {entry.name for entry in self.path.iterdir()}
-        return lying <= {"versions.json", "labels.json"} and "versions" in self.read_json("versions.json", missing={})
+    def _is_listed(self) -> bool:
+        """Whether there is a manifest of ours, the first file of every run."""
+        try:
+            return (self.path / MANIFEST).exists() and self._manifest() is not None
+        except UserError:
+            return False
 
     @property
     def recipe_file(self) -> Path:
@@ -210,129 +291,162 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
-    def model_folder(self) -> Path:
-        return self.path / "model"
-
-    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.csv"
 
     @property
+    def model_folder(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def model(self) -> Folder:
+        """``model/``, which has a manifest of its own: it is shared as it is."""
+        return self.inner("model")
+
+    @property
     def finished(self) -> bool:
         """Whether training came to its end."""
-        state = self.read_json("state.json", missing={"finished": False})
-        return bool(state["finished"])
+        return bool(self.read_json("state.json", _StateForm, missing={"finished": False})["finished"])
 
-    def write_json(self, name: str, content: Mapping[str, Any], *, durable: bool = False) -> None:
-        """Write ``name`` with the schema number; ``durable`` as in :func:`replace_file`."""
-        text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False)
-        self._write(name, lambda file: file.write_text(text + "\n", encoding="utf-8"), durable=durable)
+    @property
+    def is_complete(self) -> bool:
+        """Whether training came to its end, and the model was written."""
+        return self.finished and self.model_folder.exists()
 
-    def read_json(self, name: str, *, missing: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Read ``name``; ``missing`` is given back where there is no such file.
+    def write(self, writers: Mapping[str, Callable[[Path], object]]) -> None:
+        """Write files by name, as :meth:`regrain.training.files.Folder.write`; other processes wait so long."""
+        with self.writing():
+            super().write(writers)
 
-        Raises
-        ------
-        UserError
-            If the file is missing (and ``missing`` is None), damaged, or of a newer schema.
-        """
-        file = self.path / name
-        if not file.exists():
-            if missing is not None:
-                return dict(missing)
-            raise UserError(f"{file} is missing: the run has not come that far, or the file was removed")
-        try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{file} is damaged: {error}") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{file} is damaged: a mapping was expected")
-        if content.get("schema", 0) > SCHEMA:
-            raise UserError(
-                f"{file} has schema {content['schema']}; this regrain reads up to {SCHEMA}: install a newer regrain"
-            )
-        return content
-
-    def write_recipe(self, recipe: Mapping[str, Any]) -> None:
-        """Write the resolved recipe."""
-        text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)
-        self._write("recipe.yaml", lambda file: file.write_text(text, encoding="utf-8"))
+    def write_start(self, recipe: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
+        """Write what a run begins with: the resolved recipe, the classes, the versions of the libraries."""
+        self.write({**_versions(), "labels.json": json_writer(labels), "recipe.yaml": _yaml_writer(recipe)})
 
     def read_recipe(self) -> dict[str, Any]:
         """Read the resolved recipe."""
-        try:
-            content = yaml.safe_load(self.recipe_file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            told = " ".join(str(error).split())
-            raise UserError(f"{self.recipe_file} is no YAML any more: mend it, or train anew ({told})") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{self.recipe_file} is damaged: a mapping was expected")
-        return content
+        return read_yaml(self.checked("recipe.yaml"), _RecipeForm)
 
-    def write_text(self, name: str, text: str) -> None:
-        """Write a text file."""
-        self._write(name, lambda file: file.write_text(text, encoding="utf-8"))
+    def read_card(self) -> str:
+        """The model card; empty where there is none."""
+        if not (self.path / "card.md").exists():
+            return ""
+        return self.checked("card.md").read_text(encoding="utf-8", errors="replace")
+
+    def read_versions(self) -> dict[str, str | None]:
+        """Versions of what the run was made with."""
+        versions: dict[str, str | None] = self.read_json("versions.json", _VersionsForm)["versions"]
+        return versions
+
+    def checked_checkpoint(self) -> Path | None:
+        """The last checkpoint; None where there is none, a UserError where it is damaged."""
+        if not self.checkpoint_file.exists():
+            return None
+        file = self.checked("checkpoints/last.ckpt")
+        if not self.verify:  # else it is what was written
+            import torch
+
+            try:
+                torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            except Exception as error:  # PyTorch has a whole choice of them for a damaged file
+                raise UserError(f"{file} is damaged: {type(error).__name__}") from error
+        return file
+
+    def write_checkpoint(self, rows: list[Mapping[str, float]], save: Callable[[Path], object]) -> None:
+        """Write ``last.ckpt`` and, with it, the rows of the epochs since the one before."""
+        self.write({**self._metrics(rows), "checkpoints/last.ckpt": save})
 
     def append_metrics(self, row: Mapping[str, float]) -> None:
         """Put one epoch's row behind those of earlier epochs; later ones, from before a resume, go."""
-        rows: list[Mapping[str, Any]] = [r for r in self._metric_rows() if float(r["epoch"]) < row["epoch"]]
-        rows.append(row)
-        columns = list(dict.fromkeys(name for r in rows for name in r))
+        self.write(self._metrics([row]))
+
+    def _metrics(self, added: list[Mapping[str, float]]) -> dict[str, Callable[[Path], object]]:
+        if not added:
+            return {}
+        first = min(row["epoch"] for row in added)
+        rows = [*(row for row in self.read_metrics() if row["epoch"] < first), *added]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
 
         def write(file: Path) -> None:
             with file.open("w", newline="", encoding="utf-8") as stream:
                 writer = csv.DictWriter(stream, columns)
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows({name: value for name, value in row.items() if value == value} for row in rows)
 
-        self._write("metrics.csv", write)
+        return {"metrics.csv": write}
 
     def read_metrics(self) -> list[dict[str, float]]:
         """One row an epoch."""
-        return [{name: float(v) for name, v in row.items() if v not in ("", None)} for row in self._metric_rows()]
-
-    def _metric_rows(self) -> list[dict[str, str]]:
         if not self.metrics_file.exists():
             return []
-        with self.metrics_file.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
+        file, rows = self.checked("metrics.csv"), []
+        for line, cells in enumerate(read_csv(file), 2):
+            try:
+                row = {name: float(cell) for name, cell in cells.items() if cell}
+                check_form(row, dict[str, Finite], f"line {line} of {file}")
+            except ValueError as error:
+                raise error if isinstance(error, UserError) else UserError(f"{file}: line {line}: {error}") from None
+            if "epoch" not in row:
+                raise UserError(f"{file} is damaged: line {line} has no epoch")
+            rows.append({"epoch": int(row["epoch"]), **{name: v for name, v in row.items() if name != "epoch"}})
+        return rows
 
     def write_model(
         self, state: Mapping[str, Tensor], config: Mapping[str, Any], save_extra: Callable[[Path], None]
     ) -> None:
         """Write ``model/``: weights, config, and what ``save_extra`` puts beside them."""
-        from safetensors.torch import save_file
 
-        new, old = self.path / "model.new", self.path / "model.old"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        save_file(
-            {name: value.detach().cpu().contiguous().clone() for name, value in state.items()},
-            new / "model.safetensors",
-        )
-        (new / "config.json").write_text(json.dumps({"schema": SCHEMA, **config}, indent=1) + "\n", encoding="utf-8")
-        save_extra(new)
-        if self.model_folder.exists():
-            self.model_folder.rename(old)
-        new.rename(self.model_folder)
-        shutil.rmtree(old, ignore_errors=True)
+        def fill(new: Path) -> None:
+            new.mkdir()
+            replace_file(new / "model.safetensors", lambda file: save_tensors(file, state))
+            replace_file(new / "config.json", json_writer(config))
+            save_extra(new)
+            names = [str(file.relative_to(new)) for file in new.rglob("*") if file.is_file()]
+            Folder(new).seal(names)
 
-    def copy_model(self, source: RunFolder, save_extra: Callable[[Path], None]) -> None:
+        self._put_model(fill)
+
+    def copy_model(self, source: RunFolder, save_extra: Callable[[Folder], None]) -> None:
         """Another run's ``model/``, with what ``save_extra`` puts into it, and what says how that was trained."""
-        new = self.path / "model.new"
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(source.model_folder, new)
-        save_extra(new)
-        new.rename(self.model_folder)
-        for name in ("labels.json", "state.json", "recipe.yaml"):
-            self._write(name, functools.partial(shutil.copyfile, source.path / name))
 
-    def _write(self, name: str, write: Callable[[Path], Any], *, durable: bool = False) -> None:
-        replace_file(self.path / name, write, durable=durable)
+        def fill(new: Path) -> None:
+            shutil.copytree(source.model_folder, new)
+            save_extra(Folder(new, verify=source.verify))
+
+        self._put_model(fill)
+        copies: dict[str, Callable[[Path], object]] = {}
+        for name in ("labels.json", "state.json", "recipe.yaml"):  # the recipe last: with it the folder is a run
+            copies[name] = partial(shutil.copyfile, source.checked(name))
+        self.write({**_versions(), **copies})
+
+    def _put_model(self, fill: Callable[[Path], None]) -> None:
+        new, old = self.path / "model.new", self.path / "model.old"
+        with self.writing():
+            for folder in (new, old):
+                shutil.rmtree(folder, ignore_errors=True)
+            try:
+                fill(new)
+                if self.model_folder.exists():
+                    self.model_folder.rename(old)
+                new.rename(self.model_folder)
+            except OSError as error:
+                raise UserError(f"{error.filename or new} could not be written: {error.strerror or error}") from error
+            finally:
+                for folder in (new, old):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _clear(self) -> None:
-        """Remove a run's own files, and nothing else."""
+        """Remove a run's own files, and nothing else; whenever that is cut short, the folder is a begun one."""
+        self._list({})
         for name in _FILES:
             (self.path / name).unlink(missing_ok=True)
         for name in _FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+def _versions() -> dict[str, Callable[[Path], object]]:
+    return {"versions.json": json_writer({"versions": library_versions()})}
+
+
+def _yaml_writer(content: Mapping[str, Any]) -> Callable[[Path], object]:
+    text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+    return lambda file: file.write_text(text, encoding="utf-8")

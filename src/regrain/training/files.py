@@ -1,0 +1,432 @@
+"""Files that are read again: written whole or not at all, sealed by checksums, and read by one reader a format.
+
+A folder's ``manifest.json`` lists the size and the BLAKE2b hash of every file that is loaded from it. It is written
+before the files are: until a file is in its place, its entry holds what it was as well. So a process that is killed at
+any moment leaves a sound folder, and a file that is none of what its entry lists is damaged.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import yaml
+from pydantic import Field
+from torch import Tensor
+from typing_extensions import TypedDict
+
+from regrain.errors import UserError
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA",
+    "Finite",
+    "Folder",
+    "check_form",
+    "is_temporary",
+    "json_writer",
+    "read_csv",
+    "read_json",
+    "read_tensors",
+    "read_yaml",
+    "replace_file",
+    "save_tensors",
+    "sync",
+    "write_tensors",
+    "write_text",
+]
+
+SCHEMA = 1
+"""Version of the JSON files written here."""
+
+MANIFEST = "manifest.json"
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A number of a file's form."""
+
+
+class _Seal(TypedDict):
+    size: int
+    blake2b: str
+
+
+class _Manifest(TypedDict):
+    files: dict[str, list[_Seal | None]]
+
+
+def replace_file(out: Path, write: Callable[[Path], object], *, durable: bool = False) -> None:
+    """Let ``write`` write to a temporary name beside ``out``, and rename that; what fails leaves nothing behind.
+
+    Threads and processes that write the same file do not disturb each other: the last rename wins. The file's mode
+    follows the umask, whatever ``write`` makes of it. A durable one is on disk before it gets its name.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written, such as on a full disk; the message names it.
+    """
+    temporary = _temporary(out)
+    try:
+        _write_to(temporary, out, write, durable=durable)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(out: Path) -> Path:
+    return out.with_name(f".{out.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what a killed process left of one that it was writing."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _write_to(temporary: Path, out: Path, write: Callable[[Path], object], *, durable: bool) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode  # as the umask has it: some writers make files of their own, for nobody else
+        write(temporary)
+        temporary.chmod(mode)
+        if durable:
+            sync(temporary)
+    except OSError as error:
+        if error.filename not in (None, str(temporary), temporary):
+            raise  # about a file that was read
+        raise UserError(f"{out} could not be written: {error.strerror or error}") from error
+
+
+def write_text(out: Path, text: str) -> None:
+    """Write a text by :func:`replace_file`."""
+    replace_file(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_tensors(out: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file by :func:`replace_file`."""
+    replace_file(out, lambda temporary: save_tensors(temporary, tensors))
+
+
+def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file as it is; an OSError where the disk is full."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    try:
+        save_file(whole, file, metadata=None if metadata is None else dict(metadata))
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_json(file: Path, form: Any = None) -> dict[str, Any]:
+    """The mapping in a JSON file of the project's.
+
+    Parameters
+    ----------
+    file : path
+    form : type, optional
+        What the content must look like, such as a TypedDict; keys that it does not name may hold anything.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not JSON, holds something else, numbers that are not finite, or a newer schema; the
+        message names the file and the place in it.
+    """
+    try:
+        content = json.loads(_text(file), parse_constant=_not_finite, parse_float=_finite)
+    except RecursionError:
+        raise UserError(f"{file} is damaged: it is nested too deeply") from None
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is damaged: a mapping was expected, and it holds a {type(content).__name__}")
+    schema = content.get("schema", 0)
+    if not isinstance(schema, int):
+        raise UserError(f"{file} is damaged: its schema is a whole number; got {schema!r:.60}")
+    if schema > SCHEMA:
+        raise UserError(f"{file} has schema {schema}; this regrain reads up to {SCHEMA}: install a newer regrain")
+    if form is not None:
+        check_form(content, form, file)
+    return content
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"{text} is not a finite number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if abs(value) < float("inf") else _not_finite(text)
+
+
+def read_yaml(file: Path, form: Any = None) -> dict[str, Any]:
+    """The mapping in a YAML file; ``form`` and errors as of :func:`read_json`."""
+    try:
+        content = yaml.safe_load(_text(file))
+    except RecursionError:
+        raise UserError(f"{file} is damaged: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: of what looks like a date or a number
+        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is damaged: a mapping was expected, and it holds a {type(content).__name__}")
+    if form is not None:
+        check_form(content, form, file)
+    return content
+
+
+def read_csv(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file of the project's; a UserError names the file and the line of what is damaged."""
+    reader = csv.reader(io.StringIO(_text(file, newline=""), newline=""), strict=True)
+    rows: list[dict[str, str]] = []
+    try:
+        columns = next(reader, [])
+        for cells in reader:
+            if len(cells) != len(columns):
+                raise UserError(
+                    f"{file} is damaged: line {reader.line_num} has {len(cells)} cells, and there are {len(columns)} "
+                    "columns"
+                )
+            rows.append(dict(zip(columns, cells, strict=True)))
+    except csv.Error as error:
+        raise UserError(f"{file} is damaged: line {reader.line_num}: {error}") from None
+    return rows
+
+
+def _text(file: Path, newline: str | None = None) -> str:
+    try:
+        with file.open(encoding="utf-8", newline=newline) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: the run has not come that far, or the file was removed") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is damaged: byte {error.start} is not UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+
+
+def read_tensors(file: Path, shapes: Mapping[str, tuple[int | None, ...]] | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Parameters
+    ----------
+    file : path
+    shapes : mapping, optional
+        The tensors that there must be, and no others; a dimension may be None.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged, has other tensors, or numbers that are not finite.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(file)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: copy the whole folder, or make it again") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again") from None
+    if shapes is not None and shapes.keys() != tensors.keys():
+        odd = ", ".join(sorted(shapes.keys() ^ tensors.keys())[:3])
+        raise UserError(f"{file} does not hold what belongs there: {odd} missing, or too many")
+    for name, value in tensors.items():
+        if shapes is not None and not _is_like(tuple(value.shape), shapes[name]):
+            raise UserError(f"{file}: {name} has shape {tuple(value.shape)}; {shapes[name]} was expected")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise UserError(f"{file}: {name} holds numbers that are not finite: copy it again, or make it again")
+    return tensors
+
+
+def _is_like(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))
+
+
+def check_form(content: Any, form: Any, where: object) -> None:
+    """Raise a UserError unless plain content has a form; the message says where in it, and what was expected there."""
+    from pydantic import ValidationError
+
+    try:
+        _adapter(form).validate_python(content, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "its content"
+        raise UserError(f"{where} is damaged: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+    except RecursionError:
+        raise UserError(f"{where} is damaged: it is nested too deeply") from None
+
+
+@cache
+def _adapter(form: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(form)
+
+
+class Folder:
+    """Files that are loaded again, beside a manifest of their checksums.
+
+    Parameters
+    ----------
+    path : path
+    verify : bool, optional
+        Whether files are compared with the manifest before they are read; default :attr:`verifies`. Hashing takes
+        about a second a gigabyte.
+    """
+
+    verifies: ClassVar[bool] = True
+    """Whether files are compared with the manifest where nobody says; ``regrain --no-verify`` clears it."""
+
+    def __init__(self, path: str | Path, *, verify: bool | None = None) -> None:
+        self.path = Path(path)
+        self.verify = self.verifies if verify is None else verify
+        self._written: dict[str, _Seal] = {}
+
+    def inner(self, name: str) -> Folder:
+        """A folder in it that has a manifest of its own."""
+        return Folder(self.path / name, verify=self.verify)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file; a UserError where the manifest says so and it is gone."""
+        if (self.path / name).exists():
+            return True
+        if self.verify and (self.path / MANIFEST).exists():
+            self._require_absent(name, self._manifest())
+        return False
+
+    def checked(self, name: str) -> Path:
+        """The path of a file that is as it was written.
+
+        Raises
+        ------
+        UserError
+            If it is missing, or differs from what the manifest says.
+        """
+        file = self.path / name
+        if not self.verify:
+            return file
+        if not (self.path / MANIFEST).exists():
+            if not file.exists():
+                return file  # whoever reads it says so
+            raise UserError(
+                f"{self.path / MANIFEST} is missing, which says what the files of a run must be: copy the whole "
+                "folder again, or read it as it is with `regrain --no-verify`"
+            )
+        manifest = self._manifest()
+        if not file.exists():
+            self._require_absent(name, manifest)
+            return file
+        known = manifest.get(name)
+        if known is None:
+            raise UserError(f"{file} is not a file of this run: {self.path / MANIFEST} does not list it")
+        if not file.is_file():
+            raise UserError(f"{file} is not a file")
+        if file.stat().st_size not in [seal["size"] for seal in known if seal] or _seal(file) not in known:
+            raise UserError(
+                f"{file} is damaged: its size or checksum is not what {MANIFEST} says. Copy it again, or make it "
+                "again; `regrain --no-verify` reads it as it is"
+            )
+        return file
+
+    def read_json(self, name: str, form: Any = None, *, missing: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The mapping in a JSON file, as of :func:`read_json`; ``missing`` where there is no such file."""
+        if missing is not None and not (self.path / name).exists():
+            return dict(missing)
+        return read_json(self.checked(name), form)
+
+    def read_tensors(self, name: str, shapes: Mapping[str, tuple[int | None, ...]] | None = None) -> dict[str, Tensor]:
+        """The tensors of a file, as of :func:`read_tensors`."""
+        return read_tensors(self.checked(name), shapes)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file with the schema number."""
+        self.write({name: json_writer(content)})
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file."""
+        self.write({name: lambda file: file.write_text(text, encoding="utf-8")})
+
+    def write(self, writers: Mapping[str, Callable[[Path], object]]) -> None:
+        """Write files by name, each by a function that is given where to; all are on disk before any is in its place.
+
+        Raises
+        ------
+        UserError
+            If one cannot be written: then none of them is changed, and the message names it.
+        """
+        made: dict[str, Path] = {}
+        try:
+            for name, write in writers.items():
+                out = self.path / name
+                made[name] = _temporary(out)
+                _write_to(made[name], out, write, durable=True)
+            seals = {name: _seal(temporary) for name, temporary in made.items()}
+            manifest = self._manifest() if (self.path / MANIFEST).exists() else {}
+            before: dict[str, list[_Seal | None]] = {
+                name: [self._written[name]] if name in self._written else manifest.get(name, [None]) for name in made
+            }
+            self._list(manifest | {name: [seals[name], *before[name]] for name in made})
+            for name, temporary in made.items():
+                temporary.replace(self.path / name)
+            if any(None in old for old in before.values()):  # from now on a file that is gone was lost
+                self._list(manifest | {name: [seal] for name, seal in seals.items()})
+            self._written |= seals
+        finally:
+            for temporary in made.values():
+                temporary.unlink(missing_ok=True)
+
+    def seal(self, names: Iterable[str]) -> None:
+        """List files that are in their places, and nothing else; they are on disk when this returns."""
+        files = sorted(names)
+        for name in files:
+            sync(self.path / name)
+        self._list({name: [_seal(self.path / name)] for name in files})
+        sync(self.path)
+
+    def _manifest(self) -> dict[str, list[_Seal | None]]:
+        files: dict[str, list[_Seal | None]] = read_json(self.path / MANIFEST, _Manifest)["files"]
+        return files
+
+    def _list(self, files: Mapping[str, list[_Seal | None]]) -> None:
+        replace_file(self.path / MANIFEST, json_writer({"files": files}), durable=True)
+
+    def _require_absent(self, name: str, manifest: Mapping[str, list[_Seal | None]]) -> None:
+        if None not in manifest.get(name, [None]):
+            raise UserError(
+                f"{self.path / name} is missing, and {MANIFEST} lists it: copy the whole folder again, or make it again"
+            )
+
+
+def json_writer(content: Mapping[str, Any]) -> Callable[[Path], object]:
+    """What writes a JSON file with the schema number."""
+    text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False) + "\n"
+    try:
+        encoded = text.encode("utf-8")
+    except UnicodeEncodeError:  # a name that was no UTF-8 where it came from
+        encoded = (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode("ascii")
+    return lambda file: file.write_bytes(encoded)
+
+
+def _seal(file: Path) -> _Seal:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+    return {"size": file.stat().st_size, "blake2b": digest.hexdigest()}
