@@ -25,6 +25,7 @@ from regrain.explorer.session import CONFIRMED, GIVEN, Session, StaleError
 from regrain.explorer.state import Group
 from regrain.labels import Taxonomy
 from regrain.pictures.map import embedding_map
+from regrain.training.files import Folder
 
 TOOL = "<img src=x onerror=alert(1)>tool"
 
@@ -455,7 +456,7 @@ def test_data_that_changed_and_a_journal_of_another_start_are_refused(run_folder
     file = run_folder / "explorer" / "start.parquet"
     start = pd.read_parquet(file)
     start.loc[0, "id"] = "another"
-    start.to_parquet(file)
+    Folder(file.parent).write({file.name: start.to_parquet})
     with pytest.raises(UserError, match=r"1 samples are gone \(such as 'another'\), 1 are new"):
         Session(api.Run.open(run_folder, device="cpu"))
 
@@ -467,7 +468,7 @@ def test_rows_in_another_order_keep_their_labels(run_folder: Path, table: Path) 
     file = run_folder / "explorer" / "start.parquet"
     start = pd.read_parquet(file)
     mixed = start.sample(frac=1, random_state=3)
-    mixed.to_parquet(file)
+    Folder(file.parent).write({file.name: mixed.to_parquet})
     again = Session(api.Run.open(run_folder, device="cpu"))
     order = [start.index[start["id"] == i][0] for i in again.collection.start.ids]
     assert torch.allclose(again.collection.embeddings, vectors[order])

@@ -389,6 +389,7 @@ class Folder:
                 temporary.replace(self.path / name)
             if any(None in old for old in before.values()):  # from now on a file that is gone was lost
                 self._list(manifest | {name: [seal] for name, seal in seals.items()})
+            sync(self.path)
             self._written |= seals
         finally:
             for temporary in made.values():

@@ -43,6 +43,9 @@ _STATISTICS_SAMPLES = 2000
 _LARGEST_VIEW = 4096
 """Pixels at the side of a view: no more memory than that is asked for on the word of a file."""
 
+_LARGEST_SIDE = 100_000_000
+"""Of any sample."""
+
 _MOST_STEPS = 10_000
 
 _NEVER_FROM_A_FILE = ("folder", "pretrained", "seed")
@@ -333,7 +336,8 @@ class _EncoderForm(TypedDict):
 
 class _InputsForm(TypedDict):
     modality: Modality
-    shape: list[int]
+    shape: list[Annotated[int, Field(ge=1, le=_LARGEST_SIDE)]]
+    white: NotRequired[Annotated[int, Field(ge=1)]]
     size: NotRequired[Annotated[int, Field(ge=1, le=_LARGEST_VIEW)]]
     mean: NotRequired[list[Finite]]
     std: NotRequired[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]]
@@ -432,8 +436,9 @@ def _require_inputs(inputs: Mapping[str, Any], encoder: Mapping[str, Any], where
     expected = shape if size is None else [*shape[:1], size, size]
     if (encoder["modality"], encoder["sample_shape"]) != (inputs["modality"], expected):
         raise UserError(f"{where} is damaged: its encoder takes other samples than its inputs are")
-    if inputs["modality"] == "image" and not {"size", "mean", "std"} <= inputs.keys():
-        raise UserError(f"{where} is damaged: inputs lacks size, mean or std, which images need")
+    needed = {"size", "mean", "std", "white"} if inputs["modality"] == "image" else set()
+    if not needed <= inputs.keys() or len(shape) != {"image": 3, "series": 2, "vector": 1}.get(inputs["modality"], 0):
+        raise UserError(f"{where} is damaged: its inputs do not describe {inputs['modality']} samples")
 
 
 def _header(file: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
