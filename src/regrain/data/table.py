@@ -19,6 +19,7 @@ from regrain.data.cells import (
     Column,
     Contents,
     Kind,
+    as_floats,
     as_matrix,
     contents_of,
     label_names,
@@ -412,7 +413,9 @@ class Table:
             outright = self._named(pattern)
             if outright is not None:
                 contents = self.contents(outright)
-                if contents.kind not in ("numbers", "booleans", "vectors", "empty"):
+                if contents.kind not in ("numbers", "booleans", "vectors", "empty") and not _mostly_numbers(
+                    self.columns[outright]
+                ):
                     raise UserError(
                         f"{self.where}: column '{outright}' cannot be a feature: it {contents.reason} ({option})"
                     )
@@ -559,6 +562,14 @@ class _Kinds(Mapping[str, Kind]):
 
     def __len__(self) -> int:
         return len(self.table.columns)
+
+
+def _mostly_numbers(column: Column) -> bool:
+    """Whether half of the cells are plain numbers, so that the others are mistakes in a column that the user named."""
+    if isinstance(column, np.ndarray):
+        return False
+    cells = [cell for cell in column if not missing(cell)]
+    return 2 * int(np.isfinite(as_floats(cells)).all(axis=1).sum()) >= len(cells)
 
 
 def _listed_reasons(left: Mapping[str, str]) -> str:
