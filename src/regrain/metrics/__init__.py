@@ -10,6 +10,7 @@ from .logistic import LogisticRegressions, fit_logistic_regressions
 from .neighbours import nearest_neighbours
 from .retrieval import Retrieval, recall_at_k, retrieval_metrics
 from .selective import Answered, answers_at, guaranteed_threshold, risk_coverage_area, root_threshold
+from .severity import hops, least_cost_classes
 
 __all__ = [
     "Answered",
@@ -32,8 +33,10 @@ __all__ = [
     "fit_logistic_regressions",
     "guaranteed_threshold",
     "hierarchy_metrics",
+    "hops",
     "knn_predict",
     "label_quality",
+    "least_cost_classes",
     "match_clusters",
     "nearest_neighbours",
     "neighbour_information",
