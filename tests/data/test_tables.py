@@ -469,3 +469,9 @@ def test_a_table_is_read_from_a_mapping_of_arrays() -> None:
 def test_a_table_that_was_read_is_a_source(tmp_path: Path) -> None:
     file = written(tmp_path, "f,kind\n0.5,a\n1.5,b\n")
     assert features(read(file_table(file), levels=["kind"])) == [[0.5], [1.5]]
+
+
+def test_a_few_words_in_a_column_named_outright_are_told_by_row() -> None:
+    frame = pd.DataFrame({"f": ["1", "2", "x"], "kind": ["a", "b", "a"]})
+    with pytest.raises(UserError, match="row 2 holds 'x' in column 'f', which is not a number"):
+        read(frame, columns=["f"], levels=["kind"])

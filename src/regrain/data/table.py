@@ -565,11 +565,11 @@ class _Kinds(Mapping[str, Kind]):
 
 
 def _mostly_numbers(column: Column) -> bool:
-    """Whether half of the cells are plain numbers, so that the others are mistakes in a column that the user named."""
+    """Whether most of the cells are plain numbers, so that the others are mistakes in a column that the user named."""
     if isinstance(column, np.ndarray):
         return False
     cells = [cell for cell in column if not missing(cell)]
-    return 2 * int(np.isfinite(as_floats(cells)).all(axis=1).sum()) >= len(cells)
+    return 2 * int(np.isfinite(as_floats(cells)).all(axis=1).sum()) > len(cells)
 
 
 def _listed_reasons(left: Mapping[str, str]) -> str:
