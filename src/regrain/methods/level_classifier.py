@@ -20,8 +20,8 @@ from regrain.objectives.gather import gather
 
 __all__ = ["LevelClassifier"]
 
-_ITERATIONS, _ITERATIONS_TO_CHOOSE = 1000, 200
-_PRECISION, _PRECISION_TO_CHOOSE = 1e-10, 1e-7
+_ITERATIONS, _ITERATIONS_TO_CHOOSE = 1000, 100
+_PRECISION, _PRECISION_TO_CHOOSE = 1e-9, 1e-7
 """Of the mean loss, between two steps: where the solution counts as found."""
 
 _HELD_OUT, _FEWEST_TO_CHOOSE = 5, 10
@@ -128,9 +128,10 @@ class LevelClassifier(nn.Linear):
         factor = inverse_spread(std) / features.shape[1] ** 0.5
         x = functional.pad(((features - mean) * factor).double(), (0, 1), value=1.0)
         samples = _Samples(x, self._terms(labels))
-        penalty, weight = self._chosen(samples, inverse_penalties, partial_weights)
-        sure = self._descended(x.new_zeros(self.out_features, x.shape[1]), samples.sure, penalty, 1.0)
-        solution = self._descended(sure, samples, penalty, weight)
+        penalty, weight, near = self._chosen(samples, inverse_penalties, partial_weights)
+        solution = self._descended(near.double(), samples.sure, penalty, 1.0)
+        if not bool(samples.is_sure.all()):
+            solution = self._descended(solution, samples, penalty, weight)
         self.weight.data.copy_(solution[:, :-1] * factor)
         self.bias.data.copy_(solution[:, -1] - (solution[:, :-1] * factor) @ mean.double())
 
@@ -145,26 +146,32 @@ class LevelClassifier(nn.Linear):
 
     def _chosen(
         self, samples: _Samples, inverse_penalties: Sequence[float], partial_weights: Sequence[float]
-    ) -> tuple[float, float]:
-        """C and the weight of samples not known to the leaf, by held-out samples that are."""
+    ) -> tuple[float, float, Tensor]:
+        """C, the weight of samples not known to the leaf, by held-out ones that are, and weights to start from."""
+        start = samples.x.new_zeros(self.out_features, samples.x.shape[1])
         options = [(c, u) for u in partial_weights for c in sorted(inverse_penalties)]
         if len(options) == 1:
-            return options[0]
-        generator = torch.Generator().manual_seed(0)
-        drawn = samples.at(torch.randperm(len(samples.x), generator=generator)[:_MOST_TO_CHOOSE].to(samples.x.device))
+            return (*options[0], start)
+        order = torch.randperm(len(samples.x), generator=torch.Generator().manual_seed(0))[:_MOST_TO_CHOOSE]
+        drawn = samples.at(order.to(samples.x.device)).single()
         rows = drawn.is_sure.nonzero()[:, 0]
         if len(rows) < _FEWEST_TO_CHOOSE:
-            return min(inverse_penalties, key=lambda c: abs(math.log(c / _USUAL_PENALTY))), partial_weights[0]
+            penalty = min(inverse_penalties, key=lambda c: abs(math.log(c / _USUAL_PENALTY)))
+            return penalty, partial_weights[0], start
         held, kept = rows[::_HELD_OUT], torch.ones_like(drawn.is_sure)
         kept[held] = False
         judged, fitted = drawn.at(held), drawn.at(kept.nonzero()[:, 0])
         found: dict[tuple[float, float], float] = {}
-        sure = samples.x.new_zeros(self.out_features, samples.x.shape[1])
-        for c in sorted(inverse_penalties):
-            sure = self._descended(sure, fitted.sure, c, 1.0, choosing=True)
+        sure = {0.0: start.float()}
+        for c in sorted(inverse_penalties):  # each from the one before
+            sure[c] = self._descended(sure[max(sure)], fitted.sure, c, 1.0, choosing=True)
             for u in partial_weights:
-                found[c, u] = self._likelihood(self._descended(sure, fitted, c, u, choosing=True), judged)
-        return max(options, key=found.__getitem__)  # of equals the first: the likelihood as it is, the stronger penalty
+                partly = (
+                    sure[c] if bool(fitted.is_sure.all()) else self._descended(sure[c], fitted, c, u, choosing=True)
+                )
+                found[c, u] = self._likelihood(partly, judged)
+        penalty, weight = max(options, key=found.__getitem__)  # of equals the first: the stronger penalty
+        return penalty, weight, sure[penalty]
 
     def _likelihood(self, solution: Tensor, samples: _Samples) -> float:
         """Mean log p of what is known."""
@@ -225,6 +232,10 @@ class _Samples:
 
     def at(self, rows: Tensor) -> _Samples:
         return _Samples(self.x[rows], self.terms[:, rows])
+
+    def single(self) -> _Samples:
+        """In single precision."""
+        return _Samples(self.x.float(), self.terms)
 
 
 def _own_level(classes: Sequence[int]) -> Tensor:
