@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.tasks import Attention
@@ -65,23 +66,20 @@ def attend(
         return
     _show(found)
     if out is not None:
-        print(f"written to {out}")
+        say(f"written to {out}")
 
 
 def _show(found: Attention) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
-    table = Table(title=f"attention to {found.bank_size} training samples", title_justify="left")
+    table = Table(f"attention to {found.bank_size} training samples")
     for column in ("sample", found.level, "predicted", f"attends to, by {found.level}", "most of all to"):
-        table.add_column(escape(column))
+        table.column(column)
     for s in found.samples:
         shares = [f"{name} {100 * share:.0f}%" for name, share in list(s.shares.items())[:_SHOWN]]
         most = [f"{r.id} {100 * r.weight:.2f}%" for r in s.references[:_SHOWN]]
         cells = (s.id, s.superclass or "", s.predicted, ", ".join(shares), ", ".join(most))
-        table.add_row(*map(escape, cells))
-    console = Console()
-    console.print(table)
+        table.row(*cells)
+    table.show()
     for note in found.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        say(f"- {note}")

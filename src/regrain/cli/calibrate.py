@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.tasks import Answers
@@ -72,11 +72,11 @@ def calibrate(
         print(json.dumps(made.to_json(), indent=1))
         return
     for note in made.notes:
-        print(f"note      {note}", file=sys.stderr)
+        say(f"note      {note}", err=True)
     _show(made.figures, f"calibrated on {made.answers.calibrated_on}", _settled(made.answers))
     if made.judged is not None:
         _show(made.judged, f"judged on {made.judged.split}", {})
-    print(f"`regrain predict {run} DATA --out FILE` adds the answers")
+    say(f"`regrain predict {run} DATA --out FILE` adds the answers")
 
 
 def _settled(answers: Answers) -> dict[str, tuple[list[str], str]]:
@@ -91,15 +91,13 @@ def _settled(answers: Answers) -> dict[str, tuple[list[str], str]]:
 
 def _show(judged: Judgement, title: str, settled: dict[str, tuple[list[str], str]]) -> None:
     """A table: one line a figure, one column a level, and one for all answers."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
     levels = judged.levels
-    table = Table(title=escape(f"{title}: {judged.samples} samples"), title_justify="left")
-    table.add_column("")
+    table = Table(f"{title}: {judged.samples} samples")
+    table.column("")
     for name in (*(figures.level for figures in levels), "all answers"):
-        table.add_column(escape(name), justify="right")
+        table.column(name, justify="right")
     rows: dict[str, tuple[list[str], str]] = {
         "labelled samples": ([str(figures.samples) for figures in levels], ""),
         "accuracy": ([_percent(figures.accuracy) for figures in levels], ""),
@@ -118,8 +116,8 @@ def _show(judged: Judgement, title: str, settled: dict[str, tuple[list[str], str
         "abstained": (["" for _ in levels], _percent(judged.abstained)),
     }
     for name, (cells, overall) in rows.items():
-        table.add_row(name, *cells, overall)
-    Console().print(table)
+        table.row(name, *cells, overall)
+    table.show()
 
 
 def _precision(share: float | None, judged: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.api import Run
@@ -122,7 +122,7 @@ def _run(
     tell = o.tells_notices()
 
     def say(run: Run) -> None:
-        print(f"trained   {run.path}", file=sys.stderr)
+        say(f"trained   {run.path}", err=True)
         tell(run)
 
     chosen = {"seeds": seeds, "protocols": protocol or ["linear"], "baselines": baselines, "on_run": say}
@@ -131,24 +131,21 @@ def _run(
         print(json.dumps(found.to_json(), indent=1))
         return
     _show(found)
-    print(f"all of it in {out / 'curve.json'}")
+    say(f"all of it in {out / 'curve.json'}")
 
 
 def _show(found: Curve) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
     what = "training samples" if found.impairment == "samples" else "share of labels drawn anew"
-    table = Table(title=escape(f"{found.method}, by {what}"), title_justify="left")
-    table.add_column("figure", overflow="fold")
+    table = Table(f"{found.method}, by {what}")
+    table.column("figure")
     for value in found.values:
-        table.add_column(f"{value:g}", justify="right")
+        table.column(f"{value:g}", justify="right")
     for key, scores in found.scores().items():
-        table.add_row(escape(key), *map(o.mean_cell, scores))
-    console = Console()
-    console.print(table)
+        table.row(key, *map(o.mean_cell, scores))
+    table.show()
     if len(found.seeds) > 1:
-        console.print(f"mean and 95% interval over {len(found.seeds)} seeds", highlight=False)
+        say(f"mean and 95% interval over {len(found.seeds)} seeds")
     for note in found.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        say(f"- {note}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.tasks import Discovery
@@ -111,20 +112,18 @@ def discover(
         return
     _show(found)
     if out is not None or data is None:
-        print(f"samples in {out or run / 'discovery' / 'samples.parquet'}")
+        say(f"samples in {out or run / 'discovery' / 'samples.parquet'}")
     if grids is not None:
-        print(f"pictures in {grids}: best.png, worst.png, random.png")
+        say(f"pictures in {grids}: best.png, worst.png, random.png")
 
 
 def _show(found: Discovery) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
     levels = list(dict.fromkeys(level for s in found.subclasses for level in s.purity))
-    table = Table(title=f"{len(found.subclasses)} subclasses of {len(found.ids)} samples", title_justify="left")
+    table = Table(f"{len(found.subclasses)} subclasses of {len(found.ids)} samples")
     for column in ("number", "name", "samples", *(f"mostly, by {level}" for level in levels), "nearest to its mean"):
-        table.add_column(escape(column), justify="right" if column in ("number", "samples") else "left")
+        table.column(column, justify="right" if column in ("number", "samples") else "left")
     for s in found.subclasses[:_SHOWN]:
         purity = [
             f"{s.purity[level]['class']} {100 * s.purity[level]['share']:.0f}%" if level in s.purity else ""
@@ -132,12 +131,11 @@ def _show(found: Discovery) -> None:
         ]
         said = shorten(s.texts[0], _TEXT, placeholder="…") if s.texts else ""
         nearest = f"“{said}”" if said else ", ".join(s.exemplars[:3])
-        table.add_row(str(s.number), escape(s.name), str(s.size), *map(escape, purity), escape(nearest))
-    console = Console()
-    console.print(table)
+        table.row(str(s.number), s.name, str(s.size), *purity, nearest)
+    table.show()
     if len(found.subclasses) > _SHOWN:
-        console.print(f"... and {len(found.subclasses) - _SHOWN} more, all in --json and in the run's discovery.json")
+        say(f"... and {len(found.subclasses) - _SHOWN} more, all in --json and in the run's discovery.json")
     for key, value in found.figures.items():
-        console.print(f"{key}: {100 * value:.2f}", highlight=False, markup=False)
+        say(f"{key}: {100 * value:.2f}")
     for note in found.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        say(f"- {note}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.explorer.session import Session
@@ -76,7 +76,7 @@ def explore(
     session = Session(api.Run.open(run, device=device.value), level=level, map_kind=map_.value, seed=seed)
     try:
         for notice in session.notices:
-            print(f"note      {notice}", file=sys.stderr)
+            say(f"note      {notice}", err=True)
         if export is not None:
             _export(session, export.value, json_)
         else:
@@ -94,9 +94,9 @@ def _export(session: Session, table: Literal["csv", "parquet"], as_json: bool) -
             json.dumps({"folder": str(outcome.folder), "files": outcome.files, "commands": outcome.commands}, indent=1)
         )
         return
-    print(f"{', '.join(outcome.files)} written to {outcome.folder}")
+    say(f"{', '.join(outcome.files)} written to {outcome.folder}")
     for command in outcome.commands.values():
-        print(f"  {command}")
+        say(f"  {command}")
 
 
 def _serve(session: Session, port: int, open_: bool, as_json: bool) -> None:
@@ -111,9 +111,10 @@ def _serve(session: Session, port: int, open_: bool, as_json: bool) -> None:
         if as_json:
             print(json.dumps({"link": link}), flush=True)
         elif first:
-            print(f"open      {link}\n          (works once, on this machine; Ctrl-C ends)", flush=True)
+            say(f"open      {link}", flush=True)
+            say("          (works once, on this machine; Ctrl-C ends)", flush=True)
         else:
-            print(f"another browser: {link}", flush=True)
+            say(f"another browser: {link}", flush=True)
         if open_ and first:
             webbrowser.open(link)
         first = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 __all__ = ["register"]
 
@@ -78,11 +78,13 @@ def export(
         print(json.dumps(kept, indent=1))
         return
     for notice in made.notices:
-        print(f"note      {notice}", file=sys.stderr)
-    print(f"{made.keys} tensors written to {made.path}")
-    print(f"input     {made.input}")
-    print("load it with\n")
-    print("\n".join(f"    {line}" for line in made.loading))
+        say(f"note      {notice}", err=True)
+    say(f"{made.keys} tensors written to {made.path}")
+    say(f"input     {made.input}")
+    say("load it with")
+    say()
+    for line in made.loading:
+        say(f"    {line}")
 
 
 def _export_to_hub(run: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
@@ -93,7 +95,8 @@ def _export_to_hub(run: Path, out: Path | None, overwrite: bool, as_json: bool) 
     if as_json:
         print(json.dumps({"out": str(place), "format": "hub", "files": files}, indent=1))
         return
-    print(f"{', '.join(files)} written to {place}")
-    print(f"share it with `hf upload OWNER/NAME {place}`; load it with\n")
-    print("    from regrain.hub import from_pretrained")
-    print(f"    model = from_pretrained({str(place)!r})")
+    say(f"{', '.join(files)} written to {place}")
+    say(f"share it with `hf upload OWNER/NAME {place}`; load it with")
+    say()
+    say("    from regrain.hub import from_pretrained")
+    say(f"    model = from_pretrained({str(place)!r})")

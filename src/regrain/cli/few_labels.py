@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 __all__ = ["register"]
 
@@ -84,8 +84,8 @@ def adapt(
         print(json.dumps(kept, indent=1))
         return
     for notice in made.notices:
-        print(f"note      {notice}", file=sys.stderr)
-    print(
+        say(f"note      {notice}", err=True)
+    say(
         f"{len(classifier.classes)} classes of '{classifier.level}' learned; use it with "
         f"`regrain predict {made.path} DATA --out FILE`"
     )
@@ -133,4 +133,4 @@ def predict(
         return
     answered = "".join(f", {count} answered at {level}" for level, count in counted.get("answered", {}).items())
     without = f", {counted['abstained']} abstained from" if counted else ""
-    print(f"{len(table)} predictions of {' and '.join(levels)} written to {out}{answered}{without}")
+    say(f"{len(table)} predictions of {' and '.join(levels)} written to {out}{answered}{without}")

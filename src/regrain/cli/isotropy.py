@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.api import Run
@@ -52,7 +52,7 @@ def isotropy(
     tell = o.tells_notices()
 
     def say(run: Run) -> None:
-        print(f"trained   {run.path}", file=sys.stderr)
+        say(f"trained   {run.path}", err=True)
         tell(run)
 
     found = o.stoppable(
@@ -72,30 +72,26 @@ def isotropy(
         print(json.dumps(found.to_json(), indent=1))
         return
     _show(found)
-    print(f"all of it in {out / 'isotropy.json'}")
+    say(f"all of it in {out / 'isotropy.json'}")
 
 
 def _show(found: Isotropy) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
     move, figures = found.move, found.figures()
     table = Table(
-        title=escape(f"{found.samples} test samples of '{move.subclass}', by {found.method}'s {found.judged_by}"),
-        title_justify="left",
+        f"{found.samples} test samples of '{move.subclass}', by {found.method}'s {found.judged_by}",
     )
-    table.add_column("share predicted as")
-    table.add_column("labels as they are", justify="right")
-    table.add_column(escape(f"moved to '{move.target}'"), justify="right")
+    table.column("share predicted as")
+    table.column("labels as they are", justify="right")
+    table.column(f"moved to '{move.target}'", justify="right")
     for name, words in (
         ("own", f"its own superclass '{move.origin}'"),
         ("new", f"'{move.target}'"),
         ("others", "others"),
         ("accuracy", f"accuracy of the {found.others} other samples"),
     ):
-        table.add_row(escape(words), *(o.mean_cell(figures[labelling][name]) for labelling in ("given", "moved")))
-    console = Console()
-    console.print(table)
+        table.row(words, *(o.mean_cell(figures[labelling][name]) for labelling in ("given", "moved")))
+    table.show()
     if len(found.seeds) > 1:
-        console.print(f"mean and 95% interval over {len(found.seeds)} seeds", highlight=False)
+        say(f"mean and 95% interval over {len(found.seeds)} seeds")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 __all__ = ["register"]
 
@@ -163,7 +164,7 @@ def embed(
             **reading,
         )
     if is_first_process():
-        print(f"{rows} embeddings of width {width} written to {out}")
+        say(f"{rows} embeddings of width {width} written to {out}")
 
 
 def _of_protocols(names: tuple[str, ...], protocols: list[str] | None, **options: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.labels import Taxonomy
@@ -84,7 +85,7 @@ def check(
         print(json.dumps(report.to_json(), indent=1))
     else:
         for line in report.render():
-            print(line)
+            say(line)
     if not report.ok:
         raise typer.Exit(2)
 
@@ -117,18 +118,17 @@ def datasets(
             json.dumps({name: {f: getattr(entry, f) for f in _ENTRY_FIELDS} for name, entry in known.items()}, indent=1)
         )
         return
-    from rich.console import Console
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
-    table = Table(title="data sets by name (--root DIR or REGRAIN_DATA says where they lie)", title_justify="left")
+    table = Table("data sets by name (--root DIR or REGRAIN_DATA says where they lie)")
     for column in ("name", "what", "levels (classes)", "samples"):
-        table.add_column(column, overflow="fold")
+        table.column(column)
     for name, entry in known.items():
         marked = name if entry.seen else f"{name} *"
-        table.add_row(marked, f"{entry.modality}: {entry.description}", _levels(entry), _sizes(entry))
-    Console().print(table)
-    print("* the layout is the published one; it was tried on no real copy")
-    print(
+        table.row(marked, f"{entry.modality}: {entry.description}", _levels(entry), _sizes(entry))
+    table.show()
+    say("* the layout is the published one; it was tried on no real copy")
+    say(
         "`regrain datasets NAME` shows one. Your own data: a folder super/sub/.../image, a CSV, TSV, Parquet or "
         "JSON-lines table; `regrain check PATH` first."
     )
@@ -138,7 +138,7 @@ def _one_dataset(entry: Entry, as_json: bool) -> None:
     if as_json:
         print(json.dumps({field: getattr(entry, field) for field in _ENTRY_FIELDS}, indent=1))
         return
-    print(f"{entry.name}: {entry.description}")
+    say(f"{entry.name}: {entry.description}")
     side = f", {entry.side} x {entry.side} pixels" if entry.side < _LARGE else ", decoded to 256 x 256 pixels at most"
     told = {
         "levels": _levels(entry),
@@ -148,13 +148,13 @@ def _one_dataset(entry: Entry, as_json: bool) -> None:
         "views": ", ".join(entry.views) or "those of the modality",
     }
     for key, value in told.items():
-        print(f"{key}: {value}")
+        say(f"{key}: {value}")
     for key, lines in (("layouts looked for under --root DIR or REGRAIN_DATA", entry.layouts), ("notes", entry.notes)):
-        print(f"{key}:")
+        say(f"{key}:")
         for line in lines:
-            print(f"  - {line}")
+            say(f"  - {line}")
     if entry.torchvision:
-        print("`--download` fetches it where it is missing.")
+        say("`--download` fetches it where it is missing.")
 
 
 def _levels(entry: Entry) -> str:
@@ -189,26 +189,23 @@ def methods(
             json.dumps({n: {"summary": m.summary, "reads": list(m.needs.levels)} for n, m in METHODS.items()}, indent=1)
         )
         return
-    from rich.console import Console
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
-    console = Console()
-    console.print(
-        "First of all: embed with a strong frozen encoder and evaluate (--frozen); train only if that is not enough.\n"
-    )
-    table = Table(title="which method for my labels", title_justify="left")
+    say("First of all: embed with a strong frozen encoder and evaluate (--frozen); train only if that is not enough.")
+    say()
+    table = Table("which method for my labels")
     for column in ("you have", "you want", "take"):
-        table.add_column(column, overflow="fold")
+        table.column(column)
     for row in _ADVICE:
-        table.add_row(*row)
-    console.print(table)
-    table = Table(title="the methods", title_justify="left")
+        table.row(*row)
+    table.show()
+    table = Table("the methods")
     for column in ("name", "labels it reads", "what it does"):
-        table.add_column(column, overflow="fold")
+        table.column(column)
     for method in METHODS.values():
-        table.add_row(method.name, ", ".join(method.needs.levels) or "none", method.summary)
-    console.print(table)
-    print("`regrain methods NAME` shows the settings of one.")
+        table.row(method.name, ", ".join(method.needs.levels) or "none", method.summary)
+    table.show()
+    say("`regrain methods NAME` shows the settings of one.")
 
 
 def taxonomies(
@@ -250,30 +247,29 @@ def taxonomies(
         print(json.dumps({**about, **taxonomy.to_json(), "names": words}, indent=1))
         return
     counts = zip(taxonomy.levels, map(len, taxonomy.classes), strict=True)
-    print(f"{name}: {' > '.join(f'{level} ({count})' for level, count in counts)}")
+    say(f"{name}: {' > '.join(f'{level} ({count})' for level, count in counts)}")
     for key in ("source", "note", "dropped", "parts"):
         if about.get(key):
-            print(f"{key}: {_listed(about[key])}")
-    print()
+            say(f"{key}: {_listed(about[key])}")
+    say()
     for line in _tree(taxonomy, words):
-        print(line)
+        say(line)
 
 
 def _all_taxonomies(known: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({name: vars(about) for name, about in known.items()}, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
-    table = Table(title="taxonomies by name", title_justify="left")
+    table = Table("taxonomies by name")
     for column in ("name", "levels (classes)", "source"):
-        table.add_column(column, overflow="fold")
+        table.column(column)
     for name, about in known.items():
         levels = " > ".join(f"{level} ({count})" for level, count in about.levels.items())
-        table.add_row(name, levels, textwrap.shorten(about.source, _SOURCE_WIDTH, placeholder=" ..."))
-    Console().print(table)
-    print("`regrain taxonomies NAME` prints one, with its source in full; `regrain taxonomies FILE` your own.")
+        table.row(name, levels, textwrap.shorten(about.source, _SOURCE_WIDTH, placeholder=" ..."))
+    table.show()
+    say("`regrain taxonomies NAME` prints one, with its source in full; `regrain taxonomies FILE` your own.")
 
 
 def _listed(value: Any) -> str:
@@ -325,14 +321,18 @@ def _one_method(method: Any, parameters: Any, as_json: bool) -> None:
     from regrain.encoders.image import SMALL_IMAGE
     from regrain.training.recipe import recipes_of_method
 
-    print(f"{method.name}: {method.summary}")
-    print(f"reads: {', '.join(method.needs.levels) or 'no labels'}; views: {', '.join(method.needs.views)}\n")
-    print(inspect.cleandoc(method.__doc__ or ""))
-    print("\nsettings (--set NAME=VALUE):")
+    say(f"{method.name}: {method.summary}")
+    say(f"reads: {', '.join(method.needs.levels) or 'no labels'}; views: {', '.join(method.needs.views)}")
+    say()
+    for line in inspect.cleandoc(method.__doc__ or "").splitlines():
+        say(line)
+    say()
+    say("settings (--set NAME=VALUE):")
     for name, parameter in parameters.items():
-        print(f"  {name} = {parameter.default}")
+        say(f"  {name} = {parameter.default}")
     for modality, recipe in recipes_of_method(method.name).items():
-        print(f"\nits recipe for {modality.replace('small-image', f'images of at most {SMALL_IMAGE} pixels')}:")
+        say()
+        say(f"its recipe for {modality.replace('small-image', f'images of at most {SMALL_IMAGE} pixels')}:")
         for section, values in recipe.items():
             for name, value in values.items():
-                print(f"  {name if section == 'method' else f'{section}.{name}'} = {value}")
+                say(f"  {name if section == 'method' else f'{section}.{name}'} = {value}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from regrain import __version__
 from regrain.cli import (
@@ -27,7 +29,9 @@ from regrain.cli import (
     train,
     tune,
 )
+from regrain.cli.terminal import say
 from regrain.errors import RegrainWarning, UserError, command_line
+from regrain.spelling import shown
 from regrain.training.processes import is_first_process, layout_of, under_torchrun
 
 __all__ = ["app", "main"]
@@ -37,8 +41,33 @@ _SHARED = {"fit", "resume", "evaluate", "embed"}
 
 _EPILOG = "Start with `regrain demo`, then `regrain methods`: which method for my labels."
 
+
+class _Group(TyperGroup):
+    """The commands; what a message repeats of the arguments does not steer the terminal."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **options)
+        except Exception as error:
+            raise _shown(error) from None
+
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except Exception as error:
+            raise _shown(error) from None
+
+
+def _shown(error: Exception) -> Exception:
+    """An error of the arguments (typer's have a ``message``) without what would steer the terminal."""
+    if isinstance(getattr(error, "message", None), str):
+        error.message = shown(error.message)  # type: ignore[attr-defined]
+    return error
+
+
 app = typer.Typer(
     name="regrain",
+    cls=_Group,
     help="Representations and classifiers from labels of the wrong granularity.",
     epilog=_EPILOG,
     no_args_is_help=True,
@@ -70,7 +99,7 @@ for group in _GROUPS:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"regrain {__version__}")
+        say(f"regrain {__version__}")
         raise typer.Exit
 
 
@@ -97,16 +126,19 @@ def main() -> None:
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", RegrainWarning)
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows its escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         _require_shareable(sys.argv[1:])
         app()
     except UserError as error:
-        print(f"error{_which()}: {error}", file=sys.stderr)
+        say(f"error{_which()}: {error}", err=True)
         sys.exit(2)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             sys.exit(130)
-        print(f"error{_which()}: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        say(f"error{_which()}: {error.filename or 'a file'}: {error.strerror or error}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -114,7 +146,7 @@ def main() -> None:
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
     if is_first_process():
-        print(f"warning: {message}", file=sys.stderr)
+        say(f"warning: {message}", err=True)
 
 
 def _require_shareable(arguments: list[str]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
+
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.api import Run
@@ -261,7 +262,7 @@ def stoppable(work: Callable[[], Result], go_on: str | None = None) -> Result:
         return work()
     except Stopped as stopped:
         if is_first_process():
-            print(f"stopped; go on with {go_on or f'`regrain resume {stopped.args[0]}`'}", file=sys.stderr)
+            say(f"stopped; go on with {go_on or f'`regrain resume {stopped.args[0]}`'}", err=True)
         raise typer.Exit(130) from None
 
 
@@ -272,7 +273,7 @@ def tells_notices() -> Callable[[Run], None]:
     def tell(run: Run) -> None:
         for notice in dict.fromkeys(run.notices):
             if notice not in told:
-                print(f"note      {notice}", file=sys.stderr)
+                say(f"note      {notice}", err=True)
         told.update(run.notices)
 
     return tell
@@ -280,27 +281,24 @@ def tells_notices() -> Callable[[Run], None]:
 
 def show_evaluation(evaluation: Evaluation) -> None:
     """A table: one line a metric, one column a representation."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
     names = list(dict.fromkeys(row.representation for row in evaluation.rows))
     scores = {(row.representation, row.level, row.metric): row.score for row in evaluation.rows}
-    table = Table(title=f"{escape(evaluation.split)}: {evaluation.samples} samples", title_justify="left")
-    table.add_column("level")
-    table.add_column("metric", overflow="fold")
+    table = Table(f"{evaluation.split}: {evaluation.samples} samples")
+    table.column("level")
+    table.column("metric")
     for name in names:
-        table.add_column(name, justify="right")
-    table.add_column("95% interval", justify="right")
+        table.column(name, justify="right")
+    table.column("95% interval", justify="right")
     for level, metric in dict.fromkeys((row.level, row.metric) for row in evaluation.rows if not row.score.detail):
         score = scores[next(name for name in names if (name, level, metric) in scores), level, metric]
         interval = "" if score.low is None else f"{100 * score.low:.2f} to {100 * (score.high or 0):.2f}, {score.over}"
         cells = [_cell(scores.get((name, level, metric))) for name in names]
-        table.add_row(escape(level), escape(metric), *cells, interval)
-    console = Console()
-    console.print(table)
+        table.row(level, metric, *cells, interval)
+    table.show()
     for note in evaluation.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        say(f"- {note}")
 
 
 def mean_cell(score: Score) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.tasks import Regrouping
@@ -77,11 +77,11 @@ def regroup(
         print(json.dumps(_as_json(made, out), indent=1))
         return
     for notice in made.notices:
-        print(f"note      {notice}", file=sys.stderr)
+        say(f"note      {notice}", err=True)
     _show_balance(made)
     for warning in made.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(f"{len(made.columns['id'])} samples under {len(made.counts)} superclasses written to {out}")
+        say(f"warning: {warning}", err=True)
+    say(f"{len(made.columns['id'])} samples under {len(made.counts)} superclasses written to {out}")
 
 
 def _as_json(made: Regrouping, out: Path) -> dict[str, Any]:
@@ -103,16 +103,14 @@ def _as_json(made: Regrouping, out: Path) -> dict[str, Any]:
 
 def _show_balance(made: Regrouping) -> None:
     """A table: one line a superclass, one column a split."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
-    table = Table(title=f"samples of every superclass, of {escape(made.level)}", title_justify="left")
-    table.add_column("superclass", overflow="fold")
-    table.add_column("classes", justify="right")
+    table = Table(f"samples of every superclass, of {made.level}")
+    table.column("superclass")
+    table.column("classes", justify="right")
     for split in made.imbalance:
-        table.add_column(escape(split), justify="right")
+        table.column(split, justify="right")
     for name, count in made.counts.items():
         cells = [f"{n} ({made.shares[name][split]:.1%})" for split, n in count.items()]
-        table.add_row(escape(name), str(made.classes[name]), *cells)
-    Console().print(table)
+        table.row(name, str(made.classes[name]), *cells)
+    table.show()

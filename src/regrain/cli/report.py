@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.report import Comparison
@@ -71,7 +71,7 @@ def report(
         say=_say,
         **reading,
     )
-    print(f"page in {place}" + (f", figures in {figures}" if figures is not None else ""))
+    say(f"page in {place}" + (f", figures in {figures}" if figures is not None else ""))
 
 
 @o.reads_data
@@ -129,39 +129,33 @@ def compare(
         return
     _show(found)
     if out is not None:
-        print(f"page in {out}")
+        say(f"page in {out}")
 
 
 def _say(step: str) -> None:
-    print(f"... {step}", file=sys.stderr)
+    say(f"... {step}", err=True)
 
 
 def _show(found: Comparison) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
+    from regrain.cli.tables import Table
     from regrain.report.compare import COSTS
 
     shown = [key for key in found.keys if _HEADLINES.fullmatch(key.rsplit("/", 1)[1])]
-    table = Table(title=f"differences are to {escape(found.reference)}", title_justify="left")
-    table.add_column("")
+    table = Table(f"differences are to {found.reference}")
+    table.column("")
     for row in found.rows:
-        table.add_column(escape(row.name), justify="right")
+        table.column(row.name, justify="right")
     for key in found.settings:
-        table.add_row(
-            escape(key), *("" if row.settings[key] is None else escape(str(row.settings[key])) for row in found.rows)
-        )
+        table.row(key, *("" if row.settings[key] is None else str(row.settings[key]) for row in found.rows))
     table.add_section()
     for key in shown or found.keys:
-        table.add_row(escape(key), *(row.figures[key].text() if key in row.figures else "" for row in found.rows))
+        table.row(key, *(row.figures[key].text() if key in row.figures else "" for row in found.rows))
         if any(key in row.differences for row in found.rows):
             signed = [row.differences[key].text(sign=True) if key in row.differences else "" for row in found.rows]
-            table.add_row("  difference", *signed)
+            table.row("  difference", *signed)
     table.add_section()
     for key, words in COSTS.items():
-        table.add_row(words, *(f"{row.cost[key]:,.1f}" if key in row.cost else "" for row in found.rows))
-    console = Console()
-    console.print(table)
+        table.row(words, *(f"{row.cost[key]:,.1f}" if key in row.cost else "" for row in found.rows))
+    table.show()
     for note in found.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        say(f"- {note}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.papers.reproducing import Reproduction
@@ -96,7 +96,7 @@ def reproduce(
     for recipe in chosen.values():
         reason = _too_long(recipe, scale.value, most_hours, rate)
         if reason:
-            print(f"left out  {recipe.name}: {reason}", file=sys.stderr)
+            say(f"left out  {recipe.name}: {reason}", err=True)
             continue
         run = partial(
             reproduce_row,
@@ -114,7 +114,7 @@ def reproduce(
             made = o.stoppable(run, "the same command")
         except UserError as error:  # of this row; the others go on
             made = Reproduction(recipe, scale.value, (), {}, str(error))
-        print(f"{'left out ' if made.problem else 'done     '} {recipe.name}", file=sys.stderr)
+        say(f"{'left out ' if made.problem else 'done     '} {recipe.name}", err=True)
         found.append(made)
         if made.beside:
             beside.add(judges_alike(recipe))
@@ -124,7 +124,7 @@ def reproduce(
         _show(found)
     if append is not None and any(made.figures for made in found):
         append_to(append, markdown([made for made in found if made.figures]))
-        print(f"added to {append}", file=sys.stderr)
+        say(f"added to {append}", err=True)
     if not any(made.figures for made in found):
         raise typer.Exit(2)
 
@@ -191,31 +191,25 @@ def _told(recipe: Recipe, scale: Scale, rate: float | None) -> dict[str, Any]:
 
 
 def _list(chosen: Sequence[Recipe], scale: Scale, rate: float | None) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from regrain.cli.tables import Table
 
-    console = Console()
     for place in dict.fromkeys((r.paper, r.table, r.title) for r in chosen):
         rows = [r for r in chosen if (r.paper, r.table, r.title) == place]
-        table = Table(
-            title=escape(f"{place[0]}, table {place[1].removeprefix('table')}: {place[2]}"), title_justify="left"
-        )
-        table.add_column("recipe", no_wrap=True)  # to be copied
+        table = Table(f"{place[0]}, table {place[1].removeprefix('table')}: {place[2]}")
+        table.column("recipe", no_wrap=True)  # to be copied
         for column in ("method", "data", "paper", f"hours, {scale}"):
-            table.add_column(column, overflow="fold")
+            table.column(column)
         for r in rows:
             figures = ", ".join(map(r.printed, r.figures))
             if r.absent:
-                table.add_row(r.name, escape(f"({r.absent})"), "", figures, "")
+                table.row(r.name, f"({r.absent})", "", figures, "")
             else:
-                table.add_row(r.name, r.method, ", ".join(r.needed), figures, _duration(_hours(r, scale, rate)))
-        console.print(table)
-    console.print(
+                table.row(r.name, r.method, ", ".join(r.needed), figures, _duration(_hours(r, scale, rate)))
+        table.show()
+    say(
         "hours: samples x epochs x views x 3 x the encoder's forward operations, at "
         + ("0.3 TFLOP/s (two CPU cores, docs/speed.md)" if rate is None else f"{rate:g} TFLOP/s")
-        + "; --rate for another machine. `regrain recipes NAME` shows one.",
-        highlight=False,
+        + "; --rate for another machine. `regrain recipes NAME` shows one."
     )
 
 
@@ -223,7 +217,8 @@ def _one(recipe: Recipe, scale: Scale, rate: float | None) -> None:
     import yaml
 
     told = json.loads(json.dumps(_told(recipe, scale, rate), default=list))
-    print(yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=110).rstrip())
+    for line in yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=110).splitlines():
+        say(line)
 
 
 def _duration(hours: float | None) -> str:
@@ -234,24 +229,20 @@ def _duration(hours: float | None) -> str:
 
 
 def _show(found: Sequence[Reproduction]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
+    from regrain.cli.tables import Table
     from regrain.papers.reproducing import grouped
 
-    console = Console()
     scale = found[0].scale
     for group in grouped(found):
-        table = Table(title=escape(f"{group.title}; scale {scale}"), title_justify="left")
-        table.add_column("row", overflow="fold")
+        table = Table(f"{group.title}; scale {scale}")
+        table.column("row")
         for metric in group.metrics:
-            table.add_column(escape(f"{metric}\nours"), justify="right")
-            table.add_column("\npaper", justify="right")
+            table.column(metric, "ours", justify="right")
+            table.column("", "paper", justify="right")
         for label, *cells in group.lines():
-            table.add_row(escape(label), *cells)
-        console.print(table)
+            table.row(label, *cells)
+        table.show()
         for remark in group.remarks():
-            console.print(f"- {remark}", highlight=False, markup=False)
+            say(f"- {remark}")
     if scale != "paper":
-        console.print(f"Scale {scale} is not the paper's experiment: the columns do not compare.")
+        say(f"Scale {scale} is not the paper's experiment: the columns do not compare.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.api import Run
@@ -98,25 +98,23 @@ def demo(
     Trains a plain classifier (SupCE), MaskCon, and the upper bound that sees the fine labels (SupFINE).
     """
     from rich.console import Console
-    from rich.table import Table
 
     from regrain import api
+    from regrain.cli.tables import Table
 
-    console = Console()
     data = api.load("digits")
     coarse, fine = data.labels.levels
     counts = data.labels.counts
-    console.print(
+    say(
         f"Digits: {len(data)} images of 8x8 pixels. Training sees {counts[coarse]} {coarse}s "
-        f"({'; '.join(data.labels.names(coarse))}); we ask for the {counts[fine]} digits.",
-        highlight=False,
+        f"({'; '.join(data.labels.names(coarse))}); we ask for the {counts[fine]} digits."
     )
-    table = Table(title="recall@1 of the hidden digits, test split")
+    table = Table("recall@1 of the hidden digits, test split")
     for column in ("what", "labels seen", "recall@1", "95% interval", "run folder"):
-        table.add_column(column, justify="right" if "1" in column or "%" in column else "left", overflow="fold")
+        table.column(column, justify="right" if "1" in column or "%" in column else "left")
     baselines: list[tuple[str, ...]] = []
     for name in _DEMO_METHODS:
-        with console.status(f"training {name} ..."):
+        with Console().status(f"training {name} ..."):
             run = api.fit(
                 name, data, encoder="conv4", out=out / name, seed=seed, settings=_DEMO_SETTINGS, overwrite=overwrite
             )
@@ -128,16 +126,15 @@ def demo(
                 for words, key in (("raw pixels", "raw"), ("random encoder", "random"))
             ]
             for row in baselines:
-                table.add_row(*row)
+                table.row(*row)
         seen = fine if name == "sup-fine" else coarse
-        table.add_row(name, seen, f"{100 * scores['model'].value:.1f}", _interval(scores["model"]), str(run.path))
-    console.print(table)
-    console.print(
+        table.row(name, seen, f"{100 * scores['model'].value:.1f}", _interval(scores["model"]), str(run.path))
+    table.show()
+    say(
         "maskcon against sup-ce is the comparison: both read the groups alone. These images are so small and clean "
         "that pixels tell most digits apart; photographs and texts are not like that. "
         f"One seed, {len(data.part('test'))} test images; intervals are over test images. Look closer with "
-        f"`regrain evaluate {out / 'maskcon'} --data digits`, and at your own labels with `regrain methods`.",
-        highlight=False,
+        f"`regrain evaluate {out / 'maskcon'} --data digits`, and at your own labels with `regrain methods`."
     )
 
 
@@ -146,9 +143,7 @@ def _interval(score: Any) -> str:
 
 
 def _announce(run: Run, training: Dataset) -> None:
-    from rich.console import Console
 
-    say = functools.partial(Console(stderr=True).print, highlight=False, markup=False, soft_wrap=True)
     recipe = run.recipe
     known = training.labels.known
     levels = ", ".join(
@@ -156,17 +151,17 @@ def _announce(run: Run, training: Dataset) -> None:
         for level, count in training.labels.counts.items()
     )
     roles = ", ".join(f"{level} as {role}" for role, level in recipe["data"]["roles"].items()) or "none"
-    say(f"data      {training.name}: {len(training)} training samples; levels: {levels or 'none'}")
+    say(f"data      {training.name}: {len(training)} training samples; levels: {levels or 'none'}", err=True)
     filled = {level: count for level, count in training.labels.filled.items() if count}
     if filled:
         text = ", ".join(f"{count} at {level}" for level, count in filled.items())
-        say(f"          labels filled in from finer ones: {text}")
-    say(f"method    {recipe['method']['name']}; labels it sees: {roles}")
+        say(f"          labels filled in from finer ones: {text}", err=True)
+    say(f"method    {recipe['method']['name']}; labels it sees: {roles}", err=True)
     size = f", views of {recipe['views']['size']} px" if "size" in recipe["views"] else ""
     frozen = ", frozen" if recipe["encoder"].get("frozen") else ""
-    say(f"encoder   {recipe['encoder']['name']}{frozen}{size}")
+    say(f"encoder   {recipe['encoder']['name']}{frozen}{size}", err=True)
     o.tells_notices()(run)
-    say(f"run       {run.path}")
+    say(f"run       {run.path}", err=True)
 
 
 def _report(run: Run) -> None:
@@ -178,4 +173,4 @@ def _report(run: Run) -> None:
     last = metrics[-1] if metrics else {}
     loss = f", last loss {last['loss']:.4f}" if "loss" in last else ""
     speed = f", {last['samples_per_second']:.0f} samples/s" if "samples_per_second" in last else ""
-    print(f"finished {len(metrics)} epochs{loss}{speed}; judge it with `regrain evaluate {run.path}`", file=sys.stderr)
+    say(f"finished {len(metrics)} epochs{loss}{speed}; judge it with `regrain evaluate {run.path}`", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +60,7 @@ def tune(
     def say(trial: Trial) -> None:
         values = ", ".join(f"{name} {value:.4f}" for name, value in trial.criteria.items())
         settings = " ".join(f"{name}={value}" for name, value in trial.settings.items())
-        print(f"trial {trial.number + 1}: {settings}: {values or trial.problem}", file=sys.stderr)
+        say(f"trial {trial.number + 1}: {settings}: {values or trial.problem}", err=True)
 
     found = o.stoppable(
         lambda: api.tune(
@@ -83,21 +82,19 @@ def tune(
         print(json.dumps({"criterion": criterion, "best": str(found.path / "best.yaml"), "trials": rows}, indent=1))
         return
     _show(found)
-    print(f"use it with `regrain fit {method} {data} --recipe {found.path / 'best.yaml'}`")
+    say(f"use it with `regrain fit {method} {data} --recipe {found.path / 'best.yaml'}`")
 
 
 def _show(found: Tuning) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    from regrain.cli.tables import Table
     from regrain.evaluation import CRITERIA
 
-    table = Table(title=f"best first by {found.plan.criterion}", title_justify="left")
-    table.add_column("trial", justify="right")
+    table = Table(f"best first by {found.plan.criterion}")
+    table.column("trial", justify="right")
     names = [r.name for r in found.plan.ranges]
     for name in (*names, *CRITERIA):
-        table.add_column(name, justify="right")
+        table.column(name, justify="right")
     for trial in found.ranked():
         values = [f"{trial.criteria[c]:.4f}" if c in trial.criteria else "-" for c in CRITERIA]
-        table.add_row(str(trial.number + 1), *(str(trial.settings[n]) for n in names), *values)
-    Console().print(table)
+        table.row(str(trial.number + 1), *(str(trial.settings[n]) for n in names), *values)
+    table.show()

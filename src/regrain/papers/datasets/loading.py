@@ -169,11 +169,11 @@ def _download(entry: Entry, root: Path) -> None:
 
 
 def _not_found(entry: Entry, root: Path) -> str:
-    looked = "\n".join(f"  {root}/{layout}" for layout in entry.layouts)
+    looked = "; ".join(f"{root}/{layout}" for layout in entry.layouts)
     present = sorted(item.name for item in root.iterdir()) if root.is_dir() else None
     there = f"{root} does not exist" if present is None else f"{root} holds {examples(present, 8) or 'nothing'}"
     fetch = ", or fetch it with --download (download=True)" if entry.torchvision else ""
     return (
-        f"{entry.name} was not found. Looked for\n{looked}\nbut {there}. Give the folder that holds it with --root DIR "
+        f"{entry.name} was not found. Looked for {looked}; but {there}. Give the folder that holds it with --root DIR "
         f"(root=...) or REGRAIN_DATA{fetch}. Source: {entry.source}"
     )
