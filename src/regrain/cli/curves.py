@@ -121,11 +121,11 @@ def _run(
 ) -> None:
     tell = o.tells_notices()
 
-    def say(run: Run) -> None:
+    def report(run: Run) -> None:
         say(f"trained   {run.path}", err=True)
         tell(run)
 
-    chosen = {"seeds": seeds, "protocols": protocol or ["linear"], "baselines": baselines, "on_run": say}
+    chosen = {"seeds": seeds, "protocols": protocol or ["linear"], "baselines": baselines, "on_run": report}
     found = o.stoppable(lambda: verb(method, data, out=out, **values, **chosen, **training), "the same command")
     if json_:
         print(json.dumps(found.to_json(), indent=1))

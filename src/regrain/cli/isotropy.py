@@ -51,7 +51,7 @@ def isotropy(
 
     tell = o.tells_notices()
 
-    def say(run: Run) -> None:
+    def report(run: Run) -> None:
         say(f"trained   {run.path}", err=True)
         tell(run)
 
@@ -63,7 +63,7 @@ def isotropy(
             to=to,
             out=out,
             seeds=seeds,
-            on_run=say,
+            on_run=report,
             **training,
         ),
         "the same command",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrain.cli import options as o
+from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.tasks import Trial, Tuning
@@ -57,7 +58,7 @@ def tune(
     """
     from regrain import api
 
-    def say(trial: Trial) -> None:
+    def tell(trial: Trial) -> None:
         values = ", ".join(f"{name} {value:.4f}" for name, value in trial.criteria.items())
         settings = " ".join(f"{name}={value}" for name, value in trial.settings.items())
         say(f"trial {trial.number + 1}: {settings}: {values or trial.problem}", err=True)
@@ -72,7 +73,7 @@ def tune(
             validation=validation,
             out=out,
             on_run=o.tells_notices(),
-            on_trial=say,
+            on_trial=tell,
             **training,
         ),
         "the same command",

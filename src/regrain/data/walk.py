@@ -72,9 +72,11 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def opens_as_image(path: str) -> bool:
-    """Whether a file's content is an image of a common format, whatever its ending."""
+    """Whether a file's content is an image of a common format, whatever its ending; a pipe is not opened."""
     from PIL import Image
 
+    if not os.path.isfile(path):
+        return False
     try:
         with Image.open(path, formats=_COMMON_FORMATS):
             return True
