@@ -72,8 +72,8 @@ def _table(table: Table, figures: Figures) -> str:
         cells += [_difference(figures, table, row)] if table.compare else []
         cells += [_published(row, first.title)] if "paper" in head else []
         body.append([*cells, "" if row.run_of else figures.minutes(table, row)])
-        if row.projection:
-            inner = [figures.of(table, row, f"{m.key}.projection") for m in table.metrics]
+        inner = [figures.of(table, row, f"{m.key}.projection") for m in table.metrics]
+        if inner[0]:
             body.append([f"{row.label}, by its projection", *(over_seeds(list(values.values())) for values in inner)])
     lines = [head, ["---"] * len(head), *(line + [""] * (len(head) - len(line)) for line in baselines + body)]
     text = "".join("| " + " | ".join(line) + " |\n" for line in lines)

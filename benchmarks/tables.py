@@ -25,7 +25,7 @@ class Row:
     baselines : bool
         Whether raw inputs and random weights are judged beside it, as lines of their own.
     projection : bool
-        Whether the output of its projection head is judged too.
+        Whether the output of its projection head is judged too, where it would not be.
     run_of : str
         ``table/label`` whose trained runs are judged here, in place of ``fit``.
     discover : str

@@ -544,6 +544,21 @@ def test_projection_is_judged_beside_the_embedding(tmp_path: Path) -> None:
         regrain.evaluate(plain, data, projection=True)
 
 
+def test_methods_with_an_embedder_are_judged_on_both_and_used_by_the_encoders_output(tmp_path: Path) -> None:
+    data = vectors()
+    for name in ("scgm", "coarse+", "ancor", "sela"):
+        run = quick(name, data, tmp_path / name)
+        width = run.model.method.encoder_width
+        assert run.embed(data.part("test")).shape[1] == width
+        judged = regrain.evaluate(run, data, protocols=["recall"])
+        keys = judged.flat()
+        for end in ("", ".projection", ".raw", ".random"):
+            assert f"test/sub/recall@1{end}" in keys
+        assert any("embed, discover and few-shot" in note for note in judged.notes)
+        alone = regrain.evaluate(run, data, protocols=["recall"], projection=False, baselines=False)
+        assert {row.representation for row in alone.rows} == {"model"}
+
+
 def test_a_slip_in_the_split_column_is_not_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     rows = [f"{n},{n % 2},{'test' if n % 5 == 0 else 'train'}" for n in range(40)]

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
         tune,
     )
     from regrain.data.dataset import Dataset
-    from regrain.errors import GuessWarning, RegrainWarning, UserError
+    from regrain.errors import DataWarning, RegrainWarning, UserError
     from regrain.labels import Labels, Taxonomy
     from regrain.papers.curve import label_noise, low_data
     from regrain.papers.reproducing import reproduce
     from regrain.papers.swapping import isotropy
 
 __all__ = [
+    "DataWarning",
     "Dataset",
-    "GuessWarning",
     "Labels",
     "RegrainWarning",
     "Run",
@@ -68,7 +68,7 @@ __all__ = [
 
 _HOMES = {
     "Dataset": "regrain.data.dataset",
-    "GuessWarning": "regrain.errors",
+    "DataWarning": "regrain.errors",
     "Labels": "regrain.labels",
     "RegrainWarning": "regrain.errors",
     "Run": "regrain.tasks.run",

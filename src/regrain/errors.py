@@ -10,17 +10,19 @@ import difflib
 import functools
 import re
 import shlex
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 __all__ = [
-    "Guess",
-    "GuessWarning",
+    "DataWarning",
     "MissingDataError",
     "NoLabelsError",
+    "Notable",
     "RegrainWarning",
     "Stopped",
     "UserError",
@@ -29,7 +31,7 @@ __all__ = [
     "nearest",
     "python_option",
     "speaks_python",
-    "warn_of_guesses",
+    "warn_of_data",
 ]
 
 Given = ParamSpec("Given")
@@ -40,10 +42,10 @@ _MOST = 40
 _ON_COMMAND_LINE: ContextVar[bool] = ContextVar("_ON_COMMAND_LINE", default=False)
 """Whether the command line is the face: its messages stay as they are written, and it prints what was guessed."""
 
-_VERBS = ("adapt", "attend", "calibrate", "discover", "evaluate", "export", "fit", "isotropy", "load", "predict")
-_VERBS = (*_VERBS, "regroup", "reproduce", "resume", "tune")
-_SWITCHES = ("balanced", "cache", "download", "drop-unknown", "estimate-classes", "frozen", "label-paths", "overwrite")
-_SWITCHES = (*_SWITCHES, "pretrained", "skip-unreadable", "tensorboard", "unaided", "unseen-superclasses")
+_VERBS = ("adapt", "attend", "calibrate", "discover", "evaluate", "export", "fit", "isotropy", "load", "predict",
+          "regroup", "reproduce", "resume", "tune")  # fmt: skip
+_SWITCHES = ("balanced", "cache", "download", "drop-unknown", "estimate-classes", "frozen", "label-paths", "overwrite",
+             "pretrained", "skip-unreadable", "tensorboard", "unaided", "unseen-superclasses")  # fmt: skip
 _KEYWORDS = {"level": "levels", "set": "settings", "weights": "pretrained", "range": "ranges", "p": "protocols"}
 """Options of the command line that Python calls otherwise."""
 
@@ -71,24 +73,33 @@ class RegrainWarning(UserWarning):
     """Something the user may not mean; training or evaluation goes on."""
 
 
-class GuessWarning(RegrainWarning):
-    """What a reader guessed, such as the columns of labels; options of the same names say otherwise."""
+class DataWarning(RegrainWarning):
+    """What a reader guessed, such as the columns of labels, or found strange; its options say otherwise."""
 
 
-class Guess(str):
-    """A message of a reader that tells what it guessed."""
+class Notable(str):
+    """A message of a reader that Python warns of: what it guessed, or found strange."""
 
 
-_WARNED: set[str] = set()
+_WARNED: set[tuple[str, str]] = set()
 
 
-def warn_of_guesses(where: str, messages: Iterable[str]) -> None:
-    """Warn of the guesses among a reader's messages, each once in a process; the command line prints them itself."""
-    guesses = [f"{where}: {message}" for message in messages if isinstance(message, Guess)]
-    new = [guess for guess in dict.fromkeys(guesses) if guess not in _WARNED]
+def warn_of_data(where: str, messages: Iterable[str]) -> None:
+    """Warn of the notable ones among a reader's messages, each once in a process; the command line prints them."""
+    notable = [in_python(message) for message in dict.fromkeys(messages) if isinstance(message, Notable)]
+    new = [message for message in notable if (where, message) not in _WARNED]
     if new and not _ON_COMMAND_LINE.get():
-        _WARNED.update(new)
-        warnings.warn("; ".join([new[0], *(guess.removeprefix(f"{where}: ") for guess in new[1:])]), GuessWarning, 2)
+        _WARNED.update((where, message) for message in new)
+        warnings.warn(f"{where}: {'; '.join(new)}", DataWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """How far up the stack the caller of the package is."""
+    level = 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("regrain", "contextlib"):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @contextmanager

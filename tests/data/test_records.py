@@ -77,7 +77,7 @@ def test_what_is_told_of_windows() -> None:
     assert "1 of 2 records are shorter than a window and were left out, such as 'p2' with 2" in told(data)
     assert "1 time steps at the ends of records fill no window" in told(data)
     mixed = read_table(sessions(), **READ, window=4, stride=1)
-    assert "level 'event': 6 of 6 windows hold several classes and take that of their last step" in told(mixed)
+    assert "level 'event': 6 of 6 windows hold several classes and take that of their last labelled step" in told(mixed)
     assert "features: 3 columns of numbers, 'flow', 'pressure', 'age' (guessed)" in told(mixed)
 
 
@@ -272,3 +272,172 @@ def test_records_of_a_group_are_in_time_order() -> None:
     assert data.ids.tolist() == ["soon:0", "soon:2", "late:0", "late:2", "other:0", "other:2"]
     assert data.groups is not None
     assert data.groups.tolist() == ["p"] * 4 + ["q"] * 2
+
+
+# Clocks
+
+
+def recordings(restart: bool = True, subjects: int = 2, takes: int = 3, length: int = 40) -> pd.DataFrame:
+    """Subjects with several takes each; ``x`` says which take a step belongs to; the clock may restart in each."""
+    rows = [
+        {
+            "subject": f"s{subject}",
+            "take": take + takes * subject,
+            "time": (0 if restart else take * length) + step,
+            "x": float(take),
+            "kind": "walk" if take else "rest",
+        }
+        for subject in range(subjects)
+        for take in range(takes)
+        for step in range(length)
+    ]
+    return pd.DataFrame(rows)
+
+
+CLOCK: dict[str, Any] = {"record": "subject", "time": "time", "levels": ["kind"], "columns": ["x"], "window": 8}
+
+
+def test_recordings_whose_clock_restarts_are_never_mixed() -> None:
+    table = recordings()
+    with pytest.raises(UserError, match=r"2 of 2 records would mix several recordings.*--record take --group subject"):
+        read_table(table, **CLOCK)
+    apart = read_table(table, **{**CLOCK, "record": "take"}, group="subject")
+    assert (series_of(apart).std(dim=1) == 0).all()
+    assert set(apart.groups.tolist()) == {"s0", "s1"}
+    whole = read_table(recordings(restart=False), **CLOCK)
+    assert len(whole) == len(apart) == 30
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+def test_clocks_that_restart_without_a_repeated_time(jitter: float) -> None:
+    table = recordings()
+    table["time"] = table["time"] + np.random.default_rng(0).uniform(0, jitter, len(table))
+    with pytest.raises(UserError, match="would mix several recordings"):
+        read_table(table, **CLOCK)
+
+
+def test_a_joined_column_is_advised_where_takes_are_counted_per_subject() -> None:
+    table = recordings()
+    table["take"] %= 3
+    with pytest.raises(UserError, match="within 'subject' and 'take' together no time repeats: write a column"):
+        read_table(table, **CLOCK)
+    with pytest.raises(UserError, match="give every recording a record of its own, or sort the table by time"):
+        read_table(table.drop(columns="take"), **CLOCK)
+
+
+def test_one_torn_record_is_listed_and_may_be_left_out() -> None:
+    table = pd.concat([recordings(restart=False, subjects=2), recordings(subjects=1).assign(subject="s9")])
+    found = check(table, **CLOCK)
+    (problem,) = [p for p in found.problems if p.kind == "overlapping times"]
+    assert problem.severity == "error"
+    assert problem.rows[0].startswith("record 's9' goes back in time at row 40, into times that it has passed")
+    with pytest.raises(UserError, match="record 's9'"):
+        read_table(table, **CLOCK)
+    kept = read_table(table, **CLOCK, skip_unreadable=True)
+    assert set(kept.groups.tolist()) == {"s0", "s1"}
+
+
+def test_rows_in_any_order_and_parts_in_any_order_are_sorted() -> None:
+    table = recordings(restart=False)
+    ordered = read_table(table, **CLOCK)
+    shuffled = read_table(table.sample(frac=1, random_state=1), **CLOCK)
+    parts = read_table(table.sort_values(["subject", "take", "time"], ascending=[True, False, True]), **CLOCK)
+    by_id = dict(zip(shuffled.ids, series_of(shuffled), strict=True))
+    assert all(torch.equal(by_id[i], s) for i, s in zip(ordered.ids, series_of(ordered), strict=True))
+    assert torch.equal(series_of(parts), series_of(ordered))
+
+
+def clock_of_hours(hours: list[float]) -> list[str]:
+    return [str(pd.Timestamp("2024-01-01") + pd.Timedelta(hours=hour)) for hour in hours]
+
+
+@pytest.mark.parametrize("form", ["numbers", "texts", "dates", "stamps"])
+def test_no_window_crosses_missing_rows(form: str) -> None:
+    steps = [float(step) for step in range(40) if step not in (13, 25, 26)]
+    times: Any = {
+        "numbers": steps,
+        "texts": [f"{step:g}" for step in steps],
+        "dates": clock_of_hours(steps),
+        "stamps": pd.to_datetime(clock_of_hours(steps)),
+    }[form]
+    table = pd.DataFrame({"who": "a", "time": times, "x": steps, "kind": "k"})
+    asked: dict[str, Any] = {"record": "who", "time": "time", "columns": ["x"], "levels": ["kind"], "window": 4}
+    data = read_table(table, **asked, stride=1)
+    assert (series_of(data).diff(dim=1) == 1).all()
+    assert len(data) == 10 + 8 + 10
+    assert "2 steps of time are far longer than the usual" in told(data)
+    assert "no window is cut across them" in told(data)
+    (problem,) = [p for p in check(table, **asked).problems if p.kind == "time"]
+    assert problem.severity == "warning"
+    crossing = read_table(table, **asked, stride=1, gap=float("inf"))
+    assert len(crossing) == 37 - 3
+    unit = 1 if form in ("numbers", "texts") else 3600
+    assert len(read_table(table, **asked, stride=1, gap=2 * unit)) == 21 + 10
+
+
+def test_pauses_of_an_irregular_clock_are_told_and_cut_only_when_asked() -> None:
+    days = np.cumsum([1, 3, 2, 5, 1, 4, 2, 3, 90, 1, 2, 4, 3, 1, 5])
+    table = pd.DataFrame({"who": "a", "time": days, "x": days, "kind": "k"})
+    asked: dict[str, Any] = {"record": "who", "time": "time", "columns": ["x"], "levels": ["kind"], "window": 3}
+    data = read_table(table, **asked)
+    assert len(data) == 5
+    assert "1 step of time is far longer than the usual 3 (the longest, 90 before row 8)" in told(data)
+    assert "--gap sets the longest step within one" in told(data)
+    assert (series_of(read_table(table, **asked, gap=10)).diff(dim=1) < 10).all()
+
+
+def test_steps_of_one_time_in_order_are_told() -> None:
+    table = sessions({"p1": 6})
+    table.loc[3, "day"] = table.loc[2, "day"]
+    data = read_table(table, **READ, window=2)
+    assert "1 row has the time of the row before it in its record, such as that after row 2" in told(data)
+    assert check(table, **READ, window=2).problems[0].kind == "time"
+
+
+def test_a_gap_needs_a_time_and_is_above_zero() -> None:
+    with pytest.raises(UserError, match="gap is about steps of time: name the column of times"):
+        read_table(sessions(), record="patient", levels=["event"], window=2, gap=3)
+    with pytest.raises(UserError, match="above 0; got -1"):
+        read_table(sessions(), **READ, window=2, gap=-1)
+
+
+# Labels of windows
+
+
+def test_the_classes_of_a_window_are_those_of_a_row() -> None:
+    rng = np.random.default_rng(0)
+    fine = rng.integers(0, 6, size=400)
+    table = pd.DataFrame({"who": "a", "x": np.arange(400.0), "sub": [f"f{code}" for code in fine]})
+    table["kind"] = [None if rng.random() < 0.5 else f"c{code // 2}" for code in fine]
+    table.loc[rng.random(400) < 0.4, "sub"] = None
+    asked: dict[str, Any] = {"record": "who", "columns": ["x"], "levels": ["kind", "sub"], "window": 5}
+    data = read_table(table, **asked)
+    kinds, subs = data.labels.level("kind").tolist(), data.labels.level("sub").tolist()
+    names = data.labels.names("sub")
+    assert all(kind == int(names[sub][1:]) // 2 for kind, sub in zip(kinds, subs, strict=True) if sub >= 0)
+    assert not [p for p in check(table, **asked).problems if p.severity == "error"]
+
+
+def test_a_mixed_window_takes_its_last_labelled_step() -> None:
+    table = pd.DataFrame({"who": "a", "x": range(4), "kind": ["a", "a", "b", None]})
+    data = read_table(table, record="who", columns=["x"], levels=["kind"], window=4)
+    assert data.labels.names("kind")[data.labels.level("kind")[0]] == "b"
+
+
+@pytest.mark.parametrize("relation", ["tree", "paths", "aspects"])
+def test_windows_of_every_relation(relation: Any) -> None:
+    table = pd.DataFrame({"who": "a", "x": range(4), "kind": ["a", "a", "b", "b"], "sub": ["a1", "a2", None, None]})
+    asked: dict[str, Any] = {"record": "who", "columns": ["x"], "levels": ["kind", "sub"], "window": 4}
+    data = read_table(table, **asked, relation=relation)
+    found = {level: data.labels.names(level)[code] if code >= 0 else None
+             for level, code in zip(data.labels.levels, data.labels.codes[0].tolist(), strict=True)}  # fmt: skip
+    assert found == {"kind": "b", "sub": "a2" if relation == "aspects" else None}
+
+
+def test_paths_of_windows_go_as_deep_as_they_agree() -> None:
+    table = pd.DataFrame({"who": "a", "x": range(4), "path": ["dog/pug", "dog/beagle", "dog", "dog/pug"]})
+    data = read_table(table, record="who", columns=["x"], levels=["path"], label_paths=True, window=4)
+    assert [names[code] for names, code in zip(data.labels.classes, data.labels.codes[0], strict=True)] == [
+        "dog",
+        "dog/pug",
+    ]

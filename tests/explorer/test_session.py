@@ -507,3 +507,25 @@ def test_the_command_line_exports_and_says_what_is_wrong(
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "uvicorn" else found(n, *a))
     code, _, err = regrain("explore", run_folder)
     assert (code, "pip install 'regrain[explore]'" in err) == (2, True)
+
+
+def test_a_name_below_two_superclasses_has_one_spelling_in_all_files(
+    session: Session, hand: Hand, regrain: Command, tmp_path: Path
+) -> None:
+    groups = session.changes(0)["groups"]
+    for superclass in (TOOL, "animal"):
+        for place, group in enumerate([g for g in groups if g["superclass"] == superclass]):
+            exemplars = session.members(group["number"])["exemplars"]
+            hand("name", group=group["number"], name=f"class {place}", samples=exemplars)
+    outcome = write_outcome(session)
+    assert any("lies under several classes of kind: names are written as" in notice for notice in outcome.notices)
+    expected = {f"{kind}/class {place}" for kind in (TOOL, "animal") for place in range(3)}
+    labels = pd.read_csv(outcome.folder / "labels.csv")
+    assert set(labels["subclass"].dropna()) == expected
+    assert set(pd.read_csv(outcome.folder / "confirmed.csv")["subclass"]) == expected
+    assert set(Taxonomy.from_json(outcome.folder / "taxonomy.json").classes[1]) == expected
+    arguments = shlex.split(outcome.commands["fit"])[1:]
+    arguments[arguments.index("--out") + 1] = str(tmp_path / "fit")
+    code, _, err = regrain(*arguments, "--set", "epochs=1", "--device", "cpu")
+    assert code == 0, err
+    assert set(api.Run.open(tmp_path / "fit").labels.names("subclass")) == expected

@@ -222,7 +222,7 @@ def test_errors_are_short_and_in_pythons_words(run: regrain.Run, digits: Dataset
 def test_guesses_are_warned_of_once(tmp_path: Path) -> None:
     data = table(seed=3).rename(columns={"key": "about", "kind": "sort"})
     data.to_csv(tmp_path / "guessed.csv", index=False)
-    with pytest.warns(regrain.GuessWarning, match=r"guessed: .*'sort' \(guessed\).*features: 3 columns"):
+    with pytest.warns(regrain.DataWarning, match=r"guessed: .*'sort' \(guessed\).*features: 3 columns"):
         regrain.load(tmp_path / "guessed.csv")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -70,7 +70,7 @@ def agreement(truth: Tensor, clusters: Tensor) -> float:
     ("name", "settings"),
     [
         ("scgm", {"subclasses": SUBCLASSES, "initial_means": "k-means"}),
-        ("scgm-a", {"subclasses": SUBCLASSES, "initial_means": "k-means", "queue_size": 150}),
+        ("scgm-a", {"subclasses": SUBCLASSES, "initial_means": "k-means", "queue_size": 50}),
         ("george", {"coarse_epochs": 3}),
     ],
 )
@@ -91,8 +91,8 @@ def test_known_subclasses_are_recovered(name: str, settings: dict[str, Any]) -> 
 
 def test_sela_without_labels_and_scgm_from_a_random_start_come_close() -> None:
     x, coarse, subclass = mixture()
-    for name, rate in (("sela", 1.0), ("scgm", 0.1)):
-        method = build(name, subclasses=SUBCLASSES)
+    for name, rate, more in (("sela", 1.0, {}), ("scgm", 0.1, {"initial_means": "random", "assignment_period": 5})):
+        method = build(name, subclasses=SUBCLASSES, **more)
         train(method, x, coarse, epochs=60, rate=rate)
         assert agreement(subclass, method.assignments.lookup(1000 + torch.arange(len(x)))) > 0.8
 
@@ -109,7 +109,7 @@ def test_full_batches_and_small_steps_never_raise_the_loss_between_e_steps() -> 
 def test_every_sample_gets_a_subclass_of_equal_size_and_the_log_tells() -> None:
     x, coarse, _ = mixture()
     coarse = coarse.where(torch.arange(len(x)) % 4 != 0, -1)
-    method = build("scgm", subclasses=SUBCLASSES)
+    method = build("scgm", subclasses=SUBCLASSES, initial_means="random")
     train(method, x, coarse, epochs=1)
     assert method.assignments.sizes().sum() == len(x)
     assert method.assignments.sizes().min() >= 45  # 50 each, up to samples that stand between two
@@ -122,10 +122,107 @@ def test_every_sample_gets_a_subclass_of_equal_size_and_the_log_tells() -> None:
 def test_sizes_asked_for_are_the_sizes_found() -> None:
     x, coarse, _ = mixture()
     sizes = tuple(float(1 + z % 3) for z in range(SUBCLASSES))
-    method = build("scgm", subclasses=SUBCLASSES, subclass_prior=sizes)
+    method = build("scgm", subclasses=SUBCLASSES, subclass_prior=sizes, initial_means="random")
     train(method, x, coarse, epochs=1)
     wanted = torch.tensor(sizes) / sum(sizes) * len(x)
     assert (method.assignments.sizes() - wanted).abs().max() <= 5
+    owned = build("scgm", subclasses=SUBCLASSES, subclass_prior=sizes)  # of one superclass, which has 200 samples
+    train(owned, x, coarse, epochs=1)
+    for superclass in range(SUPERCLASSES):
+        own = owned.superclass_of == superclass
+        wanted = torch.tensor(sizes)[own] / torch.tensor(sizes)[own].sum() * 200
+        assert (owned.assignments.sizes()[own] - wanted).abs().max() <= 5
+
+
+@pytest.mark.parametrize("name", ["scgm", "scgm-a"])
+def test_a_small_superclass_keeps_subclasses_and_every_sample_one_of_its_own_superclass(name: str) -> None:
+    x, coarse, _ = mixture()
+    kept = (coarse > 0) | (torch.arange(len(x)) < 60)  # 20, 200 and 200 samples
+    x, coarse = x[kept].repeat(2, 1)[:600], coarse[kept].repeat(2)[:600]
+    method = build(name, subclasses=5, **({"queue_size": 10} if name == "scgm-a" else {}))
+    train(method, x, coarse, epochs=3)
+    assert torch.bincount(method.superclass_of, minlength=SUPERCLASSES).min() >= 1
+    assert torch.equal(method.superclass_of[method.assignments.lookup(1000 + torch.arange(len(x)))], coarse)
+    with torch.no_grad():
+        given, free = method.subclass_proba(x, coarse), method.subclass_proba(x)
+        upper = method.predict_proba(x, "coarse")
+    assert torch.equal(method.superclass_of[given.argmax(dim=1)], coarse)
+    added = torch.zeros_like(upper).index_add_(1, method.superclass_of, free)
+    torch.testing.assert_close(added, upper)
+
+
+def test_published_form_gives_every_superclass_a_subclass_at_the_end() -> None:
+    x, _, _ = mixture()
+    coarse = torch.where(torch.arange(len(x)) % 60 == 0, 2, torch.arange(len(x)) % 2)
+    method = build("scgm", subclasses=4, initial_means="random", assignment_period=5)
+    train(method, x, coarse, epochs=6)
+    method.after_training(lambda: [(x, coarse[:, None], torch.arange(len(x)))])
+    assert sorted(set(method.superclass_of.tolist())) == [0, 1, 2]
+    with torch.no_grad():
+        assert torch.equal(method.superclass_of[method.subclass_proba(x, coarse).argmax(dim=1)], coarse)
+
+
+@pytest.mark.parametrize("superclasses", [3, 10, 20])
+def test_probabilities_of_superclasses_can_be_high(superclasses: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.arange(600) % superclasses
+    x = 3 * torch.randn(superclasses, WIDTH, generator=generator)[coarse] + 0.1 * torch.randn(600, WIDTH)
+    torch.manual_seed(0)
+    encoder = build_encoder("identity", modality="vector", sample_shape=(WIDTH,), seed=0)
+    method = SCGM(encoder, [superclasses], subclasses=2 * superclasses)
+    train(method, x, coarse, epochs=10)
+    method.after_training(lambda: [(x, coarse[:, None], torch.arange(600))])
+    with torch.no_grad():
+        probabilities = method.predict_proba(x, "coarse")
+    assert torch.equal(probabilities.argmax(dim=1), coarse)
+    assert 0.9 < probabilities.max(dim=1).values.mean() < 0.999
+
+
+def test_probabilities_follow_labels_that_embeddings_do_not_tell() -> None:
+    x, coarse, _ = mixture()
+    generator = torch.Generator().manual_seed(2)
+    wrong = torch.rand(len(x), generator=generator) < 0.3
+    coarse = torch.where(wrong, torch.randint(3, (len(x),), generator=generator), coarse)
+    method = build("scgm", subclasses=SUBCLASSES)
+    train(method, x, coarse, epochs=10)
+    method.after_training(lambda: [(x, coarse[:, None], torch.arange(len(x)))])
+    with torch.no_grad():
+        confidence, predicted = method.predict_proba(x, "coarse").max(dim=1)
+    assert float(confidence.mean()) == pytest.approx(float((predicted == coarse).float().mean()), abs=0.05)
+
+
+def test_start_epochs_begin_again_from_clusters_of_the_features_as_they_are() -> None:
+    x, coarse, subclass = mixture()
+    noise = functional.normalize(torch.randn(len(x), WIDTH, generator=torch.Generator().manual_seed(3)), dim=1)
+    for start_epochs, recovered in ((1, False), (2, True)):
+        method = build("scgm", subclasses=SUBCLASSES, start_epochs=start_epochs)
+        train(method, noise, coarse, epochs=1, rate=1e-6)  # the first features say nothing
+        train(method, x, coarse, epochs=1, rate=1e-6)
+        found = agreement(subclass, method.assignments.lookup(1000 + torch.arange(len(x))))
+        assert (found > 0.95) is recovered
+
+
+def test_warnings_of_subclasses_that_say_little_stand_still_or_are_empty() -> None:
+    x, coarse, _ = mixture()
+    noise = torch.randn(len(x), 200, generator=torch.Generator().manual_seed(0))
+    labels, ids = coarse[:, None], torch.arange(len(x))
+
+    def told(features: Tensor, epochs: int = 1, **settings: Any) -> list[str]:
+        torch.manual_seed(0)
+        encoder = build_encoder("identity", modality="vector", sample_shape=(features.shape[1],), seed=0)
+        method = SCGM(encoder, [SUPERCLASSES], **settings)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(epochs):
+                method.before_epoch(lambda: [(features, labels, ids)])
+            method.after_training(lambda: [(features, labels, ids)])
+        return [str(w.message) for w in caught]
+
+    assert told(x, subclasses=SUBCLASSES) == []
+    assert any("say little beyond the superclass" in w for w in told(noise, subclasses=90))
+    assert any("not changed since epoch 1 of 8" in w for w in told(x, 8, subclasses=SUBCLASSES))
+    empty = told(x[:30].repeat(20, 1), subclasses=60)  # ten different samples a superclass
+    assert any("of 60 subclasses have no training sample" in w for w in empty)
 
 
 def test_prior_of_frequencies_counts_known_labels() -> None:
@@ -138,7 +235,7 @@ def test_prior_of_frequencies_counts_known_labels() -> None:
 
 def test_the_angular_term_reaches_the_network_and_the_mixture_trains_its_means() -> None:
     x, coarse, _ = mixture()
-    method = build("scgm-a", subclasses=SUBCLASSES, queue_size=150)
+    method = build("scgm-a", subclasses=SUBCLASSES, queue_size=50)
     assert isinstance(method, SCGMA)
     before = method.subclass_means.detach().clone()
     train(method, x, coarse, epochs=1)
@@ -162,8 +259,8 @@ def test_rectified_logits_and_settings_that_cannot_be() -> None:
     for prior in ((1.0, 2.0), (1.0, 2.0, float("nan"), 1.0)):
         with pytest.raises(UserError, match="subclass_prior holds 4 positive sizes"):
             build("scgm", subclasses=4, subclass_prior=prior)
-    with pytest.raises(UserError, match="shared out over the 3 superclasses"):
-        build("ancor", queue_size=2)
+    with pytest.raises(UserError, match="keys for each superclass, at least 0; got -2"):
+        build("ancor", queue_size=-2)
     with pytest.raises(UserError, match="has no subclasses of its own"):
         build("maskcon").subclass_proba(embedding)
     assert build("scgm").has_subclasses
@@ -190,7 +287,7 @@ def test_class_queues_equal_one_list_a_class() -> None:
 
 def test_angular_memory_leaves_out_empty_places_and_own_keys() -> None:
     network, embedder = torch.nn.Linear(4, 4), torch.nn.Identity()
-    memory = AngularMemory(network, embedder, 4, 2, temperature=0.2, queue_size=8, momentum=0.9)
+    memory = AngularMemory(network, embedder, 4, 2, temperature=0.2, queue_size=4, momentum=0.9)
     generator = torch.Generator().manual_seed(0)
     query, key = (functional.normalize(torch.randn(6, 4, generator=generator), dim=1) for _ in range(2))
     means, coarse, ids = torch.randn(2, 4, generator=generator), torch.tensor([0, 1, 0, 1, 0, -1]), torch.arange(6)

@@ -33,9 +33,10 @@ SHARES = {0: (slice(0, 15), slice(0, 33)), 1: (slice(15, BATCH), slice(33, SAMPL
 SETTINGS: dict[str, dict[str, Any]] = {
     "george": {"coarse_epochs": 1},
     "scan": {"pretext_epochs": 1, "clustering_epochs": 1, "threshold": 0.3},
-    "scgm": {"initial_means": "k-means", "assignment_period": 1},
-    "scgm-a": {"assignment_period": 2},
+    "scgm": {"assignment_period": 1, "start_epochs": 2},
+    "scgm-a": {"assignment_period": 2, "initial_means": "random"},
     "sclre": {"bank_refresh": 1, "bank_size": 15, "width": 16, "hidden": 16, "query_width": 16},
+    "sela": {"sharpness": 5.0},  # a harder plan's potentials are loose: no sample stands between two clusters
     "self-classifier": {"class_counts": (4, 6), "local_views": 2, "hidden": 16, "queue_size": 20},
     "tsc": {"positives": 3},
     "self-classifier, neighbours": {

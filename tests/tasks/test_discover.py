@@ -63,6 +63,27 @@ def test_own_subclasses_of_scgm(tmp_path: Path) -> None:
     assert table["probability"].between(0, 1).all()
 
 
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("scgm", ["subclasses=4"]), ("scgm", ["subclasses=4", "initial_means=random"]), ("george", []), ("sup-ce", [])],
+)
+def test_a_subclass_lies_in_one_superclass_wherever_both_are_shown(
+    method: str, settings: list[str], tmp_path: Path
+) -> None:
+    whole = vectors(300, hidden=0.3)
+    few = np.array([whole.labels.names("kind")[c] == "few" for c in whole.labels.level("kind").tolist()])
+    data = whole.select(np.flatnonzero(~few | (np.arange(300) < 60)))  # "few" is a small superclass
+    run = quick(method, data, tmp_path / "run", *settings)
+    found = discover(run)
+    owner = {s.number: s.superclass for s in found.subclasses}
+    assert set(owner.values()) == {"few", "many"}
+    assert all(s.superclass_share == 1 for s in found.subclasses)
+    assert [owner[z] for z in found.subclass.tolist()] == found.superclass
+    columns = regrain.predict(regrain.Run.open(run.path, device="cpu"), data.with_levels([]), tmp_path / "new.csv")
+    assert [name.rpartition("/")[0] for name in columns["subclass"]] == list(columns["kind"])
+    assert np.all(np.asarray(columns["subclass_probability"]) <= np.asarray(columns["kind_probability"]) + 1e-6)
+
+
 @pytest.mark.parametrize("method", ["maskcon", "selfcon", "sup-ce"])
 def test_clusters_within_superclasses_where_a_method_has_none(method: str, tmp_path: Path) -> None:
     run = quick(method, vectors(), tmp_path / "run")

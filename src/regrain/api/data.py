@@ -11,7 +11,7 @@ from typing import Any
 from regrain.data.dataset import Dataset
 from regrain.data.readers import find_rows, options_of, read
 from regrain.data.taxonomies import taxonomies, taxonomy
-from regrain.errors import NoLabelsError, UserError, nearest, warn_of_guesses
+from regrain.errors import NoLabelsError, UserError, nearest, warn_of_data
 from regrain.labels import Taxonomy
 from regrain.methods import method_class
 from regrain.settings import hyperparameters
@@ -49,7 +49,7 @@ def load(source: Any, **options: Any) -> Dataset:
     ('image', ('group', 'digit'))
     """
     dataset = read(source, **options)
-    warn_of_guesses(dataset.name, dataset.notes.get("messages", ()))
+    warn_of_data(dataset.name, dataset.notes.get("messages", ()))
     return dataset
 
 
@@ -199,7 +199,7 @@ def request_of(
         dataset.labels.level_index(level)
     training = own_parts(dataset, section)["train"]
     section["fingerprint"] = training.fingerprint()
-    warn_of_guesses(dataset.name, dataset.notes.get("messages", ()))
+    warn_of_data(dataset.name, dataset.notes.get("messages", ()))
     return Request(wanted | {"data": section}, dataset, training)
 
 

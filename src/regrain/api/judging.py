@@ -36,7 +36,7 @@ def evaluate(
     protocols: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     baselines: bool = True,
-    projection: bool = False,
+    projection: bool | None = None,
     unseen_superclasses: bool = False,
     seed: int = 0,
     write: bool = True,

@@ -67,8 +67,13 @@ def evaluate(
     ] = False,
     baselines: Annotated[bool, typer.Option(help="Judge raw inputs and random weights too.")] = True,
     projection: Annotated[
-        bool, typer.Option("--projection", help="Judge the output of the projection head too.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--projection/--no-projection",
+            help="Judge the output of the head too; default: where papers keep or drop it.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of intervals, k-means, random weights, episodes.", min=0, max=2**31)] = 0,
     device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,

@@ -130,6 +130,9 @@ _READER: dict[str, Any] = {
     "time": _option(str | None, "--time", "Column that orders the rows of a record (default: the table's order)."),
     "window": _option(int | None, "--window", "Width in time steps of the samples that records are cut into."),
     "stride": _option(int | None, "--stride", "Time steps from one sample to the next (default: the window)."),
+    "gap": _option(
+        float | None, "--gap", "Longest step of time in a sample; default 1.5 usual steps of a regular clock."
+    ),
     "static": _option(list[str] | None, "--static", "Columns, constant in a record, beside the series; repeat."),
     "split_column": _option(str | None, "--split-column", "Column that says train or test."),
     "group": _option(str | None, "--group", "Column of what a split must not tear apart (subject, product)."),

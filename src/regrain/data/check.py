@@ -186,6 +186,7 @@ def check(source: Any, **options: Any) -> Report:
     for kind in dict.fromkeys(fault.kind for fault in faults):
         found = tuple(str(fault) for fault in faults if fault.kind == kind)
         problems.append(Problem(kind, "error", f"{kind}: {_number(len(found), 'row')} cannot be used", found))
+    problems += [Problem("time", "warning", message) for message in rows.notes.get("warnings", ())]
     problems += _duplicate_ids(rows)
     problems += _label_problems(rows, labels)
     problems += [

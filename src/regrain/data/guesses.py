@@ -21,7 +21,7 @@ from regrain.data.cells import (
 )
 from regrain.data.rows import examples
 from regrain.data.walk import image_suffixes
-from regrain.errors import Guess, NoLabelsError, UserError
+from regrain.errors import NoLabelsError, Notable, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 
 __all__ = ["Guesses"]
@@ -127,7 +127,7 @@ class Guesses:
         names = list(names)
         for name in names:
             self.roles.put(name, role)
-        self.messages.append(Guess(f"{what}: column {', '.join(map(repr, names))} (guessed)"))
+        self.messages.append(Notable(f"{what}: column {', '.join(map(repr, names))} (guessed)"))
 
     @property
     def _free(self) -> list[str]:
@@ -245,10 +245,10 @@ class Guesses:
                 "text= or columns=[...])"
             )
         if left:
-            self.messages.append(Guess(f"not features: {reasons}"))
+            self.messages.append(Notable(f"not features: {reasons}"))
         quoted = list(map(repr, names))
         shown = ", ".join(quoted if len(quoted) < 6 else [*quoted[:3], "...", quoted[-1]])
-        self.messages.append(Guess(f"features: {len(names)} columns of numbers, {shown} (guessed)"))
+        self.messages.append(Notable(f"features: {len(names)} columns of numbers, {shown} (guessed)"))
         return names
 
     def group(self) -> str | None:

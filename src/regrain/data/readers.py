@@ -40,7 +40,7 @@ from regrain.data.formats import (
 from regrain.data.rows import Fault, Rows, StorageOptions, examples, missing_message, separate
 from regrain.data.table import RoleOptions, Table
 from regrain.data.walk import Walk, image_suffixes, opens_as_image, walk
-from regrain.errors import Guess, RegrainWarning, UserError, nearest
+from regrain.errors import Notable, RegrainWarning, UserError, nearest
 from regrain.labels import Labels, Relation
 from regrain.registry import catalogue_of, dataset_names
 from regrain.spelling import readable
@@ -180,7 +180,7 @@ def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dat
     ----------
     source : path or DataFrame
     image, text, columns, series_shape, levels, label_paths, relation, split, group, id, unknown, name
-    record, time, window, stride, static
+    record, time, window, stride, gap, static
         See :class:`~regrain.data.table.RoleOptions`.
     image_size, channels, white, skip_unreadable, cache
         See :class:`~regrain.data.rows.StorageOptions`.
@@ -616,7 +616,7 @@ def _array_samples(
             return "image", array, {}
         if all(text.lower().endswith(image_suffixes()) for text in array) and array and modality != "text":
             messages.append(
-                Guess(
+                Notable(
                     "the texts end like image files and are taken for their paths; modality='text' takes them as texts"
                 )
             )
@@ -646,7 +646,7 @@ def _array_samples(
     if found != "image":
         if array.ndim == 3 and modality is None:
             messages.append(
-                Guess(
+                Notable(
                     f"an array of shape {array.shape} is taken for series (N, time, channels); modality='image' for "
                     "images"
                 )

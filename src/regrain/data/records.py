@@ -2,25 +2,41 @@
 
 A record is what one id holds, such as a patient or a recording. Its rows are its time steps, in the order of the time
 column, else of the table. A window is a sample: ``width`` steps that follow each other, the next one ``stride`` later.
+No window crosses a step of time longer than the clock's limit (:func:`clock_of`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from regrain.data.cells import Column, Kind, as_floats, as_matrix, is_missing_number, missing, plain
-from regrain.errors import UserError
+from regrain.errors import Notable, UserError
+
+_REGULAR, _ALIKE = 0.75, 0.1
+"""A clock is regular where this share of its steps differs from the usual one by no more than a tenth."""
+
+_HOLE, _PAUSE = 1.5, 10.0
+"""Longer steps, in usual ones, are holes of a regular clock, and worth a warning of any other."""
+
+_OVERLAPPING = 10
+"""Times that go back are clocks that restart, not rows in any order, if that happens once in so many rows at most."""
 
 __all__ = [
+    "Clock",
     "StepColumns",
     "Windows",
+    "clock_of",
+    "clock_warnings",
     "constant_values",
     "cut",
     "in_order_of_time",
+    "restarts",
+    "separating_column",
     "static_features",
     "step_times",
     "steps_of",
@@ -40,6 +56,8 @@ class StepColumns:
         Columns of numbers that change in time, and that do not.
     window, stride : int or None
         As :func:`cut` takes them.
+    gap : float or None
+        As :func:`clock_of` takes it.
     """
 
     record: str
@@ -48,6 +66,7 @@ class StepColumns:
     static: Sequence[str]
     window: int | None
     stride: int | None
+    gap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,138 @@ class Windows:
     rows: np.ndarray
     records: list[str]
     ids: list[str]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The steps of time within records.
+
+    Attributes
+    ----------
+    usual : float
+        The median step, in the unit of the times; 0 where there is none.
+    regular : bool
+        Whether most steps are as long as that.
+    limit : float
+        The longest step that a window may hold; infinity where any may.
+    """
+
+    usual: float = 0.0
+    regular: bool = False
+    limit: float = float("inf")
+
+
+def clock_of(steps: Mapping[str, np.ndarray], times: np.ndarray, gap: float | None = None) -> Clock:
+    """The clock of records, and the step of time from which on it has a hole.
+
+    Parameters
+    ----------
+    steps : mapping of record to its rows, in time order
+    times : float array (rows,)
+    gap : float, optional
+        The longest step of time within a window. Default: 1.5 usual steps of a regular clock, where rows are missing
+        beyond; anything else has no limit, for pauses are in its nature.
+
+    Raises
+    ------
+    UserError
+        For a gap that is not above 0.
+
+    Examples
+    --------
+    >>> clock_of({"a": np.arange(6)}, np.array([0.0, 1, 2, 3, 7, 8]))
+    Clock(usual=1.0, regular=True, limit=1.5)
+    """
+    if gap is not None and not gap > 0:
+        raise UserError(f"gap is the longest step of time within a window, above 0; got {gap}")
+    parts = [np.diff(times[rows]) for rows in steps.values() if len(rows) > 1]
+    lengths = np.concatenate(parts) if parts else np.zeros(0)
+    lengths = lengths[lengths > 0]
+    if not len(lengths):
+        return Clock(limit=float("inf") if gap is None else gap)
+    usual = float(np.median(lengths))
+    regular = bool((np.abs(lengths - usual) <= _ALIKE * usual).mean() >= _REGULAR)
+    limit = gap if gap is not None else _HOLE * usual if regular else float("inf")
+    return Clock(usual, regular, limit)
+
+
+def clock_warnings(
+    steps: Mapping[str, np.ndarray], times: np.ndarray, clock: Clock, cuts: bool, finds: Callable[[int], str]
+) -> list[Notable]:
+    """What about the steps of time a user may not know: holes, pauses, and rows of one time."""
+    told: list[Notable] = []
+    beyond = min(clock.limit, _HOLE * clock.usual if clock.regular else _PAUSE * clock.usual)
+    far, longest, place, equal, first = 0, 0.0, -1, 0, -1
+    for rows in steps.values():
+        lengths = np.diff(times[rows])
+        same = np.flatnonzero(lengths == 0)
+        equal += len(same)
+        first = int(rows[same[0]]) if len(same) and first < 0 else first
+        far += int((lengths > beyond).sum())
+        if len(lengths) and lengths.max() > longest:
+            longest, place = float(lengths.max()), int(rows[lengths.argmax() + 1])
+    if far and clock.usual:
+        where = f"the longest, {longest:g} before {finds(place)}"
+        if not cuts:
+            then = "records are taken whole across them"
+        elif longest > clock.limit:
+            then = "no window is cut across them (--gap sets another limit; gap=)"
+        else:
+            then = "windows may cross them: --gap sets the longest step within one (gap=)"
+        noun = "step of time is" if far == 1 else "steps of time are"
+        told.append(Notable(f"{far} {noun} far longer than the usual {clock.usual:g} ({where}): {then}"))
+    if equal:
+        told.append(
+            Notable(
+                f"{equal} {'row has' if equal == 1 else 'rows have'} the time of the row before "
+                f"{'it in its record' if equal == 1 else 'them in their record'}, such as that after {finds(first)}: "
+                "they keep the table's order"
+            )
+        )
+    return told
+
+
+def restarts(rows: np.ndarray, times: np.ndarray) -> bool:
+    """Whether the rows of a record, in the order of the table, are several recordings whose clocks overlap.
+
+    Then the order of time would interleave them. Rows that are merely not in order are not: their times differ.
+
+    Examples
+    --------
+    >>> restarts(np.arange(6), np.array([0.0, 1, 2, 0, 1, 2])), restarts(np.arange(4), np.array([2.0, 3, 0, 1]))
+    (True, False)
+    """
+    own = times[rows]
+    back = np.flatnonzero(np.diff(own) < 0) + 1
+    if not len(back):
+        return False
+    if len(np.unique(own)) < len(own):
+        return True
+    if len(back) > max(1, len(own) // _OVERLAPPING):
+        return False
+    runs = sorted((float(run[0]), float(run[-1])) for run in np.split(own, back))
+    return any(start < end for (_, end), (start, _) in pairwise(runs))
+
+
+def separating_column(
+    columns: Mapping[str, Column], names: Sequence[str | None], times: np.ndarray, passed: Sequence[str]
+) -> tuple[str, bool] | None:
+    """The column within whose cells no time of a record repeats, and whether it names records by itself.
+
+    Of several the one with the fewest cells; None where there is none with a tenth as many cells as rows.
+    """
+    rows = [row for row, name in enumerate(names) if name is not None]
+    found: list[tuple[int, str, bool]] = []
+    for column, cells in columns.items():
+        if column in passed or (isinstance(cells, np.ndarray) and cells.ndim > 1):
+            continue
+        own = [str(cells[row]) for row in rows]
+        parts = {(names[row], cell) for row, cell in zip(rows, own, strict=True)}
+        if 10 * len(parts) > len(rows):
+            continue
+        if len({(names[row], cell, times[row]) for row, cell in zip(rows, own, strict=True)}) == len(rows):
+            found.append((len(parts), column, len(parts) == len(set(own))))
+    return min(found)[1:] if found else None
 
 
 def steps_of(records: Sequence[str | None], times: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -110,7 +261,7 @@ def in_order_of_time(
 
 
 def step_times(column: Column, kind: Kind, name: str, where: str, finds: Callable[[int], str]) -> np.ndarray:
-    """The times of all rows as numbers that sort; NaN where the cell is empty.
+    """The times of all rows as numbers that sort, dates in seconds; NaN where the cell is empty.
 
     Raises
     ------
@@ -125,7 +276,7 @@ def step_times(column: Column, kind: Kind, name: str, where: str, finds: Callabl
 
         stamps = pd.to_datetime(pd.Series(list(column), dtype=object), errors="coerce", utc=True, format="ISO8601")
         unread = stamps.isna().to_numpy()
-        times = np.where(unread, np.nan, stamps.astype("int64").to_numpy())
+        times = (stamps - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=float)
     for row in np.flatnonzero(unread).tolist():
         if not is_missing_number(column[row]):
             raise UserError(
@@ -140,6 +291,8 @@ def cut(
     *,
     width: int | None,
     stride: int | None,
+    times: np.ndarray | None = None,
+    limit: float = float("inf"),
     where: str,
     finds: Callable[[int], str],
     messages: list[str],
@@ -151,6 +304,9 @@ def cut(
     steps : mapping of record to its rows
     width, stride : int, optional
         In steps; the default stride is the width, so that no step belongs to two samples.
+    times : float array (rows,), optional
+    limit : float
+        The longest step of time within a window: records are cut anew after a longer one.
     messages : list of str
         Is told what was left out.
 
@@ -179,20 +335,26 @@ def cut(
                 )
         return Windows(np.stack(list(steps.values())), list(steps), list(steps))
     stride = stride or width
-    rows, records, ids, unused = [], [], [], 0
+    rows, records, ids, short, unused, torn = [], [], [], [], 0, 0
+    longest = ("", 0)
     for record, own in steps.items():
-        starts = range(0, len(own) - width + 1, stride)
+        holes = [] if times is None else (np.flatnonzero(np.diff(times[own]) > limit) + 1).tolist()
+        torn += len(holes)
+        ends = [0, *holes, len(own)]
+        starts = [s for a, b in pairwise(ends) for s in range(a, b - width + 1, stride)]
+        longest = max([longest, *((record, b - a) for a, b in pairwise(ends))], key=lambda of: of[1])
         rows += [own[start : start + width] for start in starts]
         records += [record] * len(starts)
         ids += [f"{record}:{start}" for start in starts]
-        if len(starts):
-            unused += max(0, len(own) - (starts[-1] + width))
-    short = [record for record, length in lengths.items() if length < width]
+        if starts and stride <= width:
+            unused += len(own) - len({step for start in starts for step in range(start, start + width)})
+        elif not starts:
+            short.append(record)
     if not rows:
-        longest = max(lengths, key=lengths.__getitem__)
+        without = " without a longer step of time" if any(lengths[record] >= width for record in lengths) else ""
         raise UserError(
-            f"{where}: no record is as long as a window of {width} time steps; the longest, '{longest}', has "
-            f"{lengths[longest]}: choose a smaller --window"
+            f"{where}: no record is as long as a window of {width} time steps{without}; the longest, '{longest[0]}', "
+            f"has {longest[1]}: choose a smaller --window"
         )
     messages.append(f"{len(rows)} windows of {width} time steps, {stride} apart, from {len(lengths)} records")
     if short:
@@ -201,32 +363,56 @@ def cut(
             f"{len(short)} of {len(lengths)} records are shorter than a window and were left out, such as {shortest}"
         )
     if unused:
-        messages.append(f"{unused} time steps at the ends of records fill no window")
+        or_holes = ", or beside holes," if torn else ""
+        messages.append(f"{unused} time steps at the ends of records{or_holes} fill no window")
     return Windows(np.stack(rows), records, ids)
 
 
-def window_labels(names: Sequence[Any], windows: Windows, level: str, messages: list[str]) -> list[Any]:
-    """The label of every window: that of its rows, unknown ones aside, where they agree, else that of its last row.
+def window_labels(
+    names: Mapping[str, Sequence[Any]], windows: Windows, *, nested: bool, messages: list[str]
+) -> dict[str, list[Any]]:
+    """The labels of every window at all levels, by one rule.
 
-    A window that ends in another class than it began in stands for what it ends in; how many do is told in
-    ``messages``.
+    Where the labelled rows of a window agree, it has their class; else that of its last labelled row: a window that
+    ends in another class than it began in stands for what it ends in. Where levels nest, that is decided from coarse
+    to fine, each level among the rows of the class that was chosen above, so that the classes of a window are always
+    those of a row. ``messages`` tells how many windows hold several classes.
+
+    Parameters
+    ----------
+    names : mapping of level to class names (rows,), None unknown
+        Coarse to fine, with ancestors filled in where levels nest.
+    windows : Windows
+    nested : bool
+        Whether the levels nest; aspects are decided one by one.
 
     Examples
     --------
     >>> windows = Windows(np.array([[0, 1], [1, 2], [3, 4]]), ["a", "a", "b"], ["a:0", "a:1", "b:0"])
     >>> told = []
-    >>> window_labels(["x", "x", "y", None, "y"], windows, "kind", told), len(told)
-    (['x', 'y', 'y'], 1)
+    >>> window_labels({"kind": ["x", "x", "y", None, "y"]}, windows, nested=True, messages=told), len(told)
+    ({'kind': ['x', 'y', 'y']}, 1)
+    >>> names = {"kind": ["x", "y", None], "sort": ["x1", None, None]}
+    >>> window_labels(names, Windows(np.array([[0, 1, 2]]), ["a"], ["a:0"]), nested=True, messages=[])
+    {'kind': ['y'], 'sort': [None]}
     """
-    labels, mixed = [], 0
-    for rows in windows.rows.tolist():
-        known = {names[row] for row in rows if names[row] is not None}
-        mixed += len(known) > 1
-        labels.append(next(iter(known)) if len(known) == 1 else names[rows[-1]])
-    if mixed:
-        messages.append(
-            f"level '{level}': {mixed} of {len(labels)} windows hold several classes and take that of their last step"
-        )
+    labels: dict[str, list[Any]] = {level: [] for level in names}
+    mixed = dict.fromkeys(names, 0)
+    for window in windows.rows.tolist():
+        among = window
+        for level, cells in names.items():
+            known = [row for row in among if cells[row] is not None]
+            chosen = cells[known[-1]] if known else None
+            labels[level].append(chosen)
+            mixed[level] += len({cells[row] for row in known}) > 1
+            if nested and known:
+                among = [row for row in known if cells[row] == chosen]
+    for level, count in mixed.items():
+        if count:
+            messages.append(
+                f"level '{level}': {count} of {len(windows.ids)} windows hold several classes and take that of their "
+                "last labelled step"
+            )
     return labels
 
 

@@ -34,7 +34,7 @@ from regrain.data.dataset import (
     eight_bit,
     fitted_images,
 )
-from regrain.errors import Guess, UserError
+from regrain.errors import Notable, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 from regrain.spelling import readable
 
@@ -131,7 +131,8 @@ class Rows:
     faults_found : tuple of Fault
         What the reader already knows to be unusable.
     notes : dict
-        As in :class:`Dataset`; ``notes["messages"]`` are sentences for the user.
+        As in :class:`Dataset`; ``notes["messages"]`` are sentences for the user, ``notes["warnings"]`` those about what
+        looks wrong.
     """
 
     where: str
@@ -291,18 +292,21 @@ class Rows:
             labels = rows.strict_labels()
         except UserError as error:
             raise UserError(f"{self.where}: {error} (`regrain check` lists the rows)") from None
-        messages = [*rows.notes.get("messages", []), *(Guess(pair) for pair in twins(labels))]
+        messages = [*rows.notes.get("messages", []), *(Notable(pair) for pair in twins(labels))]
         rows = replace(rows, notes={**rows.notes, "messages": messages})
-        notes = {}
+        storage_messages: tuple[str, ...] = ()
+        notes: dict[str, Any] = {}
         if self.modality == "image":  # what is cheap to find out comes first
             storage = rows.storage(image_size, channels, white)
             usable = rows
             rows, samples = usable._image_samples(storage, skip_unreadable, cache)
             labels = labels if rows is usable else rows.strict_labels()
-            notes = {"messages": [*rows.notes.get("messages", []), *storage.messages]}
+            storage_messages = storage.messages
             notes |= {"white": storage.form.white} if storage.deep else {}
         else:
             samples = rows._plain_samples()
+        said = rows.notes
+        notes["messages"] = [*said.get("messages", []), *storage_messages, *said.get("warnings", [])]
         return Dataset(
             samples,
             labels,
@@ -310,7 +314,7 @@ class Rows:
             rows.name,
             None if rows.splits is None else np.array(rows.splits, dtype=str),
             None if rows.groups is None else np.array(rows.groups, dtype=str),
-            {"messages": [], **rows.notes, **notes},
+            {**{key: note for key, note in said.items() if key != "warnings"}, **notes},
         )
 
     def storage(

@@ -34,18 +34,23 @@ from regrain.data.dataset import Modality
 from regrain.data.guesses import Guesses
 from regrain.data.notation import PLAIN, Notation
 from regrain.data.records import (
+    Clock,
     StepColumns,
+    clock_of,
+    clock_warnings,
     constant_values,
     cut,
     in_order_of_time,
+    restarts,
+    separating_column,
     static_features,
     step_times,
     steps_of,
     window_labels,
 )
 from regrain.data.rows import Fault, Rows, examples, missing_message
-from regrain.errors import Guess, UserError, nearest
-from regrain.labels import Relation, require_relation
+from regrain.errors import Notable, UserError, nearest
+from regrain.labels import Labels, Relation, require_relation
 
 __all__ = ["RoleOptions", "Table"]
 
@@ -70,6 +75,9 @@ class RoleOptions(TypedDict, total=False):
         agree, else that of its last row; to foresee what follows, write into a row the label of the row after it.
     time : str, optional
         With ``record``: the column, numbers or ISO dates, that orders the rows of a record; default the table's order.
+    gap : float, optional
+        With ``time``: the longest step of time within a sample, in the unit of the column (dates: seconds). Default:
+        1.5 usual steps where the clock is regular, so that no window crosses missing rows; else any.
     window, stride : int, optional
         With ``record``: width of a sample in time steps, and how far samples lie apart (default: the width). Records
         shorter than a window are left out. Without a window a record is one sample, and all must be of one length.
@@ -99,6 +107,7 @@ class RoleOptions(TypedDict, total=False):
     time: str | None
     window: int | None
     stride: int | None
+    gap: float | None
     static: Sequence[str] | None
     levels: Sequence[str] | None
     label_paths: bool
@@ -184,6 +193,7 @@ class Table:
         time: str | None = None,
         window: int | None = None,
         stride: int | None = None,
+        gap: float | None = None,
         static: Sequence[str] | None = None,
         levels: Sequence[str] | None = None,
         label_paths: bool = False,
@@ -210,7 +220,7 @@ class Table:
             raise UserError("levels, columns and static are lists of column names, such as ['label']")
         if isinstance(unknown, str):
             raise UserError(f"unknown is a list of cells that mean that nobody knows, such as ['{unknown}']")
-        per_step = {"time": time, "window": window, "stride": stride}
+        per_step = {"time": time, "window": window, "stride": stride, "gap": gap}
         per_row = {"image": image, "text": text, "series_shape": series_shape, "id": id}
         _require_series_options(record, static, series_shape, per_step, per_row)
         if label_paths and (levels is None or len(levels) != 1):
@@ -249,7 +259,7 @@ class Table:
         if record is not None:
             assert columns is not None
             return self._windowed(
-                StepColumns(record, time, columns, features, window, stride),
+                StepColumns(record, time, columns, features, window, stride, gap),
                 named,
                 guesses.messages,
                 notes,
@@ -318,7 +328,18 @@ class Table:
         owners = {record: record if owner is None else spelled(owner) for record, owner in owners.items()}
         if times is not None:
             steps = in_order_of_time(steps, owners, times)
-        windows = cut(steps, width=of.window, stride=of.stride, where=self.where, finds=self.finds, messages=messages)
+        clock = Clock() if times is None else clock_of(steps, times, of.gap)
+        windows = cut(
+            steps,
+            width=of.window,
+            stride=of.stride,
+            times=times,
+            limit=clock.limit,
+            where=self.where,
+            finds=self.finds,
+            messages=messages,
+        )
+        doubts = [] if times is None else clock_warnings(steps, times, clock, of.window is not None, self.finds)
 
         values, wrong = as_matrix(self._numeric(of.series), missing_allowed=True)
         unchanging = None
@@ -343,9 +364,11 @@ class Table:
                 owner = f"record '{windows.records[place]}'"
                 faults.append(Fault("no split", place, owner, f"has no split in column '{split}'"))
         of_rows = {n: label_names(self.columns[n], unknown, n, messages) for n in levels}
-        labels = {n: window_labels(cells, windows, n, messages) for n, cells in of_rows.items()}
         if label_paths:
-            labels = path_columns([None if v is None else str(v) for v in labels[levels[0]]])
+            of_rows = path_columns([None if v is None else str(v) for v in of_rows[levels[0]]])
+        nested = label_paths or relation != "aspects"
+        filled = _filled_in(of_rows) if nested and relation != "paths" else of_rows
+        labels = window_labels(filled, windows, nested=nested, messages=messages)
         series = values[windows.rows]
         messages += missing_message(series, unchanging)
         first = windows.rows[:, 0].tolist()
@@ -361,7 +384,7 @@ class Table:
             splits=splits,
             groups=[owners[r] for r in windows.records],
             faults_found=tuple(faults),
-            notes={"source": self.where, "messages": [*self.messages, *messages], **notes},
+            notes={"source": self.where, "messages": [*self.messages, *messages], "warnings": doubts, **notes},
             static=unchanging,
         )
 
@@ -378,7 +401,44 @@ class Table:
                 role, column = ("record", of.record) if names[row] is None else ("time", of.time)
                 faults.append(Fault(f"no {role}", -1, self.finds(row), f"has no {role} in column '{column}'"))
                 names[row] = None
+        if times is not None:
+            self._require_one_clock(of, names, times, faults)
         return steps_of(names, times), times
+
+    def _require_one_clock(
+        self, of: StepColumns, names: list[str | None], times: np.ndarray, faults: list[Fault]
+    ) -> None:
+        """Records whose times overlap themselves become faults: in the order of time their recordings would mix."""
+        found = steps_of(names, None)
+        torn = [record for record, rows in found.items() if restarts(rows, times)]
+        if not torn:
+            return
+        column = separating_column(self.columns, names, times, (of.record, str(of.time), *of.series, *of.static))
+        if column is None:
+            advice = "give every recording a record of its own, or sort the table by time"
+        elif column[1]:
+            advice = (
+                f"within '{column[0]}' no time repeats: name that column (--record {column[0]} --group {of.record}; "
+                f"record='{column[0]}', group='{of.record}')"
+            )
+        else:
+            advice = (
+                f"within '{of.record}' and '{column[0]}' together no time repeats: write a column that joins the two, "
+                "and name it as the record"
+            )
+        for record in torn:
+            rows = found[record]
+            back = int(rows[np.flatnonzero(np.diff(times[rows]) < 0)[0] + 1])
+            where = f"record '{record}'"
+            why = f"goes back in time at {self.finds(back)}, into times that it has passed already; {advice}"
+            faults.append(Fault("overlapping times", -1, where, why))
+            for row in rows.tolist():
+                names[row] = None
+        if len(torn) == len(found):
+            raise UserError(
+                f"{self.where}: in the order of time {len(torn)} of {len(found)} records would mix several "
+                f"recordings: {examples(map(str, faults[-len(torn) :]), 1)}"
+            )
 
     def _samples(
         self,
@@ -432,7 +492,7 @@ class Table:
                     roles.put(name, option)
                     names.append(name)
         if left:
-            guesses.messages.append(Guess(f"not features: {_listed_reasons(left)}"))
+            guesses.messages.append(Notable(f"not features: {_listed_reasons(left)}"))
         if patterns and not names:
             raise UserError(
                 f"{self.where}: {option} fits no column of numbers that is nothing else: {_listed_reasons(left)}"
@@ -456,7 +516,7 @@ class Table:
             names = [name for name, other in notations.items() if other == notation]
             truth = "/" in notation
             how = f"{notation} is read as 1/0" if truth else f"numbers are read as written like {notation}"
-            messages.append(Guess(f"column {examples(map(repr, names))}: {how}"))
+            messages.append(Notable(f"column {examples(map(repr, names))}: {how}"))
         notes = {"columns": list(columns), "static_columns": list(static), "notations": notations}
         return {key: value for key, value in notes.items() if value}
 
@@ -477,6 +537,16 @@ class Table:
         return path_columns([None if v is None else str(v) for v in names[levels[0]]])
 
 
+def _filled_in(columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+    """Columns of class names, unknown ancestors of known classes filled in; as they are where levels do not nest."""
+    try:
+        labels = Labels.from_columns(columns) if columns else Labels.empty(0)
+    except UserError:  # the labels of the samples will say so, or no sample has these rows
+        return columns
+    named = zip(labels.levels, labels.classes, labels.codes.T.tolist(), strict=True)
+    return {level: [None if code < 0 else names[code] for code in codes] for level, names, codes in named}
+
+
 def _require_series_options(
     record: str | None,
     static: Sequence[str] | None,
@@ -491,6 +561,8 @@ def _require_series_options(
                 f"{option} is about tables with one row a time step: name the column that says which record a row "
                 "belongs to (--record; record=...)"
             )
+    if per_step["gap"] is not None and per_step["time"] is None:
+        raise UserError("gap is about steps of time: name the column of times (--time; time=...)")
     if static and record is None and series_shape is None:
         raise UserError(
             "static features stand beside series: say with record= which rows make one series, or with series_shape= "

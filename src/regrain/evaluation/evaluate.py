@@ -152,7 +152,7 @@ def evaluate_model(
     protocols: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     baselines: bool = True,
-    projection: bool = False,
+    projection: bool | None = None,
     model_folder: Path | None = None,
     start: Model | None = None,
     augmentation: str | Mapping[str, Any] = "strong",
@@ -184,8 +184,10 @@ def evaluate_model(
         reads, else at the coarsest.
     baselines : bool
         Whether to judge raw inputs and random weights too.
-    projection : bool
-        Whether to judge the output of the projection head too, as the representation ``projection``.
+    projection : bool, optional
+        Whether to judge the output of the head that the loss works on too, as the representation ``projection``.
+        Default: where papers keep that head or drop it by their figures
+        (:class:`~regrain.methods.embedder.EmbedderMethod`).
     model_folder : path, optional
         Where a text model keeps its tokenizer, to rebuild it with random weights.
     start : Model, optional
@@ -235,9 +237,12 @@ def evaluate_model(
     if not {"superclass", "multi-aspect"}.isdisjoint(protocols) and labels is not None:
         judged_model = replace(judged_model, probabilities=own_probabilities(model, test, labels, workers=workers))
     representations = [judged_model]
-    if projection:
+    if model.method.judges_projection if projection is None else projection:
         representations.append(represent("projection", model, model.method.embed_projected))
-        evaluation.notes.append("projection: the output of the projection head, in which the loss compares")
+        evaluation.notes.append(
+            "projection: the output of the head on f(x), on which the loss works; embed, discover and few-shot "
+            "classifiers use f(x)"
+        )
     if baselines:
         raw, what = raw_representation(test, train, model, fits=fits, workers=workers)
         representations += [raw, represent("random", model.untrained(model_folder, seed + 1).to(model.device))]

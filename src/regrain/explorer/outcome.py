@@ -19,7 +19,7 @@ from regrain.errors import UserError
 from regrain.explorer.collection import Collection
 from regrain.explorer.proposals import Proposals
 from regrain.explorer.session import Session
-from regrain.labels import Labels, Relation
+from regrain.labels import Labels
 from regrain.tasks.regroup import sample_columns
 from regrain.tasks.tables import write_columns
 from regrain.training.files import json_writer, replace_file, write_text
@@ -82,12 +82,19 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
     sure = np.isin(np.array(columns[f"{level}_source"], dtype=object), ["confirmed", "given"])
     if not sure.any():
         raise UserError("no sample has a confirmed class yet: name a subclass first")
-    classes = dict.fromkeys(
-        (columns[above][row] if above else None, columns[level][row]) for row in np.flatnonzero(sure).tolist()
-    )
-    bare = [(name, None) for name in session.superclasses() if name is not None]
+    notices = list(proposals.notices)
+    classes = _classes(columns, level, above, sure)
     repeated = [name for name, count in Counter(name for _, name in classes).items() if count > 1]
-    relation: Relation = "paths" if repeated else "tree"
+    if above is not None and repeated:  # one spelling in all files, and in what is trained on them
+        columns[level] = [
+            None if name is None or over is None else f"{over}/{name}"
+            for over, name in zip(columns[above], columns[level], strict=True)
+        ]
+        sure &= np.array([name is not None for name in columns[level]])
+        classes = _classes(columns, level, above, sure)
+        shown = next(path for _, path in classes if path is not None and path.endswith(f"/{repeated[0]}"))
+        notices.append(f"'{repeated[0]}' lies under several classes of {above}: names are written as '{shown}'")
+    bare = [(name, None) for name in session.superclasses() if name is not None]
 
     folder = session.folder / "exports" / f"{seq:06d}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,21 +102,20 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
     taught = np.flatnonzero(sure & session.collection.training)
     confirmed = {"id": _taken(columns["id"], taught), level: _taken(columns[level], taught)}
     write_columns(confirmed, folder / "confirmed.csv")
-    replace_file(folder / "taxonomy.json", json_writer(_taxonomy([*classes, *bare], level, above, relation)))
+    replace_file(folder / "taxonomy.json", json_writer(_taxonomy([*classes, *bare], level, above)))
     commands = {
         "adapt": _command(
             "adapt", session.run.path, "--support", folder / "confirmed.csv", "--out", _beside(session, seq)
         )
     }
     files = [f"labels.{table}", "confirmed.csv", "taxonomy.json"]
-    notices = list(proposals.notices)
-    samples = _sample_table(session, columns, sure, folder / "samples.parquet", relation)
+    samples = _sample_table(session, columns, sure, folder / "samples.parquet")
     if samples is None:
         notices.append("records with static features are not written as samples: fit on their own table instead")
     else:
         write_columns(samples, folder / "samples.parquet")
         files.append("samples.parquet")
-        commands["fit"] = _fit_command(session, folder / "samples.parquet", samples, relation, seq)
+        commands["fit"] = _fit_command(session, folder / "samples.parquet", samples, seq)
     write_text(folder / "commands.txt", "".join(f"{command}\n" for command in commands.values()))
     return Outcome(folder, (*files, "commands.txt"), commands, tuple(notices))
 
@@ -173,12 +179,19 @@ def _put(
     ]
 
 
-def _taxonomy(
-    classes: Sequence[tuple[str | None, str | None]], level: str, above: str | None, relation: Relation
-) -> dict[str, Any]:
+def _classes(
+    columns: Mapping[str, Any], level: str, above: str | None, sure: np.ndarray
+) -> dict[tuple[str | None, str | None], None]:
+    """Superclass and class of the samples whose class is sure."""
+    return dict.fromkeys(
+        (columns[above][row] if above else None, columns[level][row]) for row in np.flatnonzero(sure).tolist()
+    )
+
+
+def _taxonomy(classes: Sequence[tuple[str | None, str | None]], level: str, above: str | None) -> dict[str, Any]:
     columns: dict[str, list[str | None]] = {} if above is None else {above: [name for name, _ in classes]}
     columns[level] = [name for _, name in classes]
-    taxonomy = Labels.from_columns(columns, relation=relation).taxonomy
+    taxonomy = Labels.from_columns(columns).taxonomy
     assert taxonomy is not None
     return taxonomy.to_json()
 
@@ -188,12 +201,11 @@ def _taken(values: Any, rows: np.ndarray) -> list[Any]:
 
 
 def _sample_table(
-    session: Session, columns: Mapping[str, Any], sure: np.ndarray, out: Path, relation: Relation
+    session: Session, columns: Mapping[str, Any], sure: np.ndarray, out: Path
 ) -> dict[str, Column] | None:
     """Samples with their labels, as `regrain fit` reads them; None for what one table cannot hold.
 
-    A superclass that was only proposed stays away, unless it says, with ``paths``, which of the classes of one name is
-    meant.
+    A superclass that was only proposed stays away.
     """
     start = session.collection.start
     rows = _rows_of(session.collection)
@@ -202,9 +214,8 @@ def _sample_table(
     table: dict[str, Column] = {"id": columns["id"], "split": columns["split"]}
     if start.superclass_level is not None:
         kinds = columns[f"{start.superclass_level}_source"]
-        meant = sure & (relation == "paths")
-        names = zip(columns[start.superclass_level], kinds, meant.tolist(), strict=True)
-        table[start.superclass_level] = [name if kind != "proposed" or kept else None for name, kind, kept in names]
+        names = zip(columns[start.superclass_level], kinds, strict=True)
+        table[start.superclass_level] = [name if kind != "proposed" else None for name, kind in names]
     table[start.level] = [
         name if known else None for name, known in zip(columns[start.level], sure.tolist(), strict=True)
     ]
@@ -235,7 +246,7 @@ def _sources(samples: Any) -> Sequence[Any]:
     return samples.sources if isinstance(samples, ImageSamples) else list(samples.tensor.numpy())
 
 
-def _fit_command(session: Session, file: Path, table: Mapping[str, Column], relation: Relation, seq: int) -> str:
+def _fit_command(session: Session, file: Path, table: Mapping[str, Column], seq: int) -> str:
     """`regrain fit` on the table, with the encoder of the run."""
     start, recipe = session.collection.start, session.run.recipe
     levels = [level for level in (start.superclass_level, start.level) if level is not None]
@@ -243,8 +254,6 @@ def _fit_command(session: Session, file: Path, table: Mapping[str, Column], rela
     for level in levels:
         options += ["--level", level]
     options += ["--id", "id", "--split-column", "split"]
-    if relation != "tree":
-        options += ["--relation", relation]
     fixed = {"id", "split", *levels}
     modality = session.collection.modality
     if modality in ("image", "text"):

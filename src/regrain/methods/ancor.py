@@ -30,7 +30,8 @@ class ANCOR(EmbedderMethod):
     temperature : float
         Of the angular contrast, > 0.
     queue_size : int
-        Keys kept, shared out equally over the superclasses.
+        Keys kept of each superclass, as published; ``regrain fit`` keeps fewer where a superclass has fewer than twice
+        as many training samples in the mean.
     momentum : float
         Of the twin, in [0, 1).
     embedder_width, embedder_layers : int
@@ -41,6 +42,7 @@ class ANCOR(EmbedderMethod):
     summary: ClassVar[str] = "coarse classifier with angular contrast within each superclass"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "strong"), minimum_classes=2)
     training_only: ClassVar[tuple[str, ...]] = ("angular",)
+    queue_of_each_superclass: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -68,6 +68,12 @@ class Method(nn.Module):
     """Whether the encoder learns; otherwise its features are taken as they are."""
     by_gradient: ClassVar[bool] = True
     """Whether there are steps at all; otherwise one call of :meth:`before_epoch` is the whole training."""
+    judges_projection: ClassVar[bool] = False
+    """Whether ``evaluate`` judges :meth:`embed_projected` too unless told otherwise: papers keep or drop that head."""
+    queue_of_each_superclass: ClassVar[bool] = False
+    """Whether ``queue_size`` is that of a queue which every superclass has, not of one for all samples."""
+    fewest_steps: ClassVar[int] = 0
+    """Steps below which training is too short to find subclasses: the default batch is halved to get there."""
     staged: ClassVar[bool] = False
     """Whether the loss becomes another one on the way, so that its values before and after do not compare."""
 

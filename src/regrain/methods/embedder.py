@@ -1,9 +1,9 @@
-"""Base of the methods that work on v, a projection of f(x) to the unit sphere which is kept at evaluation."""
+"""Base of the methods that train on v, an embedder's output on the unit sphere, and are judged on f(x)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,7 +16,11 @@ __all__ = ["EmbedderMethod"]
 
 
 class EmbedderMethod(Method):
-    """v = embedder(f(x)) scaled to unit length; evaluation uses v, as fixed beforehand.
+    """v = embedder(f(x)) scaled to unit length; losses, classifiers and subclasses live on v.
+
+    Evaluation, ``embed``, ``discover`` and few-shot classifiers use f(x), as with every other method, so that tables
+    compare like with like; the papers report the better of f(x) and v by their test labels. ``evaluate`` judges v too,
+    as the representation ``projection``.
 
     Parameters
     ----------
@@ -28,6 +32,8 @@ class EmbedderMethod(Method):
         Hidden layers of the embedder, as wide as f(x); 0 = one linear layer.
     """
 
+    judges_projection: ClassVar[bool] = True
+
     def __init__(
         self, encoder: nn.Module, classes: Sequence[int], *, embedder_width: int = 128, embedder_layers: int = 0
     ) -> None:
@@ -37,5 +43,10 @@ class EmbedderMethod(Method):
         self.embedder_width = embedder_width
         self.embedder = projector(self.encoder_width, self.encoder_width, embedder_width, layers=embedder_layers)
 
-    def embed(self, x: Any) -> Tensor:
-        return functional.normalize(self.embedder(self.encoder(x)).float(), dim=1)
+    def embed_projected(self, x: Any) -> Tensor:
+        """v, (B, embedder_width)."""
+        return self.unit_embedding(self.encoder(x))
+
+    def unit_embedding(self, features: Tensor) -> Tensor:
+        """The unit vectors v of f(x), (B, embedder_width)."""
+        return functional.normalize(self.embedder(features).float(), dim=1)

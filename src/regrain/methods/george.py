@@ -58,6 +58,7 @@ class GEORGE(Method):
     summary: ClassVar[str] = "coarse model, its clusters within each superclass, and a model trained on those"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
     training_only: ClassVar[tuple[str, ...]] = ("assignments", "first")
+    fewest_steps: ClassVar[int] = 500
     staged: ClassVar[bool] = True
     superclass_of: Tensor
     group_weights: Tensor

@@ -240,7 +240,7 @@ class AngularMemory(nn.Module):
     temperature : float
         > 0.
     queue_size : int
-        Keys in all, shared out equally; 0, or one a superclass at least.
+        Keys of each superclass, at least 0.
     momentum : float
         Of the twin, in [0, 1).
     """
@@ -258,13 +258,11 @@ class AngularMemory(nn.Module):
     ) -> None:
         super().__init__()
         require_range(0, above=True, temperature=temperature)
-        if queue_size < 0 or 0 < queue_size < classes:
-            raise UserError(
-                f"queue_size is shared out over the {classes} superclasses: 0, or at least {classes}; got {queue_size}"
-            )
+        if queue_size < 0:
+            raise UserError(f"queue_size is a number of keys for each superclass, at least 0; got {queue_size}")
         self.temperature = temperature
         self.twin = MomentumTwin(_Embedder(encoder, embedder), momentum)
-        self.queues = ClassQueues(classes, queue_size // classes, width)
+        self.queues = ClassQueues(classes, queue_size, width)
 
     def key(self, view: Any) -> Tensor:
         """Unit keys (B, width) of a view, without gradient."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,12 +15,12 @@ from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.assignment import Assignments, over_training_set, transported
 from regrain.methods.base import Needs, Scan
-from regrain.methods.classifier import labelled_cross_entropy
+from regrain.methods.classifier import fitted_factor, labelled_cross_entropy
 from regrain.methods.embedder import EmbedderMethod
 from regrain.methods.memory import AngularMemory
 from regrain.methods.subclusters import cluster_within
 from regrain.objectives.gather import from_first, gather
-from regrain.objectives.scgm import Mixture, scgm_log_joint, scgm_losses, scgm_posterior
+from regrain.objectives.scgm import Mixture, scgm_log_joint, scgm_losses, scgm_owned_posterior
 from regrain.settings import require_range
 
 __all__ = ["SCGM", "SCGMA"]
@@ -31,10 +32,19 @@ class SCGM(EmbedderMethod):
     r"""SCGM-G: every superclass is a mixture of r unobserved subclasses on the unit sphere (eq. 1-8).
 
     Before an epoch, every ``assignment_period`` epochs, all training samples get a subclass
-    :math:`q_i = \arg\max_z Q_{zi}` from the transport plan Q of :math:`p(y|z)\, p(z|v,y)` with equal subclass sizes;
-    then
+    :math:`q_i = \arg\max_z Q_{zi}` from the transport plan Q of :math:`p(y|z)\, p(z|v,y)`; then
 
     .. math:: L = CE(y; v \cdot m_y) + \gamma\, ( -\log p(y|z=q) - \log p(z=q|v,y) )
+
+    The means start as the centres of k-means on f(x) within each superclass. A subclass then belongs to the superclass
+    that it started in, and keeps the share of it that it started with: the transport gives a sample a subclass of its
+    own superclass. With ``initial_means="random"``, as published, unit vectors are drawn, every
+    sample may take every subclass, and all subclasses have equal sizes; there the first codes say hardly more than the
+    superclass, and training confirms them. At the end each subclass is given to the superclass whose mean it is
+    nearest to, and no superclass is left without any.
+
+    At the end of training one factor for the logits :math:`v \cdot m_y` is fitted to the training labels: vectors near
+    unit length cannot say more than a few times the chance level.
 
     Samples of unknown coarse label take part without the terms in y.
 
@@ -52,24 +62,32 @@ class SCGM(EmbedderMethod):
     superclass_prior : {"uniform", "frequency"}
         p(y): equal, or the shares of the known coarse labels.
     subclass_prior : sequence of r floats, optional
-        Relative sizes of the subclasses; default equal.
+        Relative sizes of the subclasses (of one superclass, where they belong to one). Default: those of the start;
+        equal ones with random means.
     rectified : bool
         Whether the classifier sees ReLU(v), as in the published code.
     mixture_weight : float
         gamma, >= 0.
     sharpness : float
         lambda of the transport, > 0.
-    assignment_period : int
-        Epochs between E-steps.
-    initial_means : {"random", "k-means"}
-        Subclass means at the start: random unit vectors, or the centres of k-means within each superclass.
+    assignment_period : int, optional
+        Epochs between E-steps. Default: a fortieth of the training, at least 1; that is the paper's 5 for 200 epochs.
+    initial_means : {"k-means", "random"}
+        Subclass means at the start: centres of k-means within each superclass, or random unit vectors (the paper).
+    start_epochs : int, optional
+        Epochs in which every E-step starts the means again by k-means on f(x) as it is by then, at least 1. Default: 1,
+        or half of the training where the encoder starts from random weights.
     """
 
     name: ClassVar[str] = "scgm"
     summary: ClassVar[str] = "mixture of hidden subclasses in every superclass, found by balanced transport"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
-    training_only: ClassVar[tuple[str, ...]] = ("assignments",)
+    training_only: ClassVar[tuple[str, ...]] = ("assignments", "subclass_sizes")
+    fewest_steps: ClassVar[int] = 500
     prior: Tensor
+    subclass_sizes: Tensor
+    superclass_of: Tensor
+    logit_factor: Tensor
 
     def __init__(
         self,
@@ -85,8 +103,9 @@ class SCGM(EmbedderMethod):
         rectified: bool = False,
         mixture_weight: float = 0.5,
         sharpness: float = 25.0,
-        assignment_period: int = 5,
-        initial_means: Literal["random", "k-means"] = "random",
+        assignment_period: int | None = None,
+        initial_means: Literal["k-means", "random"] = "k-means",
+        start_epochs: int | None = None,
         **embedder: Any,
     ) -> None:
         super().__init__(encoder, classes, **embedder)
@@ -108,7 +127,7 @@ class SCGM(EmbedderMethod):
             "mixture": mixture,
         }
         self.prior_kind = superclass_prior
-        self.subclass_sizes = None if subclass_prior is None else torch.tensor(subclass_prior)
+        self.sizes_given = subclass_prior is not None
         self.rectified = rectified
         self.mixture_weight = mixture_weight
         self.sharpness = sharpness
@@ -118,15 +137,27 @@ class SCGM(EmbedderMethod):
             functional.normalize(torch.randn(superclasses, self.embedder_width), dim=1)
         )
         self.register_buffer("prior", torch.full((superclasses,), 1 / superclasses))
-        self.assignments = Assignments(count, assignment_period)
+        self.register_buffer(
+            "subclass_sizes", torch.ones(count) if subclass_prior is None else torch.tensor(subclass_prior)
+        )
+        self.register_buffer("superclass_of", self._nearest_superclasses())
+        self.register_buffer("logit_factor", torch.ones(()))
+        self.start_epochs = 1 if start_epochs is None else start_epochs
+        require_range(1, start_epochs=self.start_epochs)
+        self.assignments = Assignments(count, 1 if assignment_period is None else assignment_period)
         self._cluster_seed = int(torch.randint(2**31, ()))
+
+    @property
+    def _owned(self) -> bool:
+        """Whether a subclass belongs to one superclass in training too."""
+        return self.initial_means == "k-means"
 
     def superclass_logits(self, embedding: Tensor) -> Tensor:
         """v . m_y for unit embeddings (B, d): (B, C)."""
         return (embedding.relu() if self.rectified else embedding) @ self.superclass_weights.T
 
     def project(self, batch: Batch) -> dict[str, Tensor]:
-        return {"embedding": self.embed(batch.views[0]), "labels": batch.labels, "ids": batch.ids}
+        return {"embedding": self.embed_projected(batch.views[0]), "labels": batch.labels, "ids": batch.ids}
 
     def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         embedding, coarse = projected["embedding"], projected["labels"][:, 0]
@@ -147,52 +178,105 @@ class SCGM(EmbedderMethod):
     def before_epoch(self, scan: Scan) -> None:
         if not self.assignments.due():
             return
-        embedding, labels, ids = over_training_set(self, scan, self.embed)
+        features, labels, ids = over_training_set(self, scan, lambda x: self.encoder(x).float())
         coarse = labels[:, 0]
-        if self.assignments.potentials is None:
-            self._start_from(embedding, coarse)
+        if self.assignments.epochs <= self.start_epochs:
+            self._start_from(features, coarse)
         with torch.no_grad():
             log_joint = scgm_log_joint(
-                embedding,
+                self.unit_embedding(features),
                 coarse,
                 self.subclass_means,
                 self.superclass_weights,
                 superclass_prior=self.prior,
                 **self.terms,
             )
+            if self._owned:
+                elsewhere = (coarse >= 0)[:, None] & (self.superclass_of != coarse[:, None])
+                log_joint.masked_fill_(elsewhere, -torch.inf)
         codes, potentials = transported(
             log_joint,
             sharpness=self.sharpness,
-            cluster_marginal=self.subclass_sizes,
+            cluster_marginal=self._marginal(gather(coarse, with_gradient=False)),
             warm_start=self.assignments.potentials,
         )
         self.assignments.potentials = potentials
-        self.assignments.renew(gather(ids, with_gradient=False), gather(codes, with_gradient=False))
+        ids = gather(ids, with_gradient=False)
+        self.assignments.renew(ids, gather(codes, with_gradient=False))
+        if self.assignments.epochs == 1:
+            together = gather(features, with_gradient=False)
+            self.assignments.warn_if_meaningless(together, ids, gather(coarse, with_gradient=False))
+
+    def _marginal(self, coarse: Tensor) -> Tensor:
+        """(r,) relative sizes that the transport gives the subclasses; those of a superclass fill its samples."""
+        sizes = self.subclass_sizes.double()
+        if not self._owned:
+            return sizes
+        samples = torch.bincount(coarse[coarse >= 0], minlength=self.classes[0]).to(sizes)
+        together = torch.zeros_like(samples).index_add_(0, self.superclass_of, sizes)
+        return sizes * (samples / together)[self.superclass_of]
 
     @torch.no_grad()
-    def _start_from(self, embedding: Tensor, coarse: Tensor) -> None:
+    def _start_from(self, features: Tensor, coarse: Tensor) -> None:
         """What the first look at the data decides: the prior, and the means where they come from k-means."""
-        embedding, coarse = gather(embedding, with_gradient=False), gather(coarse, with_gradient=False)
+        self.assignments.potentials = None
+        features, coarse = gather(features, with_gradient=False), gather(coarse, with_gradient=False)
         if self.prior_kind == "frequency":
             counts = torch.bincount(coarse[coarse >= 0], minlength=self.classes[0]).float().clamp(min=1e-6)
             self.prior.copy_(counts / counts.sum())
-        if self.initial_means == "k-means":
-            found = cluster_within(embedding, coarse, total=len(self.subclass_means), seed=self._cluster_seed)
-            self.subclass_means.copy_(from_first(found.centres))
+        if not self._owned:
+            return
+        found = cluster_within(features, coarse, total=len(self.subclass_means), seed=self._cluster_seed)
+        codes = from_first(found.codes)
+        sums = torch.zeros_like(self.subclass_means).index_add_(0, codes, self.unit_embedding(features))
+        sizes = torch.bincount(codes, minlength=len(sums))
+        means = functional.normalize(sums, dim=1).where((sizes > 0)[:, None], self.subclass_means)
+        self.subclass_means.copy_(from_first(means))
+        self.superclass_of.copy_(from_first(found.superclass))
+        if not self.sizes_given:
+            self.subclass_sizes.copy_(sizes.clamp(min=1))
+
+    @torch.no_grad()
+    def _nearest_superclasses(self) -> Tensor:
+        """(r,): the superclass whose mean each subclass is nearest to; every superclass has one at least."""
+        affinity = (
+            functional.normalize(self.subclass_means, dim=1) @ functional.normalize(self.superclass_weights, dim=1).T
+        )
+        owner = affinity.argmax(dim=1)
+        subclasses, superclasses = linear_sum_assignment(affinity.cpu().numpy(), maximize=True)
+        owner[torch.from_numpy(subclasses)] = torch.from_numpy(superclasses).to(owner)
+        return owner
+
+    def after_training(self, scan: Scan) -> None:
+        if not self._owned:
+            self.superclass_of.copy_(from_first(self._nearest_superclasses()))
+        found = over_training_set(self, scan, lambda x: self.encoder(x).float())
+        features, labels, ids = (gather(rows, with_gradient=False) for rows in found)
+        coarse = labels[:, 0]
+        known = coarse >= 0
+        with torch.no_grad():
+            logits = self.superclass_logits(self.unit_embedding(features[known]))
+        self.logit_factor.copy_(from_first(fitted_factor(logits, coarse[known])))
+        self.assignments.warn_if_meaningless(features, ids, coarse)
+        self.assignments.warn_at_end()
 
     def predict_proba(self, x: Any, level: str) -> Tensor:
         if level != "coarse":
             return super().predict_proba(x, level)
-        return self.superclass_logits(self.embed(x)).softmax(dim=1)
+        return self._superclass_proba(self.embed_projected(x))
+
+    def _superclass_proba(self, embedding: Tensor) -> Tensor:
+        return (self.logit_factor * self.superclass_logits(embedding)).softmax(dim=1)
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
-        return scgm_posterior(
-            self.embed(x),
-            self.subclass_means,
-            self.superclass_weights,
-            coarse,
-            superclass_prior=self.prior,
-            **self.terms,
+        """sum_y p(y|x) p(z|v,y), y the given superclass where there is one; p(z|v,y) over the subclasses of y."""
+        embedding = self.embed_projected(x)
+        upper = self._superclass_proba(embedding)
+        if coarse is not None:
+            given = functional.one_hot(coarse.clamp(min=0), self.classes[0]).to(upper)
+            upper = torch.where((coarse >= 0)[:, None], given, upper)
+        return scgm_owned_posterior(
+            embedding, self.subclass_means, self.superclass_weights, self.superclass_of, upper, **self.terms
         )
 
 
@@ -208,7 +292,8 @@ class SCGMA(SCGM):
     temperature : float
         Of the angular contrast, > 0.
     queue_size : int
-        Keys kept, shared out equally over the superclasses.
+        Keys kept of each superclass, as published; ``regrain fit`` keeps fewer where a superclass has fewer than twice
+        as many training samples in the mean.
     momentum : float
         Of the twin, in [0, 1): the paper's 0.99 for CIFAR-100; 0.999 elsewhere there.
     **mixture
@@ -218,7 +303,8 @@ class SCGMA(SCGM):
     name: ClassVar[str] = "scgm-a"
     summary: ClassVar[str] = "SCGM with angular contrast within each superclass"
     needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "strong"), minimum_classes=2)
-    training_only: ClassVar[tuple[str, ...]] = ("assignments", "angular")
+    training_only: ClassVar[tuple[str, ...]] = (*SCGM.training_only, "angular")
+    queue_of_each_superclass: ClassVar[bool] = True
 
     def __init__(
         self,

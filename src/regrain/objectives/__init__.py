@@ -25,7 +25,7 @@ from .relations import (
     supcon_queue_loss,
 )
 from .scan import scan_loss, self_labelling_loss
-from .scgm import scgm_log_joint, scgm_losses, scgm_posterior
+from .scgm import scgm_log_joint, scgm_losses, scgm_owned_posterior, scgm_posterior
 from .self_classifier import self_classifier_loss
 from .sinkhorn import sinkhorn, sinkhorn_potentials
 from .targets import match_targets, sclre_contrastive_loss, target_loss, tsc_loss, uniform_targets
@@ -59,6 +59,7 @@ __all__ = [
     "scan_loss",
     "scgm_log_joint",
     "scgm_losses",
+    "scgm_owned_posterior",
     "scgm_posterior",
     "sclre_contrastive_loss",
     "self_classifier_loss",

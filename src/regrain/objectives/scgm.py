@@ -79,6 +79,61 @@ def scgm_posterior(
 
 
 @full_precision
+def scgm_owned_posterior(
+    embedding: Tensor,
+    subclass_means: Tensor,
+    superclass_means: Tensor,
+    superclass_of: Tensor,
+    superclass_posterior: Tensor,
+    *,
+    variance: float,
+    superclass_variance: float = 1.0,
+    mixture: Mixture = "superclass",
+) -> Tensor:
+    """p(z | v) = p(y | v) p(z | v, y), where every subclass z belongs to one superclass y.
+
+    p(z | v, y) is that of :func:`scgm_posterior` over the subclasses of y alone, so that the probabilities of the
+    subclasses of a superclass add up to that of the superclass.
+
+    Parameters
+    ----------
+    embedding, subclass_means, superclass_means, variance, superclass_variance, mixture
+        As in :func:`scgm_posterior`.
+    superclass_of
+        (r,) integers below C.
+    superclass_posterior
+        (B, C): p(y | v); 1 where the superclass is known. That of superclasses without a subclass is shared out over
+        the others in proportion.
+
+    Returns
+    -------
+    (B, r), rows sum to 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> means, upper = torch.eye(2)[[0, 1, 1]], torch.tensor([[0.6, 0.4]])
+    >>> scgm_owned_posterior(torch.tensor([[1.0, 1.0]]), means, torch.eye(2), torch.tensor([0, 1, 1]), upper, variance=0.1)
+    tensor([[0.6000, 0.2000, 0.2000]])
+    """  # noqa: E501
+    _check(embedding, subclass_means, superclass_means, variance, superclass_variance, mixture)
+    check_labels(superclass_of, subclass_means.shape[0], "superclass_of")
+    check_classes(superclass_of, superclass_means.shape[0], "superclass_of")
+    check_matrix(superclass_posterior, "superclass_posterior", rows=embedding.shape[0], columns=len(superclass_means))
+    scores = unit(embedding) @ unit(subclass_means).T / variance
+    if mixture == "superclass":
+        scores = (
+            scores + (unit(subclass_means) * unit(superclass_means)[superclass_of]).sum(dim=1) / superclass_variance
+        )
+    shape = len(scores), superclass_means.shape[0]
+    largest = scores.new_full(shape, -torch.inf).scatter_reduce_(1, superclass_of.expand_as(scores), scores, "amax")
+    weights = (scores - largest[:, superclass_of]).exp()
+    within = weights / scores.new_zeros(shape).index_add_(1, superclass_of, weights)[:, superclass_of]
+    result = within * superclass_posterior[:, superclass_of]
+    return result / result.sum(dim=1, keepdim=True)
+
+
+@full_precision
 def scgm_losses(
     embedding: Tensor,
     coarse: Tensor,
@@ -178,13 +233,7 @@ def _log_terms(
     superclass_prior: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """log p(z | v, y) (B, r) and log p(y | z) (r, C), of checked arguments."""
-    check_matrix(embedding, "embedding")
-    check_matrix(subclass_means, "subclass_means", columns=embedding.shape[1])
-    check_matrix(superclass_means, "superclass_means", columns=embedding.shape[1])
-    check_temperature(variance, "variance")
-    check_temperature(superclass_variance, "superclass_variance")
-    if mixture not in ("superclass", "uniform"):
-        raise UserError(f"mixture is 'superclass' or 'uniform', got {mixture!r}")
+    _check(embedding, subclass_means, superclass_means, variance, superclass_variance, mixture)
     if coarse is not None:
         check_labels(coarse, embedding.shape[0], "coarse")
         check_classes(coarse, superclass_means.shape[0], "coarse")
@@ -193,6 +242,23 @@ def _log_terms(
     scores = unit(embedding) @ unit(subclass_means).T / variance
     log_posterior = (scores + _log_mixture(affinity, log_prior, coarse, mixture)).log_softmax(dim=1)
     return log_posterior, (affinity + log_prior).log_softmax(dim=1)
+
+
+def _check(
+    embedding: Tensor,
+    subclass_means: Tensor,
+    superclass_means: Tensor,
+    variance: float,
+    superclass_variance: float,
+    mixture: str,
+) -> None:
+    check_matrix(embedding, "embedding")
+    check_matrix(subclass_means, "subclass_means", columns=embedding.shape[1])
+    check_matrix(superclass_means, "superclass_means", columns=embedding.shape[1])
+    check_temperature(variance, "variance")
+    check_temperature(superclass_variance, "superclass_variance")
+    if mixture not in ("superclass", "uniform"):
+        raise UserError(f"mixture is 'superclass' or 'uniform', got {mixture!r}")
 
 
 def _log_prior(superclass_prior: Tensor | None, affinity: Tensor) -> Tensor:

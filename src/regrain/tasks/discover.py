@@ -217,6 +217,25 @@ class Settled:
         elsewhere = torch.isin(coarse, self.owners)[:, None] & (self.owners != coarse[:, None])
         return scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)
 
+    def told(self, model: Model, dataset: Dataset, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (N, r) of the subclasses, and superclasses (N,) that they lie in, for given ones, -1 unknown.
+
+        An unknown superclass is what the method predicts; the subclasses then lie in that, and their probabilities add
+        up to its own. -1 where the method predicts none.
+        """
+        if not bool((coarse < 0).any()):
+            return self.probabilities(model, dataset, coarse), coarse
+        try:
+            predicted = apply_model(model, dataset, lambda x: model.method.predict_proba(x, "coarse"))
+        except UserError:
+            probabilities = self.probabilities(model, dataset, coarse)
+            if self.owners is not None:
+                coarse = torch.where(coarse < 0, self.owners[probabilities.argmax(dim=1)], coarse)
+            return probabilities, coarse
+        upper, best = predicted.max(dim=1)
+        within = self.probabilities(model, dataset, torch.where(coarse < 0, best, coarse))
+        return within * torch.where(coarse < 0, upper, 1.0)[:, None], torch.where(coarse < 0, best, coarse)
+
     def by_name(self, probabilities: Tensor) -> tuple[Tensor, list[str]]:
         """Probabilities (N, names) with those of one name added up, and the names."""
         named = [self.names.get(number, _own_name(number, None)) for number in range(probabilities.shape[1])]
@@ -294,9 +313,11 @@ def discover(
     if unaided:
         labels |= {name: torch.full_like(codes, -1) for name, codes in labels.items() if name != "train"}
         notes.append("superclass labels of other samples than train were not looked at")
-    probabilities = torch.cat([settled.probabilities(model, part, labels[name]) for name, part in parts.items()])
+    told = [settled.told(model, part, labels[name]) for name, part in parts.items()]
+    probabilities, coarse = (torch.cat(column) for column in zip(*told, strict=True))
     probability, codes = probabilities.max(dim=1)
-    coarse, given = _superclasses(model, parts, labels, codes, probabilities.shape[1])
+    given = torch.cat(list(labels.values())) >= 0
+    coarse = torch.where(coarse < 0, _majorities(coarse, codes, probabilities.shape[1])[codes], coarse)
     vectors = torch.cat(list(embedded.values()))
     sums = torch.zeros(probabilities.shape[1], vectors.shape[1]).index_add_(0, codes, vectors)
     similarity = (vectors * functional.normalize(sums, dim=1)[codes]).sum(dim=1)
@@ -319,29 +340,6 @@ def discover(
     if empty:
         notes.append(f"{empty} of {probabilities.shape[1]} subclasses have no sample here")
     return discovery, settled
-
-
-def _superclasses(
-    model: Model, parts: Mapping[str, Dataset], labels: Mapping[str, Tensor], codes: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
-    """(N,) the label, else the method's prediction, else the superclass of most of the subclass; and which are labels.
-
-    -1 where none of the subclass's samples has a label either.
-    """
-    coarse = torch.cat(list(labels.values()))
-    given = coarse >= 0
-    if bool(given.all()):
-        return coarse, given
-    try:
-        predicted = torch.cat(
-            [
-                apply_model(model, part, lambda x: model.method.predict_proba(x, "coarse")).argmax(dim=1)
-                for part in parts.values()
-            ]
-        )
-    except UserError:
-        predicted = _majorities(coarse, codes, count)[codes]
-    return torch.where(given, coarse, predicted), given
 
 
 def _majorities(coarse: Tensor, codes: Tensor, count: int) -> Tensor:

@@ -74,7 +74,7 @@ def predicted_columns(
         columns["abstained"] = named.abstained.numpy()
     if settled is not None:
         unknown = torch.full((len(dataset),), -1)
-        _put(columns, "subclass", *_most_probable(*settled.by_name(settled.probabilities(model, dataset, unknown))))
+        _put(columns, "subclass", *_most_probable(*settled.by_name(settled.told(model, dataset, unknown)[0])))
     if len(columns) == own:
         raise UserError(
             f"{model.method.name} learns embeddings and has no classifier: make one from a few labelled samples with "

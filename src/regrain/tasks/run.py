@@ -13,7 +13,7 @@ from torch import Tensor
 from regrain.data.cells import spelled_as
 from regrain.data.dataset import Dataset
 from regrain.encoders import build_encoder, is_pretrained
-from regrain.errors import UserError, speaks_python, warn_of_guesses
+from regrain.errors import UserError, speaks_python, warn_of_data
 from regrain.evaluation import embed
 from regrain.labels import Labels
 from regrain.tasks.answers import Answers
@@ -218,7 +218,7 @@ class Run:
             labels=labels,
             options=options,
         )
-        warn_of_guesses(dataset.name, dataset.notes.get("messages", ()))
+        warn_of_data(dataset.name, dataset.notes.get("messages", ()))
         return dataset
 
     def inherited_options(self, data: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -35,6 +36,9 @@ _VIEW_ALIASES = {
 _LARGE_VIEW, _LARGE_STORAGE = 224, 256
 _PACKAGED_VIEW = 96  # CIFAR-100's recall@1 on frozen EfficientNet-Lite0: see docs/frozen-encoders.md
 _COUNTED_TEXTS = 20_000
+_ASSIGNMENTS = 40
+"""A training has about so many E-steps."""
+_SMALLEST_BATCH = 32
 
 
 @dataclass
@@ -141,11 +145,13 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         raise UserError(
             f"training.layer_decay gives the layers of the encoder '{name}' rates of their own, and {why}: leave it out"
         )
-    _fit_queue(settings, "queue_size" in recipe.get("method", {}), len(train), notices)
     classes = [train.labels.counts[level] for level in roles.values()]
+    _fit_queue(settings, "queue_size" in recipe.get("method", {}), len(train), classes, method, notices)
     _fit_subclasses(settings, classes, len(train), notices, tunable=chosen.trains_encoder)
     _fit_weight(method, settings, encoder, notices)
     _fit_stages(settings, options.epochs, frozen, notices)
+    _fit_assignments(settings, options.epochs, encoder, notices)
+    options = _fit_steps(options, recipe.get("training", {}), len(train), method, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
     visits = None
     if options.sampling != "uniform":
@@ -245,18 +251,30 @@ def _require_labels(method: type[Method], roles: Mapping[str, str], labels: Labe
             )
 
 
-def _fit_queue(settings: dict[str, Any], asked_for: bool, samples: int, notices: list[str]) -> None:
+def _fit_queue(
+    settings: dict[str, Any],
+    asked_for: bool,
+    samples: int,
+    classes: Sequence[int],
+    method: type[Method],
+    notices: list[str],
+) -> None:
     """A queue shorter than the data; the default gives way, what the user asked for is refused."""
     size = settings.get("queue_size")
-    if size is None or size <= samples // 2:
+    each, of = "", ""
+    if method.queue_of_each_superclass:
+        samples //= classes[0]
+        each, of = " for each superclass", " of a superclass in the mean"
+    half = max(1, samples // 2)
+    if size is None or size <= half:
         return
     if not asked_for:
-        settings["queue_size"] = samples // 2
-        notices.append(f"queue of {samples // 2} entries, half of the {samples} training samples (default {size})")
+        settings["queue_size"] = half
+        notices.append(f"queue of {half} entries{each}, half of the {samples} training samples{of} (default {size})")
     elif size > samples:
         raise UserError(
-            f"queue_size {size} is longer than the training data ({samples} samples): it would hold a sample's "
-            f"own old keys. Use at most {samples}; {samples // 2} is a good start"
+            f"queue_size {size}{each} is longer than the training data ({samples} samples{of}): it would hold a "
+            f"sample's own old keys. Use at most {samples}; {half} is a good start"
         )
 
 
@@ -307,6 +325,51 @@ def _fit_stages(settings: dict[str, Any], epochs: int, frozen: bool, notices: li
         raise UserError(
             f"coarse_epochs is {settings['coarse_epochs']} of {epochs} epochs: none is left to train on the subclasses"
         )
+
+
+def _fit_assignments(settings: dict[str, Any], epochs: int, encoder: Encoder, notices: list[str]) -> None:
+    """Where subclasses are assigned anew as training goes on: how often, and until when from new clusters."""
+    if settings.get("assignment_period", 0) is None:
+        settings["assignment_period"] = max(1, round(epochs / _ASSIGNMENTS))
+    if settings.get("start_epochs", 0) is not None:
+        return
+    settings["start_epochs"] = 1
+    learns = any(parameter.requires_grad for parameter in encoder.parameters())
+    if settings["initial_means"] == "k-means" and learns and not is_pretrained(encoder.origin) and epochs > 3:
+        settings["start_epochs"] = epochs // 2
+        notices.append(
+            f"the encoder starts from random weights: k-means begins the subclasses again until epoch {epochs // 2}"
+        )
+
+
+def _fit_steps(
+    options: TrainingOptions, asked_for: Mapping[str, Any], samples: int, method: type[Method], notices: list[str]
+) -> TrainingOptions:
+    """A schedule that ends where the training ends, and a batch small enough for the steps that the method needs."""
+    cycles = (options.epochs - options.warmup_epochs) / (options.restart_epochs or options.epochs)
+    if options.schedule == "restarts" and (cycles < 1 or abs(cycles - round(cycles)) > 1e-6):
+        if "schedule" in asked_for or "restart_epochs" in asked_for:
+            done = cycles % 1
+            share = options.final_factor + (1 - options.final_factor) * (1 + math.cos(math.pi * done)) / 2
+            notices.append(
+                f"{options.epochs} epochs end within a cycle of {options.restart_epochs:g}, at {share:.2f} of the "
+                "learning rate: choose training.epochs as a multiple of training.restart_epochs, or schedule=cosine"
+            )
+        else:
+            notices.append(
+                f"one cosine over {options.epochs} epochs: warm restarts every {options.restart_epochs:g} do not fit"
+            )
+            options = replace(options, schedule="cosine", restart_epochs=None)
+    size = options.batch_size
+    while "batch_size" not in asked_for and size >= 2 * _SMALLEST_BATCH:
+        if options.epochs * math.ceil(samples / (size * options.accumulate)) >= method.fewest_steps:
+            break
+        size //= 2
+    if size < options.batch_size:
+        steps = options.epochs * math.ceil(samples / (size * options.accumulate))
+        notices.append(f"batches of {size}, not {options.batch_size}: {steps} steps of training")
+        options = replace(options, batch_size=size)
+    return options
 
 
 def _fit_scan_stages(settings: dict[str, Any], epochs: int, frozen: bool, notices: list[str]) -> None:
