@@ -371,12 +371,20 @@ def as_floats(column: Column) -> np.ndarray:
                 except (TypeError, ValueError, OverflowError):
                     block[row] = [_as_float(number) for number in cell]
         return block
-    if not any(isinstance(cell, str) and ("_" in cell or len(cell) > 64) for cell in column):  # Python reads 1_0 as 10
-        try:
-            return np.array(column, dtype=np.float64)[:, None]
-        except (TypeError, ValueError, OverflowError):
-            pass
-    return np.array([_as_float(cell) for cell in column], dtype=np.float64)[:, None]
+    numbers = _all_numbers(column)
+    if numbers is None:
+        numbers = np.array([_as_float(cell) for cell in column], dtype=np.float64)
+    return numbers[:, None]
+
+
+def _all_numbers(column: Sequence[Any]) -> np.ndarray | None:
+    """A column of nothing but plain numbers as float64 (N,), converted at once; None for any other."""
+    try:
+        if "_" in "".join(cell for cell in column if isinstance(cell, str)):  # Python reads 1_0 as 10
+            return None
+        return np.array(column, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def numbers_of(column: Column, contents: Contents) -> Column:
@@ -474,6 +482,10 @@ def contents_of(column: Column, notation: Notation | None = None) -> Contents:
         if column.dtype.kind == "f" and bool(np.isnan(column).all()):
             return Contents("empty", reason="is empty")
         return Contents("booleans" if column.dtype.kind == "b" else "numbers")
+    if notation in (None, PLAIN) and len(column) and isinstance(column[0], str):
+        numbers = _all_numbers(column)  # most columns are plain
+        if numbers is not None and np.isfinite(numbers).mean() >= 0.9:
+            return Contents("numbers", PLAIN)
     step = max(1, len(column) // LOOKED_AT)
     cells = [cell for cell in column[::step] if not missing(cell)] or [c for c in column if not missing(c)]
     cells = [cell for cell in cells if not is_missing_number(cell)] or cells
@@ -483,8 +495,9 @@ def contents_of(column: Column, notation: Notation | None = None) -> Contents:
     if isinstance(first, bytes) or (isinstance(first, Mapping) and {"bytes", "path"} & set(first)):
         return Contents("bytes", reason="holds bytes")
     if isinstance(first, list | tuple | np.ndarray):
-        numbers = all(isinstance(v, int | float | np.number) for v in first)
-        return Contents("vectors") if numbers else Contents("other", reason="holds lists that are not of numbers")
+        if all(isinstance(v, int | float | np.number) for v in first):
+            return Contents("vectors")
+        return Contents("other", reason="holds lists that are not of numbers")
     if isinstance(first, bool | np.bool_) and all(isinstance(cell, bool | np.bool_) for cell in cells):
         return Contents("booleans")
     if isinstance(first, datetime.date | np.datetime64):
