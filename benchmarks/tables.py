@@ -177,7 +177,9 @@ def _whole_network() -> Table:
     order = ("SupCE", "SupCon", "SelfCon", "Grafit", "CoIns", "MaskCon", "SCGM-G", "SupFINE")
     paper = published("maskcon/table2")
     clusters = "--subclasses 100 --unaided"
-    start = Row("untouched start", f"kmeans {data.replace(' --set precision=float32', '')}", discover=clusters)
+    start = Row(
+        "untouched start", f"selfcon {data} --frozen --set encoder.adapter=identity --epochs 1", discover=clusters
+    )
     rows = (
         Row(
             label,
