@@ -72,6 +72,8 @@ def evaluate(
     run = run if isinstance(run, Run) else Run.open(run)
     notes: list[str] = []
     reader = with_split(reader_options, split_column)
+    if run.finds_own(data, reader):
+        data, reader = None, {}
     if data is None:
         require_no_reading(reader)
         parts, where = run.parts(), str(run.path)

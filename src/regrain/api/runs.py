@@ -115,6 +115,8 @@ def discover(
     if grids is not None:
         require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
     clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
+    if run.finds_own(data, with_split(reader_options, split_column)):
+        data, split_column, reader_options = None, None, {}
     if data is None:
         require_no_reading(with_split(reader_options, split_column))
         options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
@@ -214,6 +216,8 @@ def attend(
     if pictured:
         require_images(run.model.config["inputs"]["modality"], str(run.path), "pictures", "give --out FILE.csv")
     notes: list[str] = []
+    if run.finds_own(data, with_split(reader_options, split_column)):
+        data, split_column, reader_options = None, None, {}
     parts, where = run.parts(), str(run.path)
     train = parts["train"]
     if data is None:
@@ -270,6 +274,8 @@ def export_embeddings(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     require_writable(Path(out), overwrite, suffixes=(".parquet", ".pq"), content="embeddings")
+    if levels is None and run.finds_own(data, with_split(reader_options, split_column)):
+        data, split_column, reader_options = None, None, {}
     if data is None:
         require_no_reading(with_split(reader_options, split_column))
         if levels is not None:
@@ -293,6 +299,7 @@ def adapt(
     support: Any,
     out: str | Path,
     *,
+    data: Any = None,
     level: str | None = None,
     abstain: float = 0.05,
     inverse_penalty: float | None = None,
@@ -312,6 +319,8 @@ def adapt(
         :func:`regrain.tasks.adapt.read_support`.
     out : path
         The new run folder: the same model, and the classifier.
+    data : optional
+        Where the run's own data are now, if they are no longer where they were.
     level : str, optional
         The column of the labels; default the table's only one beside the ids, or the finest.
     abstain, inverse_penalty, seed
@@ -335,6 +344,8 @@ def adapt(
     place = Path(out)
     if place.resolve() == run.path.resolve():
         raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
+    if data is not None:
+        run.take_data(data)
     reading = run.inherited_options(support, with_split(reader_options, split_column))
     found = read_support(support, level=level, own_parts=run.parts, reader=reading)
     classifier = fit_classifier(
@@ -426,6 +437,8 @@ def calibrate(
             "others"
         )
     notes: list[str] = []
+    if levels is None and run.finds_own(data, with_split(reader_options, split_column)):
+        data, split_column, reader_options = None, None, {}
     if data is None:
         require_no_reading(with_split(reader_options, split_column))
         if levels is not None:

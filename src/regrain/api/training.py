@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from regrain.api.data import request_of
+from regrain.api.data import request_of, with_split
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.tasks.run import Run
@@ -25,7 +25,7 @@ from regrain.training.loop import (
     resolve_precision,
     train,
 )
-from regrain.training.processes import is_first_process, was_restarted
+from regrain.training.processes import is_first_process, leave_unguarded, was_restarted
 from regrain.training.randomness import callers_random_state
 from regrain.training.recipe import merge
 from regrain.training.store import RunFolder, labels_to_json
@@ -135,6 +135,7 @@ def fit(
     64
     >>> folder.cleanup()
     """
+    leave_unguarded()
     kind = resolve_device(device)
     request = request_of(
         method,
@@ -197,31 +198,38 @@ def _is_of(folder: RunFolder, recipe: Mapping[str, Any]) -> bool:
 @callers_random_state()
 def resume(
     path: str | Path,
-    data: Dataset | None = None,
+    data: Any = None,
     *,
     device: Device = "auto",
     devices: int = 1,
     progress: bool = False,
     interrupt: threading.Event | None = None,
+    split_column: str | None = None,
+    **reader_options: Any,
 ) -> Run:
     """Go on with an interrupted run; it ends with the weights of an uninterrupted one.
 
     Parameters
     ----------
     path : path
-    data : Dataset, optional
-        Needed where the run was started on data in memory.
+    data : optional
+        The run's own data, where they were in memory or are no longer where they were; whatever :func:`load` reads.
     device, devices, progress, interrupt
         As in :func:`fit`.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`; what is left out is as it was.
 
     Raises
     ------
     UserError
         If there is no run, it is finished, or the data are no longer those it was started on.
     """
-    run = Run(RunFolder.open(path), data, device)
+    leave_unguarded()
+    run = Run(RunFolder.open(path), None, device)
     if run.folder.is_complete:
         raise UserError(f"{path} is finished: nothing to resume")
+    if data is not None:
+        run.take_data(data, **with_split(reader_options, split_column))
     settings = run.recipe["data"]
     training = run.parts()["train"]
     recipe = merge(run.recipe)

@@ -6,7 +6,7 @@ import importlib.util
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -39,8 +39,10 @@ def register(app: typer.Typer) -> None:
     app.command()(explore)
 
 
+@o.reads_data
 def explore(
     run: Annotated[Path, typer.Argument(help="A run folder; actions are kept in its explorer/.")],
+    data: o.OwnData = None,
     level: Annotated[
         str | None,
         typer.Option("--level", "-l", help="A level of the data whose labels are shown and corrected; default: new."),
@@ -54,6 +56,8 @@ def explore(
     seed: Annotated[int, typer.Option(help="Of the map, of splits and of proposals.", min=0, max=2**31)] = 0,
     device: o.DeviceOption = o.DeviceName.auto,
     json_: o.Json = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Explore a RUN's subclasses in the browser: name, merge, split, correct; nothing confirmed is ever lost.
 
@@ -73,7 +77,12 @@ def explore(
     from regrain import api
     from regrain.explorer.session import Session
 
-    session = Session(api.Run.open(run, device=device.value), level=level, map_kind=map_.value, seed=seed)
+    o.refuse_without_data(data, reading)
+    opened = api.Run.open(run, device=device.value)
+    if data is not None:
+        split_column = reading.pop("split_column", None)
+        opened.take_data(data, **reading, **({"split": split_column} if split_column else {}))
+    session = Session(opened, level=level, map_kind=map_.value, seed=seed)
     try:
         for notice in session.notices:
             say(f"note      {notice}", err=True)

@@ -28,6 +28,7 @@ def adapt(
         str, typer.Option(help="A table of ids of the run's data and labels; or labelled samples, in any form.")
     ],
     out: Annotated[Path, typer.Option(help="The new run folder.")],
+    data: o.OwnData = None,
     level: Annotated[
         str | None, typer.Option("--level", "-l", help="The column of the labels.", show_default=False)
     ] = None,
@@ -62,6 +63,7 @@ def adapt(
         api.Run.open(run, device=device.value),
         support,
         out,
+        data=data,
         level=level,
         abstain=abstain,
         inverse_penalty=penalty,

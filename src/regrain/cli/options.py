@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "Json",
     "LevelNames",
     "Method",
+    "OwnData",
     "RelationName",
     "Split",
     "mean_cell",
@@ -37,8 +39,37 @@ __all__ = [
 
 Result = TypeVar("Result")
 
-Method = Annotated[str, typer.Argument(help="A method; `regrain methods` lists them.")]
+
+def _known_method(name: str) -> str:
+    """A method's name; a UserError where there is none, said before torch is imported, which takes seconds.
+
+    The names are read from the classes' text.
+    """
+    from importlib.resources import files
+
+    from regrain.errors import UserError, nearest
+
+    texts = [f.read_text(encoding="utf-8") for f in (files("regrain") / "methods").iterdir() if f.name.endswith(".py")]
+    names = {
+        found for text in texts for found in re.findall(r'^    name: ClassVar\[str\] = "(.+)"$', text, re.MULTILINE)
+    }
+    aliases = {
+        found
+        for text in texts
+        for line in re.findall(r"^ALIASES = {(.*)}$", text, re.MULTILINE)
+        for found in re.findall(r'"([^"]+)":', line)
+    }
+    if names and name not in names | aliases:
+        raise UserError(f"no method '{name}': {nearest(name, names)} (`regrain methods` describes them)")
+    return name
+
+
+Method = Annotated[str, typer.Argument(help="A method; `regrain methods` lists them.", callback=_known_method)]
 Data = Annotated[str, typer.Argument(help="A catalog name (`regrain datasets`), or the path of a folder or table.")]
+OwnData = Annotated[
+    str | None,
+    typer.Option("--data", help="Where the run's own data are now: a path or a catalog name.", show_default=False),
+]
 LevelNames = Annotated[
     list[str] | None,
     typer.Option("--level", "-l", help="A label level (column); repeat from coarse to fine.", show_default=False),

@@ -70,20 +70,30 @@ def fit(
     _report(run)
 
 
+@o.reads_data
 def resume(
     run: Annotated[Path, typer.Argument(help="The folder of an interrupted run.")],
+    data: o.OwnData = None,
     device: o.DeviceOption = o.DeviceName.auto,
     devices: Annotated[int, typer.Option(help="How many devices.", min=1)] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Go on with an interrupted RUN; it ends with the same weights as one that was never interrupted.
 
-    Example: `regrain resume runs/maskcon-digits-s0`
+    Examples:
+
+    `regrain resume runs/maskcon-digits-s0`
+
+    `regrain resume runs/maskcon-photos-s0 --data /mnt/photos`
     """
     from regrain import api
 
+    o.refuse_without_data(data, reading)
+    progress = not quiet and sys.stderr.isatty()
     done = o.stoppable(
-        lambda: api.resume(run, device=device.value, devices=devices, progress=not quiet and sys.stderr.isatty())
+        lambda: api.resume(run, data, device=device.value, devices=devices, progress=progress, **reading)
     )
     _report(done)
 

@@ -28,7 +28,10 @@ _DTYPES = ("uint8", "float32")
 
 def cache_folder() -> Path:
     """Where cached tables are kept: the environment variable REGRAIN_CACHE, else ``~/.cache/regrain``."""
-    return Path(os.environ.get("REGRAIN_CACHE") or Path.home() / ".cache" / "regrain").expanduser()
+    try:
+        return Path(os.environ.get("REGRAIN_CACHE") or Path.home() / ".cache" / "regrain").expanduser()
+    except RuntimeError as error:
+        raise UserError(f"the home folder is not known ({error}): set HOME, or REGRAIN_CACHE to a folder") from None
 
 
 def cached_tensor(

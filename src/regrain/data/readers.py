@@ -10,6 +10,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -296,7 +297,10 @@ def find_rows(source: Any, **options: Any) -> tuple[Rows, dict[str, Any]]:
     reader, known, what = _reader(source, options)
     _require_known(options, known, what)
     own, storage = separate(options)
-    return reader(source, **own), storage
+    rows = reader(source, **own)
+    if isinstance(source, str) and what.endswith(f" ./{source})"):
+        rows = replace(rows, notes={**rows.notes, "messages": [*rows.notes.get("messages", ()), f"read {what}"]})
+    return rows, storage
 
 
 def rows_from_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: str | None = None) -> Rows:
@@ -522,7 +526,10 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
     if isinstance(source, str | os.PathLike):
         catalogue = catalogue_of(str(source))
         if catalogue is not None:
-            return catalogue.rows, catalogue.CatalogOptions.__annotations__, f"the catalogue's {source}"
+            what = f"the catalogue's {source}"
+            if Path(source).exists():
+                what += f" (what has that name in this folder is ./{source})"
+            return catalogue.rows, catalogue.CatalogOptions.__annotations__, what
         path = Path(source).expanduser()
         if path.is_file():
             return _rows_from_table, TableOptions.__annotations__, "a table"

@@ -213,6 +213,9 @@ def compare(
     _tell_settings_apart(grouped)
     split_column = reading.pop("split_column", None)
     options = {**reading, **({"split": split_column} if split_column else {})}
+    found_own = [run.finds_own(data, options) for run in opened]  # each of them, also behind one that does not
+    if all(found_own):
+        data = None
     dataset = None if data is None else opened[0].read(data, levels=levels, **options)
     first, first_runs = grouped[0]
     seen: dict[Path, tuple[Dataset, Tensor]] = {}

@@ -91,6 +91,8 @@ def report(
         raise UserError(f"the map shows at least one sample; got {map_samples}")
     split_column = reading.pop("split_column", None)
     options = {**reading, **({"split": split_column} if split_column else {})}
+    if run.finds_own(data, options):
+        data = None
     dataset = None if data is None else run.read(data, levels=levels, **options)
     content = build_content(run, dataset, split=split, seed=seed, map_samples=map_samples, say=say)
     say("page")

@@ -13,9 +13,10 @@ from torch import Tensor
 from regrain.data.cells import spelled_as
 from regrain.data.dataset import Dataset
 from regrain.encoders import build_encoder, is_pretrained
-from regrain.errors import UserError, speaks_python, warn_of_data
+from regrain.errors import MissingDataError, UserError, speaks_python, warn_of_data
 from regrain.evaluation import embed
 from regrain.labels import Labels
+from regrain.registry import catalogue_of
 from regrain.tasks.answers import Answers
 from regrain.tasks.classifier import FewShotClassifier, level_proba
 from regrain.training.loop import Device, resolve_device
@@ -128,7 +129,7 @@ class Run:
         if data is None:
             if settings.get("source") is None:
                 raise UserError(f"{self.path} was trained on data in memory: give the data to evaluate or embed")
-            data = self.data = read_data(settings["source"], settings["levels"], settings["reader"])
+            data = self.data = self._read_recorded(settings)
         parts = self._own_parts(data)
         if parts is None:
             raise UserError(
@@ -138,6 +139,50 @@ class Run:
                 "... --overwrite`"
             )
         return parts
+
+    def _read_recorded(self, settings: Mapping[str, Any]) -> Dataset:
+        """The run's data from where they were."""
+        source = settings["source"]
+        if not catalogue_of(source) and not Path(source).exists():
+            raise MissingDataError(
+                f"the data of {self.path} are no longer at {source}: say where they are now, with --data"
+            )
+        try:
+            return read_data(source, settings["levels"], settings["reader"])
+        except MissingDataError as error:
+            advice = f"say where they are now, with --data {source} --root FOLDER"
+            raise MissingDataError(f"the data of {self.path} are gone: {error}; {advice}") from None
+
+    def take_data(self, data: Any, **reader_options: Any) -> None:
+        """Say where the run's own data are now; ``reader_options`` win over those that they were read with.
+
+        Raises
+        ------
+        UserError
+            If they are not the data that the run was started on.
+        """
+        settings = self.recipe["data"]
+        self.data = read_data(data, settings["levels"], {**settings["reader"], **reader_options})
+        self.parts()
+
+    def finds_own(self, data: Any, reader_options: Mapping[str, Any]) -> bool:
+        """Whether given data are the run's own, which are no longer where they were; then they are taken for them."""
+        settings = self.recipe["data"]
+        source = settings.get("source")
+        if source is None:
+            gone = isinstance(data, Dataset)
+        elif catalogue_of(source):
+            gone = str(data) == source and "root" in reader_options
+        else:
+            gone = not Path(source).exists()
+        if data is None or self.data is not None or not gone:
+            return False
+        try:
+            self.take_data(data, **reader_options)
+        except UserError:  # others, that are read by what the verb says of them
+            self.data = None
+            return False
+        return True
 
     def _own_parts(self, data: Dataset) -> dict[str, Dataset] | None:
         """The splits of ``data`` when its training samples are those of this run, else None."""

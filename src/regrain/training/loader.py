@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.training.options import Sampling, TrainingOptions
+from regrain.training.processes import leave_unguarded
 
 __all__ = ["Loader", "derived_seed", "draw_ids", "loader_of", "on_device", "scan_batches", "scan_views"]
 
@@ -94,12 +96,24 @@ def _batches(dataset: Dataset, plan: list[Tensor], workers: int) -> Iterator[Raw
             yield dataset.samples.take(index), dataset.labels.codes[index], rows.keys[index]
         return
     indices = [index.tolist() for index in plan]
+    leave_unguarded()
     try:
         yield from DataLoader(
             rows, batch_sampler=indices, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_ignore_interrupts
         )
     except UserError as error:
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None  # without the worker's traceback
+    except (RuntimeError, BrokenPipeError) as error:
+        if multiprocessing.get_start_method() == "fork" or not _is_lost_worker(error):
+            raise
+        raise UserError(
+            "worker processes start the script again, and stopped where it trains again: put what it does under "
+            "`if __name__ == '__main__':`, or do without workers by training.workers=0"
+        ) from None
+
+
+def _is_lost_worker(error: Exception) -> bool:
+    return isinstance(error, BrokenPipeError) or "exited unexpectedly" in str(error)
 
 
 def _ignore_interrupts(worker: int) -> None:

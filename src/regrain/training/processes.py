@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,16 @@ from dataclasses import dataclass
 
 from regrain.errors import UserError
 
-__all__ = ["Layout", "is_first_process", "layout_of", "own_share", "shared_out", "under_torchrun", "was_restarted"]
+__all__ = [
+    "Layout",
+    "is_first_process",
+    "layout_of",
+    "leave_unguarded",
+    "own_share",
+    "shared_out",
+    "under_torchrun",
+    "was_restarted",
+]
 
 _shared = False
 
@@ -43,6 +53,16 @@ def under_torchrun() -> bool:
 def was_restarted() -> bool:
     """Whether torchrun started this process again after one of them failed (``--max-restarts``)."""
     return under_torchrun() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def leave_unguarded() -> None:
+    """Leave a worker process that runs a user's script again, which no ``if __name__ == "__main__":`` guards.
+
+    Where processes are spawned each of them imports the script, and would train in its turn. The process that waits for
+    the worker says so.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # set while the script is imported
+        raise SystemExit(1)
 
 
 def layout_of(devices: int) -> Layout:
