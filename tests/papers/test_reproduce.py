@@ -84,6 +84,16 @@ def test_seeds_are_runs_and_finished_ones_stay(tmp_path: Path) -> None:
     assert len(trained) == 3
 
 
+def test_costs_of_a_run(tmp_path: Path) -> None:
+    ancor, scgm = (
+        reproduce(f"scgm/table4/{name}-living17", scale="tiny", out=tmp_path).figures for name in ("ancor", "scgm-g")
+    )
+    for figures in (ancor, scgm):
+        assert set(figures) == {"memory, GB", "time, h", "size, GB"}
+        assert 0 < figures["time, h"][0] < 1
+    assert ancor["size, GB"][0] > 1.5 * scgm["size, GB"][0]  # the twin, and queues
+
+
 def test_settings_change_the_recipe(tmp_path: Path) -> None:
     found: list[Run] = []
     asked = {"scale": "tiny", "out": tmp_path, "on_run": found.append}

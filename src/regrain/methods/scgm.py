@@ -81,7 +81,7 @@ class SCGM(EmbedderMethod):
 
     name: ClassVar[str] = "scgm"
     summary: ClassVar[str] = "mixture of hidden subclasses in every superclass, found by balanced transport"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
+    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("jitter",), minimum_classes=2)
     training_only: ClassVar[tuple[str, ...]] = ("assignments", "subclass_sizes")
     fewest_steps: ClassVar[int] = 500
     prior: Tensor
@@ -302,7 +302,7 @@ class SCGMA(SCGM):
 
     name: ClassVar[str] = "scgm-a"
     summary: ClassVar[str] = "SCGM with angular contrast within each superclass"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "strong"), minimum_classes=2)
+    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("jitter", "jitter"), minimum_classes=2)
     training_only: ClassVar[tuple[str, ...]] = (*SCGM.training_only, "angular")
     queue_of_each_superclass: ClassVar[bool] = True
 

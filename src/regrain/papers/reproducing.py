@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from regrain.api.judging import evaluate
 from regrain.api.training import finished_run, fit
 from regrain.errors import MissingDataError, UserError
 from regrain.evaluation.multi_aspect import ALL
 from regrain.metrics import student_interval
 from regrain.papers.datasets.synthetic import write_synthetic
-from regrain.papers.rows import Recipe, overridden, select_one
+from regrain.papers.rows import OF_RUN, Recipe, overridden, select_one
 from regrain.papers.scales import SCALES, Scale, at_scale
 from regrain.tasks.run import Run
 from regrain.training.files import Finite, read_json, write_text
@@ -119,10 +122,11 @@ def judges_alike(recipe: Recipe) -> str:
 
 
 def judged_once(recipe: Recipe, run: Path, judge: Any, *, baselines: bool) -> dict[str, dict[str, float]]:
-    """The figures of a run by title, in per cent, as ``judge()`` gives them under their keys; judged but once.
+    """The figures of a run by title, as ``judge()`` gives them under their keys; judged but once.
 
-    They are kept in the run folder, in a file of their own for every way to judge. Those of the model stand under
-    ``model``, and with ``baselines`` theirs under the names of :data:`BASELINES`.
+    They are in per cent, costs in hours and GB. They are kept in the run folder, in a file of their own for every way
+    to judge. Those of the model stand under ``model``, and with ``baselines`` theirs under the names of
+    :data:`BASELINES`.
     """
     file = run / f"judged-{_digest([recipe.judge, 'baselines'] if baselines else recipe.judge)}.json"
     if not file.exists():
@@ -130,13 +134,14 @@ def judged_once(recipe: Recipe, run: Path, judge: Any, *, baselines: bool) -> di
     flat: Mapping[str, float] = read_json(file, dict[str, Finite])
     found = {}
     for name, end in {"model": "", **({name: f".{name}" for name in BASELINES} if baselines else {})}.items():
-        own = {title: 100 * flat[key + end] for title, key in recipe.keys().items() if key + end in flat}
+        scales = {title: 1 if key.startswith(OF_RUN) else 100 for title, key in recipe.keys().items()}
+        own = {title: scales[title] * flat[key + end] for title, key in recipe.keys().items() if key + end in flat}
         if own or name == "model":
             found[name] = own
     return found
 
 
-def over_seeds(values: Sequence[float], sign: str = "") -> str:
+def over_seeds(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
     """One value as it is, several as their mean with Student's 95% interval.
 
     Examples
@@ -145,9 +150,9 @@ def over_seeds(values: Sequence[float], sign: str = "") -> str:
     ('61.2', '62.0 (57.0 to 67.0)')
     """
     if len(values) < 2:
-        return "".join(f"{value:{sign}.1f}" for value in values)
+        return "".join(f"{value:{sign}.{digits}f}" for value in values)
     mean, half = student_interval(values)
-    return f"{mean:{sign}.1f} ({mean - half:{sign}.1f} to {mean + half:{sign}.1f})"
+    return f"{mean:{sign}.{digits}f} ({mean - half:{sign}.{digits}f} to {mean + half:{sign}.{digits}f})"
 
 
 class Group(NamedTuple):
@@ -177,12 +182,22 @@ class Group(NamedTuple):
         return [
             cell
             for title in self.metrics
-            for cell in (over_seeds(row.figures.get(title, ())), row.recipe.printed(title))
+            for cell in (
+                over_seeds(row.figures.get(title, ()), digits=2 if row.recipe.metrics[title].startswith(OF_RUN) else 1),
+                row.recipe.printed(title),
+            )
         ]
 
     def remarks(self) -> list[str]:
-        """What to know of the rows, and why some have no figures."""
-        notes = dict.fromkeys(note for row in self.rows for note in row.recipe.notes)
+        """What to know of the rows, with those that it is about where it is not about all; why some have no figures."""
+        about: dict[str, list[str]] = {}
+        for row in self.rows:
+            for note in row.recipe.notes:
+                about.setdefault(note, []).append(row.recipe.label)
+        notes = [
+            note if len(labels) == len(self.rows) else f"{'; '.join(dict.fromkeys(labels))}: {note}"
+            for note, labels in about.items()
+        ]
         problems: dict[str, list[str]] = {}
         for row in self.rows:
             if row.problem:
@@ -195,7 +210,8 @@ def grouped(found: Sequence[Reproduction]) -> list[Group]:
     groups: dict[tuple[str, tuple[str, ...]], Group] = {}
     for row in found:
         recipe = row.recipe
-        title = f"{recipe.paper}, table {recipe.table.removeprefix('table')}: {recipe.title}"
+        place = re.sub(r"(?<=[a-z])(?=\d)", " ", recipe.table)
+        title = f"{recipe.paper}, {place}: {recipe.title}"
         key = title, tuple(recipe.metrics)
         groups.setdefault(key, Group(title, key[1], [])).rows.append(row)
     return list(groups.values())
@@ -342,7 +358,7 @@ def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any], *, b
     """What a recipe's protocols give."""
     judge = recipe.judge
     other = judge.get("data")
-    return evaluate(
+    flat = evaluate(
         run,
         other,
         levels=None if judge["level"] == ALL else [judge["level"]],
@@ -354,3 +370,16 @@ def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any], *, b
         write=False,
         **(reader | recipe.data.get("reader", {}) if other else {}),
     ).flat()
+    return flat | _costs(run)
+
+
+def _costs(run: Run) -> dict[str, float]:
+    """Hours of training, the most memory in use, and the size of all that training holds, queues included; in GB."""
+    epochs = run.folder.read_metrics()
+    whole = run.model.untrained(run.folder.model_folder, 0).method.state_dict().values()
+    size = sum(value.numel() * value.element_size() for value in whole if isinstance(value, torch.Tensor))
+    costs = {"hours": sum(epoch["seconds"] for epoch in epochs) / 3600, "size": size / 1e9}
+    peaks = [epoch["peak_memory_mb"] for epoch in epochs if "peak_memory_mb" in epoch]
+    return {
+        f"{OF_RUN}{name}": value for name, value in (costs | ({"memory": max(peaks) / 1e3} if peaks else {})).items()
+    }

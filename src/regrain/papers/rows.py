@@ -40,6 +40,9 @@ __all__ = [
     "select_one",
 ]
 
+OF_RUN = "run/"
+"""How the keys of a run's own figures begin."""
+
 SECTIONS = ("method", "encoder", "views", "training")
 """What a recipe gives :func:`regrain.api.fit` as its ``recipe``."""
 
@@ -48,6 +51,7 @@ _JUDGE = ("level", "protocols", "options", "data", "unseen_superclasses")
 _FILE = ("paper", "note", "defaults", "metrics", "methods", "absent", "tables")
 _TABLE = ("title", "note", "metrics", "variants", "rows", "data", "judge", *SECTIONS)
 _ROW = ("like", "paper", "note", "metrics", "data", "judge", *SECTIONS)
+_METHOD = ("note", "data", "judge", *SECTIONS)
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,9 @@ class Recipe:
         return list(self.data.get("levels") or self.entry.levels)
 
     def keys(self) -> dict[str, str]:
-        """Title -> the key of ``evaluate --json``."""
-        return {title: f"test/{self.judge['level']}/{key}" for title, key in self.metrics.items()}
+        """Title -> the key of ``evaluate --json``, or ``run/hours``, ``run/memory``, ``run/size``: what a run costs."""
+        upper = f"test/{self.judge['level']}/"
+        return {title: key if key.startswith(OF_RUN) else upper + key for title, key in self.metrics.items()}
 
     def resolved(self) -> dict[str, Any]:
         """Method and training with every default, as checked against the signatures that declare them.
@@ -275,7 +280,9 @@ def _recipe(
     if not absent and like not in methods:
         raise UserError(f"{where}: no method '{like}' is declared: {nearest(like, methods)}")
     base: Mapping[str, Any] = methods.get(like, {})
-    layers = (content.get("defaults", {}), base if "method" in base else {"method": base}, shared, *own)
+    base = base if "method" in base else {"method": base}
+    _require_keys(base, _METHOD, f"{paper}, method {like}")
+    layers = (content.get("defaults", {}), base, shared, *own)
     sections = ("data", "judge", *SECTIONS)
     merged = merge(*({key: layer[key] for key in sections if key in layer} for layer in layers))
     metrics = inner.get("metrics") or row.get("metrics") or shared.get("metrics") or content["metrics"]

@@ -27,9 +27,16 @@ from regrain.training.recipe import merge, recipe_for
 __all__ = ["Assembly", "assemble", "roles_of"]
 
 _VIEW_ALIASES = {
-    "text": {"strong": "token-drop", "weak": "plain", "simclr": "plain", "global": "plain", "local": "token-drop"},
-    "vector": {"simclr": "strong", "global": "weak", "local": "strong"},
-    "series": {"simclr": "strong", "global": "weak", "local": "strong"},
+    "text": {
+        "strong": "token-drop",
+        "weak": "plain",
+        "jitter": "token-drop",
+        "simclr": "plain",
+        "global": "plain",
+        "local": "token-drop",
+    },
+    "vector": {"jitter": "strong", "simclr": "strong", "global": "weak", "local": "strong"},
+    "series": {"jitter": "strong", "simclr": "strong", "global": "weak", "local": "strong"},
 }
 """What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
 
@@ -420,7 +427,7 @@ def _presets(views: Mapping[str, Any], method: str, default: Sequence[str], trai
         strong, weak = (modality == "image" and train.notes.get("views")) or ("strong", "weak")
         own = {"strong": strong, "weak": weak}
         if strong != "strong":  # what these pictures bear, others' crops and colours are not
-            own |= dict.fromkeys(("simclr", "global", "local"), strong)
+            own |= dict.fromkeys(("jitter", "simclr", "global", "local"), strong)
         names = [own.get(name, name) for name in default]
         return [_VIEW_ALIASES.get(modality, {}).get(name, name) for name in names]
     if not isinstance(presets, list) or len(presets) != wanted:

@@ -96,6 +96,7 @@ def image_presets(size: int) -> dict[str, ImagePreset]:
 
     ``strong`` and ``weak`` are the query and key views of MaskCon on CIFAR (Feng and Patras, CVPR 2023, appendix A.1),
     ``cars-*`` and ``sop-*`` those on Cars196 and Stanford Online Products. ``simclr`` blurs above 64 pixels only.
+    ``jitter`` is SCGM's crop, colour jitter and flip (Ni et al., ICLR 2022, after Tian et al., ECCV 2020).
     ``glyph-*`` (characters, digits) never mirror, and ``gentle`` keeps colour and shape for fine-grained photographs.
     ``global`` and ``local`` are Self-Classifier's crops (Amrani et al., ECCV 2022, section 4.1), local ones smaller.
 
@@ -105,12 +106,12 @@ def image_presets(size: int) -> dict[str, ImagePreset]:
     True
     """
     weak = ImagePreset(crop_scale=(0.2, 1.0), flip_probability=0.5)
-    jitter = replace(
+    coloured = replace(
         weak, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter_probability=0.8, grey_probability=0.2
     )
     seen_askew = replace(weak, perspective=0.5, perspective_probability=0.5, fill=0)
     byol = replace(
-        jitter,
+        coloured,
         saturation=0.2,
         blur_probability=0.5 if size > _BLUR_FROM_SIZE else 0.0,
         solarise_probability=0.1,
@@ -120,11 +121,12 @@ def image_presets(size: int) -> dict[str, ImagePreset]:
         "plain": ImagePreset(),
         "weak": weak,
         "strong": replace(weak, autoaugment=True, fill=128),
-        "simclr": replace(jitter, blur_probability=0.5 if size > _BLUR_FROM_SIZE else 0.0),
+        "jitter": replace(weak, brightness=0.4, contrast=0.4, saturation=0.4),
+        "simclr": replace(coloured, blur_probability=0.5 if size > _BLUR_FROM_SIZE else 0.0),
         "global": replace(byol, crop_scale=(0.4, 1.0)),
         "local": replace(byol, crop_scale=(0.05, 0.4), solarise_probability=0.0, side=96 / 224),
         "cars-weak": seen_askew,
-        "cars-strong": replace(jitter, perspective=0.5, perspective_probability=0.5, fill=0, blur_probability=0.5),
+        "cars-strong": replace(coloured, perspective=0.5, perspective_probability=0.5, fill=0, blur_probability=0.5),
         "sop-weak": seen_askew,
         "sop-strong": seen_askew,
         "glyph-weak": glyph,
