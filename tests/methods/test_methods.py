@@ -33,7 +33,7 @@ def make(name: str, **settings: object) -> Method:
     torch.manual_seed(0)
     cls = method_class(name)
     if "queue_size" in hyperparameters(cls):
-        settings.setdefault("queue_size", 20)
+        settings.setdefault("queue_size", 20 // CLASSES if cls.queue_of_each_superclass else 20)
     if name == "turtle":  # takes features as they are
         encoder = build_encoder("identity", modality="vector", sample_shape=(WIDTH,), seed=0)
     else:

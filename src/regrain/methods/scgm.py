@@ -210,7 +210,7 @@ class SCGM(EmbedderMethod):
     def _marginal(self, coarse: Tensor) -> Tensor:
         """(r,) relative sizes that the transport gives the subclasses; those of a superclass fill its samples."""
         sizes = self.subclass_sizes.double()
-        if not self._owned:
+        if not self._owned or not bool((coarse >= 0).any()):
             return sizes
         samples = torch.bincount(coarse[coarse >= 0], minlength=self.classes[0]).to(sizes)
         together = torch.zeros_like(samples).index_add_(0, self.superclass_of, sizes)
