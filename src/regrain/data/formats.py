@@ -446,8 +446,7 @@ class ParquetColumns(Mapping[str, Column]):
         self._own: list[dict[str, str]] = []
         self._read: dict[str, Column] = {}
         for path in paths:
-            file = self._opened(path)
-            schema = file.schema_arrow
+            file, schema = self._opened(path)
             own = dict(zip(column_names(schema.names, str(path)), schema.names, strict=True))
             self.declared |= _declared_classes(schema.metadata or {})
             self.sizes.append(file.metadata.num_rows)
@@ -502,15 +501,16 @@ class ParquetColumns(Mapping[str, Column]):
         }
 
     @staticmethod
-    def _opened(path: Path) -> Any:
+    def _opened(path: Path) -> tuple[Any, Any]:
+        """A file whose texts are read as dictionaries, so that one that comes back is kept once, and its schema."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            file = pq.ParquetFile(path)
-            schema = file.schema_arrow
+            metadata = pq.read_metadata(path)
+            schema = metadata.schema.to_arrow_schema()
             texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-            return pq.ParquetFile(path, read_dictionary=texts, metadata=file.metadata) if texts else file
+            return pq.ParquetFile(path, read_dictionary=texts, metadata=metadata), schema
         except (pa.ArrowException, OSError, MemoryError) as error:
             raise UserError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 

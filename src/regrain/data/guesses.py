@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -303,6 +304,7 @@ class Guesses:
         return Taxonomy.from_codes(labels.codes, labels.levels, labels.classes).is_tree
 
 
+@lru_cache(maxsize=1 << 18)
 def _words(name: str) -> list[str]:
     """``imagePath`` and ``image_path`` as ["image", "path"]."""
     return [w.lower() for w in re.split(r"[^A-Za-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)) if w]

@@ -172,14 +172,15 @@ def read_folder(path: str | Path, **options: Unpack[FolderOptions]) -> Dataset:
 
 
 def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dataset:
-    """A table with one row per sample, or per time step: CSV, TSV, Parquet, JSON lines, or a DataFrame.
+    """A table with one row per sample, or per time step: CSV, TSV, Parquet, JSON, a DataFrame, or columns in a mapping.
 
-    Columns are named or guessed; guesses are told in ``notes["messages"]``. Cells of a CSV file are taken as they are
-    written: only empty cells and ``nan`` are unknown labels, so that a class called ``NA`` or ``None`` survives.
+    Columns are named or guessed; guesses are in ``notes["messages"]``. The same table gives the same data set in every
+    format: numbers and classes mean the same however they are written, and ids keep their spelling. Only empty cells
+    and ``nan`` are unknown labels, so that a class called ``NA`` or ``None`` survives.
 
     Parameters
     ----------
-    source : path or DataFrame
+    source : path, DataFrame, mapping of column names to arrays, or Table
     image, text, columns, series_shape, levels, label_paths, relation, split, group, id, unknown, name
     record, time, window, stride, gap, static
         See :class:`~regrain.data.table.RoleOptions`.
