@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -44,10 +43,13 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
     epochs : int, optional
         Default: the recipe's.
     settings : mapping, optional
-        Further settings by the names that ``--set`` knows, such as ``{"weight": 0.8, "training.batch_size": 64}``.
+        Further settings, such as ``{"weight": 0.8, "training.batch_size": 64}``.
     predict_level : int
         The column of y that ``predict`` gives. Where the method classifies at that level its own classifier answers;
         else a logistic regression, fitted on the training samples' standardised embeddings whose label is known.
+    unknown : label, optional
+        What in y means that the class is not known, besides None and NaN: -1, say, as in scikit-learn's
+        semi-supervised estimators. Default: every number is a class.
     random_state : int, RandomState or None
         Seed of everything.
     device : {"cpu", "cuda", "auto"}
@@ -79,6 +81,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         epochs: int | None = None,
         settings: Mapping[str, Any] | None = None,
         predict_level: int = 0,
+        unknown: Any = None,
         random_state: int | np.random.RandomState | None = None,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
         run_folder: str | Path | None = None,
@@ -88,6 +91,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         self.epochs = epochs
         self.settings = settings
         self.predict_level = predict_level
+        self.unknown = unknown
         self.random_state = random_state
         self.device = device
         self.run_folder = run_folder
@@ -107,7 +111,8 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         ----------
         X : (n, d)
         y : (n,) or (n, levels), optional
-            Class labels, levels from coarse to fine. -1, None and NaN say unknown. Methods without labels need none.
+            Class labels, levels from coarse to fine. None, NaN and :attr:`unknown` say unknown. Methods without labels
+            need none.
 
         Raises
         ------
@@ -115,10 +120,10 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
             A ValueError: for what cannot be trained.
         """
         X = validate_data(self, X, y=None if y is None else "no_validation", dtype=np.float32, ensure_min_samples=2)
-        columns = [] if y is None else _columns(y)
+        columns = [] if y is None else _columns(y, self.unknown)
         if columns and len(columns[0]) != len(X):
             raise UserError(f"X has {len(X)} samples, and y has labels for {len(columns[0])}")
-        known = [_codes(column) for column in columns]
+        known = [_codes(column, self.unknown) for column in columns]
         if known:
             self._require_level(known)
         for name in ("classes_", "_role", "_order", "_classifier"):  # of an earlier fit
@@ -148,7 +153,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
                 data,
                 out=self.run_folder if self.run_folder is not None else Path(temporary) / "run",
                 encoder=self.encoder,
-                settings=[f"{name}={_written(value)}" for name, value in settings.items()],
+                settings=settings,
                 seed=seed,
                 holdout=0,
                 device=self.device,
@@ -196,10 +201,10 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy at the level ``predict_level``, over the samples whose label is known there."""
-        columns = _columns(y)
+        columns = _columns(y, self.unknown)
         self._require_level(columns)
         column = columns[self.predict_level]
-        known = ~_unknown(column)
+        known = ~_unknown(column, self.unknown)
         if not known.any():
             raise UserError(
                 f"every label of y at level {self.predict_level} is unknown: score needs some that are known"
@@ -213,7 +218,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         return _dataset(X, Labels.empty(len(X)))
 
 
-def _columns(y: Any) -> list[np.ndarray]:
+def _columns(y: Any, unknown: Any) -> list[np.ndarray]:
     """The levels of y, each (n,), coarse to fine; a UserError, or scikit-learn's ValueError, for no class labels."""
     array = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
     if array.ndim not in (1, 2) or array.size == 0:
@@ -225,27 +230,25 @@ def _columns(y: Any) -> list[np.ndarray]:
         raise UserError("y holds infinite numbers; class labels are finite, NaN says unknown")
     columns = list(array.reshape(len(array), -1).T)
     for column in columns:
-        known = column[~_unknown(column)]
+        known = column[~_unknown(column, unknown)]
         if len(known):
             check_classification_targets(known.astype(str) if array.dtype.kind == "O" else known)
     return columns
 
 
-def _unknown(column: np.ndarray) -> np.ndarray:
-    """Which labels are -1, None or NaN."""
-    if column.dtype.kind in "iuf":
-        return (column == -1) | (column != column)
-    return np.array([missing(value) or value == -1 for value in column])
+def _unknown(column: np.ndarray, unknown: Any) -> np.ndarray:
+    """Which labels are None, NaN or what says unknown."""
+    return np.array([missing(value) or (unknown is not None and bool(value == unknown)) for value in column.tolist()])
 
 
-def _codes(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _codes(column: np.ndarray, unknown: Any) -> tuple[np.ndarray, np.ndarray]:
     """The classes that occur, and the code of every sample, -1 unknown."""
-    unknown = _unknown(column)
+    known = ~_unknown(column, unknown)
     codes = np.full(len(column), -1)
     try:
-        classes, codes[~unknown] = np.unique(column[~unknown], return_inverse=True)
+        classes, codes[known] = np.unique(column[known], return_inverse=True)
     except TypeError:
-        kinds = " and ".join(sorted({type(label).__name__ for label in column[~unknown]}))
+        kinds = " and ".join(sorted({type(label).__name__ for label in column[known]}))
         raise UserError(f"a column of y mixes labels of kind {kinds}: give numbers alone, or texts alone") from None
     if not len(classes):
         raise UserError("every label in a column of y is unknown: leave the column out")
@@ -261,8 +264,3 @@ def _labels(known: list[tuple[np.ndarray, np.ndarray]]) -> Labels:
 def _dataset(X: np.ndarray, labels: Labels) -> Dataset:
     samples = TensorSamples(torch.from_numpy(np.ascontiguousarray(X)), "vector")
     return Dataset(samples, labels, np.array([str(row) for row in range(len(X))]), "X")
-
-
-def _written(value: Any) -> str:
-    """A setting as ``--set`` reads it; grids over arrays give NumPy's numbers."""
-    return json.dumps(value, default=np.generic.item)

@@ -15,6 +15,7 @@ import torch
 from image_files import WriteImage, encode, pixels
 from PIL import Image
 
+import regrain
 from regrain.data import read, read_arrays, read_folder, read_huggingface, read_parquet_folder, read_table
 from regrain.data.dataset import Dataset, ImageSamples, TensorSamples, TextSamples, decode_image
 from regrain.errors import RegrainWarning, UserError
@@ -918,6 +919,57 @@ def test_hugging_face_images(form: str) -> None:
         data = read(FakeDataset(columns, features))
     assert np.array_equal(images(data), np.stack(arrays).transpose(0, 3, 1, 2))
     assert names(data, "label") == ["dog", "cat"]
+
+
+class FormattedDataset(FakeDataset):
+    """One that hands out tensors until it is asked for plain values, as ``with_format("torch")`` makes it."""
+
+    def __getitem__(self, key: int | str) -> Any:
+        found = super().__getitem__(key)
+        return torch.tensor(found) if isinstance(key, str) and not isinstance(found[0], str) else found
+
+    def with_format(self, name: str | None = None) -> FakeDataset:
+        return FakeDataset(self.columns, self.features) if name is None else self
+
+
+def test_hugging_face_tensors_and_withheld_labels() -> None:
+    vectors = np.random.default_rng(0).normal(size=(6, 5)).tolist()
+    features = {"x": Value(), "kind": ClassLabel(["a", "b"])}
+    data = read(FormattedDataset({"x": vectors, "kind": [0, 1, -1] * 2}, features))
+    assert data.samples.shape == (5,)
+    assert names(data, "kind") == ["a", "b", None] * 2
+
+
+def test_hugging_face_matrices_are_series() -> None:
+    matrices = np.random.default_rng(0).normal(size=(6, 4, 3))
+    columns = {"x": matrices.tolist(), "kind": ["a", "b"] * 3}
+    data = read(FakeDataset(columns, {"x": Value(), "kind": Value()}), levels=["kind"])
+    assert data.modality == "series"
+    assert torch.equal(data.samples.take(torch.arange(6)), torch.from_numpy(matrices).float())
+    ragged = {"x": [m[: 3 + i % 2].tolist() for i, m in enumerate(matrices)], "kind": ["a", "b"] * 3}
+    with pytest.raises(UserError, match="'x' cannot be a feature: it holds lists of lists"):
+        read(FakeDataset(ragged, {"x": Value(), "kind": Value()}), levels=["kind"], columns=["x"])
+
+
+def test_hugging_face_streams_are_named() -> None:
+    class Stream:
+        features = None
+        column_names = None
+
+        def __iter__(self) -> Any:
+            yield {"text": "a"}
+
+    for source in (Stream(), {"train": Stream()}):
+        with pytest.raises(UserError, match=r"is streamed \(IterableDataset\).*without streaming=True"):
+            read(source)
+
+
+def test_a_hugging_face_train_split_alone_is_split(tmp_path: Path) -> None:
+    columns = {"x": np.random.default_rng(0).normal(size=(40, 3)).tolist(), "kind": ["a", "b"] * 20}
+    source = {"train": FakeDataset(columns, {"x": Value(), "kind": Value()})}
+    run = regrain.fit("sup-ce", source, levels=["kind"], holdout=0.25, epochs=1, out=tmp_path / "run")
+    assert {name: len(part) for name, part in run.parts().items()} == {"train": 30, "test": 10}
+    assert "the only split is 'train'" in told(read(source, levels=["kind"]))
 
 
 # One entry for all

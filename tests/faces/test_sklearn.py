@@ -20,7 +20,6 @@ from regrain.errors import UserError
 from regrain.sklearn import CoarseToFine
 
 EXPECTED_FAILURES = {
-    "check_classifiers_classes": "its labels are -1 and 1, and -1 says unknown here, as in sklearn.semi_supervised",
     "check_classifier_multioutput": "its columns are drawn at random, and levels nest; predict gives one of them",
     "check_methods_subset_invariance": "wants 1e-7 of float32 sums, whose order depends on the size of a batch",
 }
@@ -56,14 +55,15 @@ def test_the_methods_own_classifier_answers_where_there_is_one(digits: tuple[np.
     y = np.stack([digit // 5, digit], axis=1)
     y[::3, 1] = -1
     y[::7] = -1
-    fitted = CoarseToFine("mixed", epochs=4, predict_level=1, random_state=0).fit(x, y)
+    fitted = CoarseToFine("mixed", epochs=4, predict_level=1, unknown=-1, random_state=0).fit(x, y)
     assert fitted.classes_.tolist() == list(range(10))
     assert fitted.score(x, y) > 0.9
     known = y[:, 1] >= 0
     assert fitted.score(x, y) == np.mean(fitted.predict(x)[known] == digit[known])
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.predict_proba(x), fitted.predict_proba(x))
-    read = CoarseToFine("sup-ce", epochs=4, predict_level=1, random_state=0).fit(x, y)  # of a level that it never read
+    read = CoarseToFine("sup-ce", epochs=4, predict_level=1, unknown=-1, random_state=0)
+    read.fit(x, y)  # of a level that it never read
     assert read.predict_proba(x).shape == (400, 10)
     assert read._classifier is not None
 
@@ -89,7 +89,7 @@ def test_what_cannot_be(digits: tuple[np.ndarray, np.ndarray]) -> None:
     x, digit = digits
     for y, options, message in (
         (digit % 2, {"predict_level": 1}, "predict_level is 1, and y has 1 columns"),
-        (np.full(400, -1), {}, "every label in a column of y is unknown"),
+        (np.full(400, -1), {"unknown": -1}, "every label in a column of y is unknown"),
         (digit[:10], {}, "X has 400 samples, and y has labels for 10"),
         (digit % 2, {"settings": {"weigth": 1}}, "did you mean 'weight'"),
     ):
@@ -132,4 +132,24 @@ def test_missing_labels_of_pandas_and_levels_to_score(digits: tuple[np.ndarray, 
     with pytest.raises(UserError, match="predict_level is 1, and y has 1 columns"):
         fine.score(x, digit)
     with pytest.raises(UserError, match="every label of y at level 0 is unknown"):
-        estimator.score(x, np.full(len(x), -1))
+        estimator.score(x, np.full(len(x), None))
+
+
+@pytest.mark.parametrize("classes", [[-1, 1], [-1, 0, 1]])
+def test_minus_one_is_a_class_unless_it_says_unknown(classes: list[int]) -> None:
+    y = np.array(classes * 40)
+    x = np.random.default_rng(0).normal(size=(len(y), 4)) + 3 * np.eye(4)[y + 1]
+    estimator = CoarseToFine("sup-ce", epochs=20, settings={"training.batch_size": 16}, random_state=0).fit(x, y)
+    assert estimator.classes_.tolist() == classes
+    assert set(estimator.predict(x)) == set(classes)
+    assert estimator.score(x, y) > 0.9
+    assert estimator.score(x, np.where(y == -1, 1, y)) < 0.8  # no sample is left out
+    if len(classes) > 2:
+        without = CoarseToFine("sup-ce", epochs=1, unknown=-1, random_state=0).fit(x, y)
+        assert without.classes_.tolist() == classes[1:]
+
+
+def test_any_label_may_say_unknown() -> None:
+    y = np.array(["a", "b", "?"] * 20, dtype=object)
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    assert CoarseToFine("sup-ce", epochs=1, unknown="?", random_state=0).fit(x, y).classes_.tolist() == ["a", "b"]

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from regrain.errors import UserError
-from regrain.metrics import bootstrap_interval, intervals, student_interval
+from regrain.metrics import bootstrap_interval, intervals, mean_interval, student_interval
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
@@ -45,8 +45,37 @@ def test_bootstrap_is_fixed_by_its_seed_and_by_nothing_else(monkeypatch: pytest.
     assert bootstrap_interval(values, seed=7) == first
 
 
+@pytest.mark.parametrize("values", [[0.90, 0.94], [0.6, 0.99, 0.999], [0.001, 0.05], [0.0, 1.0], [0.3, 0.9, 1.0]])
+def test_intervals_of_shares_stay_within_zero_and_one(values: list[float]) -> None:
+    mean, low, high = mean_interval(values)
+    assert mean == pytest.approx(np.mean(values))
+    assert 0 <= low < mean < high <= 1
+    turned = mean_interval([1 - value for value in values])
+    assert (turned[1], turned[2]) == pytest.approx((1 - high, 1 - low))
+
+
+def test_intervals_of_shares_are_students_where_they_are_narrow() -> None:
+    values = np.random.default_rng(0).normal(0.6, 0.002, size=5)
+    mean, half_width = student_interval(values)
+    assert mean_interval(values) == pytest.approx((mean, mean - half_width, mean + half_width), abs=1e-4)
+    assert mean_interval(values, share=False) == pytest.approx((mean, mean - half_width, mean + half_width))
+    below = [-0.02, 0.03]  # no shares
+    assert mean_interval(below)[1] == pytest.approx(student_interval(below)[0] - student_interval(below)[1])
+
+
+@pytest.mark.parametrize("truth", [0.6, 0.95])
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_intervals_of_shares_cover_the_truth(seeds: int, truth: float) -> None:
+    random = np.random.default_rng(4)
+    shares = random.beta(truth * 200, (1 - truth) * 200, size=(2000, seeds))  # as of 200 test samples
+    found = np.array([mean_interval(row) for row in shares])
+    covered = np.mean((found[:, 1] <= truth) & (truth <= found[:, 2]))
+    assert 0.93 < covered < 0.975
+
+
 def test_equal_values_have_no_width() -> None:
     assert student_interval([0.5, 0.5, 0.5]) == (0.5, 0.0)
+    assert mean_interval([1.0, 1.0]) == (1.0, 1.0, 1.0)
     assert bootstrap_interval([1.0, 1.0], seed=0) == (1.0, 1.0, 1.0)
 
 

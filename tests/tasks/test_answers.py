@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,11 +230,62 @@ def test_answers_are_kept_as_json(tmp_path: Path) -> None:
     assert Answers.load(Folder(tmp_path / "nowhere"), own) is None
 
 
-def test_aspects_are_refused_and_a_level_alone_is_not() -> None:
+def overconfident(count: int, classes: int, power: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Probabilities that are too sure by a power, and classes drawn from the honest ones."""
+    generator = torch.Generator().manual_seed(seed)
+    honest = (1.5 * torch.randn(count, classes, generator=generator)).softmax(dim=1)
+    truth = torch.multinomial(honest, 1, generator=generator)[:, 0]
+    return (honest**power / (honest**power).sum(dim=1, keepdim=True)), truth
+
+
+def test_aspects_are_calibrated_one_by_one() -> None:
     aspects = Labels.from_columns({"rooms": ["1", "2"], "place": ["n", "s"]}, relation="aspects")
-    with pytest.raises(UserError, match="rooms, place are aspects"):
-        taxonomy_of(aspects)
-    assert taxonomy_of(aspects.keep(["place"])).levels == ("place",)
+    assert taxonomy_of(aspects) is None
+    alone = taxonomy_of(aspects.keep(["place"]))
+    assert alone is not None
+    assert alone.levels == ("place",)
+
+    parts = {"rooms": overconfident(2000, 2, 3.0, 0), "place": overconfident(2000, 3, 1.0, 1)}
+    probabilities = {name: found for name, (found, _) in parts.items()}
+    truth = torch.stack([found for _, found in parts.values()], dim=1)
+    truth[::5, 1] = -1
+    half, rest = slice(1000), slice(1000, None)
+    answers = fit_answers({n: p[half] for n, p in probabilities.items()}, truth[half], None, precision=0.9)
+    assert not answers.nested
+    assert answers.temperatures[0] > 2
+    assert answers.temperatures[1] == pytest.approx(1, rel=0.2)
+    judged = judge_answers(answers, {n: p[rest] for n, p in probabilities.items()}, truth[rest], None, split="rest")
+    raw = [confidence_error(p[rest].max(dim=1).values[known], (p[rest].argmax(dim=1) == t)[known]) for p, t, known in
+           ((probabilities[n], truth[rest, i], truth[rest, i] >= 0) for i, n in enumerate(probabilities))]  # fmt: skip
+    assert raw[0] > 0.1
+    assert all(figures.calibration_error < 0.04 for figures in judged.levels)
+    assert all(figures.precision > 0.86 for figures in judged.levels)
+    assert judged.judged == sum(figures.judged for figures in judged.levels)
+    for index, name in enumerate(probabilities):
+        single = Taxonomy.from_codes(truth[:0, :1], [name], [["a", "b", "c"][: probabilities[name].shape[1]]])
+        own = fit_answers({name: probabilities[name][half]}, truth[half][:, [index]], single, precision=0.9)
+        assert own == replace(answers.of_aspect(index), calibrated_on="")
+
+
+def test_a_run_of_aspects_is_calibrated_and_answers_each(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    signs = random.integers(0, 2, size=(300, 2))
+    x = random.normal(size=(300, 4)) + np.repeat(1.2 * signs, 2, axis=1)
+    table = pd.DataFrame(x, columns=list("abcd")).assign(
+        service=[f"s{v}" for v in signs[:, 0]], price=[f"p{v}" for v in signs[:, 1]],
+        split=["train"] * 100 + ["val"] * 100 + ["test"] * 100)  # fmt: skip
+    table.loc[100:120, "price"] = None
+    reader = {"levels": ["service", "price"], "relation": "aspects", "columns": list("abcd")}
+    run = regrain.fit("multi-ce", table, out=tmp_path / "run", epochs=5, device="cpu", **reader)
+    made = regrain.calibrate(run, precision=0.9, judge="test")
+    assert [figures.samples for figures in made.figures.levels] == [100, 79]
+    found = regrain.predict(regrain.Run.open(run.path, device="cpu"), table, split="test")
+    assert {"service_answer", "service_answer_probability", "price_answer"} <= set(found.columns)
+    assert "answer" not in found
+    sure = found["price_answer"].notna()
+    assert made.judged is not None
+    assert sure.mean() == pytest.approx(made.judged.levels[1].answered)
+    assert (found["price_answer"][sure] == found["price"][sure]).all()
 
 
 def test_confidence_error_has_nothing_to_hide() -> None:

@@ -391,7 +391,8 @@ def calibrate(
     Parameters
     ----------
     run : Run or path
-        Of a method that predicts one level or several that nest; calibrating again replaces the earlier answers.
+        Of a method that predicts levels; calibrating again replaces the earlier answers. Levels that nest are answered
+        at the most specific one that the run is sure of, aspects one by one.
     data : optional
         Labelled samples to calibrate on, none of which training has seen; default: the run's own.
     split : str, optional
@@ -418,7 +419,7 @@ def calibrate(
     Raises
     ------
     UserError
-        If there are no labelled samples that training has not seen, the run's levels do not nest, or it predicts none.
+        If there are no labelled samples that training has not seen, or the run predicts no level.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if run.classifier is not None:

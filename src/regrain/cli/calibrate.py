@@ -48,7 +48,7 @@ def calibrate(
 
     A level is answered where its confidence reaches a threshold, so that the answers at that level are right as often
     as --precision says on labelled samples that training has not seen. An answer's ancestors come with it. Afterwards
-    `regrain predict` adds the answers.
+    `regrain predict` adds the answers. Aspects, which do not nest, are answered one by one.
 
     Examples:
 

@@ -110,7 +110,7 @@ def predict(
     After `regrain discover RUN` it has the subclass too, by its name. A run that `regrain adapt` made adds
     `abstained`: the sample is unlike all that was labelled, so that its class is a guess. After `regrain calibrate RUN`
     it has `answer`, the class of the most specific level that the run is sure of, `answer_level` and
-    `answer_probability`; the first two are empty where it is sure of none.
+    `answer_probability`; the first two are empty where it is sure of none. Of aspects each has its own answer.
 
     Examples:
 
@@ -122,10 +122,13 @@ def predict(
 
     table = api.predict(api.Run.open(run, device=device.value), data, out, split=split, overwrite=overwrite, **reading)
     ends = [name.removesuffix("_probability") for name in table if name.endswith("_probability")]
-    levels = [name for name in ends if name != "answer"]
+    levels = [name for name in ends if name != "answer" and not name.endswith("_answer")]
+    aspects = [level for level in levels if f"{level}_answer" in ends]
     counted: dict[str, Any] = {}
     if "abstained" in table:
         counted["abstained"] = int(table["abstained"].sum())
+    elif aspects:
+        counted = {"answered": {level: int(table[f"{level}_answer"].notna().sum()) for level in aspects}}
     elif "answer" in table:
         at = Counter(table["answer_level"].dropna())
         abstained = len(table) - at.total()
@@ -134,5 +137,5 @@ def predict(
         print(json.dumps({"out": str(out), "samples": len(table), "levels": levels, **counted}, indent=1))
         return
     answered = "".join(f", {count} answered at {level}" for level, count in counted.get("answered", {}).items())
-    without = f", {counted['abstained']} abstained from" if counted else ""
+    without = f", {counted['abstained']} abstained from" if "abstained" in counted else ""
     say(f"{len(table)} predictions of {' and '.join(levels)} written to {out}{answered}{without}")

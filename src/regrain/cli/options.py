@@ -336,10 +336,11 @@ def show_evaluation(evaluation: Evaluation) -> None:
 
 
 def mean_cell(score: Score) -> str:
-    """A mean over seeds, shares in per cent, and how far its interval reaches."""
+    """A mean over seeds, shares in per cent, and its interval."""
     scale, digits = (1, 2) if score.count else (100, 1)
-    spread = "" if score.high is None else f" ± {scale * (score.high - score.value):.{digits}f}"
-    return f"{scale * score.value:.{digits}f}{spread}"
+    ends = [score.low, score.high] if score.low is not None and score.high is not None else []
+    spread = " to ".join(f"{scale * end:.{digits}f}" for end in ends)
+    return f"{scale * score.value:.{digits}f}{f' ({spread})' if spread else ''}"
 
 
 def _cell(score: Score | None) -> str:

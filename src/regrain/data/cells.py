@@ -497,7 +497,9 @@ def contents_of(column: Column, notation: Notation | None = None) -> Contents:
     if isinstance(first, list | tuple | np.ndarray):
         if all(isinstance(v, int | float | np.number) for v in first):
             return Contents("vectors")
-        return Contents("other", reason="holds lists that are not of numbers")
+        nested = isinstance(first[0], list | tuple | np.ndarray)
+        reason = "holds lists of lists, which are not samples" if nested else "holds lists that are not of numbers"
+        return Contents("other", reason=reason)
     if isinstance(first, bool | np.bool_) and all(isinstance(cell, bool | np.bool_) for cell in cells):
         return Contents("booleans")
     if isinstance(first, datetime.date | np.datetime64):

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regrain.data.cells import Column, missing, unguard_cell
+from regrain.data.cells import Column, missing, split_name, unguard_cell
 from regrain.data.notation import plain_number
 from regrain.data.rows import Fault, examples
 from regrain.data.table import Table
-from regrain.errors import UserError
+from regrain.errors import Notable, UserError
 
 __all__ = [
     "TABLE_SUFFIXES",
@@ -611,12 +611,28 @@ def huggingface_table(dataset: Any) -> Table:
     """A Hugging Face ``Dataset`` or ``DatasetDict``, used by its methods alone, so that the package is not needed.
 
     Images are taken as they are stored, without decoding, where the data set allows it; decoded ones are encoded again
-    (PNG, no loss).
+    (PNG, no loss). Rows of one matrix each (Array2D) are series. Where ``train`` is the only split of a DatasetDict, it
+    is all of the data: a part of it is held out, as of a table.
+
+    Raises
+    ------
+    UserError
+        For a data set that is streamed, whose samples come once.
     """
     whole = not isinstance(dataset, Mapping)
     parts: dict[str, Any] = {"": dataset} if whole else dict(dataset)
     if not parts:
         raise UserError("the Hugging Face DatasetDict has no splits")
+    if not all(hasattr(part, "__len__") and part.features is not None for part in parts.values()):
+        raise UserError(
+            "the Hugging Face data set is streamed (IterableDataset), and training visits its samples again and again: "
+            "load it without streaming=True, or give datasets.Dataset.from_list(list(dataset.take(N)))"
+        )
+    parts = {name: part.with_format(None) if hasattr(part, "with_format") else part for name, part in parts.items()}
+    messages = []
+    if not whole and [split_name(name) for name in parts] == ["train"]:
+        whole, parts = True, {"": next(iter(parts.values()))}
+        messages.append(Notable("the only split is 'train': a part of it is held out (holdout says how much)"))
     names = list(dict.fromkeys(name for part in parts.values() for name in part.column_names))
     declared: dict[str, None] = {}
     stacked: dict[str, list[Column]] = {name: [] for name in names}
@@ -627,6 +643,13 @@ def huggingface_table(dataset: Any) -> Table:
                 declared[name] = None
             stacked[name].append(_huggingface_column(part, name, classes))
     columns = {name: _stacked(blocks) for name, blocks in stacked.items()}
+    shapes: dict[str, tuple[int, int]] = {}
+    for name, column in columns.items():
+        matrices = _matrices(column)
+        if matrices is not None:
+            count, time, channels = matrices.shape
+            columns[name], shapes[name] = list(matrices.reshape(count, -1)), (time, channels)
+            messages.append(Notable(f"column '{name}' holds {time} x {channels} numbers a row: series"))
     splits = [split for split, part in parts.items() for _ in range(len(part))]
     where = "the Hugging Face data set"
     _require_rows(where, splits, [])
@@ -636,7 +659,29 @@ def huggingface_table(dataset: Any) -> Table:
         part = int(np.searchsorted(starts, row, side="right")) - 1
         return f"{list(parts)[part]} row {row - int(starts[part])} (from 0)".lstrip()
 
-    return Table(where, "data", columns, finds, Path(), splits=None if whole else splits, classes=tuple(declared))
+    return Table(
+        where,
+        "data",
+        columns,
+        finds,
+        Path(),
+        splits=None if whole else splits,
+        classes=tuple(declared),
+        messages=tuple(messages),
+        shapes=shapes,
+    )
+
+
+def _matrices(column: Column) -> np.ndarray | None:
+    """Rows of one matrix each as float32 (N, T, C); None for anything else."""
+    first = next((cell for cell in column if not missing(cell)), None)
+    if not isinstance(first, list | tuple | np.ndarray) or np.ndim(np.asarray(first, dtype=object)) != 2:
+        return None
+    try:
+        found = np.asarray(column, dtype=np.float32)
+    except (TypeError, ValueError):
+        return None
+    return found if found.ndim == 3 else None
 
 
 def _huggingface_column(part: Any, name: str, classes: Sequence[str] | None) -> Column:

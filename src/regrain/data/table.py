@@ -142,6 +142,8 @@ class Table:
         Columns that the source declares to be class labels.
     messages : tuple of str
         What the user must know of how the file was read.
+    shapes : mapping of str to (time, channels)
+        Columns whose rows are matrices, laid out flat.
     count : int, optional
         Number of rows; default the length of the columns.
     """
@@ -155,6 +157,7 @@ class Table:
     broken: tuple[Fault, ...] = ()
     classes: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     count: int = -1
     _contents: dict[str, Contents] = field(default_factory=dict, repr=False)
 
@@ -240,7 +243,7 @@ class Table:
         split = guesses.split() if split is None else split
         if image is None and text is None and columns is None and record is None:
             image, text, columns = guesses.samples()
-            if columns and series_shape is None:
+            if columns and series_shape is None and columns[0] not in self.shapes:
                 guesses.messages.append(
                     "--series-shape 128x6 (series_shape=(time, channels)) would read the vectors as series"
                 )
@@ -271,6 +274,8 @@ class Table:
                 name=name,
             )
 
+        if series_shape is None and columns and len(columns) == 1:
+            series_shape = self.shapes.get(columns[0])
         faults = list(self.broken)
         modality, values, found = self._samples(image, text, columns, series_shape)
         faults += found

@@ -15,7 +15,7 @@ from torch import Tensor
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
-from regrain.metrics import student_interval
+from regrain.metrics import mean_interval
 
 __all__ = [
     "LACKING",
@@ -60,8 +60,8 @@ class Score:
     detail: bool = False
 
     @classmethod
-    def mean(cls, values: ArrayLike, over: str, note: str = "") -> Score:
-        """Mean of one value or several independent ones: with Student's 95% interval where there are several.
+    def mean(cls, values: ArrayLike, over: str, note: str = "", *, count: bool = False) -> Score:
+        """Mean of one share, or number of things, or several independent ones: then with its 95% interval.
 
         Examples
         --------
@@ -70,9 +70,8 @@ class Score:
         """
         numbers = np.asarray(values, dtype=float)
         if len(numbers) == 1:
-            return cls(float(numbers[0]), note=note)
-        mean, half_width = student_interval(numbers)
-        return cls(mean, mean - half_width, mean + half_width, over, note)
+            return cls(float(numbers[0]), note=note, count=count)
+        return cls(*mean_interval(numbers, share=not count), over, note, count)
 
 
 @dataclass(frozen=True)

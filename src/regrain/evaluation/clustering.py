@@ -26,7 +26,7 @@ def clustering(representation: Representation, setting: Setting) -> dict[str, Sc
 
     ``kmeans-`` figures are of k-means on unit-length test embeddings, k = number of classes that occur. A seed runs it
     from ``cluster_starts`` k-means++ starts (default 10) and keeps the one of lowest inertia, which no label decides;
-    ``cluster_seeds`` says how many seeds (default 3). Means over the seeds with Student's interval.
+    ``cluster_seeds`` says how many seeds (default 3). Means over the seeds with their intervals.
     ``kmeans-train-`` figures are of the nearest centres of k-means on the training embeddings, on 20,000 drawn at
     random where there are more: the Self-Classifier paper's protocol, and what a method that trains on them must beat.
     ``ward-`` figures are of Ward linkage on the test embeddings; above 10,000 samples it is left out, for it holds the

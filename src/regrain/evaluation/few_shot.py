@@ -23,8 +23,8 @@ def few_shot(representation: Representation, setting: Setting) -> dict[str, Scor
     """Accuracy of classifiers fitted on a few test samples of each class, over episodes; the others are queries.
 
     Classifiers are fitted on the representation's augmented views where it has some that differ, else on the
-    embeddings. All representations see the same episodes, as do all runs on the same labels. The interval is Student's,
-    over episodes.
+    embeddings. All representations see the same episodes, as do all runs on the same labels. The interval is over
+    episodes.
 
     Options: ``ways`` (a list of numbers of classes, None for all; default 5, or all where there are fewer), ``shots``
     (a list; default 1), ``queries`` (of a class, or ``rest``; default 15), ``episodes`` (default 1000), ``classifier``

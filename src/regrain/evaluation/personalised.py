@@ -20,7 +20,7 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
     Of the labelled test samples of a subject (a group), in the order of the data, which is time, the first half is the
     support and the rest the query (an odd one goes to the query). Multinomial logistic regression on unit-length
     embeddings (scikit-learn's: L2 with C = 1, intercept not penalised) learns from the support. The figure is the mean
-    of the subjects' accuracies, with Student's interval over subjects.
+    of the subjects' accuracies, with its interval over subjects.
 
     Left out, and counted in the figure's note, are subjects with fewer than two labelled samples, whose support has one
     class only, or some of whose query classes do not occur in the support: no classifier could name these, and the

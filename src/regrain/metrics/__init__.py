@@ -4,7 +4,7 @@ from .classification import accuracy, balanced_accuracy, calibration_error, conf
 from .clustering import clustering_accuracy, clustering_metrics, match_clusters, neighbour_information, purity
 from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
 from .hierarchy import HierarchyMetrics, hierarchy_metrics, path_metrics
-from .intervals import bootstrap_interval, student_interval
+from .intervals import bootstrap_interval, mean_interval, student_interval
 from .label_quality import LabelQuality, label_quality, neighbour_probabilities
 from .logistic import LogisticRegressions, fit_logistic_regressions
 from .neighbours import nearest_neighbours
@@ -38,6 +38,7 @@ __all__ = [
     "label_quality",
     "least_cost_classes",
     "match_clusters",
+    "mean_interval",
     "nearest_neighbours",
     "neighbour_information",
     "neighbour_probabilities",

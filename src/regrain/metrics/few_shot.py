@@ -15,7 +15,7 @@ from torch.nn import functional
 from regrain.errors import UserError, nearest
 
 from ._arrays import as_labels, as_unit_vectors
-from .intervals import student_interval
+from .intervals import mean_interval
 from .logistic import fit_logistic_regressions
 
 __all__ = ["Classifier", "Episodes", "FewShot", "draw_episodes", "few_shot_accuracy"]
@@ -64,7 +64,7 @@ class FewShot:
     accuracy : float
         Mean over episodes of the share of queries named correctly.
     low, high : float or None
-        Ends of the mean's 95% interval by Student's t; None for a single episode.
+        Ends of the mean's 95% interval (:func:`mean_interval`); None for a single episode.
     episodes : Tensor (episodes,)
         The accuracy of each.
     notes : tuple of str
@@ -171,8 +171,7 @@ def few_shot_accuracy(
         result[part.numbers] = _judge(part, vectors, support_vectors, classifier)
     if episodes == 1:
         return FewShot(float(result[0]), None, None, result, notes)
-    mean, half_width = student_interval(result)
-    return FewShot(mean, mean - half_width, mean + half_width, result, notes)
+    return FewShot(*mean_interval(result), result, notes)
 
 
 def draw_episodes(

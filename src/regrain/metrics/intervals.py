@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 
 from regrain.errors import UserError
@@ -42,6 +42,52 @@ def student_interval(values: ArrayLike | Tensor, confidence: float = 0.95) -> tu
     numbers = _finite(values, confidence)
     half_width = stats.t.ppf((1 + confidence) / 2, len(numbers) - 1) * stats.sem(numbers)
     return float(numbers.mean()), float(half_width)
+
+
+def mean_interval(
+    values: ArrayLike | Tensor, confidence: float = 0.95, *, share: bool = True
+) -> tuple[float, float, float]:
+    r"""Mean of values of a few independent runs, and the ends of its confidence interval.
+
+    For shares the interval is Student's on the scale of the logit, and so lies within [0, 1]: with the standard error s
+    of the mean m, by the delta method,
+
+    .. math:: \operatorname{logit}(m) \pm t \, \frac{s}{m (1 - m)}
+
+    (Korn and Graubard 1998, *Survey Methodology* 24, 193-201). Near m = 0.5 and for small s it is m ± t s.
+
+    Parameters
+    ----------
+    values
+        (n,) finite numbers, n >= 2, one for each run, episode or seed.
+    confidence
+        Between 0 and 1.
+    share
+        Whether the values are shares. Values outside [0, 1], such as an adjusted Rand index below 0, are not: then, and
+        without ``share``, the interval is Student's t.
+
+    Returns
+    -------
+    Mean, lower and upper end.
+
+    Raises
+    ------
+    UserError
+        As :func:`student_interval`.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in mean_interval([0.90, 0.94])]
+    [0.92, 0.445, 0.994]
+    >>> [round(end, 3) for end in mean_interval([0.90, 0.94], share=False)]
+    [0.92, 0.666, 1.174]
+    """
+    mean, half_width = student_interval(values, confidence)
+    numbers = _finite(values, confidence)
+    if not share or numbers.min() < 0 or numbers.max() > 1 or not 0 < mean < 1:
+        return mean, mean - half_width, mean + half_width
+    logit, reach = special.logit(mean), half_width / (mean * (1 - mean))
+    return mean, float(special.expit(logit - reach)), float(special.expit(logit + reach))
 
 
 def bootstrap_interval(

@@ -7,7 +7,7 @@ An experiment's folder holds ``plan.json`` (what was asked for), a run folder fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,7 @@ class Curve:
         ordered = [key for key in self.figures[0][0] if key in shared]
         return {
             key: [
-                replace(Score.mean([flat[key] for flat in seeds], "seeds"), count=key in self.counted)
-                for seeds in self.figures
+                Score.mean([flat[key] for flat in seeds], "seeds", count=key in self.counted) for seeds in self.figures
             ]
             for key in ordered
         }

@@ -18,7 +18,7 @@ from regrain.api.judging import evaluate
 from regrain.api.training import finished_run, fit
 from regrain.errors import MissingDataError, UserError
 from regrain.evaluation.multi_aspect import ALL
-from regrain.metrics import student_interval
+from regrain.metrics import mean_interval
 from regrain.papers.datasets.synthetic import write_synthetic
 from regrain.papers.rows import OF_RUN, Recipe, overridden, select_one
 from regrain.papers.scales import SCALES, Scale, at_scale
@@ -142,17 +142,17 @@ def judged_once(recipe: Recipe, run: Path, judge: Any, *, baselines: bool) -> di
 
 
 def over_seeds(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
-    """One value as it is, several as their mean with Student's 95% interval.
+    """One value in per cent as it is, several as their mean with its 95% interval; with a ``sign`` differences.
 
     Examples
     --------
     >>> over_seeds([61.25]), over_seeds([60.0, 62.0, 64.0])
-    ('61.2', '62.0 (57.0 to 67.0)')
+    ('61.2', '62.0 (56.9 to 66.8)')
     """
     if len(values) < 2:
         return "".join(f"{value:{sign}.{digits}f}" for value in values)
-    mean, half = student_interval(values)
-    return f"{mean:{sign}.{digits}f} ({mean - half:{sign}.{digits}f} to {mean + half:{sign}.{digits}f})"
+    mean, low, high = (100 * end for end in mean_interval([value / 100 for value in values], share=not sign))
+    return f"{mean:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
 
 
 class Group(NamedTuple):

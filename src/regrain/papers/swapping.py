@@ -204,7 +204,7 @@ class Isotropy:
     moved: tuple[Fate, ...]
 
     def figures(self) -> dict[str, dict[str, Score]]:
-        """``given`` and ``moved``, then the names of :class:`Fate` -> mean and 95% interval over seeds (Student)."""
+        """``given`` and ``moved``, then the names of :class:`Fate` -> mean and 95% interval over seeds."""
         return {
             labelling: {f.name: Score.mean([getattr(fate, f.name) for fate in fates], "seeds") for f in fields(Fate)}
             for labelling, fates in (("given", self.given), ("moved", self.moved))

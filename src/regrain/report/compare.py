@@ -16,7 +16,7 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation.base import class_names, figure_text
 from regrain.evaluation.retrieval import per_query
-from regrain.metrics import bootstrap_interval, student_interval
+from regrain.metrics import bootstrap_interval, mean_interval
 from regrain.report.build import curves_of
 from regrain.report.content import Chart, Line
 from regrain.report.extra import require_packages
@@ -71,7 +71,7 @@ class Compared:
     settings : dict
         The recipe's values that are not the same in all of them, by dotted key.
     figures : dict of str to Figure
-        ``split/level/metric`` -> value; over seeds the mean with Student's interval.
+        ``split/level/metric`` -> value; over seeds the mean with its interval.
     differences : dict of str to Figure
         To the first run of the comparison.
     cost : dict of str to float
@@ -160,7 +160,7 @@ def compare(
     """Set runs beside each other: what their recipes differ in, their figures, what they cost.
 
     Figures are those of ``evaluation.json``. Runs whose recipes differ in the seed alone are one row: mean, and
-    Student's interval over seeds. Differences are to the first run given, and paired: over seeds where both rows have
+    interval over seeds. Differences are to the first run given, and paired: over seeds where both rows have
     two or more in common, each pair judged on the same samples; else over the test samples, which are embedded again
     for recall@1 and MAP@R, with the interval bootstrapped over samples. Where that cannot be, a note says why.
 
@@ -365,12 +365,11 @@ def _mean(figures: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
     if len(figures) == 1:
         return dict(figures[0])
     keys = [key for key in figures[0] if all(key in f for f in figures)]
-    return {key: _student([f[key].value for f in figures], figures[0][key].count) for key in keys}
+    return {key: _over_seeds([f[key].value for f in figures], figures[0][key].count) for key in keys}
 
 
-def _student(values: Sequence[float], count: bool = False) -> Figure:
-    mean, half = student_interval(values)
-    return Figure(mean, mean - half, mean + half, f"{len(values)} seeds", count)
+def _over_seeds(values: Sequence[float], count: bool, *, difference: bool = False) -> Figure:
+    return Figure(*mean_interval(values, share=not (count or difference)), f"{len(values)} seeds", count)
 
 
 def _cost(run: Run) -> dict[str, float]:
@@ -393,7 +392,10 @@ def _over_seeds(first: Sequence[Run], own: Sequence[Run], common: Sequence[int],
         _require_same_judged(one, other, split)
     pairs = [(_figures(one, split), _figures(other, split)) for one, other in couples]
     keys = [key for key in pairs[0][0] if all(key in a and key in b for a, b in pairs)]
-    return {key: _student([b[key].value - a[key].value for a, b in pairs], pairs[0][0][key].count) for key in keys}
+    return {
+        key: _over_seeds([b[key].value - a[key].value for a, b in pairs], pairs[0][0][key].count, difference=True)
+        for key in keys
+    }
 
 
 def _require_same_judged(one: Run, other: Run, split: str) -> None:

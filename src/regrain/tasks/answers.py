@@ -90,6 +90,8 @@ class Answers:
     so that an answer's parents and children always agree. Where no level reaches its threshold, nothing is answered. A
     class without children is answered at its own level.
 
+    Aspects, which do not nest, are answered one by one: each has its own temperature, shift and threshold.
+
     Attributes
     ----------
     levels : tuple of str
@@ -105,6 +107,8 @@ class Answers:
         Labelled samples of every level that it was calibrated on.
     support : tuple of int
         Those of them that the threshold rests on.
+    nested : bool
+        Whether the levels nest.
     """
 
     levels: tuple[str, ...]
@@ -115,23 +119,29 @@ class Answers:
     calibrated_on: str
     samples: tuple[int, ...]
     support: tuple[int, ...]
+    nested: bool = True
 
-    def predictions(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy) -> tuple[Tensor, Tensor]:
+    def of_aspect(self, index: int) -> Answers:
+        """The answers of one aspect alone."""
+        per_level = ("levels", "temperatures", "shifts", "thresholds", "samples", "support")
+        return replace(self, nested=True, **{name: (getattr(self, name)[index],) for name in per_level})
+
+    def predictions(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None) -> tuple[Tensor, Tensor]:
         """The class (N, L) predicted at every level, and the confidence (N, L) of each.
 
         Parameters
         ----------
         probabilities : mapping of str to Tensor (N, classes)
             By level.
-        taxonomy : Taxonomy
-            Of these levels.
+        taxonomy : Taxonomy or None
+            Of these levels; None where they are aspects.
         """
         best = [probabilities[level].double().max(dim=1) for level in self.levels]
         codes = torch.stack([found.indices for found in best], dim=1)
         logits = torch.stack([_logits(found.values) for found in best], dim=1)
         temperatures, shifts = (torch.tensor(v, dtype=torch.float64) for v in (self.temperatures, self.shifts))
         confidence = (logits / temperatures + shifts).sigmoid()
-        for fine in range(len(self.levels) - 1, 0, -1):
+        for fine in range(len(self.levels) - 1, 0, -1) if taxonomy is not None else ():
             for upper in range(fine):
                 above = taxonomy.ancestors(self.levels[fine], self.levels[upper])[codes[:, fine]]
                 under = torch.where(above == codes[:, upper], confidence[:, fine], 0.0)
@@ -139,7 +149,7 @@ class Answers:
         return codes, confidence
 
     def answer(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy) -> Answered:
-        """The answer for every sample; arguments as of :meth:`predictions`."""
+        """The answer for every sample at levels that nest; arguments as of :meth:`predictions`."""
         codes, confidence = self.predictions(probabilities, taxonomy)
         level = torch.full((len(codes),), -1)
         for index, threshold in enumerate(self.thresholds):  # the finest comes last, and wins
@@ -244,7 +254,7 @@ class Judgement:
     precision : float or None
         Share of right answers.
     calibration_error : float or None
-        Of the answers' confidences.
+        Of the answers' confidences; None for aspects, whose own are in ``levels``.
     """
 
     split: str
@@ -282,21 +292,10 @@ class Calibration:
         return asdict(self)
 
 
-def taxonomy_of(labels: Labels) -> Taxonomy:
-    """How the levels of a run nest; a level alone nests in nothing.
-
-    Raises
-    ------
-    UserError
-        If there are several, and they do not nest.
-    """
-    if labels.taxonomy is not None:
+def taxonomy_of(labels: Labels) -> Taxonomy | None:
+    """How the levels of a run nest; a level alone nests in nothing, and aspects have no taxonomy."""
+    if labels.taxonomy is not None or len(labels.levels) > 1:
         return labels.taxonomy
-    if len(labels.levels) > 1:
-        raise UserError(
-            f"answers go from a level to the one above where they are not sure, and {', '.join(labels.levels)} are "
-            "aspects, none of which lies above another: `regrain predict` gives the class and probability of each"
-        )
     return Taxonomy.from_codes(labels.codes, labels.levels, labels.classes)
 
 
@@ -333,7 +332,10 @@ def known_classes(labels: Labels, own: Labels) -> Tensor:
             column = torch.tensor([*found, UNKNOWN])[labels.level(level)]
         columns.append(column)
     given = torch.stack(columns, dim=1)
-    known = replace(own, codes=given.clamp(min=UNKNOWN), taxonomy=taxonomy_of(own)).filled_in()
+    taxonomy = taxonomy_of(own)
+    if taxonomy is None:
+        return given
+    known = replace(own, codes=given.clamp(min=UNKNOWN), taxonomy=taxonomy).filled_in()
     absent = torch.stack([known.absent(level) for level in own.levels], dim=1)
     return torch.where((given == _NONE) | absent, _NONE, known.codes)
 
@@ -341,7 +343,7 @@ def known_classes(labels: Labels, own: Labels) -> Tensor:
 def fit_answers(
     probabilities: Mapping[str, Tensor],
     truth: Tensor,
-    taxonomy: Taxonomy,
+    taxonomy: Taxonomy | None,
     *,
     precision: float = 0.95,
     calibrated_on: str = "",
@@ -366,8 +368,8 @@ def fit_answers(
         By level.
     truth : LongTensor (N, L)
         As of :func:`known_classes`.
-    taxonomy : Taxonomy
-        Of the levels.
+    taxonomy : Taxonomy or None
+        Of the levels; None where they are aspects, each of which is calibrated by itself.
     precision : float
         In (0, 1].
     calibrated_on : str
@@ -395,11 +397,12 @@ def fit_answers(
     """
     if not 0 < precision <= 1:
         raise UserError(f"precision is a share of right answers, above 0 and at most 1; got {precision}")
+    levels = tuple(probabilities) if taxonomy is None else taxonomy.levels
     samples = (truth != UNKNOWN).sum(dim=0).tolist()
     if not any(samples):
-        raise UserError(f"none of the {len(truth)} samples has a label of {' or '.join(taxonomy.levels)}")
+        raise UserError(f"none of the {len(truth)} samples has a label of {' or '.join(levels)}")
     temperatures, shifts = [], []
-    for index, level in enumerate(taxonomy.levels):
+    for index, level in enumerate(levels):
         known = truth[:, index] != UNKNOWN
         best, codes = probabilities[level].double().max(dim=1)
         temperature, shift = _scaling(_logits(best)[known], (codes == truth[:, index])[known])
@@ -412,9 +415,9 @@ def fit_answers(
                 RegrainWarning,
                 stacklevel=2,
             )
-    count = len(taxonomy.levels)
+    count = len(levels)
     settled = Answers(
-        taxonomy.levels,
+        levels,
         tuple(temperatures),
         tuple(shifts),
         (None,) * count,
@@ -422,6 +425,7 @@ def fit_answers(
         calibrated_on,
         tuple(samples),
         (0,) * count,
+        nested=taxonomy is not None,
     )
     codes, confidence = settled.predictions(probabilities, taxonomy)
     thresholds: list[float | None] = [None] * count
@@ -429,6 +433,8 @@ def fit_answers(
     unanswered = torch.ones(len(truth), dtype=torch.bool)
     for index in range(count - 1, -1, -1):
         labelled = truth[:, index] != UNKNOWN
+        if taxonomy is None:
+            unanswered[:] = True
         judged = unanswered & labelled if bool((unanswered & labelled).any()) else labelled
         sure, right = confidence[:, index], codes[:, index] == truth[:, index]
         threshold = _threshold(sure[judged], right[judged], precision)
@@ -440,9 +446,11 @@ def fit_answers(
 
 
 def judge_answers(
-    answers: Answers, probabilities: Mapping[str, Tensor], truth: Tensor, taxonomy: Taxonomy, *, split: str
+    answers: Answers, probabilities: Mapping[str, Tensor], truth: Tensor, taxonomy: Taxonomy | None, *, split: str
 ) -> Judgement:
-    """Figures of the answers at every level and in all; arguments as of :func:`fit_answers`."""
+    """Figures of the answers at every level and in all, for aspects over all; arguments as of :func:`fit_answers`."""
+    if taxonomy is None:
+        return _judge_aspects(answers, probabilities, truth, split)
     codes, confidence = answers.predictions(probabilities, taxonomy)
     answered = answers.answer(probabilities, taxonomy)
     known = truth != UNKNOWN
@@ -477,6 +485,28 @@ def judge_answers(
         int(judged.sum()),
         _share(hits),
         _error(answered.confidence[judged], hits),
+    )
+
+
+def _judge_aspects(answers: Answers, probabilities: Mapping[str, Tensor], truth: Tensor, split: str) -> Judgement:
+    """Each aspect judged by itself; in all, over the answers to all of them."""
+    found = []
+    for index, level in enumerate(answers.levels):
+        own, codes = {level: probabilities[level]}, truth[:, [index]]
+        alone = Taxonomy.from_codes(codes[:0], [level], [list(map(str, range(own[level].shape[1])))])
+        found.append(judge_answers(answers.of_aspect(index), own, codes, alone, split=split))
+    answered = sum(one.answered for one in found) / len(found)
+    judged = sum(one.judged for one in found)
+    right = sum(one.precision * one.judged for one in found if one.precision is not None)
+    return Judgement(
+        split,
+        len(truth),
+        tuple(one.levels[0] for one in found),
+        answered,
+        1 - answered,
+        judged,
+        right / judged if judged else None,
+        None,
     )
 
 

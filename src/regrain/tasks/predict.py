@@ -46,7 +46,8 @@ def predicted_columns(
         one name add up.
     answers : Answers, optional
         Of a calibrated run; they add ``answer``, ``answer_level`` and ``answer_probability``: none, none and the
-        largest confidence where nothing is answered.
+        largest confidence where nothing is answered. Of aspects each has its ``LEVEL_answer``, none where the run is
+        not sure, and ``LEVEL_answer_probability``.
 
     Raises
     ------
@@ -87,7 +88,16 @@ def predicted_columns(
 def _put_answers(
     columns: dict[str, Column], answers: Answers, probabilities: Mapping[str, Tensor], labels: Labels
 ) -> None:
-    answered = answers.answer(probabilities, taxonomy_of(labels))
+    taxonomy = taxonomy_of(labels)
+    if taxonomy is None:
+        codes, sure = answers.predictions(probabilities, None)
+        for index, (level, threshold) in enumerate(zip(answers.levels, answers.thresholds, strict=True)):
+            said = torch.zeros(len(sure), dtype=torch.bool) if threshold is None else sure[:, index] >= threshold
+            pairs = zip(codes[:, index].tolist(), said.tolist(), strict=True)
+            own = [labels.names(level)[code] if known else None for code, known in pairs]
+            _put(columns, f"{level}_answer", own, sure[:, index].numpy())
+        return
+    answered = answers.answer(probabilities, taxonomy)
     names: list[str | None] = [None] * len(answered.level)
     levels = list(names)
     for row, index in enumerate(answered.level.tolist()):
@@ -98,7 +108,7 @@ def _put_answers(
     _add(columns, "answer", {"answer": names, "answer_level": levels, "answer_probability": confidence})
 
 
-def _put(columns: dict[str, Column], level: str, names: Sequence[str], probabilities: np.ndarray) -> None:
+def _put(columns: dict[str, Column], level: str, names: Sequence[str | None], probabilities: np.ndarray) -> None:
     _add(columns, level, {level: names, f"{level}_probability": probabilities})
 
 
