@@ -28,7 +28,7 @@ def test_isotropy_on_the_command_line(regrain: Command, tmp_path: Path) -> None:
     assert json.loads(out) == {k: v for k, v in written.items() if k != "schema"}
     code, out, _ = regrain(*wanted, "--seeds", "2")
     assert code == 0
-    assert "±" in out
+    assert " to " in out
     assert "95% interval over 2 seeds" in out
     for wrong, expected in (
         (("--to", "strait"), "did you mean 'straight'"),

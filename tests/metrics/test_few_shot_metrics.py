@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
@@ -47,7 +47,9 @@ def test_predictions_are_scikit_learns_on_50_episodes(ways: int | None, copies: 
         )
         score = fitted.score(x[asked].reshape(-1, 40), np.repeat(np.arange(len(rows)), 15))
         assert float(found.episodes[episode]) == pytest.approx(score, abs=1e-12)
-    interval = stats.t.interval(0.95, 49, loc=found.episodes.mean(), scale=stats.sem(found.episodes))
+    mean = found.episodes.mean()  # Student's, on the scale of the logit
+    scale = stats.sem(found.episodes) / (mean * (1 - mean))
+    interval = special.expit(stats.t.interval(0.95, 49, loc=special.logit(mean), scale=scale))
     assert (found.low, found.high) == pytest.approx(interval)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import regrain
 from regrain.cli.main import app
 from regrain.errors import UserError
-from regrain.metrics import student_interval
+from regrain.metrics import mean_interval
 
 QUICK: dict[str, Any] = {"encoder": "identity", "settings": ["epochs=1"], "device": "cpu"}
 
@@ -39,8 +39,8 @@ def test_every_point_is_a_run_of_its_own_draw(tmp_path: Path) -> None:
         for key, value in found.figures[k // 2][k % 2].items():
             assert value == pytest.approx(figures[key], abs=1e-9), key
     values = np.array([flat["test/digit/linear"] for flat in found.figures[1]])
-    score, (mean, half) = found.scores()["test/digit/linear"][1], student_interval(values)
-    assert (score.value, score.high) == pytest.approx((mean, mean + half))
+    score, (mean, low, high) = found.scores()["test/digit/linear"][1], mean_interval(values)
+    assert (score.value, score.low, score.high) == pytest.approx((mean, low, high))
     assert {"test/digit/linear.raw", "test/digit/linear.majority"} < set(found.scores())
 
 
@@ -97,7 +97,9 @@ def test_the_commands_show_a_table(tmp_path: Path) -> None:
     assert "sup-fine, by training samples" in shown.output
     assert "test/all/tree-distance" in shown.output
     means = json.loads((out / "curve.json").read_text())["means"]["test/digit/accuracy"]
-    assert f"{100 * means[1]['mean']:.1f} ± {100 * (means[1]['high'] - means[1]['mean']):.1f}" in shown.output
+    mean, low, high = (f"{100 * means[1][key]:.1f}" for key in ("mean", "low", "high"))
+    assert f"{mean} ({low} to {high})" in shown.output
+    assert 0 <= float(low) < float(high) <= 100
     told = CliRunner().invoke(app, [*line, "--json"], catch_exceptions=False)
     assert json.loads(told.stdout)["values"] == [40, 80]
     with pytest.raises(UserError, match="--rates takes numbers with commas"):

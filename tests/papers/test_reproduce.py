@@ -9,7 +9,7 @@ import pytest
 
 from regrain.api import evaluate
 from regrain.errors import UserError
-from regrain.metrics import student_interval
+from regrain.metrics import mean_interval
 from regrain.papers.reproducing import Reproduction, append, grouped, markdown, reproduce
 from regrain.papers.rows import Recipe, recipes, select
 from regrain.tasks.run import Run
@@ -148,9 +148,9 @@ def test_ours_stand_beside_the_papers() -> None:
         Reproduction(chosen[1], "small", (), {}, "no data"),
     ]
     text = markdown(found)
-    mean, half = student_interval([40.0, 42.0, 44.0])
+    mean, low, high = (100 * end for end in mean_interval([0.40, 0.42, 0.44]))
     row = next(line for line in text.splitlines() if line.startswith("| SelfCon"))
-    assert row.split(" | ")[1:3] == [f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})", "40.50"]
+    assert row.split(" | ")[1:3] == [f"{mean:.1f} ({low:.1f} to {high:.1f})", "40.50"]
     assert "Scale `small`, 3 seeds." in text
     assert "- Grafit: no data" in text
     assert "regrain reproduce maskcon/table2/selfcon --scale small --seeds 3 --set 'presets=[weak, weak]'\n" in text

@@ -78,7 +78,7 @@ def mean_interval(
     Examples
     --------
     >>> [round(end, 3) for end in mean_interval([0.90, 0.94])]
-    [0.92, 0.445, 0.994]
+    [0.92, 0.267, 0.997]
     >>> [round(end, 3) for end in mean_interval([0.90, 0.94], share=False)]
     [0.92, 0.666, 1.174]
     """

@@ -365,10 +365,10 @@ def _mean(figures: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
     if len(figures) == 1:
         return dict(figures[0])
     keys = [key for key in figures[0] if all(key in f for f in figures)]
-    return {key: _over_seeds([f[key].value for f in figures], figures[0][key].count) for key in keys}
+    return {key: _figure([f[key].value for f in figures], figures[0][key].count) for key in keys}
 
 
-def _over_seeds(values: Sequence[float], count: bool, *, difference: bool = False) -> Figure:
+def _figure(values: Sequence[float], count: bool, *, difference: bool = False) -> Figure:
     return Figure(*mean_interval(values, share=not (count or difference)), f"{len(values)} seeds", count)
 
 
@@ -393,7 +393,7 @@ def _over_seeds(first: Sequence[Run], own: Sequence[Run], common: Sequence[int],
     pairs = [(_figures(one, split), _figures(other, split)) for one, other in couples]
     keys = [key for key in pairs[0][0] if all(key in a and key in b for a, b in pairs)]
     return {
-        key: _over_seeds([b[key].value - a[key].value for a, b in pairs], pairs[0][0][key].count, difference=True)
+        key: _figure([b[key].value - a[key].value for a, b in pairs], pairs[0][0][key].count, difference=True)
         for key in keys
     }
 
