@@ -37,7 +37,7 @@ _ADVICE = (
     ("coarse labels", "embeddings that tell fine classes apart", "maskcon; grafit, coins beside it"),
     ("coarse labels, fine classes look alike inside", "the same", "grafit or coins with a small weight; selfcon"),
     ("coarse labels, and only coarse classes matter", "a classifier", "sup-ce"),
-    ("coarse classes that look nothing alike inside", "a classifier", "sclre; tsc, sup-ce beside it"),
+    ("coarse classes that look nothing alike inside", "a classifier", "sup-ce; sclre, tsc beside it"),
     ("fine labels of some, coarse ones of more", "a classifier of both, embeddings", "mixed, then `regrain calibrate`"),
     ("labels at several levels or aspects", "one representation for all", "mlcl; himulcone, guided, multi-ce"),
     ("no labels", "embeddings", "simclr or selfcon; nnclr"),
