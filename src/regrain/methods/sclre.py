@@ -55,9 +55,8 @@ class SCLRE(Method):
     (:func:`~regrain.objectives.attention.attention_spread`); a RegrainWarning says when an epoch's attention is
     uniform, or a sink.
 
-    Measured on frozen features: level with a plain classifier (sup-ce) where labels are right, ahead of it where half of
-    them are wrong. ``attention="none"``, which keeps contrast, targets and unit length, has been as good or better each
-    time: try it beside this.
+    Measured on frozen features: level with a plain classifier (sup-ce) where labels are right. ``attention="none"``,
+    which keeps contrast, targets and unit length, has been as good or better each time: try it beside this.
 
     At inference a sample attends to itself and to a bank: training embeddings z, chosen at random by the seed, equally
     many of every superclass, made by the final weights and kept in the model. So a prediction depends on the sample
