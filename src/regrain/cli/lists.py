@@ -44,7 +44,7 @@ _ADVICE = (
     ("no labels, a good frozen encoder", "classes", "turtle; kmeans beside it"),
     ("no labels", "classes and features", "self-classifier; scan, sela. Then `regrain discover`"),
     ("fine labels of every sample", "a classifier, embeddings", "sup-fine; supcon with one --level"),
-    ("coarse labels", "the hidden subclasses", "scgm, then `regrain discover`; sela without labels"),
+    ("coarse labels", "the hidden subclasses", "scgm, then `regrain discover`; maskcon beside it"),
     ("coarse labels, a few fine ones", "a classifier of the fine ones", "scgm-a or maskcon, then `regrain adapt`"),
     ("some samples without a coarse label", "embeddings", "maskcon, grafit: such samples learn from themselves"),
 )

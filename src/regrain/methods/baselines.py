@@ -139,6 +139,8 @@ class _EmbedderCrossEntropy(EmbedderMethod):
 class CoarsePlus(_EmbedderCrossEntropy):
     """Coarse+ of SCGM's tables: cross entropy on the coarse labels through an embedder.
 
+    A baseline: it loses what tells fine classes apart (recall@1 of CLINC150's intents 85, raw features 92).
+
     Parameters
     ----------
     encoder, classes, embedder_width, embedder_layers
