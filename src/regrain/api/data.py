@@ -174,8 +174,7 @@ def request_of(
         flags["seed"] = seed
     assigned = parse_assignments(settings, method)
     for name, value in keywords.items():
-        section = next(iter(parse_assignments({name: value}, method)))
-        if name in assigned.get(section, {}):
+        if name in assigned.get(next(iter(parse_assignments({name: value}, method))), {}):
             raise UserError(f"{name} is given twice, as a keyword and in settings: leave one out")
     wanted = check_recipe(merge(from_file, flags, assigned, parse_assignments(keywords, method)))
     reader, levels = with_path_column(with_split(options, split_column), levels)

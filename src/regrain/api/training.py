@@ -47,7 +47,7 @@ def fit(
     pretrained: bool | str = False,
     frozen: bool = False,
     recipe: Mapping[str, Any] | str | Path | None = None,
-    settings: Sequence[str] = (),
+    settings: Sequence[str] | Mapping[str, Any] = (),
     seed: int | None = None,
     holdout: float | None = None,
     samples: int | None = None,
@@ -86,8 +86,9 @@ def fit(
         Keep the encoder as it is, and train an adapter on its features, which are computed once.
     recipe : mapping or path, optional
         A run's ``recipe.yaml`` repeats it: arguments given here win over it.
-    settings : sequence of str
-        ``key=value`` assignments, as ``--set`` takes them.
+    settings : mapping, or sequence of str
+        Settings of the training and the method, such as ``{"epochs": 20, "weight": 0.8}``; those of other sections as
+        ``{"views": {"size": 32}}`` or ``{"views.size": 32}``. Texts are ``key=value``, as ``--set`` takes them.
     seed : int, optional
         Fixes everything; default 0, or the recipe's.
     holdout : float
@@ -119,7 +120,8 @@ def fit(
     split_column : str, optional
         The column of a table that holds the splits (the reader's option ``split``).
     **reader_options
-        See :func:`load`.
+        See :func:`load`; and settings of the training and the method, such as ``epochs=20``, as in ``settings``. A
+        name that is neither is an error.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def fit(
     --------
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
-    >>> run = fit("maskcon", "digits", encoder="conv4", out=folder.name, settings=["epochs=1"], limit_per_class=20)
+    >>> run = fit("maskcon", "digits", encoder="conv4", out=folder.name, epochs=1, limit_per_class=20)
     >>> run.embed(split="test").shape[1]
     64
     >>> folder.cleanup()

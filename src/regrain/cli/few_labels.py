@@ -121,7 +121,7 @@ def predict(
     from regrain import api
 
     table = api.predict(api.Run.open(run, device=device.value), data, out, split=split, overwrite=overwrite, **reading)
-    ends = [name.removesuffix("_probability") for name in table if name.endswith("_probability")]
+    ends = [name.removesuffix("_probability") for name in map(str, table) if name.endswith("_probability")]
     levels = [name for name in ends if name != "answer" and not name.endswith("_answer")]
     aspects = [level for level in levels if f"{level}_answer" in ends]
     counted: dict[str, Any] = {}

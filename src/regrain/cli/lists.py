@@ -39,7 +39,11 @@ _ADVICE = (
     ("coarse labels, and only coarse classes matter", "a classifier", "sup-ce"),
     ("coarse classes that look nothing alike inside", "a classifier", "sup-ce; sclre, tsc beside it"),
     ("fine labels of some, coarse ones of more", "a classifier of both, embeddings", "mixed, then `regrain calibrate`"),
-    ("labels at several levels or aspects", "one representation for all", "mlcl; himulcone, guided, multi-ce"),
+    (
+        "labels at several levels or aspects",
+        "one representation for all",
+        "mlcl; himulcone, multi-ce; guided of a tree",
+    ),
     ("no labels", "embeddings", "simclr or selfcon; nnclr"),
     ("no labels, a good frozen encoder", "classes", "turtle; kmeans beside it"),
     ("no labels", "classes and features", "self-classifier; scan, sela. Then `regrain discover`"),

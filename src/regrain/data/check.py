@@ -60,7 +60,8 @@ class Report:
     samples : dict of split to number
         One entry, "all", when there are no splits.
     levels : dict
-        Per level: ``classes``, ``min``, ``median``, ``max`` samples of a class, and ``unknown`` labels.
+        Per level: ``classes``, ``min``, ``median``, ``max`` samples of a class, and ``unknown``, the samples without a
+        label (a class without children needs none below).
     problems : tuple of Problem
         Errors first.
     messages : tuple of str
@@ -210,6 +211,11 @@ def _shape(rows: Rows) -> tuple[int, ...]:
     return tuple(rows.values.shape[1:]) if isinstance(rows.values, np.ndarray) else ()
 
 
+def _unlabelled(labels: Labels, level: str) -> np.ndarray:
+    """The rows whose class at a level nobody knows; not those whose class has nothing below it down there."""
+    return np.flatnonzero((labels.level(level) == UNKNOWN).numpy() & ~labels.absent(level).numpy())
+
+
 def _balance(labels: Labels) -> dict[str, dict[str, float]]:
     result: dict[str, dict[str, float]] = {}
     for level, names in zip(labels.levels, labels.classes, strict=True):
@@ -221,7 +227,7 @@ def _balance(labels: Labels) -> dict[str, dict[str, float]]:
             "min": int(sizes.min()),
             "median": float(np.median(sizes)),
             "max": int(sizes.max()),
-            "unknown": int((codes == UNKNOWN).sum()),
+            "unknown": len(_unlabelled(labels, level)),
         }
     return result
 
@@ -333,7 +339,7 @@ def _label_problems(rows: Rows, labels: Labels) -> Iterator[Problem]:
     place = " in train" if splits is not None and "train" in splits else ""
     for level, names in zip(labels.levels, labels.classes, strict=True):
         codes = labels.level(level).numpy()
-        empty = np.flatnonzero((codes == UNKNOWN) & ~labels.absent(level).numpy())
+        empty = _unlabelled(labels, level)
         if len(empty):
             yield Problem(
                 "empty label",

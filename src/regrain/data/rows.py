@@ -202,8 +202,8 @@ class Rows:
                 if text is None or not str(text).strip():
                     found.append(self.fault("empty text", row, "has no text"))
                 elif len(text) > LONGEST_TEXT:
-                    why = f"has a text of {len(text):,} characters, of which encoders read a few thousand: cut it"
-                    found.append(self.fault("huge text", row, why))
+                    huge = f"has a text of {len(text):,} characters, of which encoders read a few thousand: cut it"
+                    found.append(self.fault("huge text", row, huge))
         return sorted(found, key=lambda fault: fault.row)
 
     def fault(self, kind: str, row: int, detail: str) -> Fault:

@@ -123,8 +123,16 @@ class Answers:
 
     def of_aspect(self, index: int) -> Answers:
         """The answers of one aspect alone."""
-        per_level = ("levels", "temperatures", "shifts", "thresholds", "samples", "support")
-        return replace(self, nested=True, **{name: (getattr(self, name)[index],) for name in per_level})
+        return replace(
+            self,
+            levels=(self.levels[index],),
+            temperatures=(self.temperatures[index],),
+            shifts=(self.shifts[index],),
+            thresholds=(self.thresholds[index],),
+            samples=(self.samples[index],),
+            support=(self.support[index],),
+            nested=True,
+        )
 
     def predictions(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None) -> tuple[Tensor, Tensor]:
         """The class (N, L) predicted at every level, and the confidence (N, L) of each.
@@ -141,7 +149,9 @@ class Answers:
         logits = torch.stack([_logits(found.values) for found in best], dim=1)
         temperatures, shifts = (torch.tensor(v, dtype=torch.float64) for v in (self.temperatures, self.shifts))
         confidence = (logits / temperatures + shifts).sigmoid()
-        for fine in range(len(self.levels) - 1, 0, -1) if taxonomy is not None else ():
+        if taxonomy is None:
+            return codes, confidence
+        for fine in range(len(self.levels) - 1, 0, -1):
             for upper in range(fine):
                 above = taxonomy.ancestors(self.levels[fine], self.levels[upper])[codes[:, fine]]
                 under = torch.where(above == codes[:, upper], confidence[:, fine], 0.0)
