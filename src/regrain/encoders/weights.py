@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     UserError
         When the file is absent, unreadable, or needs unpickling of arbitrary objects.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         inside = [file for file in (path / "model.safetensors", path / "model" / "model.safetensors") if file.is_file()]
         if not inside:

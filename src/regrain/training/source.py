@@ -7,6 +7,7 @@ options), ``levels`` (those in use, coarse to fine), ``holdout``, and the fields
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -271,7 +272,7 @@ def told_levels(data: Any, levels: Sequence[str] | None) -> dict[str, list[str]]
 def table_of(source: Any) -> Table | None:
     """The table in a file, a folder of Parquet files, a DataFrame or a Hugging Face data set; None otherwise."""
     if isinstance(source, str | Path):
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))
         if path.is_dir():
             files = parquet_files(path)
             return parquet_table(list(files), list(files.values())) if files else None

@@ -108,7 +108,7 @@ def rows(
 
 def _root(root: str | Path | None) -> Path:
     given = root or os.environ.get("REGRAIN_DATA")
-    return Path(given).expanduser() if given else cache_folder() / "data"
+    return Path(os.path.expanduser(given)) if given else cache_folder() / "data"
 
 
 def _find(entry: Entry, root: Path, splits: Sequence[str] | None) -> Rows | None:
