@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from image_files import WriteImage, encode, pixels
+from PIL import Image
 
 from regrain.data import Report, check, read
 from regrain.errors import UserError
@@ -152,3 +153,21 @@ def test_known_copies_in_real_data_are_found(shared: Path) -> None:
     assert len(rows(report, "identical across splits")) == 5
     assert len(rows(report, "identical with different labels")) == 4
     assert report.levels["intent"] == {"classes": 150, "min": 150, "median": 150.0, "max": 150, "unknown": 0}
+
+
+def test_check_says_what_fit_says(tmp_path: Path, write_image: WriteImage) -> None:
+    write_image("cat/1.png", 1, height=1, width=900)
+    write_image("cat/2.png", 2, height=1, width=1)
+    write_image("dog/@eaDir/3.png", 3)
+    write_image("dog/4.png", 4, height=1, width=3)
+    (tmp_path / "dog" / "notes.txt").write_text("x")
+    Image.fromarray(np.zeros((1, 1, 4), np.uint8)).save(tmp_path / "dog" / "5.png")
+    told = check(tmp_path).messages
+    assert told == tuple(read(tmp_path).notes["messages"])
+    assert any("are stored at 1 x 1" in message for message in told)
+    # a command line can do what it is told
+    from regrain.cli.options import _READER
+
+    flags = {part.rstrip(":,;.)") for message in told for part in message.split() if part.startswith("--")}
+    assert flags == {"--image-size", "--channels"}
+    assert {flag.removeprefix("--").replace("-", "_") for flag in flags} <= set(_READER)

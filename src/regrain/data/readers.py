@@ -370,7 +370,7 @@ def _told_of_walk(folder: Path, found: Walk) -> Iterator[str]:
     """What the user may not expect: what was passed over, how names are spelled, and where links lead."""
     spelled_so = [identity for path in found.images if (identity := readable(path)) != path]
     if spelled_so:
-        yield f"{len(spelled_so)} names are not UTF-8: their bytes are spelled as in {spelled_so[0]}"
+        yield f"{_number_of(spelled_so, 'name')} not UTF-8, whose bytes are spelled as in {spelled_so[0]}"
     if found.others:
         hidden = [path for path in found.others[:_SNIFFED] if opens_as_image(f"{folder}/{path}")]
         yield (
@@ -382,12 +382,12 @@ def _told_of_walk(folder: Path, found: Walk) -> Iterator[str]:
         shown = examples((f"{name} ({count})" if count > 1 else name for name, count in names.most_common()), 5)
         yield f"{_number_of(found.junk, 'name')} passed over, hidden or of the system: {shown}"
     for links, what in (
-        (found.outside, "lead out of the folder and are followed"),
-        (found.circles, "lead to a folder that they lie in themselves, or into the system, and are not followed"),
+        (found.outside, "followed out of the folder"),
+        (found.circles, "not followed, to a folder around it or into the system"),
     ):
         if links:
             shown = examples(f"{path} -> {place}" for path, place in sorted(links.items()))
-            yield f"{len(links)} links to folders {what}: {shown}"
+            yield f"{_number_of(list(links), 'link')} {what}: {shown}"
 
 
 def _endings(files: Sequence[str]) -> str:
