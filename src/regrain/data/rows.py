@@ -195,8 +195,8 @@ class Rows:
             for row, source in enumerate(self.values):
                 if source is None or source == "" or source == b"":
                     found.append(self.fault("no image", row, "has no image"))
-                elif isinstance(source, str) and (why := _why_unreadable(source)) is not None:
-                    found.append(self.fault(why[0], row, f"{why[1]}: {readable(source)}"))
+                elif isinstance(source, str) and (reason := _why_unreadable(source)) is not None:
+                    found.append(self.fault(reason[0], row, f"{reason[1]}: {readable(source)}"))
         elif self.modality == "text":
             for row, text in enumerate(self.values):
                 if text is None or not str(text).strip():
