@@ -221,8 +221,8 @@ def _subclass_table(
     mixture = f" --set subclasses={subclasses}"
     clusters = f"--subclasses {subclasses} --unaided"
     few = [f"{way}-way-{shot}-shot" for way in ("5", "all") for shot in (1, 5)] + ["1-shot-intra"]
-    metrics = [Metric("recall@1", f"test/{level}/recall@1")]
-    metrics += [Metric(key.replace("-", " "), f"test/{level}/{key}") for key in few]
+    metrics = [Metric(key.replace("-", " "), f"test/{level}/{key}") for key in few]
+    metrics += [Metric("recall@1", f"test/{level}/recall@1")]
     agreement = {"NMI": "nmi", "purity": "purity", "ACC": "acc"}
     metrics += [Metric(f"subclasses, {words}", f"discover/test/{level}/{key}") for words, key in agreement.items()]
     rows = (
