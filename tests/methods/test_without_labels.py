@@ -422,3 +422,17 @@ def test_self_classifier_is_set_by_the_size_of_images(side: int, counts: tuple[i
     assert found["method"]["queue_size"] == 2  # half of the samples: the recipe's is no wish of the user's
     with pytest.raises(UserError, match="queue_size 5 is longer than the training data"):
         assemble(recipe | {"method": {"name": "self-classifier", "queue_size": 5}}, data)
+
+
+@pytest.mark.parametrize(("count", "batch"), [(2048, 1024), (2047, 256), (60, 256)])
+def test_scan_on_features_takes_large_batches_where_the_data_allow(count: int, batch: int) -> None:
+    recipe = {"method": {"name": "scan"}, "encoder": {"name": "identity"}}
+    data = replace(regrain.load(np.eye(count, 4)), splits=None)
+    assert assemble(recipe, data).options.batch_size == batch
+    assert assemble(recipe | {"training": {"batch_size": 700}}, data).options.batch_size == 700
+
+
+def test_scan_on_pixels_as_they_are() -> None:
+    images = replace(regrain.load(np.zeros((30, 8, 8, 3), dtype=np.uint8)), splits=None)
+    found = assemble({"method": {"name": "scan"}, "encoder": {"name": "identity"}}, images)
+    assert found.options.batch_size == 128

@@ -36,6 +36,9 @@ class SCAN(Method):
     alone: every sample is a neighbour of others in its turn, and mostly of those that are its own. One head; the paper
     trains ten and keeps the one of lowest loss. The stages share one optimiser and schedule.
 
+    On the photographs measured here (CIFAR-100, CIFAR-10, Grocery) it finds classes no better than k-means does on the
+    same features.
+
     Parameters
     ----------
     encoder, classes

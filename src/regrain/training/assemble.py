@@ -22,7 +22,7 @@ from regrain.settings import check_values, hyperparameters
 from regrain.training.loader import loader_of
 from regrain.training.model import Model, channel_statistics, series_statistics, take_statistics
 from regrain.training.options import TrainingOptions
-from regrain.training.recipe import merge, recipe_for
+from regrain.training.recipe import merge, recipe_for, recipes_of_method
 
 __all__ = ["Assembly", "assemble", "roles_of"]
 
@@ -134,6 +134,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     kind = "vector" if from_scratch else seen_as
     weights = is_pretrained(encoder.origin)
     own = recipe_for(kind, chosen.name, small=size <= SMALL_IMAGE, features=as_it_is, pretrained=weights)
+    if as_it_is and "features" in recipes_of_method(chosen.name):
+        _fit_batch(own["training"], recipe_for(kind, "").get("training", {}), len(train))
     given = merge(own, recipe)
     method_section = dict(given.get("method", {}))
     method = method_class(method_section.pop("name"))
@@ -256,6 +258,13 @@ def _require_labels(method: type[Method], roles: Mapping[str, str], labels: Labe
                 f"{method.name} needs at least {method.needs.minimum_classes} {role} classes. Choose another "
                 "--level, or a method without labels (selfcon, simclr, nnclr)"
             )
+
+
+def _fit_batch(training: dict[str, Any], general: Mapping[str, Any], samples: int) -> None:
+    """Two batches at least, where a method's recipe wants larger ones than the modality's."""
+    smaller = general.get("batch_size", TrainingOptions.batch_size)
+    if training["batch_size"] > max(smaller, samples // 2):
+        training["batch_size"] = smaller
 
 
 def _fit_queue(
