@@ -56,7 +56,7 @@ class SCLRE(Method):
     uniform, or a sink.
 
     Measured on frozen features: level with a plain classifier (sup-ce) where labels are right. ``attention="none"``,
-    which keeps contrast, targets and unit length, has been as good or better each time: try it beside this.
+    which keeps contrast, targets and unit length, has been as good or better there: try it beside this.
 
     At inference a sample attends to itself and to a bank: training embeddings z, chosen at random by the seed, equally
     many of every superclass, made by the final weights and kept in the model. So a prediction depends on the sample
