@@ -49,6 +49,7 @@ from regrain.spelling import readable
 __all__ = [
     "find_rows",
     "is_huggingface",
+    "named_twice",
     "options_of",
     "parquet_files",
     "read",
@@ -527,10 +528,7 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
     if isinstance(source, str | os.PathLike):
         catalogue = catalogue_of(str(source))
         if catalogue is not None:
-            what = f"the catalogue's {source}"
-            if Path(source).exists():
-                what += f" (what has that name in this folder is ./{source})"
-            return catalogue.rows, catalogue.CatalogOptions.__annotations__, what
+            return catalogue.rows, catalogue.CatalogOptions.__annotations__, named_twice(source)
         path = Path(os.path.expanduser(source))
         if path.is_file():
             return _rows_from_table, TableOptions.__annotations__, "a table"
@@ -564,6 +562,14 @@ def is_huggingface(source: Any) -> bool:
 def _read(reader: Callable[..., Rows], source: Any, options: Mapping[str, Any]) -> Dataset:
     own, storage = separate(options)
     return reader(source, **own).dataset(**storage)
+
+
+def named_twice(source: Any) -> str:
+    """What a data set is in words; of a name of the catalogue that a path here has too, both."""
+    if not isinstance(source, str | os.PathLike) or catalogue_of(str(source)) is None:
+        return "these data"
+    beside = f" (what has that name in this folder is ./{source})" if Path(source).exists() else ""
+    return f"the catalogue's {source}{beside}"
 
 
 def _require_known(options: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:
