@@ -264,7 +264,7 @@ def test_ids_keep_their_spelling() -> None:
 
 
 def test_a_name_of_ten_thousand_characters_is_no_class() -> None:
-    with pytest.raises(UserError, match="level 'kind' holds a cell of 20000 characters"):
+    with pytest.raises(UserError, match="level 'kind' holds a cell of 20,000 characters"):
         read(np.zeros((2, 2)), labels={"kind": ["a" * 20_000, "b"]})
 
 

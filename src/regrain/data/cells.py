@@ -150,7 +150,7 @@ def numbered(count: int, splits: Sequence[str] | None = None) -> list[str]:
 
 def missing(cell: Any) -> bool:
     """Whether a cell is empty: None, NaN, NA, or nothing but spaces."""
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
+    if cell is None or (isinstance(cell, str) and (not cell or cell.isspace())):
         return True
     return (isinstance(cell, float | np.floating) and bool(np.isnan(cell))) or type(cell).__name__ in (
         "NAType",
@@ -197,15 +197,15 @@ def label_names(cells: Column, unknown: Sequence[str], level: str, messages: lis
     lists = next((cell for cell in cells if isinstance(cell, list | tuple | np.ndarray | Mapping)), None)
     if lists is not None:
         raise UserError(f"level '{level}' holds lists such as {str(lists)[:40]}: a sample has one class at each level")
+    longest = max((cell for cell in cells if isinstance(cell, str)), key=len, default="")
+    if len(longest) > _LONGEST_NAME:
+        raise UserError(
+            f"level '{level}' holds a cell of {len(longest):,} characters ('{longest[:20]}...'), which is not the name "
+            "of a class: name another column"
+        )
     without = {*_UNKNOWN, *map(str, unknown)}
     texts = [None if missing(cell) or (text := spelled(cell)) in without else text for cell in cells]
     written = {text for text in texts if text is not None}
-    longest = max(written, key=len, default="")
-    if len(longest) > _LONGEST_NAME:
-        raise UserError(
-            f"level '{level}' holds a cell of {len(longest)} characters ('{longest[:20]}...'), which is not the name "
-            "of a class: name another column"
-        )
     whole = {text: whole_number(text) for text in written}
     if all(whole.values()):
         one = {text: str(name) for text, name in whole.items()}
@@ -379,9 +379,9 @@ def as_floats(column: Column) -> np.ndarray:
 
 def _all_numbers(column: Sequence[Any]) -> np.ndarray | None:
     """A column of nothing but plain numbers as float64 (N,), converted at once; None for any other."""
+    if any(isinstance(cell, str) and (len(cell) > 64 or "_" in cell) for cell in column):  # Python reads 1_0 as 10
+        return None
     try:
-        if "_" in "".join(cell for cell in column if isinstance(cell, str)):  # Python reads 1_0 as 10
-            return None
         return np.array(column, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return None
@@ -439,7 +439,7 @@ def is_missing_number(cell: Any) -> bool:
     >>> [is_missing_number(cell) for cell in ("", "NA", "nan", "0", "none")]
     [True, True, True, False, False]
     """
-    return missing(cell) or (isinstance(cell, str) and cell.strip().lower() in ("nan", "na"))
+    return missing(cell) or (isinstance(cell, str) and len(cell) < 64 and cell.strip().lower() in ("nan", "na"))
 
 
 def _what_is_wrong(name: str, column: Column, row: int, numbers: np.ndarray) -> str:

@@ -20,6 +20,7 @@ from regrain.labels import UNKNOWN, Labels
 __all__ = ["Problem", "Report", "check"]
 
 _SHOWN = 5
+_ALIKE = 20
 _BLOCK = 512
 _HELD_OUT = ("val", "test")
 _LOOK_UNKNOWN = ("na", "n/a", "none", "null", "unknown", "?", "-")
@@ -241,7 +242,10 @@ def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], 
         pairs = zip(rows.values, rows.static, strict=True)
         return [_digest(np.concatenate([np.ravel(series), static])) for series, static in pairs], []
     if storage is None:
-        return [_digest(value) for value in rows.values], []
+        if rows.modality != "text":
+            return [_digest(value) for value in rows.values], []
+        of_texts = {text: _digest(text) for text in set(rows.values)}  # of one that comes back once
+        return [of_texts[text] for text in rows.values], []
     known = {fault.row for fault in rows.faults}
     usable = [row for row in range(len(rows)) if row not in known]
     digests: list[bytes | None] = [None] * len(rows)
@@ -285,7 +289,7 @@ def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> I
                 "identical across splits",
                 "warning",
                 f"identical samples in several splits: {_number(len(across), 'group')}",
-                tuple(" = ".join(f"{rows.finds(row)} ({splits[row]})" for row in group) for group in across),
+                tuple(_joined([f"{rows.finds(row)} ({splits[row]})" for row in group]) for group in across),
             )
     codes = labels.codes.numpy()
     torn = [group for group in repeated if ((codes[group] != codes[group[0]]) & (codes[group] != UNKNOWN)).any()]
@@ -294,8 +298,14 @@ def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> I
             "identical with different labels",
             "warning",
             f"identical samples with different labels: {_number(len(torn), 'group')}",
-            tuple(" = ".join(f"{rows.finds(row)} ({_described(labels, row)})" for row in group) for group in torn),
+            tuple(_joined([f"{rows.finds(row)} ({_described(labels, row)})" for row in group]) for group in torn),
         )
+
+
+def _joined(alike: Sequence[str]) -> str:
+    """Rows that are alike, the first few of many."""
+    more = [f"{len(alike) - _ALIKE} more"] if len(alike) > _ALIKE else []
+    return " = ".join([*alike[:_ALIKE], *more])
 
 
 def _described(labels: Labels, row: int) -> str:

@@ -326,7 +326,7 @@ def _word_rank(words: Sequence[str]) -> Callable[[str], int]:
 
 
 def _are_image_files(column: Column) -> bool:
-    cells = [str(cell).strip().lower() for cell in column[: 10 * LOOKED_AT] if not missing(cell)]
+    cells = [str(cell)[-200:].strip().lower() for cell in column[: 10 * LOOKED_AT] if not missing(cell)]
     if not any("." in cell[-6:] for cell in cells):  # Pillow need not be asked
         return False
     suffixes = image_suffixes()
@@ -336,7 +336,9 @@ def _are_image_files(column: Column) -> bool:
 def _is_prose(column: Column) -> bool:
     cells = [str(cell) for cell in column[:LOOKED_AT] if not missing(cell)]
     return (
-        bool(cells) and len(set(cells)) > len(cells) / 2 and sum(c.strip().count(" ") for c in cells) >= 2 * len(cells)
+        bool(cells)
+        and len(set(cells)) > len(cells) / 2
+        and sum(c[:1000].strip().count(" ") for c in cells) >= 2 * len(cells)
     )
 
 
@@ -347,7 +349,9 @@ def _are_whole(column: Column) -> bool:
 
 
 def _distinct(column: Column) -> int:
-    return len({spelled(cell) for cell in column if not missing(cell)})
+    texts = {cell for cell in column if isinstance(cell, str)}  # a long text that comes back is looked at once
+    others = {spelled(cell) for cell in column if not isinstance(cell, str) and not missing(cell)}
+    return len({spelled(text) for text in texts if not missing(text)} | others)
 
 
 def _counts_rows(column: Column) -> bool:

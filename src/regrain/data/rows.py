@@ -46,6 +46,9 @@ LARGE_SIDE = 256
 LONGEST_TEXT = 1_000_000
 """Longer texts, in characters, are taken for a mistake: tokenizers would work on them for minutes."""
 
+MOST_TEXT = 1 << 34
+"""Characters of all texts; a small file may spell more, one text many times."""
+
 _HEADERS = 256
 _DEPTHS = (8, 10, 12, 14, 16)
 _PLAIN = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -199,7 +202,7 @@ class Rows:
                     found.append(self.fault(reason[0], row, f"{reason[1]}: {readable(source)}"))
         elif self.modality == "text":
             for row, text in enumerate(self.values):
-                if text is None or not str(text).strip():
+                if text is None or not text or text.isspace():
                     found.append(self.fault("empty text", row, "has no text"))
                 elif len(text) > LONGEST_TEXT:
                     huge = f"has a text of {len(text):,} characters, of which encoders read a few thousand: cut it"
@@ -221,6 +224,8 @@ class Rows:
         if not len(self) and not self.faults:
             raise UserError(f"{self.where} holds no samples")
         rows = self._usable(self.faults, skip_unreadable)
+        if self.modality == "text" and (total := sum(map(len, rows.values))) > MOST_TEXT:
+            raise UserError(f"{self.where}: the texts are {total / 1e9:.0f} billion characters, which no memory holds")
         rows._require_unique_ids()
         return rows
 
