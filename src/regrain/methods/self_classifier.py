@@ -43,8 +43,8 @@ class SelfClassifier(Method):
     drawn again every epoch. Neither is ever the sample itself. Evaluation uses f(x); the first classifier's classes are
     what ``regrain discover`` shows.
 
-    On frozen features of photographs and on digits it finds classes better than k-means does; on CLINC150's texts, with
-    100 of every intent, k-means, Ward linkage and TURTLE are as good or better.
+    On frozen features of Grocery's photographs it finds classes better than k-means does; on CLINC150's texts, with 100
+    of every intent, k-means, Ward linkage and TURTLE are as good or better.
 
     Logged: ``classes_in_use`` by the first view of a batch, ``assignment_entropy`` of the mean prediction and
     ``undecided``, log C, which the loss is far below once classes form (all for the first classifier). An epoch in
