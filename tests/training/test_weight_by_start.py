@@ -27,15 +27,15 @@ def start_of(folder: Path) -> str:
 def test_the_default_follows_the_start(method: str, scratch: float, pretrained: float, tmp_path: Path) -> None:
     options: dict[str, Any] = {"encoder": "conv4", "device": "cpu", "limit_per_class": 6, "settings": ["epochs=1"]}
     starts: dict[str, tuple[float, dict[str, Any]]] = {
-        "starts from random weights": (scratch, {}),
-        "starts from pretrained weights": (pretrained, {"pretrained": start_of(tmp_path)}),
-        "is frozen": (pretrained, {"pretrained": start_of(tmp_path), "frozen": True}),
+        "the encoder starts from random weights": (scratch, {}),
+        "the encoder starts from pretrained weights": (pretrained, {"pretrained": start_of(tmp_path)}),
+        "the encoder is frozen": (pretrained, {"pretrained": start_of(tmp_path), "frozen": True}),
     }
     for words, (expected, start) in starts.items():
         run = regrain.fit(method, "digits", out=tmp_path / words[-15:], **options, **start)
         assert run.recipe["method"]["weight"] == expected
         assert run.model.method.weight == expected
-        assert run.notices.count(f"weight {expected:g}, for the encoder {words}") == 1
+        assert run.notices.count(f"weight {expected:g}, for {words}") == 1
         again = regrain.fit(
             method,
             "digits",
@@ -54,6 +54,17 @@ def test_what_is_asked_for_stands(tmp_path: Path) -> None:
     run = regrain.fit("maskcon", "digits", settings=["epochs=1", "weight=0.9"], **options)
     assert run.recipe["method"]["weight"] == 0.9
     assert not any("weight" in notice for notice in run.notices)
+
+
+@pytest.mark.parametrize(
+    ("modality", "name", "shape", "expected"),
+    [("text", "hash-text", (), 1.0), ("vector", "mlp", (4,), 1.0), ("series", "dccn", (16, 2), 0.5)],
+)
+def test_neighbours_of_words_and_numbers_mean_something_from_the_start(
+    modality: str, name: str, shape: tuple[int, ...], expected: float
+) -> None:
+    encoder = build_encoder(name, modality=modality, sample_shape=shape, seed=0)
+    assert method_class("maskcon")(encoder, [3], queue_size=4).weight == expected
 
 
 def test_a_method_built_by_hand() -> None:

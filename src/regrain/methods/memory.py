@@ -372,27 +372,35 @@ class WeightedContrast(MomentumContrast):
     """
 
     weights: ClassVar[tuple[float, float]]
-    """Defaults of w: where the encoder starts from random weights; where from pretrained ones, or is frozen."""
+    """Defaults of w: where neighbours mean little at the start; where they mean much."""
 
     def __init__(
         self, encoder: nn.Module, classes: Sequence[int], *, weight: float | None = None, **memory: Any
     ) -> None:
         super().__init__(encoder, classes, **memory)
         if weight is None:
-            weight = self.default_weight(encoder)
+            weight, _ = self.default_weight(encoder)
         require_range(0, 1, weight=weight)
         self.weight = weight
 
     @classmethod
-    def default_weight(cls, encoder: nn.Module) -> float:
-        """w for an encoder as it starts: neighbours mean less in random weights than in features of elsewhere.
+    def default_weight(cls, encoder: nn.Module) -> tuple[float, str]:
+        """w for an encoder as it starts, and why.
+
+        A random network keeps the neighbours of vectors and of words; those of pictures and series it has yet to find.
 
         Examples
         --------
         >>> from regrain.encoders import build_encoder
         >>> from regrain.methods import MaskCon
         >>> MaskCon.default_weight(build_encoder("conv4", modality="image", sample_shape=(3, 32, 32)))
-        0.5
+        (0.5, 'the encoder starts from random weights')
         """
-        known = isinstance(encoder, FrozenEncoder) or is_pretrained(getattr(encoder, "origin", RANDOM))
-        return cls.weights[known]
+        little, much = cls.weights
+        if isinstance(encoder, FrozenEncoder):
+            return much, "the encoder is frozen"
+        if is_pretrained(getattr(encoder, "origin", RANDOM)):
+            return much, "the encoder starts from pretrained weights"
+        if getattr(encoder, "modality", "") in ("text", "vector"):
+            return much, f"neighbours among {encoder.modality} samples mean something before any training"
+        return little, "the encoder starts from random weights"

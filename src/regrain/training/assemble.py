@@ -322,10 +322,8 @@ def _fit_weight(method: type[Method], settings: dict[str, Any], encoder: Encoder
     """How far neighbours of the same coarse label are trusted, where the user does not say: see WeightedContrast."""
     if not issubclass(method, WeightedContrast) or settings["weight"] is not None:
         return
-    settings["weight"] = method.default_weight(encoder)
-    start = "starts from pretrained weights" if is_pretrained(encoder.origin) else "starts from random weights"
-    start = "is frozen" if isinstance(encoder, FrozenEncoder) else start
-    notices.append(f"weight {settings['weight']:g}, for the encoder {start}")
+    settings["weight"], why = method.default_weight(encoder)
+    notices.append(f"weight {settings['weight']:g}, for {why}")
 
 
 def _fit_stages(settings: dict[str, Any], epochs: int, frozen: bool, notices: list[str]) -> None:
