@@ -170,12 +170,9 @@ def _by_weight(data: str, *, ends: bool = True) -> tuple[Row, ...]:
 
 
 def _whole_network() -> Table:
-    """Every method on a whole pretrained network, with the same data, steps and rate.
-
-    Of 0.001, 0.004 and 0.02 `regrain tune maskcon --criterion coarse-knn` chose the rate, without fine labels.
-    """
+    """Every method on a whole pretrained network, with the same data, steps and rates: the published rates."""
     data = "cifar100-20 --encoder lite --set views.size=64 --set precision=float32 --limit-per-class 40"
-    tuned = f"{data} --epochs 4 --batch-size 128 --set learning_rate=0.001 --set schedule=cosine"
+    tuned = f"{data} --epochs 4 --batch-size 128 --set learning_rate=0.02 --set schedule=cosine"
     methods = _TOY_METHODS | {"SCGM-G": "scgm"}
     order = ("SupCE", "SupCon", "SelfCon", "Grafit", "CoIns", "MaskCon", "SCGM-G", "SupFINE")
     paper = published("maskcon/table2")
