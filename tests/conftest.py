@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 from browser import Visit, chromium_browser, visits
-
-Command = Callable[..., tuple[int, str, str]]
+from support import Command
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
+from support import Command
 
 FAST = ["--epochs", "1", "--quiet", "--device", "cpu"]
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-Command = Callable[..., tuple[int, str, str]]
+from support import Command
 
 
 @pytest.fixture

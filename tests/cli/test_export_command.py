@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import timm
 import torch
 from safetensors.torch import load_file
+from support import Command
 
 from regrain.cli.export import FormatName
 from regrain.tasks.export import FORMATS
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def test_export_says_how_the_file_is_loaded(regrain: Command, tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support import Command
 
-Command = Callable[..., tuple[int, str, str]]
 QUICK = ("--encoder", "conv4", "--limit-per-class", "20", "--epochs", "1", "--batch-size", "32", "--device", "cpu")
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-Command = Callable[..., tuple[int, str, str]]
+from support import Command
 
 QUICK = ("--encoder", "conv4", "--epochs", "1", "--batch-size", "32", "--device", "cpu")
 SMALL = ("--limit-per-class", "20", *QUICK)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-Command = Callable[..., tuple[int, str, str]]
+from support import Command
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-
-Command = Callable[..., tuple[int, str, str]]
+from support import Command
 
 
 def test_a_table_is_run_shown_and_appended(regrain: Command, tmp_path: Path) -> None:

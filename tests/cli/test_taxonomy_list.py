@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+
+from support import Command
 
 from regrain.data.taxonomies import taxonomies, taxonomy
 from regrain.labels import Taxonomy
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def test_the_list(regrain: Command) -> None:

@@ -8,18 +8,16 @@ import os
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from image_files import encode, pixels
+from support import Command
 
 import regrain.cli
 from regrain.spelling import shown
-
-Command = Callable[..., tuple[int, str, str]]
 
 EVIL = "\x1b[31mred\x1b[0m"
 TURNED = "\u202eexe.txt"

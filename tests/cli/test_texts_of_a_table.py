@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-
-Command = Callable[..., tuple[int, str, str]]
+from support import Command
 
 AREAS = {"food": ("soup", "bread", "cake"), "travel": ("train", "flight", "hotel")}
 

@@ -7,12 +7,12 @@ import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from support import Command
 from tutorial_pages import blocks_of, masked, printed
 from typer.main import get_command
 
@@ -24,7 +24,6 @@ from regrain.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-Command = Callable[..., tuple[int, str, str]]
 
 
 def sections(*pages: Path) -> dict[str, str]:

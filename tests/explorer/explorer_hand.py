@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from regrain.explorer.session import Session
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 class Hand:

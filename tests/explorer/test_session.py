@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from explorer_hand import Command, Hand
+from explorer_hand import Hand
+from support import Command
 
 from regrain import api
 from regrain.errors import UserError

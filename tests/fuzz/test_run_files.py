@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import Command
 
 import regrain as package
 from regrain.training.files import MANIFEST, Folder

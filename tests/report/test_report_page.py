@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import torch
 from browser import Visit
 from pages import SCRIPT, RunOf, dataset_of
+from support import Command
 
 import regrain
 from regrain.data.dataset import Dataset, TensorSamples
@@ -21,8 +21,6 @@ from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.pictures import map as map_module
 from regrain.report import build, extra, report
-
-Command = Callable[..., tuple[int, str, str]]
 
 SECTIONS = ("about", "metrics", "curves", "map", "retrieval", "subclasses", "confusion", "few-shot", "doubtful")
 DRAWN = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(v => v > 0)"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Command
 from safetensors.torch import load_file, save_file
+from support import Command
 
 import regrain as package
 from regrain.errors import UserError

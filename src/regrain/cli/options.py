@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -41,24 +42,24 @@ Result = TypeVar("Result")
 
 
 def _known_method(name: str) -> str:
-    """A method's name; a UserError where there is none, said before torch is imported, which takes seconds.
+    """A method's name; a UserError where there is none, before torch is imported, which takes seconds.
 
-    The names are read from the classes' text.
+    Where methods are loaded already, which a script does that registers its own, they are asked; else the names are
+    read from the classes' text.
     """
     from importlib.resources import files
 
     from regrain.errors import UserError, nearest
 
-    texts = [f.read_text(encoding="utf-8") for f in (files("regrain") / "methods").iterdir() if f.name.endswith(".py")]
-    names = {
-        found for text in texts for found in re.findall(r'^    name: ClassVar\[str\] = "(.+)"$', text, re.MULTILINE)
-    }
-    aliases = {
-        found
-        for text in texts
-        for line in re.findall(r"^ALIASES = {(.*)}$", text, re.MULTILINE)
-        for found in re.findall(r'"([^"]+)":', line)
-    }
+    loaded = sys.modules.get("regrain.methods")
+    if loaded is not None:
+        names, aliases = set(loaded.METHODS), set(loaded.ALIASES)
+    else:
+        folder = files("regrain") / "methods"
+        text = "\n".join(f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".py"))
+        names = set(re.findall(r'^    name: ClassVar\[str\] = "(.+)"$', text, re.MULTILINE))
+        lines = re.findall(r"^ALIASES = {(.*)}$", text, re.MULTILINE)
+        aliases = {alias for line in lines for alias in re.findall(r'"([^"]+)":', line)}
     if names and name not in names | aliases:
         raise UserError(f"no method '{name}': {nearest(name, names)} (`regrain methods` describes them)")
     return name
