@@ -1,4 +1,4 @@
-"""What goes wrong because of the input: one exception type that every face turns into one clear message.
+"""Errors of the input: one exception type that every face turns into one clear message.
 
 Messages are written in the words of the command line. :func:`speaks_python` gives the functions of the Python face the
 words of Python.
@@ -74,7 +74,7 @@ class RegrainWarning(UserWarning):
 
 
 class DataWarning(RegrainWarning):
-    """What a reader guessed, such as the columns of labels, or found strange; its options say otherwise."""
+    """A guess of a reader, such as the columns of labels, or an oddity of the data; options say otherwise."""
 
 
 class Notable(str):

@@ -115,7 +115,7 @@ class Pretrained:
 
 
 def export_to_hub(run: Run, out: Path, *, licence: str | None = None, overwrite: bool = False) -> Export:
-    """What :func:`save_to_directory` wrote, in the words of the other formats."""
+    """The files of :func:`save_to_directory`, in the words of the other formats."""
     place = save_to_directory(run, out, licence=licence, overwrite=overwrite)
     lines = ("from regrain.hub import from_pretrained", f"model = from_pretrained({str(place)!r})")
     notices = ["names of discovered subclasses are not in it"] if (run.path / "discovery").exists() else []

@@ -48,7 +48,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         The column of y that ``predict`` gives. Where the method classifies at that level its own classifier answers;
         else a logistic regression, fitted on the training samples' standardised embeddings whose label is known.
     unknown : label, optional
-        What in y means that the class is not known, besides None and NaN: -1, say, as in scikit-learn's
+        The value in y of a class that is not known, besides None and NaN: -1, say, as in scikit-learn's
         semi-supervised estimators. Default: every number is a class.
     random_state : int, RandomState or None
         Seed of everything.

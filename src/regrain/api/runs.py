@@ -606,7 +606,7 @@ def export(
 
 
 def _left_out_of(run: Run) -> list[str]:
-    """What a run has learned since training that an encoder alone does not hold."""
+    """Names what a run has learned since training that an encoder alone does not hold."""
     found = (
         [] if run.classifier is None else [f"the classifier of '{run.classifier.level}' that the run was adapted to"]
     )

@@ -1,4 +1,4 @@
-"""What the cells of a column hold: numbers, class names, names of splits, or nothing.
+"""Contents of a column's cells: numbers, class names, names of splits, or nothing.
 
 One parser for all formats: a column of CSV, Parquet, JSON, a DataFrame or an array that says the same gives the same
 numbers, class names and ids.
@@ -56,7 +56,7 @@ Kind = Literal["bytes", "numbers", "booleans", "vectors", "dates", "text", "empt
 
 
 class Contents(NamedTuple):
-    """What a column holds, how its texts write numbers (None: it has no texts that do), and why it has no numbers."""
+    """Contents of a column: their kind, how texts write numbers (None: none do), and why there are no numbers."""
 
     kind: Kind
     notation: Notation | None = None
@@ -240,7 +240,7 @@ def _joined(one: Mapping[str, str], level: str) -> Iterator[str]:
 
 
 def meaning(name: str) -> str:
-    """What a class name means whatever its spelling: the value of a number, else its letters in one form.
+    """The meaning of a class name whatever its spelling: the value of a number, else its letters in one form.
 
     Examples
     --------
@@ -459,7 +459,7 @@ def _what_is_wrong(name: str, column: Column, row: int, numbers: np.ndarray) -> 
 
 
 def contents_of(column: Column, notation: Notation | None = None) -> Contents:
-    """What a column holds; where it would write numbers in another notation than the plain one, judged by every cell.
+    """The contents of a column; its notation of numbers, if not the plain one, is judged by every cell.
 
     Parameters
     ----------

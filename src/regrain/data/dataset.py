@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 DEEP_WHITE = 65535
-"""What is white among pixels of 16 bits, unless the data say otherwise."""
+"""White among pixels of 16 bits, unless the data say otherwise."""
 
 SMALL_SIDE = 128
 """Images up to this side, in pixels, are decoded once and kept in memory."""

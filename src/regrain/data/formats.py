@@ -95,7 +95,7 @@ def utf8_text(path: Path) -> str:
 
 
 def delimiter_of(path: Path, text: str) -> str:
-    """What separates the cells of a file: what an Excel line ``sep=;`` says, a tab in TSV, else what its rows agree on.
+    """The separator of a file's cells: that of an Excel line ``sep=;``, a tab in TSV, else one its rows agree on.
 
     Marks within quotes do not count. Of several marks the one counts that most of the first rows have as often as the
     header has it.

@@ -368,7 +368,7 @@ def _no_images(folder: Path, found: Walk) -> str:
 
 
 def _told_of_walk(folder: Path, found: Walk) -> Iterator[str]:
-    """What the user may not expect: what was passed over, how names are spelled, and where links lead."""
+    """Notes on what the user may not expect: files passed over, spellings of names, links that lead elsewhere."""
     spelled_so = [identity for path in found.images if (identity := readable(path)) != path]
     if spelled_so:
         yield f"{_number_of(spelled_so, 'name')} not UTF-8, whose bytes are spelled as in {spelled_so[0]}"
@@ -548,7 +548,7 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
 def options_of(source: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options that the reader of a source knows, by name; none for a :class:`Dataset`.
 
-    Those that are ``given`` may decide which reader it is: a DataFrame beside ``labels`` holds numbers alone.
+    Options that are ``given`` may decide which reader it is: a DataFrame beside ``labels`` holds numbers alone.
     """
     return _reader(source, given)[1]
 
@@ -565,7 +565,7 @@ def _read(reader: Callable[..., Rows], source: Any, options: Mapping[str, Any]) 
 
 
 def named_twice(source: Any) -> str:
-    """What a data set is in words; of a name of the catalogue that a path here has too, both."""
+    """A data set in words; both where a path here has the name of a data set of the catalogue."""
     if not isinstance(source, str | os.PathLike) or catalogue_of(str(source)) is None:
         return "these data"
     beside = f" (what has that name in this folder is ./{source})" if Path(source).exists() else ""

@@ -144,7 +144,7 @@ def clock_of(steps: Mapping[str, np.ndarray], times: np.ndarray, gap: float | No
 def clock_warnings(
     steps: Mapping[str, np.ndarray], times: np.ndarray, clock: Clock, cuts: bool, finds: Callable[[int], str]
 ) -> list[Notable]:
-    """What about the steps of time a user may not know: holes, pauses, and rows of one time."""
+    """Notes on the steps of time: holes, pauses, and rows of one time."""
     told: list[Notable] = []
     beyond = min(clock.limit, _HOLE * clock.usual if clock.regular else _PAUSE * clock.usual)
     far, longest, place, equal, first = 0, 0.0, -1, 0, -1

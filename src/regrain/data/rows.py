@@ -417,7 +417,7 @@ class Rows:
         return rows, rows._image_files(form)
 
     def _encoded_samples(self, storage: Storage) -> ImageSamples | None:
-        """What decoded images came from, where another form could be made of it that the pixels do not give."""
+        """The sources of decoded images, where they could give another form that the pixels cannot."""
         held = isinstance(self.values[0], bytes)
         return None if held and storage.lossless else self._image_files(storage.form)
 
@@ -563,7 +563,7 @@ def _require_options(image_size: int | tuple[int, int] | None, channels: int | N
 
 
 class _Header(NamedTuple):
-    """What the header of an image says; size is (height, width), as the picture stands upright."""
+    """The header of an image; size is (height, width), as the picture stands upright."""
 
     mode: str
     size: tuple[int, int]
@@ -607,7 +607,7 @@ def _white(brightest: int) -> int:
 
 
 def _losses(headers: Sequence[_Header], channels: int, white: int, brightest: int | None) -> Iterator[str]:
-    """What storing the images at 8 bits, in so many channels, scales or drops."""
+    """Notes on what is scaled or dropped when images are stored at 8 bits, in so many channels."""
     total = len(headers)
     deep = sum(header.brightest is not None for header in headers)
     if deep:

@@ -141,7 +141,7 @@ class Table:
     classes : tuple of str
         Columns that the source declares to be class labels.
     messages : tuple of str
-        What the user must know of how the file was read.
+        Notes on how the file was read.
     shapes : mapping of str to (time, channels)
         Columns whose rows are matrices, laid out flat.
     count : int, optional
@@ -169,7 +169,7 @@ class Table:
         return self.count
 
     def contents(self, name: str) -> Contents:
-        """What a column holds."""
+        """The contents of a column."""
         if name not in self._contents:
             self._contents[name] = contents_of(self.columns[name])
         return self._contents[name]
@@ -514,7 +514,7 @@ class Table:
         return [(name, numbers_of(self.columns[name], self.contents(name))) for name in names]
 
     def _feature_notes(self, columns: Sequence[str], static: Sequence[str], messages: list[str]) -> dict[str, Any]:
-        """What new data have to look like: the features' names, and how the numbers are written where not plainly."""
+        """The form of new data: the features' names, and how their numbers are written where not plainly."""
         written = {name: self.contents(name).notation for name in (*columns, *static)}
         notations = {name: str(notation) for name, notation in written.items() if notation not in (None, PLAIN)}
         for notation in dict.fromkeys(notations.values()):
@@ -626,7 +626,7 @@ class Roles:
 
 
 class _Kinds(Mapping[str, Kind]):
-    """What every column holds, looked at when it is asked for."""
+    """The contents of every column, looked at when asked for."""
 
     def __init__(self, table: Table) -> None:
         self.table = table

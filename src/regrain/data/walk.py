@@ -37,7 +37,7 @@ _PSEUDO = ("/proc", "/sys")
 
 @dataclass
 class Walk:
-    """What lies under a folder, as paths relative to it, each in one of these lists.
+    """Everything under a folder, as paths relative to it, each in one of these lists.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Walk:
     junk : list of str
         Hidden files and folders, and those of systems, which are passed over.
     unreadable : dict of str
-        What cannot be read, and why.
+        Unreadable paths, and why.
     circles : dict of str
         Links that lead back to a folder in which they lie, and where to: they are not followed.
     outside : dict of str
@@ -157,7 +157,7 @@ def _within(inner: str, outer: str) -> bool:
 
 
 def _put_unreadable(found: Walk, entry: os.DirEntry[str], path: str, error: OSError) -> None:
-    """What has no status: a link to nothing, or round in a circle. A link of a text's name was no image anyway."""
+    """A path without a status: a link to nothing, or round in a circle. A link of a text's name was no image anyway."""
     ending = os.path.splitext(entry.name)[1].lower()
     if ending and ending not in image_suffixes() and entry.is_symlink():
         found.others.append(path)

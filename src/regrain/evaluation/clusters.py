@@ -23,7 +23,7 @@ _BLOCK = 512
 def kmeans_clusters(embeddings: Tensor, count: int, setting: Setting, seed: int = 0) -> np.ndarray:
     """(n,) clusters of unit-length embeddings (n, d), from ``cluster_starts`` k-means++ starts (default 10).
 
-    That of lowest inertia is kept, which no label decides.
+    The start of lowest inertia is kept, which no label decides.
     """
     result: np.ndarray = _kmeans(unit_rows(embeddings), count, setting, seed)[0].numpy()
     return result

@@ -45,7 +45,7 @@ class _MultiLevel(Method):
         self.classifier.take_labels(labels)
 
     def classified(self, features: Tensor) -> Tensor:
-        """What the classifier sees of f(x)."""
+        """The classifier's view of f(x)."""
         return functional.normalize(features.float(), dim=1) if self.normalise_classifier else features
 
     def solve(self, scan: Scan) -> None:

@@ -26,7 +26,7 @@ _POINTS = 1000  # of a risk-coverage curve
 
 
 class Answered(NamedTuple):
-    """What a threshold gives.
+    """The answers at a threshold.
 
     Attributes
     ----------

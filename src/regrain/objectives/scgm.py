@@ -102,7 +102,7 @@ def scgm_owned_posterior(
     superclass_of
         (r,) integers below C.
     superclass_posterior
-        (B, C): p(y | v); 1 where the superclass is known. That of superclasses without a subclass is shared out over
+        (B, C): p(y | v); 1 where the superclass is known. The share of superclasses without a subclass goes to
         the others in proportion.
 
     Returns

@@ -49,7 +49,7 @@ BASELINES = {
     "random": "random weights",
     "start": "pretrained start",
 }
-"""What is judged beside a model -> how a table calls it."""
+"""Baselines of a model -> their names in a table."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Reproduction:
 
     @property
     def command(self) -> str:
-        """What gives these figures, where the data lie under REGRAIN_DATA."""
+        """The command that gives these figures, where the data lie under REGRAIN_DATA."""
         seeds = f" --seeds {len(self.seeds)}" if len(self.seeds) > 1 else ""
         changed = "".join(f" --set {shlex.quote(setting)}" for setting in self.settings)
         return f"regrain reproduce {self.recipe.name} --scale {self.scale}{seeds}{changed}"
@@ -125,7 +125,7 @@ def judged_once(recipe: Recipe, run: Path, judge: Any, *, baselines: bool) -> di
     """The figures of a run by title, as ``judge()`` gives them under their keys; judged but once.
 
     They are in per cent, costs in hours and GB. They are kept in the run folder, in a file of their own for every way
-    to judge. Those of the model stand under ``model``, and with ``baselines`` theirs under the names of
+    to judge. The model's stand under ``model``, and with ``baselines`` theirs under the names of
     :data:`BASELINES`.
     """
     file = run / f"judged-{_digest([recipe.judge, 'baselines'] if baselines else recipe.judge)}.json"
@@ -156,7 +156,7 @@ def over_seeds(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
 
 
 class Group(NamedTuple):
-    """What stands in one table: rows of one table of a paper that have the same metrics."""
+    """One table: rows of one table of a paper that have the same metrics."""
 
     title: str
     metrics: tuple[str, ...]
@@ -189,7 +189,7 @@ class Group(NamedTuple):
         ]
 
     def remarks(self) -> list[str]:
-        """What to know of the rows, with those that it is about where it is not about all; why some have no figures."""
+        """Notes on the rows, each with the rows that it is about where not all; why some have no figures."""
         about: dict[str, list[str]] = {}
         for row in self.rows:
             for note in row.recipe.notes:
@@ -355,7 +355,7 @@ def reproduce(
 
 
 def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any], *, baselines: bool) -> dict[str, float]:
-    """What a recipe's protocols give."""
+    """The figures of a recipe's protocols."""
     judge = recipe.judge
     other = judge.get("data")
     flat = evaluate(

@@ -1,1 +1,1 @@
-"""What reports, the explorer and grids draw: samples as tiles, embeddings as a map."""
+"""Drawings of reports, the explorer and grids: samples as tiles, embeddings as a map."""

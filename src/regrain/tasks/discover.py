@@ -550,7 +550,7 @@ def write_discovery(run: RunFolder, discovery: Discovery, settled: Settled) -> N
 
 
 def read_discovery(run: Run) -> Settled | None:
-    """What :func:`write_discovery` settled; None where nothing was.
+    """The subclasses that :func:`write_discovery` settled; None without any.
 
     Raises
     ------

@@ -69,7 +69,7 @@ def keep_evaluation(folder: RunFolder, made: Evaluation, *, data: str, own_data:
     folder : RunFolder
     made : Evaluation
     data : str
-        What was judged on.
+        The data judged on.
     own_data : bool
         Whether that is the run's own.
     part : str

@@ -448,7 +448,7 @@ def _described(model: Model) -> dict[str, str]:
 
 
 def input_in_words(model: Model) -> str:
-    """What the network of a model wants to be given."""
+    """The inputs that a model's network expects."""
     inputs, shape = model.config["inputs"], _sample_shape(model)
     if inputs["modality"] == "image":
         kind = {1: "grey", 3: "RGB"}.get(shape[0], f"{shape[0]}-channel")

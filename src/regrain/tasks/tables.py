@@ -46,7 +46,7 @@ def write_columns(columns: Mapping[str, Column], out: Path) -> None:
 
 
 def table_writer(columns: Mapping[str, Column], suffix: str) -> Callable[[Path], object]:
-    """What writes a table, as CSV or Parquet, to a file of any name."""
+    """A writer of a table, as CSV or Parquet, to a file of any name."""
     import pyarrow as pa
     import pyarrow.csv
 

@@ -143,7 +143,7 @@ def read_json(file: Path, form: Any = None) -> dict[str, Any]:
     ----------
     file : path
     form : type, optional
-        What the content must look like, such as a TypedDict; keys that it does not name may hold anything.
+        The form of the content, such as a TypedDict; keys that it does not name may hold anything.
 
     Raises
     ------
@@ -418,7 +418,7 @@ class Folder:
 
 
 def json_writer(content: Mapping[str, Any]) -> Callable[[Path], object]:
-    """What writes a JSON file with the schema number."""
+    """A writer of a JSON file with the schema number."""
     text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False) + "\n"
     try:
         encoded = text.encode("utf-8")

@@ -417,7 +417,7 @@ def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model
 
 
 def _saved(method: Method, backbone: nn.Module | None) -> dict[str, Tensor]:
-    """What a model's weights file holds."""
+    """The contents of a model's weights file."""
     state = {f"method.{name}": value for name, value in method.shared_state().items()}
     if backbone is not None:
         state |= {f"backbone.{name}": value for name, value in backbone.state_dict().items()}

@@ -174,7 +174,7 @@ def inherited_options(
 ) -> dict[str, Any]:
     """The options given, and all of the reader of a model's own data that the reader of others knows.
 
-    Those that name columns hold where a table has these. Images are stored as the model's own.
+    Options that name columns hold where a table has these. Images are stored as the model's own.
 
     Parameters
     ----------

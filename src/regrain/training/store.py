@@ -91,7 +91,7 @@ class _TaxonomyForm(TypedDict):
 
 
 class LabelsForm(TypedDict):
-    """What :func:`labels_to_json` gives."""
+    """The form that :func:`labels_to_json` gives."""
 
     levels: list[str]
     classes: list[list[str]]

@@ -32,7 +32,7 @@ class Entry:
     samples : mapping of split to number of samples
     source, licence : str
     layouts : tuple of str
-        What is looked for under the root.
+        The files looked for under the root.
     views : tuple of str
         Names of presets for the two views to train on; empty: the modality's own.
     notes : tuple of str
