@@ -144,7 +144,7 @@ def test_a_method_without_labels_trains_once(digits: Dataset, tmp_path: Path) ->
     out = tmp_path / "e"
     found = regrain.isotropy("simclr", digits, out=out, on_run=lambda r: trained.append(r.path.name), **EIGHT, **QUICK)
     assert trained == ["s0"]
-    assert sorted(f.name for f in out.iterdir()) == ["isotropy.json", "plan.json", "s0"]
+    assert sorted(f.name for f in out.iterdir()) == ["isotropy.json", "manifest.json", "plan.json", "s0"]
     assert found.moved[0].new > found.given[0].new + 0.3  # the same features serve the wrong label
     assert "logistic regression" in found.judged_by
 
@@ -170,7 +170,9 @@ def test_finished_runs_are_reused_and_seeds_may_be_added(digits: Dataset, tmp_pa
     values = [fate.accuracy for fate in both.moved]
     assert score.value == pytest.approx(np.mean(values))
     half_width = 12.7062 * np.std(values, ddof=1) / np.sqrt(2)  # Student's t of one degree of freedom
-    assert (score.low, score.high) == pytest.approx((score.value - half_width, score.value + half_width), rel=1e-4)
+    reach = half_width / (score.value * (1 - score.value))  # on the scale of the logit, where a share has no bounds
+    ends = (1 / (1 + (1 / score.value - 1) * np.exp(sign * reach)) for sign in (1, -1))
+    assert (score.low, score.high) == pytest.approx(tuple(ends), rel=1e-4)
     written = json.loads((tmp_path / "e" / "isotropy.json").read_text())
     assert written["moved"]["accuracy"]["mean"] == score.value
     assert [row["seed"] for row in written["by_seed"]] == [0, 1]
