@@ -75,8 +75,15 @@ def _table(table: Table, figures: Figures) -> str:
         inner = [figures.of(table, row, f"{m.key}.projection") for m in table.metrics]
         if inner[0]:
             body.append([f"{row.label}, by its projection", *(over_seeds(list(values.values())) for values in inner)])
+    waiting = [
+        row.label
+        for row in table.rows
+        if (row.fit or row.run_of) and not any(figures.of(table, row, metric.key) for metric in table.metrics)
+    ]
     lines = [head, ["---"] * len(head), *(line + [""] * (len(head) - len(line)) for line in baselines + body)]
     text = "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    if waiting:
+        text += f"\nWaiting to be run since the method or its judging changed: {', '.join(waiting)}.\n"
     last = max(seed for row in table.rows for seed in figures.of(table, row, first.key))
     seeds = f"S = 0 to {last}" if last else "S = 0"
     text += f"\n`python benchmarks/results.py run {table.name}`, or row by row ({seeds}):\n\n```text\n"
