@@ -83,7 +83,7 @@ def _table(table: Table, figures: Figures) -> str:
     lines = [head, ["---"] * len(head), *(line + [""] * (len(head) - len(line)) for line in baselines + body)]
     text = "".join("| " + " | ".join(line) + " |\n" for line in lines)
     if waiting:
-        text += f"\nWaiting to be run since the method or its judging changed: {', '.join(waiting)}.\n"
+        text += f"\nWaiting to be run: {', '.join(waiting)}.\n"
     last = max(seed for row in table.rows for seed in figures.of(table, row, first.key))
     seeds = f"S = 0 to {last}" if last else "S = 0"
     text += f"\n`python benchmarks/results.py run {table.name}`, or row by row ({seeds}):\n\n```text\n"
