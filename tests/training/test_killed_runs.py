@@ -112,7 +112,7 @@ def check_others(regrain: Command, folder: Path, k: int, command: tuple[str, ...
     return stopped
 
 
-@pytest.mark.parametrize("k", [1, 6, 14, 25, 40])
+@pytest.mark.parametrize("k", [1, 6, 14, 25, 40, 88])  # 88: trained to its end, and the model not yet in place
 def test_fit_is_killed(regrain: Command, tmp_path: Path, k: int) -> None:
     assert check_fit(regrain, tmp_path, k)
 

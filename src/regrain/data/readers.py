@@ -530,14 +530,21 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
         if catalogue is not None:
             return catalogue.rows, catalogue.CatalogOptions.__annotations__, named_twice(source)
         path = Path(os.path.expanduser(source))
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            hint = nearest(path.name, dataset_names())
+            raise UserError(f"no path '{source}', and no data set of that name in the catalogue: {hint}") from None
+        except (OSError, ValueError) as error:  # a closed folder above it, a name too long, a NUL character
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"{source} cannot be reached ({reason})") from None
         if path.is_file():
             return _rows_from_table, TableOptions.__annotations__, "a table"
         if path.is_dir() and parquet_files(path):
             return rows_from_parquet_folder, ParquetFolderOptions.__annotations__, "a folder of Parquet files"
         if path.is_dir():
             return rows_from_folder, FolderOptions.__annotations__, "a folder of images"
-        hint = nearest(path.name, dataset_names())
-        raise UserError(f"no path '{source}', and no data set of that name in the catalogue: {hint}")
+        raise UserError(f"{source} is neither a file nor a folder")
     if is_huggingface(source):
         return _rows_from_huggingface, TableOptions.__annotations__, "a Hugging Face data set"
     if (is_frame(source) or isinstance(source, Table | Mapping)) and options.get("labels") is None:

@@ -237,7 +237,7 @@ class RunFolder(Folder):
             If a run lies there and ``overwrite`` is not set.
         """
         if not overwrite and self.is_run:
-            advice = "" if self._is_finished() else f", continue it with `regrain resume {self.path}`"
+            advice = "" if self._is_whole() else f", continue it with `regrain resume {self.path}`"
             raise UserError(
                 f"{self.path} already holds a run: choose another --out{advice}, or replace it with --overwrite"
             )
@@ -245,9 +245,9 @@ class RunFolder(Folder):
         if self.is_run or self._is_listed:
             self._clear()
 
-    def _is_finished(self) -> bool:
+    def _is_whole(self) -> bool:
         try:
-            return self.finished
+            return self.is_complete
         except UserError:  # damaged, so that resuming is no advice
             return True
 
