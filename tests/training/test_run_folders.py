@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from support import Command
 
@@ -234,3 +235,23 @@ def test_a_method_is_checked_before_torch_is_imported() -> None:
     from regrain.methods import ALIASES, METHODS
 
     assert all(_known_method(name) == name for name in [*METHODS, *ALIASES])
+
+
+def test_a_script_without_a_guard_says_so_where_workers_are_spawned(tmp_path: Path) -> None:
+    for kind in "ab":
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for number in range(3):
+            image = Image.new("RGB", (300, 300), (80 * number, 10, 10))
+            image.save(tmp_path / "photos" / kind / f"{number}.jpg")
+    (tmp_path / "script.py").write_text(
+        "import multiprocessing\n"
+        "import regrain\n"
+        "multiprocessing.set_start_method('spawn', force=True)\n"
+        "asked = dict(encoder='conv4', epochs=1, workers=1, batch_size=4, image_size=300, device='cpu')\n"
+        "regrain.fit('sup-ce', 'photos', out='run', **asked)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode != 0
+    assert "put what it does under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
