@@ -20,8 +20,8 @@ from sklearn.metrics import roc_auc_score
 from regrain.api import Run, load
 from regrain.data.dataset import Dataset
 from regrain.evaluation import embed
-from regrain.tasks.classifier import fit_classifier
-from regrain.training.model import Model
+from regrain.model import Model
+from regrain.runs.classifier import fit_classifier
 
 LEVEL = "intent"
 

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.data import Batch
 from regrain.methods import METHODS, Method, Needs
 from regrain.methods.classifier import labelled_cross_entropy
-from regrain.settings import require_range
 
 
 def spread_loss(embeddings: Tensor, labels: Tensor, *, sharpness: float) -> Tensor:

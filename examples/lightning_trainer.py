@@ -8,9 +8,9 @@ import torch
 import regrain
 from regrain.encoders import build_encoder
 from regrain.methods import SCGM
+from regrain.model import channel_statistics
 from regrain.training.adapter import Adapter
 from regrain.training.loader import Loader
-from regrain.training.model import channel_statistics
 from regrain.training.options import TrainingOptions
 from regrain.views import ImageViews
 

@@ -71,7 +71,7 @@ _HOMES = {
     "DataWarning": "regrain.errors",
     "Labels": "regrain.labels",
     "RegrainWarning": "regrain.errors",
-    "Run": "regrain.tasks.run",
+    "Run": "regrain.runs.run",
     "Taxonomy": "regrain.labels",
     "UserError": "regrain.errors",
     "isotropy": "regrain.papers.swapping",

@@ -21,15 +21,15 @@ from regrain.encoders.weights import first_line, why_no_download
 from regrain.errors import UserError, speaks_python
 from regrain.evaluation import embed
 from regrain.labels import Labels
-from regrain.tasks.answers import Answers
-from regrain.tasks.classifier import FewShotClassifier, level_proba
+from regrain.model import Model, load_model
+from regrain.runs.answers import Answers
+from regrain.runs.classifier import FewShotClassifier, level_proba
+from regrain.runs.run import Run
+from regrain.runs.source import read_alike
+from regrain.storage.files import MANIFEST, Folder, read_json, replace_file
 from regrain.tasks.export import Export, input_in_words
 from regrain.tasks.predict import predicted_columns
-from regrain.tasks.run import Run
-from regrain.training.files import MANIFEST, Folder, read_json, replace_file
-from regrain.training.model import Model, load_model
 from regrain.training.randomness import callers_random_state
-from regrain.training.source import read_alike
 
 __all__ = ["Pretrained", "export_to_hub", "from_pretrained", "push", "save_to_directory"]
 

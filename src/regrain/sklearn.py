@@ -61,7 +61,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
     ----------
     classes_ : array
         Known classes of the level that ``predict`` gives; absent when y was not given.
-    model_ : regrain.training.model.Model
+    model_ : regrain.model.Model
     n_features_in_ : int
 
     Examples

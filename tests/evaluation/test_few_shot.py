@@ -19,7 +19,7 @@ from regrain.evaluation.embed import apply_to_views, embed
 from regrain.evaluation.few_shot import few_shot, unseen_superclasses
 from regrain.labels import Labels
 from regrain.metrics import few_shot_accuracy
-from regrain.training.model import Model
+from regrain.model import Model
 
 QUICK = {"episodes": 20, "queries": 3}
 

@@ -25,7 +25,7 @@ from regrain.evaluation.linear import _descend, linear
 from regrain.evaluation.probe import Probed
 from regrain.labels import Labels, Taxonomy
 from regrain.metrics import clustering_metrics
-from regrain.training.model import Model
+from regrain.model import Model
 
 COARSE = [0, 0, 1, 1]
 

@@ -12,8 +12,8 @@ from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.evaluation import Representation, Setting, evaluate_model
 from regrain.evaluation.personalised import personalised
+from regrain.model import Model
 from regrain.papers.datasets import dialysis_records
-from regrain.training.model import Model
 
 
 def subjects(count: int = 6, records: int = 20) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:

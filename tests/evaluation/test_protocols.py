@@ -24,7 +24,7 @@ from regrain.evaluation.retrieval import recall
 from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
 from regrain.metrics import clustering_metrics
-from regrain.training.model import Model
+from regrain.model import Model
 
 
 def blobs(count: int, classes: int, spread: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

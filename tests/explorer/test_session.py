@@ -26,7 +26,7 @@ from regrain.explorer.session import CONFIRMED, GIVEN, Session, StaleError
 from regrain.explorer.state import Group
 from regrain.labels import Taxonomy
 from regrain.pictures.map import embedding_map
-from regrain.training.files import Folder
+from regrain.storage.files import Folder
 
 TOOL = "<img src=x onerror=alert(1)>tool"
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import regrain
 from regrain.data.readers import FolderOptions, ParquetFolderOptions, TableOptions
-from regrain.training.source import inherited_options, table_of
+from regrain.runs.source import inherited_options, table_of
 
 OF_SAMPLES = {"image", "text", "columns", "series_shape", "record", "time", "window", "stride", "gap", "static"}
 OF_COLUMNS = {"id", "group", "split"}

@@ -32,7 +32,7 @@ from regrain import api
 from regrain.cli.main import main
 from regrain.data.check import check
 from regrain.errors import UserError
-from regrain.tasks.run import Run
+from regrain.runs.run import Run
 
 QUICK = settings(
     max_examples=12, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)

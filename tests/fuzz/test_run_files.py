@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support import Command
 
 import regrain as package
-from regrain.training.files import MANIFEST, Folder
+from regrain.storage.files import MANIFEST, Folder
 
 _OPTIONS = ("--columns", "f*")
 _COMMANDS: dict[str, tuple[str, ...]] = {

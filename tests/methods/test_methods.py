@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import hyperparameters
 from regrain.data.dataset import Batch
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
@@ -18,7 +19,6 @@ from regrain.methods import METHODS, Method, method_class
 from regrain.methods.base import EVERY
 from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.methods.memory import MomentumTwin, Queue
-from regrain.settings import hyperparameters
 
 WIDTH, CLASSES = 12, 3
 TRAINED = [name for name, cls in METHODS.items() if cls.by_gradient]

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import regrain
+from regrain.checks import hyperparameters
 from regrain.data.dataset import Batch, Dataset, TensorSamples
 from regrain.encoders import build_encoder
 from regrain.errors import RegrainWarning, UserError
@@ -25,7 +26,6 @@ from regrain.methods import METHODS, Method, method_class
 from regrain.methods.base import EVERY
 from regrain.methods.level_classifier import LevelClassifier
 from regrain.objectives import hmce_loss, maskcon_loss, supcon_loss, supcon_queue_loss
-from regrain.settings import hyperparameters
 from regrain.training.loop import Stopped
 
 WIDTH = 8

@@ -26,7 +26,7 @@ from regrain.methods.scan import SCAN
 from regrain.methods.turtle import Turtle
 from regrain.metrics import clustering_metrics
 from regrain.objectives import scan_loss, self_labelling_loss, turtle_inner, turtle_loss
-from regrain.training.assemble import assemble
+from regrain.runs.assemble import assemble
 
 WIDTH, CLASSES = 10, 5
 

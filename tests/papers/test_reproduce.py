@@ -12,7 +12,7 @@ from regrain.errors import UserError
 from regrain.metrics import mean_interval
 from regrain.papers.reproducing import Reproduction, append, grouped, markdown, reproduce
 from regrain.papers.rows import Recipe, recipes, select
-from regrain.tasks.run import Run
+from regrain.runs.run import Run
 
 
 def covering() -> Iterator[Recipe]:

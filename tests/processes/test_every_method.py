@@ -13,13 +13,13 @@ import torch.multiprocessing as mp
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
+from regrain.checks import hyperparameters
 from regrain.data.dataset import Batch
 from regrain.encoders import build_encoder
 from regrain.labels import Labels
 from regrain.methods import METHODS, Method
 from regrain.methods.base import EVERY
 from regrain.objectives import gather
-from regrain.settings import hyperparameters
 from regrain.training.batch_norm import GlobalBatchNorm
 
 pytestmark = pytest.mark.processes

@@ -20,7 +20,7 @@ import regrain
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.report import compare, write_comparison
-from regrain.tasks.run import Run
+from regrain.runs.run import Run
 
 RunWith = Callable[..., Run]
 

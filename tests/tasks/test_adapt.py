@@ -16,8 +16,8 @@ import regrain
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.tasks.classifier import FewShotClassifier, fit_classifier
-from regrain.training.files import Folder
+from regrain.runs.classifier import FewShotClassifier, fit_classifier
+from regrain.storage.files import Folder
 
 
 @pytest.fixture(autouse=True)

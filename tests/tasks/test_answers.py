@@ -18,8 +18,8 @@ from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels, Taxonomy
 from regrain.metrics import confidence_error
-from regrain.tasks.answers import Answers, fit_answers, judge_answers, known_classes, taxonomy_of
-from regrain.training.files import Folder
+from regrain.runs.answers import Answers, fit_answers, judge_answers, known_classes, taxonomy_of
+from regrain.storage.files import Folder
 
 TREE = Taxonomy.from_paths(["a/x/1", "a/x/2", "a/y/3", "b/z/4", "b/z/5", "c"], ["top", "mid", "low"])
 """Three levels; class c has no children."""

@@ -18,10 +18,10 @@ from regrain.data.dataset import Dataset, TensorSamples
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.labels import Labels
+from regrain.model import Model
 from regrain.tasks.class_count import class_count_of, estimate_class_count
 from regrain.tasks.discover import Discovery, Subclass
 from regrain.tasks.grids import write_grids
-from regrain.training.model import Model
 
 # How many classes
 

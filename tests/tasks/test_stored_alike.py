@@ -17,7 +17,7 @@ import regrain
 from regrain import api
 from regrain.errors import UserError
 from regrain.hub import from_pretrained, save_to_directory
-from regrain.tasks.run import Run
+from regrain.runs.run import Run
 
 Save = Callable[[Path, int], None]
 

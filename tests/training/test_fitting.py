@@ -11,7 +11,7 @@ import torch
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.training.assemble import Assembly, assemble
+from regrain.runs.assemble import Assembly, assemble
 
 
 def assembled(

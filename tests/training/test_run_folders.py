@@ -18,9 +18,9 @@ from support import Command
 
 import regrain as package
 from regrain.errors import UserError
-from regrain.training.files import Folder, replace_file
-from regrain.training.model import load_model
-from regrain.training.store import RunFolder
+from regrain.model import load_model
+from regrain.storage.files import Folder, replace_file
+from regrain.storage.run_folder import RunFolder
 
 _TABLE = "kind,sub,f1,f2,split\n" + "".join(
     f"{'ab'[i % 2]},{'wxyz'[i % 4]},{i % 7}.5,{i % 5}.25,{('train', 'train', 'test')[i // 4 % 3]}\n" for i in range(60)
@@ -46,7 +46,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 def test_a_second_writer_is_refused_and_a_dead_one_blocks_nothing(run: Path) -> None:
     program = (
-        "import sys\nfrom regrain.training.store import RunFolder\n"
+        "import sys\nfrom regrain.storage.run_folder import RunFolder\n"
         "with RunFolder(sys.argv[1]).writing():\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(

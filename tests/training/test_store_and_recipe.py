@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from regrain.checks import check_values, hyperparameters
 from regrain.errors import UserError
 from regrain.methods import METHODS, method_class
-from regrain.settings import check_values, hyperparameters
-from regrain.training.files import SCHEMA, Folder
+from regrain.runs.recipe import merge, parse_assignments, read_recipe, recipe_for
+from regrain.storage.files import SCHEMA, Folder
+from regrain.storage.run_folder import RunFolder
 from regrain.training.options import TrainingOptions
-from regrain.training.recipe import merge, parse_assignments, read_recipe, recipe_for
-from regrain.training.store import RunFolder
 
 
 def test_a_run_is_not_overwritten_and_other_files_never_are(tmp_path: Path) -> None:

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 import regrain
+from regrain.checks import hyperparameters
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.encoders import Encoder, build_encoder
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 from regrain.methods import METHODS, Method, method_class
 from regrain.methods.base import EVERY
-from regrain.settings import hyperparameters
+from regrain.storage.run_folder import RunFolder
 from regrain.training.adapter import Adapter
 from regrain.training.loader import Loader, scan_batches
 from regrain.training.loop import Stopped, resolve_device, resolve_precision, train
 from regrain.training.optim import build_optimizer, build_schedule
 from regrain.training.options import TrainingOptions
-from regrain.training.store import RunFolder
 
 WIDTH = 6
 

@@ -7,7 +7,7 @@ from regrain.api.judging import evaluate
 from regrain.api.runs import adapt, attend, calibrate, discover, export, export_embeddings, predict
 from regrain.api.training import fit, resume
 from regrain.api.tuning import tune
-from regrain.tasks.run import Run
+from regrain.runs.run import Run
 
 __all__ = [
     "Run",

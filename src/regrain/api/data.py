@@ -8,19 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from regrain.checks import hyperparameters
 from regrain.data.dataset import Dataset
 from regrain.data.readers import find_rows, named_twice, options_of, read
 from regrain.data.taxonomies import taxonomies, taxonomy
 from regrain.errors import NoLabelsError, UserError, nearest, warn_of_data
 from regrain.labels import Taxonomy
 from regrain.methods import method_class
-from regrain.settings import hyperparameters
-from regrain.tasks import Regrouping
-from regrain.tasks.regroup import regroup_rows
-from regrain.tasks.tables import require_writable, write_columns
-from regrain.training.options import TrainingOptions
-from regrain.training.recipe import check_recipe, merge, parse_assignments, read_recipe
-from regrain.training.source import (
+from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
+from regrain.runs.source import (
     IMPAIRMENTS,
     data_section,
     own_parts,
@@ -28,6 +24,10 @@ from regrain.training.source import (
     told_levels,
     with_path_column,
 )
+from regrain.tasks import Regrouping
+from regrain.tasks.regroup import regroup_rows
+from regrain.tasks.tables import require_writable, write_columns
+from regrain.training.options import TrainingOptions
 
 __all__ = ["Request", "load", "regroup", "request_of", "with_split"]
 

@@ -17,11 +17,11 @@ from regrain.evaluation import (
     evaluate_model,
 )
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
-from regrain.tasks.evaluations import keep_evaluation
-from regrain.tasks.run import Run, part_named
+from regrain.runs.evaluations import keep_evaluation
+from regrain.runs.run import Run, part_named
+from regrain.runs.source import require_no_reading
 from regrain.training.processes import is_first_process
 from regrain.training.randomness import callers_random_state
-from regrain.training.source import require_no_reading
 
 __all__ = ["evaluate", "judge_run"]
 

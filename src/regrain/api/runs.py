@@ -17,23 +17,23 @@ from regrain.errors import UserError
 from regrain.evaluation import level_probabilities
 from regrain.hub import export_to_hub
 from regrain.pictures.tiles import require_images
+from regrain.runs.answers import fit_answers, judge_answers, known_classes, taxonomy_of
+from regrain.runs.classifier import fit_classifier
+from regrain.runs.run import Run, part_named
+from regrain.runs.source import require_no_reading
+from regrain.storage.run_folder import RunFolder
 from regrain.tasks import Attention, Calibration, Discovery
 from regrain.tasks.adapt import read_support
-from regrain.tasks.answers import fit_answers, judge_answers, known_classes, taxonomy_of
 from regrain.tasks.attend import attention_of, require_attention, write_attention
 from regrain.tasks.class_count import class_count_of
-from regrain.tasks.classifier import fit_classifier
 from regrain.tasks.discover import discover as discover_subclasses
 from regrain.tasks.discover import read_discovery, settle_subclasses
 from regrain.tasks.export import FORMATS, Export, check_export, write_export
 from regrain.tasks.grids import require_drawable, write_grids
 from regrain.tasks.predict import predicted_columns
-from regrain.tasks.run import Run, part_named
 from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_columns, write_embeddings
 from regrain.training.processes import is_first_process
 from regrain.training.randomness import callers_random_state
-from regrain.training.source import require_no_reading
-from regrain.training.store import RunFolder
 
 __all__ = ["adapt", "attend", "calibrate", "discover", "export", "export_embeddings", "predict"]
 
@@ -324,7 +324,7 @@ def adapt(
     level : str, optional
         The column of the labels; default the table's only one beside the ids, or the finest.
     abstain, inverse_penalty, seed
-        See :func:`regrain.tasks.classifier.fit_classifier`.
+        See :func:`regrain.runs.classifier.fit_classifier`.
     overwrite : bool
         Replace a run that lies at ``out``.
     split_column, **reader_options
@@ -384,8 +384,8 @@ def calibrate(
 ) -> Calibration:
     """Let a run answer at the most specific level that it is sure of, by labelled samples that it has not seen.
 
-    Afterwards :func:`predict` adds the answers. See :class:`regrain.tasks.answers.Answers` for the rule, and
-    :func:`regrain.tasks.answers.fit_answers` for what the samples decide. A sample may be labelled at any mixture of
+    Afterwards :func:`predict` adds the answers. See :class:`regrain.runs.answers.Answers` for the rule, and
+    :func:`regrain.runs.answers.fit_answers` for what the samples decide. A sample may be labelled at any mixture of
     the run's levels.
 
     Parameters

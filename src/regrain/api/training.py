@@ -14,10 +14,12 @@ import yaml
 from regrain.api.data import request_of, with_split
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.tasks.run import Run
+from regrain.runs.assemble import Assembly, assemble
+from regrain.runs.card import card
+from regrain.runs.recipe import merge
+from regrain.runs.run import Run
+from regrain.storage.run_folder import RunFolder, labels_to_json
 from regrain.tasks.tables import write_columns
-from regrain.training.assemble import Assembly, assemble
-from regrain.training.card import card
 from regrain.training.loop import (
     Device,
     check_training,
@@ -27,8 +29,6 @@ from regrain.training.loop import (
 )
 from regrain.training.processes import is_first_process, leave_unguarded, was_restarted
 from regrain.training.randomness import callers_random_state
-from regrain.training.recipe import merge
-from regrain.training.store import RunFolder, labels_to_json
 
 __all__ = ["finished_run", "fit", "resume", "trained_once"]
 

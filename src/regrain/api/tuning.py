@@ -12,13 +12,13 @@ from regrain.api.training import fit
 from regrain.errors import UserError
 from regrain.evaluation import CRITERIA, criterion_values, obstacles
 from regrain.methods import method_class
+from regrain.runs.assemble import assemble, roles_of
+from regrain.runs.run import Run
+from regrain.runs.source import IMPAIRMENTS
 from regrain.tasks import Trial, Tuning
-from regrain.tasks.run import Run
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
-from regrain.training.assemble import assemble, roles_of
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
-from regrain.training.source import IMPAIRMENTS
 
 __all__ = ["tune"]
 

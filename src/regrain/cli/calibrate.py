@@ -12,8 +12,8 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
+    from regrain.runs.answers import Judgement
     from regrain.tasks import Answers
-    from regrain.tasks.answers import Judgement
 
 __all__ = ["register"]
 

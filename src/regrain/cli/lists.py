@@ -182,8 +182,8 @@ def methods(
 
     `regrain methods maskcon`
     """
+    from regrain.checks import hyperparameters
     from regrain.methods import METHODS, method_class
-    from regrain.settings import hyperparameters
 
     if name is not None:
         _one_method(method_class(name), hyperparameters(method_class(name)), json_)
@@ -323,7 +323,7 @@ def _one_method(method: Any, parameters: Any, as_json: bool) -> None:
     import inspect
 
     from regrain.encoders.image import SMALL_IMAGE
-    from regrain.training.recipe import recipes_of_method
+    from regrain.runs.recipe import recipes_of_method
 
     say(f"{method.name}: {method.summary}")
     say(f"reads: {', '.join(method.needs.levels) or 'no labels'}; views: {', '.join(method.needs.views)}")

@@ -115,7 +115,7 @@ def _start(
 ) -> None:
     context.with_resource(command_line())
     if no_verify:
-        from regrain.training.files import Folder
+        from regrain.storage.files import Folder
 
         Folder.verifies = False
         context.call_on_close(lambda: setattr(Folder, "verifies", True))

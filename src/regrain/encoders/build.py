@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from regrain.checks import check_values, hyperparameters
 from regrain.errors import RegrainWarning, UserError, nearest
-from regrain.settings import check_values, hyperparameters
 
 from . import image
 from .base import RANDOM, Encoder

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regrain.settings import require_range
+from regrain.checks import require_range
 
 from .base import Encoder
 

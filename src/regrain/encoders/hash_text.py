@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regrain.settings import require_range
+from regrain.checks import require_range
 
 from .base import Encoder
 

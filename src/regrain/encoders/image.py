@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.errors import UserError, nearest
-from regrain.settings import require_range
 
 from .base import Encoder
 from .weights import cached_weights, first_line, load_weights, read_weights, why_no_download

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.errors import UserError
-from regrain.settings import require_range
 
 from .base import ScaledEncoder, column_statistics, record_parts
 from .vector import mlp_layers

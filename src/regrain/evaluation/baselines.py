@@ -10,8 +10,8 @@ from torch.nn import functional
 from regrain.data.dataset import Dataset
 from regrain.encoders.base import column_statistics
 from regrain.evaluation.base import Representation
+from regrain.model import Model
 from regrain.training.loader import scan_batches
-from regrain.training.model import Model
 
 __all__ = ["raw_representation"]
 

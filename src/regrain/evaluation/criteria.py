@@ -17,8 +17,8 @@ from regrain.data.dataset import Dataset
 from regrain.evaluation.base import unit_rows
 from regrain.evaluation.embed import embed
 from regrain.metrics import balanced_accuracy, knn_predict, nearest_neighbours
+from regrain.model import Model
 from regrain.training.loader import on_device, scan_batches
-from regrain.training.model import Model
 
 __all__ = ["CRITERIA", "Candidate", "criterion_values", "obstacles"]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.labels import Labels
+from regrain.model import Model
 from regrain.objectives.gather import gather
 from regrain.training.loader import on_device, scan_batches
-from regrain.training.model import Model
 from regrain.training.processes import own_share
 
 __all__ = ["apply_model", "apply_to_views", "embed", "level_probabilities"]

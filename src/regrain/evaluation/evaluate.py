@@ -26,7 +26,7 @@ from regrain.evaluation.personalised import personalised
 from regrain.evaluation.retrieval import recall
 from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
-from regrain.training.model import Model
+from regrain.model import Model
 
 __all__ = [
     "PROTOCOLS",

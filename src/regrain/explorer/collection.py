@@ -27,9 +27,9 @@ from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.explorer.state import Group
 from regrain.pictures.map import MapKind, embedding_map
+from regrain.storage.files import Folder, json_writer, save_tensors
 from regrain.tasks.discover import is_own_name
 from regrain.tasks.tables import table_writer
-from regrain.training.files import Folder, json_writer, save_tensors
 
 __all__ = ["NAMED_LEVEL", "Collection", "Start", "open_collection"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regrain.errors import UserError
-from regrain.training.files import sync
+from regrain.storage.files import sync
 
 __all__ = ["Entry", "Journal"]
 

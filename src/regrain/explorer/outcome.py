@@ -20,9 +20,9 @@ from regrain.explorer.collection import Collection
 from regrain.explorer.proposals import Proposals
 from regrain.explorer.session import Session
 from regrain.labels import Labels
+from regrain.storage.files import json_writer, replace_file, write_text
 from regrain.tasks.regroup import sample_columns
 from regrain.tasks.tables import write_columns
-from regrain.training.files import json_writer, replace_file, write_text
 
 __all__ = ["Outcome", "TableFormat", "label_columns", "write_outcome"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from regrain.explorer.state import Group
-from regrain.tasks.classifier import FewShotClassifier, fit_classifier
+from regrain.runs.classifier import FewShotClassifier, fit_classifier
 
 __all__ = ["Evidence", "Proposals", "Proposer", "no_proposals", "propose"]
 
@@ -68,7 +68,7 @@ class Proposals:
 def propose(
     embeddings: Tensor, evidence: Evidence, superclass: Sequence[str | None], given: np.ndarray, *, seed: int = 0
 ) -> Proposals:
-    """Fit the classifier of :func:`regrain.tasks.classifier.fit_classifier`, and ask it about all samples.
+    """Fit the classifier of :func:`regrain.runs.classifier.fit_classifier`, and ask it about all samples.
 
     A sample whose superclass is a label is proposed a class of that superclass only; the confidence stays the
     probability among all classes.

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.errors import RegrainWarning
 from regrain.methods.base import Method, Scan
 from regrain.metrics import nearest_neighbours
 from regrain.objectives.sinkhorn import sinkhorn_potentials
-from regrain.settings import require_range
 
 __all__ = ["Assignments", "neighbour_agreement", "over_training_set", "transported"]
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.labels import Labels
 from regrain.methods.base import Method, Needs
 from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.methods.embedder import EmbedderMethod
-from regrain.settings import require_range
 
 __all__ = ["CoarsePlus", "FinePlus", "SupCE", "SupFINE"]
 

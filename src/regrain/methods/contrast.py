@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.methods.base import Method
-from regrain.settings import require_range
 
 __all__ = ["ContrastiveMethod", "InBatchContrast"]
 

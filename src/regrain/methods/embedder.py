@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.encoders.heads import projector
 from regrain.methods.base import Method
-from regrain.settings import require_range
 
 __all__ = ["EmbedderMethod"]
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.assignment import Assignments, over_training_set
@@ -16,7 +17,6 @@ from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.subclusters import cluster_within
 from regrain.objectives.gather import from_first, gather
-from regrain.settings import require_range
 
 __all__ = ["GEORGE"]
 

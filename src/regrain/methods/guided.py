@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods.base import EVERY, Method, Needs
 from regrain.methods.leaves import log_within, summed_above, under_finest_known
 from regrain.objectives.hierarchy import metric_guided_loss, prototype_logits
-from regrain.settings import require_range
 
 __all__ = ["Guided"]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.lloyd import CLUSTER_VARIANCE, STARTS, lloyd
 from regrain.objectives.gather import from_first, gather
-from regrain.settings import require_range
 
 __all__ = ["KMeans"]
 

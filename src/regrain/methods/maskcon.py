@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.methods.base import Needs
 from regrain.methods.memory import WeightedContrast
 from regrain.objectives.relations import maskcon_loss
-from regrain.settings import require_range
 
 __all__ = ["MaskCon"]
 

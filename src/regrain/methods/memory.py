@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.encoders.base import RANDOM, is_pretrained
 from regrain.encoders.frozen import FrozenEncoder
 from regrain.errors import UserError
 from regrain.methods.contrast import ContrastiveMethod
 from regrain.objectives.angular import angular_info_nce_loss
-from regrain.settings import require_range
 
 __all__ = ["AngularMemory", "ClassQueues", "MomentumContrast", "MomentumTwin", "Queue", "WeightedContrast"]
 

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods.base import EVERY, Needs, Scan
 from regrain.methods.level_classifier import LevelClassifier
 from regrain.methods.memory import MomentumContrast, Queue
 from regrain.objectives.relations import maskcon_loss, supcon_queue_loss
-from regrain.settings import require_range
 
 __all__ = ["Mixed"]
 

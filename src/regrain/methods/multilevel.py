@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import UserError
@@ -17,7 +18,6 @@ from regrain.labels import Labels
 from regrain.methods.base import EVERY, Method, Needs, Scan
 from regrain.methods.level_classifier import LevelClassifier
 from regrain.objectives.hierarchy import hmce_loss, jaccard_supcon_loss, multilevel_supcon_loss
-from regrain.settings import require_range
 
 __all__ = ["MLCL", "HiMulConE", "MultiCE"]
 

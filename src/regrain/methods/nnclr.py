@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import predictor
 from regrain.methods.base import Needs
 from regrain.methods.contrast import ContrastiveMethod
 from regrain.methods.memory import Queue
 from regrain.objectives.relations import nnclr_loss
-from regrain.settings import require_range
 
 __all__ = ["NNCLR"]
 

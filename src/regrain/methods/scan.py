@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import UserError
@@ -18,7 +19,6 @@ from regrain.methods.neighbourhood import Neighbourhood
 from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.gather import gather
 from regrain.objectives.scan import scan_loss, self_labelling_loss
-from regrain.settings import require_range
 
 __all__ = ["SCAN"]
 

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.assignment import Assignments, over_training_set, transported
@@ -21,7 +22,6 @@ from regrain.methods.memory import AngularMemory
 from regrain.methods.subclusters import cluster_within
 from regrain.objectives.gather import from_first, gather
 from regrain.objectives.scgm import Mixture, scgm_log_joint, scgm_losses, scgm_owned_posterior
-from regrain.settings import require_range
 
 __all__ = ["SCGM", "SCGMA"]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import RegrainWarning, UserError
@@ -21,7 +22,6 @@ from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.objectives.attention import attention_spread, attention_weights, cross_instance_attention
 from regrain.objectives.gather import gather
 from regrain.objectives.targets import sclre_contrastive_loss, target_loss, uniform_targets
-from regrain.settings import require_range
 
 __all__ = ["SCLRE", "drawn_by_class"]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.methods.assignment import Assignments, over_training_set, transported
 from regrain.methods.base import Needs, Scan
@@ -17,7 +18,6 @@ from regrain.methods.embedder import EmbedderMethod
 from regrain.methods.lloyd import CLUSTER_VARIANCE
 from regrain.methods.subclusters import cluster_within
 from regrain.objectives.gather import from_first, gather
-from regrain.settings import require_range
 
 __all__ = ["SeLa"]
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import ClassHeads
 from regrain.errors import RegrainWarning, UserError
@@ -21,7 +22,6 @@ from regrain.metrics import neighbour_information
 from regrain.objectives.gather import gather
 from regrain.objectives.relations import nearest_neighbours
 from regrain.objectives.self_classifier import self_classifier_loss
-from regrain.settings import require_range
 
 __all__ = ["SelfClassifier"]
 

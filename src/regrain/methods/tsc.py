@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from regrain.checks import require_range
 from regrain.methods.base import Needs
 from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.targets import match_targets, tsc_loss, uniform_targets
-from regrain.settings import require_range
 
 __all__ = ["TSC"]
 

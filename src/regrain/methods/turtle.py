@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from regrain.checks import require_range
 from regrain.data.dataset import Batch
 from regrain.encoders.base import column_statistics, inverse_spread
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.objectives.gather import gather
 from regrain.objectives.turtle import turtle_inner, turtle_loss
-from regrain.settings import require_range
 
 __all__ = ["Turtle"]
 

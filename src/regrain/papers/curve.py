@@ -17,14 +17,14 @@ from regrain.api.training import trained_once
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import Score, require_protocols
-from regrain.tasks.evaluations import keep_evaluation
+from regrain.runs.assemble import assemble
+from regrain.runs.evaluations import keep_evaluation
+from regrain.runs.run import Run, part_named
+from regrain.runs.source import own_parts
+from regrain.storage.files import Folder
 from regrain.tasks.plans import begin_plan
-from regrain.tasks.run import Run, part_named
-from regrain.training.assemble import assemble
-from regrain.training.files import Folder
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
-from regrain.training.source import own_parts
 
 __all__ = ["Curve", "label_noise", "low_data"]
 

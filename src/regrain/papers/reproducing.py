@@ -22,12 +22,12 @@ from regrain.metrics import mean_interval
 from regrain.papers.datasets.synthetic import write_synthetic
 from regrain.papers.rows import OF_RUN, Recipe, overridden, select_one
 from regrain.papers.scales import SCALES, Scale, at_scale
-from regrain.tasks.run import Run
-from regrain.training.files import Finite, read_json, write_text
+from regrain.runs.recipe import parse_assignments
+from regrain.runs.run import Run
+from regrain.runs.source import IMPAIRMENTS
+from regrain.storage.files import Finite, read_json, write_text
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
-from regrain.training.recipe import parse_assignments
-from regrain.training.source import IMPAIRMENTS
 
 __all__ = [
     "BASELINES",

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from regrain.checks import check_values, hyperparameters
 from regrain.data.taxonomies import taxonomy
 from regrain.encoders import encoder_names
 from regrain.encoders.image import SMALL_IMAGE
@@ -23,10 +24,9 @@ from regrain.evaluation import PROTOCOLS, TOGETHER
 from regrain.evaluation.multi_aspect import ALL
 from regrain.methods import method_class
 from regrain.papers.datasets import Entry, entries
-from regrain.settings import check_values, hyperparameters
+from regrain.runs.recipe import merge, recipe_for
+from regrain.runs.source import IMPAIRMENTS
 from regrain.training.options import TrainingOptions
-from regrain.training.recipe import merge, recipe_for
-from regrain.training.source import IMPAIRMENTS
 from regrain.views import preset_names
 
 __all__ = [

@@ -25,13 +25,13 @@ from regrain.evaluation import Representation, Score, Setting
 from regrain.evaluation.probe import Probed, logistic_layer
 from regrain.methods import method_class
 from regrain.metrics import accuracy
+from regrain.runs.assemble import assemble
+from regrain.runs.run import Run, part_named
+from regrain.runs.source import own_parts
+from regrain.storage.files import Folder
 from regrain.tasks.plans import begin_plan
-from regrain.tasks.run import Run, part_named
-from regrain.training.assemble import assemble
-from regrain.training.files import Folder
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
-from regrain.training.source import own_parts
 
 __all__ = ["Fate", "Isotropy", "Move", "isotropy"]
 

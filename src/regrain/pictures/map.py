@@ -16,7 +16,7 @@ from torch import Tensor
 
 from regrain.errors import UserError
 from regrain.metrics import nearest_neighbours
-from regrain.training.files import replace_file
+from regrain.storage.files import replace_file
 
 __all__ = ["EmbeddingMap", "MapKind", "embedding_map"]
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.training.files import replace_file
+from regrain.storage.files import replace_file
 
 __all__ = ["COLUMNS", "Row", "require_images", "tiles", "write_page"]
 

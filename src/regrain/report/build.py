@@ -33,10 +33,10 @@ from regrain.report.content import (
     Query,
     Shown,
 )
-from regrain.tasks.evaluations import RowForm, evaluation_of
+from regrain.runs.evaluations import RowForm, evaluation_of
+from regrain.runs.run import Run, part_named
+from regrain.storage.run_folder import RunFolder
 from regrain.tasks.grids import purity_ranks
-from regrain.tasks.run import Run, part_named
-from regrain.training.store import RunFolder
 
 __all__ = ["build_content", "curves_of"]
 

@@ -22,10 +22,10 @@ from regrain.report.content import Chart, Line
 from regrain.report.extra import require_packages
 from regrain.report.figures import write_charts
 from regrain.report.page import chart_payload, render
-from regrain.tasks.evaluations import evaluation_of
-from regrain.tasks.run import Run, part_named
+from regrain.runs.evaluations import evaluation_of
+from regrain.runs.run import Run, part_named
+from regrain.storage.files import write_text
 from regrain.tasks.tables import require_writable
-from regrain.training.files import write_text
 
 __all__ = ["Compared", "Comparison", "Figure", "compare", "write_comparison"]
 

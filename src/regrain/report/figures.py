@@ -13,7 +13,7 @@ import numpy as np
 from regrain.errors import UserError
 from regrain.pictures.tiles import Row, tiles, write_page
 from regrain.report.content import Chart, Confusion, Content, Map
-from regrain.training.files import replace_file
+from regrain.storage.files import replace_file
 
 __all__ = ["write_charts", "write_figures"]
 

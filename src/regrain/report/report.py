@@ -11,9 +11,9 @@ from regrain.report.build import build_content
 from regrain.report.extra import require_packages
 from regrain.report.figures import write_figures
 from regrain.report.page import report_page
-from regrain.tasks.run import Run
+from regrain.runs.run import Run
+from regrain.storage.files import write_text
 from regrain.tasks.tables import require_writable
-from regrain.training.files import write_text
 
 __all__ = ["report"]
 

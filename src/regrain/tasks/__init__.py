@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from regrain.tasks.answers import Answers, Calibration
+from regrain.runs.answers import Answers, Calibration
+from regrain.runs.classifier import FewShotClassifier
 from regrain.tasks.attend import Attention
-from regrain.tasks.classifier import FewShotClassifier
 from regrain.tasks.discover import Discovery, Subclass
 from regrain.tasks.regroup import Regrouping
 from regrain.tasks.tune import Plan, Range, Trial, Tuning

@@ -15,7 +15,7 @@ from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.training.source import SAMPLE_OPTIONS, read_data, table_of
+from regrain.runs.source import SAMPLE_OPTIONS, read_data, table_of
 
 __all__ = ["Support", "read_support"]
 

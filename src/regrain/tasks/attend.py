@@ -17,8 +17,8 @@ from regrain.evaluation import apply_model
 from regrain.labels import Labels
 from regrain.methods import Method
 from regrain.methods.sclre import SCLRE, drawn_by_class
+from regrain.model import Model
 from regrain.pictures.tiles import COLUMNS, Row, tiles, write_page
-from regrain.training.model import Model
 
 __all__ = ["Attended", "Attention", "Reference", "attention_of", "require_attention", "write_attention"]
 

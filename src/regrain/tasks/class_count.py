@@ -13,7 +13,7 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
 from regrain.methods.lloyd import lloyd
-from regrain.training.model import Model
+from regrain.model import Model
 
 __all__ = ["ClassCount", "class_count_of", "estimate_class_count"]
 

@@ -24,11 +24,11 @@ from regrain.evaluation import apply_model, embed
 from regrain.methods.lloyd import CLUSTER_VARIANCE
 from regrain.methods.subclusters import cluster_within
 from regrain.metrics import clustering_metrics
+from regrain.model import Model
+from regrain.runs.run import Run
+from regrain.storage.files import json_writer, read_json, save_tensors
+from regrain.storage.run_folder import RunFolder
 from regrain.tasks.class_count import ClassCount
-from regrain.tasks.run import Run
-from regrain.training.files import json_writer, read_json, save_tensors
-from regrain.training.model import Model
-from regrain.training.store import RunFolder
 
 __all__ = [
     "Discovery",

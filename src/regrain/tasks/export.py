@@ -19,10 +19,10 @@ from regrain.encoders.text import TextEncoder
 from regrain.encoders.vision import VisionEncoder
 from regrain.errors import UserError, nearest
 from regrain.methods import Method
+from regrain.model import Model
+from regrain.storage.files import replace_file
 from regrain.tasks.onnx_graph import graph_inputs, onnx_graph
 from regrain.tasks.tables import require_writable
-from regrain.training.files import replace_file
-from regrain.training.model import Model
 
 __all__ = [
     "FORMATS",
@@ -133,7 +133,7 @@ def write_export(model: Model, format: str, path: Path, *, model_folder: Path) -
     Parameters
     ----------
     model : Model
-        On the CPU, as :func:`~regrain.training.model.load_model` gives it.
+        On the CPU, as :func:`~regrain.model.load_model` gives it.
     format : str
         One of :data:`FORMATS`.
     path : Path

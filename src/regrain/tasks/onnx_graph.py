@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from regrain.encoders.weights import first_line
 from regrain.errors import UserError
-from regrain.training.model import Model
+from regrain.model import Model
 from regrain.views import SeriesViews, VectorViews
 
 __all__ = ["TOLERANCE", "OnnxGraph", "graph_inputs", "onnx_graph"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regrain.errors import UserError
-from regrain.training.files import read_json, write_text
+from regrain.storage.files import read_json, write_text
 
 __all__ = ["begin_plan"]
 

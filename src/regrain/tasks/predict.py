@@ -13,10 +13,10 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import embed, level_probabilities
 from regrain.labels import Labels
-from regrain.tasks.answers import Answers, taxonomy_of
-from regrain.tasks.classifier import FewShotClassifier
+from regrain.model import Model
+from regrain.runs.answers import Answers, taxonomy_of
+from regrain.runs.classifier import FewShotClassifier
 from regrain.tasks.discover import Settled
-from regrain.training.model import Model
 
 __all__ = ["predicted_columns"]
 

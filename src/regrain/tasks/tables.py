@@ -12,7 +12,7 @@ from torch import Tensor
 from regrain.data.cells import Column, guard_cell
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.training.files import replace_file
+from regrain.storage.files import replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -23,15 +23,15 @@ import yaml
 from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
+from regrain.checks import hyperparameters
 from regrain.data.cells import guard_cell, unguard_cell
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.evaluation import CRITERIA
 from regrain.methods import method_class
-from regrain.settings import hyperparameters
+from regrain.runs.recipe import merge, parse_assignments
+from regrain.storage.files import read_csv, write_text
 from regrain.tasks.plans import begin_plan
-from regrain.training.files import read_csv, write_text
 from regrain.training.options import TrainingOptions
-from regrain.training.recipe import merge, parse_assignments
 
 __all__ = ["Plan", "Range", "Trial", "Tuning", "assignments", "default_ranges"]
 

@@ -27,12 +27,12 @@ from regrain.data.dataset import Dataset
 from regrain.encoders.weights import first_line
 from regrain.errors import RegrainWarning, Stopped, UserError
 from regrain.methods.base import Method
+from regrain.storage.run_folder import RunFolder
 from regrain.training.adapter import Adapter
 from regrain.training.batch_norm import GlobalBatchNorm
 from regrain.training.loader import loader_of, scan_views
 from regrain.training.options import Precision, TrainingOptions
 from regrain.training.processes import Layout, layout_of, under_torchrun
-from regrain.training.store import RunFolder
 
 __all__ = ["Device", "Stopped", "check_training", "resolve_device", "resolve_precision", "train"]
 

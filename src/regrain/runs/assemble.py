@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrain.checks import check_values, hyperparameters
 from regrain.data.dataset import DEEP_WHITE, Dataset
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, default_encoder, is_pretrained
 from regrain.encoders.image import PACKAGED, SMALL_IMAGE
@@ -18,11 +19,10 @@ from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.methods.base import EVERY
 from regrain.methods.memory import WeightedContrast
-from regrain.settings import check_values, hyperparameters
+from regrain.model import Model, channel_statistics, series_statistics, take_statistics
+from regrain.runs.recipe import merge, recipe_for, recipes_of_method
 from regrain.training.loader import loader_of
-from regrain.training.model import Model, channel_statistics, series_statistics, take_statistics
 from regrain.training.options import TrainingOptions
-from regrain.training.recipe import merge, recipe_for, recipes_of_method
 
 __all__ = ["Assembly", "assemble", "roles_of"]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from regrain.checks import hyperparameters
 from regrain.errors import UserError, nearest
 from regrain.methods import method_class
-from regrain.settings import hyperparameters
 from regrain.training.options import TrainingOptions
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from regrain.evaluation import Evaluation
-from regrain.training.files import Finite
-from regrain.training.store import RunFolder
+from regrain.storage.files import Finite
+from regrain.storage.run_folder import RunFolder
 
 __all__ = ["RowForm", "evaluation_of", "keep_evaluation"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regrain.encoders import is_pretrained, weights_origin
-from regrain.training.assemble import Assembly
+from regrain.runs.assemble import Assembly
 
 __all__ = ["card"]
 

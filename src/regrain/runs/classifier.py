@@ -19,8 +19,8 @@ from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
 from regrain.metrics import fit_logistic_regressions
-from regrain.training.files import Finite, Folder, json_writer, save_tensors
-from regrain.training.model import Model
+from regrain.model import Model
+from regrain.storage.files import Finite, Folder, json_writer, save_tensors
 
 __all__ = ["FewShotClassifier", "Named", "fit_classifier", "level_proba"]
 

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 
 from regrain.errors import UserError
 from regrain.labels import Labels, Taxonomy
-from regrain.training.files import (
+from regrain.storage.files import (
     MANIFEST,
     Finite,
     Folder,
@@ -166,7 +166,7 @@ class RunFolder(Folder):
     ----------
     path : path
     verify : bool, optional
-        See :class:`~regrain.training.files.Folder`.
+        See :class:`~regrain.storage.files.Folder`.
     """
 
     def __init__(self, path: str | Path, *, verify: bool | None = None) -> None:
@@ -314,7 +314,7 @@ class RunFolder(Folder):
         return self.finished and self.model_folder.exists()
 
     def write(self, writers: Mapping[str, Callable[[Path], object]]) -> None:
-        """Write files by name, as :meth:`regrain.training.files.Folder.write`; other processes wait so long."""
+        """Write files by name, as :meth:`regrain.storage.files.Folder.write`; other processes wait so long."""
         with self.writing():
             super().write(writers)
 

@@ -21,6 +21,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 from typing_extensions import TypedDict
 
+from regrain.checks import check_values, hyperparameters
 from regrain.data.cache import features as cached_features
 from regrain.data.dataset import Dataset, ImageForm, Modality, TensorSamples
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
@@ -30,10 +31,9 @@ from regrain.encoders.weights import first_line
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
-from regrain.settings import check_values, hyperparameters
-from regrain.training.files import Finite, Folder, read_tensors
+from regrain.storage.files import Finite, Folder, read_tensors
+from regrain.storage.run_folder import LabelsForm, RunFolder, labels_from_json
 from regrain.training.loader import on_device, scan_batches
-from regrain.training.store import LabelsForm, RunFolder, labels_from_json
 from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
 from regrain.views.base import Views
 
@@ -367,7 +367,7 @@ def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model
     ----------
     folder : path
     verify : bool, optional
-        See :class:`~regrain.training.files.Folder`.
+        See :class:`~regrain.storage.files.Folder`.
 
     Raises
     ------

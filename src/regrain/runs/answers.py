@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import UNKNOWN, Labels, Taxonomy
 from regrain.metrics import confidence_error
-from regrain.training.files import Finite, Folder
+from regrain.storage.files import Finite, Folder
 
 __all__ = [
     "Answered",

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from regrain.checks import check_values, hyperparameters
 from regrain.data.dataset import Dataset
 from regrain.data.formats import (
     TABLE_SUFFIXES,
@@ -28,10 +29,9 @@ from regrain.data.readers import is_huggingface, options_of, parquet_files, read
 from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
+from regrain.model import Model
 from regrain.registry import catalogue_of
-from regrain.settings import check_values, hyperparameters
-from regrain.training.model import Model
-from regrain.training.recipe import plain_value
+from regrain.runs.recipe import plain_value
 
 __all__ = [
     "IMPAIRMENTS",

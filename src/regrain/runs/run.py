@@ -16,13 +16,11 @@ from regrain.encoders import build_encoder, is_pretrained
 from regrain.errors import MissingDataError, UserError, speaks_python, warn_of_data
 from regrain.evaluation import embed
 from regrain.labels import Labels
+from regrain.model import Model, load_model
 from regrain.registry import catalogue_of
-from regrain.tasks.answers import Answers
-from regrain.tasks.classifier import FewShotClassifier, level_proba
-from regrain.training.loop import Device, resolve_device
-from regrain.training.model import Model, load_model
-from regrain.training.randomness import callers_random_state
-from regrain.training.source import (
+from regrain.runs.answers import Answers
+from regrain.runs.classifier import FewShotClassifier, level_proba
+from regrain.runs.source import (
     inherited_options,
     own_parts,
     read_alike,
@@ -30,7 +28,9 @@ from regrain.training.source import (
     require_no_reading,
     table_of,
 )
-from regrain.training.store import RunFolder
+from regrain.storage.run_folder import RunFolder
+from regrain.training.loop import Device, resolve_device
+from regrain.training.randomness import callers_random_state
 
 __all__ = ["Run", "part_named"]
 
@@ -252,7 +252,7 @@ class Run:
         labels: Literal["any", "some", "own", "none"] = "any",
         **options: Any,
     ) -> Dataset:
-        """Other data, read as the run's own were: see :func:`regrain.training.source.read_alike`."""
+        """Other data, read as the run's own were: see :func:`regrain.runs.source.read_alike`."""
         recorded = self.recipe["data"]
         dataset = read_alike(
             data,
