@@ -1,8 +1,27 @@
-"""Hints that name what would be right."""
+"""Codes of errors, and hints that name what would be right."""
 
 from __future__ import annotations
 
-from regrain.errors import nearest
+import pickle
+import re
+from pathlib import Path
+from typing import get_args
+
+import regrain
+from regrain.errors import Code, UserError, nearest
+
+
+def test_every_code_is_used_and_every_used_code_exists() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in Path(regrain.__file__).parent.rglob("*.py")]
+    used = {
+        code for source in sources for code in re.findall(r'\bcode = ?"(\w+)"|\bcode="(\w+)"', source) for code in code
+    }
+    assert used - {""} == set(get_args(Code)) - {"invalid_input"}
+
+
+def test_a_code_survives_the_way_from_a_worker_process() -> None:
+    error = pickle.loads(pickle.dumps(UserError("no level 'x'", code="unknown_level")))
+    assert (error.code, str(error), UserError("other").code) == ("unknown_level", "no level 'x'", "invalid_input")
 
 
 def test_a_hint_lists_at_most_forty_names() -> None:

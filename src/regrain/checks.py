@@ -25,7 +25,7 @@ def require_range(low: float, high: float = math.inf, *, above: bool = False, **
     for name, value in settings.items():
         if not low <= value <= high or (above and value == low):
             ends = f"is greater than {low:g}" if above else f"lies in [{low:g}, {high:g}]"
-            raise UserError(f"{name} {ends}; got {value}")
+            raise UserError(f"{name} {ends}; got {value}", code="out_of_range")
 
 
 def hyperparameters(owner: Any) -> dict[str, inspect.Parameter]:
@@ -73,12 +73,12 @@ def check_values(values: Mapping[str, Any], parameters: Mapping[str, inspect.Par
     for key in values:
         if key not in parameters:
             hint = nearest(str(key), parameters) if parameters else "it has none"
-            raise UserError(f"{owner} has no setting '{key}': {hint}")
+            raise UserError(f"{owner} has no setting '{key}': {hint}", code="unknown_option")
     result = {}
     for name, parameter in parameters.items():
         if name not in values:
             if parameter.default is inspect.Parameter.empty:
-                raise UserError(f"{owner} needs the setting '{name}'")
+                raise UserError(f"{owner} needs the setting '{name}'", code="missing_option")
             result[name] = parameter.default
             continue
         try:
@@ -87,7 +87,8 @@ def check_values(values: Mapping[str, Any], parameters: Mapping[str, inspect.Par
             problem = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             expected = _expected(parameter)
             raise UserError(
-                f"{owner}.{name}: {values[name]!r} is no valid value ({expected} was expected): {problem}"
+                f"{owner}.{name}: {values[name]!r} is no valid value ({expected} was expected): {problem}",
+                code="out_of_range",
             ) from None
     return result
 

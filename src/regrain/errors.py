@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 __all__ = [
+    "Code",
     "DataWarning",
     "MissingDataError",
     "NoLabelsError",
@@ -50,19 +51,75 @@ _KEYWORDS = {"level": "levels", "set": "settings", "weights": "pretrained", "ran
 """Options of the command line that Python calls otherwise."""
 
 
+Code = Literal[
+    "invalid_input",  # none of the others
+    "unknown_name",  # a method, encoder, protocol, preset, ... that does not exist
+    "unknown_option",  # a setting, section or field that does not exist
+    "unknown_level",
+    "unknown_column",
+    "unknown_split",
+    "missing_option",
+    "conflicting_options",
+    "out_of_range",  # a number or word outside what is allowed
+    "wrong_shape",  # an array, a list or a sample of another form, type or length
+    "not_finite",
+    "too_few",  # samples, classes, runs, ...
+    "no_labels",
+    "labels_conflict",  # labels that contradict each other, the taxonomy or their names
+    "other_data",  # not the data that a run or a model was made from
+    "missing_data",  # a data set that is not where it was looked for
+    "missing_file",
+    "damaged_file",
+    "would_overwrite",
+    "not_writable",
+    "missing_package",
+    "not_reachable",  # a download that failed
+    "not_supported",  # what this method, encoder or machine does not do
+    "stale",  # somebody else changed what an action is about
+]
+"""What kind of mistake an error reports, in a word that stays when its message is rephrased."""
+
+
 class UserError(ValueError):
     """A mistake in what the user gave: the message says what is wrong, where, and what would be right.
 
     The command line prints the message without a traceback and exits with code 2.
+
+    Parameters
+    ----------
+    message : str
+        One sentence or two for the user.
+    code : Code
+        The kind of mistake, for programs; an attribute of the error.
+
+    Examples
+    --------
+    >>> import regrain
+    >>> try:
+    ...     regrain.Labels.from_columns({"class": ["cat", "dog"]}).level_index("species")
+    ... except regrain.UserError as error:
+    ...     error.code
+    'unknown_level'
     """
+
+    code: Code = "invalid_input"
+
+    def __init__(self, message: str, *, code: Code | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
 
 
 class NoLabelsError(UserError):
     """The data have nothing that looks like labels; who needs none reads them without."""
 
+    code = "no_labels"
+
 
 class MissingDataError(UserError):
     """A data set of the catalogue is not where it was looked for; who runs many experiments goes on with the others."""
+
+    code = "missing_data"
 
 
 class Stopped(Exception):

@@ -160,15 +160,19 @@ def save_to_directory(
     run = run if isinstance(run, Run) else Run.open(run)
     model, place = run.model, Path(out).resolve()  # "." has no name
     if place.exists() and not place.is_dir():
-        raise UserError(f"{place} is no folder: choose another --out")
+        raise UserError(f"{place} is no folder: choose another --out", code="would_overwrite")
     lying = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
     if lying and not _is_ours(place):
-        raise UserError(f"{place} holds other things: choose another --out")
+        raise UserError(f"{place} holds other things: choose another --out", code="would_overwrite")
     if not _KNOWN.issuperset(lying):
         odd = next(name for name in lying if name not in _KNOWN)
-        raise UserError(f"{place} holds other things beside a model, such as '{odd}': choose another --out")
+        raise UserError(
+            f"{place} holds other things beside a model, such as '{odd}': choose another --out", code="would_overwrite"
+        )
     if _is_ours(place) and not overwrite:
-        raise UserError(f"{place} holds a model: choose another --out, or replace it with --overwrite")
+        raise UserError(
+            f"{place} holds a model: choose another --out, or replace it with --overwrite", code="would_overwrite"
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     new, old = (place.with_name(f".{place.name}.{os.getpid()}.{part}") for part in ("new", "old"))
     try:
@@ -237,13 +241,15 @@ def push(source: str | Path, repository: str, *, private: bool = True, token: st
     from huggingface_hub import HfApi
 
     if not _is_ours(Path(source)):
-        raise UserError(f"{source} is not in the Hub's layout: `regrain export RUN --format hub` writes it")
+        raise UserError(
+            f"{source} is not in the Hub's layout: `regrain export RUN --format hub` writes it", code="missing_file"
+        )
     hub = HfApi(token=token)
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
         return str(hub.upload_folder(repo_id=repository, folder_path=source))
     except Exception as error:  # the hub's HTTP library, and so the exception, has changed from version to version
-        raise UserError(f"{repository} could not be written to: {first_line(error)}") from error
+        raise UserError(f"{repository} could not be written to: {first_line(error)}", code="not_writable") from error
 
 
 def _is_ours(folder: Path) -> bool:
@@ -259,9 +265,13 @@ def _is_ours(folder: Path) -> bool:
 def _loaded(folder: Path, source: str | Path, verify: bool | None) -> Pretrained:
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"{source} holds no model in the Hub's layout: {' and '.join(missing)} missing")
+        raise UserError(
+            f"{source} holds no model in the Hub's layout: {' and '.join(missing)} missing", code="missing_file"
+        )
     if not {"method", "labels"} <= read_json(folder / "config.json").keys():
-        raise UserError(f"{source} is no model of Regrain's: its config.json has no 'method' and 'labels'")
+        raise UserError(
+            f"{source} is no model of Regrain's: its config.json has no 'method' and 'labels'", code="missing_file"
+        )
     files = Folder(folder, verify=verify)
     model, labels = load_model(folder, verify=verify)
     classifier = FewShotClassifier.load(files)
@@ -289,7 +299,8 @@ def _downloaded(repository: str, revision: str | None) -> Path:
             reason = first_line(error)
     raise UserError(
         f"'{repository}' is no folder, and could not be had from the Hugging Face Hub: {reason}. Download it elsewhere "
-        "and give the folder"
+        "and give the folder",
+        code="not_reachable",
     )
 
 

@@ -77,7 +77,8 @@ class Taxonomy:
         if len(self.classes) != len(self.levels) or len(self.parents) != len(self.levels):
             raise UserError(
                 f"a taxonomy of {len(self.levels)} levels needs class names and parents for each level; got "
-                f"{len(self.classes)} lists of classes and {len(self.parents)} of parents"
+                f"{len(self.classes)} lists of classes and {len(self.parents)} of parents",
+                code="wrong_shape",
             )
 
     @classmethod
@@ -129,19 +130,23 @@ class Taxonomy:
             above.setdefault(str(child), set()).add(str(parent))
             names |= {str(child), str(parent)}
         if not names:
-            raise UserError("the taxonomy has no edges: give (child, parent) pairs")
+            raise UserError("the taxonomy has no edges: give (child, parent) pairs", code="too_few")
         depth: dict[str, int] = {}
         remaining = sorted(names)
         while remaining:
             ready = [n for n in remaining if all(p in depth for p in above.get(n, ()))]
             if not ready:
-                raise UserError(f"the taxonomy's edges run in a circle through {', '.join(remaining[:_EXAMPLES])}")
+                raise UserError(
+                    f"the taxonomy's edges run in a circle through {', '.join(remaining[:_EXAMPLES])}",
+                    code="labels_conflict",
+                )
             for name in ready:
                 depths = {depth[p] for p in above.get(name, ())}
                 if len(depths) > 1:
                     raise UserError(
                         f"class '{name}' has parents at different depths ({', '.join(sorted(above[name]))}): "
-                        "levels must line up; leave one of these edges out or insert the missing level"
+                        "levels must line up; leave one of these edges out or insert the missing level",
+                        code="labels_conflict",
                     )
                 depth[name] = depths.pop() + 1 if depths else 0
             remaining = [n for n in remaining if n not in depth]
@@ -172,11 +177,13 @@ class Taxonomy:
             try:
                 content = json.loads(Path(source).read_text(encoding="utf-8"))
             except FileNotFoundError:
-                raise UserError(f"no such taxonomy file: {where}") from None
+                raise UserError(f"no such taxonomy file: {where}", code="missing_file") from None
             except (OSError, ValueError, RecursionError) as error:
-                raise UserError(f"{where} cannot be read as JSON: {error}") from None
+                raise UserError(f"{where} cannot be read as JSON: {error}", code="damaged_file") from None
         if not isinstance(content, Mapping):
-            raise UserError(f"{where} holds a {type(content).__name__}; a JSON object was expected")
+            raise UserError(
+                f"{where} holds a {type(content).__name__}; a JSON object was expected", code="damaged_file"
+            )
         try:
             return cls._from_content(content, where)
         except UserError:
@@ -184,7 +191,8 @@ class Taxonomy:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             forms = '{"edges": [[child, parent], ...]}, {"paths": ["a/b", ...]} or {"classes": {fine: coarse, ...}}'
             raise UserError(
-                f"{where} does not have the form of a taxonomy, {forms}, levels being a list of names: {error}"
+                f"{where} does not have the form of a taxonomy, {forms}, levels being a list of names: {error}",
+                code="damaged_file",
             ) from None
 
     @classmethod
@@ -205,7 +213,7 @@ class Taxonomy:
                 for fine, above in content["classes"].items()
             ]
             if not rows:
-                raise UserError(f"{where} has no taxonomy: its classes are empty")
+                raise UserError(f"{where} has no taxonomy: its classes are empty", code="damaged_file")
             names = [*(levels or []), "label"] if levels and len(levels) == len(rows[0]) - 1 else levels
             names = _level_names(names, max(map(len, rows)))
             columns = {name: [row[i] if i < len(row) else None for row in rows] for i, name in enumerate(names)}
@@ -213,7 +221,10 @@ class Taxonomy:
             taxonomy = cls.from_codes(labels.codes, labels.levels, labels.classes)
             _require_order(taxonomy)
             return taxonomy
-        raise UserError(f"{where} has no taxonomy: one of the keys parents, edges, paths or classes was expected")
+        raise UserError(
+            f"{where} has no taxonomy: one of the keys parents, edges, paths or classes was expected",
+            code="damaged_file",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that :meth:`from_json` reads back."""
@@ -250,7 +261,7 @@ class Taxonomy:
         conflicts = self.conflicts()
         if conflicts:
             more = f" and {len(conflicts) - _EXAMPLES} more" if len(conflicts) > _EXAMPLES else ""
-            raise UserError(f"{'; '.join(conflicts[:_EXAMPLES])}{more}. {advice}".rstrip())
+            raise UserError(f"{'; '.join(conflicts[:_EXAMPLES])}{more}. {advice}".rstrip(), code="labels_conflict")
 
     def ancestors(self, level: str, above: str) -> Tensor:
         """The class at level ``above`` over each class of ``level``: LongTensor (classes,), -1 where there is none.
@@ -262,7 +273,10 @@ class Taxonomy:
         """
         start, stop = self.level_index(level), self.level_index(above)
         if stop > start:
-            raise UserError(f"level '{above}' is finer than '{level}': ancestors are looked up from fine to coarse")
+            raise UserError(
+                f"level '{above}' is finer than '{level}': ancestors are looked up from fine to coarse",
+                code="labels_conflict",
+            )
         found = [self._reached(start, code, stop) for code in range(len(self.classes[start]))]
         if any(len(classes) > 1 for classes in found):
             self.require_tree()
@@ -375,16 +389,18 @@ class Labels:
         if self.codes.ndim != 2 or self.codes.shape[1] != len(self.levels) or len(self.classes) != len(self.levels):
             raise UserError(
                 f"codes of shape {tuple(self.codes.shape)} do not fit {len(self.levels)} levels with "
-                f"{len(self.classes)} lists of class names: codes are (samples, levels)"
+                f"{len(self.classes)} lists of class names: codes are (samples, levels)",
+                code="wrong_shape",
             )
         if len(set(self.levels)) != len(self.levels):
-            raise UserError(f"level names must differ; got {', '.join(self.levels)}")
+            raise UserError(f"level names must differ; got {', '.join(self.levels)}", code="labels_conflict")
         for index, (level, names) in enumerate(zip(self.levels, self.classes, strict=True)):
             column = self.codes[:, index]
             if len(column) and (int(column.max()) >= len(names) or int(column.min()) < UNKNOWN):
                 raise UserError(
                     f"level '{level}' has codes from {int(column.min())} to {int(column.max())}; "
-                    f"its {len(names)} classes allow 0 to {len(names) - 1}, and -1 for unknown"
+                    f"its {len(names)} classes allow 0 to {len(names) - 1}, and -1 for unknown",
+                    code="out_of_range",
                 )
 
     def __repr__(self) -> str:
@@ -410,7 +426,7 @@ class Labels:
         """
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
-            raise UserError(f"label columns differ in length: {lengths}")
+            raise UserError(f"label columns differ in length: {lengths}", code="wrong_shape")
         require_relation(relation)
         names = [[_name(v) for v in values] for values in columns.values()]
         if relation == "paths":
@@ -418,7 +434,9 @@ class Labels:
         codes, classes = _encode(names)
         levels = tuple(columns)
         if not levels:
-            raise UserError("no label column was given; use Labels.empty(count) for data without labels")
+            raise UserError(
+                "no label column was given; use Labels.empty(count) for data without labels", code="no_labels"
+            )
         if relation == "aspects":
             return cls(codes, levels, classes, source=torch.zeros_like(codes, dtype=torch.uint8))
         taxonomy = Taxonomy.from_codes(codes, levels, classes)
@@ -445,7 +463,7 @@ class Labels:
         parts = [[p for p in str(path).strip("/").split("/") if p] if path else [] for path in paths]
         depth = max(map(len, parts), default=0)
         if depth == 0:
-            raise UserError("the paths hold no class: expected strings like 'animal/dog/beagle'")
+            raise UserError("the paths hold no class: expected strings like 'animal/dog/beagle'", code="too_few")
         columns = {
             name: ["/".join(p[: i + 1]) if i < len(p) else None for p in parts]
             for i, name in enumerate(_level_names(levels, depth))
@@ -473,23 +491,29 @@ class Labels:
         """
         array = codes.detach().cpu().numpy() if isinstance(codes, Tensor) else np.array(codes)
         if array.dtype.kind not in "iufb":
-            raise UserError(f"codes are whole numbers; got {array.dtype}. Labels.from_columns takes class names")
+            raise UserError(
+                f"codes are whole numbers; got {array.dtype}. Labels.from_columns takes class names", code="wrong_shape"
+            )
         values = torch.from_numpy(array)
         values = values[:, None] if values.ndim == 1 else values
         if values.is_floating_point() and not (torch.equal(values, values.round()) and bool(values.isfinite().all())):
             raise UserError(
-                "labels given as numbers must be whole numbers (class codes); got fractions, NaN or infinity"
+                "labels given as numbers must be whole numbers (class codes); got fractions, NaN or infinity",
+                code="not_finite",
             )
         values = values.long()
         if values.ndim != 2:
-            raise UserError(f"codes have shape {tuple(values.shape)}; expected (samples,) or (samples, levels)")
+            raise UserError(
+                f"codes have shape {tuple(values.shape)}; expected (samples,) or (samples, levels)", code="wrong_shape"
+            )
         names = _level_names(levels, values.shape[1])
         if classes is None:
             counts = [int(values[:, i].max()) + 1 if len(values) else 0 for i in range(len(names))]
             if max(counts, default=0) > _MOST_CODES:
                 raise UserError(
                     f"codes count classes from 0, but the largest is {max(counts) - 1}: numbers that are names belong "
-                    "into Labels.from_columns"
+                    "into Labels.from_columns",
+                    code="out_of_range",
                 )
             classes = [[str(c) for c in range(count)] for count in counts]
         require_relation(relation)
@@ -498,7 +522,9 @@ class Labels:
         if relation == "aspects":
             return labels
         if relation == "paths":
-            raise UserError("relation 'paths' needs class names: use Labels.from_columns or Labels.from_paths")
+            raise UserError(
+                "relation 'paths' needs class names: use Labels.from_columns or Labels.from_paths", code="unknown_name"
+            )
         taxonomy = Taxonomy.from_codes(values, names, named)
         _require_order(taxonomy)
         taxonomy.require_tree("Say that the levels are aspects (relation 'aspects') if they do not nest")
@@ -626,7 +652,9 @@ def tree_similarity(codes: Tensor) -> Tensor:
             [0.0000, 0.0000, 0.0000, 1.0000]])
     """
     if codes.ndim != 2 or not codes.shape[1] or codes.is_floating_point():
-        raise UserError(f"codes are integers (n, levels); got {codes.dtype} of shape {tuple(codes.shape)}")
+        raise UserError(
+            f"codes are integers (n, levels); got {codes.dtype} of shape {tuple(codes.shape)}", code="wrong_shape"
+        )
     together = torch.ones(len(codes), len(codes), dtype=torch.bool, device=codes.device)
     agreed = torch.zeros(len(codes), len(codes), device=codes.device)
     for column in codes.T:
@@ -638,7 +666,7 @@ def tree_similarity(codes: Tensor) -> Tensor:
 def _index_of(level: str, levels: Sequence[str]) -> int:
     if level not in levels:
         hint = nearest(level, levels) if levels else "the data have no labels"
-        raise UserError(f"no level '{level}': {hint}")
+        raise UserError(f"no level '{level}': {hint}", code="unknown_level")
     return tuple(levels).index(level)
 
 
@@ -646,14 +674,16 @@ def _level_names(levels: Sequence[str] | None, count: int) -> tuple[str, ...]:
     if levels is None:
         return tuple(f"level{i + 1}" for i in range(count)) if count != 1 else ("label",)
     if len(levels) != count:
-        raise UserError(f"{len(levels)} level names were given ({', '.join(levels)}) for {count} levels")
+        raise UserError(
+            f"{len(levels)} level names were given ({', '.join(levels)}) for {count} levels", code="wrong_shape"
+        )
     return tuple(levels)
 
 
 def require_relation(relation: str) -> None:
     """Raise a UserError with the nearest name for a relation that does not exist."""
     if relation not in get_args(Relation):
-        raise UserError(f"relation '{relation}': {nearest(str(relation), get_args(Relation))}")
+        raise UserError(f"relation '{relation}': {nearest(str(relation), get_args(Relation))}", code="unknown_name")
 
 
 def _require_order(taxonomy: Taxonomy) -> None:
@@ -665,7 +695,8 @@ def _require_order(taxonomy: Taxonomy) -> None:
         if many > few > 0:
             raise UserError(
                 f"levels go from coarse to fine, but '{above}' has {many} classes and '{below}', after it, "
-                f"{few}: swap them, or say that they are aspects that do not nest (relation 'aspects')"
+                f"{few}: swap them, or say that they are aspects that do not nest (relation 'aspects')",
+                code="labels_conflict",
             )
 
 

@@ -220,7 +220,8 @@ class Model:
         inputs = self.config["inputs"]
         if dataset.modality != inputs["modality"]:
             raise UserError(
-                f"{where} was trained on {inputs['modality']} data; {dataset.name} holds {dataset.modality} data"
+                f"{where} was trained on {inputs['modality']} data; {dataset.name} holds {dataset.modality} data",
+                code="other_data",
             )
         if self.storage is not None:
             return dataset.stored_as(self.storage)
@@ -228,13 +229,15 @@ class Model:
         shape, trained = list(dataset.samples.shape), inputs["shape"]
         if dataset.modality in ("vector", "series") and shape != trained:
             raise UserError(
-                f"{where} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}"
+                f"{where} was trained on samples of shape {tuple(trained)}; {dataset.name} has {tuple(shape)}",
+                code="other_data",
             )
         static = getattr(dataset.samples, "static_width", 0)
         if static != inputs.get("static", 0):
             raise UserError(
                 f"{where} was trained on series with {inputs.get('static', 0)} static features; {dataset.name} has "
-                f"{static} of them"
+                f"{static} of them",
+                code="other_data",
             )
         return dataset
 
@@ -382,14 +385,16 @@ def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model
     labels = labels_from_json(config.pop("labels"), where)
     _require_inputs(config["inputs"], config["encoder"], where)
     if [len(names) for names in labels.classes] != config["classes"]:
-        raise UserError(f"{where} is damaged: the numbers of its classes are not those of their names")
+        raise UserError(
+            f"{where} is damaged: the numbers of its classes are not those of their names", code="damaged_file"
+        )
     section = {name: value for name, value in config["encoder"].items() if name not in _NEVER_FROM_A_FILE}
     chosen = method_class(config["method"])
     try:
         given = check_values(config["hyperparameters"], hyperparameters(chosen), f"the method '{config['method']}'")
     except UserError as error:
         raise UserError(
-            f"{files.path} was saved by another regrain, train it again or install that one: {error}"
+            f"{files.path} was saved by another regrain, train it again or install that one: {error}", code="other_data"
         ) from None
     if "queue_size" in given:
         given["queue_size"] = 0  # a queue is for training; a shared model has none
@@ -431,14 +436,18 @@ def _require_inputs(inputs: Mapping[str, Any], encoder: Mapping[str, Any], where
     counts = {"mean": width, "std": width, "static_mean": [inputs.get("static")], "static_std": [inputs.get("static")]}
     for name, count in counts.items():
         if name in inputs and [len(inputs[name])] != count:
-            raise UserError(f"{where} is damaged: inputs.{name} does not fit samples of shape {tuple(shape)}")
+            raise UserError(
+                f"{where} is damaged: inputs.{name} does not fit samples of shape {tuple(shape)}", code="damaged_file"
+            )
     size = inputs.get("size")
     expected = shape if size is None else [*shape[:1], size, size]
     if (encoder["modality"], encoder["sample_shape"]) != (inputs["modality"], expected):
-        raise UserError(f"{where} is damaged: its encoder takes other samples than its inputs are")
+        raise UserError(f"{where} is damaged: its encoder takes other samples than its inputs are", code="damaged_file")
     needed = {"size", "mean", "std", "white"} if inputs["modality"] == "image" else set()
     if not needed <= inputs.keys() or len(shape) != {"image": 3, "series": 2, "vector": 1}.get(inputs["modality"], 0):
-        raise UserError(f"{where} is damaged: its inputs do not describe {inputs['modality']} samples")
+        raise UserError(
+            f"{where} is damaged: its inputs do not describe {inputs['modality']} samples", code="damaged_file"
+        )
 
 
 def _header(file: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -453,9 +462,9 @@ def _header(file: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
                 for name, part in slices.items()
             }
     except FileNotFoundError:
-        raise UserError(f"{file} is missing: copy the whole folder, or make it again") from None
+        raise UserError(f"{file} is missing: copy the whole folder, or make it again", code="missing_file") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again") from None
+        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again", code="damaged_file") from None
 
 
 def _require_same(
@@ -464,13 +473,14 @@ def _require_same(
     """Refuse weights that are not those of the structure."""
     if wanted.keys() != header.keys():
         odd = ", ".join(sorted(wanted.keys() ^ header.keys())[:3])
-        raise UserError(f"{file} does not fit its config.json: {odd} differ")
+        raise UserError(f"{file} does not fit its config.json: {odd} differ", code="damaged_file")
     for name, value in wanted.items():
         dtype, shape = header[name]
         if (value.dtype, tuple(value.shape)) != (dtype, shape):
             raise UserError(
                 f"{file} does not fit its config.json: {name} is {dtype} of shape {shape}, and {value.dtype} of shape "
-                f"{tuple(value.shape)} was expected"
+                f"{tuple(value.shape)} was expected",
+                code="damaged_file",
             )
 
 
@@ -500,7 +510,7 @@ def _no_larger_than(header: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], w
         nonlocal count, size
         count, size = count + 1, size + (0 if parameter is None else parameter.numel())
         if count > 2 * most or size > 2 * largest:  # built twice
-            raise UserError(f"{where} does not fit its weights: it describes a far larger model")
+            raise UserError(f"{where} does not fit its weights: it describes a far larger model", code="damaged_file")
 
     hooks = [
         register_module_parameter_registration_hook(counted),
@@ -511,7 +521,9 @@ def _no_larger_than(header: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], w
     except UserError:
         raise
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{where} does not describe a model that can be built: {first_line(error)}") from error
+        raise UserError(
+            f"{where} does not describe a model that can be built: {first_line(error)}", code="damaged_file"
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -122,7 +122,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         X = validate_data(self, X, y=None if y is None else "no_validation", dtype=np.float32, ensure_min_samples=2)
         columns = [] if y is None else _columns(y, self.unknown)
         if columns and len(columns[0]) != len(X):
-            raise UserError(f"X has {len(X)} samples, and y has labels for {len(columns[0])}")
+            raise UserError(f"X has {len(X)} samples, and y has labels for {len(columns[0])}", code="wrong_shape")
         known = [_codes(column, self.unknown) for column in columns]
         if known:
             self._require_level(known)
@@ -140,7 +140,10 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
 
     def _require_level(self, columns: Sequence[Any]) -> None:
         if not -len(columns) <= self.predict_level < len(columns):
-            raise UserError(f"predict_level is {self.predict_level}, and y has {len(columns)} columns, counted from 0")
+            raise UserError(
+                f"predict_level is {self.predict_level}, and y has {len(columns)} columns, counted from 0",
+                code="out_of_range",
+            )
 
     def _trained(self, data: Dataset) -> api.Run:
         """The finished run, its model loaded on the CPU."""
@@ -185,7 +188,9 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         """Probabilities (n, classes) of :attr:`classes_`."""
         data = self._read(X)
         if not hasattr(self, "classes_"):
-            raise UserError("y was not given to fit: there are no classes to predict; transform gives embeddings")
+            raise UserError(
+                "y was not given to fit: there are no classes to predict; transform gives embeddings", code="no_labels"
+            )
         if self._classifier is not None:
             return self._classifier.predict_proba(embed(self.model_, data).numpy().astype(np.float64))
         if self._role is None:  # one class
@@ -207,7 +212,8 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         known = ~_unknown(column, self.unknown)
         if not known.any():
             raise UserError(
-                f"every label of y at level {self.predict_level} is unknown: score needs some that are known"
+                f"every label of y at level {self.predict_level} is unknown: score needs some that are known",
+                code="no_labels",
             )
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
         return float(np.average(self.predict(X)[known] == column[known], weights=weight))
@@ -222,12 +228,14 @@ def _columns(y: Any, unknown: Any) -> list[np.ndarray]:
     """The levels of y, each (n,), coarse to fine; a UserError, or scikit-learn's ValueError, for no class labels."""
     array = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
     if array.ndim not in (1, 2) or array.size == 0:
-        raise UserError(f"y holds a label a sample, or one a sample and level; got shape {array.shape}")
+        raise UserError(
+            f"y holds a label a sample, or one a sample and level; got shape {array.shape}", code="wrong_shape"
+        )
     if array.ndim == 2 and array.shape[1] == 1:
         warnings.warn("y of shape (n, 1) was taken as (n,)", DataConversionWarning, stacklevel=3)
         array = array[:, 0]
     if array.dtype.kind == "f" and np.isinf(array).any():
-        raise UserError("y holds infinite numbers; class labels are finite, NaN says unknown")
+        raise UserError("y holds infinite numbers; class labels are finite, NaN says unknown", code="not_finite")
     columns = list(array.reshape(len(array), -1).T)
     for column in columns:
         known = column[~_unknown(column, unknown)]
@@ -249,9 +257,11 @@ def _codes(column: np.ndarray, unknown: Any) -> tuple[np.ndarray, np.ndarray]:
         classes, codes[known] = np.unique(column[known], return_inverse=True)
     except TypeError:
         kinds = " and ".join(sorted({type(label).__name__ for label in column[known]}))
-        raise UserError(f"a column of y mixes labels of kind {kinds}: give numbers alone, or texts alone") from None
+        raise UserError(
+            f"a column of y mixes labels of kind {kinds}: give numbers alone, or texts alone", code="labels_conflict"
+        ) from None
     if not len(classes):
-        raise UserError("every label in a column of y is unknown: leave the column out")
+        raise UserError("every label in a column of y is unknown: leave the column out", code="no_labels")
     return classes, codes
 
 

@@ -228,7 +228,7 @@ def _settings_among(options: Mapping[str, Any], method: str, data: Any) -> dict[
             known = [*settings, *reader, *inspect.signature(request_of).parameters]
             known = [other for other in known if other not in ("data", "method", "options")]
             hint = f"in Python it is {_ELSEWHERE[name]}=" if name in _ELSEWHERE else nearest(name, known)
-            raise UserError(f"{method} on {named_twice(data)} has no option '{name}': {hint}")
+            raise UserError(f"{method} on {named_twice(data)} has no option '{name}': {hint}", code="unknown_option")
     return {name: value for name, value in options.items() if name in settings}
 
 

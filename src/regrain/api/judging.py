@@ -159,7 +159,10 @@ def _never_seen(run: Run, test: Dataset, train: Dataset | None) -> list[str]:
 def _unseen(test: Dataset, train: Dataset | None, where: str, notes: list[str]) -> Dataset:
     """The test samples of superclasses without a training sample."""
     if train is None:
-        raise UserError(f"{where} has no split 'train': which superclasses were seen in training cannot be told")
+        raise UserError(
+            f"{where} has no split 'train': which superclasses were seen in training cannot be told",
+            code="unknown_split",
+        )
     kept = select_unseen(test, train)
     level = test.labels.levels[0]
     notes.append(f"unseen superclasses: {len(kept)} of {len(test)} samples, whose {level} has no training sample")

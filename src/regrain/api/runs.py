@@ -452,7 +452,8 @@ def calibrate(
     if split is None and name not in parts:
         raise UserError(
             f"calibration needs labelled samples that training has not seen, and {where} has no split 'val' (there are "
-            f"{', '.join(parts)}): give such samples as --data, or a split that you will not judge by as --split"
+            f"{', '.join(parts)}): give such samples as --data, or a split that you will not judge by as --split",
+            code="unknown_split",
         )
     if judge == name:
         raise UserError(f"answers are not judged on what they were calibrated on: judge on another split than '{name}'")

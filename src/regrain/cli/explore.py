@@ -73,7 +73,9 @@ def explore(
 
     missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
     if export is None and missing:
-        raise UserError(f"the explorer needs {' and '.join(missing)}: pip install 'regrain[explore]'")
+        raise UserError(
+            f"the explorer needs {' and '.join(missing)}: pip install 'regrain[explore]'", code="missing_package"
+        )
     from regrain import api
     from regrain.explorer.session import Session
 

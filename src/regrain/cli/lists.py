@@ -114,7 +114,7 @@ def datasets(
     known = entries()
     if name is not None:
         if name not in known:
-            raise UserError(f"no data set '{name}' in the catalogue: {nearest(name, known)}")
+            raise UserError(f"no data set '{name}' in the catalogue: {nearest(name, known)}", code="unknown_name")
         _one_dataset(known[name], json_)
         return
     if json_:

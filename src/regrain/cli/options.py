@@ -61,7 +61,9 @@ def _known_method(name: str) -> str:
         lines = re.findall(r"^ALIASES = {(.*)}$", text, re.MULTILINE)
         aliases = {alias for line in lines for alias in re.findall(r'"([^"]+)":', line)}
     if names and name not in names | aliases:
-        raise UserError(f"no method '{name}': {nearest(name, names)} (`regrain methods` describes them)")
+        raise UserError(
+            f"no method '{name}': {nearest(name, names)} (`regrain methods` describes them)", code="unknown_name"
+        )
     return name
 
 

@@ -598,7 +598,7 @@ class Dataset:
         """
         if self.splits is None or name not in self.parts:
             hint = nearest(name, self.parts) if self.parts else "the data have no splits"
-            raise UserError(f"{self.name} has no split '{name}': {hint}")
+            raise UserError(f"{self.name} has no split '{name}': {hint}", code="unknown_split")
         return self.select(self.splits == name)
 
     def with_columns(

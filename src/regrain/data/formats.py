@@ -65,7 +65,7 @@ def file_table(path: Path) -> Table:
         return parquet_table([path])
     if suffix not in TABLE_SUFFIXES:
         advice = "save the sheet as CSV" if suffix in (".xlsx", ".xls", ".ods") else "expected a folder or a table"
-        raise UserError(f"{path} cannot be read: {advice} ({', '.join(TABLE_SUFFIXES)})")
+        raise UserError(f"{path} cannot be read: {advice} ({', '.join(TABLE_SUFFIXES)})", code="damaged_file")
     text = utf8_text(path)
     return _csv_table(path, text) if suffix in (".csv", ".tsv") else _json_table(path, text)
 
@@ -81,16 +81,21 @@ def utf8_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path} cannot be read: {error.strerror or error}", code="damaged_file") from None
     try:
         if content.startswith(_MARKS):
             return content.decode("utf-32" if content.startswith(_MARKS[:2]) else "utf-16").lstrip("\ufeff")
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{path} is not UTF-8 text: line {line} has other bytes; save it as 'CSV UTF-8'") from None
+        raise UserError(
+            f"{path} is not UTF-8 text: line {line} has other bytes; save it as 'CSV UTF-8'", code="damaged_file"
+        ) from None
     if text.count("\0") > len(text) // 4:
-        raise UserError(f"{path} is not UTF-8 text: it looks like UTF-16 without a mark; save it as 'CSV UTF-8'")
+        raise UserError(
+            f"{path} is not UTF-8 text: it looks like UTF-16 without a mark; save it as 'CSV UTF-8'",
+            code="damaged_file",
+        )
     return text.lstrip("\ufeff")
 
 
@@ -156,7 +161,7 @@ def _csv_table(path: Path, text: str) -> Table:
         try:
             records, broken, messages = _csv_records(lines, start, delimiter_of(path, text))
         except csv.Error as error:
-            raise UserError(f"{path} cannot be read as CSV: {error}") from None
+            raise UserError(f"{path} cannot be read as CSV: {error}", code="damaged_file") from None
     if not records:
         _require_rows(path, records, broken)
     line, header = records[0].first, [unguard_cell(cell) for cell in records[0].cells]
@@ -388,7 +393,7 @@ def _json_records(path: Path, text: str) -> Iterator[tuple[str, Any, str | None]
             for index, record in enumerate(json.loads(text, object_pairs_hook=_once)):
                 yield f"record {index + 1}", record, None
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is not JSON: {error}") from None
+            raise UserError(f"{path} is not JSON: {error}", code="damaged_file") from None
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -493,7 +498,9 @@ class ParquetColumns(Mapping[str, Column]):
         try:
             table = file.read(columns=present)
         except (pa.ArrowException, OSError, MemoryError) as error:
-            raise UserError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+            raise UserError(
+                f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", code="damaged_file"
+            ) from None
         absent: Column = [None] * self.sizes[index]
         return {
             name: _arrow_column(table[own[name]], self.declared.get(name), path, name) if name in own else absent
@@ -512,7 +519,9 @@ class ParquetColumns(Mapping[str, Column]):
             texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
             return pq.ParquetFile(path, read_dictionary=texts, metadata=metadata), schema
         except (pa.ArrowException, OSError, MemoryError) as error:
-            raise UserError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+            raise UserError(
+                f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", code="damaged_file"
+            ) from None
 
 
 def free_memory() -> int:

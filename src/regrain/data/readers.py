@@ -309,7 +309,7 @@ def rows_from_folder(path: str | Path, *, levels: Sequence[str] | None = None, n
     """The rows of :func:`read_folder`."""
     folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}")
+        raise UserError(f"no folder {folder}", code="missing_file")
     found = walk(folder)
     if not found.images:
         raise UserError(_no_images(folder, found))
@@ -534,7 +534,9 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             hint = nearest(path.name, dataset_names())
-            raise UserError(f"no path '{source}', and no data set of that name in the catalogue: {hint}") from None
+            raise UserError(
+                f"no path '{source}', and no data set of that name in the catalogue: {hint}", code="unknown_name"
+            ) from None
         except (OSError, ValueError) as error:  # a closed folder above it, a name too long, a NUL character
             reason = error.strerror if isinstance(error, OSError) else error
             raise UserError(f"{source} cannot be reached ({reason})") from None
@@ -544,7 +546,7 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
             return rows_from_parquet_folder, ParquetFolderOptions.__annotations__, "a folder of Parquet files"
         if path.is_dir():
             return rows_from_folder, FolderOptions.__annotations__, "a folder of images"
-        raise UserError(f"{source} is neither a file nor a folder")
+        raise UserError(f"{source} is neither a file nor a folder", code="missing_file")
     if is_huggingface(source):
         return _rows_from_huggingface, TableOptions.__annotations__, "a Hugging Face data set"
     if (is_frame(source) or isinstance(source, Table | Mapping)) and options.get("labels") is None:
@@ -583,14 +585,14 @@ def _require_known(options: Mapping[str, Any], known: Mapping[str, Any], what: s
     for option in options:
         if option not in known:
             if not known:
-                raise UserError(f"there is no option '{option}' for {what}")
-            raise UserError(f"reading {what} has no option '{option}': {nearest(option, known)}")
+                raise UserError(f"there is no option '{option}' for {what}", code="unknown_option")
+            raise UserError(f"reading {what} has no option '{option}': {nearest(option, known)}", code="unknown_option")
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
     file = Path(os.path.expanduser(path))
     if not file.is_file():
-        raise UserError(f"no file {file}")
+        raise UserError(f"no file {file}", code="missing_file")
     return file
 
 

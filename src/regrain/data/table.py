@@ -182,7 +182,9 @@ class Table:
         """The name of a column that exists, else a UserError that names the nearest one."""
         name = unicodedata.normalize("NFC", str(name)).strip()
         if name not in self.columns:
-            raise UserError(f"{self.where} has no column '{name}' ({role}): {nearest(name, self.columns)}")
+            raise UserError(
+                f"{self.where} has no column '{name}' ({role}): {nearest(name, self.columns)}", code="unknown_column"
+            )
         return name
 
     def rows(

@@ -87,13 +87,15 @@ def taxonomy(source: str | Path) -> Taxonomy:
         return _known(str(source))
     path = Path(os.path.expanduser(source))
     if not path.is_file():
-        raise UserError(f"no taxonomy '{source}', and no such file: {nearest(str(source), _names())}")
+        raise UserError(
+            f"no taxonomy '{source}', and no such file: {nearest(str(source), _names())}", code="missing_file"
+        )
     try:
         return _from_file(path)
     except UserError as error:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except csv.Error as error:
-        raise UserError(f"{path} does not have the form of a taxonomy: {error}") from None
+        raise UserError(f"{path} does not have the form of a taxonomy: {error}", code="damaged_file") from None
 
 
 def display_names(source: str | Path) -> dict[str, str]:
@@ -165,7 +167,8 @@ def _from_file(path: Path) -> Taxonomy:
     if suffix != ".txt":
         raise UserError(
             f"{path} is no taxonomy file: expected .json, .csv or .tsv with a row child,parent for every edge, or .txt "
-            "with a path a/b/c per line"
+            "with a path a/b/c per line",
+            code="damaged_file",
         )
     paths = [line.strip() for line in utf8_text(path).splitlines()]
     if not any("/" in line.strip("/") for line in paths):

@@ -124,5 +124,8 @@ def record_parts(samples: Tensor | Mapping[str, Tensor], static_width: int) -> t
     series, static = (samples["series"], samples.get("static")) if isinstance(samples, Mapping) else (samples, None)
     width = 0 if static is None else static.shape[1]
     if width != static_width:
-        raise UserError(f"the encoder takes {static_width} static features beside a series; the samples have {width}")
+        raise UserError(
+            f"the encoder takes {static_width} static features beside a series; the samples have {width}",
+            code="wrong_shape",
+        )
     return series, static if width else None

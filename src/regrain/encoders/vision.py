@@ -69,7 +69,9 @@ class VisionEncoder(Encoder):
         super().__init__()
         channels = sample_shape[0]
         if channels not in (1, 3):
-            raise UserError(f"'{name_or_path}' takes images of 3 channels, or of one; these have {channels}")
+            raise UserError(
+                f"'{name_or_path}' takes images of 3 channels, or of one; these have {channels}", code="wrong_shape"
+            )
         if folder is None:
             whole, processor, self.origin = _pretrained(name_or_path)
         else:
@@ -108,7 +110,9 @@ class VisionEncoder(Encoder):
                 width = int(self(torch.zeros(1, *sample_shape)).shape[1])
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             shape = "x".join(map(str, sample_shape))
-            raise UserError(f"'{name}' cannot take images of shape {shape}: {first_line(error)}") from error
+            raise UserError(
+                f"'{name}' cannot take images of shape {shape}: {first_line(error)}", code="wrong_shape"
+            ) from error
         self.net.train()
         return width
 
@@ -145,12 +149,16 @@ def _read(transformers: Any, source: str, *, local: bool) -> tuple[Any, dict[str
 def _rebuilt(folder: Path) -> Any:
     transformers = _transformers(str(folder))
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} lacks the image encoder's configuration; was the model folder copied whole?")
+        raise UserError(
+            f"{folder} lacks the image encoder's configuration; was the model folder copied whole?", code="damaged_file"
+        )
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return transformers.AutoModel.from_config(config, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no image encoder that transformers can rebuild: {first_line(error)}") from error
+        raise UserError(
+            f"{folder} is no image encoder that transformers can rebuild: {first_line(error)}", code="damaged_file"
+        ) from error
 
 
 def _transformers(name: str) -> Any:
@@ -158,7 +166,8 @@ def _transformers(name: str) -> Any:
         import transformers
     except ImportError as error:
         raise UserError(
-            f"the image encoder '{name}' needs transformers: pip install 'regrain[text]', or take a model of timm's"
+            f"the image encoder '{name}' needs transformers: pip install 'regrain[text]', or take a model of timm's",
+            code="missing_package",
         ) from error
     return transformers
 

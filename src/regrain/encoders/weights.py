@@ -78,25 +78,32 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if path.is_dir():
         inside = [file for file in (path / "model.safetensors", path / "model" / "model.safetensors") if file.is_file()]
         if not inside:
-            raise UserError(f"{path} is a folder without model.safetensors: neither a run nor a model of the Hub's")
+            raise UserError(
+                f"{path} is a folder without model.safetensors: neither a run nor a model of the Hub's",
+                code="missing_file",
+            )
         path = inside[0]
     if not path.is_file():
-        raise UserError(f"no weights file at {path}; give --weights a .safetensors or .pth file, or leave it out")
+        raise UserError(
+            f"no weights file at {path}; give --weights a .safetensors or .pth file, or leave it out",
+            code="missing_file",
+        )
     try:
         state = _read(path)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds Python objects beside tensors, which are not unpickled for safety; "
-            "save its state_dict alone, best as .safetensors"
+            "save its state_dict alone, best as .safetensors",
+            code="damaged_file",
         ) from error
     except Exception as error:  # safetensors and torch each have their own error for a damaged file
-        raise UserError(f"{path} is not a readable weights file: {first_line(error)}") from error
+        raise UserError(f"{path} is not a readable weights file: {first_line(error)}", code="damaged_file") from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state.get(key), dict):
             state = state[key]
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(f"{path} holds no named tensors; a state_dict is needed")
+        raise UserError(f"{path} holds no named tensors; a state_dict is needed", code="damaged_file")
     return tensors
 
 
@@ -155,14 +162,17 @@ def load_weights(
     for name, value in matching.items():
         if wanted[name].is_floating_point() and not (value.is_floating_point() and bool(value.isfinite().all())):
             odd = "numbers that are not finite" if value.is_floating_point() else f"{value.dtype}, not floats"
-            raise UserError(f"{path}: {name} holds {odd}: the file is damaged, or no weights of this encoder")
+            raise UserError(
+                f"{path}: {name} holds {odd}: the file is damaged, or no weights of this encoder", code="damaged_file"
+            )
     parameters = [name for name, _ in network.named_parameters()]
     missing = [name for name in parameters if name not in matching]
     if len(missing) == len(parameters):
         unexpected = [name for name in given if name not in matching]
         raise UserError(
             f"{path}: none of its {len(given)} tensors fits the encoder; the encoder wants {_few(missing)}, "
-            f"the file has {_few(unexpected)}. Is it another architecture?"
+            f"the file has {_few(unexpected)}. Is it another architecture?",
+            code="damaged_file",
         )
     network.load_state_dict(matching, strict=False)
     missing = [name for name in missing if fresh is None or not name.startswith(f"{fresh}.")]

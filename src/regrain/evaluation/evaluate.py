@@ -303,14 +303,14 @@ def require_protocols(names: Sequence[str]) -> None:
     """Raise a UserError with the nearest name for a protocol that does not exist."""
     for name in names:
         if name not in PROTOCOLS and name not in TOGETHER:
-            raise UserError(f"no protocol '{name}': {nearest(name, [*PROTOCOLS, *TOGETHER])}")
+            raise UserError(f"no protocol '{name}': {nearest(name, [*PROTOCOLS, *TOGETHER])}", code="unknown_name")
 
 
 def _require_options(options: Mapping[str, Any]) -> None:
     """Raise a UserError for an option that no protocol has, and for counts that are none."""
     for name, value in options.items():
         if name not in _OPTIONS:
-            raise UserError(f"no protocol has an option '{name}': {nearest(name, _OPTIONS)}")
+            raise UserError(f"no protocol has an option '{name}': {nearest(name, _OPTIONS)}", code="unknown_name")
         if name in ("ks", "shots", "ways") and (isinstance(value, str) or not isinstance(value, Sequence)):
             raise UserError(f"{name} is a list of numbers, such as [1, 5]; got {value!r}")
     counts = {name: options[name] for name in ("neighbours", "cluster_seeds", "cluster_starts") if name in options}

@@ -187,7 +187,10 @@ def _make_start(run: api.Run, parts: Mapping[str, Dataset], level: str | None, s
     if level is not None:
         labels.level_index(level)
         if found.level is not None and labels.level_index(level) <= labels.level_index(found.level):
-            raise UserError(f"--level names a level below the superclasses' ('{found.level}'); got '{level}'")
+            raise UserError(
+                f"--level names a level below the superclasses' ('{found.level}'); got '{level}'",
+                code="conflicting_options",
+            )
     groups = [
         Group(s.number, s.superclass, None if is_own_name(s.number, s.name) else s.name) for s in found.subclasses
     ]
@@ -240,14 +243,17 @@ def _read_start(store: Folder, level: str | None) -> Start:
     if level not in (None, content["level"]):
         raise UserError(
             f"{store.path} was started with names at level '{content['level']}': leave --level out, or move that "
-            f"folder away to start anew with '{level}'"
+            f"folder away to start anew with '{level}'",
+            code="other_data",
         )
     file = store.checked("start.parquet")
     try:
         table = pd.read_parquet(file)
         return _start_of(content, table)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged or not of this exploration ({error}): bring it back") from None
+        raise UserError(
+            f"{file} is damaged or not of this exploration ({error}): bring it back", code="damaged_file"
+        ) from None
 
 
 def _start_of(content: Mapping[str, Any], table: pd.DataFrame) -> Start:
@@ -277,7 +283,8 @@ def _order(every: np.ndarray, ids: np.ndarray, where: Path) -> np.ndarray:
         raise UserError(
             f"the data of {where} are no longer those that its exploration started from: {len(lost)} samples are gone"
             f"{example}, {len(every) - len(ids) + len(lost)} are new. Bring the old data back, or move the folder "
-            "explorer/ away"
+            "explorer/ away",
+            code="other_data",
         )
     return np.array([places[identity] for identity in ids.tolist()])
 

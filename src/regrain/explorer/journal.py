@@ -87,7 +87,10 @@ class Journal:
             If it could not be written; then nothing of it is in the journal.
         """
         if self._broken is not None:
-            raise UserError(f"{self.path} could not be written ({self._broken}): stop the explorer and open it again")
+            raise UserError(
+                f"{self.path} could not be written ({self._broken}): stop the explorer and open it again",
+                code="not_writable",
+            )
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = Entry(len(self.entries) + 1, now, dict(event))
         line, checksum = _line(entry, self._sum)
@@ -96,7 +99,9 @@ class Journal:
             os.fsync(self._file)
         except OSError as error:
             self._take_back(error)
-            raise UserError(f"{self.path} could not be written: {error.strerror or error}; nothing was done") from None
+            raise UserError(
+                f"{self.path} could not be written: {error.strerror or error}; nothing was done", code="not_writable"
+            ) from None
         self._length += len(line)
         self._sum = checksum
         self.entries.append(entry)
@@ -110,18 +115,22 @@ class Journal:
         try:
             import fcntl
         except ImportError:
-            raise UserError("the explorer locks its journal by flock, which this operating system lacks") from None
+            raise UserError(
+                "the explorer locks its journal by flock, which this operating system lacks", code="not_supported"
+            ) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise UserError(
                     f"{self.path} cannot be locked ({error.strerror or error}): copy the run to a file system that "
-                    "supports flock, such as a local disk"
+                    "supports flock, such as a local disk",
+                    code="not_supported",
                 ) from None
             raise UserError(
                 f"{self.path} is in use: another `regrain explore` works on this run. Open its page (several browsers "
-                "may), or stop it first"
+                "may), or stop it first",
+                code="not_writable",
             ) from None
 
     def _read(self) -> int:
@@ -140,7 +149,8 @@ class Journal:
                 if content[end:].strip(b"\0"):
                     raise UserError(
                         f"{self.path}: line {len(self.entries) + 1} is damaged, and it is not the last one: bring an "
-                        "older copy of the file back, or cut the file before that line to go on from there"
+                        "older copy of the file back, or cut the file before that line to go on from there",
+                        code="damaged_file",
                     )
                 self._set_aside(content[at:], sound)
                 break
@@ -180,7 +190,10 @@ class Journal:
             except FileExistsError:
                 continue
         else:
-            raise UserError(f"{self.path.parent} holds thousands of damaged lines set aside: look at the disk first")
+            raise UserError(
+                f"{self.path.parent} holds thousands of damaged lines set aside: look at the disk first",
+                code="damaged_file",
+            )
         _write_all(file, rest)
         os.fsync(file)
         os.close(file)

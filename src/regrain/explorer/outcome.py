@@ -81,7 +81,7 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
     level, above = session.collection.start.level, session.collection.start.superclass_level
     sure = np.isin(np.array(columns[f"{level}_source"], dtype=object), ["confirmed", "given"])
     if not sure.any():
-        raise UserError("no sample has a confirmed class yet: name a subclass first")
+        raise UserError("no sample has a confirmed class yet: name a subclass first", code="no_labels")
     notices = list(proposals.notices)
     classes = _classes(columns, level, above, sure)
     repeated = [name for name, count in Counter(name for _, name in classes).items() if count > 1]
@@ -169,7 +169,9 @@ def _put(
     proposed_at: str | None = None,
 ) -> None:
     if level in columns:
-        raise UserError(f"level '{level}' would write a second column '{level}': rename the level")
+        raise UserError(
+            f"level '{level}' would write a second column '{level}': rename the level", code="labels_conflict"
+        )
     when = {"confirmed": lambda seq: times[seq - 1], "proposed": lambda _: proposed_at}
     columns[level] = list(names)
     columns[f"{level}_source"] = [kind or None for kind in kinds.tolist()]

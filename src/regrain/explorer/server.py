@@ -116,11 +116,11 @@ def application(session: Session, keys: Keys, port: int) -> Guard:
 
     @app.exception_handler(StaleError)
     def stale(_: Request, error: StaleError) -> Response:
-        return JSONResponse({"detail": str(error)}, status_code=409)
+        return JSONResponse({"detail": str(error), "code": error.code}, status_code=409)
 
     @app.exception_handler(UserError)
     def mistaken(_: Request, error: UserError) -> Response:
-        return JSONResponse({"detail": str(error)}, status_code=400)
+        return JSONResponse({"detail": str(error), "code": error.code}, status_code=400)
 
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> Response:
@@ -293,7 +293,9 @@ def bound_socket(port: int) -> socket.socket:
         bound.listen()  # whoever gets the link may come before the server is up
     except OSError as error:
         bound.close()
-        raise UserError(f"port {port} cannot be listened at ({error.strerror}): choose another --port") from None
+        raise UserError(
+            f"port {port} cannot be listened at ({error.strerror}): choose another --port", code="not_writable"
+        ) from None
     return bound
 
 

@@ -34,6 +34,8 @@ _MANY, _FEW_STARTS = 5_000, 2
 class StaleError(UserError):
     """Somebody else changed what an action is about, after its user last looked."""
 
+    code = "stale"
+
 
 class Session:
     """The exploration of a run; one at a time can be open.
@@ -81,7 +83,9 @@ class Session:
         self.journal = Journal(self.folder / "journal.jsonl")
         try:
             if self.journal.entries and not (self.folder / "start.json").exists():
-                raise UserError(f"{self.folder} has a journal and no start.json: bring that file back")
+                raise UserError(
+                    f"{self.folder} has a journal and no start.json: bring that file back", code="damaged_file"
+                )
             self.collection: Collection = open_collection(run, self.folder, level=level, map_kind=map_kind, seed=seed)
             self.state = self._replayed()
         except BaseException:
@@ -100,7 +104,8 @@ class Session:
             except UserError as error:
                 raise UserError(
                     f"line {entry.seq} of {self.journal.path} does not fit start.parquet ({error}): bring the two "
-                    "files of one exploration together"
+                    "files of one exploration together",
+                    code="damaged_file",
                 ) from None
             self._acted[entry.event.get("action", "")] = entry.seq
         return state
@@ -175,13 +180,14 @@ class Session:
         if "superclass" in request:
             above = request["superclass"]
             if above not in self.superclasses():
-                raise UserError(f"there is no superclass {above!r}")
+                raise UserError(f"there is no superclass {above!r}", code="unknown_name")
             start = self.collection.start
             for row, known in zip(rows.tolist(), own, strict=True):
                 if start.superclass_given[row] and known != above:
                     raise UserError(
                         f"sample {start.ids[row]} is of superclass {known!r}, and '{name}' was to be one of {above!r}: "
-                        "leave it out, or move it to a subclass there where the data are wrong"
+                        "leave it out, or move it to a subclass there where the data are wrong",
+                        code="conflicting_options",
                     )
             wanted = [above] * len(own)
         moves: list[dict[str, Any]] = []
@@ -198,10 +204,12 @@ class Session:
     def _parts(self, number: int, count: int) -> list[dict[str, Any]]:
         """A group's samples clustered; the cluster with most of what is confirmed, or the largest, keeps the group."""
         if number not in self.state.groups:
-            raise UserError(f"there is no subclass {number} (any more)")
+            raise UserError(f"there is no subclass {number} (any more)", code="unknown_name")
         rows = self.state.members(number)
         if not 2 <= count <= len(rows):
-            raise UserError(f"{len(rows)} samples can be split into 2 to {len(rows)} parts; got {count}")
+            raise UserError(
+                f"{len(rows)} samples can be split into 2 to {len(rows)} parts; got {count}", code="out_of_range"
+            )
         starts = _FEW_STARTS if len(rows) > _MANY else STARTS
         codes = lloyd(self.collection.embeddings[rows], count, starts=starts, seed=self._seed)[0].numpy()
         confirmed = self.state.confirmed[rows]
@@ -212,7 +220,9 @@ class Session:
             if len(moved):
                 parts.append({"number": self.state.next_number + len(parts), "samples": moved.tolist()})
         if not parts:
-            raise UserError("this subclass does not fall apart: all its other samples are confirmed, or alike")
+            raise UserError(
+                "this subclass does not fall apart: all its other samples are confirmed, or alike", code="too_few"
+            )
         return parts
 
     def _require_fresh(self, event: Mapping[str, Any], seen: int) -> None:
@@ -367,7 +377,7 @@ class Session:
         """
         with self.lock:
             if number not in self.state.groups:
-                raise UserError(f"there is no subclass {number} (any more)")
+                raise UserError(f"there is no subclass {number} (any more)", code="unknown_name")
             group = self.state.groups[number]
             rows, aside = self.state.members(number), np.flatnonzero((self.state.group == number) & self.state.outlier)
         vectors = self.collection.embeddings[rows]

@@ -140,13 +140,16 @@ class State:
         """Raise a UserError where an event cannot be applied; :meth:`apply` then changes nothing."""
         kind = event.get("kind")
         if kind == "undo" and not self._done:
-            raise UserError("there is nothing to undo")
+            raise UserError("there is nothing to undo", code="out_of_range")
         if kind == "redo" and not self._undone:
-            raise UserError("there is nothing to redo")
+            raise UserError("there is nothing to redo", code="out_of_range")
         if kind in ("undo", "redo"):
             return
         if kind not in _ACTIONS:
-            raise UserError(f"no action is called {kind!r}: there are {', '.join([*_ACTIONS, 'undo', 'redo'])}")
+            raise UserError(
+                f"no action is called {kind!r}: there are {', '.join([*_ACTIONS, 'undo', 'redo'])}",
+                code="unknown_option",
+            )
         getattr(self, f"_check_{kind}")(event)
 
     def apply(self, seq: int, event: Mapping[str, Any]) -> None:
@@ -172,7 +175,10 @@ class State:
         rows = self._rows(event["samples"])
         strangers = rows[self.group[rows] != event["group"]]
         if len(strangers):
-            raise UserError(f"sample {strangers[0]} is not in subclass {event['group']}: it cannot be confirmed there")
+            raise UserError(
+                f"sample {strangers[0]} is not in subclass {event['group']}: it cannot be confirmed there",
+                code="conflicting_options",
+            )
 
     def _name(self, event: Mapping[str, Any]) -> _Patch:
         number = event["group"]
@@ -205,12 +211,12 @@ class State:
     def _check_move(self, event: Mapping[str, Any]) -> None:
         made = [int(g["number"]) for g in event.get("new", ())]
         if made != list(range(self._next, self._next + len(made))):
-            raise UserError(f"new groups are numbered from {self._next}; got {made}")
+            raise UserError(f"new groups are numbered from {self._next}; got {made}", code="out_of_range")
         for new in event.get("new", ()):
             if new["name"] is not None:
                 clean_name(new["name"])
         if not event["moves"]:
-            raise UserError("no sample was named to be moved")
+            raise UserError("no sample was named to be moved", code="too_few")
         for move in event["moves"]:
             if move["group"] not in made:
                 self._require_group(move["group"])
@@ -245,7 +251,7 @@ class State:
         self._require_group(event["group"])
         made = [int(part["number"]) for part in event["parts"]]
         if not made or made != list(range(self._next, self._next + len(made))):
-            raise UserError(f"the parts of a split are numbered from {self._next}; got {made}")
+            raise UserError(f"the parts of a split are numbered from {self._next}; got {made}", code="out_of_range")
         for part in event["parts"]:
             rows = self._rows(part["samples"], some=True)
             if (self.group[rows] != event["group"]).any() or self.confirmed[rows].any():
@@ -264,14 +270,16 @@ class State:
 
     def _require_group(self, number: Any) -> None:
         if number not in self.groups:
-            raise UserError(f"there is no subclass {number} (any more)")
+            raise UserError(f"there is no subclass {number} (any more)", code="unknown_name")
 
     def _rows(self, samples: Sequence[int], *, some: bool = False) -> np.ndarray:
         rows = np.asarray(samples, dtype=np.int64).reshape(-1)
         if some and not len(rows):
-            raise UserError("no sample is selected")
+            raise UserError("no sample is selected", code="too_few")
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
-            raise UserError(f"samples are numbered from 0 to {len(self) - 1}; got {rows.min()} to {rows.max()}")
+            raise UserError(
+                f"samples are numbered from 0 to {len(self) - 1}; got {rows.min()} to {rows.max()}", code="out_of_range"
+            )
         return rows
 
     def _place(self, rows: np.ndarray, number: int) -> None:
@@ -323,9 +331,9 @@ def clean_name(name: Any) -> str:
     """
     text = name.strip() if isinstance(name, str) else ""
     if not text:
-        raise UserError("a name is needed")
+        raise UserError("a name is needed", code="out_of_range")
     if len(text) > LONGEST_NAME:
-        raise UserError(f"a name has at most {LONGEST_NAME} characters; this one has {len(text)}")
+        raise UserError(f"a name has at most {LONGEST_NAME} characters; this one has {len(text)}", code="out_of_range")
     if any(not c.isprintable() for c in text):
-        raise UserError("a name is printable text on one line")
+        raise UserError("a name is printable text on one line", code="out_of_range")
     return text

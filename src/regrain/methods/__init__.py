@@ -110,5 +110,7 @@ def method_class(name: str) -> type[Method]:
     """
     name = ALIASES.get(name, name)
     if name not in METHODS:
-        raise UserError(f"no method '{name}': {nearest(name, METHODS)} (`regrain methods` describes them)")
+        raise UserError(
+            f"no method '{name}': {nearest(name, METHODS)} (`regrain methods` describes them)", code="unknown_name"
+        )
     return METHODS[name]

@@ -136,13 +136,14 @@ class Method(nn.Module):
 
     def embed_projected(self, x: Any) -> Tensor:
         """h(f(x)), where the loss compares; a UserError where the method has no projection head."""
-        raise UserError(f"{self.name} has no projection head whose output could be judged")
+        raise UserError(f"{self.name} has no projection head whose output could be judged", code="not_supported")
 
     def predict_proba(self, x: Any, level: str) -> Tensor:
         """Class probabilities (B, classes) at the level of a role; a UserError where the method does not classify."""
         raise UserError(
             f"{self.name} learns embeddings and has no classifier for the {level} level; "
-            "judge it by recall, knn or clustering"
+            "judge it by recall, knn or clustering",
+            code="not_supported",
         )
 
     def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
@@ -154,7 +155,10 @@ class Method(nn.Module):
 
         A UserError where the method has no subclasses of its own.
         """
-        raise UserError(f"{self.name} has no subclasses of its own; `regrain discover` clusters its embeddings")
+        raise UserError(
+            f"{self.name} has no subclasses of its own; `regrain discover` clusters its embeddings",
+            code="not_supported",
+        )
 
     def partitions(self, x: Any) -> tuple[Tensor, ...]:
         """Probabilities (B, C) by each partition of the samples that training made of its own.

@@ -181,7 +181,10 @@ class GEORGE(Method):
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
         if not self.has_subclasses:
-            raise UserError("george with group_dro, or before its second stage, has no classifier of subclasses")
+            raise UserError(
+                "george with group_dro, or before its second stage, has no classifier of subclasses",
+                code="not_supported",
+            )
         logits = self._masked(self.subclass_classifier(self.encoder(x))).float()
         if coarse is not None:
             elsewhere = (coarse[:, None] >= 0) & (self.superclass_of != coarse[:, None])

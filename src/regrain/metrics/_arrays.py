@@ -18,7 +18,8 @@ def as_unit_vectors(embeddings: ArrayLike | Tensor, name: str) -> Tensor:
     vectors = torch.as_tensor(embeddings).detach()
     if vectors.ndim != 2 or not len(vectors) or not vectors.is_floating_point():
         raise UserError(
-            f"{name} must be floats of shape (n, d), n at least 1, got {vectors.dtype} of shape {tuple(vectors.shape)}"
+            f"{name} must be floats of shape (n, d), n at least 1, got {vectors.dtype} of shape {tuple(vectors.shape)}",
+            code="wrong_shape",
         )
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
@@ -26,7 +27,8 @@ def as_unit_vectors(embeddings: ArrayLike | Tensor, name: str) -> Tensor:
     if broken.any():
         raise UserError(
             f"{name} must be finite: {int(broken.sum())} of {len(vectors)} rows are not, the first is row "
-            f"{int(broken.int().argmax())}"
+            f"{int(broken.int().argmax())}",
+            code="not_finite",
         )
     return vectors / norm.masked_fill(norm == 0, 1)
 
@@ -37,7 +39,8 @@ def as_labels(labels: ArrayLike | Tensor, rows: int, name: str) -> Tensor:
     if integers.shape != (rows,) or integers.is_floating_point() or integers.dtype == torch.bool:
         raise UserError(
             f"{name} must be integers of shape ({rows},), one for each row, "
-            f"got {integers.dtype} of shape {tuple(integers.shape)}"
+            f"got {integers.dtype} of shape {tuple(integers.shape)}",
+            code="wrong_shape",
         )
     return integers.long()
 
@@ -49,7 +52,9 @@ def known_pairs(labels: ArrayLike | Tensor, others: ArrayLike | Tensor, name: st
     compared = as_labels(others, count, name).cpu().numpy()
     known = truth >= 0
     if not known.any():
-        raise UserError(f"none of the {count} labels is known (all are -1): there is nothing to compare with")
+        raise UserError(
+            f"none of the {count} labels is known (all are -1): there is nothing to compare with", code="no_labels"
+        )
     return truth[known], compared[known]
 
 

@@ -57,9 +57,12 @@ def knn_predict(
     test = as_unit_vectors(test_embeddings, "test_embeddings")
     labels = as_labels(train_labels, len(train), "train_labels").to(train.device)
     if len(labels) and labels.max() >= classes:
-        raise UserError(f"train_labels reach {int(labels.max())}, but classes = {classes} allows 0 to {classes - 1}")
+        raise UserError(
+            f"train_labels reach {int(labels.max())}, but classes = {classes} allows 0 to {classes - 1}",
+            code="out_of_range",
+        )
     if temperature is not None and not temperature > 0:
-        raise UserError(f"temperature must be positive, got {temperature}")
+        raise UserError(f"temperature must be positive, got {temperature}", code="out_of_range")
     train, labels = train[labels >= 0], labels[labels >= 0]
     predicted = []
     for similarity, index in neighbour_blocks(test, train, k, exclude_self=False):
@@ -130,11 +133,13 @@ def confidence_error(confidence: ArrayLike | Tensor, right: ArrayLike | Tensor, 
     0.125
     """
     if bins < 1:
-        raise UserError(f"bins is at least 1; got {bins}")
+        raise UserError(f"bins is at least 1; got {bins}", code="out_of_range")
     sure = torch.as_tensor(confidence).double().cpu().numpy()
     hits = torch.as_tensor(right).double().cpu().numpy()
     if sure.shape != hits.shape or not len(sure):
-        raise UserError(f"confidence and right need one entry a sample; got {len(sure)} and {len(hits)}")
+        raise UserError(
+            f"confidence and right need one entry a sample; got {len(sure)} and {len(hits)}", code="wrong_shape"
+        )
     place = np.minimum((sure * bins).astype(int), bins - 1)
     gap = np.bincount(place, weights=hits - sure, minlength=bins)
     return float(np.abs(gap).sum() / len(sure))

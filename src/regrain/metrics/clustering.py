@@ -176,7 +176,9 @@ def neighbour_information(clusters: ArrayLike | Tensor, neighbours: ArrayLike | 
     places = torch.as_tensor(neighbours)
     own = as_labels(clusters, len(places), "clusters").cpu()
     if places.ndim != 2 or count < 2:
-        raise UserError(f"neighbours are (n, k) and count is at least 2; got {tuple(places.shape)} and {count}")
+        raise UserError(
+            f"neighbours are (n, k) and count is at least 2; got {tuple(places.shape)} and {count}", code="out_of_range"
+        )
     theirs = own[places.cpu()]
     information = mutual_info_score(own[:, None].expand_as(theirs).flatten(), theirs.flatten())
     return float(information / np.log(count))

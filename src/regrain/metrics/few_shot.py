@@ -149,12 +149,16 @@ def few_shot_accuracy(
         if augmented.ndim != 3 or augmented.shape[1:] != vectors.shape:
             raise UserError(
                 f"augmented holds copies of the embeddings, (copies, {len(vectors)}, {vectors.shape[1]}); got shape "
-                f"{tuple(augmented.shape)}"
+                f"{tuple(augmented.shape)}",
+                code="wrong_shape",
             )
         flat = as_unit_vectors(augmented.flatten(0, 1), "augmented").cpu()
         support_vectors = flat.view(augmented.shape)
     if classifier not in get_args(Classifier):
-        raise UserError(f"no few-shot classifier '{classifier}': {nearest(str(classifier), get_args(Classifier))}")
+        raise UserError(
+            f"no few-shot classifier '{classifier}': {nearest(str(classifier), get_args(Classifier))}",
+            code="unknown_name",
+        )
     above = None if superclasses is None else as_labels(superclasses, len(vectors), "superclasses").cpu().numpy()
     groups, notes = draw_episodes(
         codes.numpy(),
@@ -195,7 +199,10 @@ def draw_episodes(
     """
     for name, value in (("shots", shots), ("episodes", episodes), ("queries", 1 if queries == "rest" else queries)):
         if not isinstance(value, int | np.integer) or value < 1:
-            raise UserError(f"{name} is a whole number of at least 1{' or rest' * (name == 'queries')}; got {value!r}")
+            raise UserError(
+                f"{name} is a whole number of at least 1{' or rest' * (name == 'queries')}; got {value!r}",
+                code="out_of_range",
+            )
     present = np.unique(labels[labels >= 0])
     by_class = [np.flatnonzero(labels == code) for code in present]
     pools = _pools(labels, present, by_class, superclasses)
@@ -206,7 +213,8 @@ def draw_episodes(
         if not 2 <= ways <= len(present):
             raise UserError(
                 f"an episode of {ways} classes cannot be drawn from the {len(present)} that are labelled: ways lies "
-                f"between 2 and {len(present)}"
+                f"between 2 and {len(present)}",
+                code="too_few",
             )
     counts = np.array([len(rows) for rows in by_class])
     longest = counts[candidates].max()
@@ -252,12 +260,17 @@ def _pools(
         above = np.unique(superclasses[rows])
         above = above[above >= 0]
         if len(above) > 1:
-            raise UserError(f"class {code} lies under the superclasses {above[0]} and {above[1]}: it needs one")
+            raise UserError(
+                f"class {code} lies under the superclasses {above[0]} and {above[1]}: it needs one",
+                code="labels_conflict",
+            )
         parents.append(above[0] if len(above) else -1)
     pools = [np.flatnonzero(np.array(parents) == above) for above in np.unique(parents) if above >= 0]
     pools = [pool for pool in pools if len(pool) >= 2]
     if not pools:
-        raise UserError("intra-class episodes need a superclass with at least two classes; there is none")
+        raise UserError(
+            "intra-class episodes need a superclass with at least two classes; there is none", code="too_few"
+        )
     return pools
 
 
@@ -269,7 +282,9 @@ def _require_enough(
     class_names: Sequence[str] | None,
 ) -> None:
     if len(present) < 2:
-        raise UserError(f"few-shot episodes need at least two labelled classes; there are {len(present)}")
+        raise UserError(
+            f"few-shot episodes need at least two labelled classes; there are {len(present)}", code="too_few"
+        )
     poor = [position for position in candidates if len(by_class[position]) <= shots]
     if poor:
         first = min(poor, key=lambda position: len(by_class[position]))
@@ -278,7 +293,8 @@ def _require_enough(
         advice = f"use at most {most} shots" if most else "leave the class out"
         raise UserError(
             f"{shots} shots and a query need {shots + 1} samples of a class; "
-            f"{_called(int(present[first]), class_names)} has {len(by_class[first])}{others}: {advice}"
+            f"{_called(int(present[first]), class_names)} has {len(by_class[first])}{others}: {advice}",
+            code="too_few",
         )
 
 

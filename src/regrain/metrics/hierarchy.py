@@ -78,7 +78,8 @@ def hierarchy_metrics(
         if max(truth.max(), found.max()) >= len(above):
             raise UserError(
                 f"level '{level}' has ancestors of {len(above)} leaf classes, and class "
-                f"{max(truth.max(), found.max())} occurs"
+                f"{max(truth.max(), found.max())} occurs",
+                code="out_of_range",
             )
         upper_truth, upper_found = above[truth], np.where(found >= 0, above[found], -1)
         kept = upper_truth >= 0
@@ -143,11 +144,14 @@ def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, ta
     if truth.shape != found.shape or truth.ndim != 2 or truth.shape[1] != len(taxonomy.levels):
         raise UserError(
             f"labels and predictions must be (n, {len(taxonomy.levels)}), a column a level; got {tuple(truth.shape)} "
-            f"and {tuple(found.shape)}"
+            f"and {tuple(found.shape)}",
+            code="wrong_shape",
         )
     known = (truth >= 0).any(dim=1)
     if not known.any():
-        raise UserError("none of the samples has a label at any level: there is nothing to compare with")
+        raise UserError(
+            "none of the samples has a label at any level: there is nothing to compare with", code="no_labels"
+        )
     truth, found = truth[known], found[known]
     true_path, found_path = _paths(truth, taxonomy), _paths(found, taxonomy)
     consistent = ((found < 0) | (found_path < 0) | (found == found_path)).all(dim=1)

@@ -123,7 +123,7 @@ def bootstrap_interval(
     """
     numbers = _finite(values, confidence)
     if resamples < 1:
-        raise UserError(f"resamples must be at least 1, got {resamples}")
+        raise UserError(f"resamples must be at least 1, got {resamples}", code="out_of_range")
     random = np.random.default_rng(seed)
     size = max(1, RESAMPLED_ELEMENTS // len(numbers))
     draws = [min(size, resamples - start) for start in range(0, resamples, size)]
@@ -135,9 +135,13 @@ def bootstrap_interval(
 def _finite(values: ArrayLike | Tensor, confidence: float) -> np.ndarray:
     numbers = torch.as_tensor(values).detach().double().cpu().numpy()
     if numbers.ndim != 1 or len(numbers) < 2:
-        raise UserError(f"an interval needs at least two values in one dimension, got shape {numbers.shape}")
+        raise UserError(
+            f"an interval needs at least two values in one dimension, got shape {numbers.shape}", code="too_few"
+        )
     if not np.isfinite(numbers).all():
-        raise UserError(f"{int((~np.isfinite(numbers)).sum())} of {len(numbers)} values are not finite")
+        raise UserError(
+            f"{int((~np.isfinite(numbers)).sum())} of {len(numbers)} values are not finite", code="not_finite"
+        )
     if not 0 < confidence < 1:
-        raise UserError(f"confidence must lie between 0 and 1, got {confidence}")
+        raise UserError(f"confidence must lie between 0 and 1, got {confidence}", code="out_of_range")
     return numbers

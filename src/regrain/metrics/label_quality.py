@@ -74,12 +74,14 @@ def neighbour_probabilities(
     vectors = as_unit_vectors(embeddings, "embeddings")
     codes = as_labels(labels, len(vectors), "labels").to(vectors.device)
     if k < 1 or not temperature > 0:
-        raise UserError(f"k is at least 1 and the temperature positive; got {k} and {temperature}")
+        raise UserError(f"k is at least 1 and the temperature positive; got {k} and {temperature}", code="out_of_range")
     if int(codes.max()) >= classes:
-        raise UserError(f"labels reach {int(codes.max())}, but classes = {classes} allows 0 to {classes - 1}")
+        raise UserError(
+            f"labels reach {int(codes.max())}, but classes = {classes} allows 0 to {classes - 1}", code="out_of_range"
+        )
     known = codes >= 0
     if int(known.sum()) < 2:
-        raise UserError("neighbours vote with their labels, and fewer than two samples have one")
+        raise UserError("neighbours vote with their labels, and fewer than two samples have one", code="no_labels")
     result = torch.empty(len(vectors), classes, dtype=torch.float64, device=vectors.device)
     gallery, votes = vectors[known], codes[known]
     for rows, query, own in ((known, gallery, True), (~known, vectors[~known], False)):
@@ -128,10 +130,13 @@ def label_quality(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor)
     """
     values = torch.as_tensor(probabilities).double()
     if values.ndim != 2:
-        raise UserError(f"probabilities are of shape (n, C); got {tuple(values.shape)}")
+        raise UserError(f"probabilities are of shape (n, C); got {tuple(values.shape)}", code="wrong_shape")
     codes = as_labels(labels, len(values), "labels").to(values.device)
     if len(codes) and int(codes.max()) >= values.shape[1]:
-        raise UserError(f"labels reach {int(codes.max())}, and there are probabilities of {values.shape[1]} classes")
+        raise UserError(
+            f"labels reach {int(codes.max())}, and there are probabilities of {values.shape[1]} classes",
+            code="out_of_range",
+        )
     known = codes >= 0
     own = values.gather(1, codes.clamp(min=0)[:, None])[:, 0]
     counts = torch.bincount(codes[known], minlength=values.shape[1])

@@ -377,22 +377,27 @@ def _check(features: Tensor, labels: Tensor, classes: int, inverse_penalty: floa
     if features.ndim != 3 or not features.numel() or not features.is_floating_point():
         raise UserError(
             "features are floats of shape (problems, samples, dimensions), none of them 0; got "
-            f"{features.dtype} of shape {tuple(features.shape)}"
+            f"{features.dtype} of shape {tuple(features.shape)}",
+            code="wrong_shape",
         )
     if labels.shape != features.shape[:2] or labels.is_floating_point():
         raise UserError(
             f"labels are integers of shape {tuple(features.shape[:2])}, one for each row of features; got "
-            f"{labels.dtype} of shape {tuple(labels.shape)}"
+            f"{labels.dtype} of shape {tuple(labels.shape)}",
+            code="wrong_shape",
         )
     if classes < 2:
-        raise UserError(f"logistic regression needs at least 2 classes to tell apart; got classes = {classes}")
+        raise UserError(
+            f"logistic regression needs at least 2 classes to tell apart; got classes = {classes}", code="too_few"
+        )
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise UserError(
             f"labels lie between 0 and {classes - 1}; got {int(labels.min())} to {int(labels.max())}: leave samples "
-            "of unknown class out"
+            "of unknown class out",
+            code="out_of_range",
         )
     for name, value in (("inverse_penalty", inverse_penalty), ("tolerance", tolerance)):
         if not 0 < value < math.inf:
-            raise UserError(f"{name} must be positive and finite, got {value}")
+            raise UserError(f"{name} must be positive and finite, got {value}", code="out_of_range")
     if not bool(features.sum().isfinite()):  # element by element it would take a third of the whole time
-        raise UserError("features must be finite: leave samples with NaN or infinity out")
+        raise UserError("features must be finite: leave samples with NaN or infinity out", code="not_finite")

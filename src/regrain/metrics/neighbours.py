@@ -68,14 +68,21 @@ def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bo
     dtype = torch.promote_types(query.dtype, gallery.dtype)
     query, gallery = query.to(dtype), gallery.to(dtype)  # one tensor stays one
     if query.shape[1] != gallery.shape[1]:
-        raise UserError(f"query has {query.shape[1]} dimensions, gallery {gallery.shape[1]}: they must be the same")
+        raise UserError(
+            f"query has {query.shape[1]} dimensions, gallery {gallery.shape[1]}: they must be the same",
+            code="wrong_shape",
+        )
     if exclude_self and len(query) != len(gallery):
-        raise UserError(f"exclude_self needs as many queries as gallery rows, got {len(query)} and {len(gallery)}")
+        raise UserError(
+            f"exclude_self needs as many queries as gallery rows, got {len(query)} and {len(gallery)}",
+            code="wrong_shape",
+        )
     available = len(gallery) - exclude_self
     if not 1 <= k <= available:
         raise UserError(
             f"k = {k} neighbours were asked for, but each query has {available} to retrieve"
-            f"{' besides itself' if exclude_self else ''}: k must lie between 1 and that"
+            f"{' besides itself' if exclude_self else ''}: k must lie between 1 and that",
+            code="out_of_range",
         )
     if k <= FEW_NEIGHBOURS:
         yield _block_by_block(query, gallery, k, exclude_self)

@@ -111,7 +111,7 @@ def retrieval_metrics(
     ({1: 0.5}, [False, False, True, True], 1, 1)
     """
     if (gallery is None) != (gallery_labels is None):
-        raise UserError("gallery and gallery_labels belong together: give both or none")
+        raise UserError("gallery and gallery_labels belong together: give both or none", code="conflicting_options")
     query, truth, unlabelled = _labelled(embeddings, labels, "embeddings", "labels")
     own = int(gallery is None)  # a query without a gallery of its own meets itself there, and may not retrieve it
     items, item_labels = query, truth
@@ -155,14 +155,17 @@ def _labelled(
     classes = as_labels(labels, len(vectors), labels_name).to(vectors.device)
     known = classes >= 0
     if not known.any():
-        raise UserError(f"{labels_name}: none of the {len(classes)} labels is known (all are -1)")
+        raise UserError(f"{labels_name}: none of the {len(classes)} labels is known (all are -1)", code="no_labels")
     return vectors[known], classes[known], int((~known).sum())
 
 
 def _checked_ks(ks: Sequence[int], available: int) -> list[int]:
     wrong = [k for k in ks if not 1 <= k <= available]
     if wrong or not ks:
-        raise UserError(f"ks must be numbers from 1 to {available}, the items a query can retrieve, got {list(ks)}")
+        raise UserError(
+            f"ks must be numbers from 1 to {available}, the items a query can retrieve, got {list(ks)}",
+            code="out_of_range",
+        )
     return list(ks)
 
 

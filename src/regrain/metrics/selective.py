@@ -130,7 +130,7 @@ def guaranteed_threshold(
     else:
         thresholds = np.asarray(grid, dtype=np.float64)
         if thresholds.ndim != 1 or not len(thresholds) or (np.diff(thresholds) >= 0).any():
-            raise UserError("grid holds thresholds in falling order, at least one")
+            raise UserError("grid holds thresholds in falling order, at least one", code="wrong_shape")
         walks = [(thresholds, 1.0)]
     total = sum(part for _, part in walks)
     found = []
@@ -215,7 +215,7 @@ def risk_coverage_area(coverage: ArrayLike | Tensor, mass: ArrayLike | Tensor, r
     probabilities, truth = _checked(mass, right)
     says = np.asarray(torch.as_tensor(coverage).cpu(), dtype=np.float64)
     if says.shape != probabilities.shape:
-        raise UserError(f"coverage must be {probabilities.shape}, as mass is; got {says.shape}")
+        raise UserError(f"coverage must be {probabilities.shape}, as mass is; got {says.shape}", code="wrong_shape")
     values = np.unique(probabilities[~np.isnan(probabilities)])
     if len(values) > _POINTS:
         values = np.unique(np.quantile(values, np.linspace(0, 1, _POINTS), method="nearest"))
@@ -235,20 +235,21 @@ def _checked(mass: ArrayLike | Tensor, right: ArrayLike | Tensor) -> tuple[np.nd
     truth = np.asarray(torch.as_tensor(right).cpu())
     if probabilities.ndim != 2 or not probabilities.size or truth.shape != probabilities.shape:
         raise UserError(
-            f"mass and right must be (n, levels), n at least 1; got {probabilities.shape} and {truth.shape}"
+            f"mass and right must be (n, levels), n at least 1; got {probabilities.shape} and {truth.shape}",
+            code="wrong_shape",
         )
     there = probabilities[~np.isnan(probabilities)]
     if ((there < 0) | (there > 1 + 1e-6)).any():
-        raise UserError("mass holds probabilities, from 0 to 1; NaN where a path has no node")
+        raise UserError("mass holds probabilities, from 0 to 1; NaN where a path has no node", code="out_of_range")
     if not np.isin(truth, (-1, 0, 1)).all():
-        raise UserError("right holds 1 (right), 0 (wrong) and -1 (unknown)")
+        raise UserError("right holds 1 (right), 0 (wrong) and -1 (unknown)", code="out_of_range")
     return probabilities, truth.astype(np.int64)
 
 
 def _require_shares(**shares: float) -> None:
     for name, value in shares.items():
         if not 0 < value < 1:
-            raise UserError(f"{name} lies between 0 and 1, such as 0.9; got {value}")
+            raise UserError(f"{name} lies between 0 and 1, such as 0.9; got {value}", code="out_of_range")
 
 
 def _outcomes(probabilities: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

@@ -56,13 +56,15 @@ def hops(
     score = torch.as_tensor(scores).detach().double().cpu().numpy()
     near = np.asarray(torch.as_tensor(similarity).cpu(), dtype=np.float64)
     if score.ndim != 2 or near.shape != (score.shape[1],) * 2:
-        raise UserError(f"scores must be (n, C) and similarity (C, C); got {score.shape} and {near.shape}")
+        raise UserError(
+            f"scores must be (n, C) and similarity (C, C); got {score.shape} and {near.shape}", code="wrong_shape"
+        )
     truth = as_labels(labels, len(score), "labels").cpu().numpy()
     count = score.shape[1]
     if (truth >= count).any():
-        raise UserError(f"labels reach {truth.max()}, and there are scores of {count} classes")
+        raise UserError(f"labels reach {truth.max()}, and there are scores of {count} classes", code="out_of_range")
     if k is not None and not 1 <= k <= count:
-        raise UserError(f"k is a number of places, 1 to {count}; got {k}")
+        raise UserError(f"k is a number of places, 1 to {count}; got {k}", code="out_of_range")
     score, truth = score[truth >= 0], truth[truth >= 0]
     order = np.argsort(-score, axis=1, kind="stable")
     if k == 1:
@@ -107,7 +109,10 @@ def least_cost_classes(probabilities: ArrayLike | Tensor, cost: ArrayLike | Tens
     """
     p, d = torch.as_tensor(probabilities).double(), torch.as_tensor(cost).double()
     if p.ndim != 2 or d.shape != (p.shape[1],) * 2:
-        raise UserError(f"probabilities must be (n, C) and cost (C, C); got {tuple(p.shape)} and {tuple(d.shape)}")
+        raise UserError(
+            f"probabilities must be (n, C) and cost (C, C); got {tuple(p.shape)} and {tuple(d.shape)}",
+            code="wrong_shape",
+        )
     return (p @ d.to(p.device).T).argmin(dim=1)
 
 

@@ -13,13 +13,15 @@ from regrain.errors import UserError
 def check_temperature(value: float, name: str = "temperature", *, infinite: bool = False) -> None:
     """A temperature is a positive number; ``infinite`` allows ``math.inf``."""
     if not value > 0 or (math.isinf(value) and not infinite):
-        raise UserError(f"{name} must be a positive{'' if infinite else ', finite'} number, got {value}")
+        raise UserError(
+            f"{name} must be a positive{'' if infinite else ', finite'} number, got {value}", code="out_of_range"
+        )
 
 
 def check_weight(value: float, name: str = "weight") -> None:
     """A mixing weight lies in [0, 1]."""
     if not 0 <= value <= 1:
-        raise UserError(f"{name} must lie in [0, 1], got {value}")
+        raise UserError(f"{name} must lie in [0, 1], got {value}", code="out_of_range")
 
 
 def check_matrix(tensor: Tensor, name: str, *, rows: int | None = None, columns: int | None = None) -> None:
@@ -27,7 +29,10 @@ def check_matrix(tensor: Tensor, name: str, *, rows: int | None = None, columns:
     wanted = f"({'n' if rows is None else rows}, {'d' if columns is None else columns})"
     fits = tensor.ndim == 2 and rows in (None, tensor.shape[0]) and columns in (None, tensor.shape[1])
     if not fits or not tensor.is_floating_point():
-        raise UserError(f"{name} must be floats of shape {wanted}, got {tensor.dtype} of shape {tuple(tensor.shape)}")
+        raise UserError(
+            f"{name} must be floats of shape {wanted}, got {tensor.dtype} of shape {tuple(tensor.shape)}",
+            code="wrong_shape",
+        )
 
 
 def check_labels(labels: Tensor, rows: int, name: str) -> None:
@@ -35,14 +40,18 @@ def check_labels(labels: Tensor, rows: int, name: str) -> None:
     if labels.shape != (rows,) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise UserError(
             f"{name} must be integers of shape ({rows},), one for each row, "
-            f"got {labels.dtype} of shape {tuple(labels.shape)}"
+            f"got {labels.dtype} of shape {tuple(labels.shape)}",
+            code="wrong_shape",
         )
 
 
 def check_classes(labels: Tensor, classes: int, name: str) -> None:
     """Labels below the number of classes. Looked at on the CPU only: elsewhere it would wait for the device."""
     if labels.device.type == "cpu" and labels.numel() and labels.max() >= classes:
-        raise UserError(f"{name} reaches {int(labels.max())}, but there are {classes} classes: 0 to {classes - 1}")
+        raise UserError(
+            f"{name} reaches {int(labels.max())}, but there are {classes} classes: 0 to {classes - 1}",
+            code="out_of_range",
+        )
 
 
 def check_mask(mask: Tensor | None, rows: int, columns: int, name: str = "candidate_mask") -> None:
@@ -50,7 +59,8 @@ def check_mask(mask: Tensor | None, rows: int, columns: int, name: str = "candid
     if mask is not None and (mask.shape != (rows, columns) or mask.dtype != torch.bool):
         raise UserError(
             f"{name} must be booleans (True = counts) of shape ({rows}, {columns}), "
-            f"got {mask.dtype} of shape {tuple(mask.shape)}"
+            f"got {mask.dtype} of shape {tuple(mask.shape)}",
+            code="wrong_shape",
         )
 
 

@@ -77,7 +77,8 @@ def angular_info_nce_loss(
     if queues.ndim != 3 or queues.shape[0] != classes or queues.shape[2] != width or not queues.is_floating_point():
         raise UserError(
             f"queues must be floats of shape ({classes}, Q, {width}), one queue for each superclass, "
-            f"got {queues.dtype} of shape {tuple(queues.shape)}"
+            f"got {queues.dtype} of shape {tuple(queues.shape)}",
+            code="wrong_shape",
         )
     check_mask(candidate_mask, query.shape[0], 1 + queues.shape[1])
 

@@ -65,9 +65,11 @@ def attention_weights(
     """
     _check(embeddings, bank, w_query, w_key, heads=heads)
     if w_query.shape != w_key.shape:
-        raise UserError(f"w_query and w_key have one shape; got {tuple(w_query.shape)} and {tuple(w_key.shape)}")
+        raise UserError(
+            f"w_query and w_key have one shape; got {tuple(w_query.shape)} and {tuple(w_key.shape)}", code="wrong_shape"
+        )
     if bank is not None and not len(bank) and not include_self:
-        raise UserError("the bank is empty: there is nothing to attend to")
+        raise UserError("the bank is empty: there is nothing to attend to", code="too_few")
     query, candidates = _split(embeddings, w_query, heads), embeddings if bank is None else bank
     logits = query @ _split(candidates, w_key, heads).transpose(1, 2)
     if include_self and bank is not None:
@@ -159,7 +161,7 @@ def attention_spread(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     [0.0, 0.25, 0.25]
     """
     if weights.ndim != 3 or weights.shape[1] != weights.shape[2] or weights.shape[1] < 2:
-        raise UserError(f"weights are (heads, n, n) with n of at least 2; got {tuple(weights.shape)}")
+        raise UserError(f"weights are (heads, n, n) with n of at least 2; got {tuple(weights.shape)}", code="too_few")
     count = weights.shape[1]
     received = weights.mean(dim=1)
     entropy = torch.special.entr(weights).sum(dim=2).mean() / math.log(count)
@@ -180,4 +182,6 @@ def _check(embeddings: Tensor, bank: Tensor | None, *weights: Tensor, heads: int
     for weight in weights:
         check_matrix(weight, "a weight of the attention", columns=width)
         if heads < 1 or weight.shape[0] % heads:
-            raise UserError(f"{weight.shape[0]} output widths cannot be shared out over {heads} heads")
+            raise UserError(
+                f"{weight.shape[0]} output widths cannot be shared out over {heads} heads", code="wrong_shape"
+            )

@@ -254,12 +254,15 @@ def supcon_loss(
         embeddings, groups = embeddings[known], labels[known]
     elif unknown == "self":
         if sample is None:
-            raise UserError('unknown="self" needs sample, the (n,) ids that say which rows are views of one sample')
+            raise UserError(
+                'unknown="self" needs sample, the (n,) ids that say which rows are views of one sample',
+                code="conflicting_options",
+            )
         check_labels(sample, embeddings.shape[0], "sample")
         groups = torch.where(known, 2 * labels.long(), 2 * sample.unique(return_inverse=True)[1] + 1)
         hidden = ~known
     else:
-        raise UserError(f'unknown must be "drop" or "self", got {unknown!r}')
+        raise UserError(f'unknown must be "drop" or "self", got {unknown!r}', code="unknown_name")
 
     z = unit(embeddings)
     _, group, size = groups.unique(return_inverse=True, return_counts=True)

@@ -78,12 +78,18 @@ def falcon_losses(
     if average_logits.shape != logits.shape or neighbour_logits.shape[::2] != logits.shape:
         raise UserError(
             f"average_logits must be {tuple(logits.shape)} and neighbour_logits ({count}, k, {classes}), as logits "
-            f"are; got {tuple(average_logits.shape)} and {tuple(neighbour_logits.shape)}"
+            f"are; got {tuple(average_logits.shape)} and {tuple(neighbour_logits.shape)}",
+            code="wrong_shape",
         )
     if len(relations) != classes or relations.ndim != 2:
-        raise UserError(f"relations must be ({classes}, coarse classes); got {tuple(relations.shape)}")
+        raise UserError(
+            f"relations must be ({classes}, coarse classes); got {tuple(relations.shape)}", code="wrong_shape"
+        )
     if not (0 <= hardness <= 1 and target_temperature > 0):
-        raise UserError(f"hardness is in [0, 1], target_temperature above 0; got {hardness} and {target_temperature}")
+        raise UserError(
+            f"hardness is in [0, 1], target_temperature above 0; got {hardness} and {target_temperature}",
+            code="out_of_range",
+        )
     log_p = logits.log_softmax(dim=1)
     known = coarse >= 0
     allowed = relations.bool().T[coarse.clamp(min=0)] | ~known[:, None]  # (n, K_f)
@@ -136,9 +142,11 @@ def falcon_relations(cost: Tensor, *, balance: float) -> Tensor:
 
     gain = cost.detach().double().cpu().numpy()
     if gain.ndim != 2 or gain.shape[0] < gain.shape[1] or not gain.shape[1]:
-        raise UserError(f"cost must be (fine, coarse) classes, at least as many fine ones; got {gain.shape}")
+        raise UserError(
+            f"cost must be (fine, coarse) classes, at least as many fine ones; got {gain.shape}", code="wrong_shape"
+        )
     if not np.isfinite(gain).all() or not 0 <= balance < np.inf:
-        raise UserError("cost must be finite and balance at least 0")
+        raise UserError("cost must be finite and balance at least 0", code="out_of_range")
     fine, coarse = gain.shape
     places = fine - coarse + 1  # of each coarse class, at most
     price = balance * (2 * np.arange(places) + 1) / coarse

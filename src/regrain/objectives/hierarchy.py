@@ -74,10 +74,11 @@ def multilevel_supcon_loss(
     if labels.ndim != 2 or labels.shape[1] != count or len(temperatures) != count or len(weights) != count or not count:
         raise UserError(
             f"{count} heads, {len(temperatures)} temperatures, {len(weights)} weights and labels of shape "
-            f"{tuple(labels.shape)} do not fit each other: one of each for every level"
+            f"{tuple(labels.shape)} do not fit each other: one of each for every level",
+            code="wrong_shape",
         )
     if any(not weight >= 0 for weight in weights):
-        raise UserError(f"weights are at least 0; got {list(weights)}")
+        raise UserError(f"weights are at least 0; got {list(weights)}", code="out_of_range")
     terms = [
         weight * supcon_loss(head, labels[:, level], temperature=temperature)
         for level, (head, temperature, weight) in enumerate(zip(heads, temperatures, weights, strict=True))
@@ -106,7 +107,9 @@ def jaccard_similarity(ordinals: Tensor) -> Tensor:
             [1.0000, 0.3333, 1.0000]])
     """
     if ordinals.ndim != 2 or ordinals.is_floating_point():
-        raise UserError(f"ordinals are integers (n, L); got {ordinals.dtype} of shape {tuple(ordinals.shape)}")
+        raise UserError(
+            f"ordinals are integers (n, L); got {ordinals.dtype} of shape {tuple(ordinals.shape)}", code="wrong_shape"
+        )
     known = (ordinals > 0).to(torch.float32)
     least, most = (known.new_zeros(len(known), len(known)) for _ in range(2))
     for column, present in zip(ordinals.T.float(), known.T, strict=True):  # L is small, (n, n, L) is not
@@ -148,9 +151,11 @@ def jaccard_supcon_loss(
     """
     check_matrix(embeddings, "embeddings")
     if not 0 <= threshold < 1:
-        raise UserError(f"threshold lies in [0, 1), 1 left out; got {threshold}")
+        raise UserError(f"threshold lies in [0, 1), 1 left out; got {threshold}", code="out_of_range")
     if ordinals.ndim != 2 or len(ordinals) != len(embeddings):
-        raise UserError(f"ordinals are (n, L) for {len(embeddings)} rows; got shape {tuple(ordinals.shape)}")
+        raise UserError(
+            f"ordinals are (n, L) for {len(embeddings)} rows; got shape {tuple(ordinals.shape)}", code="wrong_shape"
+        )
     kept = (ordinals > 0).any(dim=1)
     similarity = jaccard_similarity(ordinals[kept])
     positive = (similarity > threshold) & ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
@@ -200,12 +205,13 @@ def weighted_supcon_loss(
     check_matrix(embeddings, "embeddings")
     if isinstance(similarity, Tensor) == (labels is not None):
         raise UserError(
-            "give a matrix of similarities alone, or a function of label rows (tree_similarity) and the labels with it"
+            "give a matrix of similarities alone, or a function of label rows (tree_similarity) and the labels with it",
+            code="conflicting_options",
         )
     given = similarity if isinstance(similarity, Tensor) else similarity(cast(Tensor, labels)).to(embeddings)
     check_matrix(given, "similarity", rows=len(embeddings), columns=len(embeddings))
     if given.device.type == "cpu" and bool((given < 0).any()):
-        raise UserError("similarities are at least 0")
+        raise UserError("similarities are at least 0", code="out_of_range")
     if labels is not None:
         known = ((given > 0).any(dim=0) | (given > 0).any(dim=1)).nonzero()[:, 0]
         embeddings, given = embeddings[known], given[known][:, known]
@@ -259,11 +265,13 @@ def hmce_loss(
     check_matrix(embeddings, "embeddings")
     check_temperature(temperature)
     if labels.ndim != 2 or len(labels) != len(embeddings) or not labels.shape[1]:
-        raise UserError(f"labels are (n, L) for {len(embeddings)} rows; got shape {tuple(labels.shape)}")
+        raise UserError(
+            f"labels are (n, L) for {len(embeddings)} rows; got shape {tuple(labels.shape)}", code="wrong_shape"
+        )
     levels = labels.shape[1]
     weights = [2.0 ** (level - levels + 1) for level in range(levels)] if level_weights is None else level_weights
     if len(weights) != levels or any(not weight >= 0 for weight in weights):
-        raise UserError(f"level_weights are {levels} numbers of at least 0; got {list(weights)}")
+        raise UserError(f"level_weights are {levels} numbers of at least 0; got {list(weights)}", code="out_of_range")
     logits = in_batch_logits(embeddings, temperature=temperature)
     total = logits.new_zeros(())
     finer = torch.zeros_like(logits, dtype=torch.bool)  # pairs that share a class of a finer level
@@ -336,11 +344,11 @@ def metric_guided_loss(
     check_matrix(prototypes, "prototypes", columns=embeddings.shape[1])
     check_matrix(class_distances, "class_distances", rows=len(prototypes), columns=len(prototypes))
     if not distortion_weight >= 0:
-        raise UserError(f"distortion_weight is at least 0; got {distortion_weight}")
+        raise UserError(f"distortion_weight is at least 0; got {distortion_weight}", code="out_of_range")
     check_classes(labels, len(prototypes), "labels")
     off = ~torch.eye(len(prototypes), dtype=torch.bool, device=prototypes.device)
     if class_distances.device.type == "cpu" and bool((class_distances[off] <= 0).any()):
-        raise UserError("class_distances are positive between different classes")
+        raise UserError("class_distances are positive between different classes", code="out_of_range")
     logits = prototype_logits(embeddings, prototypes)
     data = functional.cross_entropy(logits, labels.long(), ignore_index=-1, reduction="sum")
     data = data / (labels >= 0).sum().clamp(min=1)

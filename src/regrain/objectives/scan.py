@@ -53,10 +53,11 @@ def scan_loss(logits: Tensor, neighbour_logits: Tensor, *, entropy_weight: float
     if logits.shape != neighbour_logits.shape or logits.ndim != 2:
         raise UserError(
             f"logits and neighbour_logits are both (B, C); got {tuple(logits.shape)} and "
-            f"{tuple(neighbour_logits.shape)}"
+            f"{tuple(neighbour_logits.shape)}",
+            code="wrong_shape",
         )
     if not entropy_weight >= 0:
-        raise UserError(f"entropy_weight is at least 0; got {entropy_weight}")
+        raise UserError(f"entropy_weight is at least 0; got {entropy_weight}", code="out_of_range")
     log_phi = logits.log_softmax(dim=1)
     log_dot = torch.logsumexp(log_phi + neighbour_logits.log_softmax(dim=1), dim=1)
     entropy = entropy_of_mean(log_phi)
@@ -97,10 +98,11 @@ def self_labelling_loss(logits: Tensor, strong_logits: Tensor, *, threshold: flo
     """
     if logits.shape != strong_logits.shape or logits.ndim != 2:
         raise UserError(
-            f"logits and strong_logits are both (B, C); got {tuple(logits.shape)} and {tuple(strong_logits.shape)}"
+            f"logits and strong_logits are both (B, C); got {tuple(logits.shape)} and {tuple(strong_logits.shape)}",
+            code="wrong_shape",
         )
     if not 0 < threshold < 1:
-        raise UserError(f"threshold lies between 0 and 1; got {threshold}")
+        raise UserError(f"threshold lies between 0 and 1; got {threshold}", code="out_of_range")
     probability, label = logits.detach().softmax(dim=1).max(dim=1)
     sure = probability > threshold
     counts = torch.bincount(label[sure], minlength=logits.shape[1])

@@ -258,7 +258,7 @@ def _check(
     check_temperature(variance, "variance")
     check_temperature(superclass_variance, "superclass_variance")
     if mixture not in ("superclass", "uniform"):
-        raise UserError(f"mixture is 'superclass' or 'uniform', got {mixture!r}")
+        raise UserError(f"mixture is 'superclass' or 'uniform', got {mixture!r}", code="unknown_name")
 
 
 def _log_prior(superclass_prior: Tensor | None, affinity: Tensor) -> Tensor:
@@ -269,12 +269,13 @@ def _log_prior(superclass_prior: Tensor | None, affinity: Tensor) -> Tensor:
     if superclass_prior.shape != (classes,) or not superclass_prior.is_floating_point():
         raise UserError(
             f"superclass_prior must be floats of shape ({classes},), got {superclass_prior.dtype} of shape "
-            f"{tuple(superclass_prior.shape)}"
+            f"{tuple(superclass_prior.shape)}",
+            code="wrong_shape",
         )
     if superclass_prior.device.type == "cpu" and not (
         bool((superclass_prior >= 0).all()) and abs(float(superclass_prior.sum()) - 1) < 1e-4
     ):
-        raise UserError("superclass_prior must be probabilities that sum to 1")
+        raise UserError("superclass_prior must be probabilities that sum to 1", code="out_of_range")
     return superclass_prior.to(affinity.dtype).log()
 
 

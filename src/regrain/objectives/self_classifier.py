@@ -74,17 +74,19 @@ def self_classifier_loss(
     if logits.ndim != 3 or not logits.is_floating_point() or 0 in logits.shape:
         raise UserError(
             f"logits must be floats of shape (views, samples, classes), none of them 0, got {logits.dtype} of shape "
-            f"{tuple(logits.shape)}"
+            f"{tuple(logits.shape)}",
+            code="wrong_shape",
         )
     views, samples, classes = logits.shape
     if views < 2 or not 1 <= global_views <= views:
         raise UserError(
-            f"at least two views are compared, 1 to V of them global; got {views} views, {global_views} global"
+            f"at least two views are compared, 1 to V of them global; got {views} views, {global_views} global",
+            code="too_few",
         )
     check_temperature(row_temperature, "row_temperature")
     check_temperature(column_temperature, "column_temperature")
     if not 0 <= epsilon < math.inf:
-        raise UserError(f"epsilon must be at least 0 and finite, got {epsilon}")
+        raise UserError(f"epsilon must be at least 0 and finite, got {epsilon}", code="out_of_range")
     log_prior = _log_prior(class_prior, logits)
 
     over_batch = (logits / column_temperature).log_softmax(dim=1) + log_prior
@@ -111,10 +113,11 @@ def _log_prior(class_prior: Tensor | None, logits: Tensor) -> Tensor:
     if class_prior.shape != (classes,) or not class_prior.is_floating_point():
         raise UserError(
             f"class_prior must be floats of shape ({classes},), got {class_prior.dtype} of shape "
-            f"{tuple(class_prior.shape)}"
+            f"{tuple(class_prior.shape)}",
+            code="wrong_shape",
         )
     if class_prior.device.type == "cpu" and not (
         bool((class_prior > 0).all()) and abs(float(class_prior.sum()) - 1) < 1e-4
     ):
-        raise UserError("class_prior must be positive probabilities that sum to 1")
+        raise UserError("class_prior must be positive probabilities that sum to 1", code="out_of_range")
     return class_prior.to(logits.dtype).log()

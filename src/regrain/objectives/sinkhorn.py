@@ -299,7 +299,8 @@ def _sample_masses(log_scores: Tensor, sample_marginal: Tensor | None) -> Tensor
         if sample_marginal.shape != (len(log_scores),) or not bool((sample_marginal > 0).all()):
             raise UserError(
                 f"sample_marginal must be positive numbers of shape ({len(log_scores)},), got shape "
-                f"{tuple(sample_marginal.shape)}" + (" with others among them" if len(sample_marginal) else "")
+                f"{tuple(sample_marginal.shape)}" + (" with others among them" if len(sample_marginal) else ""),
+                code="wrong_shape",
             )
         masses = sample_marginal.to(log_scores.device, dtype)
     total = masses.double().sum()[None]
@@ -319,17 +320,22 @@ def _start(
     check_matrix(log_scores, "log_scores")
     clusters = log_scores.shape[1]
     if not 0 < sharpness < torch.inf:
-        raise UserError(f"sharpness must be a positive, finite number, got {sharpness}")
+        raise UserError(f"sharpness must be a positive, finite number, got {sharpness}", code="out_of_range")
     if not tolerance > 0 or max_iterations < 1:
-        raise UserError(f"tolerance must be positive and max_iterations at least 1, got {tolerance}, {max_iterations}")
+        raise UserError(
+            f"tolerance must be positive and max_iterations at least 1, got {tolerance}, {max_iterations}",
+            code="out_of_range",
+        )
     if clusters == 0:
-        raise UserError("log_scores has no column: there is no cluster to join")
+        raise UserError("log_scores has no column: there is no cluster to join", code="too_few")
     for rows in _chunks(log_scores):
         largest = log_scores[rows].amax(dim=1)
         odd = (largest.isnan() | (largest == torch.inf) | (largest == -torch.inf)).nonzero()
         if len(odd):
             raise UserError(
-                f"log_scores row {rows.start + int(odd[0])} has a NaN, an infinite score, or no cluster that is allowed"
+                f"log_scores row {rows.start + int(odd[0])} has a NaN, an infinite score, or no cluster that is "
+                "allowed",
+                code="not_finite",
             )
     if cluster_marginal is None:
         wanted = torch.ones(clusters, dtype=torch.float64, device=log_scores.device)
@@ -337,10 +343,14 @@ def _start(
         wanted = cluster_marginal.double().to(log_scores.device)
         fits = wanted.shape == (clusters,) and bool((wanted >= 0).all()) and 0 < float(wanted.sum()) < torch.inf
         if not fits:
-            raise UserError(f"cluster_marginal must be {clusters} non-negative masses that do not all vanish")
+            raise UserError(
+                f"cluster_marginal must be {clusters} non-negative masses that do not all vanish", code="out_of_range"
+            )
     wanted = wanted / wanted.sum()
     if warm_start is not None and warm_start.shape != (clusters,):
-        raise UserError(f"warm_start must be {clusters} potentials, got shape {tuple(warm_start.shape)}")
+        raise UserError(
+            f"warm_start must be {clusters} potentials, got shape {tuple(warm_start.shape)}", code="wrong_shape"
+        )
     potentials = torch.zeros_like(wanted)
     if warm_start is not None:
         given = warm_start.double().to(log_scores.device)

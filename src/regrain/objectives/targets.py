@@ -57,7 +57,9 @@ def uniform_targets(
     """
     check_temperature(temperature)
     if count < 1 or dimension < 1 or steps < 0:
-        raise UserError(f"count and dimension are at least 1, steps 0; got {count}, {dimension} and {steps}")
+        raise UserError(
+            f"count and dimension are at least 1, steps 0; got {count}, {dimension} and {steps}", code="out_of_range"
+        )
     generator = torch.Generator().manual_seed(seed)
     if count <= dimension + 1:
         return _simplex(count, dimension, generator).float()
@@ -262,7 +264,7 @@ def tsc_loss(
     check_mask(positives, len(query), len(queue), "positives")
     check_mask(candidate_mask, len(query), 1 + len(queue))
     if not target_weight >= 0:
-        raise UserError(f"target_weight is at least 0; got {target_weight}")
+        raise UserError(f"target_weight is at least 0; got {target_weight}", code="out_of_range")
     logits = key_and_queue_logits(query, key, queue, temperature=temperature)
     to_targets = unit(query) @ class_targets.T / temperature
     known = labels >= 0

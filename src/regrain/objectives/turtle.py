@@ -54,10 +54,11 @@ def turtle_loss(labelling_logits: Tensor, classifier_logits: Tensor, *, entropy_
     if labelling_logits.shape != classifier_logits.shape or labelling_logits.ndim != 2:
         raise UserError(
             f"labelling_logits and classifier_logits are both (B, C); got {tuple(labelling_logits.shape)} and "
-            f"{tuple(classifier_logits.shape)}"
+            f"{tuple(classifier_logits.shape)}",
+            code="wrong_shape",
         )
     if not entropy_weight >= 0:
-        raise UserError(f"entropy_weight is at least 0; got {entropy_weight}")
+        raise UserError(f"entropy_weight is at least 0; got {entropy_weight}", code="out_of_range")
     log_labels = labelling_logits.log_softmax(dim=1)
     cross_entropy = functional.cross_entropy(classifier_logits.detach(), log_labels.exp())
     return cross_entropy - entropy_weight * entropy_of_mean(log_labels)

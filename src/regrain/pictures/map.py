@@ -112,7 +112,7 @@ def embedding_map(
     """
     count = len(vectors)
     if kind == "tsne" and count < _FEWEST:
-        raise UserError(f"a map needs at least {_FEWEST} samples; there are {count}")
+        raise UserError(f"a map needs at least {_FEWEST} samples; there are {count}", code="too_few")
     perplexity = min(perplexity, (count - 1) / 3)
     fits = _FEWEST <= count <= (_MOST_OPEN_TSNE if _has_open() else _MOST_TSNE)
     if kind == "auto":

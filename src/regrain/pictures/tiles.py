@@ -36,7 +36,7 @@ class Row(NamedTuple):
 def require_images(modality: str, where: str, what: str, instead: str) -> None:
     """Raise a UserError where samples are no images: ``what`` shows images, and ``instead`` would be right."""
     if modality != "image":
-        raise UserError(f"{what} show images, and {where} holds {modality} samples: {instead}")
+        raise UserError(f"{what} show images, and {where} holds {modality} samples: {instead}", code="not_supported")
 
 
 def tiles(dataset: Dataset, rows: Tensor) -> list[Image.Image]:

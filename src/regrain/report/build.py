@@ -171,7 +171,7 @@ def _about(run: Run, judged: Dataset, split: str) -> list[tuple[str, str]]:
 
 def _require_levels(levels: Sequence[str]) -> None:
     if not levels:
-        raise UserError("there are no labels in this split: nothing to judge by")
+        raise UserError("there are no labels in this split: nothing to judge by", code="no_labels")
 
 
 def _metrics(
@@ -233,7 +233,7 @@ def _retrieval(content: Content, vectors: Tensor, levels: Sequence[str], seed: i
     _require_levels(levels)
     judged = content.judged
     if len(vectors) < 2:
-        raise UserError("retrieval needs two samples or more")
+        raise UserError("retrieval needs two samples or more", code="too_few")
     finest = judged.labels.level(levels[-1])
     queries = _queries(judged, finest, seed)
     similarity, index = _nearest_others(vectors, queries)
@@ -432,7 +432,9 @@ def _few_shot(
             run.folder.write_json(cache, {"curves": {**_stored(run.folder, cache), key: stored}})
         content.few_shot.append(_few_shot_chart(level, shots, min(5, classes), queries, stored))
     if not content.few_shot:
-        raise UserError(f"few-shot episodes need two classes of two samples or more: {'; '.join(reasons)}")
+        raise UserError(
+            f"few-shot episodes need two classes of two samples or more: {'; '.join(reasons)}", code="too_few"
+        )
 
 
 def _stored(folder: RunFolder, cache: str) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def compare(
     opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
     places = [run.path.resolve() for run in opened]
     if len(set(places)) != len(places) or len(opened) < 2:
-        raise UserError(f"compare needs two or more different runs; got {', '.join(map(str, runs))}")
+        raise UserError(f"compare needs two or more different runs; got {', '.join(map(str, runs))}", code="too_few")
     names = _names(opened)
     notes: list[str] = []
     grouped = _grouped(opened, names, split, notes)
@@ -405,10 +405,10 @@ def _require_same_judged(one: Run, other: Run, split: str) -> None:
     if len(judged) < 2:
         return  # no figures of this split to pair, which is told elsewhere
     if judged[0]["samples"] != judged[1]["samples"]:
-        raise UserError(f"{_OTHER_SAMPLES} (seed {one.recipe['seed']})")
+        raise UserError(f"{_OTHER_SAMPLES} (seed {one.recipe['seed']})", code="other_data")
     for level, labels in judged[0]["labels"].items():
         if judged[1]["labels"].get(level, labels) != labels:
-            raise UserError(f"{_OTHER_LABELS} '{level}' (seed {one.recipe['seed']})")
+            raise UserError(f"{_OTHER_LABELS} '{level}' (seed {one.recipe['seed']})", code="other_data")
 
 
 def _of_seed(runs: Sequence[Run], seeds: Sequence[int]) -> Run:
@@ -422,13 +422,13 @@ def _over_samples(
     """Differences query by query, of the embeddings of the same samples."""
     judged, theirs = first[0], other[0]
     if judged.ids.tolist() != theirs.ids.tolist():
-        raise UserError(_OTHER_SAMPLES)
+        raise UserError(_OTHER_SAMPLES, code="other_data")
     found: dict[str, Figure] = {}
     for level in judged.labels.levels:
         if level not in theirs.labels.levels:
             continue
         if class_names(judged, level) != class_names(theirs, level):
-            raise UserError(f"{_OTHER_LABELS} '{level}'")
+            raise UserError(f"{_OTHER_LABELS} '{level}'", code="other_data")
         codes = judged.labels.level(level)
         values = [_queries(vectors, codes) for vectors in (first[1], other[1])]
         for metric in values[0]:
@@ -436,7 +436,7 @@ def _over_samples(
             mean, low, high = bootstrap_interval(difference, seed=seed)
             found[f"{split}/{level}/{metric}"] = Figure(mean, low, high, f"{len(difference)} samples")
     if not found:
-        raise UserError("no level has two labelled samples of a class there")
+        raise UserError("no level has two labelled samples of a class there", code="too_few")
     return found
 
 

@@ -14,5 +14,6 @@ def require_packages(*names: str) -> None:
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"{' and '.join(missing)} not installed, which this needs: `pip install 'regrain[report]'` brings it"
+            f"{' and '.join(missing)} not installed, which this needs: `pip install 'regrain[report]'` brings it",
+            code="missing_package",
         )

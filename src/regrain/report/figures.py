@@ -83,7 +83,10 @@ def _write(drawn: dict[str, Callable[[Any], None]], folder: Path, overwrite: boo
 def _require_free(files: Sequence[Path], overwrite: bool) -> None:
     there = next((file for file in files if file.exists()), None)
     if there is not None and not overwrite:
-        raise UserError(f"{there} exists: choose another folder for --figures, or replace it with --overwrite")
+        raise UserError(
+            f"{there} exists: choose another folder for --figures, or replace it with --overwrite",
+            code="would_overwrite",
+        )
 
 
 def _draw_chart(chart: Chart, axes: Any) -> None:

@@ -88,7 +88,7 @@ def report(
     target = run.path / "report.html" if out is None else Path(out)
     require_writable(target, overwrite or out is None, suffixes=(".html",), content="reports")
     if map_samples < 1:
-        raise UserError(f"the map shows at least one sample; got {map_samples}")
+        raise UserError(f"the map shows at least one sample; got {map_samples}", code="too_few")
     split_column = reading.pop("split_column", None)
     options = {**reading, **({"split": split_column} if split_column else {})}
     if run.finds_own(data, options):

@@ -226,7 +226,7 @@ def _encoder_section(section: Mapping[str, Any]) -> dict[str, Any]:
     """The encoder's settings without what the data decide."""
     for key in ("modality", "sample_shape", "static_width", "seed", "folder", "origin"):
         if key in section:
-            raise UserError(f"encoder.{key} is no setting: it follows from the data and the run")
+            raise UserError(f"encoder.{key} is no setting: it follows from the data and the run", code="unknown_option")
     name, pretrained = section.get("name"), section.get("pretrained", False)
     if name is not None and not isinstance(name, str):
         raise UserError(f"encoder.name is the name of an encoder; got {name!r}")
@@ -407,7 +407,7 @@ def _view_size(views: Mapping[str, Any], train: Dataset, encoder: str | None, no
     unknown = set(views) - {"presets", "size"}
     if unknown:
         name = sorted(unknown)[0]
-        raise UserError(f"views has no setting '{name}': {nearest(name, ['presets', 'size'])}")
+        raise UserError(f"views has no setting '{name}': {nearest(name, ['presets', 'size'])}", code="unknown_option")
     size = views.get("size")
     if train.modality != "image":
         if size is not None:

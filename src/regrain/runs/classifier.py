@@ -145,7 +145,9 @@ class FewShotClassifier:
         )
         floats = all(tensor.is_floating_point() for tensor in tensors.values())
         if not floats or tensors["weights"].shape != tensors["means"].shape:
-            raise UserError(f"{folder.path / _WEIGHTS} is damaged: weights and means do not fit together")
+            raise UserError(
+                f"{folder.path / _WEIGHTS} is damaged: weights and means do not fit together", code="damaged_file"
+            )
         return cls(**(content | tensors))
 
 
@@ -166,11 +168,12 @@ def level_proba(
     if level not in labels.levels:
         known = dict.fromkeys([*labels.levels, *([classifier.level] if classifier is not None else [])])
         hint = nearest(level, known) if known else "the method reads no labels"
-        raise UserError(f"the model was trained on no level '{level}': {hint}")
+        raise UserError(f"the model was trained on no level '{level}': {hint}", code="unknown_level")
     if not model.method.has_classifier:
         raise UserError(
             f"{model.method.name} learns embeddings and has no classifier of '{level}': `regrain adapt RUN --support "
-            "FILE --out RUN2` makes one from a few labelled samples"
+            "FILE --out RUN2` makes one from a few labelled samples",
+            code="not_supported",
         )
     role = model.method.roles[labels.level_index(level)]
     return apply_model(model, dataset, lambda x: model.method.predict_proba(x, role))

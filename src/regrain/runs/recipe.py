@@ -46,9 +46,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"no such recipe: {file}") from None
+        raise UserError(f"no such recipe: {file}", code="missing_file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file} cannot be read as YAML: {error}") from None
+        raise UserError(f"{file} cannot be read as YAML: {error}", code="damaged_file") from None
     return check_recipe(content, str(file))
 
 
@@ -70,7 +70,7 @@ def check_recipe(content: Any, where: str = "the recipe") -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in content.items():
         if key not in SECTIONS:
-            raise UserError(f"{where}: no section '{key}': {nearest(str(key), SECTIONS)}")
+            raise UserError(f"{where}: no section '{key}': {nearest(str(key), SECTIONS)}", code="unknown_option")
         if key == "seed":
             result[key] = _checked_seed(value, where)
         elif value is None:
@@ -171,10 +171,10 @@ def parse_assignments(assignments: Iterable[str] | Mapping[str, Any], method: st
                 continue
             if not owners:
                 known = set().union(*sections.values()) | {"seed"}
-                raise UserError(f"--set: {method} has no setting '{key}': {nearest(key, known)}")
+                raise UserError(f"--set: {method} has no setting '{key}': {nearest(key, known)}", code="unknown_option")
             section, name = owners[0], key
         if section not in SECTIONS or section == "seed":
-            raise UserError(f"--set {key}: no section '{section}': {nearest(section, SECTIONS)}")
+            raise UserError(f"--set {key}: no section '{section}': {nearest(section, SECTIONS)}", code="unknown_option")
         if section == "data" or (section == "method" and name == "name"):
             raise UserError(f"--set {key}: data and method are named on the command line, not by --set")
         result.setdefault(section, {})[name] = value

@@ -315,5 +315,5 @@ class Run:
 def part_named(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:
     """A split by name; a UserError says which there are."""
     if name not in parts:
-        raise UserError(f"{where} has no split '{name}': there are {', '.join(parts)}")
+        raise UserError(f"{where} has no split '{name}': there are {', '.join(parts)}", code="unknown_split")
     return parts[name]

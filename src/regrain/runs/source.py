@@ -78,7 +78,7 @@ def data_section(
     """
     for key in recorded:
         if key not in _KEYS:
-            raise UserError(f"data has no setting '{key}': {nearest(key, _KEYS)}")
+            raise UserError(f"data has no setting '{key}': {nearest(key, _KEYS)}", code="unknown_option")
     section: dict[str, Any] = {"source": None, "reader": {}}
     if isinstance(data, str | Path):
         section["source"] = str(data) if catalogue_of(str(data)) else str(Path(data).resolve())
@@ -249,7 +249,8 @@ def require_no_reading(options: Mapping[str, Any]) -> None:
     if options:
         raise UserError(
             f"there is no option '{next(iter(options))}' without other data (--data): the run reads its own by its "
-            "recipe"
+            "recipe",
+            code="unknown_option",
         )
 
 
@@ -307,7 +308,10 @@ def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset
 def _split(dataset: Dataset, holdout: float) -> dict[str, Dataset]:
     if dataset.splits is not None:
         if "train" not in dataset.parts:
-            raise UserError(f"{dataset.name} has the splits {', '.join(dataset.parts)}, and none called 'train'")
+            raise UserError(
+                f"{dataset.name} has the splits {', '.join(dataset.parts)}, and none called 'train'",
+                code="unknown_split",
+            )
         return {name: dataset.part(name) for name in dataset.parts}
     if holdout == 0:
         return {"train": dataset}

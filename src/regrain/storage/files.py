@@ -102,7 +102,7 @@ def _write_to(temporary: Path, out: Path, write: Callable[[Path], object], *, du
     except OSError as error:
         if error.filename not in (None, str(temporary), temporary):
             raise  # about a file that was read
-        raise UserError(f"{out} could not be written: {error.strerror or error}") from error
+        raise UserError(f"{out} could not be written: {error.strerror or error}", code="not_writable") from error
 
 
 def write_text(out: Path, text: str) -> None:
@@ -154,16 +154,21 @@ def read_json(file: Path, form: Any = None) -> dict[str, Any]:
     try:
         content = json.loads(_text(file), parse_constant=_not_finite, parse_float=_finite)
     except RecursionError:
-        raise UserError(f"{file} is damaged: it is nested too deeply") from None
+        raise UserError(f"{file} is damaged: it is nested too deeply", code="damaged_file") from None
     except ValueError as error:
-        raise UserError(f"{file} is damaged: {error}") from None
+        raise UserError(f"{file} is damaged: {error}", code="damaged_file") from None
     if not isinstance(content, dict):
-        raise UserError(f"{file} is damaged: a mapping was expected, and it holds a {type(content).__name__}")
+        raise UserError(
+            f"{file} is damaged: a mapping was expected, and it holds a {type(content).__name__}", code="damaged_file"
+        )
     schema = content.get("schema", 0)
     if not isinstance(schema, int):
-        raise UserError(f"{file} is damaged: its schema is a whole number; got {schema!r:.60}")
+        raise UserError(f"{file} is damaged: its schema is a whole number; got {schema!r:.60}", code="damaged_file")
     if schema > SCHEMA:
-        raise UserError(f"{file} has schema {schema}; this regrain reads up to {SCHEMA}: install a newer regrain")
+        raise UserError(
+            f"{file} has schema {schema}; this regrain reads up to {SCHEMA}: install a newer regrain",
+            code="damaged_file",
+        )
     if form is not None:
         check_form(content, form, file)
     return content
@@ -183,11 +188,13 @@ def read_yaml(file: Path, form: Any = None) -> dict[str, Any]:
     try:
         content = yaml.safe_load(_text(file))
     except RecursionError:
-        raise UserError(f"{file} is damaged: it is nested too deeply") from None
+        raise UserError(f"{file} is damaged: it is nested too deeply", code="damaged_file") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: of what looks like a date or a number
-        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}", code="damaged_file") from None
     if not isinstance(content, dict):
-        raise UserError(f"{file} is damaged: a mapping was expected, and it holds a {type(content).__name__}")
+        raise UserError(
+            f"{file} is damaged: a mapping was expected, and it holds a {type(content).__name__}", code="damaged_file"
+        )
     if form is not None:
         check_form(content, form, file)
     return content
@@ -203,11 +210,12 @@ def read_csv(file: Path) -> list[dict[str, str]]:
             if len(cells) != len(columns):
                 raise UserError(
                     f"{file} is damaged: line {reader.line_num} has {len(cells)} cells, and there are {len(columns)} "
-                    "columns"
+                    "columns",
+                    code="damaged_file",
                 )
             rows.append(dict(zip(columns, cells, strict=True)))
     except csv.Error as error:
-        raise UserError(f"{file} is damaged: line {reader.line_num}: {error}") from None
+        raise UserError(f"{file} is damaged: line {reader.line_num}: {error}", code="damaged_file") from None
     return rows
 
 
@@ -216,11 +224,13 @@ def _text(file: Path, newline: str | None = None) -> str:
         with file.open(encoding="utf-8", newline=newline) as stream:
             return stream.read()
     except FileNotFoundError:
-        raise UserError(f"{file} is missing: the run has not come that far, or the file was removed") from None
+        raise UserError(
+            f"{file} is missing: the run has not come that far, or the file was removed", code="missing_file"
+        ) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is damaged: byte {error.start} is not UTF-8") from None
+        raise UserError(f"{file} is damaged: byte {error.start} is not UTF-8", code="damaged_file") from None
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{file} cannot be read: {error.strerror or error}", code="damaged_file") from None
 
 
 def read_tensors(file: Path, shapes: Mapping[str, tuple[int | None, ...]] | None = None) -> dict[str, Tensor]:
@@ -243,17 +253,21 @@ def read_tensors(file: Path, shapes: Mapping[str, tuple[int | None, ...]] | None
     try:
         tensors = load_file(file)
     except FileNotFoundError:
-        raise UserError(f"{file} is missing: copy the whole folder, or make it again") from None
+        raise UserError(f"{file} is missing: copy the whole folder, or make it again", code="missing_file") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again") from None
+        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again", code="damaged_file") from None
     if shapes is not None and shapes.keys() != tensors.keys():
         odd = ", ".join(sorted(shapes.keys() ^ tensors.keys())[:3])
-        raise UserError(f"{file} does not hold what belongs there: {odd} missing, or too many")
+        raise UserError(f"{file} does not hold what belongs there: {odd} missing, or too many", code="damaged_file")
     for name, value in tensors.items():
         if shapes is not None and not _is_like(tuple(value.shape), shapes[name]):
-            raise UserError(f"{file}: {name} has shape {tuple(value.shape)}; {shapes[name]} was expected")
+            raise UserError(
+                f"{file}: {name} has shape {tuple(value.shape)}; {shapes[name]} was expected", code="wrong_shape"
+            )
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise UserError(f"{file}: {name} holds numbers that are not finite: copy it again, or make it again")
+            raise UserError(
+                f"{file}: {name} holds numbers that are not finite: copy it again, or make it again", code="not_finite"
+            )
     return tensors
 
 
@@ -270,9 +284,11 @@ def check_form(content: Any, form: Any, where: object) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "its content"
-        raise UserError(f"{where} is damaged: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise UserError(
+            f"{where} is damaged: {place}: {first['msg'].removeprefix('Value error, ')}", code="damaged_file"
+        ) from None
     except RecursionError:
-        raise UserError(f"{where} is damaged: it is nested too deeply") from None
+        raise UserError(f"{where} is damaged: it is nested too deeply", code="damaged_file") from None
 
 
 @cache
@@ -329,7 +345,8 @@ class Folder:
                 return file  # whoever reads it says so
             raise UserError(
                 f"{self.path / MANIFEST} is missing, which says what the files of a run must be: copy the whole "
-                "folder again, or read it as it is with `regrain --no-verify`"
+                "folder again, or read it as it is with `regrain --no-verify`",
+                code="missing_file",
             )
         manifest = self._manifest()
         if not file.exists():
@@ -337,13 +354,16 @@ class Folder:
             return file
         known = manifest.get(name)
         if known is None:
-            raise UserError(f"{file} is not a file of this run: {self.path / MANIFEST} does not list it")
+            raise UserError(
+                f"{file} is not a file of this run: {self.path / MANIFEST} does not list it", code="damaged_file"
+            )
         if not file.is_file():
-            raise UserError(f"{file} is not a file")
+            raise UserError(f"{file} is not a file", code="damaged_file")
         if file.stat().st_size not in [seal["size"] for seal in known if seal] or _seal(file) not in known:
             raise UserError(
                 f"{file} is damaged: its size or checksum is not what {MANIFEST} says. Copy it again, or make it "
-                "again; `regrain --no-verify` reads it as it is"
+                "again; `regrain --no-verify` reads it as it is",
+                code="damaged_file",
             )
         return file
 
@@ -413,7 +433,9 @@ class Folder:
     def _require_absent(self, name: str, manifest: Mapping[str, list[_Seal | None]]) -> None:
         if None not in manifest.get(name, [None]):
             raise UserError(
-                f"{self.path / name} is missing, and {MANIFEST} lists it: copy the whole folder again, or make it again"
+                f"{self.path / name} is missing, and {MANIFEST} lists it: copy the whole folder again, or make it "
+                "again",
+                code="missing_file",
             )
 
 

@@ -113,7 +113,9 @@ def labels_from_json(content: Mapping[str, Any], where: object) -> Labels:
             for at, code, upper, above in [*pairs, *taxonomy.get("skipped", [])]
         )
     if not sound:
-        raise UserError(f"{where} is damaged: its levels, classes and taxonomy do not fit together")
+        raise UserError(
+            f"{where} is damaged: its levels, classes and taxonomy do not fit together", code="damaged_file"
+        )
     return Labels(
         Labels.empty(0).codes.new_empty(0, len(levels)),
         tuple(levels),
@@ -185,13 +187,15 @@ class RunFolder(Folder):
         run = cls(path, verify=verify)
         if not run.is_run:
             if not run.path.is_dir():
-                raise UserError(f"{run.path} does not exist; runs are made by `regrain fit`")
+                raise UserError(f"{run.path} does not exist; runs are made by `regrain fit`", code="missing_file")
             if run._is_listed:
                 raise UserError(
-                    f"{run.path} was begun and stopped before it had a recipe: give the command that began it again"
+                    f"{run.path} was begun and stopped before it had a recipe: give the command that began it again",
+                    code="missing_file",
                 )
             raise UserError(
-                f"{run.path} holds no run (no recipe.yaml and versions.json in it); runs are made by `regrain fit`"
+                f"{run.path} holds no run (no recipe.yaml and versions.json in it); runs are made by `regrain fit`",
+                code="missing_file",
             )
         return run
 
@@ -219,7 +223,8 @@ class RunFolder(Folder):
         except Timeout:
             raise UserError(
                 f"{self.path} is in use: another process writes this run. Wait for it, or stop it, or choose another "
-                "--out"
+                "--out",
+                code="not_writable",
             ) from None
         try:
             for file in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:  # of a writer that was killed
@@ -239,7 +244,8 @@ class RunFolder(Folder):
         if not overwrite and self.is_run:
             advice = "" if self._is_whole() else f", continue it with `regrain resume {self.path}`"
             raise UserError(
-                f"{self.path} already holds a run: choose another --out{advice}, or replace it with --overwrite"
+                f"{self.path} already holds a run: choose another --out{advice}, or replace it with --overwrite",
+                code="would_overwrite",
             )
         self._written.clear()
         if self.is_run or self._is_listed:
@@ -254,11 +260,11 @@ class RunFolder(Folder):
     def _require_own(self) -> None:
         """Refuse a folder in which something else lies: it is never written to, and nothing in it deleted."""
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path} is a file; a run needs a folder of its own")
+            raise UserError(f"{self.path} is a file; a run needs a folder of its own", code="would_overwrite")
         lying = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
         others = [name for name in lying if name != _LOCK and not is_temporary(name)]
         if others and not self.is_run and not self._is_listed and not self._is_first_of(others):
-            raise UserError(f"{self.path} is not empty and holds no run; choose another --out")
+            raise UserError(f"{self.path} is not empty and holds no run; choose another --out", code="would_overwrite")
 
     def _is_first_of(self, names: list[str]) -> bool:
         """Whether nothing lies here but what a run writes before its recipe."""
@@ -348,7 +354,7 @@ class RunFolder(Folder):
             try:
                 torch.load(file, map_location="cpu", weights_only=True, mmap=True)
             except Exception as error:  # PyTorch has a whole choice of them for a damaged file
-                raise UserError(f"{file} is damaged: {type(error).__name__}") from error
+                raise UserError(f"{file} is damaged: {type(error).__name__}", code="damaged_file") from error
         return file
 
     def write_checkpoint(self, rows: list[Mapping[str, float]], save: Callable[[Path], object]) -> None:
@@ -386,7 +392,7 @@ class RunFolder(Folder):
             except ValueError as error:
                 raise error if isinstance(error, UserError) else UserError(f"{file}: line {line}: {error}") from None
             if "epoch" not in row:
-                raise UserError(f"{file} is damaged: line {line} has no epoch")
+                raise UserError(f"{file} is damaged: line {line} has no epoch", code="damaged_file")
             rows.append({"epoch": int(row["epoch"]), **{name: v for name, v in row.items() if name != "epoch"}})
         return rows
 
@@ -429,7 +435,9 @@ class RunFolder(Folder):
                     self.model_folder.rename(old)
                 new.rename(self.model_folder)
             except OSError as error:
-                raise UserError(f"{error.filename or new} could not be written: {error.strerror or error}") from error
+                raise UserError(
+                    f"{error.filename or new} could not be written: {error.strerror or error}", code="not_writable"
+                ) from error
             finally:
                 for folder in (new, old):
                     shutil.rmtree(folder, ignore_errors=True)

@@ -118,7 +118,8 @@ def require_attention(method: Method) -> SCLRE:
     if not isinstance(method, SCLRE):
         raise UserError(
             f"{method.name} has no attention to show: `regrain attend` is for runs of sclre; `regrain discover` and "
-            "`regrain embed` show what other methods found"
+            "`regrain embed` show what other methods found",
+            code="not_supported",
         )
     return method
 

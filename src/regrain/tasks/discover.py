@@ -514,7 +514,7 @@ def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
     """
     path = Path(file)
     if not path.exists():
-        raise UserError(f"no such file of names: {path}")
+        raise UserError(f"no such file of names: {path}", code="missing_file")
     example = 'a mapping of subclass numbers to names was expected, such as {"3": "wine glass"}'
     try:
         content = read_json(path)
@@ -569,5 +569,8 @@ def read_discovery(run: Run) -> Settled | None:
     owners = tensors["owners"]
     known = range(max(len(superclasses), 1))
     if len(counts) > 1 or owners.dtype != torch.long or not set(owners.tolist()) <= set(known):
-        raise UserError(f"{run.path / _CENTRES} does not fit {run.path / _SETTLED}: settle the subclasses again")
+        raise UserError(
+            f"{run.path / _CENTRES} does not fit {run.path / _SETTLED}: settle the subclasses again",
+            code="damaged_file",
+        )
     return Settled(level, superclasses, **tensors, names=names)

@@ -123,7 +123,7 @@ class Export:
 def check_export(format: str, path: Path, *, overwrite: bool = False) -> None:
     """Raise a UserError, before a model is loaded, for an unknown format or a file that could not be written."""
     if format not in FORMATS:
-        raise UserError(f"unknown export format '{format}': {nearest(format, (*FORMATS, 'hub'))}")
+        raise UserError(f"unknown export format '{format}': {nearest(format, (*FORMATS, 'hub'))}", code="unknown_name")
     require_writable(path, overwrite, suffixes=FORMATS[format], content=f"{format} exports")
 
 

@@ -35,11 +35,12 @@ def require_drawable(folder: str | Path, modality: str, where: str, *, overwrite
     require_images(modality, where, "grids", "the table names exemplars")
     target = Path(folder)
     if target.exists() and not target.is_dir():
-        raise UserError(f"{target} is a file; grids need a folder of their own")
+        raise UserError(f"{target} is a file; grids need a folder of their own", code="would_overwrite")
     there = [name for name in _NAMES if (target / f"{name}.png").exists()]
     if there and not overwrite:
         raise UserError(
-            f"{target / there[0]}.png exists: choose another folder for --grids, or replace it with --overwrite"
+            f"{target / there[0]}.png exists: choose another folder for --grids, or replace it with --overwrite",
+            code="would_overwrite",
         )
 
 
@@ -76,7 +77,7 @@ def write_grids(
     first = next(iter(parts.values()))
     require_drawable(folder, first.modality, first.name, overwrite=True)
     if split is not None and split not in parts:
-        raise UserError(f"no split '{split}' to show: there are {', '.join(parts)}")
+        raise UserError(f"no split '{split}' to show: there are {', '.join(parts)}", code="unknown_split")
     random = np.random.default_rng(seed)
     shown = np.ones(len(discovery.ids), bool) if split is None else discovery.splits == split
     by_number = {s.number: s for s in discovery.subclasses}

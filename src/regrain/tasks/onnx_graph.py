@@ -78,7 +78,9 @@ def onnx_graph(model: Model, described: Mapping[str, str]) -> OnnxGraph:
         import onnx
         import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
-        raise UserError(f"the format onnx needs {error.name}: pip install 'regrain[onnx]'") from error
+        raise UserError(
+            f"the format onnx needs {error.name}: pip install 'regrain[onnx]'", code="missing_package"
+        ) from error
 
     names = graph_inputs(model)
     network = _Embedding(model).eval()

@@ -80,7 +80,8 @@ def predicted_columns(
         raise UserError(
             f"{model.method.name} learns embeddings and has no classifier: make one from a few labelled samples with "
             "`regrain adapt RUN --support FILE --out RUN2`, and predict with that, or find subclasses with "
-            "`regrain discover RUN`"
+            "`regrain discover RUN`",
+            code="not_supported",
         )
     return columns
 

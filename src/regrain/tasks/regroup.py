@@ -149,7 +149,7 @@ def regroup_rows(
         raise UserError(f"{rows.where} has no labels to regroup: name their column with --level (levels=[...])")
     level = level or list(columns)[-1]
     if level not in columns:
-        raise UserError(f"{rows.where} has no level '{level}': {nearest(level, columns)}")
+        raise UserError(f"{rows.where} has no level '{level}': {nearest(level, columns)}", code="unknown_level")
     target = superclass or mapping.levels[0]
     superclasses = mapping.classes[mapping.level_index(target)]
     labels = Labels.from_columns(columns, relation="paths" if rows.relation == "paths" else "aspects")

@@ -37,7 +37,7 @@ def require_writable(
     if out.suffix.lower() not in suffixes:
         raise UserError(f"{out} ends in '{out.suffix}': {content} are written to {', '.join(suffixes)}")
     if out.exists() and not overwrite:
-        raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite")
+        raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite", code="would_overwrite")
 
 
 def write_columns(columns: Mapping[str, Column], out: Path) -> None:

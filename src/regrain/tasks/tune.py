@@ -162,7 +162,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.criterion not in CRITERIA:
-            raise UserError(f"no criterion '{self.criterion}': {nearest(self.criterion, CRITERIA)}")
+            raise UserError(
+                f"no criterion '{self.criterion}': {nearest(self.criterion, CRITERIA)}", code="unknown_name"
+            )
         if self.trials < 1:
             raise UserError(f"a search needs at least one trial; got {self.trials}")
         if not self.ranges:
@@ -357,7 +359,9 @@ class Tuning:
         except (KeyError, ValueError, RecursionError) as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"{file} is damaged ({error}): bring it back, or choose another --out") from None
+            raise UserError(
+                f"{file} is damaged ({error}): bring it back, or choose another --out", code="damaged_file"
+            ) from None
 
 
 def assignments(settings: Mapping[str, Any]) -> Sequence[str]:

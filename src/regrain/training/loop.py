@@ -49,7 +49,7 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu or auto")
     if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"no device '{device}': choose from auto, cpu, cuda")
+        raise UserError(f"no device '{device}': choose from auto, cpu, cuda", code="unknown_name")
     if device == "cpu" or not torch.cuda.is_available():
         return "cpu"
     if "LOCAL_RANK" in os.environ:  # of torchrun, and of Lightning's own processes
@@ -210,7 +210,7 @@ def check_training(
                 "classifies, where training.accumulate does the same"
             )
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError("--tensorboard needs a package: pip install 'regrain[tensorboard]'")
+        raise UserError("--tensorboard needs a package: pip install 'regrain[tensorboard]'", code="missing_package")
 
 
 def train(

@@ -43,5 +43,5 @@ def preset_names(modality: str) -> tuple[str, ...]:
         "series": SERIES_PRESETS,
     }
     if modality not in known:
-        raise UserError(f"no modality is called {modality!r}: {nearest(modality, known)}")
+        raise UserError(f"no modality is called {modality!r}: {nearest(modality, known)}", code="unknown_name")
     return tuple(known[modality])

@@ -57,7 +57,9 @@ class Views(nn.Module, Generic[PresetType]):
     ) -> None:
         super().__init__()
         if isinstance(presets, (str, Mapping)) or not presets:
-            raise UserError(f"presets has one entry per view, for example ['strong', 'weak']; got {presets!r}")
+            raise UserError(
+                f"presets has one entry per view, for example ['strong', 'weak']; got {presets!r}", code="wrong_shape"
+            )
         self._known = dict(known)
         self.presets: tuple[PresetType, ...] = tuple(self._resolve(preset) for preset in presets)
         self.seed = seed
@@ -76,10 +78,13 @@ class Views(nn.Module, Generic[PresetType]):
         epoch : int
         """
         if ids.ndim != 1 or ids.is_floating_point():
-            raise UserError(f"ids must be a LongTensor of shape (B,), got {ids.dtype} of shape {tuple(ids.shape)}")
+            raise UserError(
+                f"ids must be a LongTensor of shape (B,), got {ids.dtype} of shape {tuple(ids.shape)}",
+                code="wrong_shape",
+            )
         prepared, size, device = self._prepare(raw, ids.device)
         if size != len(ids):
-            raise UserError(f"{size} samples came with {len(ids)} ids; every sample needs one")
+            raise UserError(f"{size} samples came with {len(ids)} ids; every sample needs one", code="wrong_shape")
         ids = ids.to(device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             return tuple(
@@ -111,16 +116,22 @@ class Views(nn.Module, Generic[PresetType]):
             return cast(PresetType, preset)
         if not isinstance(preset, (str, Mapping)):
             raise UserError(
-                f"a preset is a name, a {self.preset_type.__name__} or a dictionary; got {type(preset).__name__}"
+                f"a preset is a name, a {self.preset_type.__name__} or a dictionary; got {type(preset).__name__}",
+                code="wrong_shape",
             )
         overrides = dict(preset) if isinstance(preset, Mapping) else {"preset": preset}
         name = overrides.pop("preset", "plain")
         if name not in known:
-            raise UserError(f"no {self.modality} preset is called {name!r}: {nearest(str(name), known)}")
+            raise UserError(
+                f"no {self.modality} preset is called {name!r}: {nearest(str(name), known)}", code="unknown_name"
+            )
         fields = {field.name for field in dataclasses.fields(self.preset_type)}
         for field in overrides:
             if field not in fields:
-                raise UserError(f"{self.preset_type.__name__} has no field {field!r}: {nearest(str(field), fields)}")
+                raise UserError(
+                    f"{self.preset_type.__name__} has no field {field!r}: {nearest(str(field), fields)}",
+                    code="unknown_option",
+                )
         return dataclasses.replace(known[name], **overrides)  # type: ignore[type-var]
 
 
@@ -129,7 +140,9 @@ def check_probabilities(preset: object, *names: str) -> None:
     for name in names:
         value = getattr(preset, name)
         if not _is_number(value) or not 0 <= value <= 1:
-            raise UserError(f"{type(preset).__name__}.{name} must be a probability in [0, 1], got {value!r}")
+            raise UserError(
+                f"{type(preset).__name__}.{name} must be a probability in [0, 1], got {value!r}", code="out_of_range"
+            )
 
 
 def check_sizes(preset: object, high: float, *names: str) -> None:
@@ -137,7 +150,9 @@ def check_sizes(preset: object, high: float, *names: str) -> None:
     for name in names:
         value = getattr(preset, name)
         if not _is_number(value) or not 0 <= value <= high:
-            raise UserError(f"{type(preset).__name__}.{name} must be a number in [0, {high:g}], got {value!r}")
+            raise UserError(
+                f"{type(preset).__name__}.{name} must be a number in [0, {high:g}], got {value!r}", code="out_of_range"
+            )
 
 
 def check_ranges(preset: object, low: float, high: float, *names: str) -> None:
@@ -150,10 +165,14 @@ def check_ranges(preset: object, low: float, high: float, *names: str) -> None:
         if value is None and getattr(type(preset), name) is None:
             continue
         if not isinstance(value, Sequence) or len(value) != 2 or not all(_is_number(end) for end in value):
-            raise UserError(f"{type(preset).__name__}.{name} must be a pair of numbers (from, to), got {value!r}")
+            raise UserError(
+                f"{type(preset).__name__}.{name} must be a pair of numbers (from, to), got {value!r}",
+                code="wrong_shape",
+            )
         if not low < value[0] <= value[1] <= high:
             raise UserError(
-                f"{type(preset).__name__}.{name} must be an ordered pair within ({low:g}, {high:g}], got {value!r}"
+                f"{type(preset).__name__}.{name} must be an ordered pair within ({low:g}, {high:g}], got {value!r}",
+                code="out_of_range",
             )
         object.__setattr__(preset, name, tuple(value))
 

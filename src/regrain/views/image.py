@@ -69,14 +69,15 @@ class ImageViews(Views[ImagePreset]):
         seed: int = 0,
     ) -> None:
         if size < 1:
-            raise UserError(f"size must be a positive number of pixels, got {size}")
+            raise UserError(f"size must be a positive number of pixels, got {size}", code="out_of_range")
         super().__init__(presets, known=image_presets(size), seed=seed)
         if len(mean) != len(std):
             raise UserError(
-                f"mean has {len(mean)} channels and std has {len(std)}; give one number per channel in both"
+                f"mean has {len(mean)} channels and std has {len(std)}; give one number per channel in both",
+                code="wrong_shape",
             )
         if min(std) <= 0:
-            raise UserError(f"std must be positive, got {list(std)}")
+            raise UserError(f"std must be positive, got {list(std)}", code="out_of_range")
         self.size = size
         self.register_buffer("mean", 255 * torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32), persistent=False)
@@ -89,9 +90,14 @@ class ImageViews(Views[ImagePreset]):
 
     def _prepare(self, raw: Tensor, device: torch.device) -> tuple[Tensor, int, torch.device]:
         if raw.dtype != torch.uint8 or raw.ndim != 4:
-            raise UserError(f"raw images must be uint8 of shape (B, C, H, W), got {raw.dtype} of {tuple(raw.shape)}")
+            raise UserError(
+                f"raw images must be uint8 of shape (B, C, H, W), got {raw.dtype} of {tuple(raw.shape)}",
+                code="wrong_shape",
+            )
         if len(self.mean) not in (1, raw.shape[1]):
-            raise UserError(f"mean and std have {len(self.mean)} channels and the images {raw.shape[1]}")
+            raise UserError(
+                f"mean and std have {len(self.mean)} channels and the images {raw.shape[1]}", code="wrong_shape"
+            )
         return raw, len(raw), raw.device
 
     def _view(self, prepared: Tensor, preset: ImagePreset, draws: Draws) -> Tensor:

@@ -109,7 +109,8 @@ class SeriesViews(Views[SeriesPreset]):
             values = torch.tensor(float(spread)) if values is None else torch.as_tensor(values, dtype=torch.float32)
             if values.ndim > 1 or not torch.isfinite(values).all() or (spread and bool((values < 0).any())):
                 raise UserError(
-                    f"{name} must be {'non-negative' if spread else 'finite'} numbers, one each; got {values.tolist()}"
+                    f"{name} must be {'non-negative' if spread else 'finite'} numbers, one each; got {values.tolist()}",
+                    code="not_finite",
                 )
             self.register_buffer(name, values, persistent=False)
 
@@ -125,7 +126,7 @@ class SeriesViews(Views[SeriesPreset]):
             ("static_mean", self.static_mean, _static_width(rest), "static features"),
         ):
             if values.ndim and len(values) != size:
-                raise UserError(f"{name} has {len(values)} {what} and the series have {size}")
+                raise UserError(f"{name} has {len(values)} {what} and the series have {size}", code="wrong_shape")
         return (series, rest), len(series), series.device
 
     def _view(self, prepared: Any, preset: SeriesPreset, draws: Draws) -> Tensor | dict[str, Tensor]:
@@ -168,10 +169,13 @@ def _static_width(rest: Mapping[str, Tensor] | None) -> int:
 
 def _unpack(raw: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor] | None]:
     if isinstance(raw, Mapping) and "series" not in raw:
-        raise UserError(f"a dictionary of raw series needs the key 'series', got {sorted(raw)}")
+        raise UserError(f"a dictionary of raw series needs the key 'series', got {sorted(raw)}", code="wrong_shape")
     series = raw["series"] if isinstance(raw, Mapping) else raw
     if series.ndim != 3 or not series.is_floating_point():
-        raise UserError(f"raw series must be floats of shape (B, T, C), got {series.dtype} of {tuple(series.shape)}")
+        raise UserError(
+            f"raw series must be floats of shape (B, T, C), got {series.dtype} of {tuple(series.shape)}",
+            code="wrong_shape",
+        )
     return series.to(torch.float32), dict(raw) if isinstance(raw, Mapping) else None
 
 

@@ -89,7 +89,9 @@ class TextViews(Views[TextPreset]):
     ) -> None:
         super().__init__(presets, known=TEXT_PRESETS, seed=seed)
         if mask_token_id is None and any(preset.mask_probability > 0 for preset in self.presets):
-            raise UserError("this tokenizer has no mask token: use the preset 'token-drop' or 'plain'")
+            raise UserError(
+                "this tokenizer has no mask token: use the preset 'token-drop' or 'plain'", code="not_supported"
+            )
         self.tokenize = tokenize
         self.mask_token_id = mask_token_id
         special = torch.tensor(list(special_token_ids), dtype=torch.int64)
@@ -101,11 +103,11 @@ class TextViews(Views[TextPreset]):
 
     def _prepare(self, raw: list[str], device: torch.device) -> tuple[dict[str, Tensor], int, torch.device]:
         if isinstance(raw, str):
-            raise UserError("raw texts must be a list of strings, got one string")
+            raise UserError("raw texts must be a list of strings, got one string", code="wrong_shape")
         tokens = {name: values.to(device) for name, values in self.tokenize(list(raw)).items()}
         for name in ("input_ids", "attention_mask"):
             if name not in tokens:
-                raise UserError(f"the tokenizer gave no {name!r}, only {sorted(tokens)}")
+                raise UserError(f"the tokenizer gave no {name!r}, only {sorted(tokens)}", code="wrong_shape")
         return tokens, len(raw), device
 
     def _view(self, prepared: dict[str, Tensor], preset: TextPreset, draws: Draws) -> dict[str, Tensor]:

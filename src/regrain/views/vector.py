@@ -81,7 +81,9 @@ class VectorViews(Views[VectorPreset]):
             values = torch.tensor(default) if values is None else torch.as_tensor(values, dtype=torch.float32)
             if values.ndim > 1 or not torch.isfinite(values).all() or (name == "std" and bool((values < 0).any())):
                 kind = "non-negative" if name == "std" else "finite"
-                raise UserError(f"{name} must be {kind} numbers of shape (D,), got {values.tolist()}")
+                raise UserError(
+                    f"{name} must be {kind} numbers of shape (D,), got {values.tolist()}", code="wrong_shape"
+                )
             self.register_buffer(name, values, persistent=False)
 
     def plain(self, raw: Tensor) -> Tensor:
@@ -90,10 +92,14 @@ class VectorViews(Views[VectorPreset]):
 
     def _prepare(self, raw: Tensor, device: torch.device) -> tuple[Tensor, int, torch.device]:
         if raw.ndim != 2 or not raw.is_floating_point():
-            raise UserError(f"raw vectors must be floats of shape (B, D), got {raw.dtype} of {tuple(raw.shape)}")
+            raise UserError(
+                f"raw vectors must be floats of shape (B, D), got {raw.dtype} of {tuple(raw.shape)}", code="wrong_shape"
+            )
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values.ndim and len(values) != raw.shape[1]:
-                raise UserError(f"{name} has {len(values)} features and the vectors have {raw.shape[1]}")
+                raise UserError(
+                    f"{name} has {len(values)} features and the vectors have {raw.shape[1]}", code="wrong_shape"
+                )
         return raw.to(torch.float32), len(raw), raw.device
 
     def _view(self, prepared: Tensor, preset: VectorPreset, draws: Draws) -> Tensor:
