@@ -90,7 +90,7 @@ def main() -> None:
             table = pd.DataFrame({"id": train.ids.astype(str), "text": texts, "found": clusters.codes.numpy()})
             file = options.out / f"found-s{seed}-{number}.csv"
             table.to_csv(file, index=False)
-            settings = {"levels": ["found"], "text": "text", "id": "id", "holdout": 0}
+            settings = {"levels": ["found"], "text": "text", "id_column": "id", "holdout": 0}
             run = trained(options.out / f"found-s{seed}-{number}", "sup-fine", str(file), CLASSIFY, seed, **settings)
             probabilities = run.predict_proba(test, "fine")
             vectors = functional.normalize(embed(run.model, test), dim=1)

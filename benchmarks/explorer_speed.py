@@ -65,7 +65,7 @@ def make_run(folder: Path, points: int) -> Path:
         "sup-ce",
         folder / "points.parquet",
         levels=["kind"],
-        id="id",
+        id_column="id",
         out=folder / "run",
         settings=["epochs=1", "batch_size=1024"],
         device="cpu",

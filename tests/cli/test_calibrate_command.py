@@ -32,7 +32,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_a_run_is_calibrated_judged_and_answers(regrain: Command, table: Path, tmp_path: Path) -> None:
-    reading = [table, "--columns", "f*", "--id", "id", "--split-column", "part"]
+    reading = [table, "--columns", "f*", "--id-column", "id", "--split-column", "part"]
     fit = ["fit", "mixed", *reading, "--level", "kind", "--level", "sub", "--out", "run", "--epochs", "2", "-q"]
     code, _, err = regrain(*fit, "--device", "cpu")
     assert code == 0, err

@@ -26,7 +26,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def reading(table: Path) -> list[object]:
-    return [table, "--columns", "f*", "--id", "id", "--split-column", "part"]
+    return [table, "--columns", "f*", "--id-column", "id", "--split-column", "part"]
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_columns_are_taken_by_name_in_any_order_and_format(run: Path, tmp_path: 
     pd.testing.assert_frame_equal(predicted(run, plain), expected)
     plain.to_parquet(tmp_path / "new.parquet")
     pd.testing.assert_frame_equal(predicted(run, tmp_path / "new.parquet"), expected)
-    data = library.load(turned, columns=["price", "f2", "f1", "smoker"], levels=[], id="id")
+    data = library.load(turned, columns=["price", "f2", "f1", "smoker"], levels=[], id_column="id")
     pd.testing.assert_frame_equal(predicted(run, data), expected)
     yes = frame[frame["smoker"] == "yes"].assign(smoker="YES")
     assert predicted(run, yes)["kind"].tolist() == expected.loc[yes["id"], "kind"].tolist()

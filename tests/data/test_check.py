@@ -58,8 +58,8 @@ def test_everything_wrong_with_images_at_once(tmp_path: Path, write_image: Write
     file = tmp_path / "t.csv"
     file.write_text("\n".join(lines))
     with pytest.raises(UserError):
-        read(file, id="id", levels=["label"])
-    report = check(file, id="id", levels=["label"], skip_unreadable=True)
+        read(file, id_column="id", levels=["label"])
+    report = check(file, id_column="id", levels=["label"], skip_unreadable=True)
     assert not report.ok
     assert rows(report, "broken line") == ["line 13 has 3 cells where the header has 4"]
     assert rows(report, "no image") == ["line 12 has no image"]

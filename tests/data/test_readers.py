@@ -329,20 +329,20 @@ def test_missing_image_files_and_empty_texts_are_told(tmp_path: Path, write_imag
 def test_ids_must_be_unique(tmp_path: Path) -> None:
     file = csv(tmp_path, "key,text,label\n1,x,a\n2,y,b\n1,z,a\n")
     with pytest.raises(UserError, match="the id column 'key' repeats '1' in line 2 and line 4"):
-        read_table(file, id="key", levels=["label"])
+        read_table(file, id_column="key", levels=["label"])
     data = read_table(file, levels=["label"])
     assert data.ids.tolist() == ["0", "1", "2"]
     assert "column 'key' repeats values and is not taken for the id" in told(data)
     with pytest.raises(UserError, match="line 3 has no id in column 'text'"):
-        read_table(csv(tmp_path, "text,label\nx,a\n,b\n"), image="text", id="text", levels=["label"])
+        read_table(csv(tmp_path, "text,label\nx,a\n,b\n"), image="text", id_column="text", levels=["label"])
 
 
 def test_a_gap_in_the_split_or_group_is_told(tmp_path: Path) -> None:
     file = csv(tmp_path, "text,label,part,who\nx,a,train,1\ny,b,,\n")
     with pytest.raises(UserError, match="line 3 has no split in column 'part'"):
-        read_table(file, split="part", levels=["label"])
+        read_table(file, split_column="part", levels=["label"])
     with pytest.raises(UserError, match="line 3 has no group in column 'who'"):
-        read_table(file, group="who", levels=["label"])
+        read_table(file, group_column="who", levels=["label"])
 
 
 def test_a_missing_column_gets_a_hint(tmp_path: Path) -> None:
@@ -352,9 +352,9 @@ def test_a_missing_column_gets_a_hint(tmp_path: Path) -> None:
         {"image": "texd"},
         {"columns": ["texd"]},
         {"levels": ["texd"]},
-        {"split": "texd"},
-        {"group": "texd"},
-        {"id": "texd"},
+        {"split_column": "texd"},
+        {"group_column": "texd"},
+        {"id_column": "texd"},
     ):
         with pytest.raises(UserError, match=r"has no column 'texd' \(\w+\): did you mean 'text'"):
             read_table(file, **options)  # type: ignore[arg-type]

@@ -169,7 +169,7 @@ def test_missing_values_stay_and_bad_cells_are_told(tmp_path: Path) -> None:
 
 def test_splits_and_groups_belong_to_records(tmp_path: Path) -> None:
     table = sessions().assign(ward=["a"] * 6 + ["b"] * 6, split=["train"] * 6 + ["test"] * 6)
-    data = read_table(table, **READ, group="ward", window=3)
+    data = read_table(table, **READ, group_column="ward", window=3)
     assert data.parts == ("train", "test")
     assert data.groups is not None
     assert data.groups.tolist() == ["a", "a", "b", "b"]
@@ -189,7 +189,7 @@ def test_splits_and_groups_belong_to_records(tmp_path: Path) -> None:
     [
         ({"window": 3}, "window is about tables with one row a time step: name the column.*--record"),
         ({"static": ["age"]}, "static features stand beside series"),
-        ({"record": "patient", "id": "day"}, "id and record exclude each other: ids are record:start"),
+        ({"record": "patient", "id_column": "day"}, "id_column and record exclude each other: ids are record:start"),
         ({"record": "patient", "series_shape": (2, 1)}, "series_shape and record exclude each other"),
         ({"record": "patint"}, r"no column 'patint' \(record\): did you mean 'patient'"),
         ({"record": "patient", "static": ["agee"]}, r"no column 'agee' \(static\): did you mean 'age'"),
@@ -268,7 +268,7 @@ def test_records_of_a_group_are_in_time_order() -> None:
     table = sessions({"late": 4, "other": 4, "soon": 4}).rename(columns={"patient": "visit"})
     table["patient"] = ["p"] * 4 + ["q"] * 4 + ["p"] * 4
     table["day"] = [8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6, 7]
-    data = read_table(table, record="visit", time="day", group="patient", levels=["event"], window=2)
+    data = read_table(table, record="visit", time="day", group_column="patient", levels=["event"], window=2)
     assert data.ids.tolist() == ["soon:0", "soon:2", "late:0", "late:2", "other:0", "other:2"]
     assert data.groups is not None
     assert data.groups.tolist() == ["p"] * 4 + ["q"] * 2
@@ -299,9 +299,11 @@ CLOCK: dict[str, Any] = {"record": "subject", "time": "time", "levels": ["kind"]
 
 def test_recordings_whose_clock_restarts_are_never_mixed() -> None:
     table = recordings()
-    with pytest.raises(UserError, match=r"2 of 2 records would mix several recordings.*--record take --group subject"):
+    with pytest.raises(
+        UserError, match=r"2 of 2 records would mix several recordings.*--record take --group-column subject"
+    ):
         read_table(table, **CLOCK)
-    apart = read_table(table, **{**CLOCK, "record": "take"}, group="subject")
+    apart = read_table(table, **{**CLOCK, "record": "take"}, group_column="subject")
     assert (series_of(apart).std(dim=1) == 0).all()
     assert set(apart.groups.tolist()) == {"s0", "s1"}
     whole = read_table(recordings(restart=False), **CLOCK)

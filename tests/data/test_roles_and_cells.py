@@ -74,7 +74,7 @@ def test_a_pattern_leaves_out_everything_with_another_role(tmp_path: Path) -> No
             "note": list("abcdefgh"),
         }
     )
-    data = read(frame, columns=["*"], levels=["kind"], split="part")
+    data = read(frame, columns=["*"], levels=["kind"], split_column="part")
     assert data.samples.shape == (2,)
     for left in (
         "'kind' is a level",
@@ -92,11 +92,11 @@ def test_a_pattern_leaves_out_everything_with_another_role(tmp_path: Path) -> No
     "options",
     [
         {"columns": ["f1", "kind"], "levels": ["kind"]},
-        {"levels": ["kind"], "group": "kind", "columns": ["f1"]},
-        {"levels": ["kind"], "split": "kind"},
-        {"levels": ["kind"], "id": "kind"},
+        {"levels": ["kind"], "group_column": "kind", "columns": ["f1"]},
+        {"levels": ["kind"], "split_column": "kind"},
+        {"levels": ["kind"], "id_column": "kind"},
         {"text": "kind", "levels": ["kind"]},
-        {"group": "who", "id": "who", "levels": ["kind"]},
+        {"group_column": "who", "id_column": "who", "levels": ["kind"]},
         {"record": "who", "time": "f1", "columns": ["f1"], "levels": ["kind"]},
         {"record": "who", "columns": ["who"], "levels": ["kind"]},
         {"record": "who", "static": ["f1"], "columns": ["f1"], "levels": ["kind"]},
@@ -114,7 +114,7 @@ def test_a_column_named_for_two_roles_is_refused(options: dict[str, Any]) -> Non
 
 def test_a_record_may_be_its_own_group_and_a_path_its_own_id() -> None:
     frame = pd.DataFrame({"v": [0.5, 1.5, 2.5, 3.5], "who": ["x", "x", "y", "y"], "kind": list("aabb")})
-    data = read(frame, record="who", group="who", levels=["kind"])
+    data = read(frame, record="who", group_column="who", levels=["kind"])
     assert data.groups is not None
     assert data.groups.tolist() == ["x", "y"]
 

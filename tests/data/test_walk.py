@@ -332,7 +332,7 @@ def test_ids_and_classes_survive_every_writer(odd_run: tuple[Path, Any], tmp_pat
     assert pd.read_parquet(tmp_path / "e.parquet")["id"].tolist() == ids
     for ending in ("csv", "parquet"):
         api.predict(run, place, tmp_path / f"p.{ending}")
-        table = regrain.load(tmp_path / f"p.{ending}", columns=["label_probability"], id="id", levels=["label"])
+        table = regrain.load(tmp_path / f"p.{ending}", columns=["label_probability"], id_column="id", levels=["label"])
         assert table.ids.tolist() == ids
         assert set(table.labels.names("label")) <= names
     support = pd.DataFrame({"id": ids, "kind": [classes(data)[i] for i in ids]})

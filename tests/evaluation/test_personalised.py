@@ -69,7 +69,7 @@ def test_who_is_left_out_is_counted() -> None:
     assert score.low is None  # one subject has no interval
     with pytest.raises(UserError, match="can judge none of the 1 subjects: 1 with one class in the support"):
         personalised(Representation("model", embeddings[4:8]), setting(labels[4:8], groups[4:8]))
-    with pytest.raises(UserError, match=r"the data have no groups: name the column of subjects \(--group\)"):
+    with pytest.raises(UserError, match=r"the data have no groups: name the column of subjects \(--group-column\)"):
         personalised(Representation("model", embeddings), setting(labels, None))
 
 

@@ -426,7 +426,9 @@ def test_hidden_labels_change_nothing_unless_their_level_is_named(session: Sessi
     frame = pd.read_csv(table)
     frame["sub"] = np.random.default_rng(1).permutation(frame["sub"].to_numpy())
     columns = [f"x{i}" for i in range(6)]
-    mixed = api.load(frame, columns=columns, levels=["kind", "sub"], id="id", split="split", relation="aspects")
+    mixed = api.load(
+        frame, columns=columns, levels=["kind", "sub"], id_column="id", split_column="split", relation="aspects"
+    )
     copied = shutil.copytree(trained, session.run.path.with_name("mixed"))
     run = api.Run.open(copied, device="cpu")
     run.data = mixed

@@ -15,7 +15,7 @@ from regrain.data.readers import FolderOptions, ParquetFolderOptions, TableOptio
 from regrain.runs.source import inherited_options, table_of
 
 OF_SAMPLES = {"image", "text", "columns", "series_shape", "record", "time", "window", "stride", "gap", "static"}
-OF_COLUMNS = {"id", "group", "split"}
+OF_COLUMNS = {"id_column", "group_column", "split_column"}
 OF_ONE_SOURCE = {"name", "splits"}  # which data these are
 OF_LABELS = {"levels", "label_paths", "relation", "unknown"}
 STORED = {"image_size", "channels", "white"}  # what the model says
@@ -35,7 +35,8 @@ def recorded() -> dict[str, Any]:
     return {
         "image": "file", "text": "words", "columns": ["f*"], "series_shape": [2, 1], "record": "who", "time": "when",
         "window": 2, "stride": 1, "gap": 3.0, "static": ["age"], "levels": ["path"], "label_paths": True,
-        "relation": "aspects", "split": "part", "group": "who", "id": "key", "unknown": ["?"], "name": "old",
+        "relation": "aspects", "split_column": "part", "group_column": "who", "id_column": "key",
+        "unknown": ["?"], "name": "old",
         "image_size": 8, "channels": 3, "white": 65535, "skip_unreadable": True, "cache": True,
         "notations": {"f1": "points"},
     }  # fmt: skip
@@ -86,7 +87,7 @@ def test_aspects_ids_groups_and_unknown_labels_of_new_data(form: str, tmp_path: 
         return reviews(seed) if form == "frame" else file
 
     reader: dict[str, Any] = {"levels": ["service", "price"], "relation": "aspects", "columns": ["f*"]}
-    reader |= {"id": "key", "group": "shop", "unknown": ["?"]}
+    reader |= {"id_column": "key", "group_column": "shop", "unknown": ["?"]}
     made = regrain.fit("multi-ce", source(0), out=tmp_path / "run", epochs=2, device="cpu", **reader)
     run = regrain.Run.open(made.path, device="cpu")
     new = run.read(source(1))

@@ -227,7 +227,7 @@ def test_guesses_are_warned_of_once(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         regrain.load(tmp_path / "guessed.csv")
-        regrain.load(table(), columns=["f*"], levels=["kind"], id="key")
+        regrain.load(table(), columns=["f*"], levels=["kind"], id_column="key")
 
 
 def test_the_hubs_layout_from_python_keeps_an_adapted_classifier(

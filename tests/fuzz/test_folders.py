@@ -324,7 +324,10 @@ def examine(run: Run, top: Path, place: Path, shut: list[str], *, train: bool) -
     shutil.copyfile(source, alone / f"x{os.path.splitext(source)[1]}")
     assert float((run.embed(alone)[0] - vectors[chosen]).abs().max()) <= 1e-4 * float(vectors.abs().max())
     command("predict", run.path, top, "--skip-unreadable", "--out", place / "p.csv")
-    assert regrain.load(place / "p.csv", id="id", columns=["label_probability"], levels=["label"]).ids.tolist() == ids
+    assert (
+        regrain.load(place / "p.csv", id_column="id", columns=["label_probability"], levels=["label"]).ids.tolist()
+        == ids
+    )
     if train:
         quick = ("--encoder", "conv4", "--epochs", "1", "--batch-size", "4", "--device", "cpu", "--holdout", "0")
         command("fit", "sup-ce", top, "--skip-unreadable", *quick, "--out", place / "own")

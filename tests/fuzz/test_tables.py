@@ -166,8 +166,8 @@ _OPTIONS = st.sampled_from(
         {"levels": ["kind"], "columns": ["*"]},
         {"levels": ["kind"], "columns": ["f*"]},
         {"levels": [], "columns": ["*"]},
-        {"levels": ["kind"], "relation": "aspects", "split": "split"},
-        {"levels": ["kind"], "text": "text", "id": "id"},
+        {"levels": ["kind"], "relation": "aspects", "split_column": "split"},
+        {"levels": ["kind"], "text": "text", "id_column": "id"},
         {"levels": ["kind"], "unknown": ["NA", "7"]},
     ]
 )

@@ -38,7 +38,7 @@ def test_our_reader_gives_ids_and_labels_back(tmp_path: Path) -> None:
     ids = [f"{cell.strip()}{row}" for row, cell in enumerate(CELLS)]
     kinds = ["=a" if row % 2 else "-b" for row in range(len(ids))]
     write_columns({"id": ids, "f0": np.arange(13.0), "f1": np.ones(13), "kind": kinds}, tmp_path / "t.csv")
-    data = regrain.load(tmp_path / "t.csv", id="id", columns=["f0", "f1"], levels=["kind"])
+    data = regrain.load(tmp_path / "t.csv", id_column="id", columns=["f0", "f1"], levels=["kind"])
     assert data.ids.tolist() == ids
     assert data.labels.names("kind") == ("-b", "=a")
 

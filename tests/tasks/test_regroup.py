@@ -106,12 +106,19 @@ def test_texts_splits_and_groups(tmp_path: Path, name: str) -> None:
         }
     )
     made = regrain.regroup(
-        table, PETS, tmp_path / name, levels=["breed"], split_column="part", group="owner", id="key", text="text"
+        table,
+        PETS,
+        tmp_path / name,
+        levels=["breed"],
+        split_column="part",
+        group_column="owner",
+        id_column="key",
+        text="text",
     )
     assert list(made.columns) == ["id", "split", "group", "superclass", "label", "text"]
     assert "2 samples have no label at level 'breed', and so no superclass" in made.notices
-    assert "read the table with --group group --split-column split" in made.notices
-    after = regrain.load(tmp_path / name, split="split", group="group")
+    assert "read the table with --group-column group --split-column split" in made.notices
+    after = regrain.load(tmp_path / name, split_column="split", group_column="group")
     assert isinstance(after.samples, TextSamples)
     assert list(after.samples.texts) == table["text"].tolist()
     assert named(after) == {

@@ -207,6 +207,8 @@ _ELSEWHERE = {
     "set": "settings",
     "assignments": "settings",
     "split": "split_column",
+    "group": "group_column",
+    "id": "id_column",
     "weights": "pretrained",
     "label": "levels",
     "labels_column": "levels",
@@ -233,5 +235,5 @@ def _settings_among(options: Mapping[str, Any], method: str, data: Any) -> dict[
 
 
 def with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
-    """Options of a reader; ``split`` means the column to it, and the part to judge everywhere here."""
-    return {**options, **({"split": split_column} if split_column else {})}
+    """Options of a reader, the column of the split among them where one is named."""
+    return {**options, **({"split_column": split_column} if split_column else {})}

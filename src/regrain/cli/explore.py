@@ -82,8 +82,7 @@ def explore(
     o.refuse_without_data(data, reading)
     opened = api.Run.open(run, device=device.value)
     if data is not None:
-        split_column = reading.pop("split_column", None)
-        opened.take_data(data, **reading, **({"split": split_column} if split_column else {}))
+        opened.take_data(data, **reading)
     session = Session(opened, level=level, map_kind=map_.value, seed=seed)
     try:
         for notice in session.notices:

@@ -82,8 +82,6 @@ def check(
     """
     from regrain.data.check import check as check_data
 
-    if "split_column" in reading:
-        reading["split"] = reading.pop("split_column")
     report = check_data(data, **reading, **({"levels": list(level)} if level else {}))
     if json_:
         print(json.dumps(report.to_json(), indent=1))

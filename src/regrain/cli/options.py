@@ -169,8 +169,10 @@ _READER: dict[str, Any] = {
     ),
     "static": _option(list[str] | None, "--static", "Columns, constant in a record, beside the series; repeat."),
     "split_column": _option(str | None, "--split-column", "Column that says train or test."),
-    "group": _option(str | None, "--group", "Column of what a split must not tear apart (subject, product)."),
-    "id": _option(str | None, "--id", "Column of unique ids."),
+    "group_column": _option(
+        str | None, "--group-column", "Column of what a split must not tear apart (subject, product)."
+    ),
+    "id_column": _option(str | None, "--id-column", "Column of unique ids."),
     "label_paths": _option(bool, "--label-paths", "The level's column holds paths such as a/b/c."),
     "relation": _option(
         RelationName | None,
@@ -184,7 +186,7 @@ _READER: dict[str, Any] = {
     "skip_unreadable": _option(bool, "--skip-unreadable", "Leave out, and count, samples that cannot be read."),
     "download": _option(bool, "--download", "Fetch catalog data that are missing."),
 }
-"""Options of every command that reads data, by the name a reader knows them by (but for ``split_column``)."""
+"""Options of every command that reads data, by the name a reader knows them by."""
 
 
 def reads_data(command: Callable[..., None]) -> Callable[..., None]:

@@ -666,7 +666,7 @@ class Dataset:
         generator = np.random.default_rng(seed)
         if by == "group":
             if self.groups is None:
-                raise UserError("splitting by group needs a group column; name one with --group")
+                raise UserError("splitting by group needs a group column; name one with --group-column")
             names, sizes = np.unique(self.groups, return_counts=True)
             room, chosen = round(fraction * len(self)), []
             for group in generator.permutation(len(names)).tolist():
@@ -685,7 +685,7 @@ class Dataset:
                 raise UserError(
                     f"no sample can be held out: level '{stratify}' has {len(codes.unique())} classes of at most "
                     f"{_samples(largest)}, and {fraction:.0%} of each is less than half a sample. Are these labels "
-                    "ids? Name another level, or give a split of your own (--split-column; split=)"
+                    "ids? Name another level, or give a split of your own (--split-column; split_column=)"
                 )
             raise UserError(
                 f"holding out {fraction:.0%} of {_samples(len(self))} by {by} leaves one side empty: --holdout sets "

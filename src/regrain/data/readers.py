@@ -182,7 +182,8 @@ def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dat
     Parameters
     ----------
     source : path, DataFrame, mapping of column names to arrays, or Table
-    image, text, columns, series_shape, levels, label_paths, relation, split, group, id, unknown, name
+    image, text, columns, series_shape, levels, label_paths, relation, unknown, name
+    split_column, group_column, id_column
     record, time, window, stride, gap, static
         See :class:`~regrain.data.table.RoleOptions`.
     image_size, channels, white, skip_unreadable, cache

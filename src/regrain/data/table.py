@@ -71,7 +71,7 @@ class RoleOptions(TypedDict, total=False):
     record : str, optional
         A row is one time step: this column says which record it belongs to, such as a session or a patient. The series'
         channels are ``columns``, by default all columns of numbers that are nothing else. Ids are ``record:start``,
-        the group is the record unless ``group`` names another column. A window's label is that of its rows where they
+        the group is the record unless ``group_column`` names another. A window's label is that of its rows where they
         agree, else that of its last row; to foresee what follows, write into a row the label of the row after it.
     time : str, optional
         With ``record``: the column, numbers or ISO dates, that orders the rows of a record; default the table's order.
@@ -89,7 +89,7 @@ class RoleOptions(TypedDict, total=False):
         The one column of ``levels`` holds paths such as ``animal/dog/beagle``.
     relation : "tree", "paths" or "aspects", default "tree"
         How levels hang together (:data:`regrain.labels.Relation`).
-    split, group, id : str, optional
+    split_column, group_column, id_column : str, optional
         Columns of the split's name, of what a split must not tear apart, and of unique identities.
     unknown : sequence of str, default ()
         Labels that mean "not known", besides empty cells and NaN: ``["NA", "?"]``.
@@ -112,9 +112,9 @@ class RoleOptions(TypedDict, total=False):
     levels: Sequence[str] | None
     label_paths: bool
     relation: Relation
-    split: str | None
-    group: str | None
-    id: str | None
+    split_column: str | None
+    group_column: str | None
+    id_column: str | None
     unknown: Sequence[str]
     notations: Mapping[str, str]
     name: str | None
@@ -203,9 +203,9 @@ class Table:
         levels: Sequence[str] | None = None,
         label_paths: bool = False,
         relation: Relation = "tree",
-        split: str | None = None,
-        group: str | None = None,
-        id: str | None = None,
+        split_column: str | None = None,
+        group_column: str | None = None,
+        id_column: str | None = None,
         unknown: Sequence[str] = (),
         notations: Mapping[str, str] | None = None,
         name: str | None = None,
@@ -226,7 +226,7 @@ class Table:
         if isinstance(unknown, str):
             raise UserError(f"unknown is a list of cells that mean that nobody knows, such as ['{unknown}']")
         per_step = {"time": time, "window": window, "stride": stride, "gap": gap}
-        per_row = {"image": image, "text": text, "series_shape": series_shape, "id": id}
+        per_row = {"image": image, "text": text, "series_shape": series_shape, "id_column": id_column}
         _require_series_options(record, static, series_shape, per_step, per_row)
         if label_paths and (levels is None or len(levels) != 1):
             raise UserError("label_paths=True needs one column of paths in levels, for example levels=['path']")
@@ -234,9 +234,10 @@ class Table:
             if column in self.columns:
                 self._contents[column] = contents_of(self.columns[column], Notation.from_text(written))
         roles = Roles(self)
-        split, record, time = roles.take(split, "split"), roles.take(record, "record"), roles.take(time, "time")
-        group, image = roles.take(group, "group"), roles.take(image, "image")
-        text, id = roles.take(text, "text"), roles.take(id, "id")
+        split = roles.take(split_column, "split")
+        record, time = roles.take(record, "record"), roles.take(time, "time")
+        group, image = roles.take(group_column, "group"), roles.take(image, "image")
+        text, ids = roles.take(text, "text"), roles.take(id_column, "id")
         named = [str(roles.take(level, "level")) for level in levels or ()]
         for option, patterns in (("static", static), ("columns", columns)):
             roles.take_names(patterns or (), option)
@@ -254,7 +255,7 @@ class Table:
             named = guesses.levels(relation, unknown, numeric=numeric)
         if record is None:
             group = guesses.group() if group is None else group
-            id = guesses.identity(image) if id is None else id
+            ids = guesses.identity(image) if ids is None else ids
         features = self._features(static or (), "static", roles, guesses)
         if columns is not None:
             columns = self._features(columns, "columns", roles, guesses)
@@ -289,7 +290,7 @@ class Table:
             guesses.messages += missing_message(np.asarray(values), unchanging)
         parts = self.splits if split is None else self._filled(split, "split", faults)
         splits = None if parts is None else list(map(split_name, parts))
-        identities = None if id is None else self._filled(id, "id", faults)
+        identities = None if ids is None else self._filled(ids, "id", faults)
         groups = None if group is None else self._filled(group, "group", faults)
         if identities is None:
             identities = numbered(len(self), None if self.splits is None else splits)
@@ -302,7 +303,7 @@ class Table:
             ids=identities,
             finds=self.finds,
             relation="tree" if label_paths else relation,
-            id_column=id,
+            id_column=ids,
             splits=splits,
             groups=groups,
             faults_found=tuple(faults),
@@ -425,8 +426,8 @@ class Table:
             advice = "give every recording a record of its own, or sort the table by time"
         elif column[1]:
             advice = (
-                f"within '{column[0]}' no time repeats: name that column (--record {column[0]} --group {of.record}; "
-                f"record='{column[0]}', group='{of.record}')"
+                f"within '{column[0]}' no time repeats: name that column (--record {column[0]} --group-column "
+                f"{of.record}; record='{column[0]}', group_column='{of.record}')"
             )
         else:
             advice = (
@@ -577,7 +578,9 @@ def _require_series_options(
         )
     for option, value in per_row.items():
         if value is not None and record is not None:
-            why = "ids are record:start" if option == "id" else "with record=, a row is one time step of a series"
+            why = (
+                "ids are record:start" if option == "id_column" else "with record=, a row is one time step of a series"
+            )
             raise UserError(f"{option} and record exclude each other: {why}")
 
 

@@ -48,7 +48,8 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
     """
     if setting.groups is None:
         raise UserError(
-            "personalised judges subject by subject, and the data have no groups: name the column of subjects (--group)"
+            "personalised judges subject by subject, and the data have no groups: name the column of subjects "
+            "(--group-column)"
         )
     known = setting.known().numpy()
     labels = setting.test_labels.numpy()[known]

@@ -255,7 +255,7 @@ def _fit_command(session: Session, file: Path, table: Mapping[str, Column], seq:
     options: list[Any] = ["fit", "mixed" if len(levels) > 1 else "sup-ce", file]
     for level in levels:
         options += ["--level", level]
-    options += ["--id", "id", "--split-column", "split"]
+    options += ["--id-column", "id", "--split-column", "split"]
     fixed = {"id", "split", *levels}
     modality = session.collection.modality
     if modality in ("image", "text"):

@@ -212,7 +212,7 @@ def compare(
     rows = [row for row, _ in grouped]
     _tell_settings_apart(grouped)
     split_column = reading.pop("split_column", None)
-    options = {**reading, **({"split": split_column} if split_column else {})}
+    options = {**reading, **({"split_column": split_column} if split_column else {})}
     found_own = [run.finds_own(data, options) for run in opened]  # each of them, also behind one that does not
     if all(found_own):
         data = None

@@ -90,7 +90,7 @@ def report(
     if map_samples < 1:
         raise UserError(f"the map shows at least one sample; got {map_samples}", code="too_few")
     split_column = reading.pop("split_column", None)
-    options = {**reading, **({"split": split_column} if split_column else {})}
+    options = {**reading, **({"split_column": split_column} if split_column else {})}
     if run.finds_own(data, options):
         data = None
     dataset = None if data is None else run.read(data, levels=levels, **options)

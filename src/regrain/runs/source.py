@@ -50,7 +50,7 @@ __all__ = [
 SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "gap", "static")
 """Options of readers that say where a sample is: new data have all of its columns, or their samples are looked for."""
 
-_COLUMN_OPTIONS = ("id", "group", "split")
+_COLUMN_OPTIONS = ("id_column", "group_column", "split_column")
 """Options that name one more column, which new data may lack."""
 
 _OF_ONE_SOURCE = ("labels", "ids", "groups", "splits", "name")

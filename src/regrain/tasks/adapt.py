@@ -70,7 +70,7 @@ def read_support(
         support without any label.
     """
     table = table_of(source)
-    id_column = str(reader.get("id") or "id")
+    id_column = str(reader.get("id_column") or "id")
     if table is not None and id_column in table.columns and not any(reader.get(name) for name in SAMPLE_OPTIONS):
         others = [name for name in table.columns if name != id_column]
         if level is not None:

@@ -273,7 +273,7 @@ def _notices(dropped: Mapping[str, int], absent: set[str], unlabelled: int, leve
 
 def _how_to_read(rows: Rows) -> Iterator[str]:
     """What a reader may not guess of the table."""
-    options = [] if rows.groups is None else ["--group group"]
+    options = [] if rows.groups is None else ["--group-column group"]
     if not all(map(is_split, rows.splits or ())):
         options.append("--split-column split")
     if options:
