@@ -13,8 +13,6 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["Visit", "chromium_browser", "visits"]
-
 Visit = Callable[..., "Page"]
 
 

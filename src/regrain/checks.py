@@ -10,8 +10,6 @@ from typing import Any
 
 from regrain.errors import UserError, nearest
 
-__all__ = ["check_values", "hyperparameters", "require_range"]
-
 
 def require_range(low: float, high: float = math.inf, *, above: bool = False, **settings: float) -> None:
     """Raise a UserError unless every setting lies in [low, high]; with ``above`` it must be greater than ``low``.

@@ -18,23 +18,6 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Literal, ParamSpec, TypeVar
 
-__all__ = [
-    "Code",
-    "DataWarning",
-    "MissingDataError",
-    "NoLabelsError",
-    "Notable",
-    "RegrainWarning",
-    "Stopped",
-    "UserError",
-    "command_line",
-    "in_python",
-    "nearest",
-    "python_option",
-    "speaks_python",
-    "warn_of_data",
-]
-
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 

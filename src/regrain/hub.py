@@ -31,8 +31,6 @@ from regrain.tasks.export import Export, input_in_words
 from regrain.tasks.predict import predicted_columns
 from regrain.training.randomness import callers_random_state
 
-__all__ = ["Pretrained", "export_to_hub", "from_pretrained", "push", "save_to_directory"]
-
 _NEEDED = ("config.json", "model.safetensors")
 _KNOWN = {
     *_NEEDED,

@@ -22,8 +22,6 @@ from torch import Tensor
 
 from regrain.errors import UserError, nearest
 
-__all__ = ["SOURCES", "UNKNOWN", "Labels", "Relation", "Taxonomy", "require_relation", "tree_similarity"]
-
 UNKNOWN = -1
 """The code of a label that is not known."""
 

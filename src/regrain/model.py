@@ -37,8 +37,6 @@ from regrain.training.loader import on_device, scan_batches
 from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
 from regrain.views.base import Views
 
-__all__ = ["Model", "channel_statistics", "load_model", "series_statistics", "take_statistics"]
-
 _STATISTICS_SAMPLES = 2000
 _LARGEST_VIEW = 4096
 """Pixels at the side of a view: no more memory than that is asked for on the word of a file."""

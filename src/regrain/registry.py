@@ -9,8 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["catalogue_of", "dataset_names", "register_datasets"]
-
 _modules: list[str] = []
 
 

@@ -28,8 +28,6 @@ from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
 from regrain.methods import method_class
 
-__all__ = ["CoarseToFine"]
-
 
 class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Any method on vectors: embeddings by ``transform``, classes of one label level by ``predict``.

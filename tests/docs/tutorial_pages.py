@@ -22,8 +22,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Block", "blocks_of", "masked", "printed"]
-
 _BLOCK = re.compile(
     r"^```(?P<language>python|sh)\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?", re.DOTALL | re.MULTILINE
 )

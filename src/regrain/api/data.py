@@ -29,8 +29,6 @@ from regrain.tasks.regroup import regroup_rows
 from regrain.tasks.tables import require_writable, write_columns
 from regrain.training.options import TrainingOptions
 
-__all__ = ["Request", "load", "regroup", "request_of", "with_split"]
-
 
 def load(source: Any, **options: Any) -> Dataset:
     """Data from a catalog name, a path, arrays, a DataFrame or a Hugging Face data set.

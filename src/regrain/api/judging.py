@@ -23,8 +23,6 @@ from regrain.runs.source import require_no_reading
 from regrain.training.processes import is_first_process
 from regrain.training.randomness import callers_random_state
 
-__all__ = ["evaluate", "judge_run"]
-
 
 @callers_random_state()
 def evaluate(

@@ -35,8 +35,6 @@ from regrain.tasks.tables import WRITABLE_SUFFIXES, require_writable, write_colu
 from regrain.training.processes import is_first_process
 from regrain.training.randomness import callers_random_state
 
-__all__ = ["adapt", "attend", "calibrate", "discover", "export", "export_embeddings", "predict"]
-
 _OWN_LEVELS = (
     "levels (--level) name those of other data: leave them out, or give --data; the run's own are in its recipe"
 )

@@ -30,8 +30,6 @@ from regrain.training.loop import (
 from regrain.training.processes import is_first_process, leave_unguarded, was_restarted
 from regrain.training.randomness import callers_random_state
 
-__all__ = ["finished_run", "fit", "resume", "trained_once"]
-
 _PATIENCE = 1.0
 """Seconds for which a training waits for another one in its folder."""
 

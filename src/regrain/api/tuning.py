@@ -20,8 +20,6 @@ from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
 
-__all__ = ["tune"]
-
 
 @callers_random_state()
 def tune(

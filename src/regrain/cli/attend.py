@@ -14,8 +14,6 @@ from regrain.cli.terminal import say
 if TYPE_CHECKING:
     from regrain.tasks import Attention
 
-__all__ = ["register"]
-
 _SHOWN = 3
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from regrain.runs.answers import Judgement
     from regrain.tasks import Answers
 
-__all__ = ["register"]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""

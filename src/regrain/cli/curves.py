@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from regrain.api import Run
     from regrain.papers.curve import Curve
 
-__all__ = ["register"]
-
 _Out = Annotated[Path, typer.Option(help="The folder; the same command again goes on in it.")]
 _Seeds = Annotated[int, typer.Option(help="Trainings, each on another draw, for every value.", min=1)]
 _Protocols = Annotated[

@@ -16,8 +16,6 @@ from regrain.cli.terminal import say
 if TYPE_CHECKING:
     from regrain.tasks import Discovery
 
-__all__ = ["register"]
-
 _SHOWN = 40
 _TEXT = 40  # characters of a text in the table
 

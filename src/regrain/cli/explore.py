@@ -16,8 +16,6 @@ from regrain.cli.terminal import say
 if TYPE_CHECKING:
     from regrain.explorer.session import Session
 
-__all__ = ["register"]
-
 
 class MapName(StrEnum):
     """How samples are placed on the map."""

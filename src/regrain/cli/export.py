@@ -12,8 +12,6 @@ import typer
 from regrain.cli import options as o
 from regrain.cli.terminal import say
 
-__all__ = ["register"]
-
 
 class FormatName(StrEnum):
     """What loads the file."""

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from regrain.api import Run
     from regrain.papers.swapping import Isotropy
 
-__all__ = ["register"]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""

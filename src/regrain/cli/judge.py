@@ -11,8 +11,6 @@ import typer
 from regrain.cli import options as o
 from regrain.cli.terminal import say
 
-__all__ = ["register"]
-
 
 def _few_shot(flag: str, text: str, **more: Any) -> Any:
     """An option of the panel about few-shot episodes."""

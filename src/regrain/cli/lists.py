@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from regrain.labels import Taxonomy
     from regrain.papers.datasets import Entry
 
-__all__ = ["register"]
-
 _ENTRY_FIELDS = (
     "description",
     "modality",

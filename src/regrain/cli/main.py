@@ -34,8 +34,6 @@ from regrain.errors import RegrainWarning, UserError, command_line
 from regrain.spelling import shown
 from regrain.training.processes import is_first_process, layout_of, under_torchrun
 
-__all__ = ["app", "main"]
-
 _SHARED = {"fit", "resume", "evaluate", "embed"}
 """The commands that several processes do together."""
 

@@ -19,25 +19,6 @@ if TYPE_CHECKING:
     from regrain.api import Run
     from regrain.evaluation import Evaluation, Score
 
-__all__ = [
-    "Data",
-    "DeviceName",
-    "DeviceOption",
-    "Json",
-    "LevelNames",
-    "Method",
-    "OwnData",
-    "RelationName",
-    "Split",
-    "mean_cell",
-    "reads_data",
-    "refuse_without_data",
-    "show_evaluation",
-    "stoppable",
-    "tells_notices",
-    "trains",
-]
-
 Result = TypeVar("Result")
 
 

@@ -15,8 +15,6 @@ from regrain.cli.terminal import say
 if TYPE_CHECKING:
     from regrain.tasks import Regrouping
 
-__all__ = ["register"]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""

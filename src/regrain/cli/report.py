@@ -15,8 +15,6 @@ from regrain.cli.terminal import say
 if TYPE_CHECKING:
     from regrain.report import Comparison
 
-__all__ = ["register"]
-
 _HEADLINES = re.compile(r"recall@1|map@r|knn@\d+|kmeans-acc|head1-acc|linear")
 """The metrics in the table on the screen; the page and --json have all."""
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from regrain.papers.rows import Recipe
     from regrain.papers.scales import Scale
 
-__all__ = ["register"]
-
 _NAMES, _SUCH = "[RECIPE|TABLE|PAPER]", "Such as maskcon/table2."
 
 

@@ -10,8 +10,6 @@ from rich.text import Text
 
 from regrain.spelling import shown
 
-__all__ = ["Table"]
-
 
 class Table(rich.table.Table):
     """A table of plain texts: nothing in them is markup or steers the terminal, and long ones are folded."""

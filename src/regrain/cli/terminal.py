@@ -9,8 +9,6 @@ import sys
 
 from regrain.spelling import shown
 
-__all__ = ["say"]
-
 
 def say(line: object = "", *, err: bool = False, flush: bool = False) -> None:
     """One line, on standard output or standard error; what would steer the terminal is an escape."""

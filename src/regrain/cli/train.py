@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from regrain.api import Run
     from regrain.data.dataset import Dataset
 
-__all__ = ["register"]
-
 _DEMO_METHODS = ("sup-ce", "maskcon", "sup-fine")
 _DEMO_SETTINGS = ("training.epochs=30", "training.batch_size=64", "training.learning_rate=0.05")
 

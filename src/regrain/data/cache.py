@@ -21,8 +21,6 @@ from torch import Tensor
 
 from regrain.errors import RegrainWarning, UserError
 
-__all__ = ["cache_folder", "cached_tensor", "features"]
-
 _DTYPES = ("uint8", "float32")
 
 

@@ -22,32 +22,6 @@ from regrain.data.notation import PLAIN, Notation, is_date, plain_number, whole_
 from regrain.errors import UserError
 from regrain.labels import Labels
 
-__all__ = [
-    "LOOKED_AT",
-    "SPLITS",
-    "Column",
-    "Contents",
-    "Kind",
-    "as_floats",
-    "as_matrix",
-    "contents_of",
-    "guard_cell",
-    "is_missing_number",
-    "is_split",
-    "label_names",
-    "look_alikes",
-    "meaning",
-    "missing",
-    "numbered",
-    "numbers_of",
-    "path_columns",
-    "plain",
-    "spelled",
-    "spelled_as",
-    "split_name",
-    "unguard_cell",
-]
-
 Column = Sequence[Any] | np.ndarray
 """A list of cells, None where there is none, or an array of numbers (N,) or (N, D)."""
 

@@ -17,8 +17,6 @@ from regrain.data.rows import Fault, Rows, Storage, Twins, examples, twins
 from regrain.errors import UserError
 from regrain.labels import UNKNOWN, Labels
 
-__all__ = ["Problem", "Report", "check"]
-
 _SHOWN = 5
 _ALIKE = 20
 _BLOCK = 512

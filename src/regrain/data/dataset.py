@@ -22,23 +22,6 @@ from regrain.labels import UNKNOWN, Labels
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-__all__ = [
-    "DEEP_WHITE",
-    "Batch",
-    "Dataset",
-    "ImageForm",
-    "ImageSamples",
-    "Modality",
-    "Samples",
-    "SeriesSamples",
-    "TensorSamples",
-    "TextSamples",
-    "decode_image",
-    "decode_images",
-    "eight_bit",
-    "fitted_images",
-]
-
 DEEP_WHITE = 65535
 """White among pixels of 16 bits, unless the data say otherwise."""
 

@@ -26,18 +26,6 @@ from regrain.data.rows import Fault, examples
 from regrain.data.table import Table
 from regrain.errors import Notable, UserError
 
-__all__ = [
-    "TABLE_SUFFIXES",
-    "columns_table",
-    "delimiter_of",
-    "file_table",
-    "frame_table",
-    "huggingface_table",
-    "is_frame",
-    "parquet_table",
-    "utf8_text",
-]
-
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
 """Endings of table files, in lower case."""
 

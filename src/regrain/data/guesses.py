@@ -25,8 +25,6 @@ from regrain.data.walk import image_suffixes
 from regrain.errors import NoLabelsError, Notable, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 
-__all__ = ["Guesses"]
-
 _IMAGE_WORDS = ("image", "images", "img", "picture", "photo", "file", "filename", "filepath", "path")
 _TEXT_WORDS = (
     "text",

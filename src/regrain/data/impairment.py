@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 
-__all__ = ["Impairment"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Impairment:

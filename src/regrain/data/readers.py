@@ -46,23 +46,6 @@ from regrain.labels import Labels, Relation
 from regrain.registry import catalogue_of, dataset_names
 from regrain.spelling import readable
 
-__all__ = [
-    "find_rows",
-    "is_huggingface",
-    "named_twice",
-    "options_of",
-    "parquet_files",
-    "read",
-    "read_arrays",
-    "read_folder",
-    "read_huggingface",
-    "read_parquet_folder",
-    "read_table",
-    "rows_from_arrays",
-    "rows_from_folder",
-    "rows_from_parquet_folder",
-]
-
 _LOOKED_FOR = "files ending in .jpg, .jpeg, .png, .tif, .webp or another way that Pillow reads"
 _SNIFFED = 100
 

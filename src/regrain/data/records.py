@@ -26,23 +26,6 @@ _HOLE, _PAUSE = 1.5, 10.0
 _OVERLAPPING = 10
 """Times that go back are clocks that restart, not rows in any order, if that happens once in so many rows at most."""
 
-__all__ = [
-    "Clock",
-    "StepColumns",
-    "Windows",
-    "clock_of",
-    "clock_warnings",
-    "constant_values",
-    "cut",
-    "in_order_of_time",
-    "restarts",
-    "separating_column",
-    "static_features",
-    "step_times",
-    "steps_of",
-    "window_labels",
-]
-
 
 @dataclass(frozen=True)
 class StepColumns:

@@ -38,8 +38,6 @@ from regrain.errors import Notable, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 from regrain.spelling import readable
 
-__all__ = ["Fault", "Rows", "Storage", "StorageOptions", "Twins", "examples", "missing_message", "separate", "twins"]
-
 LARGE_SIDE = 256
 """Larger images are stored at this side unless the user says otherwise."""
 

@@ -52,8 +52,6 @@ from regrain.data.rows import Fault, Rows, examples, missing_message
 from regrain.errors import Notable, UserError, nearest
 from regrain.labels import Labels, Relation, require_relation
 
-__all__ = ["RoleOptions", "Table"]
-
 
 class RoleOptions(TypedDict, total=False):
     """What the columns of a table are; readers of tables take these options, and guess what is not named.

@@ -18,8 +18,6 @@ from regrain.data.formats import delimiter_of, utf8_text
 from regrain.errors import UserError, nearest
 from regrain.labels import Taxonomy
 
-__all__ = ["TaxonomyInfo", "display_names", "grouping", "taxonomies", "taxonomy"]
-
 _FINEST = "label"
 _DATA = resources.files("regrain.data")
 

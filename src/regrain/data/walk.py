@@ -12,8 +12,6 @@ from pathlib import Path
 
 from regrain.errors import UserError
 
-__all__ = ["Walk", "image_suffixes", "opens_as_image", "walk"]
-
 _NOT_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 """Formats that Pillow knows the name of and does not decode, or with another program (EPS)."""
 

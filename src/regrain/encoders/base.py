@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from regrain.errors import UserError
 
-__all__ = ["NO_PARAMETERS", "RANDOM", "Encoder", "ScaledEncoder", "column_statistics", "is_pretrained", "record_parts"]
-
 RANDOM = "random initialisation"
 NO_PARAMETERS = "no parameters"
 

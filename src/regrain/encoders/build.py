@@ -27,8 +27,6 @@ from .vector import IdentityEncoder, MLPEncoder, ResidualEncoder
 from .vision import VisionEncoder, is_vision_source
 from .weights import load_weights
 
-__all__ = ["build_encoder", "default_encoder", "encoder_config", "encoder_names", "weights_origin"]
-
 _ANY_TENSOR: dict[str, type[Encoder]] = {"identity": IdentityEncoder, "mlp": MLPEncoder, "residual": ResidualEncoder}
 _OURS: dict[str, dict[str, type[Encoder]]] = {
     "image": {"conv4": Conv4, "resnet12": ResNet12, **_ANY_TENSOR},

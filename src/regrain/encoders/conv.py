@@ -12,8 +12,6 @@ from regrain.checks import require_range
 
 from .base import Encoder
 
-__all__ = ["Conv4", "ResNet12"]
-
 
 def _halve(x: Tensor) -> Tensor:
     """Max-pool by 2 while there is something to pool: an 8 px digit is one pixel after three blocks."""

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .base import Encoder
 
-__all__ = ["FrozenEncoder"]
-
 _SHARED_ATTRIBUTES = ("modality", "mean", "std")
 _TEXT_ATTRIBUTES = ("tokenize", "count_truncated", "mask_token_id", "special_token_ids")
 

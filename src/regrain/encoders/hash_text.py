@@ -15,8 +15,6 @@ from regrain.checks import require_range
 
 from .base import Encoder
 
-__all__ = ["HashTextEncoder"]
-
 _PADDING, _MASK = 0, 1
 _RESERVED = 2
 _WORD = re.compile(r"\w+|[^\w\s]")

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-__all__ = ["ClassHeads", "predictor", "projector"]
-
 
 def projector(
     in_width: int, hidden: int = 512, out: int = 128, *, layers: int = 1, batch_norm: bool = False

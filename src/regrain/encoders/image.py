@@ -18,8 +18,6 @@ from regrain.errors import UserError, nearest
 from .base import Encoder
 from .weights import cached_weights, first_line, load_weights, read_weights, why_no_download
 
-__all__ = ["NAMED", "PACKAGED", "SMALL_IMAGE", "TimmEncoder"]
-
 SMALL_IMAGE = 64
 """Side in pixels up to which a ResNet gets the small-image stem."""
 

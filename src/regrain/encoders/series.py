@@ -14,8 +14,6 @@ from regrain.errors import UserError
 from .base import ScaledEncoder, column_statistics, record_parts
 from .vector import mlp_layers
 
-__all__ = ["DCCNEncoder"]
-
 Cell = Literal["lstm", "gru"]
 
 

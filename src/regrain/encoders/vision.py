@@ -16,8 +16,6 @@ from regrain.errors import UserError
 from .base import RANDOM, Encoder
 from .weights import first_line, no_progress_bar, why_no_download
 
-__all__ = ["VisionEncoder", "is_vision_source"]
-
 _EXTRA_FOLDER = "image_encoder"
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 

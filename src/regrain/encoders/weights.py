@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from regrain.errors import RegrainWarning, UserError
 
-__all__ = ["cached_weights", "first_line", "load_weights", "no_progress_bar", "read_weights", "why_no_download"]
-
 
 def cached_weights(repository: str, filename: str | None) -> str | None:
     """A repository's weights file in the local hub cache, or None.

@@ -17,19 +17,6 @@ from regrain.errors import UserError
 from regrain.labels import Taxonomy
 from regrain.metrics import mean_interval
 
-__all__ = [
-    "LACKING",
-    "Protocol",
-    "Representation",
-    "Score",
-    "Setting",
-    "class_names",
-    "figure_text",
-    "judged_fingerprint",
-    "unit_rows",
-]
-
-
 LACKING = "a class that these data lack"
 """How tables call what a classifier predicts where the judged data have no such class."""
 

@@ -13,8 +13,6 @@ from regrain.evaluation.base import Representation
 from regrain.model import Model
 from regrain.training.loader import scan_batches
 
-__all__ = ["raw_representation"]
-
 _PIXELS = 32
 _WORDS = 4096
 

@@ -14,8 +14,6 @@ from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.clusters import MOST_FITTED, MOST_LINKED, kmeans_clusters, kmeans_of_train, ward_clusters
 from regrain.metrics import bootstrap_interval, clustering_metrics, match_clusters
 
-__all__ = ["clustering"]
-
 _SEEDS = 3
 _METRICS = ("acc", "nmi", "ami", "ari", "purity", "homogeneity")
 _FITTED = "clusters are matched to classes on the labels that they are then judged by, as is usual for ACC"

@@ -9,8 +9,6 @@ from torch import Tensor
 from regrain.evaluation.base import Setting, unit_rows
 from regrain.methods.lloyd import STARTS, lloyd
 
-__all__ = ["MOST_FITTED", "MOST_LINKED", "kmeans_clusters", "kmeans_of_train", "ward_clusters"]
-
 MOST_FITTED = 20_000
 """Training samples that k-means is fitted on at most: more move its centres little, and cost time."""
 

@@ -20,8 +20,6 @@ from regrain.metrics import balanced_accuracy, knn_predict, nearest_neighbours
 from regrain.model import Model
 from regrain.training.loader import on_device, scan_batches
 
-__all__ = ["CRITERIA", "Candidate", "criterion_values", "obstacles"]
-
 _NEIGHBOURS = 20
 _CLUSTERS_PER_CLASS = (2, 4, 8)
 _STABILITY_PAIRS = 3

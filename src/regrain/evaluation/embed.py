@@ -15,8 +15,6 @@ from regrain.objectives.gather import gather
 from regrain.training.loader import on_device, scan_batches
 from regrain.training.processes import own_share
 
-__all__ = ["apply_model", "apply_to_views", "embed", "level_probabilities"]
-
 
 @torch.inference_mode()
 def apply_model(

@@ -28,16 +28,6 @@ from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
 from regrain.model import Model
 
-__all__ = [
-    "PROTOCOLS",
-    "TOGETHER",
-    "Evaluation",
-    "Row",
-    "evaluate_model",
-    "own_probabilities",
-    "require_protocols",
-]
-
 PROTOCOLS: dict[str, Protocol] = {
     "recall": recall,
     "knn": knn,

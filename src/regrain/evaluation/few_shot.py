@@ -14,8 +14,6 @@ from regrain.errors import UserError
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.metrics import FewShot, few_shot_accuracy
 
-__all__ = ["few_shot", "superclass_codes", "unseen_superclasses", "wanted_copies"]
-
 _WAYS, _SHOTS, _QUERIES, _EPISODES, _COPIES = 5, 1, 15, 1000, 5
 
 

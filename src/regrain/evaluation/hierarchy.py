@@ -11,8 +11,6 @@ from regrain.evaluation.clusters import kmeans_clusters
 from regrain.labels import Taxonomy
 from regrain.metrics import hierarchy_metrics, match_clusters
 
-__all__ = ["hierarchy"]
-
 
 def hierarchy(representation: Representation, setting: Setting) -> dict[str, Score]:
     """ACC, NMI, AMI and ARI at every level, and at which level predictions and classes meet.

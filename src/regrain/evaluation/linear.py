@@ -13,8 +13,6 @@ from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.probe import Layer, Probed, logistic_layer
 from regrain.metrics import balanced_accuracy, bootstrap_interval
 
-__all__ = ["linear", "transfer"]
-
 _RATES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """Learning rates tried side by side; high, because the embeddings are scaled to a mean squared length of 1."""
 _BATCH = 256

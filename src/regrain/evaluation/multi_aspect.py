@@ -13,8 +13,6 @@ from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.probe import class_probabilities
 from regrain.metrics import balanced_accuracy, bootstrap_interval, path_metrics
 
-__all__ = ["ALL", "multi_aspect"]
-
 ALL = "all"
 """What figures of all levels together have in place of a level."""
 

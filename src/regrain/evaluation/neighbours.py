@@ -6,8 +6,6 @@ from regrain.errors import UserError
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.metrics import balanced_accuracy, bootstrap_interval, knn_predict
 
-__all__ = ["knn"]
-
 _NEIGHBOURS = 20
 
 

@@ -11,8 +11,6 @@ from sklearn.linear_model import LogisticRegression
 from regrain.errors import UserError
 from regrain.evaluation.base import Representation, Score, Setting, unit_rows
 
-__all__ = ["personalised"]
-
 
 def personalised(representation: Representation, setting: Setting) -> dict[str, Score]:
     """Mean accuracy over subjects of a classifier fitted on each subject's first records and tested on the rest.

@@ -15,8 +15,6 @@ from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation.base import Representation, Setting
 from regrain.metrics import fit_logistic_regressions
 
-__all__ = ["Layer", "Probed", "class_probabilities", "logistic_layer"]
-
 _INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
 _CHOICE_SAMPLES = 10_000
 """Training samples on which the penalty is chosen, where there are more."""

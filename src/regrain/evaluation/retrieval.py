@@ -10,8 +10,6 @@ from regrain.errors import UserError
 from regrain.evaluation.base import Representation, Score, Setting
 from regrain.metrics import bootstrap_interval, retrieval_metrics
 
-__all__ = ["per_query", "recall"]
-
 _KS = (1, 2, 5, 10)
 _LARGEST_CLASS = 1000
 """MAP@R ranks as many items as the largest class has; beyond this it says little and costs much."""

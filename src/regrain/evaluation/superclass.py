@@ -9,8 +9,6 @@ from regrain.evaluation.base import LACKING, Representation, Score, Setting
 from regrain.evaluation.probe import class_probabilities
 from regrain.metrics import balanced_accuracy, bootstrap_interval, calibration_error
 
-__all__ = ["superclass"]
-
 _FEWEST = 5
 """Test samples from which a hidden subclass can be called the worst."""
 

@@ -14,8 +14,6 @@ from regrain.explorer.collection import Collection
 from regrain.pictures.numbers import thinned
 from regrain.pictures.tiles import tiles
 
-__all__ = ["MOST_TEXT", "cell", "picture"]
-
 MOST_TEXT = 2_000
 """Characters of a text that are shown."""
 

@@ -31,8 +31,6 @@ from regrain.storage.files import Folder, json_writer, save_tensors
 from regrain.tasks.discover import is_own_name
 from regrain.tasks.tables import table_writer
 
-__all__ = ["NAMED_LEVEL", "Collection", "Start", "open_collection"]
-
 NAMED_LEVEL = "subclass"
 """The level that names are given at, unless the user says otherwise."""
 

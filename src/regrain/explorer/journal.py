@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 from regrain.errors import UserError
 from regrain.storage.files import sync
 
-__all__ = ["Entry", "Journal"]
-
 
 class Entry(NamedTuple):
     """One line: its sequence number from 1, its time (ISO 8601, UTC), and what happened."""

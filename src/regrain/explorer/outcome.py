@@ -24,8 +24,6 @@ from regrain.storage.files import json_writer, replace_file, write_text
 from regrain.tasks.regroup import sample_columns
 from regrain.tasks.tables import write_columns
 
-__all__ = ["Outcome", "TableFormat", "label_columns", "write_outcome"]
-
 TableFormat = Literal["csv", "parquet"]
 
 _PATIENCE = 600.0

@@ -14,8 +14,6 @@ from torch import Tensor
 from regrain.explorer.state import Group
 from regrain.runs.classifier import FewShotClassifier, fit_classifier
 
-__all__ = ["Evidence", "Proposals", "Proposer", "no_proposals", "propose"]
-
 _MOST_PER_CLASS = 50
 """Support samples of a class that are learned from; more of them cost time and change little."""
 

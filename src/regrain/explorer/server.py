@@ -22,8 +22,6 @@ from regrain.explorer.outcome import write_outcome
 from regrain.explorer.session import Session, StaleError
 from regrain.explorer.state import LONGEST_NAME
 
-__all__ = ["application", "bound_socket", "serve", "web_server"]
-
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _MOST_CELLS, _MOST_NEIGHBOURS, _MOST_PARTS, _LONGEST_QUERY = 500, 1000, 50, 200
 _HEARTBEAT = 20.0

@@ -20,8 +20,6 @@ from regrain.methods.lloyd import STARTS, lloyd
 from regrain.metrics.neighbours import nearest_neighbours
 from regrain.pictures.map import MapKind
 
-__all__ = ["CONFIRMED", "GIVEN", "OUTLIER", "Session", "StaleError"]
-
 CONFIRMED, OUTLIER, GIVEN = 1, 2, 4
 """Bits of a sample's flags."""
 

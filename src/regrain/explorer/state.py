@@ -15,8 +15,6 @@ import numpy as np
 
 from regrain.errors import UserError
 
-__all__ = ["LONGEST_NAME", "Group", "State", "clean_name"]
-
 LONGEST_NAME = 200
 
 

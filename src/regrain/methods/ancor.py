@@ -13,8 +13,6 @@ from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.embedder import EmbedderMethod
 from regrain.methods.memory import AngularMemory
 
-__all__ = ["ANCOR"]
-
 
 class ANCOR(EmbedderMethod):
     """CE(coarse) plus InfoNCE between directions as seen from the superclass's classifier weight (section 3).

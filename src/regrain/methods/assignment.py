@@ -15,8 +15,6 @@ from regrain.methods.base import Method, Scan
 from regrain.metrics import nearest_neighbours
 from regrain.objectives.sinkhorn import sinkhorn_potentials
 
-__all__ = ["Assignments", "neighbour_agreement", "over_training_set", "transported"]
-
 _TOLERANCE = 1e-4
 """Of the subclass sizes, in sum: beyond it no hard code changes that matters."""
 

@@ -13,8 +13,6 @@ from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.objectives.gather import gather
 
-__all__ = ["EVERY", "Method", "Needs", "Scan"]
-
 EVERY = "every"
 """The role of a method that reads all levels in use, coarse to fine: they play ``level1``, ``level2`` and so on."""
 

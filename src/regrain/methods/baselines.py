@@ -19,8 +19,6 @@ from regrain.methods.base import Method, Needs
 from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.methods.embedder import EmbedderMethod
 
-__all__ = ["CoarsePlus", "FinePlus", "SupCE", "SupFINE"]
-
 
 class _CrossEntropy(Method):
     """A linear classifier on f(x)."""

@@ -9,8 +9,6 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["balanced_weights", "fitted_factor", "labelled_cross_entropy"]
-
 _FACTORS = (1e-3, 1e4)
 """A fitted factor lies between them."""
 

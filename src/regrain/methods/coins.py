@@ -11,8 +11,6 @@ from regrain.methods.base import Needs
 from regrain.methods.memory import WeightedContrast
 from regrain.objectives.relations import coins_loss
 
-__all__ = ["CoIns"]
-
 
 class CoIns(WeightedContrast):
     """w CE(coarse) + (1 - w) SelfCon (MaskCon paper, eq. 7); the classifier is linear on f(x).

@@ -13,8 +13,6 @@ from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.methods.base import Method
 
-__all__ = ["ContrastiveMethod", "InBatchContrast"]
-
 
 class ContrastiveMethod(Method):
     """Contrasts z = h(f(x)), h an MLP.

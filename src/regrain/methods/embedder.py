@@ -12,8 +12,6 @@ from regrain.checks import require_range
 from regrain.encoders.heads import projector
 from regrain.methods.base import Method
 
-__all__ = ["EmbedderMethod"]
-
 
 class EmbedderMethod(Method):
     """v = embedder(f(x)) scaled to unit length; losses, classifiers and subclasses live on v.

@@ -18,8 +18,6 @@ from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.subclusters import cluster_within
 from regrain.objectives.gather import from_first, gather
 
-__all__ = ["GEORGE"]
-
 
 class GEORGE(Method):
     r"""Two stages in one training: a coarse classifier; then, on its clusters within each superclass, a second model.

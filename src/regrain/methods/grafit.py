@@ -11,8 +11,6 @@ from regrain.methods.base import Needs
 from regrain.methods.memory import WeightedContrast
 from regrain.objectives.relations import grafit_loss
 
-__all__ = ["Grafit"]
-
 
 class Grafit(WeightedContrast):
     """w SupCon + (1 - w) SelfCon over own key and queue (MaskCon paper, eq. 6).

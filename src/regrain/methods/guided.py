@@ -16,8 +16,6 @@ from regrain.methods.base import EVERY, Method, Needs
 from regrain.methods.leaves import log_within, summed_above, under_finest_known
 from regrain.objectives.hierarchy import metric_guided_loss, prototype_logits
 
-__all__ = ["Guided"]
-
 
 class Guided(Method):
     """Classification by the distance to a prototype of every finest class; prototypes keep the tree's distances.

@@ -16,8 +16,6 @@ from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.lloyd import CLUSTER_VARIANCE, STARTS, lloyd
 from regrain.objectives.gather import from_first, gather
 
-__all__ = ["KMeans"]
-
 
 class KMeans(Method):
     r"""Lloyd's algorithm on the features of all training samples; the encoder stays as it is (Lloyd 1982).

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["log_within", "summed_above", "under_finest_known"]
-
 
 def under_finest_known(labels: Tensor, above: Tensor) -> Tensor:
     """(B, leaves): whether a leaf lies under the finest class that is known; all do where none is.

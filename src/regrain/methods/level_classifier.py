@@ -18,8 +18,6 @@ from regrain.methods.base import Method, Scan
 from regrain.methods.leaves import log_within, summed_above, under_finest_known
 from regrain.objectives.gather import gather
 
-__all__ = ["LevelClassifier"]
-
 _ITERATIONS, _ITERATIONS_TO_CHOOSE = 1000, 100
 _PRECISION, _PRECISION_TO_CHOOSE = 1e-9, 1e-7
 """Of the mean loss, between two steps: where the solution counts as found."""

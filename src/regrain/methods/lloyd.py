@@ -7,8 +7,6 @@ import warnings
 import torch
 from torch import Tensor
 
-__all__ = ["CLUSTER_VARIANCE", "STARTS", "lloyd"]
-
 STARTS = 10
 """From a single start, k-means merges and splits some of many clusters even where they are well apart."""
 

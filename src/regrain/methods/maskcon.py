@@ -12,8 +12,6 @@ from regrain.methods.base import Needs
 from regrain.methods.memory import WeightedContrast
 from regrain.objectives.relations import maskcon_loss
 
-__all__ = ["MaskCon"]
-
 
 class MaskCon(WeightedContrast):
     """Soft labels from the similarity of keys, masked by the coarse label, mixed with the sample's own key (eq. 8-15).

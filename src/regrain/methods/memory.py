@@ -18,8 +18,6 @@ from regrain.errors import UserError
 from regrain.methods.contrast import ContrastiveMethod
 from regrain.objectives.angular import angular_info_nce_loss
 
-__all__ = ["AngularMemory", "ClassQueues", "MomentumContrast", "MomentumTwin", "Queue", "WeightedContrast"]
-
 
 class Queue(nn.Module):
     """A first-in-first-out store of unit keys with their labels and sample ids, of any length and for any batch size.

@@ -15,8 +15,6 @@ from regrain.methods.level_classifier import LevelClassifier
 from regrain.methods.memory import MomentumContrast, Queue
 from regrain.objectives.relations import maskcon_loss, supcon_queue_loss
 
-__all__ = ["Mixed"]
-
 _INVERSE_PENALTIES, _PARTIAL_WEIGHTS = (10.0, 100.0), (1.0, 0.3, 0.1)
 
 

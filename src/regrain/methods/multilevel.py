@@ -19,8 +19,6 @@ from regrain.methods.base import EVERY, Method, Needs, Scan
 from regrain.methods.level_classifier import LevelClassifier
 from regrain.objectives.hierarchy import hmce_loss, jaccard_supcon_loss, multilevel_supcon_loss
 
-__all__ = ["MLCL", "HiMulConE", "MultiCE"]
-
 _COARSE_TEMPERATURE, _FINE_TEMPERATURE = 0.5, 0.1
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from regrain.metrics import nearest_neighbours
 from regrain.views.random import uniform
 
-__all__ = ["Neighbourhood"]
-
 
 class Neighbourhood(nn.Module):
     """The training samples' features, and whose nearest neighbours they are; goes into checkpoints.

@@ -16,8 +16,6 @@ from regrain.methods.contrast import ContrastiveMethod
 from regrain.methods.memory import Queue
 from regrain.objectives.relations import nnclr_loss
 
-__all__ = ["NNCLR"]
-
 
 class NNCLR(ContrastiveMethod):
     """A view's nearest neighbour in the queue is contrasted with the other view's prediction, within the batch (eq. 2).

@@ -20,8 +20,6 @@ from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.gather import gather
 from regrain.objectives.scan import scan_loss, self_labelling_loss
 
-__all__ = ["SCAN"]
-
 
 class SCAN(Method):
     r"""Three stages in one training: features, clusters that neighbours share, and self-labelling.

@@ -23,8 +23,6 @@ from regrain.methods.subclusters import cluster_within
 from regrain.objectives.gather import from_first, gather
 from regrain.objectives.scgm import Mixture, scgm_log_joint, scgm_losses, scgm_owned_posterior
 
-__all__ = ["SCGM", "SCGMA"]
-
 _PER_SUPERCLASS = 10
 
 

@@ -23,8 +23,6 @@ from regrain.objectives.attention import attention_spread, attention_weights, cr
 from regrain.objectives.gather import gather
 from regrain.objectives.targets import sclre_contrastive_loss, target_loss, uniform_targets
 
-__all__ = ["SCLRE", "drawn_by_class"]
-
 _ENTROPY_AT_START = 0.4
 """Of its maximum, in the first batch: of 64 samples each attends to about five, itself first among them."""
 

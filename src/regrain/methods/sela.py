@@ -19,8 +19,6 @@ from regrain.methods.lloyd import CLUSTER_VARIANCE
 from regrain.methods.subclusters import cluster_within
 from regrain.objectives.gather import from_first, gather
 
-__all__ = ["SeLa"]
-
 
 class SeLa(EmbedderMethod):
     r"""Cross entropy to clusters that balanced transport gives to all samples (Asano et al., eq. 3-6).

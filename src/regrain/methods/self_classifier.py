@@ -23,8 +23,6 @@ from regrain.objectives.gather import gather
 from regrain.objectives.relations import nearest_neighbours
 from regrain.objectives.self_classifier import self_classifier_loss
 
-__all__ = ["SelfClassifier"]
-
 _FEW_CLASSES = 0.1
 """Share of the classes in use below which an epoch is called collapsed."""
 

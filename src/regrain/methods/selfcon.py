@@ -12,8 +12,6 @@ from regrain.methods.contrast import InBatchContrast
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.contrastive import info_nce_loss, supcon_loss
 
-__all__ = ["SelfCon", "SimCLR"]
-
 
 class SelfCon(MomentumContrast):
     """InfoNCE of a query against its own key and a queue of others (He et al., CVPR 2020; MaskCon paper, eq. 3).

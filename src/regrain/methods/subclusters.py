@@ -13,8 +13,6 @@ from regrain.errors import UserError
 from regrain.methods.lloyd import lloyd
 from regrain.objectives.sinkhorn import sinkhorn_potentials
 
-__all__ = ["Subclusters", "cluster_within"]
-
 _SILHOUETTE_SAMPLES = 2000
 _BALANCED_SHARPNESS = 100.0
 """Of the cosine: plans this sharp are nearly hard."""

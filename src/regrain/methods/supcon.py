@@ -13,8 +13,6 @@ from regrain.methods.memory import MomentumContrast
 from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.relations import supcon_queue_loss
 
-__all__ = ["SupCon", "SupConQueue"]
-
 
 class SupCon(InBatchContrast):
     """Every other view of the same coarse class is a positive; L_out of the paper (eq. 2).

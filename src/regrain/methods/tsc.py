@@ -14,8 +14,6 @@ from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.memory import MomentumContrast
 from regrain.objectives.targets import match_targets, tsc_loss, uniform_targets
 
-__all__ = ["TSC"]
-
 _KEPT = 0.9
 """Share of a class's running centroid that a step keeps."""
 

@@ -17,8 +17,6 @@ from regrain.methods.base import Method, Needs, Scan
 from regrain.objectives.gather import gather
 from regrain.objectives.turtle import turtle_inner, turtle_loss
 
-__all__ = ["Turtle"]
-
 
 class Turtle(Method):
     r"""Searches the labelling :math:`\tau(z) = \operatorname{softmax}(\theta z)` that a linear classifier learns best.

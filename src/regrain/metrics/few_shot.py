@@ -18,8 +18,6 @@ from ._arrays import as_labels, as_unit_vectors
 from .intervals import mean_interval
 from .logistic import fit_logistic_regressions
 
-__all__ = ["Classifier", "Episodes", "FewShot", "draw_episodes", "few_shot_accuracy"]
-
 Classifier = Literal["logistic", "nearest-mean", "cosine"]
 """Logistic regression; the nearest class mean; the class mean of the nearest direction."""
 

@@ -16,8 +16,6 @@ from regrain.labels import Taxonomy
 
 from ._arrays import known_pairs
 
-__all__ = ["HierarchyMetrics", "hierarchy_metrics", "path_metrics"]
-
 
 class HierarchyMetrics(NamedTuple):
     """What :func:`hierarchy_metrics` gives.

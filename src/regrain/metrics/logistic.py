@@ -13,8 +13,6 @@ from torch.nn import functional
 
 from regrain.errors import RegrainWarning, UserError
 
-__all__ = ["LogisticRegressions", "fit_logistic_regressions"]
-
 _MEMORY = 4
 _PRIMAL_MEMORY = 16
 """Steps that L-BFGS looks back on; problems in the Gram form need few steps at all."""

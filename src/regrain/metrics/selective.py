@@ -16,8 +16,6 @@ from torch import Tensor
 
 from regrain.errors import UserError
 
-__all__ = ["Answered", "answers_at", "guaranteed_threshold", "risk_coverage_area", "root_threshold"]
-
 _GRID = np.linspace(0.999, 0.05, 96)
 _STARTS = ((0.5, 0.6), (0.25, 0.2), (0.125, 0.2))
 """Share of the samples that get an answer where a walk begins, and the walk's part of the chance to be wrong."""

@@ -11,8 +11,6 @@ from regrain.errors import UserError
 
 from ._arrays import as_labels
 
-__all__ = ["hops", "least_cost_classes"]
-
 
 def hops(
     scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, similarity: ArrayLike | Tensor, *, k: int | None = None

@@ -20,8 +20,6 @@ from regrain.errors import UserError
 from ._checks import check_matrix
 from ._numerics import full_precision, unit
 
-__all__ = ["attention_spread", "attention_weights", "cross_instance_attention"]
-
 
 @full_precision
 def attention_weights(

@@ -12,8 +12,6 @@ from regrain.errors import UserError
 
 from ._numerics import counted_mean, entropy_of_mean, full_precision
 
-__all__ = ["falcon_losses", "falcon_relations"]
-
 
 @full_precision
 def falcon_losses(

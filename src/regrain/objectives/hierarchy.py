@@ -29,16 +29,6 @@ from ._checks import check_classes, check_labels, check_matrix, check_temperatur
 from ._numerics import counted_mean, full_precision
 from .contrastive import in_batch_logits, soft_contrastive, supcon_loss
 
-__all__ = [
-    "hmce_loss",
-    "jaccard_similarity",
-    "jaccard_supcon_loss",
-    "metric_guided_loss",
-    "multilevel_supcon_loss",
-    "prototype_logits",
-    "weighted_supcon_loss",
-]
-
 
 def multilevel_supcon_loss(
     heads: Sequence[Tensor], labels: Tensor, *, temperatures: Sequence[float], weights: Sequence[float]

@@ -20,8 +20,6 @@ from regrain.errors import UserError
 
 from ._numerics import entropy_of_mean, full_precision
 
-__all__ = ["scan_loss", "self_labelling_loss"]
-
 
 @full_precision
 def scan_loss(logits: Tensor, neighbour_logits: Tensor, *, entropy_weight: float = 5.0) -> dict[str, Tensor]:

@@ -16,8 +16,6 @@ from ._checks import check_classes, check_labels, check_mask, check_matrix, chec
 from ._numerics import full_precision, unit
 from .contrastive import key_and_queue_logits, soft_contrastive
 
-__all__ = ["match_targets", "sclre_contrastive_loss", "target_loss", "tsc_loss", "uniform_targets"]
-
 
 def uniform_targets(
     count: int, dimension: int, *, temperature: float = 0.5, steps: int = 2000, seed: int = 0

@@ -20,8 +20,6 @@ from regrain.errors import UserError
 
 from ._numerics import entropy_of_mean, full_precision
 
-__all__ = ["turtle_inner", "turtle_loss"]
-
 
 @full_precision
 def turtle_loss(labelling_logits: Tensor, classifier_logits: Tensor, *, entropy_weight: float = 10.0) -> Tensor:

@@ -26,8 +26,6 @@ from regrain.tasks.plans import begin_plan
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
 
-__all__ = ["Curve", "label_noise", "low_data"]
-
 
 @dataclass(frozen=True)
 class Curve:

@@ -29,20 +29,6 @@ from regrain.storage.files import Finite, read_json, write_text
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
 
-__all__ = [
-    "BASELINES",
-    "Group",
-    "Reproduction",
-    "append",
-    "grouped",
-    "judged_once",
-    "judges_alike",
-    "markdown",
-    "over_seeds",
-    "reproduce",
-    "run_name",
-]
-
 BASELINES = {
     "majority": "majority class",
     "raw": "raw input",

@@ -29,17 +29,6 @@ from regrain.runs.source import IMPAIRMENTS
 from regrain.training.options import TrainingOptions
 from regrain.views import preset_names
 
-__all__ = [
-    "Recipe",
-    "check",
-    "overridden",
-    "published",
-    "read_paper",
-    "recipes",
-    "select",
-    "select_one",
-]
-
 OF_RUN = "run/"
 """How the keys of a run's own figures begin."""
 

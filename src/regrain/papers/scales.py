@@ -28,8 +28,6 @@ from regrain.methods import method_class
 from regrain.papers.datasets.synthetic import FINE, SAMPLES
 from regrain.papers.rows import Recipe
 
-__all__ = ["RATE", "SCALES", "Scale", "at_scale", "flops", "hours"]
-
 Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
 

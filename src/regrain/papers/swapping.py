@@ -33,8 +33,6 @@ from regrain.tasks.plans import begin_plan
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
 
-__all__ = ["Fate", "Isotropy", "Move", "isotropy"]
-
 
 @dataclass(frozen=True)
 class Move:

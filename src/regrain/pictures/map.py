@@ -18,8 +18,6 @@ from regrain.errors import UserError
 from regrain.metrics import nearest_neighbours
 from regrain.storage.files import replace_file
 
-__all__ = ["EmbeddingMap", "MapKind", "embedding_map"]
-
 MapKind = Literal["auto", "pca", "tsne"]
 
 _FEWEST = 8

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["CHANNELS", "STEPS", "thinned"]
-
 STEPS = 64
 """Bars of a vector, steps of a series: more are averaged."""
 

@@ -14,8 +14,6 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.storage.files import replace_file
 
-__all__ = ["COLUMNS", "Row", "require_images", "tiles", "write_page"]
-
 COLUMNS = 10
 """Tiles of a row."""
 

@@ -38,8 +38,6 @@ from regrain.runs.run import Run, part_named
 from regrain.storage.run_folder import RunFolder
 from regrain.tasks.grids import purity_ranks
 
-__all__ = ["build_content", "curves_of"]
-
 _TOP = 10
 _QUERIES = 12
 _GROUPS = 60

@@ -16,8 +16,6 @@ from regrain.data.dataset import Dataset
 from regrain.pictures.numbers import CHANNELS, STEPS, thinned
 from regrain.pictures.tiles import tiles
 
-__all__ = ["Cells", "Sprite"]
-
 TILE = 64
 """Side of a picture in the sprite, in pixels."""
 

@@ -27,8 +27,6 @@ from regrain.runs.run import Run, part_named
 from regrain.storage.files import write_text
 from regrain.tasks.tables import require_writable
 
-__all__ = ["Compared", "Comparison", "Figure", "compare", "write_comparison"]
-
 COSTS = {"seconds": "training, s", "samples_per_second": "samples / s", "peak_memory_mb": "peak memory, MB"}
 """What a run cost, and the words for it."""
 

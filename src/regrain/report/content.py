@@ -8,20 +8,6 @@ import numpy as np
 
 from regrain.data.dataset import Dataset
 
-__all__ = [
-    "Chart",
-    "Confusion",
-    "Content",
-    "Doubt",
-    "Found",
-    "Group",
-    "LevelTable",
-    "Line",
-    "Map",
-    "Query",
-    "Shown",
-]
-
 
 @dataclass(frozen=True)
 class Line:

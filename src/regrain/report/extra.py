@@ -6,8 +6,6 @@ from importlib.util import find_spec
 
 from regrain.errors import UserError
 
-__all__ = ["require_packages"]
-
 
 def require_packages(*names: str) -> None:
     """Raise a UserError, before anything is computed, where one of the packages is not installed."""

@@ -15,8 +15,6 @@ from regrain.pictures.tiles import Row, tiles, write_page
 from regrain.report.content import Chart, Confusion, Content, Map
 from regrain.storage.files import replace_file
 
-__all__ = ["write_charts", "write_figures"]
-
 _NAMED = 30
 _ENDINGS = ("png", "svg")
 _LEGEND = 20

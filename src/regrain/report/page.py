@@ -12,8 +12,6 @@ import numpy as np
 from regrain.report.cells import TILE, Cells
 from regrain.report.content import Chart, Content
 
-__all__ = ["chart_payload", "render", "report_page"]
-
 _MAP_CELLS = 3000
 """Points of the map whose sample can be seen; more would make the file too large."""
 

@@ -15,8 +15,6 @@ from regrain.runs.run import Run
 from regrain.storage.files import write_text
 from regrain.tasks.tables import require_writable
 
-__all__ = ["report"]
-
 MAP_SAMPLES = 10_000
 
 

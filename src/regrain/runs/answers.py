@@ -20,18 +20,6 @@ from regrain.labels import UNKNOWN, Labels, Taxonomy
 from regrain.metrics import confidence_error
 from regrain.storage.files import Finite, Folder
 
-__all__ = [
-    "Answered",
-    "Answers",
-    "Calibration",
-    "Judgement",
-    "LevelFigures",
-    "fit_answers",
-    "judge_answers",
-    "known_classes",
-    "taxonomy_of",
-]
-
 _FEWEST = 50
 """Labelled samples of a level below which its threshold says little."""
 

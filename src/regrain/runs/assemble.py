@@ -24,8 +24,6 @@ from regrain.runs.recipe import merge, recipe_for, recipes_of_method
 from regrain.training.loader import loader_of
 from regrain.training.options import TrainingOptions
 
-__all__ = ["Assembly", "assemble", "roles_of"]
-
 _VIEW_ALIASES = {
     "text": {
         "strong": "token-drop",

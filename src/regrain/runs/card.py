@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from regrain.encoders import is_pretrained, weights_origin
 from regrain.runs.assemble import Assembly
 
-__all__ = ["card"]
-
 
 def card(assembly: Assembly, epochs: int, precision: str, device: str, notices: Sequence[str] = ()) -> str:
     """``card.md`` of a training that has ended; ``notices`` say what was chosen for the user."""

@@ -22,8 +22,6 @@ from regrain.metrics import fit_logistic_regressions
 from regrain.model import Model
 from regrain.storage.files import Finite, Folder, json_writer, save_tensors
 
-__all__ = ["FewShotClassifier", "Named", "fit_classifier", "level_proba"]
-
 _FOLDS = 5
 _INVERSE_PENALTIES = (1.0, 10.0, 100.0)
 _FEWEST_FOR_CHOICE = 3

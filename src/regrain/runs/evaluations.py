@@ -14,8 +14,6 @@ from regrain.evaluation import Evaluation
 from regrain.storage.files import Finite
 from regrain.storage.run_folder import RunFolder
 
-__all__ = ["RowForm", "evaluation_of", "keep_evaluation"]
-
 _FILE = "evaluation.json"
 
 

@@ -19,17 +19,6 @@ from regrain.errors import UserError, nearest
 from regrain.methods import method_class
 from regrain.training.options import TrainingOptions
 
-__all__ = [
-    "SECTIONS",
-    "check_recipe",
-    "merge",
-    "parse_assignments",
-    "plain_value",
-    "read_recipe",
-    "recipe_for",
-    "recipes_of_method",
-]
-
 SECTIONS = ("data", "method", "encoder", "views", "training", "seed")
 """The keys of a recipe, in the order in which they are written."""
 

@@ -32,8 +32,6 @@ from regrain.storage.run_folder import RunFolder
 from regrain.training.loop import Device, resolve_device
 from regrain.training.randomness import callers_random_state
 
-__all__ = ["Run", "part_named"]
-
 
 @dataclass
 class Run:

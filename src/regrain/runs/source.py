@@ -33,20 +33,6 @@ from regrain.model import Model
 from regrain.registry import catalogue_of
 from regrain.runs.recipe import plain_value
 
-__all__ = [
-    "IMPAIRMENTS",
-    "SAMPLE_OPTIONS",
-    "data_section",
-    "inherited_options",
-    "own_parts",
-    "read_alike",
-    "read_data",
-    "require_no_reading",
-    "table_of",
-    "told_levels",
-    "with_path_column",
-]
-
 SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "gap", "static")
 """Options of readers that say where a sample is: new data have all of its columns, or their samples are looked for."""
 

@@ -25,25 +25,6 @@ from typing_extensions import TypedDict
 
 from regrain.errors import UserError
 
-__all__ = [
-    "MANIFEST",
-    "SCHEMA",
-    "Finite",
-    "Folder",
-    "check_form",
-    "is_temporary",
-    "json_writer",
-    "read_csv",
-    "read_json",
-    "read_tensors",
-    "read_yaml",
-    "replace_file",
-    "save_tensors",
-    "sync",
-    "write_tensors",
-    "write_text",
-]
-
 SCHEMA = 1
 """Version of the JSON files written here."""
 

@@ -34,8 +34,6 @@ from regrain.storage.files import (
     save_tensors,
 )
 
-__all__ = ["LabelsForm", "RunFolder", "labels_from_json", "labels_to_json", "library_versions"]
-
 _LOCK = ".lock"
 _FILES = (
     "recipe.yaml",

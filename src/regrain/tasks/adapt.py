@@ -17,8 +17,6 @@ from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.runs.source import SAMPLE_OPTIONS, read_data, table_of
 
-__all__ = ["Support", "read_support"]
-
 
 @dataclass(frozen=True)
 class Support:

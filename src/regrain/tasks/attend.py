@@ -20,8 +20,6 @@ from regrain.methods.sclre import SCLRE, drawn_by_class
 from regrain.model import Model
 from regrain.pictures.tiles import COLUMNS, Row, tiles, write_page
 
-__all__ = ["Attended", "Attention", "Reference", "attention_of", "require_attention", "write_attention"]
-
 _SHARES = 3
 """Superclasses that a title names."""
 

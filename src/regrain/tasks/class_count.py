@@ -15,8 +15,6 @@ from regrain.evaluation import apply_model, embed
 from regrain.methods.lloyd import lloyd
 from regrain.model import Model
 
-__all__ = ["ClassCount", "class_count_of", "estimate_class_count"]
-
 _JUDGED = 4000
 _ALL_UP_TO, _GROWTH = 20, 1.08
 _NEARLY = 0.98

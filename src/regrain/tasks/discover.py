@@ -30,18 +30,6 @@ from regrain.storage.files import json_writer, read_json, save_tensors
 from regrain.storage.run_folder import RunFolder
 from regrain.tasks.class_count import ClassCount
 
-__all__ = [
-    "Discovery",
-    "Settled",
-    "Subclass",
-    "discover",
-    "read_discovery",
-    "read_names",
-    "settle_subclasses",
-    "write_discovery",
-]
-
-
 _SETTLED, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
 
 

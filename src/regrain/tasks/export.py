@@ -24,22 +24,6 @@ from regrain.storage.files import replace_file
 from regrain.tasks.onnx_graph import graph_inputs, onnx_graph
 from regrain.tasks.tables import require_writable
 
-__all__ = [
-    "FORMATS",
-    "RESNETS",
-    "Export",
-    "Layout",
-    "check_export",
-    "detectron2_layout",
-    "detectron2_name",
-    "fitting_formats",
-    "input_in_words",
-    "plain_layout",
-    "timm_layout",
-    "torchvision_layout",
-    "write_export",
-]
-
 FORMATS: dict[str, tuple[str, ...]] = {
     "timm": (".safetensors", ".pth"),
     "torchvision": (".safetensors", ".pth"),

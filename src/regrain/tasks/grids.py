@@ -14,8 +14,6 @@ from regrain.errors import UserError
 from regrain.pictures.tiles import COLUMNS, Row, require_images, tiles, write_page
 from regrain.tasks.discover import Discovery, Subclass
 
-__all__ = ["purity_ranks", "require_drawable", "write_grids"]
-
 _ROWS = 10
 _NAMES = ("best", "worst", "random")
 

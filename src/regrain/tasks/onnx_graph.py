@@ -15,8 +15,6 @@ from regrain.errors import UserError
 from regrain.model import Model
 from regrain.views import SeriesViews, VectorViews
 
-__all__ = ["TOLERANCE", "OnnxGraph", "graph_inputs", "onnx_graph"]
-
 TOLERANCE = 1e-4
 """Largest difference between the graph's embeddings and the model's, in units of the largest entry where above 1."""
 

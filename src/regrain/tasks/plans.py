@@ -10,8 +10,6 @@ from typing import Any
 from regrain.errors import UserError
 from regrain.storage.files import read_json, write_text
 
-__all__ = ["begin_plan"]
-
 
 def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) -> bool:
     """Whether the plan was begun in the folder before; where it was not, ``plan.json`` is written.

@@ -18,8 +18,6 @@ from regrain.runs.answers import Answers, taxonomy_of
 from regrain.runs.classifier import FewShotClassifier
 from regrain.tasks.discover import Settled
 
-__all__ = ["predicted_columns"]
-
 
 def predicted_columns(
     model: Model,

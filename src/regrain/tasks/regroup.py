@@ -18,8 +18,6 @@ from regrain.data.rows import Rows, examples
 from regrain.errors import UserError, nearest
 from regrain.labels import UNKNOWN, Labels, Taxonomy
 
-__all__ = ["Regrouping", "regroup_rows", "sample_columns"]
-
 _ALL = "all"
 
 

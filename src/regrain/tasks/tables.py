@@ -17,15 +17,6 @@ from regrain.storage.files import replace_file
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "WRITABLE_SUFFIXES",
-    "require_writable",
-    "table_writer",
-    "write_columns",
-    "write_embeddings",
-    "write_parquet",
-]
-
 WRITABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 """Endings of the tables that are written."""
 

@@ -33,8 +33,6 @@ from regrain.storage.files import read_csv, write_text
 from regrain.tasks.plans import begin_plan
 from regrain.training.options import TrainingOptions
 
-__all__ = ["Plan", "Range", "Trial", "Tuning", "assignments", "default_ranges"]
-
 _SPREAD = 4.0
 """Default range of the learning rate: its default divided and multiplied by this."""
 

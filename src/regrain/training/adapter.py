@@ -19,8 +19,6 @@ from regrain.training.loader import Loader, derived_seed, draw_ids, scan_views
 from regrain.training.optim import build_optimizer, build_schedule
 from regrain.training.options import TrainingOptions
 
-__all__ = ["Adapter"]
-
 _CHECK_EVERY = 16
 """Steps between looks at the loss on an accelerator, where each look waits for the device."""
 

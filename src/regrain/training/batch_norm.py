@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from regrain.objectives.gather import gather
 
-__all__ = ["GlobalBatchNorm"]
-
 
 class GlobalBatchNorm(LayerSync):
     """Lets every batch normalisation have the statistics of the batch of all processes.

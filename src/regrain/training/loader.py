@@ -19,8 +19,6 @@ from regrain.errors import UserError
 from regrain.training.options import Sampling, TrainingOptions
 from regrain.training.processes import leave_unguarded
 
-__all__ = ["Loader", "derived_seed", "draw_ids", "loader_of", "on_device", "scan_batches", "scan_views"]
-
 RawBatch = tuple[Any, Tensor, Tensor]
 """Raw samples, labels (B, L), ids (B,)."""
 _ODD = -7046029254386353131

@@ -34,8 +34,6 @@ from regrain.training.loader import loader_of, scan_views
 from regrain.training.options import Precision, TrainingOptions
 from regrain.training.processes import Layout, layout_of, under_torchrun
 
-__all__ = ["Device", "Stopped", "check_training", "resolve_device", "resolve_precision", "train"]
-
 Device = Literal["auto", "cpu", "cuda"]
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)

@@ -12,8 +12,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from regrain.methods.base import Method
 
-__all__ = ["OptimizerName", "ScheduleName", "build_optimizer", "build_schedule"]
-
 OptimizerName = Literal["sgd", "adamw", "lars"]
 ScheduleName = Literal["cosine", "restarts", "constant"]
 

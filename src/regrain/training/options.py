@@ -9,8 +9,6 @@ from typing import Literal
 from regrain.errors import UserError
 from regrain.training.optim import OptimizerName, ScheduleName
 
-__all__ = ["Precision", "Sampling", "TrainingOptions"]
-
 Sampling = Literal["uniform", "balanced", "two-level"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 

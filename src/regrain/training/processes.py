@@ -10,17 +10,6 @@ from dataclasses import dataclass
 
 from regrain.errors import UserError
 
-__all__ = [
-    "Layout",
-    "is_first_process",
-    "layout_of",
-    "leave_unguarded",
-    "own_share",
-    "shared_out",
-    "under_torchrun",
-    "was_restarted",
-]
-
 _shared = False
 
 

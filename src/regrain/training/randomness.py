@@ -9,8 +9,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["callers_random_state"]
-
 
 @contextmanager
 def callers_random_state() -> Iterator[None]:

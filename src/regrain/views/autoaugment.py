@@ -17,8 +17,6 @@ from torch.nn import functional as F
 from regrain.views.colour import GREY_WEIGHTS, posterise, solarise
 from regrain.views.geometry import affine_map, centre_boxes, warp
 
-__all__ = ["POLICY_DRAWS", "apply_policy", "draw_policy"]
-
 POLICY_DRAWS = 5
 
 # (operation, probability, magnitude bin of 0..9) twice

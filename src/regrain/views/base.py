@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from regrain.errors import UserError, nearest
 from regrain.views.random import Draws
 
-__all__ = ["Views", "check_probabilities", "check_ranges", "check_sizes"]
-
 PresetType = TypeVar("PresetType")
 
 

@@ -8,8 +8,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["GREY_WEIGHTS", "adjust_colour", "erase", "gaussian_blur", "posterise", "solarise"]
-
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 # The I and Q axes of NTSC's YIQ; each row sums to 0, so that greys have no chroma.
 _CHROMA = ((0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))

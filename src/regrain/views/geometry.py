@@ -14,19 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = [
-    "BOX_DRAWS",
-    "affine_map",
-    "centre_boxes",
-    "constant",
-    "crop_and_resize",
-    "flip_map",
-    "perspective_map",
-    "random_boxes",
-    "resize_taps",
-    "warp",
-]
-
 _TRIES = 10
 BOX_DRAWS = 2 * _TRIES + 2
 

@@ -17,8 +17,6 @@ from regrain.views.image_parameters import ImageParameters, central_squares, dra
 from regrain.views.image_preset import ImagePreset, image_presets
 from regrain.views.random import Draws
 
-__all__ = ["ImagePreset", "ImageViews", "image_presets"]
-
 _PART_VALUES = 2**20  # float32 values of one temporary on a CPU (4 MB): larger ones do not stay in the cache
 
 

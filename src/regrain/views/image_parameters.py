@@ -21,8 +21,6 @@ from regrain.views.geometry import (
 from regrain.views.image_preset import ImagePreset
 from regrain.views.random import Draws
 
-__all__ = ["ImageParameters", "central_squares", "draw_parameters"]
-
 
 class ImageParameters(NamedTuple):
     """Everything drawn for one view of a batch; ``None`` where the preset leaves a transform out."""

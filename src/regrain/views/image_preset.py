@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 
 from regrain.views.base import check_probabilities, check_ranges, check_sizes
 
-__all__ = ["ImagePreset", "image_presets"]
-
 _BLUR_FROM_SIZE = 64  # SimCLR blurs ImageNet, not CIFAR: below this size blur removes what tells subclasses apart
 
 

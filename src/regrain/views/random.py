@@ -15,8 +15,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "uniform"]
-
 _BITS = 64
 _GOLDEN = 0x9E3779B97F4A7C15
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))

@@ -13,8 +13,6 @@ from regrain.errors import UserError
 from regrain.views.base import Views, check_probabilities, check_ranges, check_sizes
 from regrain.views.random import Draws
 
-__all__ = ["SERIES_PRESETS", "SeriesPreset", "SeriesViews"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesPreset:

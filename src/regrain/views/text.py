@@ -13,8 +13,6 @@ from regrain.errors import UserError
 from regrain.views.base import Views, check_probabilities
 from regrain.views.random import Draws
 
-__all__ = ["TEXT_PRESETS", "TextPreset", "TextViews"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextPreset:

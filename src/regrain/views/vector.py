@@ -13,8 +13,6 @@ from regrain.errors import UserError
 from regrain.views.base import Views, check_probabilities, check_sizes
 from regrain.views.random import Draws
 
-__all__ = ["VECTOR_PRESETS", "VectorPreset", "VectorViews"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class VectorPreset:

@@ -14,8 +14,6 @@ from regrain.data.dataset import Dataset
 from regrain.data.rows import Rows, missing_message
 from regrain.errors import UserError
 
-__all__ = ["dialysis_records", "dialysis_rows"]
-
 TEMPORAL, STATIC = 40, 28
 SUBTYPES = {"event": ("sudden", "gradual"), "none": ("steady", "rebound")}
 

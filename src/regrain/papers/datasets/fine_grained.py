@@ -28,8 +28,6 @@ from regrain.papers.datasets.originals import (
     plain_pickle,
 )
 
-__all__ = ["cars196", "cub200", "flowers102", "imagenet32", "imagenet32_classes", "sop", "sop_split", "tiered_imagenet"]
-
 _SOP_PLACES = ("Stanford_Online_Products", "stanford_online_products", "SOP", "sop", ".")
 _SOP_FILE = re.compile(r"(\d+)_(\d+)\.jpe?g", re.IGNORECASE)
 _CARS_PLACES = ("stanford_cars", "cars196", "car_data/car_data", "car_data", ".")

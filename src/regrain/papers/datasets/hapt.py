@@ -14,8 +14,6 @@ from regrain.data.rows import Rows
 from regrain.errors import UserError
 from regrain.papers.datasets.originals import complete_text, first_folder, found_rows
 
-__all__ = ["hapt"]
-
 _PLACES = ("RawData", "HAPT Data Set/RawData", "HAPT/RawData", "hapt/RawData", "hapt", ".")
 _LEVELS = ("coarse", "fine")
 _WINDOW = 128

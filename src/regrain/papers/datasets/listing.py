@@ -15,8 +15,6 @@ from regrain.data.dataset import Modality
 from regrain.data.rows import Rows
 from regrain.labels import Relation
 
-__all__ = ["Entry", "entries"]
-
 _UNSEEN = "no copy was at hand: the layout is the published one, the numbers of samples are not checked"
 
 

@@ -18,8 +18,6 @@ from regrain.data.taxonomies import grouping
 from regrain.errors import MissingDataError, UserError, nearest
 from regrain.papers.datasets.listing import Entry, entries
 
-__all__ = ["CatalogOptions", "load", "rows"]
-
 
 class CatalogOptions(StorageOptions, total=False):
     """Options for the catalogue's data sets.

@@ -25,25 +25,6 @@ from regrain.data.walk import image_suffixes
 from regrain.errors import UserError
 from regrain.papers.datasets.dialysis import dialysis_rows
 
-__all__ = [
-    "cifar10",
-    "cifar100",
-    "class_folders",
-    "clinc150",
-    "complete_text",
-    "deepfashion",
-    "dialysis",
-    "digits",
-    "first_folder",
-    "found_rows",
-    "grocery",
-    "ilsvrc",
-    "image_files",
-    "omniglot",
-    "plain_pickle",
-    "tabbed_texts",
-]
-
 _TRAIN_DRAWERS = 14
 _ILSVRC_PLACES = (".", "imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")
 _ILSVRC_SIGNS = ("train/n[0-9]*", "val/n[0-9]*", "val/ILSVRC2012_val_*")

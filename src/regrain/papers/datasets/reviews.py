@@ -23,16 +23,6 @@ from regrain.data.rows import Rows
 from regrain.errors import UserError
 from regrain.papers.datasets.originals import first_folder, found_rows
 
-__all__ = [
-    "BEER_ASPECTS",
-    "HOTEL_ASPECTS",
-    "STAY_ASPECTS",
-    "beeradvocate",
-    "sentiment",
-    "tripadvisor",
-    "tripadvisor_lara",
-]
-
 BEER_ASPECTS = ("overall", "appearance", "aroma", "palate", "taste")
 """What BeerAdvocate rates."""
 

@@ -20,8 +20,6 @@ from regrain.data.taxonomies import grouping
 from regrain.errors import UserError, nearest
 from regrain.papers.datasets.originals import complete_text, first_folder, found_rows
 
-__all__ = ["adience", "age_group", "fmow", "mini_imagenet", "voc"]
-
 _MINI_PLACES = ("mini-imagenet", "mini_imagenet", "miniImagenet", "miniimagenet", ".")
 _FMOW_PLACES = (".", "fmow_v1.1")
 _ADIENCE_PLACES = (".", "adience", "Adience", "AdienceBenchmarkOfUnfilteredFacesForGenderAndAgeClassification")

@@ -20,8 +20,6 @@ from regrain.data.taxonomies import grouping
 from regrain.errors import UserError
 from regrain.papers.datasets.fine_grained import imagenet32_classes
 
-__all__ = ["FINE", "SAMPLES", "few_classes", "synthetic_names", "write_synthetic"]
-
 SUPERCLASSES = 3
 FINE = 9
 """Classes that are written."""
