@@ -48,8 +48,8 @@ def main() -> None:
     data = load("clinc150", root=arguments.root)
     strange = pd.read_parquet(arguments.root / "clinc150" / "oos.parquet")
     parts = {
-        "train": data.part("train"),
-        "test": data.part("test"),
+        "train": data.split("train"),
+        "test": data.split("test"),
         "strange": load(strange[strange["split"] == "test"]["text"].tolist()),
     }
     labels = {name: parts[name].labels.level(LEVEL) for name in ("train", "test")}

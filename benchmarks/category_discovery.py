@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, choices=range(1, 10))
     options = parser.parse_args()
     data = load("clinc150", root=options.root)
-    train, test = data.part("train"), data.part("test")
+    train, test = data.split("train"), data.split("test")
     texts = train.samples.take(torch.arange(len(train)))
     opinions, spaces = [], []
     for seed in options.seeds:

@@ -31,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     with (options.folder / "trials.csv").open(newline="", encoding="utf-8") as file:
         trials = [row for row in csv.DictReader(file) if not row["problem"]]
-    test = regrain.load(options.data, root=options.root).part("test")
+    test = regrain.load(options.data, root=options.root).split("test")
     truths = []
     for trial in trials:
         judged = regrain.evaluate(

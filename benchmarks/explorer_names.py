@@ -86,7 +86,7 @@ def accuracy(run: api.Run, support: pd.DataFrame, level: str, test: dict[str, st
         adapted = api.adapt(run, support, Path(folder, "adapted"))
         classifier = adapted.classifier
         assert classifier is not None
-        part = run.parts()["test"]
+        part = run.splits()["test"]
         found = classifier.name(run.embed(part)).codes.tolist()
     told = dict(zip(map(str, part.ids), (classifier.classes[code] for code in found), strict=True))
     return statistics.mean(told[i] == label for i, label in test.items())
@@ -102,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(shutil.copytree(options.run, Path(folder, "run"), ignore=shutil.ignore_patterns("explorer")))
         run = api.Run.open(copied)
-        parts = run.parts()
+        parts = run.splits()
         truth = {
             name: {
                 str(i): part.labels.names(options.level)[code]

@@ -17,7 +17,7 @@ from regrain.views import ImageViews
 
 def main(epochs: int = 3) -> list[float]:
     """Train on the digits' groups; the mean loss of every epoch."""
-    train = regrain.load("digits").part("train").with_levels(["group"])
+    train = regrain.load("digits").split("train").with_levels(["group"])
     mean, std = channel_statistics(train)
     views = ImageViews(["strong"], size=8, mean=mean, std=std, seed=0)
     encoder = build_encoder("conv4", modality="image", sample_shape=(1, 8, 8), seed=0)

@@ -173,7 +173,7 @@ def test_hidden_labels_are_never_seen(tmp_path: Path) -> None:
     data = vectors(200)
     run = quick("sup-ce", data, tmp_path / "run", hide_labels=0.9)
     assert run.recipe["data"]["hide_labels"] == 0.9
-    train = run.parts()["train"]
+    train = run.splits()["train"]
     assert train.labels.known == {"kind": 16, "sub": 16}
     codes = data.labels.codes.clone()
     codes[torch.from_numpy(np.isin(data.ids, train.ids[(train.labels.codes[:, 0] < 0).numpy()]))] = -1
@@ -184,7 +184,7 @@ def test_hidden_labels_are_never_seen(tmp_path: Path) -> None:
     figures = regrain.evaluate(run, data, **options).flat()
     assert figures == regrain.evaluate(other, bare, **options).flat()
     assert figures != regrain.evaluate(other, data, **options).flat()  # whose knn has all labels
-    assert run.parts()["test"].labels.known == {"kind": 40, "sub": 40}
+    assert run.splits()["test"].labels.known == {"kind": 40, "sub": 40}
     assert not same_weights(run, quick("sup-ce", data, tmp_path / "whole"))
 
 
@@ -219,7 +219,7 @@ def test_a_run_with_hidden_labels_judges_other_data_whole(tmp_path: Path) -> Non
             quick("sup-fine", vectors(), tmp_path / "x", hide_labels=share)
 
 
-def test_what_impairs_the_training_split_is_checked_like_any_setting(tmp_path: Path) -> None:
+def test_what_corrupts_the_training_split_is_checked_like_any_setting(tmp_path: Path) -> None:
     for section, message in (
         ({"samples": "many"}, "samples"),
         ({"label_noise": [0.3]}, "label_noise"),
@@ -235,7 +235,7 @@ def test_what_impairs_the_training_split_is_checked_like_any_setting(tmp_path: P
 def test_classes_weigh_against_their_visible_samples(method: str, tmp_path: Path) -> None:
     data = vectors().select([i for i in range(80) if i % 4 < 2 or i < 30])
     run = quick(method, data, tmp_path / "run", "balance_classes=true", hide_labels=0.4)
-    counts = torch.bincount(run.parts()["train"].labels.level("kind") + 1)[1:]
+    counts = torch.bincount(run.splits()["train"].labels.level("kind") + 1)[1:]
     assert counts[0] > 2 * counts[1]
     state = torch.load(run.folder.checkpoint_file, weights_only=True)["state_dict"]
     torch.testing.assert_close(state["method.class_weight"], counts.sum() / 2 / counts)
@@ -249,7 +249,7 @@ def test_a_saved_sclre_predicts_every_sample_alone_as_among_others(tmp_path: Pat
     state = torch.load(run.folder.checkpoint_file, weights_only=True)["state_dict"]
     for name in ("bank", "bank_ids", "bank_count"):  # of the weights that were saved last
         assert torch.equal(weights(run)[f"method.{name}"], state[f"method.{name}"])
-    train = run.parts()["train"]
+    train = run.splits()["train"]
     labelled = train.keys[train.labels.level("kind") >= 0].tolist()
     assert set(state["method.bank_ids"].tolist()) <= set(labelled)
     opened = regrain.Run.open(run.path, device="cpu")
@@ -530,7 +530,7 @@ def test_a_run_is_judged_on_data_that_hold_nothing_but_a_test_split(tmp_path: Pa
     data = vectors()
     run = quick("maskcon", data, tmp_path / "run")
     whole = regrain.evaluate(run, data, protocols=["recall"], baselines=False, write=False)
-    alone = regrain.evaluate(run, data.part("test"), protocols=["recall"], baselines=False, write=False)
+    alone = regrain.evaluate(run, data.split("test"), protocols=["recall"], baselines=False, write=False)
     assert alone.flat() == whole.flat()
 
 
@@ -539,7 +539,7 @@ def test_projection_is_judged_beside_the_embedding(tmp_path: Path) -> None:
     run = quick("maskcon", data, tmp_path / "run")
     flat = regrain.evaluate(run, data, protocols=["recall"], baselines=False, projection=True).flat()
     assert 0 <= flat["test/sub/recall@1.projection"] <= 1
-    projected = run.model.method.embed_projected(run.model.prepare(data.part("test").samples.take(torch.arange(16))))
+    projected = run.model.method.embed_projected(run.model.prepare(data.split("test").samples.take(torch.arange(16))))
     assert projected.shape == (16, 128)
     plain = quick("sup-ce", data, tmp_path / "plain")
     with pytest.raises(UserError, match="sup-ce has no projection head"):
@@ -551,7 +551,7 @@ def test_methods_with_an_embedder_are_judged_on_both_and_used_by_the_encoders_ou
     for name in ("scgm", "coarse+", "ancor", "sela"):
         run = quick(name, data, tmp_path / name)
         width = run.model.method.encoder_width
-        assert run.embed(data.part("test")).shape[1] == width
+        assert run.embed(data.split("test")).shape[1] == width
         judged = regrain.evaluate(run, data, protocols=["recall"])
         keys = judged.flat()
         for end in ("", ".projection", ".raw", ".random"):
@@ -568,7 +568,7 @@ def test_a_slip_in_the_split_column_is_not_passed_over(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line 42.*split"):
         regrain.load(file, columns=["x"], levels=["kind"])
     file.write_text("\n".join(["x,kind,split", *rows, "41,1,holdout"]) + "\n")
-    assert set(regrain.load(file, columns=["x"], levels=["kind"]).parts) == {"train", "test", "holdout"}
+    assert set(regrain.load(file, columns=["x"], levels=["kind"]).split_names) == {"train", "test", "holdout"}
 
 
 def test_paths_in_one_column_are_levels_to_train_on(tmp_path: Path) -> None:
@@ -578,7 +578,7 @@ def test_paths_in_one_column_are_levels_to_train_on(tmp_path: Path) -> None:
     run = quick("maskcon", file, tmp_path / "run", levels=["path"], label_paths=True, columns=["x", "y"])
     assert run.recipe["data"]["levels"] == ["level1", "level2"]
     opened = regrain.Run.open(run.path)
-    assert opened.parts()["test"].labels.levels == ("level1", "level2")
+    assert opened.splits()["test"].labels.levels == ("level1", "level2")
     found = regrain.evaluate(opened, file, levels=["path"], label_paths=True, protocols=["recall"], baselines=False)
     assert found.samples == 12
     out = tmp_path / "e.parquet"

@@ -46,9 +46,9 @@ def test_fit_and_evaluate_beside_baselines(tmp_path: Path) -> None:
     run = quick("maskcon", data, tmp_path / "run", "encoder.cell=gru", "encoder.attention=true")
     assert run.recipe["encoder"]["name"] == "dccn"
     opened = regrain.Run.open(run.path, device="cpu")
-    embeddings = opened.embed(data.part("test"))
+    embeddings = opened.embed(data.split("test"))
     assert embeddings.isfinite().all()
-    torch.testing.assert_close(embeddings, run.embed(data.part("test")))
+    torch.testing.assert_close(embeddings, run.embed(data.split("test")))
     found = regrain.evaluate(opened, data, protocols=["recall", "personalised"], options={"ks": [1]})
     flat = found.flat()
     for name in ("", ".raw", ".random"):
@@ -98,7 +98,7 @@ def test_resuming_ends_with_the_same_weights(tmp_path: Path) -> None:
 def test_one_view_without_augmentation(encoder: str, tmp_path: Path) -> None:
     data = records()
     run = quick("sup-ce", data, tmp_path / "run", "views.presets=[plain]", encoder=encoder)
-    probabilities = run.predict_proba(data.part("test"), data.labels.levels[0])
+    probabilities = run.predict_proba(data.split("test"), data.labels.levels[0])
     assert probabilities.isfinite().all()
     assert run.folder.read_metrics()[-1]["loss"] > 0
 
@@ -127,7 +127,7 @@ def test_records_without_static_features_and_chunks(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was trained on series with 0 static features; dialysis has 28 of them"):
         regrain.evaluate(run, records())
     beside = quick("supcon", records(), tmp_path / "beside", "training.chunk_size=16")
-    assert beside.embed(records().part("test")).isfinite().all()
+    assert beside.embed(records().split("test")).isfinite().all()
 
 
 def test_tune_chooses_on_records(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_table_of_steps_on_the_command_line(tmp_path: Path) -> None:
 def test_real_motion_of_subjects(shared: Path, tmp_path: Path) -> None:
     data = regrain.load("hapt", root=shared / "data")
     run = quick("sup-ce", data, tmp_path / "run", limit_per_class=10)
-    test = data.part("test")
+    test = data.split("test")
     assert test.groups is not None
     judged = regrain.evaluate(run, data, levels=["fine"], protocols=["personalised"], baselines=False).flat()
     assert 0.2 < judged["test/fine/personalised"] <= 1

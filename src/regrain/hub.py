@@ -151,7 +151,7 @@ def save_to_directory(
     >>> sorted(file.name for file in place.iterdir())
     ['README.md', 'config.json', 'manifest.json', 'model.safetensors']
     >>> loaded = from_pretrained(place)
-    >>> bool((loaded.embed(regrain.load("digits").part("test")) == run.embed()).all())
+    >>> bool((loaded.embed(regrain.load("digits").split("test")) == run.embed()).all())
     True
     >>> folder.cleanup()
     """

@@ -16,11 +16,11 @@ from regrain.errors import UserError
 
 
 def rows(report: Report, kind: str) -> list[str]:
-    return [row for problem in report.problems if problem.kind == kind for row in problem.rows]
+    return [row for issue in report.issues if issue.kind == kind for row in issue.rows]
 
 
 def kinds(report: Report) -> list[tuple[str, str]]:
-    return [(problem.severity, problem.kind) for problem in report.problems]
+    return [(issue.severity, issue.kind) for issue in report.issues]
 
 
 def test_data_in_order(tmp_path: Path, write_image: WriteImage) -> None:
@@ -28,7 +28,7 @@ def test_data_in_order(tmp_path: Path, write_image: WriteImage) -> None:
         write_image(f"{'test' if index % 4 == 3 else 'train'}/{'cat' if index < 4 else 'dog'}/{index}.png", index)
     report = check(tmp_path)
     assert report.ok
-    assert report.problems == ()
+    assert report.issues == ()
     assert report.samples == {"train": 6, "test": 2}
     assert report.levels == {"label": {"classes": 2, "min": 4, "median": 4.0, "max": 4, "unknown": 0}}
     assert report.shape == (3, 8, 8)
@@ -76,16 +76,16 @@ def test_everything_wrong_with_images_at_once(tmp_path: Path, write_image: Write
     assert rows(report, "identical with different labels") == ["line 9 (b) = line 10 (a)"]
     severities = [severity for severity, _ in kinds(report)]
     assert severities == sorted(severities)  # errors first
-    assert len(report.problems) == 11
+    assert len(report.issues) == 11
 
 
 def test_every_bad_row_is_listed_in_json_but_few_are_shown() -> None:
     frame = pd.DataFrame({"a": [np.nan, 1.0] * 20, "b": [1.0] * 39 + [np.inf], "kind": ["x", "y"] * 20})
     report = check(frame, columns=["a", "b"], levels=["kind"])
-    (problem,) = json.loads(json.dumps(report.to_json()))["problems"]
-    assert problem["count"] == 21
-    assert problem["rows"][0] == "row 0 holds nan in column 'a', which is not a finite number"
-    assert problem["rows"][-1] == "row 39 holds inf in column 'b', which is not a finite number"
+    (issue,) = json.loads(json.dumps(report.to_json()))["issues"]
+    assert issue["count"] == 21
+    assert issue["rows"][0] == "row 0 holds nan in column 'a', which is not a finite number"
+    assert issue["rows"][-1] == "row 39 holds inf in column 'b', which is not a finite number"
     lines = report.render()
     assert len(lines) < 12
     assert "    ... and 16 more (--json lists them all)" in lines
@@ -96,7 +96,7 @@ def test_classes_with_two_parents_point_at_the_rows_that_differ() -> None:
     frame = pd.DataFrame({"text": list("abcdef"), "genus": list("xxyyyx"), "species": list("pprrrr")})
     report = check(frame, levels=["genus", "species"])
     assert kinds(report) == [("error", "levels")]
-    assert "species 'r' lies under genus 'x' and 'y'" in report.problems[0].message
+    assert "species 'r' lies under genus 'x' and 'y'" in report.issues[0].message
     assert rows(report, "levels") == ["row 5: species 'r' lies under genus 'x', mostly under 'y'"]
     assert report.levels["species"]["classes"] == 2
     assert check(frame, levels=["genus", "species"], relation="aspects").ok
@@ -107,7 +107,7 @@ def test_levels_in_the_wrong_order_are_an_error() -> None:
     frame = pd.DataFrame({"text": list("abcd"), "fine": list("pqrs"), "coarse": list("xxyy")})
     report = check(frame, levels=["fine", "coarse"])
     assert not report.ok
-    assert "swap them" in report.problems[0].message
+    assert "swap them" in report.issues[0].message
 
 
 def test_a_level_with_one_class_and_texts() -> None:

@@ -91,12 +91,12 @@ def test_parts_that_differ_in_length_are_refused() -> None:
 
 def test_splits_by_name() -> None:
     data = made()
-    assert set(data.parts) == {"train", "test"}
-    assert len(data.part("test")) == 8
+    assert set(data.split_names) == {"train", "test"}
+    assert len(data.split("test")) == 8
     with pytest.raises(UserError, match="no split 'tset': did you mean 'test'"):
-        data.part("tset")
+        data.split("tset")
     with pytest.raises(UserError, match="the data have no splits"):
-        Dataset(TextSamples(("a",)), Labels.empty(1), np.array(["1"])).part("test")
+        Dataset(TextSamples(("a",)), Labels.empty(1), np.array(["1"])).split("test")
 
 
 # Splitting
@@ -105,7 +105,7 @@ def test_splits_by_name() -> None:
 def test_a_split_by_group_does_not_leak() -> None:
     data = made(60, groups=12)
     for seed in range(5):
-        rest, held = data.split(0.25, seed=seed)
+        rest, held = data.hold_out(0.25, seed=seed)
         assert rest.groups is not None
         assert held.groups is not None
         assert not set(rest.groups) & set(held.groups)
@@ -117,14 +117,14 @@ def test_groups_of_very_different_sizes_still_leave_both_sides_filled() -> None:
     data = made(40)
     data = Dataset(data.samples, data.labels, data.ids, groups=np.array(["big"] * 38 + ["a", "b"]))
     for seed in range(10):
-        rest, held = data.split(0.1, seed=seed)
+        rest, held = data.hold_out(0.1, seed=seed)
         assert len(rest) > 0
         assert len(held) > 0
 
 
 def test_stratified_shares() -> None:
     data = made(200)
-    rest, held = data.split(0.3, stratify="fine", seed=3)
+    rest, held = data.hold_out(0.3, stratify="fine", seed=3)
     assert Counter(held.labels.level("fine").tolist()) == dict.fromkeys(range(4), 15)
     assert not set(rest.ids) & set(held.ids)
 
@@ -133,18 +133,18 @@ def test_a_split_hangs_on_ids_and_seed_alone() -> None:
     data = made(50)
     shuffled = data.select(np.random.default_rng(2).permutation(50))
     for level in (None, "fine"):
-        one, other = (d.split(0.2, seed=1, stratify=level)[1] for d in (data, shuffled))
+        one, other = (d.hold_out(0.2, seed=1, stratify=level)[1] for d in (data, shuffled))
         assert set(one.ids) == set(other.ids)
-    assert set(data.split(0.2, seed=1)[1].ids) != set(data.split(0.2, seed=2)[1].ids)
+    assert set(data.hold_out(0.2, seed=1)[1].ids) != set(data.hold_out(0.2, seed=2)[1].ids)
 
 
 def test_splits_that_cannot_be_are_refused() -> None:
     with pytest.raises(UserError, match="between 0 and 1"):
-        made().split(1.5)
+        made().hold_out(1.5)
     with pytest.raises(UserError, match="leaves one side empty"):
-        made(4).split(0.01)
+        made(4).hold_out(0.01)
     with pytest.raises(UserError, match="needs a group column"):
-        made().split(0.5, by="group")
+        made().hold_out(0.5, by="group")
 
 
 def test_limit_per_class() -> None:
@@ -341,9 +341,9 @@ def test_held_out_groups_come_near_the_share_asked_for() -> None:
     samples = TensorSamples(torch.zeros(350, 1), "vector")
     data = Dataset(samples, Labels.empty(350), np.arange(350).astype(str), groups=groups)
     for seed in range(20):
-        train, test = data.split(0.2, seed=seed)
+        train, test = data.hold_out(0.2, seed=seed)
         assert not set(train.groups) & set(test.groups)
         assert 0.12 <= len(test) / 350 <= 0.2
     pair = Dataset(TensorSamples(torch.zeros(10, 1), "vector"), Labels.empty(10), np.arange(10).astype(str),
                    groups=np.array(["large"] * 9 + ["small"]))  # fmt: skip
-    assert {len(pair.split(0.05, seed=seed)[1]) for seed in range(4)} == {1}
+    assert {len(pair.hold_out(0.05, seed=seed)[1]) for seed in range(4)} == {1}

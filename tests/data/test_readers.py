@@ -595,7 +595,7 @@ def test_parquet_splits_with_images(tmp_path: Path) -> None:
     assert data.ids.tolist() == ["train/0.png", "train/1.png", "val/2.png", "test/3.png"]
     assert "not read, being no split: extra.parquet" in told(data)
     more = read_parquet_folder(tmp_path, levels=["coarse"], splits=["test", "extra"])
-    assert more.parts == ("test", "extra")
+    assert more.split_names == ("test", "extra")
     assert names(more, "coarse") == ["even", None]
     with pytest.raises(UserError, match=r"has no dev\.parquet; it holds extra\.parquet; test\.parquet"):
         read_parquet_folder(tmp_path, splits=["dev"])
@@ -635,7 +635,7 @@ def test_a_damaged_image_in_parquet_is_named_by_file_and_row(tmp_path: Path) -> 
     write_parquet(tmp_path / "test.parquet", {"image": [large, large[:400]], "label": ["a", "b"]})
     data = read_parquet_folder(tmp_path)
     with pytest.raises(UserError, match=r"image test\.parquet row 1 \(from 0\) cannot be decoded"):
-        data.part("test").samples.take(torch.tensor([1]))
+        data.split("test").samples.take(torch.tensor([1]))
 
 
 def test_parquet_as_hugging_face_writes_it(tmp_path: Path) -> None:
@@ -648,7 +648,7 @@ def test_parquet_as_hugging_face_writes_it(tmp_path: Path) -> None:
         )
     data = read(tmp_path)
     assert len(data) == 6
-    assert data.parts == ("train",)
+    assert data.split_names == ("train",)
     assert names(data, "label") == ["dog", "cat", None] * 2
     assert np.array_equal(images(data)[4], pixels(1).transpose(2, 0, 1))
 
@@ -896,7 +896,7 @@ def test_hugging_face_texts_with_splits() -> None:
     train = FakeDataset({"sentence": ["a", "b", "c"], "coarse": [0, 0, 1], "fine": [0, 1, 2]}, features)
     test = FakeDataset({"sentence": ["d"], "coarse": [-1], "fine": [-1]}, features)
     for data in (read({"train": train, "validation": test}), read_huggingface({"train": train, "validation": test})):
-        assert data.parts == ("train", "val")
+        assert data.split_names == ("train", "val")
         assert texts(data) == ("a", "b", "c", "d")
         assert data.labels.levels == ("coarse", "fine")
         assert names(data, "fine") == ["p", "q", "r", None]
@@ -968,7 +968,7 @@ def test_a_hugging_face_train_split_alone_is_split(tmp_path: Path) -> None:
     columns = {"x": np.random.default_rng(0).normal(size=(40, 3)).tolist(), "kind": ["a", "b"] * 20}
     source = {"train": FakeDataset(columns, {"x": Value(), "kind": Value()})}
     run = regrain.fit("sup-ce", source, levels=["kind"], holdout=0.25, epochs=1, out=tmp_path / "run")
-    assert {name: len(part) for name, part in run.parts().items()} == {"train": 30, "test": 10}
+    assert {name: len(part) for name, part in run.splits().items()} == {"train": 30, "test": 10}
     assert "the only split is 'train'" in told(read(source, levels=["kind"]))
 
 
@@ -980,7 +980,7 @@ def test_read_finds_the_reader(tmp_path: Path, write_image: WriteImage) -> None:
     assert read(tmp_path / "pictures").labels.classes == (("cat",),)
     assert read(str(csv(tmp_path, "text,label\nx,a\ny,b\n")), levels=["label"]).modality == "text"
     write_parquet(tmp_path / "p" / "train.parquet", {"text": ["a", "b"], "label": ["x", "y"]})
-    assert read(tmp_path / "p", levels=["label"]).parts == ("train",)
+    assert read(tmp_path / "p", levels=["label"]).split_names == ("train",)
     assert read(pd.DataFrame({"text": ["a"], "label": ["x"]}), levels=["label"]).modality == "text"
     assert read(np.zeros((2, 2))).modality == "vector"
     data = read("digits")

@@ -159,7 +159,7 @@ def test_missing_values_stay_and_bad_cells_are_told(tmp_path: Path) -> None:
     report = check(file, **READ, static=["age"], **both)
     assert not report.ok
     assert report.render()[0] == "sessions: 6 series samples (2 x 2, 1 static feature)"
-    assert [row for problem in report.problems for row in problem.rows][:2] == [
+    assert [row for issue in report.issues for row in issue.rows][:2] == [
         "line 9 (in sample p2:0) holds 'high' in column 'flow', which is not a number",
         "line 10 (in sample p2:2) holds 'inf' in column 'pressure', which is not a finite number",
     ]
@@ -170,7 +170,7 @@ def test_missing_values_stay_and_bad_cells_are_told(tmp_path: Path) -> None:
 def test_splits_and_groups_belong_to_records(tmp_path: Path) -> None:
     table = sessions().assign(ward=["a"] * 6 + ["b"] * 6, split=["train"] * 6 + ["test"] * 6)
     data = read_table(table, **READ, group_column="ward", window=3)
-    assert data.parts == ("train", "test")
+    assert data.split_names == ("train", "test")
     assert data.groups is not None
     assert data.groups.tolist() == ["a", "a", "b", "b"]
     table.loc[2, "split"] = "test"
@@ -181,7 +181,7 @@ def test_splits_and_groups_belong_to_records(tmp_path: Path) -> None:
         own[own["patient"] == name].assign(patient="1").to_parquet(tmp_path / f"{part}.parquet")
     files = read(tmp_path, **READ, window=3)
     assert files.ids.tolist() == ["train/1:0", "train/1:3", "test/1:0", "test/1:3"]
-    assert files.parts == ("train", "test")
+    assert files.split_names == ("train", "test")
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,8 @@ def test_the_fingerprint_sees_static_features_and_copies_count_them() -> None:
     part = data.select([2, 0])
     assert part.samples.take(torch.tensor([0]))["static"].tolist() == [[4, 5]]
     assert check(data).ok
-    assert not check(data).problems  # equal series, but no two samples with equal static features
-    assert check(read_arrays(series, [0, 1, 0, 1])).problems
+    assert not check(data).issues  # equal series, but no two samples with equal static features
+    assert check(read_arrays(series, [0, 1, 0, 1])).issues
 
 
 def test_samples_of_a_wrong_form() -> None:
@@ -330,9 +330,9 @@ def test_a_joined_column_is_advised_where_takes_are_counted_per_subject() -> Non
 def test_one_torn_record_is_listed_and_may_be_left_out() -> None:
     table = pd.concat([recordings(restart=False, subjects=2), recordings(subjects=1).assign(subject="s9")])
     found = check(table, **CLOCK)
-    (problem,) = [p for p in found.problems if p.kind == "overlapping times"]
-    assert problem.severity == "error"
-    assert problem.rows[0].startswith("record 's9' goes back in time at row 40, into times that it has passed")
+    (issue,) = [p for p in found.issues if p.kind == "overlapping times"]
+    assert issue.severity == "error"
+    assert issue.rows[0].startswith("record 's9' goes back in time at row 40, into times that it has passed")
     with pytest.raises(UserError, match="record 's9'"):
         read_table(table, **CLOCK)
     kept = read_table(table, **CLOCK, skip_unreadable=True)
@@ -369,8 +369,8 @@ def test_no_window_crosses_missing_rows(form: str) -> None:
     assert len(data) == 10 + 8 + 10
     assert "2 steps of time are far longer than the usual" in told(data)
     assert "no window is cut across them" in told(data)
-    (problem,) = [p for p in check(table, **asked).problems if p.kind == "time"]
-    assert problem.severity == "warning"
+    (issue,) = [p for p in check(table, **asked).issues if p.kind == "time"]
+    assert issue.severity == "warning"
     crossing = read_table(table, **asked, stride=1, gap=float("inf"))
     assert len(crossing) == 37 - 3
     unit = 1 if form in ("numbers", "texts") else 3600
@@ -393,7 +393,7 @@ def test_steps_of_one_time_in_order_are_told() -> None:
     table.loc[3, "day"] = table.loc[2, "day"]
     data = read_table(table, **READ, window=2)
     assert "1 row has the time of the row before it in its record, such as that after row 2" in told(data)
-    assert check(table, **READ, window=2).problems[0].kind == "time"
+    assert check(table, **READ, window=2).issues[0].kind == "time"
 
 
 def test_a_gap_needs_a_time_and_is_above_zero() -> None:
@@ -417,7 +417,7 @@ def test_the_classes_of_a_window_are_those_of_a_row() -> None:
     kinds, subs = data.labels.level("kind").tolist(), data.labels.level("sub").tolist()
     names = data.labels.names("sub")
     assert all(kind == int(names[sub][1:]) // 2 for kind, sub in zip(kinds, subs, strict=True) if sub >= 0)
-    assert not [p for p in check(table, **asked).problems if p.severity == "error"]
+    assert not [p for p in check(table, **asked).issues if p.severity == "error"]
 
 
 def test_a_mixed_window_takes_its_last_labelled_step() -> None:

@@ -252,10 +252,10 @@ def test_classes_that_look_alike_are_warned_about(one: str, other: str) -> None:
     assert repr(one) in told(data)
     assert repr(other) in told(data)
     report = check(frame, text="text", levels=["kind"])
-    (problem,) = [p for p in report.problems if p.kind == "classes alike"]
-    assert problem.severity == "warning"
-    assert "row 0" in problem.rows[0]
-    assert "row 1" in problem.rows[0]
+    (issue,) = [p for p in report.issues if p.kind == "classes alike"]
+    assert issue.severity == "warning"
+    assert "row 0" in issue.rows[0]
+    assert "row 1" in issue.rows[0]
 
 
 def test_ids_keep_their_spelling() -> None:
@@ -456,7 +456,7 @@ def test_features_are_taken_by_name() -> None:
 def test_classes_of_one_sample_are_the_cause_that_nothing_can_be_held_out() -> None:
     data = read(np.zeros((30, 2)), labels={"key": [f"k{i}" for i in range(30)]})
     with pytest.raises(UserError, match=r"level 'key' has 30 classes of at most 1 sample.*Are these labels ids"):
-        data.split(0.2, stratify="key")
+        data.hold_out(0.2, stratify="key")
 
 
 def test_a_table_is_read_from_a_mapping_of_arrays() -> None:

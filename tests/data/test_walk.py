@@ -19,7 +19,7 @@ from PIL import Image
 import regrain
 from regrain import api
 from regrain.data import read_folder
-from regrain.data.check import check
+from regrain.data.checking import check
 from regrain.data.dataset import Dataset
 from regrain.data.walk import image_suffixes, walk
 from regrain.errors import UserError
@@ -51,9 +51,9 @@ def test_class_folders_linked_into_splits_count_once_a_path(tmp_path: Path, writ
             (tmp_path / "data" / split / kind).symlink_to(tmp_path / "pool" / kind)
     data = read_folder(tmp_path / "data")
     assert data.ids.tolist() == [f"{s}/{k}" for s in ("test", "train") for k in ("cat/1.png", "dog/2.png")]
-    assert data.part("test").labels.counts == {"label": 2}
+    assert data.split("test").labels.counts == {"label": 2}
     assert "4 links followed out of the folder: test/cat -> " in told(data)
-    warned = [problem.kind for problem in check(tmp_path / "data").problems]
+    warned = [issue.kind for issue in check(tmp_path / "data").issues]
     assert "identical across splits" in warned
 
 
@@ -62,7 +62,7 @@ def test_links_inside_the_folder_are_not_reported_as_leading_out(tmp_path: Path,
     write_image("train/dog/2.png", 2)
     (tmp_path / "test").symlink_to(tmp_path / "train")
     data = read_folder(tmp_path)
-    assert len(data.part("test")) == len(data.part("train")) == 2
+    assert len(data.split("test")) == len(data.split("train")) == 2
     assert "followed" not in told(data)
 
 
@@ -104,11 +104,11 @@ def test_broken_links_and_links_to_themselves_are_named(tmp_path: Path, write_im
     (tmp_path / "dog").symlink_to(tmp_path / "moved" / "dog")
     (tmp_path / "notes.txt").symlink_to(tmp_path / "nowhere.txt")
     report = check(tmp_path)
-    (problem,) = (problem for problem in report.problems if problem.severity == "error")
-    assert problem.message == "unreadable: 3 rows cannot be used"
-    assert problem.rows[0] == f"cat/gone.png is a link to {tmp_path}/nowhere.png, which does not exist"
-    assert problem.rows[1].startswith("cat/round.png cannot be opened (")
-    assert problem.rows[2] == f"dog is a link to {tmp_path}/moved/dog, which does not exist"
+    (issue,) = (issue for issue in report.issues if issue.severity == "error")
+    assert issue.message == "unreadable: 3 rows cannot be used"
+    assert issue.rows[0] == f"cat/gone.png is a link to {tmp_path}/nowhere.png, which does not exist"
+    assert issue.rows[1].startswith("cat/round.png cannot be opened (")
+    assert issue.rows[2] == f"dog is a link to {tmp_path}/moved/dog, which does not exist"
     with pytest.raises(UserError, match="3 of 4 rows cannot be used"):
         read_folder(tmp_path)
     data = read_folder(tmp_path, skip_unreadable=True)
@@ -327,7 +327,7 @@ def test_ids_and_classes_survive_every_writer(odd_run: tuple[Path, Any], tmp_pat
 
     again = api.Run.open(run.path)  # labels.json, recipe.yaml, config.json
     assert set(again.labels.names("label")) == names
-    assert again.parts()["train"].ids.tolist() == ids
+    assert again.splits()["train"].ids.tolist() == ids
     api.export_embeddings(run, tmp_path / "e.parquet", place)
     assert pd.read_parquet(tmp_path / "e.parquet")["id"].tolist() == ids
     for ending in ("csv", "parquet"):

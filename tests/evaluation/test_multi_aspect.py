@@ -92,7 +92,7 @@ def test_the_majority_class_stands_beside_what_classifies(tmp_path: Path) -> Non
     run = regrain.fit("multi-ce", data, out=tmp_path / "run", samples=300, **options)
     found = regrain.evaluate(run, data, protocols=["multi-aspect", "linear", "recall"], options={"ks": [1]})
     figures = found.flat()
-    train, test = run.parts()["train"], run.parts()["test"]
+    train, test = run.splits()["train"], run.splits()["test"]
     majority = {}
     for level in ("group", "digit"):
         most = majority[level] = int(torch.bincount(train.labels.level(level)).argmax())

@@ -77,7 +77,7 @@ def test_it_runs_when_asked_for_and_tells_once() -> None:
     data = dialysis_records(subjects=8, sessions=30)
     encoder = build_encoder("mlp", modality="series", sample_shape=(5, 40), static_width=28, seed=0)
     model = Model.build("simclr", {}, [], encoder, {"modality": "series", "shape": [5, 40], "static": 28})
-    test, train = data.part("test"), data.part("train")
+    test, train = data.split("test"), data.split("train")
     plain = evaluate_model(model, test, train, levels=["event"], baselines=False)
     assert not [key for key in plain.flat() if "personalised" in key]
     asked = evaluate_model(model, test, train, protocols=["personalised"])

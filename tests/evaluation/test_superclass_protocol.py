@@ -90,7 +90,7 @@ def test_a_run_is_judged_by_its_own_classifier_at_the_level_it_reads(tmp_path: P
     run = api.fit("sup-ce", "digits", encoder="conv4", settings=["epochs=3"], out=tmp_path / "run")
     evaluation = api.evaluate(run, protocols=["superclass"])
     assert {row.level for row in evaluation.rows} == {"group"}
-    test = run.parts()["test"]
+    test = run.splits()["test"]
     predicted = run.predict_proba(test, "group").argmax(dim=1)
     accuracy = float((predicted == test.labels.level("group")).float().mean())
     assert evaluation.flat()["test/group/accuracy"] == pytest.approx(accuracy)
@@ -111,7 +111,7 @@ def renamed(data: Dataset, names: dict[str, str], kept: list[int] | None = None)
 
 def test_predictions_of_classes_that_the_data_lack_are_wrong(tmp_path: Path) -> None:
     run = api.fit("multi-ce", "digits", encoder="conv4", settings=["epochs=2"], out=tmp_path / "run", levels=["digit"])
-    test = run.parts()["test"]
+    test = run.splits()["test"]
     codes = test.labels.level("digit")
     predicted = run.predict_proba(test, "digit").argmax(dim=1)
     two = torch.isin(codes, torch.tensor([3, 8]))

@@ -223,7 +223,7 @@ def test_what_comes_out_trains_by_its_own_commands(
     assert fitted.labels.counts == {"kind": 2, "subclass": 6}
     adapted = api.Run.open(tmp_path / "adapt")
     assert adapted.classifier is not None
-    test = adapted.parts()["test"]
+    test = adapted.splits()["test"]
     named = [adapted.classifier.classes[c] for c in adapted.classifier.name(adapted.embed(test)).codes.tolist()]
     truth = [test.labels.names("sub")[c] for c in test.labels.level("sub").tolist()]
     assert np.mean(np.array(named) == truth) > 0.9

@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> package.Run:
 
 def test_what_is_loaded_is_what_was_saved(run: package.Run, tmp_path: Path) -> None:
     place = save_to_directory(run, tmp_path / "shared", licence="apache-2.0")
-    loaded, test = from_pretrained(place), run.parts()["test"]
+    loaded, test = from_pretrained(place), run.splits()["test"]
     assert torch.equal(loaded.embed(test), run.embed())
     assert torch.equal(loaded.predict_proba(test, "group"), run.predict_proba(test, "group"))
     assert loaded.labels.names("group") == run.labels.names("group")
@@ -104,7 +104,7 @@ def test_a_download_that_broke_off_is_completed(
         with pytest.raises(UserError, match=r"owner/name holds no model .*: model\.safetensors missing"):
             from_pretrained("owner/name")
     asked.clear()
-    assert torch.equal(from_pretrained("owner/name").embed(run.parts()["test"]), run.embed())
+    assert torch.equal(from_pretrained("owner/name").embed(run.splits()["test"]), run.embed())
     assert asked == [True, False]
     shutil.copy(whole / "model.safetensors", part)
     from_pretrained("owner/name")

@@ -110,7 +110,7 @@ def test_paths_of_labels_of_new_data(tmp_path: Path) -> None:
         "sup-ce", table, out=tmp_path / "run", epochs=1, levels=["path"], label_paths=True, columns=["f*"]
     )
     new = run.read(table)
-    assert new.labels.levels == run.parts()["test"].labels.levels
+    assert new.labels.levels == run.splits()["test"].labels.levels
     found = regrain.evaluate(run, table, protocols=["recall"], levels=["level2"], baselines=False, write=False)
     assert {row.level for row in found.rows} == {"level2"}
     assert regrain.predict(run, table[["f1", "f2"]]).shape[0] == 40

@@ -147,8 +147,8 @@ def test_a_run_embeds_folders_lists_arrays_and_tables(tmp_path: Path) -> None:
 def test_predict_gives_a_table_without_a_file(run: regrain.Run, digits: Dataset, tmp_path: Path) -> None:
     found = regrain.predict(run, digits, split="test")
     assert isinstance(found, pd.DataFrame)
-    assert found["id"].tolist() == digits.part("test").ids.tolist()
-    best = run.predict_proba(digits.part("test"), "group").argmax(dim=1)
+    assert found["id"].tolist() == digits.split("test").ids.tolist()
+    best = run.predict_proba(digits.split("test"), "group").argmax(dim=1)
     assert found["group"].tolist() == [run.labels.names("group")[code] for code in best]
     regrain.predict(run, digits, tmp_path / "p.csv", split="test")
     assert pd.read_csv(tmp_path / "p.csv")["group"].tolist() == found["group"].tolist()
@@ -233,12 +233,12 @@ def test_guesses_are_warned_of_once(tmp_path: Path) -> None:
 def test_the_hubs_layout_from_python_keeps_an_adapted_classifier(
     run: regrain.Run, digits: Dataset, tmp_path: Path
 ) -> None:
-    support = digits.part("train").select(range(60)).with_levels(["digit"])
+    support = digits.split("train").select(range(60)).with_levels(["digit"])
     adapted = regrain.adapt(run, support, tmp_path / "adapted")
     made = regrain.export(adapted, format="hub", licence="apache-2.0")
     assert made.path == adapted.path / "export" / "adapted-hub"
     loaded = from_pretrained(made.path)
-    test = digits.part("test")
+    test = digits.split("test")
     assert torch.equal(loaded.predict_proba(test, "digit"), adapted.predict_proba(test, "digit"))
     pd.testing.assert_frame_equal(loaded.predict(test), regrain.predict(adapted, test))
     assert "- digit: " in (made.path / "README.md").read_text(encoding="utf-8")
@@ -251,8 +251,8 @@ def test_the_hubs_layout_from_python_keeps_an_adapted_classifier(
 
 def test_a_calibrated_model_is_shared_with_its_answers(digits: Dataset, tmp_path: Path) -> None:
     made = regrain.fit("multi-ce", digits, out=tmp_path / "run", **QUICK)  # type: ignore[arg-type]
-    regrain.calibrate(made, digits.part("test").select(range(200)), split="test")
+    regrain.calibrate(made, digits.split("test").select(range(200)), split="test")
     loaded = from_pretrained(regrain.export(made, format="hub").path)
-    found = loaded.predict(digits.part("test"))
+    found = loaded.predict(digits.split("test"))
     assert "answer_level" in found
     assert json.loads((made.path / "export" / "run-hub" / "answers.json").read_text(encoding="utf-8"))

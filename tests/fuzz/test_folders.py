@@ -30,7 +30,7 @@ from PIL import Image
 import regrain
 from regrain import api
 from regrain.cli.main import main
-from regrain.data.check import check
+from regrain.data.checking import check
 from regrain.errors import UserError
 from regrain.runs.run import Run
 
@@ -297,7 +297,7 @@ def examine(run: Run, top: Path, place: Path, shut: list[str], *, train: bool) -
         assert code == 2, text
         return  # it holds no images
     assert code == (0 if report.ok else 2), text
-    refused = sum(len(problem.rows) for problem in report.problems if problem.severity == "error")
+    refused = sum(len(issue.rows) for issue in report.issues if issue.severity == "error")
     try:
         data = regrain.load(top, skip_unreadable=True)
     except UserError:

@@ -598,7 +598,7 @@ def tree_data(count: int = 200) -> Dataset:
 
 def hidden(run: regrain.Run) -> Tensor:
     """The training labels (samples, 2) of a run."""
-    return run.parts()["train"].labels.codes
+    return run.splits()["train"].labels.codes
 
 
 def test_labels_are_hidden_level_by_level(tmp_path: Path) -> None:
@@ -610,7 +610,7 @@ def test_labels_are_hidden_level_by_level(tmp_path: Path) -> None:
     assert unknown.float().mean(dim=0).tolist() == pytest.approx([0.35, 0.95], abs=0.01)
     assert unknown[unknown[:, 0], 1].all()  # who has no group has no digit either
     assert run.recipe["data"]["hide_labels"] == shares
-    assert (run.parts()["test"].labels.codes >= 0).all()
+    assert (run.splits()["test"].labels.codes >= 0).all()
     repeated = regrain.fit("mixed", data, out=tmp_path / "again", recipe=run.folder.recipe_file, device="cpu")
     assert torch.equal(hidden(repeated), hidden(run))
     for name, value in load_file(run.folder.model_folder / "model.safetensors").items():
@@ -626,7 +626,7 @@ def test_labels_are_hidden_level_by_level(tmp_path: Path) -> None:
 def test_coarse_labels_and_few_fine_ones_make_a_classifier_that_is_saved(tmp_path: Path) -> None:
     data = tree_data()
     run = quick("mixed", data, tmp_path / "run", hide_labels={"digit": 0.9}, encoder="identity")
-    test = data.part("test")
+    test = data.split("test")
     found = run.predict_proba(test, "digit")
     assert (found.argmax(dim=1) == test.labels.level("digit")).float().mean() > 0.8
     opened = regrain.Run.open(run.path, device="cpu")
@@ -671,7 +671,7 @@ def test_an_interrupted_run_goes_on_exactly(name: str, tmp_path: Path) -> None:
 def test_predictions_have_a_column_for_every_level(name: str, tmp_path: Path) -> None:
     data = tree_data(100)
     run = quick(name, data, tmp_path / "run")
-    test = data.part("test")
+    test = data.split("test")
     columns = regrain.predict(
         regrain.Run.open(run.path), replace(test, labels=Labels.empty(len(test))), tmp_path / "p.csv"
     )

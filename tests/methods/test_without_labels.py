@@ -315,7 +315,7 @@ def test_runs_are_fitted_judged_discovered_and_opened_again(name: str, tmp_path:
     x = data.samples.take(torch.arange(200))
     for one, other in zip(run.model.method.partitions(x), opened.model.method.partitions(x), strict=True):
         assert torch.equal(one, other)
-    new = regrain.predict(opened, data.part("test").with_levels([]), tmp_path / "predicted.csv")
+    new = regrain.predict(opened, data.split("test").with_levels([]), tmp_path / "predicted.csv")
     kept = found.splits == "test"
     assert [f"subclass {z}" for z in found.subclass[kept]] == list(new["subclass"])
 
@@ -354,7 +354,7 @@ def test_turtle_on_a_frozen_encoder(tmp_path: Path) -> None:
 
 
 def test_stages_of_scan_by_default() -> None:
-    train = dataset().part("train")
+    train = dataset().split("train")
     for given, stages, told in (
         ({}, (6, 2), "6 epochs of contrast, 2 of clustering, 2 of self-labelling"),
         ({"pretext_epochs": 0}, (0, 5), "0 epochs of contrast, 5 of clustering, 5 of self-labelling"),

@@ -176,7 +176,7 @@ def test_cifar10_as_torchvision_unpacks_it(tmp_path: Path, place: str) -> None:
     images = write_cifar10(tmp_path / place)
     data = read("cifar10", root=tmp_path)
     assert np.array_equal(tensor(data), images)
-    assert data.parts == ("train", "test")
+    assert data.split_names == ("train", "test")
     assert data.labels.classes == (CIFAR10,)
     assert data.labels.codes[:, 0].tolist() == list(range(10)) * 2
     assert data.ids.tolist()[8:12] == ["train/8", "train/9", "test/0", "test/1"]
@@ -304,7 +304,7 @@ def test_clinc150_as_distributed(tmp_path: Path) -> None:
     }
     (tmp_path / "data_full.json").write_text(json.dumps(content))
     data = load("clinc150", root=tmp_path)
-    assert data.parts == ("train", "val", "test")
+    assert data.split_names == ("train", "val", "test")
     assert parents(data) == {"apr": "credit_cards", "alarm": "utility"}
     beyond = load("clinc150", root=tmp_path, splits=["train", "oos"])
     assert beyond.ids.tolist() == ["train/0", "train/1", "oos/0", "oos/1"]
@@ -332,7 +332,7 @@ def test_grocery_as_distributed(tmp_path: Path) -> None:
         (folder / path).write_bytes(encode(pixels(index, 60, 80), "JPEG"))
     (folder / "classes.csv").write_text("Class Name (str)\n")
     data = load("grocery", root=tmp_path)
-    assert data.parts == ("test", "train", "val")
+    assert data.split_names == ("test", "train", "val")
     assert sorted(data.ids) == sorted(paths[:4])
     assert data.samples.shape == (3, 60, 80)
     found = {identity: data[row][1] for row, identity in enumerate(data.ids)}
@@ -496,7 +496,7 @@ def test_out_of_scope_texts_are_read_on_request(shared: Path) -> None:
     data = load("clinc150", root=shared / "data", splits=["test", "oos"])
     assert data.splits is not None
     assert Counter(data.splits) == {"test": 4500, "oos": 1200}
-    assert (data.part("oos").labels.codes == -1).all()
+    assert (data.split("oos").labels.codes == -1).all()
 
 
 @pytest.mark.slow

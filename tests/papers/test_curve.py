@@ -28,7 +28,7 @@ def test_every_point_is_a_run_of_its_own_draw(tmp_path: Path) -> None:
     digits = regrain.load("digits")
     for k, (size, seed) in enumerate(((40, 3), (40, 4), (200, 3), (200, 4))):
         run = regrain.Run.open(tmp_path / "low" / f"{size}-s{seed}")
-        train = digits.part("train").draw_samples(size, seed=13 + k % 2)
+        train = digits.split("train").subsample(size, seed=13 + k % 2)
         assert run.recipe["data"]["fingerprint"] == train.fingerprint()
         assert run.recipe["seed"] == seed
         if k in (1, 2):
@@ -54,7 +54,7 @@ def test_an_experiment_goes_on_and_grows(tmp_path: Path) -> None:
     assert seen == ["0-s0"]
     assert found.values == (0.0, 0.5)
     written = json.loads((tmp_path / "noise" / "curve.json").read_text())
-    assert written["impairment"] == "label_noise"
+    assert written["corruption"] == "label_noise"
     assert written["means"]["test/digit/linear"][0]["mean"] == found.figures[0][0]["test/digit/linear"]
     noisy = regrain.Run.open(tmp_path / "noise" / "0.5-s0")
     assert noisy.recipe["data"]["label_noise"] == 0.0  # the labels it was given are noisy themselves

@@ -231,10 +231,10 @@ def test_tieredimagenet_in_its_parts(tmp_path: Path) -> None:
     for side in ("own", "ilsvrc"):
         data = load("tieredimagenet", root=tmp_path / side)
         assert data.splits is not None
-        assert {part: by_id(data.part(part)) for part in parts} == {
+        assert {part: by_id(data.split(part)) for part in parts} == {
             part: {identity: (part, {"coarse": content["classes"][wnid][0], "label": wnid})}
             for part, wnid in parts.items()
-            for identity in data.part(part).ids.tolist()
+            for identity in data.split(part).ids.tolist()
         }
         assert "605 of 608 classes have no images" in " ".join(data.notes["messages"])
     (tmp_path / "none" / "train" / "n00000000").mkdir(parents=True)
@@ -302,7 +302,7 @@ def test_generated_samples_have_the_layout_of_the_data_set(tmp_path: Path, name:
     entry = entries()[name]
     assert data.modality == entry.modality
     assert set(data.labels.levels) == set(entry.levels)
-    assert {"train", "test"} <= set(data.parts)
+    assert {"train", "test"} <= set(data.split_names)
     assert all(len(data.labels.present(level)) >= 2 for level in data.labels.levels)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     write_synthetic(name, tmp_path)
@@ -312,7 +312,7 @@ def test_generated_samples_have_the_layout_of_the_data_set(tmp_path: Path, name:
 def test_generated_classes_are_told_apart_and_samples_differ(tmp_path: Path) -> None:
     write_synthetic("cifar100-20", tmp_path)
     data = load("cifar100-20", root=tmp_path)
-    assert len(data.part("train")) == FINE * SAMPLES
+    assert len(data.split("train")) == FINE * SAMPLES
     assert data.labels.counts == {"superclass": 3, "label": FINE}
     images = data.samples.take(torch.arange(len(data)))
     assert len(images.flatten(1).unique(dim=0)) == len(data)

@@ -37,7 +37,7 @@ def test_imagenet_in_its_layouts(tmp_path: Path, place: str) -> None:
     assert data.samples.shape == (3, 8, 8)
     assert data.labels.levels == ("coarse12", "label")
     assert data.labels.names("label") == tuple(sorted(NAMES))
-    assert [len(data.part(part)) for part in ("train", "test")] == [16, 8]
+    assert [len(data.split(part)) for part in ("train", "test")] == [16, 8]
     assert data.ids[0] == "train/n01440764/n01440764_0.JPEG"
     assert data[0][1] == {"coarse12": "Reptile/Aquatic vertebrate", "label": "n01440764"}
     assert data.notes["views"] == ["strong", "weak"]
@@ -83,12 +83,12 @@ def test_a_copy_without_validation_images_has_one_split(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "val").rename(tmp_path / "away")
     data = load("living17", root=tmp_path)
-    assert data.parts == ("train",)
+    assert data.split_names == ("train",)
     assert f"{tmp_path} has no folder val, and so the data have one split only" in data.notes["messages"]
     with pytest.raises(UserError, match="living17 has no split 'test'"):
         load("living17", root=tmp_path, splits=["test"])
     (tmp_path / "train").rename(tmp_path / "val")
-    assert load("living17", root=tmp_path).parts == ("test",)
+    assert load("living17", root=tmp_path).split_names == ("test",)
 
 
 @pytest.mark.parametrize("with_train", [True, False])

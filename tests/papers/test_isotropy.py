@@ -34,7 +34,7 @@ def digits() -> Dataset:
 
 
 def moved_eight(digits: Dataset) -> tuple[Move, Dataset, Dataset]:
-    train, test = digits.part("train"), digits.part("test")
+    train, test = digits.split("train"), digits.split("test")
     return Move.of(train, test, ["group", "digit"], **{"subclass": "8", "target": "straight"}), train, test
 
 
@@ -99,7 +99,7 @@ def small(coarse: list[int], fine: list[int], splits: list[str]) -> Dataset:
 def test_nothing_to_compare_is_said(coarse: list[int], fine: list[int], words: str) -> None:
     data = small(coarse, fine, ["train"] * 3 + ["test"] * 3)
     with pytest.raises(UserError, match=words):
-        Move.of(data.part("train"), data.part("test"), ["kind", "sub"], "s0", "k1")
+        Move.of(data.split("train"), data.split("test"), ["kind", "sub"], "s0", "k1")
 
 
 def test_methods_of_fine_labels_and_data_without_labels_are_refused(digits: Dataset, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_methods_of_fine_labels_and_data_without_labels_are_refused(digits: Data
     with pytest.raises(UserError, match="there are no labels in use"):
         regrain.isotropy("simclr", bare, out=tmp_path / "e", **EIGHT, **{**QUICK, "limit_per_class": None})
     with pytest.raises(UserError, match="no split 'test'"):
-        regrain.isotropy("sup-ce", digits.part("train"), out=tmp_path / "e", **EIGHT, **QUICK)
+        regrain.isotropy("sup-ce", digits.split("train"), out=tmp_path / "e", **EIGHT, **QUICK)
     assert not (tmp_path / "e").exists()
 
 
@@ -128,7 +128,7 @@ def test_a_classifier_of_superclasses_follows_the_moved_labels(digits: Dataset, 
     assert min(given.accuracy, moved.accuracy) > 0.75
     for fate in (given, moved):
         assert fate.own + fate.new + fate.others == pytest.approx(1)
-    test = digits.part("test")
+    test = digits.split("test")
     eights = (test.labels.level("digit") == 8).numpy()
     assert (found.samples, found.others) == (eights.sum(), (~eights).sum())
     names = test.labels.names("group")
@@ -197,7 +197,7 @@ def test_an_interrupted_run_goes_on(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         regrain.isotropy("sup-ce", digits, out=tmp_path / "cut", on_run=stop, **asked)
     move, _, _ = moved_eight(digits)
-    training = move.apply(digits.part("train").limit_per_class(20))
+    training = move.apply(digits.split("train").limit_per_class(20))
     interrupt = threading.Event()
     interrupt.set()
     recipe = {k: v for k, v in asked.items() if k in ("encoder", "settings", "device")}

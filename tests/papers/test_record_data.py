@@ -60,7 +60,7 @@ def test_hapt(tmp_path: Path, inside: bool) -> None:
     assert data.modality == "series"
     assert data.samples.shape == (128, 6)
     assert data.labels.levels == ("coarse", "fine")
-    test = data.part("test")
+    test = data.split("test")
     assert test.groups is not None
     assert set(test.groups.tolist()) == {"02"}
     assert np.array_equal(test.samples.take(np.arange(8)).numpy(), values.reshape(8, 128, 6))
@@ -111,7 +111,7 @@ def test_hapt_is_cut_within_segments(tmp_path: Path, place: str) -> None:
         assert data[row][1] == {"coarse": coarse, "fine": fine}
     assert data.groups is not None
     assert data.groups.tolist() == ["01"] * 5 + ["02"] * 2
-    assert (len(data.part("train")), len(data.part("test"))) == (5, 2)
+    assert (len(data.split("train")), len(data.split("test"))) == (5, 2)
     assert any("7 windows of 128 time steps, 64 apart" in message for message in data.notes["messages"])
 
 
@@ -167,7 +167,7 @@ def test_the_real_ones_are_what_the_catalogue_says(shared: Path, name: str) -> N
     assert Counter(data.splits) == entry.samples
     if name == "hapt":
         assert data.groups is not None
-        of = {part: set(data.part(part).groups) for part in data.parts}  # type: ignore[arg-type]
+        of = {part: set(data.split(part).groups) for part in data.split_names}  # type: ignore[arg-type]
         assert (len(of["train"]), len(of["test"]), of["train"] & of["test"]) == (21, 9, set())
 
 

@@ -94,7 +94,7 @@ def test_mini_imagenet(tmp_path: Path, place: str) -> None:
     found = by_id(data)
     assert found["images/n0153282900000001.jpg"] == ("train", {"superclass": "animal", "label": "n01532829"})
     assert found["images/n0452216800000002.jpg"] == ("test", {"superclass": "non-animal", "label": "n04522168"})
-    assert [len(data.part(part)) for part in ("train", "val", "test")] == [4, 2, 4]
+    assert [len(data.split(part)) for part in ("train", "val", "test")] == [4, 2, 4]
     (folder / "val.csv").unlink()
     assert f"{folder} has no val.csv" in " ".join(load("mini-imagenet", root=tmp_path).notes["messages"])
     write_text(folder / "train.csv", "filename,label\na.jpg,n02084071\n")
@@ -150,7 +150,7 @@ def test_voc_keeps_images_of_one_kind(tmp_path: Path, place: str) -> None:
     with pytest.raises(UserError, match="voc2012 was not found"):
         load("voc2012", root=tmp_path)
     (folder / "ImageSets" / "Main" / "test.txt").unlink()
-    assert load("voc2007", root=tmp_path).parts == ("train", "val")
+    assert load("voc2007", root=tmp_path).split_names == ("train", "val")
     write_text(folder / "Annotations" / "000001.xml", "<annotation><object><name>fox</name></object></annotation>")
     with pytest.raises(UserError, match=r"000001\.xml has objects of unknown classes: fox"):
         load("voc2007", root=tmp_path)
@@ -169,7 +169,7 @@ def test_voc2012_tests_on_its_validation_images(tmp_path: Path) -> None:
         "trainval": {},
     }
     write_voc(tmp_path / "VOCdevkit" / "VOC2012", lists)
-    assert load("voc2012", root=tmp_path).parts == ("train", "test")
+    assert load("voc2012", root=tmp_path).split_names == ("train", "test")
 
 
 # FMoW
@@ -255,7 +255,7 @@ def test_adience_of_frontal_faces(tmp_path: Path) -> None:
         load("adience", root=tmp_path)
     assert len(load("adience", root=tmp_path, skip_unreadable=True)) == 9
     report = check("adience", root=tmp_path)
-    assert report.problems[0].kind == "missing file"
+    assert report.issues[0].kind == "missing file"
     write_text(tmp_path / "folds" / "fold_frontal_2_data.txt", "user_id\toriginal_image\tface_id\tage\nu\ta\n")
     with pytest.raises(UserError, match=r"fold_frontal_2_data\.txt, line 2 has 2 cells where the header has 4"):
         load("adience", root=tmp_path)

@@ -36,7 +36,7 @@ def run(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_samples_attend_to_what_the_method_says(run: Run, digits: Dataset) -> None:
     found = regrain.attend(run, samples=7)
-    train, test = run.parts()["train"], digits.part("test")
+    train, test = run.splits()["train"], digits.split("test")
     keys = {int(key): row for row, key in enumerate(train.keys)}
     places = {str(i): row for row, i in enumerate(test.ids)}
     names = train.labels.names("group")
@@ -73,7 +73,7 @@ def test_samples_are_drawn_from_all_superclasses_alike(run: Run, digits: Dataset
     order = np.random.default_rng(0).permutation(len(digits))
     shuffled = regrain.attend(run, digits.select(order), samples=9)
     assert {s.id for s in shuffled.samples} == {s.id for s in found.samples}
-    few = digits.part("test").select(np.arange(4))
+    few = digits.split("test").select(np.arange(4))
     everything = regrain.attend(run, few)
     assert {s.id for s in everything.samples} == set(map(str, few.ids))
     assert "10 samples were asked for, and there are 4" in everything.notes

@@ -266,7 +266,7 @@ def test_discovery_with_pictures_and_a_count(monkeypatch: pytest.MonkeyPatch, tm
     data = regrain.load(images, labels={"kind": (np.arange(160) % 4).tolist()})
     run = regrain.fit("kmeans", data, out=tmp_path / "run", encoder="conv4", settings=["subclasses=12"], device="cpu")
     found = regrain.discover(run, grids=tmp_path / "grids", estimate_classes=True)
-    assert found.class_count == class_count_of(run.model, run.parts()["train"])
+    assert found.class_count == class_count_of(run.model, run.splits()["train"])
     assert found.class_count.clusters == 12
     assert found.notes[-1] == found.class_count.describe()
     assert sorted(file.name for file in (tmp_path / "grids").iterdir()) == ["best.png", "random.png", "worst.png"]

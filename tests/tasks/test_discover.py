@@ -98,7 +98,7 @@ def test_clusters_within_superclasses_where_a_method_has_none(method: str, tmp_p
 def test_exemplars_are_nearest_to_the_mean_and_outliers_farthest(tmp_path: Path) -> None:
     run = quick("maskcon", vectors(), tmp_path / "run")
     found = discover(run, each=2, exemplars=4)
-    parts = run.parts()
+    parts = run.splits()
     vectors_ = torch.nn.functional.normalize(torch.cat([run.embed(part) for part in parts.values()]), dim=1)
     ids = np.concatenate([part.ids for part in parts.values()])
     for s in found.subclasses:

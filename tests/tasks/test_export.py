@@ -396,7 +396,7 @@ def test_runs_are_exported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert made.path == tmp_path / "run" / "export" / "run-onnx.onnx"
     import onnxruntime
 
-    data = run.parts()["test"].select(torch.arange(40))
+    data = run.splits()["test"].select(torch.arange(40))
     x = run.model.prepare(data.samples.take(torch.arange(40)))
     (found,) = onnxruntime.InferenceSession(made.path).run(None, {"image": x.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), run.embed(data), rtol=0, atol=1e-4)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import regrain
-from regrain.data.cells import guard_cell, unguard_cell
+from regrain.data.cells import escape_formula, unescape_formula
 from regrain.tasks.tables import write_columns
 
 CELLS = ["=1+1", "+SUM(A1)", "-cmd", "@x", "\tz", "\ry", "'=", "''+a", "-1", "+2.5e3", "plain", "it's", "'quoted'"]
@@ -45,6 +45,6 @@ def test_our_reader_gives_ids_and_labels_back(tmp_path: Path) -> None:
 
 @given(st.text(alphabet="'=+-@\t\r a1.", max_size=6))
 def test_guarding_is_undone_whatever_the_text(text: str) -> None:
-    guarded = guard_cell(text)
-    assert unguard_cell(guarded) == text
+    guarded = escape_formula(text)
+    assert unescape_formula(guarded) == text
     assert guarded == text or guarded == f"'{text}"

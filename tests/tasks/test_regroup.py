@@ -51,7 +51,7 @@ def test_images_in_memory_come_back_pixel_by_pixel(tmp_path: Path, name: str) ->
     assert isinstance(after.samples, TensorSamples)
     assert torch.equal(before.samples.tensor, after.samples.tensor)
     assert after.ids.tolist() == before.ids.tolist()
-    assert after.parts == ("train", "test")
+    assert after.split_names == ("train", "test")
     assert named(after) == {"superclass": named(before)["group"], "label": named(before)["digit"]}
     assert made.counts["loop"] == {"train": 536, "test": 177}
     assert made.classes == {"loop": 4, "open": 3, "straight": 3}
@@ -128,7 +128,7 @@ def test_texts_splits_and_groups(tmp_path: Path, name: str) -> None:
     assert after.ids.tolist() == table["key"].tolist()
     assert after.groups is not None
     assert after.groups.tolist() == table["owner"].tolist()
-    assert after.parts == ("train", "fold 2")
+    assert after.split_names == ("train", "fold 2")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])

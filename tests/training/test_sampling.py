@@ -15,7 +15,7 @@ import regrain
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.training.loader import Loader, _by_turns, draw_ids
+from regrain.training.loader import Loader, _by_turns, view_keys
 
 SIZES = {0: 60, 1: 17, 2: 5, -1: 11}
 
@@ -205,7 +205,7 @@ def test_a_sample_that_comes_again_has_views_of_its_own() -> None:
     data = nested()
     found = [(ids, visits) for _, _, ids, visits in two_level(data)]
     ids, visits = (torch.cat(parts) for parts in zip(*found, strict=True))
-    draws = draw_ids(ids, visits)
+    draws = view_keys(ids, visits)
     assert len(draws.unique()) == len(draws)
     assert torch.equal(draws[visits == 0], ids[visits == 0])
     counts = two_level(data).visits(0)

@@ -17,10 +17,10 @@ from regrain.labels import Taxonomy
 from regrain.methods import method_class
 from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.runs.source import (
-    IMPAIRMENTS,
+    CORRUPTIONS,
     data_section,
-    own_parts,
     read_data,
+    split_dataset,
     told_levels,
     with_path_column,
 )
@@ -157,10 +157,10 @@ def request_of(
 ) -> Request:
     """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says.
 
-    ``options`` are what impairs the training split, settings of the training and the method, and the reader's.
+    ``options`` are what corrupts the training split, settings of the training and the method, and the reader's.
     """
     method = method_class(method).name
-    impairment = {name: options.pop(name) for name in IMPAIRMENTS if name in options}
+    corruption = {name: options.pop(name) for name in CORRUPTIONS if name in options}
     keywords = _settings_among(options, method, data)
     options = {name: value for name, value in options.items() if name not in keywords}
     from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else check_recipe(recipe or {})
@@ -180,7 +180,7 @@ def request_of(
         data,
         levels=levels,
         holdout=holdout,
-        impairment=impairment,
+        corruption=corruption,
         reader=reader,
         recorded=wanted.get("data", {}),
     )
@@ -194,7 +194,7 @@ def request_of(
     section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
     for level in section["levels"]:
         dataset.labels.level_index(level)
-    training = own_parts(dataset, section)["train"]
+    training = split_dataset(dataset, section)["train"]
     section["fingerprint"] = training.fingerprint()
     warn_of_data(dataset.name, dataset.notes.get("messages", ()))
     return Request(wanted | {"data": section}, dataset, training)

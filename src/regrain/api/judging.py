@@ -18,7 +18,7 @@ from regrain.evaluation import (
 )
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.runs.evaluations import keep_evaluation
-from regrain.runs.run import Run, part_named
+from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
 from regrain.training.processes import is_first_process
 from regrain.training.randomness import callers_random_state
@@ -74,16 +74,16 @@ def evaluate(
         data, reader = None, {}
     if data is None:
         require_no_reading(reader)
-        parts, where = run.parts(), str(run.path)
+        parts, where = run.splits(), str(run.path)
     else:
         dataset = run.read(data, levels=levels, labels="some", **reader)
-        parts, where = run.judged_parts(dataset, split, notes), dataset.name
+        parts, where = run.splits_of(dataset, split, notes), dataset.name
         levels = None if reader.get("label_paths") else levels  # it named the column of paths
     if "transfer" in (protocols or ()) and (
         data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])
     ):
         raise UserError("transfer judges on data that the encoder was not trained on: give others as --data")
-    test = run.fitting(part_named(parts, split, where))
+    test = run.fitting(get_split(parts, split, where))
     if unseen_superclasses:
         test = _unseen(test, parts.get("train"), where, notes)
     else:

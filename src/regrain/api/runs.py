@@ -19,7 +19,7 @@ from regrain.hub import export_to_hub
 from regrain.pictures.tiles import require_images
 from regrain.runs.answers import fit_answers, judge_answers, known_classes, taxonomy_of
 from regrain.runs.classifier import fit_classifier
-from regrain.runs.run import Run, part_named
+from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
 from regrain.storage.run_folder import RunFolder
 from regrain.tasks import Attention, Calibration, Discovery
@@ -118,7 +118,7 @@ def discover(
     if data is None:
         require_no_reading(with_split(reader_options, split_column))
         options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
-        parts = run.parts()
+        parts = run.splits()
         found = settle_subclasses(run, parts, superclass, clustering, names, options, write=write, overwrite=overwrite)
         _look_closer(run, found, parts, grids, estimate_classes, seed)
         if target is not None or write:
@@ -135,11 +135,11 @@ def discover(
             raise UserError(
                 f"the subclasses of {run.path} are not settled yet: `regrain discover {run.path}` settles them"
             )
-        settle_subclasses(run, run.parts(), None, {}, None, {"seed": seed})
+        settle_subclasses(run, run.splits(), None, {}, None, {"seed": seed})
         settled = read_discovery(run)
         assert settled is not None
     dataset = run.fitting(run.read(data, **with_split(reader_options, split_column)))
-    parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
+    parts = {n: dataset.split(n) for n in dataset.split_names} if dataset.splits is not None else {"": dataset}
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
     _look_closer(run, found, parts, grids, estimate_classes, seed)
     if target is not None:
@@ -216,14 +216,14 @@ def attend(
     notes: list[str] = []
     if run.finds_own(data, with_split(reader_options, split_column)):
         data, split_column, reader_options = None, None, {}
-    parts, where = run.parts(), str(run.path)
+    parts, where = run.splits(), str(run.path)
     train = parts["train"]
     if data is None:
         require_no_reading(with_split(reader_options, split_column))
     else:
         dataset = run.read(data, **with_split(reader_options, split_column))
-        parts, where = run.judged_parts(dataset, split, notes), dataset.name
-    judged = run.fitting(part_named(parts, split, where))
+        parts, where = run.splits_of(dataset, split, notes), dataset.name
+    judged = run.fitting(get_split(parts, split, where))
     found = attention_of(run.model, run.labels, judged, train, samples=samples, seed=seed)
     found.notes += notes
     if target is not None and pictured:
@@ -278,13 +278,13 @@ def export_embeddings(
         require_no_reading(with_split(reader_options, split_column))
         if levels is not None:
             raise UserError(_OWN_LEVELS)
-        parts, where = run.parts(), str(run.path)
+        parts, where = run.splits(), str(run.path)
     else:
         dataset = run.read(data, **with_split(reader_options, split_column), levels=levels)
-        parts = {n: dataset.part(n) for n in dataset.parts} if dataset.splits is not None else {"": dataset}
+        parts = {n: dataset.split(n) for n in dataset.split_names} if dataset.splits is not None else {"": dataset}
         where = dataset.name
     if split is not None:
-        parts = {split: part_named(parts, split, where)}
+        parts = {split: get_split(parts, split, where)}
     embedded = {name: (part, run.embed(part)) for name, part in parts.items()}
     if is_first_process():
         return write_embeddings(embedded, Path(out))
@@ -345,7 +345,7 @@ def adapt(
     if data is not None:
         run.take_data(data)
     reading = run.inherited_options(support, with_split(reader_options, split_column))
-    found = read_support(support, level=level, own_parts=run.parts, reader=reading)
+    found = read_support(support, level=level, own_splits=run.splits, reader=reading)
     classifier = fit_classifier(
         torch.cat([run.embed(part) for part in found.parts]),
         found.labels,
@@ -442,10 +442,10 @@ def calibrate(
         require_no_reading(with_split(reader_options, split_column))
         if levels is not None:
             raise UserError(_OWN_LEVELS)
-        parts, where = run.parts(), str(run.path)
+        parts, where = run.splits(), str(run.path)
     else:
         dataset = run.read(data, **with_split(reader_options, split_column), levels=levels, labels="own")
-        parts, where = run.judged_parts(dataset, split or "all", notes), dataset.name
+        parts, where = run.splits_of(dataset, split or "all", notes), dataset.name
     name = split or ("all" if "all" in parts else "val")
     if split is None and name not in parts:
         raise UserError(
@@ -457,10 +457,10 @@ def calibrate(
         raise UserError(f"answers are not judged on what they were calibrated on: judge on another split than '{name}'")
     if name == "test":
         notes.append("calibrated on 'test': what is judged on that split from now on flatters this run's answers")
-    seen = _predicted(run, part_named(parts, name, where))
+    seen = _predicted(run, get_split(parts, name, where))
     judged = None
     if judge is not None:
-        judged = part_named(parts, judge, where) if judge in parts else part_named(run.parts(), judge, str(run.path))
+        judged = get_split(parts, judge, where) if judge in parts else get_split(run.splits(), judge, str(run.path))
     answers = fit_answers(*seen, taxonomy, precision=precision, calibrated_on=f"{name} of {where}")
     made = Calibration(
         answers,
@@ -529,7 +529,7 @@ def predict(
     if out is not None:
         require_writable(Path(out), overwrite)
     dataset = run.read(data, labels="none", **with_split(reader_options, split_column))
-    dataset = run.fitting(dataset if split is None else dataset.part(split))
+    dataset = run.fitting(dataset if split is None else dataset.split(split))
     columns = predicted_columns(
         run.model,
         run.labels,

@@ -231,7 +231,7 @@ def resume(
     if data is not None:
         run.take_data(data, **with_split(reader_options, split_column))
     settings = run.recipe["data"]
-    training = run.parts()["train"]
+    training = run.splits()["train"]
     recipe = merge(run.recipe)
     recipe["data"].pop("roles")
     recipe["data"].pop("labels_fingerprint")

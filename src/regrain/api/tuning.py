@@ -14,7 +14,7 @@ from regrain.evaluation import CRITERIA, criterion_values, obstacles
 from regrain.methods import method_class
 from regrain.runs.assemble import assemble, roles_of
 from regrain.runs.run import Run
-from regrain.runs.source import IMPAIRMENTS
+from regrain.runs.source import CORRUPTIONS
 from regrain.tasks import Trial, Tuning
 from regrain.tasks.tune import Plan, Range, assignments, default_ranges
 from regrain.training.loop import Device
@@ -63,7 +63,7 @@ def tune(
     device
         As in :func:`fit`.
     **options
-        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what impairs the training
+        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what corrupts the training
         split, split_column, and the reader's. They hold for every trial.
 
     Returns
@@ -90,7 +90,7 @@ def tune(
     roles = roles_of(method_class(method), in_use)
     seen = request.training.with_levels(list(dict.fromkeys([*in_use[:1], *roles.values()])))
     stratify = seen.labels.levels[0] if seen.labels.levels and seen.groups is None else None
-    train_part, validation_part = seen.split(validation, stratify=stratify)
+    train_part, validation_part = seen.hold_out(validation, stratify=stratify)
     resolved = assemble(request.recipe, train_part)  # what cannot work in any trial is said before the first
     parsed = [Range.parse(text) for text in ranges] or default_ranges(method, resolved.options.learning_rate)
     plan = Plan(method, tuple(parsed), criterion, trials, request.recipe.get("seed", 0))
@@ -124,6 +124,6 @@ def tune(
         tuning.add(done)
         if on_trial is not None:
             on_trial(done)
-    kept = ("reader", "levels", "holdout", *IMPAIRMENTS)
+    kept = ("reader", "levels", "holdout", *CORRUPTIONS)
     tuning.conclude(shared | {"data": {key: request.recipe["data"][key] for key in kept}})
     return tuning

@@ -135,7 +135,7 @@ def _run(
 def _show(found: Curve) -> None:
     from regrain.cli.tables import Table
 
-    what = "training samples" if found.impairment == "samples" else "share of labels drawn anew"
+    what = "training samples" if found.corruption == "samples" else "share of labels drawn anew"
     table = Table(f"{found.method}, by {what}")
     table.column("figure")
     for value in found.values:

@@ -78,7 +78,7 @@ def check(
 
     `regrain check sessions.csv --record patient --time day --window 5 --stride 1 --static age --level event`
     """
-    from regrain.data.check import check as check_data
+    from regrain.data.checking import check as check_data
 
     report = check_data(data, **reading, **({"levels": list(level)} if level else {}))
     if json_:

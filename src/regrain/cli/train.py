@@ -141,7 +141,7 @@ def demo(
     say(
         "maskcon against sup-ce is the comparison: both read the groups alone. These images are so small and clean "
         "that pixels tell most digits apart; photographs and texts are not like that. "
-        f"One seed, {len(data.part('test'))} test images; intervals are over test images. Look closer with "
+        f"One seed, {len(data.split('test'))} test images; intervals are over test images. Look closer with "
         f"`regrain evaluate {out / 'maskcon'} --data digits`, and at your own labels with `regrain methods`."
     )
 

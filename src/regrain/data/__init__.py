@@ -1,6 +1,6 @@
 """Where samples come from: data sets, their readers, the checker and the catalogue."""
 
-from regrain.data.check import Problem, Report, check
+from regrain.data.checking import Issue, Report, check
 from regrain.data.dataset import (
     Batch,
     Dataset,
@@ -16,7 +16,7 @@ __all__ = [
     "Batch",
     "Dataset",
     "ImageSamples",
-    "Problem",
+    "Issue",
     "Report",
     "Samples",
     "SeriesSamples",

@@ -62,27 +62,27 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def guard_cell(text: str) -> str:
+def escape_formula(text: str) -> str:
     """A cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
 
     Spreadsheets run what begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return (OWASP, "CSV injection"),
     and show what follows an apostrophe as it is. Where apostrophes stand before such a character already, one more is
-    put before them, so that :func:`unguard_cell` gives every text back.
+    put before them, so that :func:`unescape_formula` gives every text back.
 
     Examples
     --------
-    >>> [guard_cell(text) for text in ("=1+1", "-2.5", "-a", "'=", "a=b")]
+    >>> [escape_formula(text) for text in ("=1+1", "-2.5", "-a", "'=", "a=b")]
     ["'=1+1", '-2.5', "'-a", "''=", 'a=b']
     """
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def unguard_cell(text: str) -> str:
-    """What :func:`guard_cell` was given.
+def unescape_formula(text: str) -> str:
+    """What :func:`escape_formula` was given.
 
     Examples
     --------
-    >>> [unguard_cell(guard_cell(text)) for text in ("=1+1", "-2.5", "'=", "'quoted'")]
+    >>> [unescape_formula(escape_formula(text)) for text in ("=1+1", "-2.5", "'=", "'quoted'")]
     ['=1+1', '-2.5', "'=", "'quoted'"]
     """
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -567,11 +567,11 @@ class Dataset:
         return replace(self, labels=self.labels.keep(levels))
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def split_names(self) -> tuple[str, ...]:
         """The names of the splits that the data come with."""
         return () if self.splits is None else tuple(dict.fromkeys(map(str, self.splits)))
 
-    def part(self, name: str) -> Dataset:
+    def split(self, name: str) -> Dataset:
         """The samples of one split.
 
         Raises
@@ -579,8 +579,8 @@ class Dataset:
         UserError
             If the data have no such split; the message names those there are.
         """
-        if self.splits is None or name not in self.parts:
-            hint = nearest(name, self.parts) if self.parts else "the data have no splits"
+        if self.splits is None or name not in self.split_names:
+            hint = nearest(name, self.split_names) if self.split_names else "the data have no splits"
             raise UserError(f"{self.name} has no split '{name}': {hint}", code="unknown_split")
         return self.select(self.splits == name)
 
@@ -618,7 +618,7 @@ class Dataset:
                 raise UserError(f"{self.name}: its columns are others than those that {who} was trained on")
         return self if samples is self.samples else replace(self, samples=samples, notes=notes)
 
-    def split(
+    def hold_out(
         self,
         fraction: float,
         *,
@@ -688,7 +688,7 @@ class Dataset:
         drawn = self._drawn_by_class(level or finest, np.random.default_rng(seed))
         return self.select(np.sort(np.concatenate([rows[:count] for rows in drawn])))
 
-    def draw_samples(self, count: int, *, seed: int = 0) -> Dataset:
+    def subsample(self, count: int, *, seed: int = 0) -> Dataset:
         """``count`` of the samples, drawn by seed whatever their classes; order is kept, a larger draw holds a smaller.
 
         Raises

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regrain.data.cells import Column, missing, split_name, unguard_cell
+from regrain.data.cells import Column, missing, split_name, unescape_formula
 from regrain.data.notation import plain_number
-from regrain.data.rows import Fault, examples
+from regrain.data.rows import RowError, examples
 from regrain.data.table import Table
 from regrain.errors import Notable, UserError
 
@@ -139,7 +139,7 @@ class _Record(NamedTuple):
 def _csv_table(path: Path, text: str) -> Table:
     """Cells stay texts, so that a class ``01`` or ``NA`` stays what it is; broken lines are kept as faults.
 
-    The apostrophe that guards a cell against being taken for a formula is no part of it (``cells.guard_cell``).
+    The apostrophe that guards a cell against being taken for a formula is no part of it (``cells.escape_formula``).
     """
     lines = list(io.StringIO(text, newline=""))
     start = next((number for number, line in enumerate(lines) if line.strip()), 0)
@@ -152,7 +152,7 @@ def _csv_table(path: Path, text: str) -> Table:
             raise UserError(f"{path} cannot be read as CSV: {error}", code="damaged_file") from None
     if not records:
         _require_rows(path, records, broken)
-    line, header = records[0].first, [unguard_cell(cell) for cell in records[0].cells]
+    line, header = records[0].first, [unescape_formula(cell) for cell in records[0].cells]
     rows = records[1:]
     while rows and not any(rows[-1].cells):
         rows.pop()
@@ -164,7 +164,7 @@ def _csv_table(path: Path, text: str) -> Table:
     kept = [record for record in rows if len(record.cells) == len(header)]
     if len(kept) < len(rows):
         broken += [
-            Fault(
+            RowError(
                 "broken line",
                 -1,
                 f"line {record.first}",
@@ -175,7 +175,7 @@ def _csv_table(path: Path, text: str) -> Table:
         ]
     if "\0" in text:
         broken += [
-            Fault("broken line", -1, f"line {record.first}", "holds a NUL character")
+            RowError("broken line", -1, f"line {record.first}", "holds a NUL character")
             for record in kept
             if any("\0" in cell for cell in record.cells)
         ]
@@ -183,7 +183,7 @@ def _csv_table(path: Path, text: str) -> Table:
     broken.sort(key=lambda fault: int(fault.name.split()[1]))
     cells: list[Sequence[str]] = list(zip(*(record.cells for record in kept), strict=True)) or [()] * len(header)
     if "'" in text:
-        cells = [[unguard_cell(cell) for cell in column] for column in cells]
+        cells = [[unescape_formula(cell) for cell in column] for column in cells]
     named = _csv_names(path, header, line, cells)
     _require_rows(path, kept, broken)
     return Table(
@@ -226,13 +226,13 @@ def column_names(names: Iterable[Any], where: str) -> list[str]:
     return result
 
 
-def _csv_records(lines: Sequence[str], start: int, delimiter: str) -> tuple[list[_Record], list[Fault], list[str]]:
+def _csv_records(lines: Sequence[str], start: int, delimiter: str) -> tuple[list[_Record], list[RowError], list[str]]:
     """Records from a line on, the header first; lines whose quote swallows the rows after them become faults.
 
     Such a line is passed over, and reading goes on with the line after it, so that one stray quote costs one row.
     """
     records: list[_Record] = []
-    faults: list[Fault] = []
+    faults: list[RowError] = []
     spanning: list[int] = []
     looked_up = _Looks(lines, delimiter)
     reader, origin, end = csv.reader(itertools.islice(lines, start, None), delimiter=delimiter), start, start
@@ -246,7 +246,7 @@ def _csv_records(lines: Sequence[str], start: int, delimiter: str) -> tuple[list
             if why and not records:
                 raise csv.Error(f"line {first} {why}")
             if why:
-                faults.append(Fault("broken line", -1, f"line {first}", why))
+                faults.append(RowError("broken line", -1, f"line {first}", why))
                 origin = end = first
                 reader = csv.reader(itertools.islice(lines, origin, None), delimiter=delimiter)
                 continue
@@ -311,13 +311,13 @@ def _json_table(path: Path, text: str) -> Table:
         return whole
     records: list[dict[str, Any]] = []
     places: list[str] = []
-    broken: list[Fault] = []
+    broken: list[RowError] = []
     for place, record, reason in _json_records(path, text):
         if isinstance(record, dict):
             records.append(record)
             places.append(place)
         else:
-            broken.append(Fault("broken line", -1, place, reason or 'is not a JSON object such as {"text": "..."}'))
+            broken.append(RowError("broken line", -1, place, reason or 'is not a JSON object such as {"text": "..."}'))
     _require_rows(path, records, broken)
     keys = list(dict.fromkeys(name for record in records for name in record))
     names = column_names(keys, str(path))
@@ -410,7 +410,7 @@ def parquet_table(paths: Sequence[Path], splits: Sequence[str] | None = None, na
     _require_rows(where, range(sum(sizes)), [])
     starts = np.cumsum([0, *sizes])
 
-    def finds(row: int) -> str:
+    def describe_row(row: int) -> str:
         part = int(np.searchsorted(starts, row, side="right")) - 1
         place = f"row {row - int(starts[part])} (from 0)"
         return place if len(paths) == 1 else f"{paths[part].name} {place}"
@@ -419,7 +419,7 @@ def parquet_table(paths: Sequence[Path], splits: Sequence[str] | None = None, na
     folder = paths[0].parent
     title = name or (paths[0].stem if len(paths) == 1 else folder.name)
     declared = tuple(c for c in columns if c in columns.declared)
-    return Table(where, title, columns, finds, folder, splits=of_rows, classes=declared, count=sum(sizes))
+    return Table(where, title, columns, describe_row, folder, splits=of_rows, classes=declared, count=sum(sizes))
 
 
 class ParquetColumns(Mapping[str, Column]):
@@ -652,7 +652,7 @@ def huggingface_table(dataset: Any) -> Table:
     _require_rows(where, splits, [])
     starts = np.cumsum([0, *map(len, parts.values())])
 
-    def finds(row: int) -> str:
+    def describe_row(row: int) -> str:
         part = int(np.searchsorted(starts, row, side="right")) - 1
         return f"{list(parts)[part]} row {row - int(starts[part])} (from 0)".lstrip()
 
@@ -660,7 +660,7 @@ def huggingface_table(dataset: Any) -> Table:
         where,
         "data",
         columns,
-        finds,
+        describe_row,
         Path(),
         splits=None if whole else splits,
         classes=tuple(declared),
@@ -722,7 +722,7 @@ def _named(codes: Sequence[Any], names: Sequence[str], where: str) -> list[str |
     return [None if number < 0 else str(names[number]) for number in numbers]
 
 
-def _require_rows(where: str | Path, rows: Any, broken: Sequence[Fault]) -> None:
+def _require_rows(where: str | Path, rows: Any, broken: Sequence[RowError]) -> None:
     if not len(rows):
         raise UserError(
             f"{where} holds no rows" + (f" that can be used: {examples(map(str, broken))}" if broken else "")

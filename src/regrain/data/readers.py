@@ -38,7 +38,7 @@ from regrain.data.formats import (
     is_frame,
     parquet_table,
 )
-from regrain.data.rows import Fault, Rows, StorageOptions, examples, missing_message, separate
+from regrain.data.rows import RowError, Rows, StorageOptions, examples, missing_message, separate
 from regrain.data.table import RoleOptions, Table
 from regrain.data.walk import Walk, image_suffixes, opens_as_image, walk
 from regrain.errors import Notable, RegrainWarning, UserError, nearest
@@ -116,7 +116,7 @@ def read(source: Any, **options: Any) -> Dataset:
     Examples
     --------
     >>> digits = read("digits")
-    >>> digits.modality, digits.labels.counts, digits.parts
+    >>> digits.modality, digits.labels.counts, digits.split_names
     ('image', {'group': 3, 'digit': 10}, ('train', 'test'))
     >>> read("digitz")
     Traceback (most recent call last):
@@ -323,10 +323,10 @@ def rows_from_folder(path: str | Path, *, levels: Sequence[str] | None = None, n
         values=[f"{folder}/{image}" for image in found.images],
         labels=labels,
         ids=ids,
-        finds=ids.__getitem__,
+        describe_row=ids.__getitem__,
         splits=splits,
-        faults_found=tuple(
-            Fault("unreadable", -1, _identity(path), why) for path, why in sorted(found.unreadable.items())
+        known_errors=tuple(
+            RowError("unreadable", -1, _identity(path), why) for path, why in sorted(found.unreadable.items())
         ),
         notes={
             "source": str(folder),
@@ -442,7 +442,7 @@ def rows_from_arrays(
             raise UserError(f"{key} has no value for row {gap} (from 0): every sample needs one")
         texts[key] = None if cells is None else [spelled(cell) for cell in cells]
 
-    def finds(row: int) -> str:
+    def describe_row(row: int) -> str:
         return f"row {row} (from 0)"
 
     paths = values if found == "image" and isinstance(values, list) and len(set(values)) == len(values) else None
@@ -453,11 +453,11 @@ def rows_from_arrays(
         values=values,
         labels=names,
         ids=texts["ids"] or paths or numbered(len(values)),
-        finds=finds,
+        describe_row=describe_row,
         relation=relation,
         splits=None if texts["splits"] is None else list(map(split_name, texts["splits"])),
         groups=texts["groups"],
-        faults_found=tuple(Fault("not a number", row, finds(row), why) for row, why in sorted(wrong.items())),
+        known_errors=tuple(RowError("not a number", row, describe_row(row), why) for row, why in sorted(wrong.items())),
         notes={"source": f"an array of {len(values)} samples", "messages": messages},
         static=features,
     )
@@ -497,7 +497,7 @@ def _rows_from_dataset(source: Dataset) -> Rows:
         values=values,
         labels=source.labels,
         ids=list(map(str, source.ids)),
-        finds=lambda row: f"sample '{source.ids[row]}'",
+        describe_row=lambda row: f"sample '{source.ids[row]}'",
         splits=None if source.splits is None else list(source.splits),
         groups=None if source.groups is None else list(source.groups),
         notes=source.notes,

@@ -125,7 +125,7 @@ def clock_of(steps: Mapping[str, np.ndarray], times: np.ndarray, gap: float | No
 
 
 def clock_warnings(
-    steps: Mapping[str, np.ndarray], times: np.ndarray, clock: Clock, cuts: bool, finds: Callable[[int], str]
+    steps: Mapping[str, np.ndarray], times: np.ndarray, clock: Clock, cuts: bool, describe_row: Callable[[int], str]
 ) -> list[Notable]:
     """Notes on the steps of time: holes, pauses, and rows of one time."""
     told: list[Notable] = []
@@ -140,7 +140,7 @@ def clock_warnings(
         if len(lengths) and lengths.max() > longest:
             longest, place = float(lengths.max()), int(rows[lengths.argmax() + 1])
     if far and clock.usual:
-        where = f"the longest, {longest:g} before {finds(place)}"
+        where = f"the longest, {longest:g} before {describe_row(place)}"
         if not cuts:
             then = "records are taken whole across them"
         elif longest > clock.limit:
@@ -153,8 +153,8 @@ def clock_warnings(
         told.append(
             Notable(
                 f"{equal} {'row has' if equal == 1 else 'rows have'} the time of the row before "
-                f"{'it in its record' if equal == 1 else 'them in their record'}, such as that after {finds(first)}: "
-                "they keep the table's order"
+                f"{'it in its record' if equal == 1 else 'them in their record'}, such as that after "
+                f"{describe_row(first)}: they keep the table's order"
             )
         )
     return told
@@ -243,7 +243,7 @@ def in_order_of_time(
     return dict(sorted(steps.items(), key=lambda item: (rank[owners[item[0]]], times[item[1][0]])))
 
 
-def step_times(column: Column, kind: Kind, name: str, where: str, finds: Callable[[int], str]) -> np.ndarray:
+def step_times(column: Column, kind: Kind, name: str, where: str, describe_row: Callable[[int], str]) -> np.ndarray:
     """The times of all rows as numbers that sort, dates in seconds; NaN where the cell is empty.
 
     Raises
@@ -263,8 +263,8 @@ def step_times(column: Column, kind: Kind, name: str, where: str, finds: Callabl
     for row in np.flatnonzero(unread).tolist():
         if not is_missing_number(column[row]):
             raise UserError(
-                f"{where}: {finds(row)} holds '{column[row]}' in the time column '{name}', which is neither a number "
-                "nor a date such as 2024-01-31 or 2024-01-31T08:30"
+                f"{where}: {describe_row(row)} holds '{column[row]}' in the time column '{name}', which is neither a "
+                "number nor a date such as 2024-01-31 or 2024-01-31T08:30"
             )
     return times
 
@@ -277,7 +277,7 @@ def cut(
     times: np.ndarray | None = None,
     limit: float = float("inf"),
     where: str,
-    finds: Callable[[int], str],
+    describe_row: Callable[[int], str],
     messages: list[str],
 ) -> Windows:
     """Windows of one width; without a width every record is one sample, and all must be of one length.
@@ -311,10 +311,10 @@ def cut(
         for record, length in lengths.items():
             if length != lengths[first]:
                 raise UserError(
-                    f"{where}: records differ in length: '{record}' (from {finds(int(steps[record][0]))}) has {length} "
-                    f"time steps, '{first}' has {lengths[first]}. Cut them into windows of one width (--window "
-                    f"{min(lengths.values())}; window={min(lengths.values())}), or fill the shorter ones up with empty "
-                    "cells"
+                    f"{where}: records differ in length: '{record}' (from {describe_row(int(steps[record][0]))}) has "
+                    f"{length} time steps, '{first}' has {lengths[first]}. Cut them into windows of one width "
+                    f"(--window {min(lengths.values())}; window={min(lengths.values())}), or fill the shorter ones "
+                    "up with empty cells"
                 )
         return Windows(np.stack(list(steps.values())), list(steps), list(steps))
     stride = stride or width
@@ -400,7 +400,7 @@ def window_labels(
 
 
 def constant_values(
-    cells: Column, steps: Mapping[str, np.ndarray], name: str, role: str, where: str, finds: Callable[[int], str]
+    cells: Column, steps: Mapping[str, np.ndarray], name: str, role: str, where: str, describe_row: Callable[[int], str]
 ) -> dict[str, Any]:
     """The one value that a column has within each record, empty cells aside; None where all are empty.
 
@@ -416,13 +416,16 @@ def constant_values(
             if not missing(cells[row]):
                 seen.setdefault(str(cells[row]), row)
         if len(seen) > 1:
-            raise _not_constant(record, name, role, list(seen.items()), where, finds)
+            raise _not_constant(record, name, role, list(seen.items()), where, describe_row)
         result[record] = plain(cells[next(iter(seen.values()))]) if seen else None
     return result
 
 
 def static_features(
-    columns: Sequence[tuple[str, Column]], steps: Mapping[str, np.ndarray], where: str, finds: Callable[[int], str]
+    columns: Sequence[tuple[str, Column]],
+    steps: Mapping[str, np.ndarray],
+    where: str,
+    describe_row: Callable[[int], str],
 ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
     """Static features (S,) of every record, NaN where no row has a value; and by row, what is no number.
 
@@ -442,17 +445,17 @@ def static_features(
             ends = [
                 (f"{end[place]:g}", int(rows[np.flatnonzero(own[:, place] == end[place])[0]])) for end in (low, high)
             ]
-            raise _not_constant(record, columns[place][0], "static", ends, where, finds)
+            raise _not_constant(record, columns[place][0], "static", ends, where, describe_row)
         result[record] = low
     return result, wrong
 
 
 def _not_constant(
-    record: str, name: str, role: str, seen: Sequence[tuple[str, int]], where: str, finds: Callable[[int], str]
+    record: str, name: str, role: str, seen: Sequence[tuple[str, int]], where: str, describe_row: Callable[[int], str]
 ) -> UserError:
     (one, first), (other, second) = sorted(seen[:2], key=lambda pair: pair[1])
     advice = "; a column that changes in time belongs to the series (--columns)" if role == "static" else ""
     return UserError(
         f"{where}: column '{name}' ({role}) must not change within a record, but record '{record}' has '{one}' at "
-        f"{finds(first)} and '{other}' at {finds(second)}{advice}"
+        f"{describe_row(first)} and '{other}' at {describe_row(second)}{advice}"
     )

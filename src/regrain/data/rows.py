@@ -79,7 +79,7 @@ class StorageOptions(TypedDict, total=False):
     cache: bool
 
 
-class Fault(NamedTuple):
+class RowError(NamedTuple):
     """Why a row cannot be used: kind of fault, position (-1: not even a row), name as the user finds it, details."""
 
     kind: str
@@ -120,7 +120,7 @@ class Rows:
     labels : Labels, or mapping of level to class names
         Names as found, None unknown.
     ids : sequence of str
-    finds : callable
+    describe_row : callable
         How the user finds the row at a position: "line 7", "cats/3.jpg".
     relation : Relation
         How the levels of a mapping hang together.
@@ -129,7 +129,7 @@ class Rows:
     splits, groups : sequences of str, optional
     static : float array (N, S), optional
         Static features beside series; NaN is missing.
-    faults_found : tuple of Fault
+    known_errors : tuple of RowError
         What the reader already knows to be unusable.
     notes : dict
         As in :class:`Dataset`; ``notes["messages"]`` are sentences for the user, ``notes["warnings"]`` those about what
@@ -142,12 +142,12 @@ class Rows:
     values: Sequence[Any] | np.ndarray
     labels: Labels | Mapping[str, Sequence[Any]]
     ids: Sequence[str]
-    finds: Callable[[int], str]
+    describe_row: Callable[[int], str]
     relation: Relation = "tree"
     id_column: str | None = None
     splits: Sequence[str] | None = None
     groups: Sequence[str] | None = None
-    faults_found: tuple[Fault, ...] = ()
+    known_errors: tuple[RowError, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
     static: np.ndarray | None = None
 
@@ -166,7 +166,7 @@ class Rows:
     def select(self, rows: np.ndarray) -> Rows:
         """Some of the rows, under the names that the user knows them by."""
         kept = rows.tolist()
-        finds = self.finds
+        describe_row = self.describe_row
 
         def pick(values: Any) -> Any:
             if values is None:
@@ -179,37 +179,37 @@ class Rows:
             values=pick(self.values),
             labels=labels.select(rows) if isinstance(labels, Labels) else {k: pick(v) for k, v in labels.items()},
             ids=pick(self.ids),
-            finds=lambda row: finds(kept[row]),
+            describe_row=lambda row: describe_row(kept[row]),
             splits=pick(self.splits),
             groups=pick(self.groups),
             static=pick(self.static),
-            faults_found=(),
+            known_errors=(),
         )
 
     # What is wrong
 
     @cached_property
-    def faults(self) -> list[Fault]:
+    def row_errors(self) -> list[RowError]:
         """Every row that cannot be used, as far as this shows without decoding an image."""
-        found = list(self.faults_found)
+        found = list(self.known_errors)
         if self.encoded:
             for row, source in enumerate(self.values):
                 if source is None or source == "" or source == b"":
-                    found.append(self.fault("no image", row, "has no image"))
+                    found.append(self.row_error("no image", row, "has no image"))
                 elif isinstance(source, str) and (reason := _why_unreadable(source)) is not None:
-                    found.append(self.fault(reason[0], row, f"{reason[1]}: {readable(source)}"))
+                    found.append(self.row_error(reason[0], row, f"{reason[1]}: {readable(source)}"))
         elif self.modality == "text":
             for row, text in enumerate(self.values):
                 if text is None or not text or text.isspace():
-                    found.append(self.fault("empty text", row, "has no text"))
+                    found.append(self.row_error("empty text", row, "has no text"))
                 elif len(text) > LONGEST_TEXT:
                     huge = f"has a text of {len(text):,} characters, of which encoders read a few thousand: cut it"
-                    found.append(self.fault("huge text", row, huge))
+                    found.append(self.row_error("huge text", row, huge))
         return sorted(found, key=lambda fault: fault.row)
 
-    def fault(self, kind: str, row: int, detail: str) -> Fault:
+    def row_error(self, kind: str, row: int, detail: str) -> RowError:
         """A fault of one row, under the name that the user knows the row by."""
-        return Fault(kind, row, self.finds(row), detail)
+        return RowError(kind, row, self.describe_row(row), detail)
 
     def usable(self, skip_unreadable: bool = False) -> Rows:
         """The rows that can be used, as far as this shows without decoding an image.
@@ -219,21 +219,21 @@ class Rows:
         UserError
             If there are none, for rows that cannot be used, unless they are to be left out, and for repeated ids.
         """
-        if not len(self) and not self.faults:
+        if not len(self) and not self.row_errors:
             raise UserError(f"{self.where} holds no samples")
-        rows = self._usable(self.faults, skip_unreadable)
+        rows = self._usable(self.row_errors, skip_unreadable)
         if self.modality == "text" and (total := sum(map(len, rows.values))) > MOST_TEXT:
             raise UserError(f"{self.where}: the texts are {total / 1e9:.0f} billion characters, which no memory holds")
         rows._require_unique_ids()
         return rows
 
-    def decoded(self, storage: Storage) -> Iterator[tuple[np.ndarray, list[Fault]]]:
+    def decoded(self, storage: Storage) -> Iterator[tuple[np.ndarray, list[RowError]]]:
         """Decode all images, block by block: the images of a block, and those that cannot be decoded."""
         step = max(1, _DECODE_BYTES // int(np.prod(storage.form.shape)))
         for start in range(0, len(self), step):
             block: Sequence[Any] = list(self.values[start : start + step])
             images, failures = decode_images(block, storage.form, threads=storage.threads)
-            yield images, [self.fault("undecodable image", start + row, why) for row, why in failures.items()]
+            yield images, [self.row_error("undecodable image", start + row, why) for row, why in failures.items()]
 
     def duplicate_ids(self) -> dict[str, list[int]]:
         """Ids that occur more than once, with their rows."""
@@ -364,7 +364,7 @@ class Rows:
         deep = white is not None or bool(brightest)
         return Storage(form, in_memory, plain, threads, tuple(messages), deep)
 
-    def _usable(self, faults: Sequence[Fault], skip: bool) -> Rows:
+    def _usable(self, faults: Sequence[RowError], skip: bool) -> Rows:
         """The rows without faults; a UserError that names examples unless they are to be left out."""
         if not faults:
             return self
@@ -372,7 +372,7 @@ class Rows:
         faults = [fault for fault in faults if fault.row < 0 or fault is first[fault.row]]
         bad = {fault.row for fault in faults if fault.row >= 0}
         count = len(faults)
-        total = len(self) + sum(fault.row < 0 for fault in self.faults_found)
+        total = len(self) + sum(fault.row < 0 for fault in self.known_errors)
         if not skip:
             raise UserError(
                 f"{self.where}: {count} of {total} rows cannot be used: {examples(map(str, faults))}. `regrain check` "
@@ -397,7 +397,7 @@ class Rows:
             return self, TensorSamples(torch.from_numpy(np.require(images, requirements=["C", "W"])), "image")
         if storage.in_memory and not cache:
             images = np.empty((len(self), *form.shape), dtype=np.uint8)
-            faults: list[Fault] = []
+            faults: list[RowError] = []
             start = 0
             for block, found in self.decoded(storage):
                 images[start : start + len(block)] = block
@@ -420,13 +420,15 @@ class Rows:
         return None if held and storage.lossless else self._image_files(storage.form)
 
     def _image_files(self, form: ImageForm) -> ImageSamples:
-        names = tuple(map(self.finds, range(len(self)))) if any(isinstance(v, bytes) for v in self.values) else ()
+        names = (
+            tuple(map(self.describe_row, range(len(self)))) if any(isinstance(v, bytes) for v in self.values) else ()
+        )
         return ImageSamples(tuple(self.values), form.shape[1:], form.shape[0], names, form.white)
 
-    def _undecodable_once(self, storage: Storage, cache: bool) -> list[Fault]:
+    def _undecodable_once(self, storage: Storage, cache: bool) -> list[RowError]:
         """Images that cannot be decoded; which they are is remembered along with the cached images."""
 
-        def find() -> list[Fault]:
+        def find() -> list[RowError]:
             return [fault for _, found in self.decoded(storage) for fault in found]
 
         if not cache:
@@ -439,7 +441,7 @@ class Rows:
 
         readable = cached_tensor(f"readable|{self._content(storage.form)}", (len(self),), mask, dtype="uint8")
         bad = np.flatnonzero(readable.numpy() == 0).tolist()
-        return [self.fault("undecodable image", row, "cannot be decoded") for row in bad]
+        return [self.row_error("undecodable image", row, "cannot be decoded") for row in bad]
 
     def _readable_blocks(self, storage: Storage) -> Iterator[np.ndarray]:
         for images, faults in self.decoded(storage):
@@ -461,7 +463,8 @@ class Rows:
         duplicates = self.duplicate_ids()
         if duplicates:
             shown = examples(
-                f"'{identity}' in {' and '.join(map(self.finds, rows[:3]))}" for identity, rows in duplicates.items()
+                f"'{identity}' in {' and '.join(map(self.describe_row, rows[:3]))}"
+                for identity, rows in duplicates.items()
             )
             column = f"the id column '{self.id_column}'" if self.id_column else "the list of ids"
             raise UserError(f"{self.where}: ids must be unique, but {column} repeats {shown}")

@@ -48,7 +48,7 @@ from regrain.data.records import (
     steps_of,
     window_labels,
 )
-from regrain.data.rows import Fault, Rows, examples, missing_message
+from regrain.data.rows import RowError, Rows, examples, missing_message
 from regrain.errors import Notable, UserError, nearest
 from regrain.labels import Labels, Relation, require_relation
 
@@ -128,13 +128,13 @@ class Table:
         The source, for messages, and the data set's name.
     columns : mapping of name to Column
         May read a column when it is asked for.
-    finds : callable
+    describe_row : callable
         How the user finds the row at a position, such as "line 7".
     folder : Path
         What relative image paths start from.
     splits : sequence of str, optional
         The split of every row, where files tell it.
-    broken : tuple of Fault
+    broken : tuple of RowError
         Lines that are no rows.
     classes : tuple of str
         Columns that the source declares to be class labels.
@@ -149,10 +149,10 @@ class Table:
     where: str
     name: str
     columns: Mapping[str, Column]
-    finds: Callable[[int], str]
+    describe_row: Callable[[int], str]
     folder: Path
     splits: Sequence[str] | None = None
-    broken: tuple[Fault, ...] = ()
+    broken: tuple[RowError, ...] = ()
     classes: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -283,7 +283,7 @@ class Table:
         unchanging = None
         if features:
             unchanging, wrong = as_matrix(self._numeric(features), missing_allowed=True)
-            faults += [Fault("not a number", row, self.finds(row), why) for row, why in sorted(wrong.items())]
+            faults += [RowError("not a number", row, self.describe_row(row), why) for row, why in sorted(wrong.items())]
         if modality == "series":
             guesses.messages += missing_message(np.asarray(values), unchanging)
         parts = self.splits if split is None else self._filled(split, "split", faults)
@@ -299,12 +299,12 @@ class Table:
             values=values,
             labels=self._labels(named, label_paths, unknown, guesses.messages),
             ids=identities,
-            finds=self.finds,
+            describe_row=self.describe_row,
             relation="tree" if label_paths else relation,
             id_column=ids,
             splits=splits,
             groups=groups,
-            faults_found=tuple(faults),
+            known_errors=tuple(faults),
             notes={"source": self.where, "messages": [*self.messages, *guesses.messages], **notes},
             static=unchanging,
         )
@@ -328,7 +328,7 @@ class Table:
         steps, times = self._steps(of, faults)
 
         def of_records(column: str, role: str) -> dict[str, Any]:
-            return constant_values(self.columns[column], steps, column, role, self.where, self.finds)
+            return constant_values(self.columns[column], steps, column, role, self.where, self.describe_row)
 
         owners = dict.fromkeys(steps, None) if group is None else of_records(group, "group")
         owners = {record: record if owner is None else spelled(owner) for record, owner in owners.items()}
@@ -342,15 +342,15 @@ class Table:
             times=times,
             limit=clock.limit,
             where=self.where,
-            finds=self.finds,
+            describe_row=self.describe_row,
             messages=messages,
         )
-        doubts = [] if times is None else clock_warnings(steps, times, clock, of.window is not None, self.finds)
+        doubts = [] if times is None else clock_warnings(steps, times, clock, of.window is not None, self.describe_row)
 
         values, wrong = as_matrix(self._numeric(of.series), missing_allowed=True)
         unchanging = None
         if of.static:
-            features, odd = static_features(self._numeric(of.static), steps, self.where, self.finds)
+            features, odd = static_features(self._numeric(of.static), steps, self.where, self.describe_row)
             unchanging = np.stack([features[r] for r in windows.records])
             wrong = odd | wrong
         bad = np.zeros(len(self), dtype=bool)
@@ -358,8 +358,8 @@ class Table:
         hits = bad[windows.rows]  # (N, T)
         for place in np.flatnonzero(hits.any(axis=1)).tolist():
             row = int(windows.rows[place, hits[place].argmax()])
-            where = f"{self.finds(row)} (in sample {windows.ids[place]})"
-            faults.append(Fault("not a number", place, where, wrong[row]))
+            where = f"{self.describe_row(row)} (in sample {windows.ids[place]})"
+            faults.append(RowError("not a number", place, where, wrong[row]))
         splits: list[str] | None = None
         if split is None and self.splits is not None:
             splits = [split_name(self.splits[rows[0]]) for rows in windows.rows.tolist()]
@@ -368,7 +368,7 @@ class Table:
             splits = [split_name("" if parts[r] is None else parts[r]) for r in windows.records]
             for place in [i for i, part in enumerate(splits) if not part]:
                 owner = f"record '{windows.records[place]}'"
-                faults.append(Fault("no split", place, owner, f"has no split in column '{split}'"))
+                faults.append(RowError("no split", place, owner, f"has no split in column '{split}'"))
         of_rows = {n: label_names(self.columns[n], unknown, n, messages) for n in levels}
         if label_paths:
             of_rows = path_columns([None if v is None else str(v) for v in of_rows[levels[0]]])
@@ -385,34 +385,36 @@ class Table:
             values=series,
             labels=labels,
             ids=windows.ids,
-            finds=lambda place: f"sample {windows.ids[place]} from {self.finds(first[place])}",
+            describe_row=lambda place: f"sample {windows.ids[place]} from {self.describe_row(first[place])}",
             relation="tree" if label_paths else relation,
             splits=splits,
             groups=[owners[r] for r in windows.records],
-            faults_found=tuple(faults),
+            known_errors=tuple(faults),
             notes={"source": self.where, "messages": [*self.messages, *messages], "warnings": doubts, **notes},
             static=unchanging,
         )
 
-    def _steps(self, of: StepColumns, faults: list[Fault]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    def _steps(self, of: StepColumns, faults: list[RowError]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """The rows of every record in time order, and the times; rows without a record or a time become faults."""
         names: list[str | None] = [None if missing(cell) else spelled(cell) for cell in self.columns[of.record]]
         if self.splits is not None:  # ids may start anew in every file
             names = [n if n is None else f"{part}/{n}" for part, n in zip(self.splits, names, strict=True)]
         times = None
         if of.time is not None:
-            times = step_times(self.columns[of.time], self.contents(of.time).kind, of.time, self.where, self.finds)
+            times = step_times(
+                self.columns[of.time], self.contents(of.time).kind, of.time, self.where, self.describe_row
+            )
         for row in range(len(self)):
             if names[row] is None or (times is not None and np.isnan(times[row])):
                 role, column = ("record", of.record) if names[row] is None else ("time", of.time)
-                faults.append(Fault(f"no {role}", -1, self.finds(row), f"has no {role} in column '{column}'"))
+                faults.append(RowError(f"no {role}", -1, self.describe_row(row), f"has no {role} in column '{column}'"))
                 names[row] = None
         if times is not None:
             self._require_one_clock(of, names, times, faults)
         return steps_of(names, times), times
 
     def _require_one_clock(
-        self, of: StepColumns, names: list[str | None], times: np.ndarray, faults: list[Fault]
+        self, of: StepColumns, names: list[str | None], times: np.ndarray, faults: list[RowError]
     ) -> None:
         """Records whose times overlap themselves become faults: in the order of time their recordings would mix."""
         found = steps_of(names, None)
@@ -436,8 +438,8 @@ class Table:
             rows = found[record]
             back = int(rows[np.flatnonzero(np.diff(times[rows]) < 0)[0] + 1])
             where = f"record '{record}'"
-            why = f"goes back in time at {self.finds(back)}, into times that it has passed already; {advice}"
-            faults.append(Fault("overlapping times", -1, where, why))
+            why = f"goes back in time at {self.describe_row(back)}, into times that it has passed already; {advice}"
+            faults.append(RowError("overlapping times", -1, where, why))
             for row in rows.tolist():
                 names[row] = None
         if len(torn) == len(found):
@@ -452,7 +454,7 @@ class Table:
         text: str | None,
         columns: Sequence[str] | None,
         series_shape: tuple[int, int] | None,
-    ) -> tuple[Modality, Sequence[Any] | np.ndarray, list[Fault]]:
+    ) -> tuple[Modality, Sequence[Any] | np.ndarray, list[RowError]]:
         if series_shape is not None and columns is None:
             raise UserError("series_shape belongs to columns of numbers, but the samples are images or texts")
         if image is not None:
@@ -461,7 +463,7 @@ class Table:
             return "text", [_text(cell) for cell in self.columns[text]], []
         assert columns is not None
         values, cells = as_matrix(self._numeric(columns), missing_allowed=series_shape is not None)
-        faults = [Fault("not a number", row, self.finds(row), why) for row, why in sorted(cells.items())]
+        faults = [RowError("not a number", row, self.describe_row(row), why) for row, why in sorted(cells.items())]
         if series_shape is None:
             return "vector", values, faults
         if len(series_shape) != 2 or int(np.prod(series_shape)) != values.shape[1]:
@@ -526,12 +528,12 @@ class Table:
         notes = {"columns": list(columns), "static_columns": list(static), "notations": notations}
         return {key: value for key, value in notes.items() if value}
 
-    def _filled(self, name: str, role: str, faults: list[Fault]) -> list[str]:
+    def _filled(self, name: str, role: str, faults: list[RowError]) -> list[str]:
         """The cells of a column that may not have gaps; gaps become faults."""
         cells = ["" if missing(cell) else spelled(cell) for cell in self.columns[name]]
         for row, cell in enumerate(cells):
             if not cell:
-                faults.append(Fault(f"no {role}", row, self.finds(row), f"has no {role} in column '{name}'"))
+                faults.append(RowError(f"no {role}", row, self.describe_row(row), f"has no {role} in column '{name}'"))
         return cells
 
     def _labels(

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from regrain.data.cells import unguard_cell
+from regrain.data.cells import unescape_formula
 from regrain.data.formats import delimiter_of, utf8_text
 from regrain.errors import UserError, nearest
 from regrain.labels import Taxonomy
@@ -182,7 +182,7 @@ def _edges(path: Path) -> list[tuple[str, str]]:
     child, parent = 0, 1
     heading_possible = True
     for row in reader:
-        cells = [unguard_cell(cell.strip()) for cell in row]
+        cells = [unescape_formula(cell.strip()) for cell in row]
         if not any(cells):
             continue
         line = f"{path}, line {reader.line_num}"

@@ -30,7 +30,7 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
     The paper's figure is a mean over ten random splits of the subjects into halves for training and test. A run has one
     split; for ten, train and judge ten times, in Python::
 
-        train, test = data.split(0.5, by="group", seed=seed)
+        train, test = data.hold_out(0.5, by="group", seed=seed)
         run = regrain.fit("sup-ce", train, holdout=0, seed=seed, out=f"runs/split{seed}")
         regrain.evaluate(run, test, protocols=["personalised"])
 

@@ -166,7 +166,7 @@ def open_collection(
         If the run's data are gone, or are no longer those that the exploration started from; if ``level`` is no level
         below the superclasses, or not the one that the exploration started with.
     """
-    parts = run.parts()
+    parts = run.splits()
     store = Folder(folder, verify=run.folder.verify)
     if (folder / "start.json").exists():
         start = _read_start(store, level)

@@ -19,8 +19,8 @@ from regrain.errors import UserError
 from regrain.evaluation import Score, require_protocols
 from regrain.runs.assemble import assemble
 from regrain.runs.evaluations import keep_evaluation
-from regrain.runs.run import Run, part_named
-from regrain.runs.source import own_parts
+from regrain.runs.run import Run, get_split
+from regrain.runs.source import split_dataset
 from regrain.storage.files import Folder
 from regrain.tasks.plans import begin_plan
 from regrain.training.loop import Device
@@ -35,8 +35,8 @@ class Curve:
     ----------
     path : Path
     method : str
-    impairment : str
-        The field of :class:`~regrain.data.impairment.Impairment` that was varied.
+    corruption : str
+        The field of :class:`~regrain.data.corruption.Corruption` that was varied.
     values : tuple of float
     seeds : tuple of int
         Of the trainings; each has a draw of its own too.
@@ -49,7 +49,7 @@ class Curve:
 
     path: Path
     method: str
-    impairment: str
+    corruption: str
     values: tuple[float, ...]
     seeds: tuple[int, ...]
     figures: tuple[tuple[Mapping[str, float], ...], ...]
@@ -95,7 +95,7 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
     **options
         ``seeds`` (default 3), ``protocols`` (default linear), ``judging`` (``options`` of :func:`evaluate`),
         ``baselines``, ``device``, ``on_run``, and those of :func:`fit`: levels, encoder, pretrained, frozen, recipe,
-        settings, seed, holdout, what else impairs the training split, split_column, and the reader's.
+        settings, seed, holdout, what else corrupts the training split, split_column, and the reader's.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def label_noise(method: str, data: Any, *, rates: Sequence[float], out: str | Pa
 def _curve(
     method: str,
     data: Any,
-    impairment: str,
+    corruption: str,
     values: Sequence[float],
     place: Path,
     *,
@@ -151,11 +151,11 @@ def _curve(
     on_run: Callable[[Run], None] | None = None,
     **options: Any,
 ) -> Curve:
-    """Trainings on a training split that is impaired more and more, each judged on the whole test split."""
+    """Trainings on a training split that is corrupted more and more, each judged on the whole test split."""
     if seeds < 1 or not values:
         raise UserError(f"an experiment needs a value and a seed at least; got {len(values)} and {seeds}")
-    if options.get(impairment) is not None:
-        raise UserError(f"{impairment} is what the experiment varies: leave out the option of that name")
+    if options.get(corruption) is not None:
+        raise UserError(f"{corruption} is what the experiment varies: leave out the option of that name")
     require_protocols(protocols)
     if "transfer" in protocols:
         raise UserError("transfer judges on other data: use `regrain evaluate RUN --data ... -p transfer` on the runs")
@@ -167,20 +167,20 @@ def _curve(
     if len(set(folders.values())) < len(values):
         raise UserError(f"two of the values {', '.join(folders.values())} are the same in twelve digits")
 
-    def impaired(value: float, seed: int) -> dict[str, Dataset]:
-        return own_parts(request.dataset, section | {impairment: value, "draw": section["draw"] + seed})
+    def corrupted(value: float, seed: int) -> dict[str, Dataset]:
+        return split_dataset(request.dataset, section | {corruption: value, "draw": section["draw"] + seed})
 
     for value in values:  # what cannot work is said before anything is trained
-        parts = impaired(value, first)
-        part_named(parts, "test", request.dataset.name)
+        parts = corrupted(value, first)
+        get_split(parts, "test", request.dataset.name)
         assemble(request.recipe, parts["train"].with_levels(section["levels"]))
     circumstances = {"recipe": shared, "data": section, "labels": request.training.labels.fingerprint()}
-    begin_plan(place, {"plan": {"varied": impairment}, "circumstances": circumstances}, "experiment")
+    begin_plan(place, {"plan": {"varied": corruption}, "circumstances": circumstances}, "experiment")
     figures, counted, notes = [], set(), []
     for value in values:
         judged = []
         for seed in numbers:
-            parts = impaired(value, seed)
+            parts = corrupted(value, seed)
             train, test = parts["train"], parts["test"]
             seen = train.with_levels(section["levels"])
             run = trained_once(method, seen, place / f"{folders[value]}-s{seed}", shared, seed, device, on_run)
@@ -193,6 +193,6 @@ def _curve(
             notes += found.notes
         figures.append(tuple(judged))
     told = tuple(dict.fromkeys(notes))
-    result = Curve(place, method, impairment, tuple(values), numbers, tuple(figures), frozenset(counted), told)
+    result = Curve(place, method, corruption, tuple(values), numbers, tuple(figures), frozenset(counted), told)
     Folder(place).write_json("curve.json", result.to_json())
     return result

@@ -24,7 +24,7 @@ from regrain.papers.rows import OF_RUN, Recipe, overridden, select_one
 from regrain.papers.scales import SCALES, Scale, at_scale
 from regrain.runs.recipe import parse_assignments
 from regrain.runs.run import Run
-from regrain.runs.source import IMPAIRMENTS
+from regrain.runs.source import CORRUPTIONS
 from regrain.storage.files import Finite, read_json, write_text
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
@@ -322,7 +322,7 @@ def reproduce(
             draw=seed,
             device=device,
             overwrite=True,
-            **{name: data[name] for name in IMPAIRMENTS if name in data},
+            **{name: data[name] for name in CORRUPTIONS if name in data},
             **data.get("reader", {}),
             **reader,
         )

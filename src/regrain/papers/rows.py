@@ -25,7 +25,7 @@ from regrain.evaluation.multi_aspect import ALL
 from regrain.methods import method_class
 from regrain.papers.datasets import Entry, entries
 from regrain.runs.recipe import merge, recipe_for
-from regrain.runs.source import IMPAIRMENTS
+from regrain.runs.source import CORRUPTIONS
 from regrain.training.options import TrainingOptions
 from regrain.views import preset_names
 
@@ -35,7 +35,7 @@ OF_RUN = "run/"
 SECTIONS = ("method", "encoder", "views", "training")
 """What a recipe gives :func:`regrain.api.fit` as its ``recipe``."""
 
-_DATA = ("source", "levels", "reader", *IMPAIRMENTS)
+_DATA = ("source", "levels", "reader", *CORRUPTIONS)
 _JUDGE = ("level", "protocols", "options", "data", "unseen_superclasses")
 _FILE = ("paper", "note", "defaults", "metrics", "methods", "absent", "tables")
 _TABLE = ("title", "note", "metrics", "variants", "rows", "data", "judge", *SECTIONS)
@@ -54,8 +54,8 @@ class Recipe:
     name : str
         ``PAPER/TABLE/ROW``.
     data : dict
-        ``source`` (a name of the catalogue), ``levels``, ``reader``, and what impairs the training split
-        (:class:`~regrain.data.impairment.Impairment`).
+        ``source`` (a name of the catalogue), ``levels``, ``reader``, and what corrupts the training split
+        (:class:`~regrain.data.corruption.Corruption`).
     sections : dict
         ``method``, ``encoder``, ``views``, ``training``, as far as the recipe says anything.
     judge : dict

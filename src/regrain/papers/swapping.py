@@ -26,8 +26,8 @@ from regrain.evaluation.probe import Probed, logistic_layer
 from regrain.methods import method_class
 from regrain.metrics import accuracy
 from regrain.runs.assemble import assemble
-from regrain.runs.run import Run, part_named
-from regrain.runs.source import own_parts
+from regrain.runs.run import Run, get_split
+from regrain.runs.source import split_dataset
 from regrain.storage.files import Folder
 from regrain.tasks.plans import begin_plan
 from regrain.training.loop import Device
@@ -260,7 +260,7 @@ def isotropy(
     device
         As in :func:`fit`.
     **options
-        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what impairs the training
+        Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what corrupts the training
         split, split_column, and the reader's.
 
     Raises
@@ -289,7 +289,7 @@ def isotropy(
         raise UserError(f"isotropy needs at least one seed; got {seeds}")
     request = request_of(method, data, **options)
     train, in_use = request.training, request.recipe["data"]["levels"]
-    test = part_named(own_parts(request.dataset, request.recipe["data"]), "test", request.dataset.name)
+    test = get_split(split_dataset(request.dataset, request.recipe["data"]), "test", request.dataset.name)
     move = Move.of(train, test, in_use, subclass, to)
     labelled = {"given": train.with_levels([move.superclass_level]), "moved": move.apply(train)}
     assemble(request.recipe, labelled["moved"])  # what cannot work is said before anything is trained

@@ -34,7 +34,7 @@ from regrain.report.content import (
     Shown,
 )
 from regrain.runs.evaluations import RowForm, evaluation_of
-from regrain.runs.run import Run, part_named
+from regrain.runs.run import Run, get_split
 from regrain.storage.run_folder import RunFolder
 from regrain.tasks.grids import purity_ranks
 
@@ -88,8 +88,8 @@ def build_content(
         Told what is being done.
     """
     notes: list[str] = []
-    parts = run.parts() if data is None else run.judged_parts(data, split, notes)
-    judged = run.fitting(part_named(parts, split, str(run.path) if data is None else data.name))
+    parts = run.splits() if data is None else run.splits_of(data, split, notes)
+    judged = run.fitting(get_split(parts, split, str(run.path) if data is None else data.name))
     content = Content(
         f"{run.recipe['method']['name']} on {judged.name}",
         split,

@@ -23,7 +23,7 @@ from regrain.report.extra import require_packages
 from regrain.report.figures import write_charts
 from regrain.report.page import chart_payload, render
 from regrain.runs.evaluations import evaluation_of
-from regrain.runs.run import Run, part_named
+from regrain.runs.run import Run, get_split
 from regrain.storage.files import write_text
 from regrain.tasks.tables import require_writable
 
@@ -439,8 +439,8 @@ def _over_samples(
 
 
 def _judged(run: Run, data: Dataset | None, split: str) -> Dataset:
-    parts = run.parts() if data is None else run.judged_parts(data, split, [])
-    return run.fitting(part_named(parts, split, str(run.path)))
+    parts = run.splits() if data is None else run.splits_of(data, split, [])
+    return run.fitting(get_split(parts, split, str(run.path)))
 
 
 def _queries(vectors: Tensor, codes: Tensor) -> dict[str, Tensor]:

@@ -22,10 +22,10 @@ from regrain.runs.answers import Answers
 from regrain.runs.classifier import FewShotClassifier, level_proba
 from regrain.runs.source import (
     inherited_options,
-    own_parts,
     read_alike,
     read_data,
     require_no_reading,
+    split_dataset,
     table_of,
 )
 from regrain.storage.run_folder import RunFolder
@@ -120,7 +120,7 @@ class Run:
         """What :func:`calibrate` settled; None for a run that was not calibrated, or was adapted since."""
         return None if self.classifier is not None else Answers.load(self.folder.model, self.labels)
 
-    def parts(self) -> dict[str, Dataset]:
+    def splits(self) -> dict[str, Dataset]:
         """The splits of the data it was made from."""
         settings = self.recipe["data"]
         data = self.data
@@ -128,7 +128,7 @@ class Run:
             if settings.get("source") is None:
                 raise UserError(f"{self.path} was trained on data in memory: give the data to evaluate or embed")
             data = self.data = self._read_recorded(settings)
-        parts = self._own_parts(data)
+        parts = self._own_splits(data)
         if parts is None:
             raise UserError(
                 f"the training data of {self.path} are not those it was started on (their fingerprint differs), "
@@ -161,7 +161,7 @@ class Run:
         """
         settings = self.recipe["data"]
         self.data = read_data(data, settings["levels"], {**settings["reader"], **reader_options})
-        self.parts()
+        self.splits()
 
     def finds_own(self, data: Any, reader_options: Mapping[str, Any]) -> bool:
         """Whether given data are the run's own, which are no longer where they were; then they are taken for them."""
@@ -182,12 +182,12 @@ class Run:
             return False
         return True
 
-    def _own_parts(self, data: Dataset) -> dict[str, Dataset] | None:
+    def _own_splits(self, data: Dataset) -> dict[str, Dataset] | None:
         """The splits of ``data`` when its training samples are those of this run, else None."""
         settings = self.recipe["data"]
-        if data.splits is not None and "train" not in data.parts:
+        if data.splits is not None and "train" not in data.split_names:
             return None
-        parts = own_parts(data, settings)
+        parts = split_dataset(data, settings)
         return parts if parts["train"].fingerprint() == settings["fingerprint"] else None
 
     @speaks_python
@@ -211,10 +211,10 @@ class Run:
         """
         if data is None:
             require_no_reading(reader_options)
-            data = part_named(self.parts(), split or "test", str(self.path))
+            data = get_split(self.splits(), split or "test", str(self.path))
         else:
             data = self.read(data, labels="none", **reader_options)
-            data = data if split is None else data.part(split)
+            data = data if split is None else data.split(split)
         return embed(self.model, self.fitting(data))
 
     @speaks_python
@@ -268,17 +268,17 @@ class Run:
         """Options of the reader for other data: those given, and those of the run's own data that hold for others."""
         return inherited_options(data, table_of(data), self.model, self.recipe["data"]["reader"], options)
 
-    def judged_parts(self, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
+    def splits_of(self, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
         """The splits of given data; where they are the run's own data, what was trained on is never called ``test``."""
         dataset = self.fitting(dataset)
         try:
-            own = self._own_parts(dataset)
+            own = self._own_splits(dataset)
         except UserError:  # what the recipe does to the run's data cannot be done to these: they are others
             own = None
         if own is not None:
             return own
         if dataset.splits is not None:
-            return {name: dataset.part(name) for name in dataset.parts}
+            return {name: dataset.split(name) for name in dataset.split_names}
         notes.append(f"all {len(dataset)} samples of {dataset.name} were taken: they have no splits")
         return {split: dataset}
 
@@ -310,7 +310,7 @@ class Run:
         return fitting if labels is fitting.labels else replace(fitting, labels=labels)
 
 
-def part_named(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:
+def get_split(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:
     """A split by name; a UserError says which there are."""
     if name not in parts:
         raise UserError(f"{where} has no split '{name}': there are {', '.join(parts)}", code="unknown_split")

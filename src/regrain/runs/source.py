@@ -2,7 +2,7 @@
 
 A recipe records ``source`` (a catalog name or an absolute path; None for data in memory), ``reader`` (the reader's
 options), ``levels`` (those in use, coarse to fine), ``holdout``, and the fields of
-:class:`~regrain.data.impairment.Impairment`.
+:class:`~regrain.data.corruption.Corruption`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regrain.checks import check_values, hyperparameters
+from regrain.data.corruption import Corruption
 from regrain.data.dataset import Dataset
 from regrain.data.formats import (
     TABLE_SUFFIXES,
@@ -24,7 +25,6 @@ from regrain.data.formats import (
     is_frame,
     parquet_table,
 )
-from regrain.data.impairment import Impairment
 from regrain.data.readers import is_huggingface, options_of, parquet_files, read
 from regrain.data.rows import examples
 from regrain.data.table import Table
@@ -43,10 +43,10 @@ _OF_ONE_SOURCE = ("labels", "ids", "groups", "splits", "name")
 """Options that belong to the samples given with them, and hold for no others; nor do static features of an array."""
 
 _HOLDOUT = 0.2
-_UNIMPAIRED = asdict(Impairment())
-IMPAIRMENTS = tuple(_UNIMPAIRED)
-"""Names of what impairs a training split."""
-_KEYS = ("source", "reader", "levels", "holdout", *_UNIMPAIRED, "roles", "fingerprint", "labels_fingerprint")
+_UNCORRUPTED = asdict(Corruption())
+CORRUPTIONS = tuple(_UNCORRUPTED)
+"""Names of what corrupts a training split."""
+_KEYS = ("source", "reader", "levels", "holdout", *_UNCORRUPTED, "roles", "fingerprint", "labels_fingerprint")
 
 
 def data_section(
@@ -54,13 +54,13 @@ def data_section(
     *,
     levels: Sequence[str] | None,
     holdout: float | None,
-    impairment: Mapping[str, Any],
+    corruption: Mapping[str, Any],
     reader: Mapping[str, Any],
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a recipe says of its data: arguments win over what an earlier recipe ``recorded``.
 
-    ``levels`` is None where nobody said any; fields of ``impairment`` that are missing or None were not given.
+    ``levels`` is None where nobody said any; fields of ``corruption`` that are missing or None were not given.
     """
     for key in recorded:
         if key not in _KEYS:
@@ -75,8 +75,8 @@ def data_section(
         kept = {name: value for name, value in _mapping(recorded.get("reader")).items() if name in known} | dict(reader)
         unlike = (*_OF_ONE_SOURCE, *(("static",) if "ids" in known else ()))
         section["reader"] = {name: _plain(name, value) for name, value in kept.items() if name not in unlike}
-    given = {"levels": levels, "holdout": holdout, **impairment}
-    defaults = {"levels": None, "holdout": _HOLDOUT, **_UNIMPAIRED}
+    given = {"levels": levels, "holdout": holdout, **corruption}
+    defaults = {"levels": None, "holdout": _HOLDOUT, **_UNCORRUPTED}
     chosen = {
         name: recorded.get(name, default) if given.get(name) is None else _plain(name, given[name])
         for name, default in defaults.items()
@@ -273,11 +273,11 @@ def table_of(source: Any) -> Table | None:
     return frame_table(source) if is_frame(source) else None
 
 
-def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
+def split_dataset(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
     """The parts that the section says: the data's own splits, else ``train`` and a held-out ``test``.
 
     Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
-    The training split is impaired as the section says.
+    The training split is corrupted as the section says.
 
     Raises
     ------
@@ -285,24 +285,24 @@ def own_parts(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset
         If the data have splits and none is called ``train``, or they do not allow what the section asks.
     """
     levels = section["levels"] or dataset.labels.levels
-    given = {name: section[name] for name in IMPAIRMENTS if name in section}
-    impairment = Impairment(**check_values(given, hyperparameters(Impairment), "data"))
+    given = {name: section[name] for name in CORRUPTIONS if name in section}
+    corruption = Corruption(**check_values(given, hyperparameters(Corruption), "data"))
     parts = _split(dataset, section["holdout"])
-    return parts | {"train": impairment.apply(parts["train"], levels)}
+    return parts | {"train": corruption.apply(parts["train"], levels)}
 
 
 def _split(dataset: Dataset, holdout: float) -> dict[str, Dataset]:
     if dataset.splits is not None:
-        if "train" not in dataset.parts:
+        if "train" not in dataset.split_names:
             raise UserError(
-                f"{dataset.name} has the splits {', '.join(dataset.parts)}, and none called 'train'",
+                f"{dataset.name} has the splits {', '.join(dataset.split_names)}, and none called 'train'",
                 code="unknown_split",
             )
-        return {name: dataset.part(name) for name in dataset.parts}
+        return {name: dataset.split(name) for name in dataset.split_names}
     if holdout == 0:
         return {"train": dataset}
     stratify = dataset.labels.levels[0] if dataset.labels.levels and dataset.groups is None else None
-    train, test = dataset.split(holdout, stratify=stratify)
+    train, test = dataset.hold_out(holdout, stratify=stratify)
     return {"train": train, "test": test}
 
 

@@ -43,7 +43,7 @@ class Support:
 
 
 def read_support(
-    source: Any, *, level: str | None, own_parts: Callable[[], Mapping[str, Dataset]], reader: Mapping[str, Any]
+    source: Any, *, level: str | None, own_splits: Callable[[], Mapping[str, Dataset]], reader: Mapping[str, Any]
 ) -> Support:
     """The support that a source names.
 
@@ -56,7 +56,7 @@ def read_support(
     source
         A table's path, a DataFrame, a Dataset, or whatever :func:`regrain.load` reads.
     level : str, optional
-    own_parts : callable
+    own_splits : callable
         Gives the run's own data by split; called only where ids are looked up.
     reader : mapping
         Options of the reader.
@@ -74,13 +74,13 @@ def read_support(
         if level is not None:
             table.require(level, "level")
         if len(others) == 1:
-            return _by_ids(table, others[0], id_column, own_parts())
-        if level is not None and _speaks_of(table, id_column, own_parts):
-            return _by_ids(table, level, id_column, own_parts())
+            return _by_ids(table, others[0], id_column, own_splits())
+        if level is not None and _speaks_of(table, id_column, own_splits):
+            return _by_ids(table, level, id_column, own_splits())
     dataset = read_data(source, [level] if level is not None else None, reader)
     notices = []
-    if dataset.splits is not None and "train" in dataset.parts:
-        dataset = dataset.part("train")
+    if dataset.splits is not None and "train" in dataset.split_names:
+        dataset = dataset.split("train")
         notices.append(f"{dataset.name} has splits: its split 'train' is the support")
     if not dataset.labels.levels:
         raise UserError(f"the support {dataset.name} has no labels: name their column with --level")
@@ -91,10 +91,10 @@ def read_support(
     return _support([dataset.select(known)], codes[known], names, level, notices, unlabelled, dataset.name)
 
 
-def _speaks_of(table: Table, id_column: str, own_parts: Callable[[], Mapping[str, Dataset]]) -> bool:
+def _speaks_of(table: Table, id_column: str, own_splits: Callable[[], Mapping[str, Dataset]]) -> bool:
     """Whether a table with more columns has ids of the run's data; with samples of its own, its ids mean nothing."""
     try:
-        parts = own_parts()
+        parts = own_splits()
     except UserError:  # the run's own data are gone, or were in memory
         return False
     ids = {str(plain(cell)) for cell in table.columns[id_column]}
@@ -106,7 +106,9 @@ def _by_ids(table: Table, level: str, id_column: str, parts: Mapping[str, Datase
     places = {
         str(identity): (name, row) for name, part in parts.items() for row, identity in enumerate(part.ids.tolist())
     }
-    strangers = [f"'{identity}' ({table.finds(row)})" for row, identity in enumerate(ids) if identity not in places]
+    strangers = [
+        f"'{identity}' ({table.describe_row(row)})" for row, identity in enumerate(ids) if identity not in places
+    ]
     if strangers:
         known = ", ".join(f"'{identity}'" for identity in list(places)[:3])
         raise UserError(
@@ -121,8 +123,8 @@ def _by_ids(table: Table, level: str, id_column: str, parts: Mapping[str, Datase
         before = first.setdefault(identity, row)
         if int(codes[before]) != code:
             raise UserError(
-                f"{table.where}: id '{identity}' is labelled twice, and not alike: {table.finds(before)} and "
-                f"{table.finds(row)}"
+                f"{table.where}: id '{identity}' is labelled twice, and not alike: {table.describe_row(before)} and "
+                f"{table.describe_row(row)}"
             )
     if len(first) < len(ids):
         messages.append(f"{len(ids) - len(first)} ids occur twice in {table.name}, with the same label, and count once")

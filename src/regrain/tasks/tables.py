@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from regrain.data.cells import Column, guard_cell
+from regrain.data.cells import Column, escape_formula
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.storage.files import replace_file
@@ -51,14 +51,14 @@ def table_writer(columns: Mapping[str, Column], suffix: str) -> Callable[[Path],
 
 
 def _guarded(table: pa.Table) -> pa.Table:
-    """The table with every text, headers too, through :func:`~regrain.data.cells.guard_cell`."""
+    """The table with every text, headers too, through :func:`~regrain.data.cells.escape_formula`."""
     import pyarrow as pa
 
     for index, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            texts = [None if text is None else guard_cell(text) for text in table[index].to_pylist()]
+            texts = [None if text is None else escape_formula(text) for text in table[index].to_pylist()]
             table = table.set_column(index, field.name, pa.array(texts, field.type))
-    return table.rename_columns([guard_cell(name) for name in table.column_names])
+    return table.rename_columns([escape_formula(name) for name in table.column_names])
 
 
 def write_parquet(table: pa.Table, out: Path) -> None:

@@ -24,7 +24,7 @@ from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from regrain.checks import hyperparameters
-from regrain.data.cells import guard_cell, unguard_cell
+from regrain.data.cells import escape_formula, unescape_formula
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.evaluation import CRITERIA
 from regrain.methods import method_class
@@ -293,7 +293,7 @@ class Tuning:
                 str(t.number),
                 *(json.dumps(t.settings[r.name]) for r in self.plan.ranges),
                 *(repr(t.criteria[c]) if c in t.criteria else "" for c in CRITERIA),
-                guard_cell(t.problem),
+                escape_formula(t.problem),
             ]
             for t in self.trials
         ]
@@ -350,7 +350,7 @@ class Tuning:
                     int(row["trial"]),
                     {r.name: json.loads(row[r.name]) for r in self.plan.ranges},
                     {c: float(row[c]) for c in CRITERIA if row[c]},
-                    unguard_cell(row["problem"]),
+                    unescape_formula(row["problem"]),
                 )
                 for row in read_csv(file)
             ]

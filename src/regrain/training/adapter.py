@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from regrain.data.dataset import Batch
 from regrain.errors import RegrainWarning, UserError
 from regrain.methods.base import Method
-from regrain.training.loader import Loader, derived_seed, draw_ids, scan_views
+from regrain.training.loader import Loader, derived_seed, scan_views, view_keys
 from regrain.training.optim import build_optimizer, build_schedule
 from regrain.training.options import TrainingOptions
 
@@ -69,7 +69,7 @@ class Adapter(lightning.LightningModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         raw, labels, ids, *visits = batch
-        draws = draw_ids(ids, visits[0]) if visits else ids
+        draws = view_keys(ids, visits[0]) if visits else ids
         return Batch(self.views(raw, draws, self.current_epoch), labels, ids)
 
     def on_train_epoch_start(self) -> None:

@@ -52,13 +52,13 @@ def on_device(raw: Any, device: torch.device) -> Any:
     return raw.to(device, non_blocking=True) if isinstance(raw, Tensor) else raw
 
 
-def draw_ids(ids: Tensor, visits: Tensor) -> Tensor:
+def view_keys(ids: Tensor, visits: Tensor) -> Tensor:
     """What the views' draws of an epoch hang on: the id of a sample at its first visit, and numbers of their own after.
 
     Examples
     --------
     >>> ids = torch.tensor([7, 7, 3])
-    >>> found = draw_ids(ids, torch.tensor([0, 1, 0]))
+    >>> found = view_keys(ids, torch.tensor([0, 1, 0]))
     >>> (found == ids).tolist()
     [True, False, True]
     """

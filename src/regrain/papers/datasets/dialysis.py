@@ -152,7 +152,7 @@ def dialysis_rows(
         values=series,
         labels={"event": event.tolist(), "subtype": subtype},
         ids=ids,
-        finds=lambda row: f"record {ids[row]}",
+        describe_row=lambda row: f"record {ids[row]}",
         splits=["test" if held_out[subject] else "train" for subject in range(subjects) for _ in starts],
         groups=groups,
         notes={"source": f"synthetic, seed {seed}", "messages": missing_message(series, static)},

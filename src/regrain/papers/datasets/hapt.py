@@ -75,7 +75,7 @@ def hapt(root: Path) -> Rows | None:
             raise UserError(f"{folder}/labels.txt labels {segment.recording} up to step {segment.last} of {length}")
         steps[name] = begins[segment.recording] + _steps(segment, length)
     remarks: list[str] = []
-    windows = cut(steps, width=_WINDOW, stride=_STRIDE, where=str(folder), finds=str, messages=remarks)
+    windows = cut(steps, width=_WINDOW, stride=_STRIDE, where=str(folder), describe_row=str, messages=remarks)
     owners = [segments[name] for name in windows.records]
     labels = {
         level: [_ACTIVITIES[owner.activity - 1][place] for owner in owners] for place, level in enumerate(_LEVELS)

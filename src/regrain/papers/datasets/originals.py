@@ -207,7 +207,7 @@ def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
     labels = {"label": [image.split("/")[1] for image in images]}
     splits = ["train" if image.startswith("train/") else "test" for image in images]
     rows = found_rows(folder, "image", [f"{folder}/{image}" for image in images], labels, images, splits)
-    return replace(rows, finds=images.__getitem__, notes=rows.notes | {"remarks": remarks})
+    return replace(rows, describe_row=images.__getitem__, notes=rows.notes | {"remarks": remarks})
 
 
 def class_folders(root: Path) -> Path | None:
@@ -263,7 +263,7 @@ def found_rows(
         values=values,
         labels=labels,
         ids=ids,
-        finds=lambda row: f"{splits[row]} sample {ids[row]}",
+        describe_row=lambda row: f"{splits[row]} sample {ids[row]}",
         splits=splits,
         notes={"source": str(where), "messages": []},
     )

@@ -10,13 +10,13 @@ from regrain.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Impairment:
+class Corruption:
     """How a training split is made poorer before a method sees it; in the order of the fields.
 
     Attributes
     ----------
     samples : int, optional
-        So many samples in all: see :meth:`~regrain.data.dataset.Dataset.draw_samples`.
+        So many samples in all: see :meth:`~regrain.data.dataset.Dataset.subsample`.
     limit_per_class : int, optional
         At most so many of every class of the finest level in use.
     label_noise : float, or mapping of level to float
@@ -42,7 +42,7 @@ class Impairment:
             raise UserError(f"data.draw is a whole number from 0 to 2^32 - 1; got {self.draw}")
 
     def apply(self, train: Dataset, levels: Sequence[str]) -> Dataset:
-        """The impaired training split; ``levels`` are those in use, coarse to fine.
+        """The corrupted training split; ``levels`` are those in use, coarse to fine.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class Impairment:
             If a number lies outside its range, a level is unknown, or more samples are asked for than there are.
         """
         if self.samples is not None:
-            train = train.draw_samples(self.samples, seed=self.draw)
+            train = train.subsample(self.samples, seed=self.draw)
         if self.limit_per_class is not None:
             finest = levels[-1] if levels else None
             train = train.limit_per_class(self.limit_per_class, level=finest, seed=self.draw)

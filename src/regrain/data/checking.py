@@ -13,7 +13,7 @@ import numpy as np
 
 from regrain.data.dataset import Modality, decode_images
 from regrain.data.readers import find_rows
-from regrain.data.rows import Fault, Rows, Storage, Twins, examples, twins
+from regrain.data.rows import RowError, Rows, Storage, Twins, examples, twins
 from regrain.errors import UserError
 from regrain.labels import UNKNOWN, Labels
 
@@ -25,7 +25,7 @@ _LOOK_UNKNOWN = ("na", "n/a", "none", "null", "unknown", "?", "-")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Issue:
     """One thing that is wrong.
 
     Parameters
@@ -61,7 +61,7 @@ class Report:
     levels : dict
         Per level: ``classes``, ``min``, ``median``, ``max`` samples of a class, and ``unknown``, the samples without a
         label (a class without children needs none below).
-    problems : tuple of Problem
+    issues : tuple of Issue
         Errors first.
     messages : tuple of str
         What the reader has to tell.
@@ -75,17 +75,17 @@ class Report:
     shape: tuple[int, ...]
     samples: dict[str, int]
     levels: dict[str, dict[str, float]]
-    problems: tuple[Problem, ...]
+    issues: tuple[Issue, ...]
     messages: tuple[str, ...] = field(default=())
     static: int = 0
 
     @property
     def ok(self) -> bool:
         """Whether the data can be read: there may be warnings, but no errors."""
-        return not any(problem.severity == "error" for problem in self.problems)
+        return not any(issue.severity == "error" for issue in self.issues)
 
     def render(self) -> list[str]:
-        """Lines of plain text; of the rows of a problem the first few."""
+        """Lines of plain text; of the rows of an issue the first few."""
         shape = " x ".join(map(str, self.shape)) + (
             f", {_number(self.static, 'static feature')}" if self.static else ""
         )
@@ -99,20 +99,20 @@ class Report:
                 f"(median {numbers['median']:g}){unknown}"
             )
         lines += [f"note: {message}" for message in self.messages]
-        for problem in self.problems:
-            lines.append(f"{problem.severity}: {problem.message}")
-            lines += [f"    {row}" for row in problem.rows[:_SHOWN]]
-            if len(problem.rows) > _SHOWN:
-                lines.append(f"    ... and {len(problem.rows) - _SHOWN} more (--json lists them all)")
-        errors = sum(problem.severity == "error" for problem in self.problems)
-        warnings = len(self.problems) - errors
+        for issue in self.issues:
+            lines.append(f"{issue.severity}: {issue.message}")
+            lines += [f"    {row}" for row in issue.rows[:_SHOWN]]
+            if len(issue.rows) > _SHOWN:
+                lines.append(f"    ... and {len(issue.rows) - _SHOWN} more (--json lists them all)")
+        errors = sum(issue.severity == "error" for issue in self.issues)
+        warnings = len(self.issues) - errors
         lines.append(
-            f"{_number(errors, 'error')}, {_number(warnings, 'warning')}" if self.problems else "nothing is wrong"
+            f"{_number(errors, 'error')}, {_number(warnings, 'warning')}" if self.issues else "nothing is wrong"
         )
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with every row of every problem."""
+        """Everything, with every row of every issue."""
         return {
             "schema": 1,
             "name": self.name,
@@ -124,15 +124,15 @@ class Report:
             "samples": self.samples,
             "levels": self.levels,
             "messages": list(self.messages),
-            "problems": [
+            "issues": [
                 {
-                    "kind": problem.kind,
-                    "severity": problem.severity,
-                    "message": problem.message,
-                    "count": len(problem.rows),
-                    "rows": list(problem.rows),
+                    "kind": issue.kind,
+                    "severity": issue.severity,
+                    "message": issue.message,
+                    "count": len(issue.rows),
+                    "rows": list(issue.rows),
                 }
-                for problem in self.problems
+                for issue in self.issues
             ],
         }
 
@@ -175,24 +175,24 @@ def check(source: Any, **options: Any) -> Report:
     kept = {name: storage_options.get(name) for name in ("image_size", "channels", "white")}
     storage = rows.storage(**kept) if rows.modality == "image" else None  # type: ignore[arg-type]
     digests, undecodable = _contents(rows, storage if rows.encoded else None)
-    faults = [*rows.faults, *undecodable]
+    faults = [*rows.row_errors, *undecodable]
     strict: Labels | None = None
     try:
         strict = rows.strict_labels()
-        problems = []
+        issues = []
     except UserError as error:
-        problems = [Problem("levels", "error", str(error), tuple(_torn_rows(rows)))]
+        issues = [Issue("levels", "error", str(error), tuple(_torn_rows(rows)))]
     labels = rows.lenient_labels() if strict is None else strict
     for kind in dict.fromkeys(fault.kind for fault in faults):
         found = tuple(str(fault) for fault in faults if fault.kind == kind)
-        problems.append(Problem(kind, "error", f"{kind}: {_number(len(found), 'row')} cannot be used", found))
-    problems += [Problem("time", "warning", message) for message in rows.notes.get("warnings", ())]
-    problems += _duplicate_ids(rows)
-    problems += _label_problems(rows, labels)
-    problems += [
-        Problem("classes alike", "warning", str(found), tuple(_rows_of(rows, labels, found))) for found in twins(labels)
+        issues.append(Issue(kind, "error", f"{kind}: {_number(len(found), 'row')} cannot be used", found))
+    issues += [Issue("time", "warning", message) for message in rows.notes.get("warnings", ())]
+    issues += _duplicate_ids(rows)
+    issues += _label_issues(rows, labels)
+    issues += [
+        Issue("classes alike", "warning", str(found), tuple(_rows_of(rows, labels, found))) for found in twins(labels)
     ]
-    problems += _identical(rows, labels, digests)
+    issues += _identical(rows, labels, digests)
     return Report(
         name=rows.name,
         source=rows.where,
@@ -200,7 +200,7 @@ def check(source: Any, **options: Any) -> Report:
         shape=storage.form.shape if storage else _shape(rows),
         samples={"all": len(rows)} if rows.splits is None else dict(Counter(rows.splits)),
         levels=_balance(labels),
-        problems=tuple(sorted(problems, key=lambda problem: problem.severity != "error")),
+        issues=tuple(sorted(issues, key=lambda issue: issue.severity != "error")),
         messages=(*rows.notes.get("messages", ()), *(storage.messages if storage else ())),
         static=0 if rows.static is None else rows.static.shape[1],
     )
@@ -234,7 +234,7 @@ def _balance(labels: Labels) -> dict[str, dict[str, float]]:
 # Contents
 
 
-def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], list[Fault]]:
+def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], list[RowError]]:
     """A digest of every sample (None where there is none), and the images that cannot be decoded."""
     if storage is None and rows.static is not None:
         pairs = zip(rows.values, rows.static, strict=True)
@@ -244,17 +244,17 @@ def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], 
             return [_digest(value) for value in rows.values], []
         of_texts = {text: _digest(text) for text in set(rows.values)}  # of one that comes back once
         return [of_texts[text] for text in rows.values], []
-    known = {fault.row for fault in rows.faults}
+    known = {fault.row for fault in rows.row_errors}
     usable = [row for row in range(len(rows)) if row not in known]
     digests: list[bytes | None] = [None] * len(rows)
-    faults: list[Fault] = []
+    faults: list[RowError] = []
     for start in range(0, len(usable), _BLOCK):
         block = usable[start : start + _BLOCK]
         contents = [_bytes(rows.values[row]) for row in block]
         for row, content in zip(block, contents, strict=True):
             digests[row] = _digest(content)
         _, failures = decode_images(contents, storage.form, threads=storage.threads)
-        faults += [rows.fault("undecodable image", block[position], why) for position, why in failures.items()]
+        faults += [rows.row_error("undecodable image", block[position], why) for position, why in failures.items()]
     return digests, faults
 
 
@@ -273,7 +273,7 @@ def _digest(value: Any) -> bytes | None:
     return hashlib.blake2b(value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")).digest()
 
 
-def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> Iterator[Problem]:
+def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> Iterator[Issue]:
     groups: dict[bytes, list[int]] = {}
     for row, digest in enumerate(digests):
         if digest is not None:
@@ -283,20 +283,22 @@ def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> I
     if splits is not None:
         across = [group for group in repeated if len({splits[row] for row in group}) > 1]
         if across:
-            yield Problem(
+            yield Issue(
                 "identical across splits",
                 "warning",
                 f"identical samples in several splits: {_number(len(across), 'group')}",
-                tuple(_joined([f"{rows.finds(row)} ({splits[row]})" for row in group]) for group in across),
+                tuple(_joined([f"{rows.describe_row(row)} ({splits[row]})" for row in group]) for group in across),
             )
     codes = labels.codes.numpy()
     torn = [group for group in repeated if ((codes[group] != codes[group[0]]) & (codes[group] != UNKNOWN)).any()]
     if torn:
-        yield Problem(
+        yield Issue(
             "identical with different labels",
             "warning",
             f"identical samples with different labels: {_number(len(torn), 'group')}",
-            tuple(_joined([f"{rows.finds(row)} ({_described(labels, row)})" for row in group]) for group in torn),
+            tuple(
+                _joined([f"{rows.describe_row(row)} ({_described(labels, row)})" for row in group]) for group in torn
+            ),
         )
 
 
@@ -314,11 +316,13 @@ def _described(labels: Labels, row: int) -> str:
 # Ids and labels
 
 
-def _duplicate_ids(rows: Rows) -> Iterator[Problem]:
+def _duplicate_ids(rows: Rows) -> Iterator[Issue]:
     duplicates = rows.duplicate_ids()
     if duplicates:
-        found = tuple(f"'{identity}': {', '.join(map(rows.finds, where))}" for identity, where in duplicates.items())
-        yield Problem("duplicate id", "error", f"ids that occur more than once: {len(found)}", found)
+        found = tuple(
+            f"'{identity}': {', '.join(map(rows.describe_row, where))}" for identity, where in duplicates.items()
+        )
+        yield Issue("duplicate id", "error", f"ids that occur more than once: {len(found)}", found)
 
 
 def _torn_rows(rows: Rows) -> Iterator[str]:
@@ -336,12 +340,12 @@ def _torn_rows(rows: Rows) -> Iterator[str]:
             if usual[child] != parent:
                 names = labels.names(above)
                 yield (
-                    f"{rows.finds(row)}: {level} '{labels.names(level)[child]}' lies under {above} '{names[parent]}', "
-                    f"mostly under '{names[usual[child]]}'"
+                    f"{rows.describe_row(row)}: {level} '{labels.names(level)[child]}' lies under {above} "
+                    f"'{names[parent]}', mostly under '{names[usual[child]]}'"
                 )
 
 
-def _label_problems(rows: Rows, labels: Labels) -> Iterator[Problem]:
+def _label_issues(rows: Rows, labels: Labels) -> Iterator[Issue]:
     splits = None if rows.splits is None else np.array(rows.splits)
     train = np.ones(len(rows), dtype=bool) if splits is None or "train" not in splits else splits == "train"
     place = " in train" if splits is not None and "train" in splits else ""
@@ -349,33 +353,33 @@ def _label_problems(rows: Rows, labels: Labels) -> Iterator[Problem]:
         codes = labels.level(level).numpy()
         empty = _unlabelled(labels, level)
         if len(empty):
-            yield Problem(
+            yield Issue(
                 "empty label",
                 "warning",
                 f"level {level}: {_number(len(empty), 'row')} without a label",
-                tuple(map(rows.finds, empty.tolist())),
+                tuple(map(rows.describe_row, empty.tolist())),
             )
         if len(names) == 1:
-            yield Problem("one class", "warning", f"level {level} has only one class, '{names[0]}'")
+            yield Issue("one class", "warning", f"level {level} has only one class, '{names[0]}'")
         counts = np.bincount(codes[train & (codes != UNKNOWN)], minlength=len(names))
         single = np.flatnonzero(counts == 1)
         if len(single):
             found = np.flatnonzero(np.isin(codes, single) & train).tolist()
-            yield Problem(
+            yield Issue(
                 "single sample",
                 "warning",
                 f"level {level}: {_number(len(single), 'class', 'classes')} with a single sample{place}",
-                tuple(f"{rows.finds(row)}: '{names[codes[row]]}'" for row in found),
+                tuple(f"{rows.describe_row(row)}: '{names[codes[row]]}'" for row in found),
             )
         odd = [code for code, name in enumerate(names) if name.strip().lower() in _LOOK_UNKNOWN]
         if odd:
             shown = examples(repr(names[code]) for code in odd)
-            yield Problem(
+            yield Issue(
                 "class like unknown",
                 "warning",
                 f"level {level} has the class {shown}; if it means that the class is not known, empty these cells, or "
                 "give unknown=[...] in Python",
-                tuple(map(rows.finds, np.flatnonzero(np.isin(codes, odd)).tolist())),
+                tuple(map(rows.describe_row, np.flatnonzero(np.isin(codes, odd)).tolist())),
             )
         if place and splits is not None:
             yield from _unseen(rows, level, names, codes, splits, counts)
@@ -389,24 +393,24 @@ def _rows_of(rows: Rows, labels: Labels, found: Twins) -> Iterator[str]:
     for group in found.groups:
         present = [code for code in map(names.index, group) if code in first]
         yield " = ".join(
-            f"{rows.finds(first[code])}: '{names[code]}' ({_number(counts[code], 'row')})" for code in present
+            f"{rows.describe_row(first[code])}: '{names[code]}' ({_number(counts[code], 'row')})" for code in present
         )
 
 
 def _unseen(
     rows: Rows, level: str, names: Sequence[str], codes: np.ndarray, splits: np.ndarray, counts: np.ndarray
-) -> Iterator[Problem]:
+) -> Iterator[Issue]:
     for part in _HELD_OUT:
         inside = codes[(splits == part) & (codes != UNKNOWN)]
         unseen = [code for code in np.unique(inside).tolist() if counts[code] == 0]
         if unseen:
             found = np.flatnonzero((splits == part) & np.isin(codes, unseen)).tolist()
-            yield Problem(
+            yield Issue(
                 "class not in train",
                 "warning",
                 f"level {level}: {_number(len(unseen), 'class', 'classes')} of {part} not in train: "
                 f"{examples(repr(names[code]) for code in unseen)}",
-                tuple(f"{rows.finds(row)}: '{names[codes[row]]}'" for row in found),
+                tuple(f"{rows.describe_row(row)}: '{names[codes[row]]}'" for row in found),
             )
 
 

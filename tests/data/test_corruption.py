@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from regrain.data.corruption import Corruption
 from regrain.data.dataset import Dataset, TensorSamples
-from regrain.data.impairment import Impairment
 from regrain.errors import UserError
 from regrain.labels import Labels
 
@@ -29,18 +29,18 @@ def made(count: int = 4000, *, relation: str = "tree") -> Dataset:
 
 def test_drawn_samples_are_nested_and_hang_on_ids() -> None:
     data = made(200)
-    few, more = data.draw_samples(20), data.draw_samples(90)
+    few, more = data.subsample(20), data.subsample(90)
     assert (len(few), len(more)) == (20, 90)
     assert set(few.ids) < set(more.ids)
     positions = [int(i[2:]) for i in few.ids]
     assert positions == sorted(positions)
     shuffled = data.select(np.random.default_rng(1).permutation(200))
-    assert set(shuffled.draw_samples(20).ids) == set(few.ids)
-    assert set(data.draw_samples(20, seed=1).ids) != set(few.ids)
-    assert len(data.draw_samples(200)) == 200
+    assert set(shuffled.subsample(20).ids) == set(few.ids)
+    assert set(data.subsample(20, seed=1).ids) != set(few.ids)
+    assert len(data.subsample(200)) == 200
     for count in (1, 201):
         with pytest.raises(UserError, match="samples to draw are 2 to 200, all that data has"):
-            data.draw_samples(count)
+            data.subsample(count)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.8, 1.0])
@@ -94,10 +94,10 @@ def test_noise_is_for_the_levels_in_use() -> None:
     moved = coarse.labels.level("coarse") != data.labels.level("coarse")
     assert float(moved.double().mean()) == pytest.approx(0.5, abs=0.03)
     assert torch.equal(coarse.labels.codes[~moved], data.labels.codes[~moved])
-    through = Impairment(label_noise=1.0).apply(data, ["coarse"])
+    through = Corruption(label_noise=1.0).apply(data, ["coarse"])
     assert torch.equal(through.labels.codes, coarse.labels.codes)
     with pytest.raises(UserError, match="nonsense"):
-        Impairment(noise_within="nonsense").apply(data, ["coarse"])
+        Corruption(noise_within="nonsense").apply(data, ["coarse"])
 
 
 def test_the_order_of_a_mapping_changes_nothing() -> None:
@@ -153,13 +153,13 @@ def test_noise_that_cannot_be_is_refused() -> None:
 
 def test_one_draw_is_one_experiment() -> None:
     data = made(400)
-    whole = Impairment(samples=100, label_noise=0.4, hide_labels=0.5)
+    whole = Corruption(samples=100, label_noise=0.4, hide_labels=0.5)
     one, again = whole.apply(data, data.labels.levels), whole.apply(data, data.labels.levels)
     assert torch.equal(one.labels.codes, again.labels.codes)
-    other = Impairment(samples=100, label_noise=0.4, hide_labels=0.5, draw=1).apply(data, data.labels.levels)
+    other = Corruption(samples=100, label_noise=0.4, hide_labels=0.5, draw=1).apply(data, data.labels.levels)
     assert set(other.ids) != set(one.ids)
     assert len(one) == 100
     assert 40 <= int((one.labels.codes < 0).all(dim=1).sum()) <= 60
-    assert Impairment().apply(data, data.labels.levels) is data
+    assert Corruption().apply(data, data.labels.levels) is data
     with pytest.raises(UserError, match="draw is a whole number"):
-        Impairment(draw=-1)
+        Corruption(draw=-1)
