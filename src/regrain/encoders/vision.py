@@ -74,6 +74,7 @@ class VisionEncoder(Encoder):
             whole, processor, self.origin = _pretrained(name_or_path)
         else:
             whole, processor, self.origin = _rebuilt(Path(folder) / _EXTRA_FOLDER), {}, RANDOM
+        self.freeze_statistics = folder is None
         self.config = whole.config
         self.net = getattr(whole, "vision_model", whole).float()
         pooler = getattr(self.net, "pooler", None)

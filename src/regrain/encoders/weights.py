@@ -121,7 +121,7 @@ def load_weights(
     first_conv: str | None = None,
     fresh: str | None = None,
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
-) -> None:
+) -> bool:
     """Load the tensors of a file that fit ``network`` in name and shape, whatever prefix the names carry.
 
     Heads that the network lacks (a classifier, a projector) are left out.
@@ -137,6 +137,11 @@ def load_weights(
         Name of a module that may keep its new weights without a warning (a replaced stem).
     convert : callable, optional
         Brings the file's tensors into the network's form, such as position embeddings of another image size.
+
+    Returns
+    -------
+    bool
+        Whether the file holds all of the network: parameters and running statistics.
 
     Raises
     ------
@@ -181,6 +186,7 @@ def load_weights(
             RegrainWarning,
             stacklevel=2,
         )
+    return all(name in matching or name.endswith("num_batches_tracked") for name in wanted)
 
 
 def _without_prefix(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -226,6 +226,8 @@ def _encoder_section(section: Mapping[str, Any]) -> dict[str, Any]:
         if key in section:
             raise UserError(f"encoder.{key} is no setting: it follows from the data and the run", code="unknown_option")
     name, pretrained = section.get("name"), section.get("pretrained", False)
+    if not isinstance(section.get("freeze_statistics", True), bool):
+        raise UserError(f"encoder.freeze_statistics is true or false; got {section['freeze_statistics']!r}")
     if name is not None and not isinstance(name, str):
         raise UserError(f"encoder.name is the name of an encoder; got {name!r}")
     if not isinstance(pretrained, bool | str):

@@ -260,7 +260,9 @@ def train(
         When the loss stops being finite, or the checkpoint is damaged.
     """
     check_training(method, dataset, options, device=device, devices=devices, tensorboard=tensorboard)
-    if options.chunk_size is not None and any(isinstance(m, _BATCH_STATISTICS) for m in method.modules()):
+    if options.chunk_size is not None and any(
+        isinstance(m, _BATCH_STATISTICS) and m.training for m in method.modules()
+    ):
         warnings.warn(
             "batch normalisation sees chunks of training.chunk_size samples: gradients equal those of the "
             "whole batch only for encoders without it",
