@@ -1,7 +1,7 @@
 """Every command's options, defaults and help texts, as JSON; and what differs between two such records.
 
-    python benchmarks/help_texts.py > after.json
-    python benchmarks/help_texts.py before.json after.json
+python benchmarks/help_texts.py > after.json
+python benchmarks/help_texts.py before.json after.json
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import regrain
-from regrain.data.readers import FolderOptions, ParquetFolderOptions, TableOptions
+from regrain.data.options import FolderOptions, ParquetFolderOptions, TableOptions
 from regrain.runs.source import inherited_options, table_of
 
 OF_SAMPLES = {"image", "text", "columns", "series_shape", "record", "time", "window", "stride", "gap", "static"}

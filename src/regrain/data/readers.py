@@ -38,8 +38,9 @@ from regrain.data.formats import (
     is_frame,
     parquet_table,
 )
-from regrain.data.rows import RowError, Rows, StorageOptions, examples, missing_message, separate
-from regrain.data.table import RoleOptions, Table
+from regrain.data.options import ArrayOptions, FolderOptions, ParquetFolderOptions, RoleOptions, TableOptions
+from regrain.data.rows import RowError, Rows, examples, missing_message, separate
+from regrain.data.table import Table
 from regrain.data.walk import Walk, image_suffixes, opens_as_image, walk
 from regrain.errors import Notable, RegrainWarning, UserError, nearest
 from regrain.labels import Labels, Relation
@@ -48,50 +49,6 @@ from regrain.spelling import readable
 
 _LOOKED_FOR = "files ending in .jpg, .jpeg, .png, .tif, .webp or another way that Pillow reads"
 _SNIFFED = 100
-
-
-class FolderOptions(StorageOptions, total=False):
-    """Options of :func:`read_folder`."""
-
-    levels: Sequence[str] | None
-    name: str | None
-
-
-class TableOptions(RoleOptions, StorageOptions, total=False):
-    """Options of :func:`read_table` and :func:`read_huggingface`."""
-
-
-class ParquetFolderOptions(TableOptions, total=False):
-    """Options of :func:`read_parquet_folder`."""
-
-    splits: Sequence[str] | None
-
-
-class ArrayOptions(StorageOptions, total=False):
-    """What comes with an array besides samples and labels.
-
-    levels : sequence of str, optional
-        Names of the levels, for labels that bring none.
-    relation : "tree", "paths" or "aspects", default "tree"
-    ids, groups, splits : sequences (N,), optional
-    modality : "image", "text", "vector" or "series", optional
-        Where the shape says too little: a float array (N, A, B) is a series unless it is said to hold images.
-    layout : "NCHW" or "NHWC", optional
-        Where the channels of images are.
-    static : array (N, S), optional
-        Static features beside series (N, T, C); S may be 0.
-    name : str, optional
-    """
-
-    levels: Sequence[str] | None
-    relation: Relation
-    ids: Sequence[Any] | np.ndarray | None
-    groups: Sequence[Any] | np.ndarray | None
-    splits: Sequence[Any] | np.ndarray | None
-    modality: Modality | None
-    layout: Literal["NCHW", "NHWC"] | None
-    static: Any
-    name: str | None
 
 
 def read(source: Any, **options: Any) -> Dataset:
@@ -145,7 +102,7 @@ def read_folder(path: str | Path, **options: Unpack[FolderOptions]) -> Dataset:
         Names of the levels, coarse to fine; default level1, level2, ..., or label when there is one. ``[]``: no labels.
     name : str, optional
     image_size, channels, white, skip_unreadable, cache
-        See :class:`~regrain.data.rows.StorageOptions`.
+        See :class:`~regrain.data.options.StorageOptions`.
 
     Raises
     ------
@@ -168,9 +125,9 @@ def read_table(source: str | Path | Any, **options: Unpack[TableOptions]) -> Dat
     image, text, columns, series_shape, levels, label_paths, relation, unknown, name
     split_column, group_column, id_column
     record, time, window, stride, gap, static
-        See :class:`~regrain.data.table.RoleOptions`.
+        See :class:`~regrain.data.options.TableOptions`.
     image_size, channels, white, skip_unreadable, cache
-        See :class:`~regrain.data.rows.StorageOptions`.
+        See :class:`~regrain.data.options.StorageOptions`.
 
     Raises
     ------
@@ -237,9 +194,9 @@ def read_arrays(samples: Any, labels: Any = None, **options: Unpack[ArrayOptions
         Class numbers or names (N,) or (N, L), a mapping of level to names, a DataFrame, or :class:`Labels`; -1, None
         and NaN mean unknown.
     levels, relation, ids, groups, splits, modality, layout, static, name
-        See :class:`ArrayOptions`.
+        See :class:`~regrain.data.options.ArrayOptions`.
     image_size, channels, white, skip_unreadable, cache
-        See :class:`~regrain.data.rows.StorageOptions`.
+        See :class:`~regrain.data.options.StorageOptions`.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from regrain.data.dataset import (
     eight_bit,
     fitted_images,
 )
+from regrain.data.options import StorageOptions
 from regrain.errors import Notable, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 from regrain.spelling import readable
@@ -52,31 +53,6 @@ _DEPTHS = (8, 10, 12, 14, 16)
 _PLAIN = {1: "L", 3: "RGB", 4: "RGBA"}
 _DECODE_BYTES = 64 << 20
 _THREADED_PIXELS = 128 * 128
-
-
-class StorageOptions(TypedDict, total=False):
-    """How samples are kept; every reader takes these options.
-
-    image_size : int or (height, width), optional
-        Pixels at which images are stored (shorter side resized, centre cut out); one number means a square. By default
-        small images of one size stay as they are, others get ``min(256, median shorter side)``.
-    channels : 1, 3 or 4, optional
-        Grey, RGB or RGBA; by default 1 when a sample of the images is grey, else 3.
-    white : int, optional
-        The value of pixels of 16 bits that is stored as 255, such as 4095 of a camera of 12 bits; by default the
-        largest number of 8, 10, 12, 14 or 16 bits, by the brightest pixel of a sample of the images.
-    skip_unreadable : bool, default False
-        Leave out the rows that cannot be used (missing or damaged images, NaN features of vectors, empty texts,
-        broken lines) and count them, instead of refusing the data.
-    cache : bool, default False
-        Decode images once into a memory-mapped file in the cache folder. For large images that are read often.
-    """
-
-    image_size: int | tuple[int, int] | None
-    channels: int | None
-    white: int | None
-    skip_unreadable: bool
-    cache: bool
 
 
 class RowError(NamedTuple):
@@ -282,7 +258,7 @@ class Rows:
         skip_unreadable: bool = False,
         cache: bool = False,
     ) -> Dataset:
-        """The data set; the options are explained in :class:`StorageOptions`.
+        """The data set; the options are explained in :class:`~regrain.data.options.StorageOptions`.
 
         Raises
         ------

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -51,71 +51,6 @@ from regrain.data.records import (
 from regrain.data.rows import RowError, Rows, examples, missing_message
 from regrain.errors import Notable, UserError, nearest
 from regrain.labels import Labels, Relation, require_relation
-
-
-class RoleOptions(TypedDict, total=False):
-    """What the columns of a table are; readers of tables take these options, and guess what is not named.
-
-    image : str, optional
-        Column of image paths (absolute, or relative to the table's folder) or of encoded images.
-    text : str, optional
-        Column of texts.
-    columns : sequence of str, optional
-        Columns of numbers, or patterns such as ``"f*"``; a column may hold a list of numbers in every row. A pattern
-        leaves out columns that are something else (a level, the group, an id) or hold no numbers, and a message names
-        them.
-    series_shape : (time, channels), optional
-        Takes the numbers of a row, in this order, for a series instead of a vector.
-    record : str, optional
-        A row is one time step: this column says which record it belongs to, such as a session or a patient. The series'
-        channels are ``columns``, by default all columns of numbers that are nothing else. Ids are ``record:start``,
-        the group is the record unless ``group_column`` names another. A window's label is that of its rows where they
-        agree, else that of its last row; to foresee what follows, write into a row the label of the row after it.
-    time : str, optional
-        With ``record``: the column, numbers or ISO dates, that orders the rows of a record; default the table's order.
-    gap : float, optional
-        With ``time``: the longest step of time within a sample, in the unit of the column (dates: seconds). Default:
-        1.5 usual steps where the clock is regular, so that no window crosses missing rows; else any.
-    window, stride : int, optional
-        With ``record``: width of a sample in time steps, and how far samples lie apart (default: the width). Records
-        shorter than a window are left out. Without a window a record is one sample, and all must be of one length.
-    static : sequence of str, optional
-        Columns of numbers, or patterns, that hold the same value all through a record: static features of a series.
-    levels : sequence of str, optional
-        Columns of labels, coarse to fine. An empty list means that there are no labels.
-    label_paths : bool, default False
-        The one column of ``levels`` holds paths such as ``animal/dog/beagle``.
-    relation : "tree", "paths" or "aspects", default "tree"
-        How levels hang together (:data:`regrain.labels.Relation`).
-    split_column, group_column, id_column : str, optional
-        Columns of the split's name, of what a split must not tear apart, and of unique identities.
-    unknown : sequence of str, default ()
-        Labels that mean "not known", besides empty cells and NaN: ``["NA", "?"]``.
-    notations : mapping of column to str, optional
-        How a run's own table wrote numbers that are not plain, as ``notes["notations"]`` of its data records it.
-    name : str, optional
-        Of the data set.
-    """
-
-    image: str | None
-    text: str | None
-    columns: Sequence[str] | None
-    series_shape: tuple[int, int] | None
-    record: str | None
-    time: str | None
-    window: int | None
-    stride: int | None
-    gap: float | None
-    static: Sequence[str] | None
-    levels: Sequence[str] | None
-    label_paths: bool
-    relation: Relation
-    split_column: str | None
-    group_column: str | None
-    id_column: str | None
-    unknown: Sequence[str]
-    notations: Mapping[str, str]
-    name: str | None
 
 
 @dataclass
@@ -208,7 +143,7 @@ class Table:
         notations: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> Rows:
-        """The rows of the table; the options are explained in :class:`RoleOptions`.
+        """The rows of the table; the options are explained in :class:`~regrain.data.options.RoleOptions`.
 
         Raises
         ------

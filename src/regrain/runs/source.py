@@ -25,6 +25,7 @@ from regrain.data.formats import (
     is_frame,
     parquet_table,
 )
+from regrain.data.options import ColumnOptions, SampleOptions
 from regrain.data.readers import is_huggingface, options_of, parquet_files, read
 from regrain.data.rows import examples
 from regrain.data.table import Table
@@ -33,10 +34,10 @@ from regrain.model import Model
 from regrain.registry import catalogue_of
 from regrain.runs.recipe import plain_value
 
-SAMPLE_OPTIONS = ("text", "image", "columns", "series_shape", "record", "time", "window", "stride", "gap", "static")
+SAMPLE_OPTIONS = tuple(SampleOptions.__annotations__)
 """Options of readers that say where a sample is: new data have all of its columns, or their samples are looked for."""
 
-_COLUMN_OPTIONS = ("id_column", "group_column", "split_column")
+_COLUMN_OPTIONS = tuple(ColumnOptions.__annotations__)
 """Options that name one more column, which new data may lack."""
 
 _OF_ONE_SOURCE = ("labels", "ids", "groups", "splits", "name")

@@ -48,7 +48,7 @@ class Entry:
     stored : mapping of level to number of classes, optional
         The levels of those files to read, where ``grouping`` gives the others; default all.
     roles : mapping
-        Options that say what the columns of those files are (:class:`~regrain.data.table.RoleOptions`); default: a
+        Options that say what the columns of those files are (:class:`~regrain.data.options.TableOptions`); default: a
         column named like the modality.
     torchvision : str, optional
         The class of torchvision's that downloads it.

@@ -12,30 +12,12 @@ import numpy as np
 
 from regrain.data.cache import cache_folder
 from regrain.data.dataset import Dataset
+from regrain.data.options import CatalogOptions
 from regrain.data.readers import rows_from_parquet_folder
-from regrain.data.rows import Rows, StorageOptions, examples, separate
+from regrain.data.rows import Rows, examples, separate
 from regrain.data.taxonomies import grouping
 from regrain.errors import MissingDataError, UserError, nearest
 from regrain.papers.datasets.listing import Entry, entries
-
-
-class CatalogOptions(StorageOptions, total=False):
-    """Options for the catalogue's data sets.
-
-    root : path, optional
-        The folder that holds the data set, or is it; default: the environment variable REGRAIN_DATA.
-    download : bool, default False
-        Fetch it when it is not there (CIFAR only).
-    splits : sequence of str, optional
-        Which splits; default all but extra ones.
-    levels : sequence of str, optional
-        Which of its levels; default all.
-    """
-
-    root: str | Path | None
-    download: bool
-    splits: Sequence[str] | None
-    levels: Sequence[str] | None
 
 
 def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
@@ -45,9 +27,9 @@ def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
     ----------
     name : str
     root, download, splits, levels
-        See :class:`CatalogOptions`.
+        See :class:`~regrain.data.options.CatalogOptions`.
     image_size, channels, white, skip_unreadable, cache
-        See :class:`~regrain.data.rows.StorageOptions`.
+        See :class:`~regrain.data.options.StorageOptions`.
 
     Returns
     -------

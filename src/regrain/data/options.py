@@ -1,0 +1,216 @@
+"""Options of the readers, each declared once: its type, and its help text, whose first sentence a terminal shows.
+
+The readers of one kind of source take a part of them, the verbs all (:class:`ReaderOptions`). The command line offers
+those that have a text; the others are for data in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
+
+from regrain.data.dataset import Modality
+from regrain.labels import Relation
+
+
+class StorageOptions(TypedDict, total=False):
+    """How samples are kept; every reader takes these options."""
+
+    image_size: Annotated[
+        int | tuple[int, int] | None,
+        "Side in pixels at which images are stored. The shorter side is resized, and the centre cut out; (height, "
+        "width) for images that are not square. By default small images of one size stay as they are, others get "
+        "min(256, median shorter side).",
+    ]
+    channels: Annotated[
+        int | None,
+        "1 grey, 3 colour, 4 with transparency. By default 1 when a sample of the images is grey, else 3.",
+    ]
+    white: Annotated[
+        int | None,
+        "The value of 16-bit pixels that is stored as 255, such as 4095. By default the largest number of 8, 10, 12, "
+        "14 or 16 bits, by the brightest pixel of a sample of the images.",
+    ]
+    cache: Annotated[
+        bool,
+        "Decode images once, into a memory-mapped file in the cache folder. For large images that are read often.",
+    ]
+    skip_unreadable: Annotated[
+        bool,
+        "Leave out, and count, samples that cannot be read. These are missing or damaged images, vectors with NaN, "
+        "empty texts and broken lines; without it they are an error.",
+    ]
+
+
+class SampleOptions(TypedDict, total=False):
+    """Which columns of a table hold the samples; guessed where not named."""
+
+    image: Annotated[
+        str | None,
+        "Column with image paths or encoded images. Paths are absolute, or relative to the table's folder.",
+    ]
+    text: Annotated[str | None, "Column with texts."]
+    columns: Annotated[
+        Sequence[str] | None,
+        "Columns of numbers, or patterns such as 'f*'. A column may hold a list of numbers in every row. A pattern "
+        "leaves out columns that are something else (a level, the group, an id) or hold no numbers, and a message "
+        "names them.",
+    ]
+    series_shape: Annotated[
+        tuple[int, int] | None,
+        "Time steps and channels, such as 128x6, of a series whose numbers fill a row.",
+    ]
+    record: Annotated[
+        str | None,
+        "Column that says which record a row belongs to, where a row is one time step. A record is a session or a "
+        "patient, say. The series' channels are the columns of numbers, by default all that are nothing else. Ids are "
+        "record:start; the group is the record unless group_column names another. A window's label is that of its "
+        "rows where they agree, else that of its last row; to predict what follows, write into a row the label of the "
+        "row after it.",
+    ]
+    time: Annotated[
+        str | None,
+        "Column of numbers or dates that orders the rows of a record; default: the table's order.",
+    ]
+    window: Annotated[
+        int | None,
+        "Width in time steps of the samples that records are cut into. Shorter records are left out. Without a window "
+        "a record is one sample, and all must be of one length.",
+    ]
+    stride: Annotated[int | None, "Time steps from one sample to the next; default: the window."]
+    gap: Annotated[
+        float | None,
+        "Longest step of time within a sample, in the unit of the time column (dates: seconds). By default 1.5 usual "
+        "steps where the clock is regular, so that no window crosses missing rows; else any.",
+    ]
+    static: Annotated[
+        Sequence[str] | None,
+        "Columns of numbers, or patterns, that are constant in a record: static features beside the series.",
+    ]
+
+
+class ColumnOptions(TypedDict, total=False):
+    """Columns of a table that are neither samples nor labels."""
+
+    split_column: Annotated[str | None, "Column that says train or test."]
+    group_column: Annotated[str | None, "Column of what a split must not tear apart, such as subject or product."]
+    id_column: Annotated[str | None, "Column of unique ids."]
+
+
+class _Levels(TypedDict, total=False):
+    levels: Sequence[str] | None
+
+
+class _Relation(TypedDict, total=False):
+    relation: Annotated[
+        Relation, "tree: a class has one parent; paths: a class is its path; aspects: levels do not nest."
+    ]
+
+
+class _LabelPaths(TypedDict, total=False):
+    label_paths: Annotated[bool, "The level's column holds paths such as animal/dog/beagle."]
+
+
+class _Name(TypedDict, total=False):
+    name: str | None
+
+
+class _Written(TypedDict, total=False):
+    """How a table writes things.
+
+    ``unknown``: labels that mean "not known", besides empty cells and NaN, such as ``["NA", "?"]``. ``notations``: how
+    a run's own table wrote numbers that are not plain, as ``notes["notations"]`` of its data records it.
+    """
+
+    unknown: Sequence[str]
+    notations: Mapping[str, str]
+
+
+class _Splits(TypedDict, total=False):
+    splits: Sequence[Any] | None
+
+
+class _Place(TypedDict, total=False):
+    root: Annotated[
+        str | Path | None,
+        "Where catalogue data lie (or the variable REGRAIN_DATA): the folder that holds the data set, or is it.",
+    ]
+    download: Annotated[bool, "Fetch catalogue data that are missing."]
+
+
+class _InMemory(TypedDict, total=False):
+    """What comes with samples in memory: one entry a sample, and what the array holds."""
+
+    ids: Sequence[Any] | Any | None
+    groups: Sequence[Any] | Any | None
+    modality: Modality | None
+    layout: Literal["NCHW", "NHWC"] | None
+
+
+class FolderOptions(StorageOptions, _Levels, _Name, total=False):
+    """Options of :func:`regrain.data.readers.read_folder`."""
+
+
+class RoleOptions(SampleOptions, _Levels, _LabelPaths, _Relation, ColumnOptions, _Written, _Name, total=False):
+    """What the columns of a table are; what is not named is guessed."""
+
+
+class TableOptions(RoleOptions, StorageOptions, total=False):
+    """Options of :func:`regrain.data.readers.read_table` and :func:`regrain.data.readers.read_huggingface`."""
+
+
+class ParquetFolderOptions(TableOptions, _Splits, total=False):
+    """Options of :func:`regrain.data.readers.read_parquet_folder`; ``splits`` says which files are read."""
+
+
+class ArrayOptions(_Levels, _Relation, _Splits, _InMemory, _Name, StorageOptions, total=False):
+    """Options of :func:`regrain.data.readers.read_arrays`.
+
+    levels : sequence of str, optional
+        Names of the levels, for labels that bring none.
+    ids, groups, splits : sequences (N,), optional
+    modality : "image", "text", "vector" or "series", optional
+        Where the shape says too little: a float array (N, A, B) is a series unless it is said to hold images.
+    layout : "NCHW" or "NHWC", optional
+        Where the channels of images are.
+    static : array (N, S), optional
+        Static features beside series (N, T, C); S may be 0.
+    """
+
+    static: Any
+
+
+class CatalogOptions(_Place, _Splits, _Levels, StorageOptions, total=False):
+    """Options for the data sets that are known by name; ``splits`` and ``levels`` say which of theirs, default all."""
+
+
+class ReaderOptions(
+    _Place, SampleOptions, _LabelPaths, _Relation, ColumnOptions, _Written, _Splits, _InMemory, _Name, StorageOptions,
+    total=False,
+):  # fmt: skip
+    """Options of any reader, as the verbs take them beside ``levels``; each is for the sources that know it."""
+
+    labels: Any
+
+
+class CorruptionOptions(TypedDict, total=False):
+    """What an experiment takes from a training split; see :class:`regrain.data.corruption.Corruption`."""
+
+    samples: Annotated[int | None, "Train on this many samples alone, drawn whatever their classes."]
+    limit_per_class: Annotated[
+        int | None, "At most this many training samples of every class of the finest level in use."
+    ]
+    label_noise: Annotated[
+        float | Mapping[str, float] | None,
+        "Share of the training samples whose label is replaced by a random one, as 0.3 or LEVEL=0.3.",
+    ]
+    noise_within: Annotated[str | None, "Draw wrong labels only from the same class at this level."]
+    hide_labels: Annotated[
+        float | Mapping[str, float] | None,
+        "Share of the training samples that lose their labels, as 0.8 or LEVEL=0.8. At every level, or at those named.",
+    ]
+    draw: Annotated[
+        int | None,
+        "The seed of these draws; default 0, whatever the seed is: so that seeds are compared on the same samples.",
+    ]
