@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from regrain.api import Run, load
+from regrain import Run, load
 from regrain.data.dataset import Dataset
 from regrain.evaluation import embed
 from regrain.model import Model

@@ -23,7 +23,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from torch.nn import functional
 
-from regrain.api import Run, fit, load
+from regrain import Run, fit, load
 from regrain.data.dataset import Dataset
 from regrain.evaluation import embed
 from regrain.methods.subclusters import Subclusters, cluster_within

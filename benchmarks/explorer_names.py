@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from regrain import api
+import regrain
 
 
 class Client:
@@ -80,10 +80,10 @@ def name_subclasses(client: Client, truth: dict[str, str], names: int) -> tuple[
     return Path(client.post("/api/export", {"format": "csv"})["folder"]), shown, confirmed
 
 
-def accuracy(run: api.Run, support: pd.DataFrame, level: str, test: dict[str, str]) -> float:
+def accuracy(run: regrain.Run, support: pd.DataFrame, level: str, test: dict[str, str]) -> float:
     """Share of the test samples that `regrain adapt` on this support calls by their label."""
     with tempfile.TemporaryDirectory() as folder:
-        adapted = api.adapt(run, support, Path(folder, "adapted"))
+        adapted = regrain.adapt(run, support, Path(folder, "adapted"))
         classifier = adapted.classifier
         assert classifier is not None
         part = run.splits()["test"]
@@ -101,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(shutil.copytree(options.run, Path(folder, "run"), ignore=shutil.ignore_patterns("explorer")))
-        run = api.Run.open(copied)
+        run = regrain.Run.open(copied)
         parts = run.splits()
         truth = {
             name: {

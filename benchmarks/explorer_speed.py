@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regrain import api
+import regrain
 
 SUPERCLASSES, EACH, WIDTH = 10, 5, 16
 
@@ -61,7 +61,7 @@ def make_run(folder: Path, points: int) -> Path:
     frame.insert(0, "kind", [f"kind {sub // EACH}" for sub in subs])
     frame.insert(0, "id", [f"p{row}" for row in range(points)])
     frame.to_parquet(folder / "points.parquet")
-    run = api.fit(
+    run = regrain.fit(
         "sup-ce",
         folder / "points.parquet",
         levels=["kind"],
@@ -70,7 +70,7 @@ def make_run(folder: Path, points: int) -> Path:
         settings=["epochs=1", "batch_size=1024"],
         device="cpu",
     )
-    api.discover(run, each=EACH)
+    regrain.discover(run, each=EACH)
     return folder / "run"
 
 

@@ -1,4 +1,4 @@
-"""How long `regrain --help`, `import regrain` and `import regrain.api` take, each in a fresh interpreter.
+"""How long `regrain --help`, `import regrain` and `regrain.fit` take, each in a fresh interpreter.
 
     python benchmarks/startup.py [--rounds 5]
 
@@ -22,7 +22,7 @@ COMMANDS = {
     "import torch": [sys.executable, "-c", "import torch"],
     "import regrain.objectives": [sys.executable, "-c", "import regrain.objectives"],
     "import lightning": [sys.executable, "-c", "import lightning"],
-    "import regrain.api": [sys.executable, "-c", "import regrain.api"],
+    "regrain.fit": [sys.executable, "-c", "import regrain; regrain.fit"],
 }
 
 

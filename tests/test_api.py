@@ -582,7 +582,7 @@ def test_paths_in_one_column_are_levels_to_train_on(tmp_path: Path) -> None:
     found = regrain.evaluate(opened, file, levels=["path"], label_paths=True, protocols=["recall"], baselines=False)
     assert found.samples == 12
     out = tmp_path / "e.parquet"
-    regrain.api.export_embeddings(opened, out, file, levels=["path"], label_paths=True)
+    regrain.export_embeddings(opened, out, file, levels=["path"], label_paths=True)
     assert {"level1", "level2"} < set(pd.read_parquet(out).columns)
 
 

@@ -24,11 +24,11 @@ from regrain.labels import Labels
 from regrain.model import Model, load_model
 from regrain.runs.answers import Answers
 from regrain.runs.classifier import FewShotClassifier, level_proba
+from regrain.runs.export import Export, input_in_words
+from regrain.runs.prediction import predicted_columns
 from regrain.runs.run import Run
 from regrain.runs.source import read_alike
 from regrain.storage.files import MANIFEST, Folder, read_json, replace_file
-from regrain.tasks.export import Export, input_in_words
-from regrain.tasks.predict import predicted_columns
 from regrain.training.randomness import callers_random_state
 
 _NEEDED = ("config.json", "model.safetensors")

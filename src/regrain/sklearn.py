@@ -20,13 +20,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from regrain import api
 from regrain.data.cells import missing
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
 from regrain.methods import method_class
+from regrain.runs.run import Run
+from regrain.verbs.fit import fit
 
 
 class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -143,13 +144,13 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
                 code="out_of_range",
             )
 
-    def _trained(self, data: Dataset) -> api.Run:
+    def _trained(self, data: Dataset) -> Run:
         """The finished run, its model loaded on the CPU."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         settings = dict(self.settings or {}) | ({} if self.epochs is None else {"training.epochs": self.epochs})
         with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore", RegrainWarning)
-            run = api.fit(
+            run = fit(
                 self.method,
                 data,
                 out=self.run_folder if self.run_folder is not None else Path(temporary) / "run",
@@ -160,12 +161,12 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
                 device=self.device,
                 overwrite=self.run_folder is not None,
             )
-            loaded = api.Run(run.folder, data, "cpu")
+            loaded = Run(run.folder, data, "cpu")
             assert loaded.recipe
             assert loaded.model  # read before a temporary folder goes
             return loaded
 
-    def _settle_classifier(self, run: api.Run, data: Dataset, codes: np.ndarray) -> None:
+    def _settle_classifier(self, run: Run, data: Dataset, codes: np.ndarray) -> None:
         """Who predicts: the method's own classifier, or a logistic regression on the training embeddings."""
         level = data.labels.levels[self.predict_level]
         roles = {name: role for role, name in run.recipe["data"]["roles"].items()}

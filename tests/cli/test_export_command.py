@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from support import Command
 
 from regrain.cli.export import FormatName
-from regrain.tasks.export import FORMATS
+from regrain.runs.export import FORMATS
 
 
 def test_export_says_how_the_file_is_loaded(regrain: Command, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from image_files import WriteImage, encode, pixels
 from PIL import Image
 
 import regrain
-from regrain import api
 from regrain.data import read_folder
 from regrain.data.checking import check
 from regrain.data.dataset import Dataset
@@ -308,7 +307,7 @@ def odd_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
         for count in range(2):
             file = place / name / f"{name[:100]}{count}.png"
             file.write_bytes(encode(pixels(10 * index + count)))
-    run = api.fit(
+    run = regrain.fit(
         "sup-ce", place, out=place.parent / "run", encoder="conv4", settings=["epochs=1", "batch_size=8"], holdout=0
     )
     return place, run
@@ -325,21 +324,21 @@ def test_ids_and_classes_survive_every_writer(odd_run: tuple[Path, Any], tmp_pat
     assert {"caf\\xe9", "\\xff\\xfe", "\\x20spaces\\x20", "nan", "NA", "-1", "日本"} <= names
     assert any("\\xe9" in message for message in data.notes["messages"])
 
-    again = api.Run.open(run.path)  # labels.json, recipe.yaml, config.json
+    again = regrain.Run.open(run.path)  # labels.json, recipe.yaml, config.json
     assert set(again.labels.names("label")) == names
     assert again.splits()["train"].ids.tolist() == ids
-    api.export_embeddings(run, tmp_path / "e.parquet", place)
+    regrain.export_embeddings(run, tmp_path / "e.parquet", place)
     assert pd.read_parquet(tmp_path / "e.parquet")["id"].tolist() == ids
     for ending in ("csv", "parquet"):
-        api.predict(run, place, tmp_path / f"p.{ending}")
+        regrain.predict(run, place, tmp_path / f"p.{ending}")
         table = regrain.load(tmp_path / f"p.{ending}", columns=["label_probability"], id_column="id", levels=["label"])
         assert table.ids.tolist() == ids
         assert set(table.labels.names("label")) <= names
     support = pd.DataFrame({"id": ids, "kind": [classes(data)[i] for i in ids]})
-    from regrain.tasks.tables import write_columns
+    from regrain.runs.tables import write_columns
 
     write_columns({name: support[name].tolist() for name in support}, tmp_path / "s.csv")
-    adapted = api.adapt(run, tmp_path / "s.csv", tmp_path / "adapted")
+    adapted = regrain.adapt(run, tmp_path / "s.csv", tmp_path / "adapted")
     assert adapted.classifier is not None
     assert set(adapted.classifier.classes) == names - {"nan"}  # which a table means nobody knows by
     json.dumps(check(place).to_json(), ensure_ascii=False).encode()

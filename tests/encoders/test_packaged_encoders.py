@@ -97,7 +97,7 @@ def test_fit_needs_no_more_than_the_name(frozen: bool, tmp_path: Path) -> None:
     assert torch.equal(regrain.Run.open(tmp_path / "run").embed(data, split="test"), before)
     start = run.pretrained_start([])
     assert (start is None) == frozen
-    lines = regrain.api.export(run, tmp_path / "lite.pth", format="timm").loading
+    lines = regrain.export(run, tmp_path / "lite.pth", format="timm").loading
     names: dict[str, Any] = {}
     exec("\n".join(lines), names)
     assert set(names["net"].state_dict()) == set((run.model.backbone or run.model.method.encoder).net.state_dict())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regrain import api
+import regrain
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import Representation, Setting
@@ -87,15 +87,15 @@ def test_without_a_classifier_a_probe_is_fitted_on_the_training_split() -> None:
 
 
 def test_a_run_is_judged_by_its_own_classifier_at_the_level_it_reads(tmp_path: Path) -> None:
-    run = api.fit("sup-ce", "digits", encoder="conv4", settings=["epochs=3"], out=tmp_path / "run")
-    evaluation = api.evaluate(run, protocols=["superclass"])
+    run = regrain.fit("sup-ce", "digits", encoder="conv4", settings=["epochs=3"], out=tmp_path / "run")
+    evaluation = regrain.evaluate(run, protocols=["superclass"])
     assert {row.level for row in evaluation.rows} == {"group"}
     test = run.splits()["test"]
     predicted = run.predict_proba(test, "group").argmax(dim=1)
     accuracy = float((predicted == test.labels.level("group")).float().mean())
     assert evaluation.flat()["test/group/accuracy"] == pytest.approx(accuracy)
     assert evaluation.flat()["test/group/worst@digit"] <= accuracy
-    digits = api.evaluate(run, protocols=["superclass"], levels=["digit"], baselines=False)
+    digits = regrain.evaluate(run, protocols=["superclass"], levels=["digit"], baselines=False)
     assert any("logistic regression" in note for note in digits.notes)
 
 
@@ -110,7 +110,9 @@ def renamed(data: Dataset, names: dict[str, str], kept: list[int] | None = None)
 
 
 def test_predictions_of_classes_that_the_data_lack_are_wrong(tmp_path: Path) -> None:
-    run = api.fit("multi-ce", "digits", encoder="conv4", settings=["epochs=2"], out=tmp_path / "run", levels=["digit"])
+    run = regrain.fit(
+        "multi-ce", "digits", encoder="conv4", settings=["epochs=2"], out=tmp_path / "run", levels=["digit"]
+    )
     test = run.splits()["test"]
     codes = test.labels.level("digit")
     predicted = run.predict_proba(test, "digit").argmax(dim=1)
@@ -118,7 +120,7 @@ def test_predictions_of_classes_that_the_data_lack_are_wrong(tmp_path: Path) -> 
     asked = {"protocols": ["superclass", "multi-aspect"], "levels": ["digit"], "baselines": False, "write": False}
 
     def judged(data: Dataset) -> dict[str, float]:
-        return api.evaluate(run, replace(data, splits=None), **asked).flat()
+        return regrain.evaluate(run, replace(data, splits=None), **asked).flat()
 
     found = judged(renamed(test, {}, [3, 8]))
     right = (predicted == codes)[two].double()
@@ -133,6 +135,6 @@ def test_predictions_of_classes_that_the_data_lack_are_wrong(tmp_path: Path) -> 
 
 
 def test_by_default_every_level_that_a_method_reads_is_judged(tmp_path: Path) -> None:
-    run = api.fit("multi-ce", "digits", encoder="conv4", settings=["epochs=1"], out=tmp_path / "run")
-    found = api.evaluate(run, protocols=["superclass"], baselines=False)
+    run = regrain.fit("multi-ce", "digits", encoder="conv4", settings=["epochs=1"], out=tmp_path / "run")
+    found = regrain.evaluate(run, protocols=["superclass"], baselines=False)
     assert {row.level for row in found.rows} == {"group", "digit"}

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from explorer_hand import Hand
 
-from regrain import api
+import regrain
 from regrain.explorer.session import Session
 
 KINDS = ("animal", "<img src=x onerror=alert(1)>tool")
@@ -39,10 +39,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on it that saw superclasses alone, with three subclasses found in each."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    run = api.fit(
+    run = regrain.fit(
         "supcon", str(table), levels=["kind", "sub"], out=out, settings=["epochs=1", "batch_size=48"], device="cpu"
     )
-    api.discover(run, each=SUBS)
+    regrain.discover(run, each=SUBS)
     return out
 
 
@@ -55,7 +55,7 @@ def run_folder(trained: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def session(run_folder: Path) -> Iterator[Session]:
     """An open exploration of it."""
-    opened = Session(api.Run.open(run_folder, device="cpu"))
+    opened = Session(regrain.Run.open(run_folder, device="cpu"))
     yield opened
     opened.close()
 

@@ -20,7 +20,7 @@ import pytest
 from explorer_hand import Served
 from starlette.testclient import TestClient
 
-from regrain import api
+import regrain
 from regrain.errors import UserError
 from regrain.explorer.guard import MOST_BYTES, Keys
 from regrain.explorer.server import application, bound_socket
@@ -35,7 +35,7 @@ ORIGIN = {"origin": f"http://{HOST}"}
 def session(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """One open exploration for all tests here: most of them are about what does not reach it."""
     copied = shutil.copytree(trained, tmp_path_factory.mktemp("served") / "run")
-    opened = Session(api.Run.open(copied, device="cpu"))
+    opened = Session(regrain.Run.open(copied, device="cpu"))
     yield opened
     opened.close()
 

@@ -18,7 +18,7 @@ import torch
 from explorer_hand import Hand
 from support import Command
 
-from regrain import api
+import regrain
 from regrain.errors import UserError
 from regrain.explorer.outcome import write_outcome
 from regrain.explorer.proposals import Evidence, propose
@@ -58,8 +58,8 @@ def test_subclasses_within_superclasses_are_where_it_starts(session: Session) ->
 
 def test_names_given_to_discover_are_names_here(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text(json.dumps({"1": "wren"}))
-    run = api.Run.open(run_folder, device="cpu")
-    api.discover(run, names=tmp_path / "names.json")
+    run = regrain.Run.open(run_folder, device="cpu")
+    regrain.discover(run, names=tmp_path / "names.json")
     opened = Session(run)
     assert {g["number"]: g["name"] for g in opened.changes(0)["groups"] if g["name"]} == {1: "wren"}
     opened.close()
@@ -133,16 +133,16 @@ def test_a_repeated_request_is_done_once(session: Session) -> None:
 
 
 def test_reopening_goes_on_where_it_was(run_folder: Path, table: Path) -> None:
-    first = Session(api.Run.open(run_folder, device="cpu"))
+    first = Session(regrain.Run.open(run_folder, device="cpu"))
     hand = Hand(first)
     _name_all(first, hand, table)
     hand("split", group=sorted(first.state.groups)[0], count=2)
     hand("undo")
     flags, groups = first.flags(), first.changes(0)["groups"]
     with pytest.raises(UserError, match="is in use"):
-        Session(api.Run.open(run_folder, device="cpu"))
+        Session(regrain.Run.open(run_folder, device="cpu"))
     first.close()
-    again = Session(api.Run.open(run_folder, device="cpu"))
+    again = Session(regrain.Run.open(run_folder, device="cpu"))
     assert again.changes(0)["groups"] == groups
     assert again.flags().tolist() == flags.tolist()
     assert len(Hand(again, "another")("redo")["groups"]) == len(groups) + 1
@@ -219,9 +219,9 @@ def test_what_comes_out_trains_by_its_own_commands(
         arguments[arguments.index("--out") + 1] = str(tmp_path / what)
         code, _, err = regrain(*arguments, *more)
         assert code == 0, err
-    fitted = api.Run.open(tmp_path / "fit")
+    fitted = regrain.Run.open(tmp_path / "fit")
     assert fitted.labels.counts == {"kind": 2, "subclass": 6}
-    adapted = api.Run.open(tmp_path / "adapt")
+    adapted = regrain.Run.open(tmp_path / "adapt")
     assert adapted.classifier is not None
     test = adapted.splits()["test"]
     named = [adapted.classifier.classes[c] for c in adapted.classifier.name(adapted.embed(test)).codes.tolist()]
@@ -230,7 +230,7 @@ def test_what_comes_out_trains_by_its_own_commands(
 
 
 def test_labels_that_came_with_the_data_are_shown_and_corrected(run_folder: Path) -> None:
-    opened = Session(api.Run.open(run_folder, device="cpu"), level="sub")
+    opened = Session(regrain.Run.open(run_folder, device="cpu"), level="sub")
     try:
         names = {g["name"]: g["number"] for g in opened.changes(0)["groups"] if g["name"]}
         assert sorted(names) == [f"sub{n}" for n in range(6)]
@@ -250,13 +250,13 @@ def test_labels_that_came_with_the_data_are_shown_and_corrected(run_folder: Path
     finally:
         opened.close()
     with pytest.raises(UserError, match="was started with names at level 'sub'"):
-        Session(api.Run.open(run_folder, device="cpu"), level="kind")
+        Session(regrain.Run.open(run_folder, device="cpu"), level="kind")
 
 
 @pytest.fixture
 def graded(run_folder: Path) -> Iterator[Session]:
     """An open exploration that shows the labels of a level of the data."""
-    opened = Session(api.Run.open(run_folder, device="cpu"), level="sub")
+    opened = Session(regrain.Run.open(run_folder, device="cpu"), level="sub")
     yield opened
     opened.close()
 
@@ -413,7 +413,7 @@ def test_the_start_is_on_disk_before_it_has_its_name(run_folder: Path, monkeypat
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", watched)
-    Session(api.Run.open(run_folder, device="cpu")).close()
+    Session(regrain.Run.open(run_folder, device="cpu")).close()
     folder = (run_folder / "explorer").stat().st_ino
     order = [inode for inode, _ in synced]
     for name in ("start.parquet", "start.json"):
@@ -426,11 +426,11 @@ def test_hidden_labels_change_nothing_unless_their_level_is_named(session: Sessi
     frame = pd.read_csv(table)
     frame["sub"] = np.random.default_rng(1).permutation(frame["sub"].to_numpy())
     columns = [f"x{i}" for i in range(6)]
-    mixed = api.load(
+    mixed = regrain.load(
         frame, columns=columns, levels=["kind", "sub"], id_column="id", split_column="split", relation="aspects"
     )
     copied = shutil.copytree(trained, session.run.path.with_name("mixed"))
-    run = api.Run.open(copied, device="cpu")
+    run = regrain.Run.open(copied, device="cpu")
     run.data = mixed
     other = Session(run)
     for name in ("group", "superclass", "given", "probability"):
@@ -440,43 +440,43 @@ def test_hidden_labels_change_nothing_unless_their_level_is_named(session: Sessi
 
 
 def test_training_anew_leaves_what_was_confirmed(run_folder: Path, table: Path) -> None:
-    opened = Session(api.Run.open(run_folder, device="cpu"))
+    opened = Session(regrain.Run.open(run_folder, device="cpu"))
     Hand(opened)("confirm", samples=[5])
     before = opened.collection.embeddings
     opened.close()
     settings = ["epochs=2", "batch_size=48"]
-    api.fit(
+    regrain.fit(
         "supcon", str(table), levels=["kind", "sub"], out=run_folder, settings=settings, overwrite=True, device="cpu"
     )
-    again = Session(api.Run.open(run_folder, device="cpu"))
+    again = Session(regrain.Run.open(run_folder, device="cpu"))
     assert again.state.confirmed.nonzero()[0].tolist() == [5]
     assert not torch.equal(again.collection.embeddings, before)
     again.close()
 
 
 def test_data_that_changed_and_a_journal_of_another_start_are_refused(run_folder: Path) -> None:
-    opened = Session(api.Run.open(run_folder, device="cpu"))
+    opened = Session(regrain.Run.open(run_folder, device="cpu"))
     opened.journal.append({"kind": "confirm", "samples": [10**6]})
     opened.close()
     with pytest.raises(UserError, match=r"line 1 of .* does not fit start\.parquet"):
-        Session(api.Run.open(run_folder, device="cpu"))
+        Session(regrain.Run.open(run_folder, device="cpu"))
     file = run_folder / "explorer" / "start.parquet"
     start = pd.read_parquet(file)
     start.loc[0, "id"] = "another"
     Folder(file.parent).write({file.name: start.to_parquet})
     with pytest.raises(UserError, match=r"1 samples are gone \(such as 'another'\), 1 are new"):
-        Session(api.Run.open(run_folder, device="cpu"))
+        Session(regrain.Run.open(run_folder, device="cpu"))
 
 
 def test_rows_in_another_order_keep_their_labels(run_folder: Path, table: Path) -> None:
-    first = Session(api.Run.open(run_folder, device="cpu"))
+    first = Session(regrain.Run.open(run_folder, device="cpu"))
     vectors = first.collection.embeddings
     first.close()
     file = run_folder / "explorer" / "start.parquet"
     start = pd.read_parquet(file)
     mixed = start.sample(frac=1, random_state=3)
     Folder(file.parent).write({file.name: mixed.to_parquet})
-    again = Session(api.Run.open(run_folder, device="cpu"))
+    again = Session(regrain.Run.open(run_folder, device="cpu"))
     order = [start.index[start["id"] == i][0] for i in again.collection.start.ids]
     assert torch.allclose(again.collection.embeddings, vectors[order])
     again.close()
@@ -496,7 +496,7 @@ def test_the_command_line_exports_and_says_what_is_wrong(
 ) -> None:
     code, _, err = regrain("explore", run_folder, "--export", "csv")
     assert (code, "name a subclass first" in err) == (2, True)
-    opened = Session(api.Run.open(run_folder, device="cpu"))
+    opened = Session(regrain.Run.open(run_folder, device="cpu"))
     group = sorted(opened.state.groups)[0]
     Hand(opened)("name", group=group, name="wren", samples=opened.members(group)["exemplars"])
     code, _, err = regrain("explore", run_folder, "--export", "csv")
@@ -535,4 +535,4 @@ def test_a_name_below_two_superclasses_has_one_spelling_in_all_files(
     arguments[arguments.index("--out") + 1] = str(tmp_path / "fit")
     code, _, err = regrain(*arguments, "--set", "epochs=1", "--device", "cpu")
     assert code == 0, err
-    assert set(api.Run.open(tmp_path / "fit").labels.names("subclass")) == expected
+    assert set(regrain.Run.open(tmp_path / "fit").labels.names("subclass")) == expected

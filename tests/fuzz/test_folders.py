@@ -28,7 +28,6 @@ from image_files import encode, pixels
 from PIL import Image
 
 import regrain
-from regrain import api
 from regrain.cli.main import main
 from regrain.data.checking import check
 from regrain.errors import UserError
@@ -263,7 +262,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         file.write_bytes(encode(pixels(index, 16)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REGRAIN_CACHE", str(place / "cache"))
-        return api.fit(
+        return regrain.fit(
             "sup-ce",
             place / "photos",
             out=place / "run",

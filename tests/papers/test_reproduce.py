@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from regrain.api import evaluate
 from regrain.errors import UserError
 from regrain.metrics import mean_interval
 from regrain.papers.reproducing import Reproduction, append, grouped, markdown, reproduce
 from regrain.papers.rows import Recipe, recipes, select
 from regrain.runs.run import Run
+from regrain.verbs.evaluate import evaluate
 
 
 def covering() -> Iterator[Recipe]:

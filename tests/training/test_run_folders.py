@@ -211,7 +211,7 @@ def test_a_restart_by_torchrun_goes_on(trained: Path, run: Path, monkeypatch: py
     RunFolder(run).write_json("state.json", {"finished": False})
     with pytest.raises(UserError, match="already holds a run"):
         package.fit("sup-ce", trained / "t.csv", out=run, settings=["epochs=2"], **given)
-    monkeypatch.setattr("regrain.api.training.was_restarted", lambda: True)
+    monkeypatch.setattr("regrain.verbs.fit.was_restarted", lambda: True)
     assert package.fit("sup-ce", trained / "t.csv", out=run, settings=["epochs=2"], **given).folder.finished
     with pytest.raises(UserError, match="already holds a run"):
         package.fit("sup-ce", trained / "t.csv", out=run, settings=["epochs=3"], **given)

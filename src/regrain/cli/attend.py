@@ -12,7 +12,7 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.tasks import Attention
+    from regrain.verbs.attend import Attention
 
 _SHOWN = 3
 
@@ -46,11 +46,12 @@ def attend(
 
     `regrain attend runs/sclre-questions-s0 --data new.csv --samples 50 --out attention.csv`
     """
-    from regrain import api
+    from regrain.runs.run import Run
+    from regrain.verbs.attend import attend as run_attend
 
     o.refuse_without_data(data, reading)
-    found = api.attend(
-        api.Run.open(run, device=device.value),
+    found = run_attend(
+        Run.open(run, device=device.value),
         data,
         out=out,
         split=split,

@@ -12,8 +12,7 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.runs.answers import Judgement
-    from regrain.tasks import Answers
+    from regrain.runs.answers import Answers, Judgement
 
 
 def register(app: typer.Typer) -> None:
@@ -54,11 +53,12 @@ def calibrate(
 
     `regrain calibrate runs/x --data labelled.csv --precision 0.9`
     """
-    from regrain import api
+    from regrain.runs.run import Run
+    from regrain.verbs.calibrate import calibrate as run_calibrate
 
     o.refuse_without_data(data, reading)
-    made = api.calibrate(
-        api.Run.open(run, device=device.value),
+    made = run_calibrate(
+        Run.open(run, device=device.value),
         data,
         split=split,
         precision=precision,

@@ -13,8 +13,8 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.api import Run
     from regrain.papers.curve import Curve
+    from regrain.runs.run import Run
 
 _Out = Annotated[Path, typer.Option(help="The folder; the same command again goes on in it.")]
 _Seeds = Annotated[int, typer.Option(help="Trainings, each on another draw, for every value.", min=1)]

@@ -14,7 +14,7 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.tasks import Discovery
+    from regrain.runs.discovery import Discovery
 
 _SHOWN = 40
 _TEXT = 40  # characters of a text in the table
@@ -79,11 +79,12 @@ def discover(
 
     `regrain discover runs/self-classifier-photos-s0 --grids pictures/ --estimate-classes`
     """
-    from regrain import api
+    from regrain.runs.run import Run
+    from regrain.verbs.discover import discover as run_discover
 
     o.refuse_without_data(data, reading)
-    found = api.discover(
-        api.Run.open(run, device=device.value),
+    found = run_discover(
+        Run.open(run, device=device.value),
         data,
         out=out,
         superclass=superclass,

@@ -74,11 +74,11 @@ def explore(
         raise UserError(
             f"the explorer needs {' and '.join(missing)}: pip install 'regrain[explore]'", code="missing_package"
         )
-    from regrain import api
     from regrain.explorer.session import Session
+    from regrain.runs.run import Run
 
     o.refuse_without_data(data, reading)
-    opened = api.Run.open(run, device=device.value)
+    opened = Run.open(run, device=device.value)
     if data is not None:
         opened.take_data(data, **reading)
     session = Session(opened, level=level, map_kind=map_.value, seed=seed)

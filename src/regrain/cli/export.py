@@ -61,9 +61,9 @@ def export(
     if format is FormatName.hub:
         _export_to_hub(run, out, overwrite, json_)
         return
-    from regrain import api
+    from regrain.verbs.export import export as run_export
 
-    made = api.export(run, out, format=format.value, overwrite=overwrite)
+    made = run_export(run, out, format=format.value, overwrite=overwrite)
     if json_:
         kept = {
             "out": str(made.path),
@@ -86,9 +86,9 @@ def export(
 
 
 def _export_to_hub(run: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
-    from regrain import api
+    from regrain.verbs.export import export as run_export
 
-    place = api.export(run, out, format="hub", overwrite=overwrite).path
+    place = run_export(run, out, format="hub", overwrite=overwrite).path
     files = sorted(str(file.relative_to(place)) for file in place.rglob("*") if file.is_file())
     if as_json:
         print(json.dumps({"out": str(place), "format": "hub", "files": files}, indent=1))

@@ -55,10 +55,11 @@ def adapt(
 
     `regrain adapt runs/x --support questions.csv --text question --level intent --out runs/y --abstain 0.1`
     """
-    from regrain import api
+    from regrain.runs.run import Run
+    from regrain.verbs.adapt import adapt as run_adapt
 
-    made = api.adapt(
-        api.Run.open(run, device=device.value),
+    made = run_adapt(
+        Run.open(run, device=device.value),
         support,
         out,
         data=data,
@@ -116,9 +117,10 @@ def predict(
 
     `regrain predict runs/y new.csv --text question --out predicted.parquet`
     """
-    from regrain import api
+    from regrain.runs.run import Run
+    from regrain.verbs.predict import predict as run_predict
 
-    table = api.predict(api.Run.open(run, device=device.value), data, out, split=split, overwrite=overwrite, **reading)
+    table = run_predict(Run.open(run, device=device.value), data, out, split=split, overwrite=overwrite, **reading)
     ends = [name.removesuffix("_probability") for name in map(str, table) if name.endswith("_probability")]
     levels = [name for name in ends if name != "answer" and not name.endswith("_answer")]
     aspects = [level for level in levels if f"{level}_answer" in ends]

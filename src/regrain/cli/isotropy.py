@@ -12,8 +12,8 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.api import Run
     from regrain.papers.swapping import Isotropy
+    from regrain.runs.run import Run
 
 
 def register(app: typer.Typer) -> None:

@@ -92,8 +92,9 @@ def evaluate(
 
     `regrain evaluate runs/self-classifier-cifar100-s0 -p clustering -p hierarchy -p linear --linear-epochs 10`
     """
-    from regrain import api
+    from regrain.runs.run import Run
     from regrain.training.processes import is_first_process, shared_out
+    from regrain.verbs.evaluate import evaluate as run_evaluate
 
     o.refuse_without_data(data, reading)
     chosen: dict[str, Any] = {
@@ -115,8 +116,8 @@ def evaluate(
     chosen |= _of_protocols(("hierarchy",), protocol, taxonomy=taxonomy, hierarchy_mapping=hierarchy_mapping)
     chosen |= _of_protocols(("linear", "transfer"), protocol, linear_epochs=linear_epochs)
     with shared_out():
-        result = api.evaluate(
-            api.Run.open(run, device=device.value),
+        result = run_evaluate(
+            Run.open(run, device=device.value),
             data,
             split=split,
             levels=level,
@@ -152,13 +153,14 @@ def embed(
 
     Example: `regrain embed runs/maskcon-digits-s0 --data digits --out digits.parquet`
     """
-    from regrain import api
+    from regrain.runs.run import Run
     from regrain.training.processes import is_first_process, shared_out
+    from regrain.verbs.embed import export_embeddings as run_export_embeddings
 
     o.refuse_without_data(data, reading)
     with shared_out():
-        rows, width = api.export_embeddings(
-            api.Run.open(run, device=device.value),
+        rows, width = run_export_embeddings(
+            Run.open(run, device=device.value),
             out,
             data,
             split=split,

@@ -16,8 +16,8 @@ import typer
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.api import Run
     from regrain.evaluation import Evaluation, Score
+    from regrain.runs.run import Run
 
 Result = TypeVar("Result")
 
@@ -178,7 +178,7 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
 def trains(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command all options of a training, readers' included; they arrive as its keyword ``training``.
 
-    As the keyword arguments that :func:`regrain.api.fit` and its like share.
+    As the keyword arguments that :func:`regrain.fit` and its like share.
     """
     return _with_options(command, "training", _TRAINING | _READER, _training_options)
 

@@ -13,7 +13,7 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.tasks import Regrouping
+    from regrain.verbs.regroup import Regrouping
 
 
 def register(app: typer.Typer) -> None:
@@ -58,9 +58,9 @@ def regroup(
 
     `regrain regroup questions.csv domains.json --text question --level intent --out domains.csv`
     """
-    from regrain import api
+    from regrain.verbs.regroup import regroup as run_regroup
 
-    made = api.regroup(
+    made = run_regroup(
         data,
         mapping,
         out,

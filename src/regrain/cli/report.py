@@ -52,8 +52,8 @@ def report(
 
     `regrain report runs/photos --data new-photos/ --out new.html --figures figures/`
     """
-    from regrain.api import Run
     from regrain.report import report as write_report
+    from regrain.runs.run import Run
 
     o.refuse_without_data(data, reading)
     place = write_report(
@@ -102,10 +102,10 @@ def compare(
 
     `regrain compare runs/* --sort digit/recall@1 --json`
     """
-    from regrain.api import Run
     from regrain.report import compare as compare_runs
     from regrain.report import write_comparison
-    from regrain.tasks.tables import require_writable
+    from regrain.runs.run import Run
+    from regrain.runs.tables import require_writable
 
     o.refuse_without_data(data, reading)
     if out is not None:

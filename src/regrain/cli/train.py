@@ -12,8 +12,8 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.api import Run
     from regrain.data.dataset import Dataset
+    from regrain.runs.run import Run
 
 _DEMO_METHODS = ("sup-ce", "maskcon", "sup-fine")
 _DEMO_SETTINGS = ("training.epochs=30", "training.batch_size=64", "training.learning_rate=0.05")
@@ -50,10 +50,10 @@ def fit(
 
     `regrain fit maskcon cifar100-20 --root data --set weight=1.0 --set soft_temperature=0.05`
     """
-    from regrain import api
+    from regrain.verbs.fit import fit as run_fit
 
     run = o.stoppable(
-        lambda: api.fit(
+        lambda: run_fit(
             method,
             data,
             out=out,
@@ -86,12 +86,12 @@ def resume(
 
     `regrain resume runs/maskcon-photos-s0 --data /mnt/photos`
     """
-    from regrain import api
+    from regrain.verbs.resume import resume as run_resume
 
     o.refuse_without_data(data, reading)
     progress = not quiet and sys.stderr.isatty()
     done = o.stoppable(
-        lambda: api.resume(run, data, device=device.value, devices=devices, progress=progress, **reading)
+        lambda: run_resume(run, data, device=device.value, devices=devices, progress=progress, **reading)
     )
     _report(done)
 
@@ -107,10 +107,12 @@ def demo(
     """
     from rich.console import Console
 
-    from regrain import api
     from regrain.cli.tables import Table
+    from regrain.verbs.evaluate import evaluate as run_evaluate
+    from regrain.verbs.fit import fit as run_fit
+    from regrain.verbs.load import load as run_load
 
-    data = api.load("digits")
+    data = run_load("digits")
     coarse, fine = data.labels.levels
     counts = data.labels.counts
     say(
@@ -123,10 +125,10 @@ def demo(
     baselines: list[tuple[str, ...]] = []
     for name in _DEMO_METHODS:
         with Console().status(f"training {name} ..."):
-            run = api.fit(
+            run = run_fit(
                 name, data, encoder="conv4", out=out / name, seed=seed, settings=_DEMO_SETTINGS, overwrite=overwrite
             )
-            judged = api.evaluate(run, data, levels=[fine], protocols=["recall"], baselines=not baselines)
+            judged = run_evaluate(run, data, levels=[fine], protocols=["recall"], baselines=not baselines)
         scores = {row.representation: row.score for row in judged.rows if row.metric == "recall@1"}
         if not baselines:
             baselines = [

@@ -12,7 +12,7 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.tasks import Trial, Tuning
+    from regrain.runs.tuning import Trial, Tuning
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +54,7 @@ def tune(
 
     `regrain fit maskcon photos/ --recipe runs/tune-maskcon-photos/best.yaml`  (with what was found)
     """
-    from regrain import api
+    from regrain.verbs.tune import tune as run_tune
 
     def tell(trial: Trial) -> None:
         values = ", ".join(f"{name} {value:.4f}" for name, value in trial.criteria.items())
@@ -62,7 +62,7 @@ def tune(
         say(f"trial {trial.number + 1}: {settings}: {values or trial.problem}", err=True)
 
     found = o.stoppable(
-        lambda: api.tune(
+        lambda: run_tune(
             method,
             data,
             ranges=ranges or (),

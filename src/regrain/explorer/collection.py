@@ -21,15 +21,16 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import TypedDict
 
-from regrain import api
 from regrain.data.dataset import Dataset, Modality
 from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.explorer.state import Group
 from regrain.pictures.map import MapKind, embedding_map
+from regrain.runs.discovery import is_own_name
+from regrain.runs.run import Run
+from regrain.runs.tables import table_writer
 from regrain.storage.files import Folder, json_writer, save_tensors
-from regrain.tasks.discover import is_own_name
-from regrain.tasks.tables import table_writer
+from regrain.verbs.discover import discover
 
 NAMED_LEVEL = "subclass"
 """The level that names are given at, unless the user says otherwise."""
@@ -145,7 +146,7 @@ class Collection:
 
 
 def open_collection(
-    run: api.Run, folder: Path, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0
+    run: Run, folder: Path, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0
 ) -> Collection:
     """The samples of a run, from where an earlier exploration started, or from its discovered subclasses.
 
@@ -179,8 +180,8 @@ def open_collection(
     return Collection(start, tuple(parts.values()), order, embeddings, found)
 
 
-def _make_start(run: api.Run, parts: Mapping[str, Dataset], level: str | None, seed: int) -> Start:
-    found = api.discover(run, seed=seed)
+def _make_start(run: Run, parts: Mapping[str, Dataset], level: str | None, seed: int) -> Start:
+    found = discover(run, seed=seed)
     labels = next(iter(parts.values())).labels
     if level is not None:
         labels.level_index(level)
@@ -288,7 +289,7 @@ def _order(every: np.ndarray, ids: np.ndarray, where: Path) -> np.ndarray:
 
 
 def _vectors(
-    run: api.Run, store: Folder, parts: tuple[Dataset, ...], order: np.ndarray, map_kind: MapKind, seed: int
+    run: Run, store: Folder, parts: tuple[Dataset, ...], order: np.ndarray, map_kind: MapKind, seed: int
 ) -> tuple[Tensor, np.ndarray]:
     """Embeddings and places on the map: kept until the model or the map's kind changes."""
     from safetensors import SafetensorError, safe_open

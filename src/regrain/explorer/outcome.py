@@ -20,9 +20,8 @@ from regrain.explorer.collection import Collection
 from regrain.explorer.proposals import Proposals
 from regrain.explorer.session import Session
 from regrain.labels import Labels
+from regrain.runs.tables import sample_columns, write_columns
 from regrain.storage.files import json_writer, replace_file, write_text
-from regrain.tasks.regroup import sample_columns
-from regrain.tasks.tables import write_columns
 
 TableFormat = Literal["csv", "parquet"]
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from torch.nn import functional
 
-from regrain import api
 from regrain.errors import UserError
 from regrain.explorer.collection import Collection, open_collection
 from regrain.explorer.journal import Journal
@@ -19,6 +18,7 @@ from regrain.explorer.state import Group, State, clean_name
 from regrain.methods.lloyd import STARTS, lloyd
 from regrain.metrics.neighbours import nearest_neighbours
 from regrain.pictures.map import MapKind
+from regrain.runs.run import Run
 
 CONFIRMED, OUTLIER, GIVEN = 1, 2, 4
 """Bits of a sample's flags."""
@@ -67,7 +67,7 @@ class Session:
         If another process explores the run, or its journal or data are not what they were.
     """
 
-    def __init__(self, run: api.Run, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0) -> None:
+    def __init__(self, run: Run, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0) -> None:
         self.run = run
         self.folder: Path = run.path / "explorer"
         self.folder.mkdir(exist_ok=True)

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regrain.api.data import request_of
-from regrain.api.judging import judge_run
-from regrain.api.training import trained_once
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import Score, require_protocols
+from regrain.papers.finished import trained_once
 from regrain.runs.assemble import assemble
 from regrain.runs.evaluations import keep_evaluation
+from regrain.runs.plan import request_of
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import split_dataset
 from regrain.storage.files import Folder
-from regrain.tasks.plans import begin_plan
+from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
+from regrain.verbs.evaluate import judge_run
 
 
 @dataclass(frozen=True)

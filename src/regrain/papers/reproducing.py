@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from regrain.api.judging import evaluate
-from regrain.api.training import finished_run, fit
 from regrain.errors import MissingDataError, UserError
 from regrain.evaluation.multi_aspect import ALL
 from regrain.metrics import mean_interval
 from regrain.papers.datasets.synthetic import write_synthetic
+from regrain.papers.finished import finished_run
 from regrain.papers.rows import OF_RUN, Recipe, overridden, select_one
 from regrain.papers.scales import SCALES, Scale, at_scale
 from regrain.runs.recipe import parse_assignments
@@ -28,6 +27,8 @@ from regrain.runs.source import CORRUPTIONS
 from regrain.storage.files import Finite, read_json, write_text
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
+from regrain.verbs.evaluate import evaluate
+from regrain.verbs.fit import fit
 
 BASELINES = {
     "majority": "majority class",

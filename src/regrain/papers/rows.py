@@ -33,7 +33,7 @@ OF_RUN = "run/"
 """How the keys of a run's own figures begin."""
 
 SECTIONS = ("method", "encoder", "views", "training")
-"""What a recipe gives :func:`regrain.api.fit` as its ``recipe``."""
+"""What a recipe gives :func:`regrain.fit` as its ``recipe``."""
 
 _DATA = ("source", "levels", "reader", *CORRUPTIONS)
 _JUDGE = ("level", "protocols", "options", "data", "unseen_superclasses")

@@ -17,19 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrain.api.data import request_of
-from regrain.api.training import trained_once
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation import Representation, Score, Setting
 from regrain.evaluation.probe import Probed, logistic_layer
 from regrain.methods import method_class
 from regrain.metrics import accuracy
+from regrain.papers.finished import trained_once
 from regrain.runs.assemble import assemble
+from regrain.runs.plan import request_of
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import split_dataset
 from regrain.storage.files import Folder
-from regrain.tasks.plans import begin_plan
+from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
 

@@ -1,4 +1,4 @@
-"""Pages to look at: the report of one run, the comparison of several. A face over :mod:`regrain.api`."""
+"""Pages to look at: the report of one run, the comparison of several. A face over :mod:`regrain.verbs`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ import yaml
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from regrain import api
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import own_probabilities
@@ -34,9 +33,11 @@ from regrain.report.content import (
     Shown,
 )
 from regrain.runs.evaluations import RowForm, evaluation_of
+from regrain.runs.grids import purity_ranks
 from regrain.runs.run import Run, get_split
 from regrain.storage.run_folder import RunFolder
-from regrain.tasks.grids import purity_ranks
+from regrain.verbs.discover import discover
+from regrain.verbs.evaluate import evaluate
 
 _TOP = 10
 _QUERIES = 12
@@ -180,7 +181,7 @@ def _metrics(
     judged = {(row["representation"], row["metric"]) for row in rows}
     if not {("model", "recall@1"), ("raw", "recall@1")} <= judged:
         say("evaluation (recall, k-NN, clustering)")
-        found = api.evaluate(run, data, split=split, seed=seed, write=data is None).to_json()
+        found = evaluate(run, data, split=split, seed=seed, write=data is None).to_json()
         made = {(row["representation"], row["level"], row["metric"]) for row in found["rows"]}
         rows = found["rows"] + [r for r in rows if (r["representation"], r["level"], r["metric"]) not in made]
         notes = found["notes"] + notes
@@ -291,7 +292,7 @@ def _caption(judged: Dataset, levels: Sequence[str], row: int) -> str:
 
 
 def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[str, Dataset], seed: int) -> None:
-    found = api.discover(run, data, seed=seed, write=False)
+    found = discover(run, data, seed=seed, write=False)
     judged = content.judged
     places = {str(identity): row for row, identity in enumerate(judged.ids.tolist())}
     rows = np.array([places.get(identity, -1) for identity in found.ids.tolist()])
@@ -423,7 +424,7 @@ def _few_shot(
         ).hexdigest()
         stored = _stored(run.folder, cache).get(key)
         if stored is None:
-            found = api.evaluate(
+            found = evaluate(
                 run, data, split=split, levels=[level], protocols=["few-shot"], options=options, seed=seed, write=False
             )
             stored = found.to_json()["rows"]

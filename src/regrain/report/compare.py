@@ -24,8 +24,8 @@ from regrain.report.figures import write_charts
 from regrain.report.page import chart_payload, render
 from regrain.runs.evaluations import evaluation_of
 from regrain.runs.run import Run, get_split
+from regrain.runs.tables import require_writable
 from regrain.storage.files import write_text
-from regrain.tasks.tables import require_writable
 
 COSTS = {"seconds": "training, s", "samples_per_second": "samples / s", "peak_memory_mb": "peak memory, MB"}
 """What a run cost, and the words for it."""

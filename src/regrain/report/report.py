@@ -12,8 +12,8 @@ from regrain.report.extra import require_packages
 from regrain.report.figures import write_figures
 from regrain.report.page import report_page
 from regrain.runs.run import Run
+from regrain.runs.tables import require_writable
 from regrain.storage.files import write_text
-from regrain.tasks.tables import require_writable
 
 MAP_SAMPLES = 10_000
 

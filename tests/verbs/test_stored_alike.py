@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 import regrain
-from regrain import api
 from regrain.errors import UserError
 from regrain.hub import from_pretrained, save_to_directory
 from regrain.runs.run import Run
@@ -44,7 +43,7 @@ def folder_of(place: Path, mode: str, size: tuple[int, int] = (40, 40), count: i
 
 def trained(place: Path, mode: str) -> Run:
     data = folder_of(place / "photos", mode)
-    return api.fit(
+    return regrain.fit(
         "sup-ce", data, out=place / "run", encoder="conv4", holdout=0, settings=["epochs=1", "batch_size=4"], seed=1
     )
 
@@ -57,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 def embedded(run: Run, data: Any, tmp_path: Path) -> dict[str, np.ndarray]:
     """Embeddings by id, as `regrain embed --data` writes them."""
     out = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
-    api.export_embeddings(run, out, data)
+    regrain.export_embeddings(run, out, data)
     table = pd.read_parquet(out)
     return dict(zip(table["id"], map(np.array, table["embedding"]), strict=True))
 
@@ -110,8 +109,8 @@ def test_predictions_and_what_is_shared_read_alike(runs: dict[str, Run], tmp_pat
     alone.mkdir()
     picture(100, 200, 260).save(company / "dog" / "odd.png")
     picture(100, 200, 260).save(alone / "odd.png")
-    many = api.predict(run, company, tmp_path / "many.parquet")
-    one = api.predict(run, alone, tmp_path / "one.parquet")
+    many = regrain.predict(run, company, tmp_path / "many.parquet")
+    one = regrain.predict(run, alone, tmp_path / "one.parquet")
     place = list(many["id"]).index("dog/odd.png")
     assert many["label"][place] == one["label"][0]
     assert many["label_probability"][place] == pytest.approx(one["label_probability"][0], abs=1e-5)
@@ -124,9 +123,9 @@ def test_predictions_and_what_is_shared_read_alike(runs: dict[str, Run], tmp_pat
 def test_a_support_and_judged_samples_are_stored_alike(runs: dict[str, Run], tmp_path: Path) -> None:
     run = runs["L"]
     data = folder_of(tmp_path / "colour", "RGB", (90, 70), 3)
-    adapted = api.adapt(run, data, tmp_path / "adapted")
+    adapted = regrain.adapt(run, data, tmp_path / "adapted")
     assert adapted.classifier is not None
-    judged = api.evaluate(run, data, split="all", protocols=["recall"], options={"ks": [1]}, baselines=False)
+    judged = regrain.evaluate(run, data, split="all", protocols=["recall"], options={"ks": [1]}, baselines=False)
     assert all(np.isfinite(row.score.value) for row in judged.rows)
     found = run.splits_of(regrain.load(data), "all", [])
     assert found["all"].samples.shape == (1, 40, 40)
@@ -145,8 +144,8 @@ def test_options_that_would_store_them_otherwise_are_refused(runs: dict[str, Run
     for option in ({"image_size": 20}, {"channels": 1}, {"white": 255}):
         name = next(iter(option))
         with pytest.raises(UserError, match=f"stores images at 40 x 40 pixels with 3 channels.*leave out {name}"):
-            api.predict(run, source, tmp_path / "out.csv", **option)
-    api.predict(run, source, tmp_path / "out.csv", image_size=40, channels=3)
+            regrain.predict(run, source, tmp_path / "out.csv", **option)
+    regrain.predict(run, source, tmp_path / "out.csv", image_size=40, channels=3)
 
 
 def test_deep_pixels_are_scaled_by_the_run_not_by_their_own_maximum(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -199,7 +198,9 @@ def test_a_photograph_as_a_file_and_as_an_array(runs: dict[str, Run], tmp_path: 
 
 def test_frozen_features_are_those_of_the_form(tmp_path: Path) -> None:
     data = folder_of(tmp_path / "photos", "RGB")
-    run = api.fit("sup-ce", data, out=tmp_path / "run", encoder="conv4", frozen=True, settings=["epochs=1"], holdout=0)
+    run = regrain.fit(
+        "sup-ce", data, out=tmp_path / "run", encoder="conv4", frozen=True, settings=["epochs=1"], holdout=0
+    )
     (tmp_path / "alone").mkdir()
     stream = io.BytesIO()
     picture(3, 70, 90).save(stream, "PNG")

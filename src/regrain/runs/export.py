@@ -20,9 +20,9 @@ from regrain.encoders.vision import VisionEncoder
 from regrain.errors import UserError, nearest
 from regrain.methods import Method
 from regrain.model import Model
+from regrain.runs.onnx_graph import graph_inputs, onnx_graph
+from regrain.runs.tables import require_writable
 from regrain.storage.files import replace_file
-from regrain.tasks.onnx_graph import graph_inputs, onnx_graph
-from regrain.tasks.tables import require_writable
 
 FORMATS: dict[str, tuple[str, ...]] = {
     "timm": (".safetensors", ".pth"),

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import regrain
-from regrain.api import discover
 from regrain.data.dataset import Dataset, TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
+from regrain.verbs.discover import discover
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import regrain
 from regrain.data.cells import escape_formula, unescape_formula
-from regrain.tasks.tables import write_columns
+from regrain.runs.tables import write_columns
 
 CELLS = ["=1+1", "+SUM(A1)", "-cmd", "@x", "\tz", "\ry", "'=", "''+a", "-1", "+2.5e3", "plain", "it's", "'quoted'"]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import io
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from regrain.data.cells import Column, escape_formula
 from regrain.data.dataset import Dataset
+from regrain.data.rows import Rows
 from regrain.errors import UserError
 from regrain.storage.files import replace_file
 
@@ -91,3 +95,49 @@ def write_embeddings(parts: Mapping[str, tuple[Dataset, Tensor]], out: Path) -> 
     table = pa.concat_tables(tables)
     write_parquet(table, out)
     return table.num_rows, vectors.shape[1]
+
+
+def sample_columns(rows: Rows, out: Path, *, beside: Collection[str]) -> dict[str, Column]:
+    """Images, texts, vectors or series without static features, as columns of a table that is read again.
+
+    Parameters
+    ----------
+    rows : Rows
+    out : path
+        See :func:`regroup_rows`.
+    beside : collection of str
+        Names of columns that are taken. Features keep their own names where none of these is among them.
+    """
+    if rows.modality == "text":
+        return {"text": list(map(str, rows.values))}
+    if rows.modality == "image":
+        return {"image": _images(rows, out)}
+    values = np.asarray(rows.values).reshape(len(rows), -1)
+    names = list(rows.notes.get("columns", ())) if rows.modality == "vector" else []
+    if len(names) != values.shape[1] or any(name in beside for name in names):
+        names = [f"f{place}" for place in range(values.shape[1])]
+    return dict(zip(names, values.T, strict=True))
+
+
+def _images(rows: Rows, out: Path) -> list[str] | list[bytes]:
+    """Paths, relative where the table's folder holds them, or else files' bytes; PNG for images in memory."""
+    if all(isinstance(source, str) for source in rows.values):
+        folder = os.path.abspath(out.parent)
+        paths = map(os.path.abspath, rows.values)
+        return [os.path.relpath(p, folder) if p.startswith(f"{folder}{os.sep}") else p for p in paths]
+    if out.suffix.lower() == ".csv":
+        raise UserError(f"the images of {rows.where} are no files, and {out} cannot hold them: name a .parquet file")
+    return [_encoded(source) for source in rows.values]
+
+
+def _encoded(source: Any) -> bytes:
+    """The bytes of an image file: as they are, or a uint8 array (C, H, W) as PNG, which loses nothing."""
+    from PIL import Image
+
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str):
+        return Path(source).read_bytes()
+    stream = io.BytesIO()
+    Image.fromarray(source[0] if len(source) == 1 else source.transpose(1, 2, 0)).save(stream, format="PNG")
+    return stream.getvalue()

@@ -16,7 +16,7 @@ from regrain.labels import Labels
 from regrain.model import Model
 from regrain.runs.answers import Answers, taxonomy_of
 from regrain.runs.classifier import FewShotClassifier
-from regrain.tasks.discover import Settled
+from regrain.runs.discovery import Settled
 
 
 def predicted_columns(

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from regrain.api.data import with_split
 from regrain.data.dataset import Dataset
 from regrain.data.rows import examples
 from regrain.errors import UserError
@@ -18,6 +17,7 @@ from regrain.evaluation import (
 )
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.runs.evaluations import keep_evaluation
+from regrain.runs.plan import with_split
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
 from regrain.training.processes import is_first_process

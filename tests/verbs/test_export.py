@@ -24,8 +24,8 @@ import regrain
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.model import Model, take_statistics
-from regrain.tasks import onnx_graph
-from regrain.tasks.export import FORMATS, RESNETS, Export, check_export, write_export
+from regrain.runs import onnx_graph
+from regrain.runs.export import FORMATS, RESNETS, Export, check_export, write_export
 
 
 def model_of(encoder: nn.Module, inputs: Mapping[str, Any], method: str = "simclr", *classes: int) -> Model:

@@ -7,18 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regrain.api.data import request_of
-from regrain.api.training import fit
 from regrain.errors import UserError
 from regrain.evaluation import CRITERIA, criterion_values, obstacles
 from regrain.methods import method_class
 from regrain.runs.assemble import assemble, roles_of
+from regrain.runs.plan import request_of
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS
-from regrain.tasks import Trial, Tuning
-from regrain.tasks.tune import Plan, Range, assignments, default_ranges
+from regrain.runs.tuning import Plan, Range, Trial, Tuning, assignments, default_ranges
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
+from regrain.verbs.fit import fit
 
 
 @callers_random_state()
@@ -47,8 +46,8 @@ def tune(
     method, data
         As in :func:`fit`.
     ranges : sequence of str
-        See :meth:`regrain.tasks.Range.parse`; default: the learning rate, and w and the soft temperature where the
-        method has them.
+        See :meth:`regrain.runs.tuning.Range.parse`; default: the learning rate, and w and the soft temperature
+        where the method has them.
     criterion : {"agreement", "coarse-knn", "stability"}
         See :mod:`regrain.evaluation.criteria`; all are computed, this one chooses.
     trials : int

@@ -16,8 +16,7 @@ import regrain
 from regrain.data.dataset import Dataset
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
-from regrain.tasks import Plan, Range
-from regrain.tasks.tune import default_ranges
+from regrain.runs.tuning import Plan, Range, default_ranges
 
 QUICK: dict[str, Any] = {"encoder": "conv4", "settings": ["epochs=1", "batch_size=32"], "limit_per_class": 20}
 
@@ -27,7 +26,7 @@ def digits() -> Dataset:
     return regrain.load("digits")
 
 
-def tune(data: Dataset, out: Path, **options: Any) -> regrain.tasks.Tuning:  # type: ignore[name-defined]
+def tune(data: Dataset, out: Path, **options: Any) -> regrain.runs.tuning.Tuning:  # type: ignore[name-defined]
     wanted = {"ranges": ["weight=0.2,1"], "trials": 2} | QUICK | options
     return regrain.tune("maskcon", data, out=out, **wanted)
 

@@ -19,9 +19,9 @@ from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.model import Model
-from regrain.tasks.class_count import class_count_of, estimate_class_count
-from regrain.tasks.discover import Discovery, Subclass
-from regrain.tasks.grids import write_grids
+from regrain.runs.class_count import class_count_of, estimate_class_count
+from regrain.runs.discovery import Discovery, Subclass
+from regrain.runs.grids import write_grids
 
 # How many classes
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 import regrain
-from regrain.api import Run
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.labels import Labels
+from regrain.runs.run import Run
 
 QUICK: dict[str, Any] = {"encoder": "conv4", "limit_per_class": 20, "device": "cpu"}
 SETTINGS = ["epochs=2", "batch_size=32", "training.precision=float32"]

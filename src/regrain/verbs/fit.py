@@ -1,37 +1,28 @@
-"""Training a run, and taking one up again."""
+"""``fit``: a method is trained on data."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from regrain.api.data import request_of, with_split
 from regrain.data.dataset import Dataset
-from regrain.errors import UserError
-from regrain.runs.assemble import Assembly, assemble
-from regrain.runs.card import card
-from regrain.runs.recipe import merge
+from regrain.runs.assemble import assemble
+from regrain.runs.plan import request_of
 from regrain.runs.run import Run
+from regrain.runs.tables import write_columns
+from regrain.runs.training import start_notices, train_run, writing
 from regrain.storage.run_folder import RunFolder, labels_to_json
-from regrain.tasks.tables import write_columns
 from regrain.training.loop import (
     Device,
     check_training,
     resolve_device,
-    resolve_precision,
-    train,
 )
 from regrain.training.processes import is_first_process, leave_unguarded, was_restarted
 from regrain.training.randomness import callers_random_state
-
-_PATIENCE = 1.0
-"""Seconds for which a training waits for another one in its folder."""
 
 
 @callers_random_state()
@@ -166,11 +157,11 @@ def fit(
 
     place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
     folder = RunFolder(place)
-    run = Run(folder, dataset, device, _notices(dataset, assembly))
+    run = Run(folder, dataset, device, start_notices(dataset, assembly))
     again = was_restarted() and _is_of(folder, assembly.recipe)
     if again and folder.is_complete:
         return run
-    with _writing(folder):
+    with writing(folder):
         if is_first_process():
             if not again:
                 folder.begin(overwrite=overwrite)
@@ -181,147 +172,10 @@ def fit(
                 run.notices.append("visits.csv says how often the first epoch visits each sample")
             if on_start is not None:
                 on_start(run, training)
-        _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=again)
+        train_run(run, assembly, device, devices, progress, tensorboard, interrupt, resume=again)
     return run
-
-
-def _writing(folder: RunFolder) -> AbstractContextManager[None]:
-    """The run is this training's alone; of several processes the first one sees to it."""
-    return folder.writing(patience=_PATIENCE) if is_first_process() else nullcontext()
 
 
 def _is_of(folder: RunFolder, recipe: Mapping[str, Any]) -> bool:
     """Whether the run that lies there has this very recipe."""
     return folder.is_run and folder.read_recipe() == yaml.safe_load(yaml.safe_dump(recipe, allow_unicode=True))
-
-
-@callers_random_state()
-def resume(
-    path: str | Path,
-    data: Any = None,
-    *,
-    device: Device = "auto",
-    devices: int = 1,
-    progress: bool = False,
-    interrupt: threading.Event | None = None,
-    split_column: str | None = None,
-    **reader_options: Any,
-) -> Run:
-    """Go on with an interrupted run; it ends with the weights of an uninterrupted one.
-
-    Parameters
-    ----------
-    path : path
-    data : optional
-        The run's own data, where they were in memory or are no longer where they were; whatever :func:`load` reads.
-    device, devices, progress, interrupt
-        As in :func:`fit`.
-    split_column, **reader_options
-        See :func:`load` and :func:`evaluate`; what is left out is as it was.
-
-    Raises
-    ------
-    UserError
-        If there is no run, it is finished, or the data are no longer those it was started on.
-    """
-    leave_unguarded()
-    run = Run(RunFolder.open(path), None, device)
-    if run.folder.is_complete:
-        raise UserError(f"{path} is finished: nothing to resume")
-    if data is not None:
-        run.take_data(data, **with_split(reader_options, split_column))
-    settings = run.recipe["data"]
-    training = run.splits()["train"]
-    recipe = merge(run.recipe)
-    recipe["data"].pop("roles")
-    recipe["data"].pop("labels_fingerprint")
-    assembly = assemble(recipe, training.with_levels(settings["levels"]))
-    if assembly.dataset.labels.fingerprint() != settings["labels_fingerprint"]:
-        raise UserError(
-            f"the labels that {path} was started on have changed: bring the old ones back, or start again with "
-            "`regrain fit ... --overwrite`"
-        )
-    assembly.recipe["data"]["labels_fingerprint"] = settings["labels_fingerprint"]
-    run.notices = _notices(run.data, assembly)
-    tensorboard = (run.path / "tensorboard").exists()
-    with _writing(run.folder):
-        _train(run, assembly, device, devices, progress, tensorboard, interrupt, resume=True)
-    return run
-
-
-def trained_once(
-    method: str,
-    training: Dataset,
-    place: Path,
-    recipe: Mapping[str, Any],
-    seed: int,
-    device: Device,
-    on_run: Callable[[Run], None] | None,
-) -> Run:
-    """The finished run of a method on given samples: see :func:`finished_run`."""
-    train_it = partial(
-        fit, method, training, out=place, recipe=recipe, seed=seed, holdout=0, device=device, overwrite=True
-    )
-    return finished_run(place, train_it, training, device, on_run)
-
-
-def finished_run(
-    place: Path,
-    train: Callable[[], Run],
-    data: Dataset | None,
-    device: Device,
-    on_run: Callable[[Run], None] | None,
-) -> Run:
-    """The finished run at a place; where there is none yet it is trained there, or an interrupted one resumed."""
-    folder = RunFolder(place)
-    if folder.is_run and folder.is_complete:
-        return Run(folder, data, device)
-    run = resume(place, data, device=device) if folder.is_run and folder.checkpoint_file.exists() else train()
-    run.folder.checkpoint_file.unlink(missing_ok=True)
-    if on_run is not None:
-        on_run(run)
-    return run
-
-
-def _notices(dataset: Dataset | None, assembly: Assembly) -> list[str]:
-    """What was chosen for the user: in reading the data, and in fitting the settings to them."""
-    messages = [] if dataset is None else dataset.notes.get("messages", [])
-    return [*messages, *assembly.notices]
-
-
-def _train(
-    run: Run,
-    assembly: Assembly,
-    device: Device,
-    devices: int,
-    progress: bool,
-    tensorboard: bool,
-    interrupt: threading.Event | None,
-    *,
-    resume: bool,
-) -> None:
-    kind = resolve_device(device)
-    model = assembly.model
-    if model.backbone is not None:
-        model.to(kind)
-        assembly.dataset = model.featurised(assembly.dataset, workers=assembly.options.workers)
-        model.take_features(assembly.dataset)
-    train(
-        model.method,
-        model.views,
-        assembly.dataset,
-        assembly.options,
-        run.folder,
-        seed=assembly.recipe["seed"],
-        device=kind,
-        devices=devices,
-        resume=resume,
-        progress=progress,
-        tensorboard=tensorboard,
-        interrupt=interrupt,
-    )
-    if is_first_process():
-        model.save(run.folder, labels_to_json(assembly.dataset.labels))
-        precision = resolve_precision(assembly.options.precision, kind)
-        text = card(assembly, len(run.folder.read_metrics()), precision, kind, run.notices)
-        run.folder.write_text("card.md", text)

@@ -1,4 +1,4 @@
-"""What attends to what: test samples beside the training samples that SCLRE's attention draws on."""
+"""``attend``: samples and the training samples that SCLRE's attention draws on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from regrain.labels import Labels
 from regrain.methods import Method
 from regrain.methods.sclre import SCLRE, drawn_by_class
 from regrain.model import Model
-from regrain.pictures.tiles import COLUMNS, Row, tiles, write_page
+from regrain.pictures.tiles import COLUMNS, Row, require_images, tiles, write_page
+from regrain.runs.plan import with_split
+from regrain.runs.run import Run, get_split
+from regrain.runs.source import require_no_reading
+from regrain.runs.tables import WRITABLE_SUFFIXES, require_writable, write_columns
+from regrain.training.randomness import callers_random_state
 
 _SHARES = 3
 """Superclasses that a title names."""
@@ -225,3 +230,73 @@ def write_attention(attention: Attention, judged: Dataset, train: Dataset, out: 
 def _tiles_of(ids: Sequence[str], dataset: Dataset) -> list[Any]:
     places = {str(identity): row for row, identity in enumerate(dataset.ids.tolist())}
     return tiles(dataset, torch.tensor([places[identity] for identity in ids]))
+
+
+@callers_random_state()
+def attend(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    split: str = "test",
+    samples: int = 10,
+    seed: int = 0,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Attention:
+    """What attends to what, of a run of SCLRE: samples, and the training samples that have most of their attention.
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own; whatever :func:`load` reads.
+    out : path, optional
+        A ``.csv`` or ``.parquet`` table; of images also a ``.png``, with a sample and its nine most attended training
+        samples in each row.
+    split : str
+        Default ``test``.
+    samples : int
+        How many, equally many of every superclass.
+    seed : int
+        Draws the samples.
+    overwrite : bool
+        Replace the file at ``out``.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Raises
+    ------
+    UserError
+        If the run is of another method or was trained without attention, the data do not fit it or have no such split,
+        or the file cannot be written.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if samples < 1:
+        raise UserError(f"attend shows at least one sample; got {samples}")
+    require_attention(run.model.method)
+    target = None if out is None else Path(out)
+    pictured = target is not None and target.suffix.lower() == ".png"
+    if target is not None:
+        require_writable(target, overwrite, suffixes=(*WRITABLE_SUFFIXES, ".png"), content="tables and pictures")
+    if pictured:
+        require_images(run.model.config["inputs"]["modality"], str(run.path), "pictures", "give --out FILE.csv")
+    notes: list[str] = []
+    if run.finds_own(data, with_split(reader_options, split_column)):
+        data, split_column, reader_options = None, None, {}
+    parts, where = run.splits(), str(run.path)
+    train = parts["train"]
+    if data is None:
+        require_no_reading(with_split(reader_options, split_column))
+    else:
+        dataset = run.read(data, **with_split(reader_options, split_column))
+        parts, where = run.splits_of(dataset, split, notes), dataset.name
+    judged = run.fitting(get_split(parts, split, where))
+    found = attention_of(run.model, run.labels, judged, train, samples=samples, seed=seed)
+    found.notes += notes
+    if target is not None and pictured:
+        write_attention(found, judged, train, target)
+    elif target is not None:
+        write_columns(found.columns(), target)
+    return found

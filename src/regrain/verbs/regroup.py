@@ -1,22 +1,27 @@
-"""A superclass data set out of a fine-labelled one: a table of its samples under a mapping of its classes."""
+"""``regroup``: a superclass data set out of a fine-labelled one."""
 
 from __future__ import annotations
 
-import io
 import math
-import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from regrain.data.cells import Column, is_split
+from regrain.data.readers import find_rows
 from regrain.data.rows import Rows, examples
+from regrain.data.taxonomies import taxonomies, taxonomy
 from regrain.errors import UserError, nearest
 from regrain.labels import UNKNOWN, Labels, Taxonomy
+from regrain.runs.plan import with_split
+from regrain.runs.source import (
+    told_levels,
+)
+from regrain.runs.tables import require_writable, sample_columns, write_columns
 
 _ALL = "all"
 
@@ -209,52 +214,6 @@ def _columns(
     return columns | sample_columns(rows, out, beside=columns)
 
 
-def sample_columns(rows: Rows, out: Path, *, beside: Collection[str]) -> dict[str, Column]:
-    """Images, texts, vectors or series without static features, as columns of a table that is read again.
-
-    Parameters
-    ----------
-    rows : Rows
-    out : path
-        See :func:`regroup_rows`.
-    beside : collection of str
-        Names of columns that are taken. Features keep their own names where none of these is among them.
-    """
-    if rows.modality == "text":
-        return {"text": list(map(str, rows.values))}
-    if rows.modality == "image":
-        return {"image": _images(rows, out)}
-    values = np.asarray(rows.values).reshape(len(rows), -1)
-    names = list(rows.notes.get("columns", ())) if rows.modality == "vector" else []
-    if len(names) != values.shape[1] or any(name in beside for name in names):
-        names = [f"f{place}" for place in range(values.shape[1])]
-    return dict(zip(names, values.T, strict=True))
-
-
-def _images(rows: Rows, out: Path) -> list[str] | list[bytes]:
-    """Paths, relative where the table's folder holds them, or else files' bytes; PNG for images in memory."""
-    if all(isinstance(source, str) for source in rows.values):
-        folder = os.path.abspath(out.parent)
-        paths = map(os.path.abspath, rows.values)
-        return [os.path.relpath(p, folder) if p.startswith(f"{folder}{os.sep}") else p for p in paths]
-    if out.suffix.lower() == ".csv":
-        raise UserError(f"the images of {rows.where} are no files, and {out} cannot hold them: name a .parquet file")
-    return [_encoded(source) for source in rows.values]
-
-
-def _encoded(source: Any) -> bytes:
-    """The bytes of an image file: as they are, or a uint8 array (C, H, W) as PNG, which loses nothing."""
-    from PIL import Image
-
-    if isinstance(source, bytes):
-        return source
-    if isinstance(source, str):
-        return Path(source).read_bytes()
-    stream = io.BytesIO()
-    Image.fromarray(source[0] if len(source) == 1 else source.transpose(1, 2, 0)).save(stream, format="PNG")
-    return stream.getvalue()
-
-
 def _notices(dropped: Mapping[str, int], absent: set[str], unlabelled: int, level: str) -> list[str]:
     notices = []
     if dropped:
@@ -276,3 +235,84 @@ def _how_to_read(rows: Rows) -> Iterator[str]:
         options.append("--split-column split")
     if options:
         yield f"read the table with {' '.join(options)}"
+
+
+def regroup(
+    data: Any,
+    mapping: Taxonomy | str | Path,
+    out: str | Path,
+    *,
+    levels: Sequence[str] | None = None,
+    superclass: str | None = None,
+    drop_unknown: bool = False,
+    most_imbalance: float = 3.0,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Regrouping:
+    """Write a superclass data set: the samples of a fine-labelled one in a table, under a mapping of its classes.
+
+    Parameters
+    ----------
+    data
+        Whatever :func:`load` reads, of images, texts or vectors.
+    mapping : Taxonomy, str or path
+        A name or file as of :func:`regrain.data.taxonomies.taxonomy`.
+    out : path
+        Ends in ``.csv`` or ``.parquet``; :func:`load` reads it as it is. Files of images stay where they are.
+    levels : sequence of str, optional
+        Label levels of the data; the last one is regrouped. Default: all that the data have.
+    superclass : str, optional
+        The level of the mapping that gives superclasses; default its coarsest.
+    drop_unknown, most_imbalance
+        See :func:`regrain.verbs.regroup.regroup_rows`.
+    overwrite : bool
+        Replace the file.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    Regrouping
+        What was written, and its balance.
+
+    Raises
+    ------
+    UserError
+        As :func:`regrain.verbs.regroup.regroup_rows`, and if the file exists or its ending is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> parity = Taxonomy.from_edges([(str(digit), "even" if digit % 2 == 0 else "odd") for digit in range(10)])
+    >>> regroup("digits", parity, f"{folder.name}/parity.parquet").counts["odd"]
+    {'train': 682, 'test': 224}
+    >>> from regrain import load
+    >>> load(f"{folder.name}/parity.parquet").labels.counts
+    {'superclass': 2, 'label': 10}
+    >>> folder.cleanup()
+    """
+    target = Path(out)
+    require_writable(target, overwrite)
+    if most_imbalance < 1:
+        raise UserError(f"the most imbalance is 1 (all superclasses alike) or more; got {most_imbalance}")
+    known = mapping if isinstance(mapping, Taxonomy) else taxonomy(mapping)
+    rows, storage = find_rows(data, **told_levels(data, levels), **with_split(reader_options, split_column))
+    rows = rows.usable(storage.pop("skip_unreadable", False))
+    if storage:
+        name = next(iter(storage))
+        raise UserError(f"regroup writes samples as they are: give {name} when the table is read")
+    made = regroup_rows(
+        rows,
+        known,
+        target,
+        level=levels[-1] if levels else None,
+        superclass=superclass,
+        drop_unknown=drop_unknown,
+        most_imbalance=most_imbalance,
+    )
+    about = taxonomies().get(str(mapping))
+    told = [*rows.notes.get("messages", ()), *([f"{about.name}: {about.source}"] if about else [])]
+    write_columns(made.columns, target)
+    return replace(made, notices=[*told, *made.notices])

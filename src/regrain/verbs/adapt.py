@@ -1,12 +1,14 @@
-"""Reading a user's support: which samples are labelled, and with what."""
+"""``adapt``: a few labelled samples become a classifier on a run's embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from regrain.data.cells import label_names, plain
@@ -15,7 +17,12 @@ from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError
 from regrain.labels import Labels
+from regrain.runs.classifier import fit_classifier
+from regrain.runs.plan import with_split
+from regrain.runs.run import Run
 from regrain.runs.source import SAMPLE_OPTIONS, read_data, table_of
+from regrain.storage.run_folder import RunFolder
+from regrain.training.randomness import callers_random_state
 
 
 @dataclass(frozen=True)
@@ -160,3 +167,80 @@ def _support(
         notices = [*notices, f"{unlabelled} samples of the support have no label and were left out"]
     present, labels = codes.unique(return_inverse=True)
     return Support(tuple(parts), labels, level, tuple(names[code] for code in present.tolist()), tuple(notices))
+
+
+@callers_random_state()
+def adapt(
+    run: Run | str | Path,
+    support: Any,
+    out: str | Path,
+    *,
+    data: Any = None,
+    level: str | None = None,
+    abstain: float = 0.05,
+    inverse_penalty: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Run:
+    """A few labelled samples become a classifier on a run's embeddings, in a run folder of its own.
+
+    Parameters
+    ----------
+    run : Run or path
+        Stays as it is.
+    support
+        A table with ids of the run's own data and labels, or labelled samples: see
+        :func:`regrain.verbs.adapt.read_support`.
+    out : path
+        The new run folder: the same model, and the classifier.
+    data : optional
+        Where the run's own data are now, if they are no longer where they were.
+    level : str, optional
+        The column of the labels; default the table's only one beside the ids, or the finest.
+    abstain, inverse_penalty, seed
+        See :func:`regrain.runs.classifier.fit_classifier`.
+    overwrite : bool
+        Replace a run that lies at ``out``.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    Run
+        With ``classifier``; its ``notices`` say what was chosen and left out.
+
+    Raises
+    ------
+    UserError
+        For a support that names unknown ids, fewer than two classes, or samples that do not fit the run.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    place = Path(out)
+    if place.resolve() == run.path.resolve():
+        raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
+    if data is not None:
+        run.take_data(data)
+    reading = run.inherited_options(support, with_split(reader_options, split_column))
+    found = read_support(support, level=level, own_splits=run.splits, reader=reading)
+    classifier = fit_classifier(
+        torch.cat([run.embed(part) for part in found.parts]),
+        found.labels,
+        level=found.level,
+        classes=found.classes,
+        abstain=abstain,
+        inverse_penalty=inverse_penalty,
+        seed=seed,
+    )
+    notices = [*found.notices, *classifier.notices]
+    added = [
+        f"adapted to {len(classifier.classes)} classes of '{found.level}' by {len(found.labels)} samples",
+        *notices,
+    ]
+    folder = RunFolder(place, verify=run.folder.verify)
+    with folder.writing():
+        folder.begin(overwrite=overwrite)
+        folder.write_text("card.md", run.folder.read_card() + "\n" + "".join(f"- {line}\n" for line in added))
+        folder.copy_model(run.folder, classifier.save)
+    return Run(folder, run.data, run.device, notices)

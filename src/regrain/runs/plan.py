@@ -1,19 +1,17 @@
-"""Data as the verbs take them: read, regrouped, settled by a recipe."""
+"""What a training was asked for: one recipe, and the data split as it says."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regrain.checks import hyperparameters
 from regrain.data.dataset import Dataset
-from regrain.data.readers import find_rows, named_twice, options_of, read
-from regrain.data.taxonomies import taxonomies, taxonomy
+from regrain.data.readers import named_twice, options_of
 from regrain.errors import NoLabelsError, UserError, nearest, warn_of_data
-from regrain.labels import Taxonomy
 from regrain.methods import method_class
 from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.runs.source import (
@@ -21,114 +19,9 @@ from regrain.runs.source import (
     data_section,
     read_data,
     split_dataset,
-    told_levels,
     with_path_column,
 )
-from regrain.tasks import Regrouping
-from regrain.tasks.regroup import regroup_rows
-from regrain.tasks.tables import require_writable, write_columns
 from regrain.training.options import TrainingOptions
-
-
-def load(source: Any, **options: Any) -> Dataset:
-    """Data from a catalog name, a path, arrays, a DataFrame or a Hugging Face data set.
-
-    Parameters
-    ----------
-    source
-        See :func:`regrain.data.readers.read`.
-    **options
-        Of the reader.
-
-    Examples
-    --------
-    >>> data = load("digits")
-    >>> data.modality, data.labels.levels
-    ('image', ('group', 'digit'))
-    """
-    dataset = read(source, **options)
-    warn_of_data(dataset.name, dataset.notes.get("messages", ()))
-    return dataset
-
-
-def regroup(
-    data: Any,
-    mapping: Taxonomy | str | Path,
-    out: str | Path,
-    *,
-    levels: Sequence[str] | None = None,
-    superclass: str | None = None,
-    drop_unknown: bool = False,
-    most_imbalance: float = 3.0,
-    overwrite: bool = False,
-    split_column: str | None = None,
-    **reader_options: Any,
-) -> Regrouping:
-    """Write a superclass data set: the samples of a fine-labelled one in a table, under a mapping of its classes.
-
-    Parameters
-    ----------
-    data
-        Whatever :func:`load` reads, of images, texts or vectors.
-    mapping : Taxonomy, str or path
-        A name or file as of :func:`regrain.data.taxonomies.taxonomy`.
-    out : path
-        Ends in ``.csv`` or ``.parquet``; :func:`load` reads it as it is. Files of images stay where they are.
-    levels : sequence of str, optional
-        Label levels of the data; the last one is regrouped. Default: all that the data have.
-    superclass : str, optional
-        The level of the mapping that gives superclasses; default its coarsest.
-    drop_unknown, most_imbalance
-        See :func:`regrain.tasks.regroup.regroup_rows`.
-    overwrite : bool
-        Replace the file.
-    split_column, **reader_options
-        See :func:`load` and :func:`evaluate`.
-
-    Returns
-    -------
-    Regrouping
-        What was written, and its balance.
-
-    Raises
-    ------
-    UserError
-        As :func:`regrain.tasks.regroup.regroup_rows`, and if the file exists or its ending is unknown.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> parity = Taxonomy.from_edges([(str(digit), "even" if digit % 2 == 0 else "odd") for digit in range(10)])
-    >>> regroup("digits", parity, f"{folder.name}/parity.parquet").counts["odd"]
-    {'train': 682, 'test': 224}
-    >>> load(f"{folder.name}/parity.parquet").labels.counts
-    {'superclass': 2, 'label': 10}
-    >>> folder.cleanup()
-    """
-    target = Path(out)
-    require_writable(target, overwrite)
-    if most_imbalance < 1:
-        raise UserError(f"the most imbalance is 1 (all superclasses alike) or more; got {most_imbalance}")
-    known = mapping if isinstance(mapping, Taxonomy) else taxonomy(mapping)
-    rows, storage = find_rows(data, **told_levels(data, levels), **with_split(reader_options, split_column))
-    rows = rows.usable(storage.pop("skip_unreadable", False))
-    if storage:
-        name = next(iter(storage))
-        raise UserError(f"regroup writes samples as they are: give {name} when the table is read")
-    made = regroup_rows(
-        rows,
-        known,
-        target,
-        level=levels[-1] if levels else None,
-        superclass=superclass,
-        drop_unknown=drop_unknown,
-        most_imbalance=most_imbalance,
-    )
-    about = taxonomies().get(str(mapping))
-    told = [*rows.notes.get("messages", ()), *([f"{about.name}: {about.source}"] if about else [])]
-    write_columns(made.columns, target)
-    return replace(made, notices=[*told, *made.notices])
 
 
 @dataclass(frozen=True)
@@ -211,6 +104,8 @@ _ELSEWHERE = {
     "label": "levels",
     "labels_column": "levels",
 }
+
+
 """Words of the command line and of other libraries, and the keyword that Python has for them here."""
 
 

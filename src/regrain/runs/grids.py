@@ -12,7 +12,7 @@ from PIL import Image
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.pictures.tiles import COLUMNS, Row, require_images, tiles, write_page
-from regrain.tasks.discover import Discovery, Subclass
+from regrain.runs.discovery import Discovery, Subclass
 
 _ROWS = 10
 _NAMES = ("best", "worst", "random")

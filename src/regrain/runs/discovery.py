@@ -25,10 +25,10 @@ from regrain.methods.lloyd import CLUSTER_VARIANCE
 from regrain.methods.subclusters import cluster_within
 from regrain.metrics import clustering_metrics
 from regrain.model import Model
+from regrain.runs.class_count import ClassCount
 from regrain.runs.run import Run
 from regrain.storage.files import json_writer, read_json, save_tensors
 from regrain.storage.run_folder import RunFolder
-from regrain.tasks.class_count import ClassCount
 
 _SETTLED, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
 

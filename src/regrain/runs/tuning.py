@@ -30,7 +30,7 @@ from regrain.evaluation import CRITERIA
 from regrain.methods import method_class
 from regrain.runs.recipe import merge, parse_assignments
 from regrain.storage.files import read_csv, write_text
-from regrain.tasks.plans import begin_plan
+from regrain.storage.plans import begin_plan
 from regrain.training.options import TrainingOptions
 
 _SPREAD = 4.0

@@ -1,0 +1,51 @@
+"""Runs that are trained once, and taken up where an experiment goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from regrain.data.dataset import Dataset
+from regrain.runs.run import Run
+from regrain.storage.run_folder import RunFolder
+from regrain.training.loop import (
+    Device,
+)
+from regrain.verbs.fit import fit
+from regrain.verbs.resume import resume
+
+
+def trained_once(
+    method: str,
+    training: Dataset,
+    place: Path,
+    recipe: Mapping[str, Any],
+    seed: int,
+    device: Device,
+    on_run: Callable[[Run], None] | None,
+) -> Run:
+    """The finished run of a method on given samples: see :func:`finished_run`."""
+    train_it = partial(
+        fit, method, training, out=place, recipe=recipe, seed=seed, holdout=0, device=device, overwrite=True
+    )
+    return finished_run(place, train_it, training, device, on_run)
+
+
+def finished_run(
+    place: Path,
+    train: Callable[[], Run],
+    data: Dataset | None,
+    device: Device,
+    on_run: Callable[[Run], None] | None,
+) -> Run:
+    """The finished run at a place; where there is none yet it is trained there, or an interrupted one resumed."""
+    folder = RunFolder(place)
+    if folder.is_run and folder.is_complete:
+        return Run(folder, data, device)
+    run = resume(place, data, device=device) if folder.is_run and folder.checkpoint_file.exists() else train()
+    run.folder.checkpoint_file.unlink(missing_ok=True)
+    if on_run is not None:
+        on_run(run)
+    return run

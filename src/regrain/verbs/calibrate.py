@@ -1,0 +1,135 @@
+"""``calibrate``: answers at the most specific level that a run is sure of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.evaluation import level_probabilities
+from regrain.runs.answers import Calibration, fit_answers, judge_answers, known_classes, taxonomy_of
+from regrain.runs.plan import with_split
+from regrain.runs.run import Run, get_split
+from regrain.runs.source import require_no_reading
+from regrain.training.randomness import callers_random_state
+
+_OWN_LEVELS = (
+    "levels (--level) name those of other data: leave them out, or give --data; the run's own are in its recipe"
+)
+
+
+@callers_random_state()
+def calibrate(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    split: str | None = None,
+    precision: float = 0.95,
+    judge: str | None = None,
+    levels: Sequence[str] | None = None,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Calibration:
+    """Let a run answer at the most specific level that it is sure of, by labelled samples that it has not seen.
+
+    Afterwards :func:`predict` adds the answers. See :class:`regrain.runs.answers.Answers` for the rule, and
+    :func:`regrain.runs.answers.fit_answers` for what the samples decide. A sample may be labelled at any mixture of
+    the run's levels.
+
+    Parameters
+    ----------
+    run : Run or path
+        Of a method that predicts levels; calibrating again replaces the earlier answers. Levels that nest are answered
+        at the most specific one that the run is sure of, aspects one by one.
+    data : optional
+        Labelled samples to calibrate on, none of which training has seen; default: the run's own.
+    split : str, optional
+        The split to calibrate on; default ``val``, or all of ``data`` without splits.
+    precision : float
+        In (0, 1]: the share of right answers to aim at, level by level.
+    judge : str, optional
+        Another split to judge the answers on: of ``data`` if they have it, else of the run's own.
+    levels : sequence of str, optional
+        Label levels of ``data``; default the run's.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Returns
+    -------
+    Calibration
+        The answers, kept in the run's ``model/answers.json``, and their figures, in its ``answers.json``.
+
+    Warns
+    -----
+    RegrainWarning
+        For a level with fewer than 50 labelled samples.
+
+    Raises
+    ------
+    UserError
+        If there are no labelled samples that training has not seen, or the run predicts no level.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if run.classifier is not None:
+        raise UserError(
+            f"{run.path} was adapted, and knows by its support what to abstain from: calibrate the run it came from"
+        )
+    if not run.model.method.has_classifier:
+        raise UserError(
+            f"{run.model.method.name} learns embeddings and has no classifier whose probabilities could be calibrated: "
+            "`regrain adapt` makes a calibrated one from a few labelled samples"
+        )
+    taxonomy = taxonomy_of(run.labels)
+    if "train" in (split, judge):
+        raise UserError(
+            "training has seen the split 'train', and is surer of its samples than of new ones: calibrate and judge on "
+            "others"
+        )
+    notes: list[str] = []
+    if levels is None and run.finds_own(data, with_split(reader_options, split_column)):
+        data, split_column, reader_options = None, None, {}
+    if data is None:
+        require_no_reading(with_split(reader_options, split_column))
+        if levels is not None:
+            raise UserError(_OWN_LEVELS)
+        parts, where = run.splits(), str(run.path)
+    else:
+        dataset = run.read(data, **with_split(reader_options, split_column), levels=levels, labels="own")
+        parts, where = run.splits_of(dataset, split or "all", notes), dataset.name
+    name = split or ("all" if "all" in parts else "val")
+    if split is None and name not in parts:
+        raise UserError(
+            f"calibration needs labelled samples that training has not seen, and {where} has no split 'val' (there are "
+            f"{', '.join(parts)}): give such samples as --data, or a split that you will not judge by as --split",
+            code="unknown_split",
+        )
+    if judge == name:
+        raise UserError(f"answers are not judged on what they were calibrated on: judge on another split than '{name}'")
+    if name == "test":
+        notes.append("calibrated on 'test': what is judged on that split from now on flatters this run's answers")
+    seen = _predicted(run, get_split(parts, name, where))
+    judged = None
+    if judge is not None:
+        judged = get_split(parts, judge, where) if judge in parts else get_split(run.splits(), judge, str(run.path))
+    answers = fit_answers(*seen, taxonomy, precision=precision, calibrated_on=f"{name} of {where}")
+    made = Calibration(
+        answers,
+        judge_answers(answers, *seen, taxonomy, split=name),
+        None if judged is None else judge_answers(answers, *_predicted(run, judged), taxonomy, split=str(judge)),
+        [*notes, *answers.notes()],
+    )
+    with run.folder.writing():
+        answers.save(run.folder.model)
+        run.folder.write_json("answers.json", made.to_json())
+    run.answers = answers
+    return made
+
+
+def _predicted(run: Run, part: Dataset) -> tuple[dict[str, Tensor], Tensor]:
+    """Class probabilities of every level, and the labels in the run's classes."""
+    part = run.fitting(part)
+    return level_probabilities(run.model, run.labels, part), known_classes(part.labels, run.labels)

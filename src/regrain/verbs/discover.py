@@ -1,0 +1,142 @@
+"""``discover``: the hidden subclasses of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.runs.class_count import class_count_of
+from regrain.runs.discovery import Discovery, read_discovery, settle_subclasses
+from regrain.runs.discovery import discover as discover_subclasses
+from regrain.runs.grids import require_drawable, write_grids
+from regrain.runs.plan import with_split
+from regrain.runs.run import Run
+from regrain.runs.source import require_no_reading
+from regrain.runs.tables import require_writable, write_columns
+from regrain.training.randomness import callers_random_state
+
+
+@callers_random_state()
+def discover(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    superclass: str | None = None,
+    subclasses: int | None = None,
+    each: int | None = None,
+    balanced: bool = False,
+    names: str | Path | None = None,
+    unaided: bool = False,
+    exemplars: int = 10,
+    grids: str | Path | None = None,
+    estimate_classes: bool = False,
+    overwrite: bool = False,
+    seed: int = 0,
+    write: bool = True,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Discovery:
+    """The hidden subclasses of a run: for every sample its subclass, for every subclass what it holds.
+
+    The first call settles them, in the run's ``discovery/`` folder: by the method's own subclasses, or by k-means
+    within each superclass where it has none. Later calls use the same, so that names stay true; options of k-means, or
+    another superclass, settle them anew.
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own: their samples are told apart by the subclasses settled on the run's own.
+    out : path, optional
+        A .csv or .parquet table of the samples; default ``discovery/samples.parquet`` in the run, for its own data.
+    superclass : str, optional
+        The level of the superclasses; default what the method read as ``coarse``, else the data's first level; none
+        for a method that found classes without reading labels.
+    subclasses, each, balanced
+        See :func:`regrain.runs.discovery.discover`.
+    names : path, optional
+        A JSON mapping of subclass number to name: it makes the run a classifier of the classes named there. Several
+        subclasses may share a name.
+    unaided : bool
+        Tell the subclasses of all samples but the training ones without their superclass labels, as of new samples.
+    exemplars : int
+        How many samples nearest to the mean, and farthest from it, are named for each subclass.
+    grids : path, optional
+        A folder for pictures of the purest, the most mixed and some random subclasses; see
+        :func:`regrain.runs.grids.write_grids`.
+    estimate_classes : bool
+        Also estimate how many classes there are; see :func:`regrain.runs.class_count.estimate_class_count`.
+    overwrite : bool
+        Replace the file at ``out``, the pictures in ``grids``, and subclasses that have names.
+    seed : int
+        Of k-means, where subclasses are settled.
+    write : bool
+        Whether the run keeps what is settled here, and the table of its own samples.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`.
+
+    Raises
+    ------
+    UserError
+        If the data do not fit the run, an option does not fit the method, a named subclass does not exist, or a file
+        would be lost.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    target = None if out is None else Path(out)
+    if target is not None:
+        require_writable(target, overwrite)
+    if grids is not None:
+        require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
+    clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
+    if run.finds_own(data, with_split(reader_options, split_column)):
+        data, split_column, reader_options = None, None, {}
+    if data is None:
+        require_no_reading(with_split(reader_options, split_column))
+        options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
+        parts = run.splits()
+        found = settle_subclasses(run, parts, superclass, clustering, names, options, write=write, overwrite=overwrite)
+        _look_closer(run, found, parts, grids, estimate_classes, seed)
+        if target is not None or write:
+            write_columns(found.columns(), target or run.path / "discovery" / "samples.parquet")
+        return found
+    if any(clustering.values()) or superclass is not None or names is not None:
+        raise UserError(
+            "--subclasses, --each, --balanced, --superclass and --names are about the run's own subclasses: settle "
+            "those first, without --data"
+        )
+    settled = read_discovery(run)
+    if settled is None:
+        if not write:
+            raise UserError(
+                f"the subclasses of {run.path} are not settled yet: `regrain discover {run.path}` settles them"
+            )
+        settle_subclasses(run, run.splits(), None, {}, None, {"seed": seed})
+        settled = read_discovery(run)
+        assert settled is not None
+    dataset = run.fitting(run.read(data, **with_split(reader_options, split_column)))
+    parts = {n: dataset.split(n) for n in dataset.split_names} if dataset.splits is not None else {"": dataset}
+    found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
+    _look_closer(run, found, parts, grids, estimate_classes, seed)
+    if target is not None:
+        write_columns(found.columns(), target)
+    return found
+
+
+def _look_closer(
+    run: Run,
+    found: Discovery,
+    parts: Mapping[str, Dataset],
+    grids: str | Path | None,
+    estimate_classes: bool,
+    seed: int,
+) -> None:
+    """Pictures of what was discovered, and the number of classes, where they were asked for."""
+    if grids is not None:
+        write_grids(found, parts, grids, split="test" if "test" in parts else None, seed=seed)
+    if estimate_classes:
+        found.class_count = class_count_of(run.model, parts.get("train", next(iter(parts.values()))), seed=seed)
+        found.notes.append(found.class_count.describe())

@@ -1,0 +1,74 @@
+"""``resume``: an interrupted training goes on."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from regrain.errors import UserError
+from regrain.runs.assemble import assemble
+from regrain.runs.plan import with_split
+from regrain.runs.recipe import merge
+from regrain.runs.run import Run
+from regrain.runs.training import start_notices, train_run, writing
+from regrain.storage.run_folder import RunFolder
+from regrain.training.loop import (
+    Device,
+)
+from regrain.training.processes import leave_unguarded
+from regrain.training.randomness import callers_random_state
+
+
+@callers_random_state()
+def resume(
+    path: str | Path,
+    data: Any = None,
+    *,
+    device: Device = "auto",
+    devices: int = 1,
+    progress: bool = False,
+    interrupt: threading.Event | None = None,
+    split_column: str | None = None,
+    **reader_options: Any,
+) -> Run:
+    """Go on with an interrupted run; it ends with the weights of an uninterrupted one.
+
+    Parameters
+    ----------
+    path : path
+    data : optional
+        The run's own data, where they were in memory or are no longer where they were; whatever :func:`load` reads.
+    device, devices, progress, interrupt
+        As in :func:`fit`.
+    split_column, **reader_options
+        See :func:`load` and :func:`evaluate`; what is left out is as it was.
+
+    Raises
+    ------
+    UserError
+        If there is no run, it is finished, or the data are no longer those it was started on.
+    """
+    leave_unguarded()
+    run = Run(RunFolder.open(path), None, device)
+    if run.folder.is_complete:
+        raise UserError(f"{path} is finished: nothing to resume")
+    if data is not None:
+        run.take_data(data, **with_split(reader_options, split_column))
+    settings = run.recipe["data"]
+    training = run.splits()["train"]
+    recipe = merge(run.recipe)
+    recipe["data"].pop("roles")
+    recipe["data"].pop("labels_fingerprint")
+    assembly = assemble(recipe, training.with_levels(settings["levels"]))
+    if assembly.dataset.labels.fingerprint() != settings["labels_fingerprint"]:
+        raise UserError(
+            f"the labels that {path} was started on have changed: bring the old ones back, or start again with "
+            "`regrain fit ... --overwrite`"
+        )
+    assembly.recipe["data"]["labels_fingerprint"] = settings["labels_fingerprint"]
+    run.notices = start_notices(run.data, assembly)
+    tensorboard = (run.path / "tensorboard").exists()
+    with writing(run.folder):
+        train_run(run, assembly, device, devices, progress, tensorboard, interrupt, resume=True)
+    return run
