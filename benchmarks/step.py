@@ -26,7 +26,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import AutoAugmentPolicy
 
-from regrain.data.dataset import Batch, Dataset, TensorSamples
+from regrain.data.dataset import Batch, Dataset
+from regrain.data.samples import TensorSamples
 from regrain.encoders import build_encoder
 from regrain.encoders.heads import projector
 from regrain.labels import Labels

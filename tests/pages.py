@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 import regrain
-from regrain.data.dataset import Dataset, SeriesSamples, TensorSamples, TextSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import SeriesSamples, TensorSamples, TextSamples
 from regrain.labels import Labels
 
 SCRIPT = "<script>alert(1)</script>"

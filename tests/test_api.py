@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 import regrain
-from regrain.data.dataset import Dataset, TensorSamples, TextSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples, TextSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 from regrain.methods import METHODS

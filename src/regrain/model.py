@@ -23,7 +23,9 @@ from typing_extensions import TypedDict
 
 from regrain.checks import check_values, hyperparameters
 from regrain.data.cache import features as cached_features
-from regrain.data.dataset import Dataset, ImageForm, Modality, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.images import ImageForm
+from regrain.data.samples import Modality, TensorSamples
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
 from regrain.encoders.base import ScaledEncoder, column_statistics
 from regrain.encoders.vector import MLPEncoder, ResidualEncoder
@@ -161,7 +163,7 @@ class Model:
             A FrozenEncoder is taken apart: the method trains the adapter on the backbone's features.
         inputs : mapping
             ``modality`` and ``shape`` of a raw sample; for images ``white`` (see
-            :class:`~regrain.data.dataset.ImageForm`), ``size``, ``mean`` and ``std`` of the views; for series
+            :class:`~regrain.data.images.ImageForm`), ``size``, ``mean`` and ``std`` of the views; for series
             ``static``, the number of static features, where there are any.
         presets : sequence
             Views for training.

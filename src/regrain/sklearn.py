@@ -21,7 +21,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from regrain.data.cells import missing
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from regrain.data.corruption import Corruption
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.corruption import Corruption, subsample, with_label_noise
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 
@@ -29,25 +30,25 @@ def made(count: int = 4000, *, relation: str = "tree") -> Dataset:
 
 def test_drawn_samples_are_nested_and_hang_on_ids() -> None:
     data = made(200)
-    few, more = data.subsample(20), data.subsample(90)
+    few, more = subsample(data, 20), subsample(data, 90)
     assert (len(few), len(more)) == (20, 90)
     assert set(few.ids) < set(more.ids)
     positions = [int(i[2:]) for i in few.ids]
     assert positions == sorted(positions)
     shuffled = data.select(np.random.default_rng(1).permutation(200))
-    assert set(shuffled.subsample(20).ids) == set(few.ids)
-    assert set(data.subsample(20, seed=1).ids) != set(few.ids)
-    assert len(data.subsample(200)) == 200
+    assert set(subsample(shuffled, 20).ids) == set(few.ids)
+    assert set(subsample(data, 20, seed=1).ids) != set(few.ids)
+    assert len(subsample(data, 200)) == 200
     for count in (1, 201):
         with pytest.raises(UserError, match="samples to draw are 2 to 200, all that data has"):
-            data.subsample(count)
+            subsample(data, count)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.8, 1.0])
 def test_noise_of_aspects_keeps_a_label_with_the_papers_probability(share: float) -> None:
     """MLCL, supplement 8.1: kept with probability 1 - r (C - 1) / C, the others alike; each aspect by itself."""
     data = made(relation="aspects")
-    noisy = data.with_label_noise(share)
+    noisy = with_label_noise(data, share)
     for level in ("coarse", "fine"):
         old, new, classes = data.labels.level(level), noisy.labels.level(level), len(data.labels.names(level))
         assert torch.equal(old < 0, new < 0)
@@ -63,7 +64,7 @@ def test_noise_of_aspects_keeps_a_label_with_the_papers_probability(share: float
 
 def test_where_levels_nest_ancestors_follow_the_wrong_label() -> None:
     data = made()
-    noisy = data.with_label_noise(0.5)
+    noisy = with_label_noise(data, 0.5)
     taxonomy = noisy.labels.taxonomy
     assert taxonomy is not None
     assert taxonomy.is_tree
@@ -79,18 +80,18 @@ def test_a_sample_known_coarsely_alone_gets_a_wrong_coarse_label() -> None:
     codes = data.labels.codes.clone()
     codes[torch.arange(len(data)) % 3 > 0, 1] = -1
     data = replace(data, labels=replace(data.labels, codes=codes))
-    noisy = data.with_label_noise(0.8)
+    noisy = with_label_noise(data, 0.8)
     only_coarse = (codes[:, 1] < 0) & (codes[:, 0] >= 0)
     moved = noisy.labels.level("coarse")[only_coarse] != codes[only_coarse, 0]
     assert float(moved.double().mean()) == pytest.approx(0.4, abs=0.03)  # of two classes
     assert (noisy.labels.level("fine")[only_coarse] == -1).all()
-    inside = data.with_label_noise(0.8, within="coarse")
+    inside = with_label_noise(data, 0.8, within="coarse")
     assert torch.equal(inside.labels.codes[only_coarse], codes[only_coarse])
 
 
 def test_noise_is_for_the_levels_in_use() -> None:
     data = made()
-    coarse = data.with_label_noise(1.0, levels=["coarse"])
+    coarse = with_label_noise(data, 1.0, levels=["coarse"])
     moved = coarse.labels.level("coarse") != data.labels.level("coarse")
     assert float(moved.double().mean()) == pytest.approx(0.5, abs=0.03)
     assert torch.equal(coarse.labels.codes[~moved], data.labels.codes[~moved])
@@ -102,13 +103,13 @@ def test_noise_is_for_the_levels_in_use() -> None:
 
 def test_the_order_of_a_mapping_changes_nothing() -> None:
     data = made()
-    one = data.with_label_noise({"coarse": 0.4, "fine": 0.3}).labels.codes
-    assert torch.equal(one, data.with_label_noise({"fine": 0.3, "coarse": 0.4}).labels.codes)
+    one = with_label_noise(data, {"coarse": 0.4, "fine": 0.3}).labels.codes
+    assert torch.equal(one, with_label_noise(data, {"fine": 0.3, "coarse": 0.4}).labels.codes)
 
 
 def test_a_finer_label_of_a_moved_sample_is_lost() -> None:
     data = made()
-    noisy = data.with_label_noise({"coarse": 0.5})
+    noisy = with_label_noise(data, {"coarse": 0.5})
     moved = noisy.labels.level("coarse") != data.labels.level("coarse")
     assert moved.any()
     assert (noisy.labels.level("fine")[moved] == -1).all()
@@ -117,7 +118,7 @@ def test_a_finer_label_of_a_moved_sample_is_lost() -> None:
 
 def test_confusions_within_a_superclass() -> None:
     data = made()
-    noisy = data.with_label_noise(1.0, within="coarse")
+    noisy = with_label_noise(data, 1.0, within="coarse")
     assert torch.equal(noisy.labels.level("coarse"), data.labels.level("coarse"))
     old, new = data.labels.level("fine"), noisy.labels.level("fine")
     for coarse, size in ((0, 2), (1, 6)):
@@ -128,27 +129,27 @@ def test_confusions_within_a_superclass() -> None:
 
 def test_a_larger_share_keeps_the_wrong_labels_of_a_smaller() -> None:
     data = made(500)
-    little, much = data.with_label_noise(0.2).labels.codes, data.with_label_noise(0.6).labels.codes
+    little, much = with_label_noise(data, 0.2).labels.codes, with_label_noise(data, 0.6).labels.codes
     wrong = little != data.labels.codes
     assert wrong.any()
     assert torch.equal(little[wrong], much[wrong])
     order = np.random.default_rng(3).permutation(500)
-    assert torch.equal(data.select(order).with_label_noise(0.2).labels.codes, little[torch.from_numpy(order)])
-    assert not torch.equal(data.with_label_noise(0.2, seed=1).labels.codes, little)
-    assert torch.equal(data.with_label_noise(0.0).labels.codes, data.labels.codes)
+    assert torch.equal(with_label_noise(data.select(order), 0.2).labels.codes, little[torch.from_numpy(order)])
+    assert not torch.equal(with_label_noise(data, 0.2, seed=1).labels.codes, little)
+    assert torch.equal(with_label_noise(data, 0.0).labels.codes, data.labels.codes)
 
 
 def test_noise_that_cannot_be_is_refused() -> None:
     data = made(100)
     for share in (-0.1, 1.5, float("nan")):
         with pytest.raises(UserError, match=r"share of noisy labels lies in \[0, 1\]"):
-            data.with_label_noise(share)
+            with_label_noise(data, share)
     with pytest.raises(UserError, match="'fine' is none"):
-        data.with_label_noise(0.5, within="fine")
+        with_label_noise(data, 0.5, within="fine")
     with pytest.raises(UserError, match="'coarse' is none"):
-        made(100, relation="aspects").with_label_noise(0.5, within="coarse")
+        with_label_noise(made(100, relation="aspects"), 0.5, within="coarse")
     with pytest.raises(UserError, match="finest"):
-        data.with_label_noise({"finest": 0.5})
+        with_label_noise(data, {"finest": 0.5})
 
 
 def test_one_draw_is_one_experiment() -> None:

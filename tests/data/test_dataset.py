@@ -11,16 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from regrain.data.dataset import (
-    Dataset,
-    ImageForm,
-    ImageSamples,
-    Samples,
-    TensorSamples,
-    TextSamples,
-    decode_image,
-    decode_images,
-)
+from regrain.data.corruption import hide_labels, limit_per_class
+from regrain.data.dataset import Dataset
+from regrain.data.images import ImageForm, decode_image, decode_images
+from regrain.data.samples import ImageSamples, Samples, TensorSamples, TextSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 
@@ -149,31 +143,31 @@ def test_splits_that_cannot_be_are_refused() -> None:
 
 def test_limit_per_class() -> None:
     data = made(40)
-    small = data.limit_per_class(3)
+    small = limit_per_class(data, 3)
     assert Counter(small.labels.level("fine").tolist()) == dict.fromkeys(range(4), 3)
     positions = [int(i[2:]) for i in small.ids]
     assert positions == sorted(positions)
-    assert Counter(data.limit_per_class(3, level="coarse").labels.level("coarse").tolist()) == {0: 3, 1: 3}
-    assert set(data.limit_per_class(3, seed=1).ids) != set(small.ids)
+    assert Counter(limit_per_class(data, 3, level="coarse").labels.level("coarse").tolist()) == {0: 3, 1: 3}
+    assert set(limit_per_class(data, 3, seed=1).ids) != set(small.ids)
     shuffled = data.select(np.random.default_rng(2).permutation(40))
-    assert set(shuffled.limit_per_class(3).ids) == set(small.ids)
+    assert set(limit_per_class(shuffled, 3).ids) == set(small.ids)
     with pytest.raises(UserError, match="at least 1"):
-        data.limit_per_class(0)
+        limit_per_class(data, 0)
 
 
 def test_limit_of_data_without_labels() -> None:
     data = Dataset(TextSamples(tuple("abcdef")), Labels.empty(6), np.array(list("abcdef")))
-    assert len(data.limit_per_class(2)) == 2
+    assert len(limit_per_class(data, 2)) == 2
 
 
 def hidden_ids(data: Dataset, share: float, **options: int) -> set[str]:
-    codes = data.hide_labels(share, **options).labels.codes
+    codes = hide_labels(data, share, **options).labels.codes
     return set(data.ids[(codes == -1).all(dim=1).numpy()])
 
 
 def test_hiding_takes_a_share_of_every_class() -> None:
     data = made(40)
-    hidden = data.hide_labels(0.25)
+    hidden = hide_labels(data, 0.25)
     assert Counter(hidden.labels.level("coarse").tolist()) == {-1: 10, 0: 15, 1: 15}
     gone = hidden.labels.codes == -1
     assert torch.equal(gone[:, 0], gone[:, 1])
@@ -190,7 +184,7 @@ def test_a_larger_share_hides_all_that_a_smaller_one_hides() -> None:
         assert before <= now
         assert len(now) == min(38, 2 * round(20 * share))
         before = now
-    assert Counter(data.hide_labels(0.99).labels.level("coarse").tolist()) == {-1: 38, 0: 1, 1: 1}
+    assert Counter(hide_labels(data, 0.99).labels.level("coarse").tolist()) == {-1: 38, 0: 1, 1: 1}
 
 
 def test_what_is_hidden_hangs_on_ids_and_seed_alone() -> None:
@@ -206,7 +200,7 @@ def test_hiding_where_labels_are_unknown_or_filled_in() -> None:
     data = Dataset(TextSamples(("x",) * 24), Labels.from_columns({"c": coarse, "f": fine}), np.arange(24).astype(str))
     assert data.labels.filled == {"c": 8, "f": 0}
     assert data.labels.known == {"c": 16, "f": 16}
-    hidden = data.hide_labels(0.5).labels
+    hidden = hide_labels(data, 0.5).labels
     assert hidden.known == {"c": 8, "f": 8}
     assert 0 < hidden.filled["c"] < 8
 
@@ -214,9 +208,9 @@ def test_hiding_where_labels_are_unknown_or_filled_in() -> None:
 def test_labels_that_cannot_be_hidden() -> None:
     for share in (1, 1.5, -0.1, float("nan")):
         with pytest.raises(UserError, match=r"the share of labels to hide lies in \[0, 1\)"):
-            made().hide_labels(share)
+            hide_labels(made(), share)
     with pytest.raises(UserError, match="no labels to hide"):
-        Dataset(TextSamples(tuple("abcdef")), Labels.empty(6), np.array(list("abcdef"))).hide_labels(0.5)
+        hide_labels(Dataset(TextSamples(tuple("abcdef")), Labels.empty(6), np.array(list("abcdef"))), 0.5)
 
 
 # Fingerprints

@@ -17,7 +17,9 @@ from PIL import Image
 
 import regrain
 from regrain.data import read, read_arrays, read_folder, read_huggingface, read_parquet_folder, read_table
-from regrain.data.dataset import Dataset, ImageSamples, TensorSamples, TextSamples, decode_image
+from regrain.data.dataset import Dataset
+from regrain.data.images import decode_image
+from regrain.data.samples import ImageSamples, TensorSamples, TextSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from regrain.data import check, read
-from regrain.data.dataset import Dataset, SeriesSamples, TensorSamples, TextSamples
+from regrain.data.dataset import Dataset
 from regrain.data.formats import file_table, free_memory, parquet_table
+from regrain.data.samples import SeriesSamples, TensorSamples, TextSamples
 from regrain.errors import UserError
 
 

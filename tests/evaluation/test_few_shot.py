@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import regrain
-from regrain.data.dataset import Dataset, TensorSamples, TextSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples, TextSamples
 from regrain.encoders import build_encoder
 from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation import PROTOCOLS, Representation, Setting, evaluate_model

@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import regrain
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.data.taxonomies import taxonomy
 from regrain.encoders import build_encoder
 from regrain.errors import UserError

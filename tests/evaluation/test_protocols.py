@@ -11,7 +11,8 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from regrain.data.dataset import Dataset, TensorSamples, TextSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples, TextSamples
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.evaluation import PROTOCOLS, Representation, Setting, evaluate_model

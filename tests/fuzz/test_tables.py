@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from regrain.data import check, read
-from regrain.data.dataset import Dataset, TensorSamples, TextSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples, TextSamples
 from regrain.errors import UserError
 
 Table = dict[str, list[Any]]

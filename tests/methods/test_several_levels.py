@@ -18,7 +18,8 @@ from torch.nn import functional
 
 import regrain
 from regrain.checks import hyperparameters
-from regrain.data.dataset import Batch, Dataset, TensorSamples
+from regrain.data.dataset import Batch, Dataset
+from regrain.data.samples import TensorSamples
 from regrain.encoders import build_encoder
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import regrain
-from regrain.data.dataset import Batch, Dataset, TensorSamples, TextSamples
+from regrain.data.dataset import Batch, Dataset
+from regrain.data.samples import TensorSamples, TextSamples
 from regrain.encoders import build_encoder
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels

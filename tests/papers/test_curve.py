@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import regrain
 from regrain.cli.main import app
+from regrain.data.corruption import subsample
 from regrain.errors import UserError
 from regrain.metrics import mean_interval
 
@@ -28,7 +29,7 @@ def test_every_point_is_a_run_of_its_own_draw(tmp_path: Path) -> None:
     digits = regrain.load("digits")
     for k, (size, seed) in enumerate(((40, 3), (40, 4), (200, 3), (200, 4))):
         run = regrain.Run.open(tmp_path / "low" / f"{size}-s{seed}")
-        train = digits.split("train").subsample(size, seed=13 + k % 2)
+        train = subsample(digits.split("train"), size, seed=13 + k % 2)
         assert run.recipe["data"]["fingerprint"] == train.fingerprint()
         assert run.recipe["seed"] == seed
         if k in (1, 2):

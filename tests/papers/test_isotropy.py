@@ -13,7 +13,9 @@ import pytest
 import torch
 
 import regrain
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.corruption import limit_per_class
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.papers.swapping import Move
@@ -197,7 +199,7 @@ def test_an_interrupted_run_goes_on(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         regrain.isotropy("sup-ce", digits, out=tmp_path / "cut", on_run=stop, **asked)
     move, _, _ = moved_eight(digits)
-    training = move.apply(digits.split("train").limit_per_class(20))
+    training = move.apply(limit_per_class(digits.split("train"), 20))
     interrupt = threading.Event()
     interrupt.set()
     recipe = {k: v for k, v in asked.items() if k in ("encoder", "settings", "device")}

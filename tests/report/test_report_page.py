@@ -16,7 +16,8 @@ from pages import SCRIPT, RunOf, dataset_of
 from support import Command
 
 import regrain
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.pictures import map as map_module

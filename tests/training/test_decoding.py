@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from regrain.data.dataset import Dataset, ImageSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import ImageSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.training.loader import Loader, scan_batches

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.runs.assemble import Assembly, assemble

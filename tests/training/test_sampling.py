@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 import regrain
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.training.loader import Loader, _by_turns, view_keys

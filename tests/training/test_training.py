@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import regrain
 from regrain.checks import hyperparameters
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.encoders import Encoder, build_encoder
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels

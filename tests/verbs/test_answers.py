@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 import regrain
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels, Taxonomy
 from regrain.metrics import confidence_error

@@ -14,7 +14,8 @@ from sklearn.metrics import silhouette_score
 from torch import Tensor
 
 import regrain
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.labels import Labels

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import regrain
-from regrain.data.dataset import Dataset, TensorSamples
+from regrain.data.dataset import Dataset
+from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.verbs.discover import discover

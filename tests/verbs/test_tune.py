@@ -13,6 +13,7 @@ import torch
 import yaml
 
 import regrain
+from regrain.data.corruption import hide_labels, limit_per_class
 from regrain.data.dataset import Dataset
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
@@ -140,7 +141,7 @@ def test_search_leaves_a_recipe_that_trains(digits: Dataset, tmp_path: Path) -> 
 
 def test_trials_train_on_a_part_of_the_training_split_alone(digits: Dataset, tmp_path: Path) -> None:
     found = tune(digits, tmp_path / "search", trials=1, ranges=["weight=1"], validation=0.25)
-    train = digits.split("train").limit_per_class(20)
+    train = limit_per_class(digits.split("train"), 20)
     trained = json.loads((found.trial_path(0) / "state.json").read_text())
     assert trained  # the run is finished
     recipe = yaml.safe_load((found.trial_path(0) / "recipe.yaml").read_text())
@@ -155,7 +156,7 @@ def test_trials_see_no_hidden_label(digits: Dataset, tmp_path: Path) -> None:
     found = tune(digits, tmp_path / "search", trials=1, ranges=["weight=1"], hide_labels=0.5)
     best = yaml.safe_load((tmp_path / "search" / "best.yaml").read_text())
     assert best["data"]["hide_labels"] == 0.5
-    visible = digits.split("train").limit_per_class(20).hide_labels(0.5).with_levels(["group"])
+    visible = hide_labels(limit_per_class(digits.split("train"), 20), 0.5).with_levels(["group"])
     kept, _ = visible.hold_out(0.2, stratify="group")
     recipe = yaml.safe_load((found.trial_path(0) / "recipe.yaml").read_text())
     assert recipe["data"]["labels_fingerprint"] == kept.labels.fingerprint()

@@ -1,16 +1,9 @@
 """Where samples come from: data sets, their readers, the checker and the catalogue."""
 
 from regrain.data.checking import Issue, Report, check
-from regrain.data.dataset import (
-    Batch,
-    Dataset,
-    ImageSamples,
-    Samples,
-    SeriesSamples,
-    TensorSamples,
-    TextSamples,
-)
+from regrain.data.dataset import Batch, Dataset
 from regrain.data.readers import read, read_arrays, read_folder, read_huggingface, read_parquet_folder, read_table
+from regrain.data.samples import ImageSamples, Samples, SeriesSamples, TensorSamples, TextSamples
 
 __all__ = [
     "Batch",

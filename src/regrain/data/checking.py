@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from regrain.data.dataset import Modality, decode_images
+from regrain.data.images import Storage, choose_storage, decode_images
 from regrain.data.readers import find_rows
-from regrain.data.rows import RowError, Rows, Storage, Twins, examples, twins
+from regrain.data.rows import RowError, Rows, Twins, examples, twins
+from regrain.data.samples import Modality
 from regrain.errors import UserError
 from regrain.labels import UNKNOWN, Labels
 
@@ -173,7 +174,7 @@ def check(source: Any, **options: Any) -> Report:
     """
     rows, storage_options = find_rows(source, **options)
     kept = {name: storage_options.get(name) for name in ("image_size", "channels", "white")}
-    storage = rows.storage(**kept) if rows.modality == "image" else None  # type: ignore[arg-type]
+    storage = choose_storage(rows.values, **kept) if rows.modality == "image" else None  # type: ignore[arg-type]
     digests, undecodable = _contents(rows, storage if rows.encoded else None)
     faults = [*rows.row_errors, *undecodable]
     strict: Labels | None = None

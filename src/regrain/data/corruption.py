@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
+from regrain.labels import UNKNOWN, Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,15 +21,15 @@ class Corruption:
     Attributes
     ----------
     samples : int, optional
-        So many samples in all: see :meth:`~regrain.data.dataset.Dataset.subsample`.
+        So many samples in all: see :func:`subsample`.
     limit_per_class : int, optional
         At most so many of every class of the finest level in use.
     label_noise : float, or mapping of level to float
-        See :meth:`~regrain.data.dataset.Dataset.with_label_noise`.
+        See :func:`with_label_noise`.
     noise_within : str, optional
         The level whose classes wrong labels do not leave.
     hide_labels : float, or mapping of level to float
-        See :meth:`~regrain.data.dataset.Dataset.hide_labels`.
+        See :func:`hide_labels`.
     draw : int
         At least 0. The seed of all that is drawn here, apart from the seed of the training: methods are compared on
         the same samples, and another draw is another experiment.
@@ -50,14 +55,157 @@ class Corruption:
             If a number lies outside its range, a level is unknown, or more samples are asked for than there are.
         """
         if self.samples is not None:
-            train = train.subsample(self.samples, seed=self.draw)
+            train = subsample(train, self.samples, seed=self.draw)
         if self.limit_per_class is not None:
             finest = levels[-1] if levels else None
-            train = train.limit_per_class(self.limit_per_class, level=finest, seed=self.draw)
+            train = limit_per_class(train, self.limit_per_class, level=finest, seed=self.draw)
         if self.noise_within is not None:
             train.labels.level_index(self.noise_within)
         if self.label_noise and levels:
-            train = train.with_label_noise(self.label_noise, levels=levels, within=self.noise_within, seed=self.draw)
+            train = with_label_noise(train, self.label_noise, levels=levels, within=self.noise_within, seed=self.draw)
         if self.hide_labels and levels:
-            train = train.hide_labels(self.hide_labels, within=levels[0], seed=self.draw)
+            train = hide_labels(train, self.hide_labels, within=levels[0], seed=self.draw)
         return train
+
+
+def limit_per_class(data: Dataset, count: int, *, level: str | None = None, seed: int = 0) -> Dataset:
+    """At most ``count`` samples of every class of ``level`` (default: the finest), drawn by seed; order is kept.
+
+    This makes a smaller data set for an experiment, before anything is hidden from a method. Samples of unknown
+    class at that level are limited together.
+    """
+    if count < 1:
+        raise UserError(f"the limit per class is at least 1; got {count}")
+    finest = data.labels.levels[-1] if data.labels.levels else None
+    drawn = data.rows_by_class(level or finest, np.random.default_rng(seed))
+    return data.select(np.sort(np.concatenate([rows[:count] for rows in drawn])))
+
+
+def subsample(data: Dataset, count: int, *, seed: int = 0) -> Dataset:
+    """``count`` of the samples, drawn by seed whatever their classes; order is kept, a larger draw holds a smaller.
+
+    Raises
+    ------
+    UserError
+        If there are fewer, or less than two are asked for.
+    """
+    if not 2 <= count <= len(data):
+        raise UserError(f"samples to draw are 2 to {len(data)}, all that {data.name} has; got {count}")
+    (order,) = data.rows_by_class(None, np.random.default_rng(seed))
+    return data.select(np.sort(order[:count]))
+
+
+def with_label_noise(
+    data: Dataset,
+    share: float | Mapping[str, float],
+    *,
+    levels: Sequence[str] | None = None,
+    within: str | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """The same samples, some with a wrong label: a label is drawn anew with probability ``share``.
+
+    It is drawn from all classes, its own among them, so that 1 makes labels random (MLCL, supplement 8.1). Where
+    levels nest, the labels above follow the new one, and a finer one that does not lie below it is lost. A larger
+    share keeps the wrong labels of a smaller one.
+
+    Parameters
+    ----------
+    share : float, or mapping of level to float
+        In [0, 1]. One number is for every level where levels do not nest; where they do, for each sample at the
+        finest level that is known of it. A mapping is for its levels alone, the coarsest first.
+    levels : sequence of str, optional
+        Those in use, which one number is for; default all.
+    within : str, optional
+        A level of which classes are not left: wrong labels are confusions between siblings below it. Samples known
+        at no level below it keep their labels.
+    seed : int
+
+    Raises
+    ------
+    UserError
+        If a share lies outside [0, 1], a level is unknown, or ``within`` is none above a noisy level.
+    """
+    labels, taxonomy = data.labels, data.labels.taxonomy
+    named = isinstance(share, Mapping)
+    shares = dict(share) if isinstance(share, Mapping) else dict.fromkeys(levels or labels.levels, share)
+    used = sorted(shares, key=labels.level_index)
+    finest = labels.codes[:, [labels.level_index(level) for level in used]]
+    finest = ((finest >= 0) * torch.arange(1, len(used) + 1)).amax(dim=1) - 1  # of the levels in use; -1 for none
+    codes = labels.codes.clone()
+    (order,) = data.rows_by_class(None, np.random.default_rng(seed))  # by ids, not by the order of rows
+    rows = torch.from_numpy(order)
+    for number, level in enumerate(used):
+        column, part = labels.level_index(level), shares[level]
+        if not 0 <= part <= 1:
+            raise UserError(f"the share of noisy labels lies in [0, 1]; got {part}")
+        if within is not None and not named and number < len(used) - 1 and column <= labels.level_index(within):
+            continue
+        generator = np.random.default_rng((seed, column))
+        changed = torch.from_numpy(generator.random(len(data)) < part)
+        draws = torch.from_numpy(generator.random(len(data)))
+        old = codes[rows, column]
+        classes = len(labels.names(level))
+        new = (draws * classes).long() if within is None else _siblings_drawn(labels, level, within, old, draws)
+        noisy = changed & (old >= 0) & (new != old)
+        if taxonomy is None:
+            codes[rows[noisy], column] = new[noisy]
+            continue
+        if not named:
+            noisy &= finest[rows] == number
+        codes[rows[noisy], column] = new[noisy]
+        for upper in labels.levels[:column]:
+            codes[rows[noisy], labels.level_index(upper)] = taxonomy.ancestors(level, upper)[new[noisy]]
+        codes[rows[noisy][:, None], torch.arange(column + 1, len(labels.levels))] = UNKNOWN
+    return replace(data, labels=replace(labels, codes=codes))
+
+
+def hide_labels(
+    data: Dataset, share: float | Mapping[str, float], *, within: str | None = None, seed: int = 0
+) -> Dataset:
+    """The same samples, of which a share has lost its labels: what few labels are worth.
+
+    Drawn by seed within the classes of one level, each of which keeps one label at least; a larger share hides all
+    that a smaller one hides.
+
+    Parameters
+    ----------
+    share : float, or mapping of level to float
+        In [0, 1). One number hides labels at every level; a mapping those of its levels, each from its own share of
+        the samples, so that ``{"domain": 0.3, "intent": 0.95}`` leaves 5% labelled to the intent, 65% to the domain
+        alone and the rest not at all.
+    within : str, optional
+        The level within whose classes is drawn; default the coarsest.
+    seed : int
+
+    Raises
+    ------
+    UserError
+        If a share lies outside [0, 1), a level is unknown, or there are no labels.
+    """
+    labels = data.labels
+    if not labels.levels:
+        raise UserError(f"{data.name} has no labels to hide")
+    shares = share if isinstance(share, Mapping) else dict.fromkeys(labels.levels, share)
+    codes = labels.codes.clone()
+    drawn = data.rows_by_class(within or labels.levels[0], np.random.default_rng(seed))
+    for level, part in shares.items():
+        if not 0 <= part < 1:
+            raise UserError(f"the share of labels to hide lies in [0, 1), 1 left out; got {part}")
+        for rows in drawn:
+            hidden = rows[: min(round(part * len(rows)), len(rows) - 1)]
+            codes[torch.from_numpy(hidden), labels.level_index(level)] = UNKNOWN
+    return replace(data, labels=replace(labels, codes=codes))
+
+
+def _siblings_drawn(labels: Labels, level: str, within: str, old: Tensor, draws: Tensor) -> Tensor:
+    """For each code, one of the classes with the same ancestor at level ``within``, itself among them."""
+    if labels.taxonomy is None or labels.level_index(within) >= labels.level_index(level):
+        raise UserError(f"labels of level '{level}' stay within classes of a level above it: '{within}' is none")
+    above = labels.taxonomy.ancestors(level, within)
+    new = old.clone()
+    for code in above[old[old >= 0]].unique().tolist():
+        own = (above == code).nonzero()[:, 0]
+        at = (old >= 0) & (above[old.clamp(min=0)] == code)
+        new[at] = own[(draws[at] * len(own)).long()]
+    return new

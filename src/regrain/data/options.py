@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
-from regrain.data.dataset import Modality
+from regrain.data.samples import Modality
 from regrain.labels import Relation
 
 

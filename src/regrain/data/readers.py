@@ -28,7 +28,7 @@ from regrain.data.cells import (
     spelled,
     split_name,
 )
-from regrain.data.dataset import Dataset, ImageSamples, Modality, SeriesSamples, TensorSamples, TextSamples
+from regrain.data.dataset import Dataset
 from regrain.data.formats import (
     TABLE_SUFFIXES,
     columns_table,
@@ -40,6 +40,7 @@ from regrain.data.formats import (
 )
 from regrain.data.options import ArrayOptions, FolderOptions, ParquetFolderOptions, RoleOptions, TableOptions
 from regrain.data.rows import RowError, Rows, examples, missing_message, separate
+from regrain.data.samples import ImageSamples, Modality, SeriesSamples, TensorSamples, TextSamples
 from regrain.data.table import Table
 from regrain.data.walk import Walk, image_suffixes, opens_as_image, walk
 from regrain.errors import Notable, RegrainWarning, UserError, nearest

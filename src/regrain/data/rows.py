@@ -19,28 +19,13 @@ import torch
 
 from regrain.data.cache import cached_tensor
 from regrain.data.cells import look_alikes
-from regrain.data.dataset import (
-    DEEP_WHITE,
-    SMALL_SIDE,
-    Dataset,
-    ImageForm,
-    ImageSamples,
-    Modality,
-    Samples,
-    SeriesSamples,
-    TensorSamples,
-    TextSamples,
-    decode_images,
-    eight_bit,
-    fitted_images,
-)
+from regrain.data.dataset import Dataset
+from regrain.data.images import ImageForm, Storage, choose_storage, decode_images, eight_bit, fitted_images
 from regrain.data.options import StorageOptions
+from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
 from regrain.errors import Notable, UserError
 from regrain.labels import Labels, Relation, Taxonomy
 from regrain.spelling import readable
-
-LARGE_SIDE = 256
-"""Larger images are stored at this side unless the user says otherwise."""
 
 LONGEST_TEXT = 1_000_000
 """Longer texts, in characters, are taken for a mistake: tokenizers would work on them for minutes."""
@@ -48,11 +33,7 @@ LONGEST_TEXT = 1_000_000
 MOST_TEXT = 1 << 34
 """Characters of all texts; a small file may spell more, one text many times."""
 
-_HEADERS = 256
-_DEPTHS = (8, 10, 12, 14, 16)
-_PLAIN = {1: "L", 3: "RGB", 4: "RGBA"}
 _DECODE_BYTES = 64 << 20
-_THREADED_PIXELS = 128 * 128
 
 
 class RowError(NamedTuple):
@@ -65,18 +46,6 @@ class RowError(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name} {self.detail}"
-
-
-class Storage(NamedTuple):
-    """How images will be kept: form, in memory or not, whether nothing is lost so, decoding threads, what to tell, and
-    whether ``white`` was chosen: by an option, or for images of more than 8 bits."""
-
-    form: ImageForm
-    in_memory: bool
-    lossless: bool
-    threads: int
-    messages: tuple[str, ...]
-    deep: bool
 
 
 @dataclass(frozen=True)
@@ -276,7 +245,7 @@ class Rows:
         storage_messages: tuple[str, ...] = ()
         notes: dict[str, Any] = {}
         if self.modality == "image":  # what is cheap to find out comes first
-            storage = rows.storage(image_size, channels, white)
+            storage = choose_storage(rows.values, image_size, channels, white)
             usable = rows
             rows, samples = usable._image_samples(storage, skip_unreadable, cache)
             labels = labels if rows is usable else rows.strict_labels()
@@ -295,50 +264,6 @@ class Rows:
             None if rows.groups is None else np.array(rows.groups, dtype=str),
             {**{key: note for key, note in said.items() if key != "warnings"}, **notes},
         )
-
-    def storage(
-        self,
-        image_size: int | tuple[int, int] | None = None,
-        channels: int | None = None,
-        white: int | None = None,
-    ) -> Storage:
-        """How to keep these images, judged by the headers of a sample of them; for what an option says, by that."""
-        _require_options(image_size, channels, white)
-        asked = (image_size, image_size) if isinstance(image_size, int) else image_size
-        rows = np.unique(np.linspace(0, len(self) - 1, min(len(self), _HEADERS)).astype(int)).tolist()
-        if isinstance(self.values, np.ndarray):
-            return _array_storage(self.values, asked, channels, white)
-        headers = [header for row in rows if (header := _header(self.values[row])) is not None]
-        sizes = [header.size for header in headers] or [(LARGE_SIDE, LARGE_SIDE)]
-        if channels is None:
-            channels = 1 if headers and all(header.grey for header in headers) else 3
-        shorter = int(np.median([min(size) for size in sizes]))
-        side = min(LARGE_SIDE, shorter)
-        same = len(set(sizes)) == 1 and max(sizes[0]) <= SMALL_SIDE
-        height, width = asked or (sizes[0] if same else (side, side))
-        messages = []
-        if asked is None and not same and set(sizes) != {(side, side)}:
-            low, high = min(sizes), max(sizes)
-            seen = _pixels(low) if low == high else f"{_pixels(low)} to {_pixels(high)}"
-            messages.append(
-                f"images of {seen} pixels (in {len(sizes)} looked at) are stored at {side} x {side}: shorter side "
-                "resized, centre cut out; --image-size (image_size) sets another size"
-            )
-        brightest = [header.brightest for header in headers if header.brightest is not None]
-        form = ImageForm((channels, height, width), white or _white(max(brightest, default=DEEP_WHITE)))
-        messages += _losses(headers, channels, form.white, max(brightest, default=None))
-        in_memory = form.fits_memory(len(self))
-        if max(height, width) <= SMALL_SIDE and not in_memory:
-            memory = len(self) * channels * height * width / 2**30
-            messages.append(
-                f"the decoded images would take {memory:.0f} GiB: they are decoded when they are needed; "
-                "--cache (cache=True) keeps them in a memory-mapped file"
-            )
-        pixels = np.median([h * w for h, w in sizes])
-        threads = min(8, os.cpu_count() or 1) if pixels > _THREADED_PIXELS else 1
-        plain = all(header.mode == _PLAIN[channels] and header.size == (height, width) for header in headers)
-        deep = white is not None or bool(brightest)
-        return Storage(form, in_memory, plain, threads, tuple(messages), deep)
 
     def _usable(self, faults: Sequence[RowError], skip: bool) -> Rows:
         """The rows without faults; a UserError that names examples unless they are to be left out."""
@@ -527,105 +452,3 @@ def separate(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     """A reader's own options, and those that say how to store samples."""
     stored = StorageOptions.__annotations__.keys() & options.keys()
     return {k: v for k, v in options.items() if k not in stored}, {k: options[k] for k in stored}
-
-
-def _require_options(image_size: int | tuple[int, int] | None, channels: int | None, white: int | None) -> None:
-    sides = image_size if isinstance(image_size, list | tuple) and len(image_size) == 2 else (image_size,)
-    if image_size is not None and not all(isinstance(side, int) and 1 <= side <= 4096 for side in sides):
-        raise UserError(f"image_size is a number of pixels from 1 to 4096; got {image_size!r}")
-    if channels not in (None, 1, 3, 4):
-        raise UserError(f"channels is 1 (grey), 3 (RGB) or 4 (RGBA); got {channels!r}")
-    if white is not None and (not isinstance(white, int) or isinstance(white, bool) or not 1 <= white < 2**32):
-        raise UserError(f"white is the value of 16-bit pixels that is stored as 255, such as 4095; got {white!r}")
-
-
-class _Header(NamedTuple):
-    """The header of an image; size is (height, width), as the picture stands upright."""
-
-    mode: str
-    size: tuple[int, int]
-    brightest: int | None
-    transparent: bool
-    frames: bool
-
-    @property
-    def grey(self) -> bool:
-        return self.mode in ("1", "L", "LA", "La") or self.mode.startswith("I")
-
-
-def _header(source: str | bytes) -> _Header | None:
-    """None when there is no readable header; of pixels of more than 8 bits the brightest is looked for."""
-    import io
-
-    from PIL import ExifTags, Image
-
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            width, height = image.size
-            sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            mode, several = image.mode, bool(getattr(image, "is_animated", False))
-            transparent = mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
-            brightest = max(0, int(np.asarray(image).max())) if mode.startswith("I") else None
-            return _Header(mode, (width, height) if sideways else (height, width), brightest, transparent, several)
-    except Exception:  # whatever is wrong with it comes out, by name, when it is decoded
-        return None
-
-
-def _white(brightest: int) -> int:
-    """The largest number of the usual bits that hold the brightest pixel.
-
-    Examples
-    --------
-    >>> [_white(brightest) for brightest in (0, 255, 256, 3000, 4095, 40000, 70000)]
-    [255, 255, 1023, 4095, 4095, 65535, 131071]
-    """
-    bits = max(brightest, 1).bit_length()
-    return 2 ** next((usual for usual in _DEPTHS if bits <= usual), bits) - 1
-
-
-def _losses(headers: Sequence[_Header], channels: int, white: int, brightest: int | None) -> Iterator[str]:
-    """Notes on what is scaled or dropped when images are stored at 8 bits, in so many channels."""
-    total = len(headers)
-    deep = sum(header.brightest is not None for header in headers)
-    if deep:
-        yield (
-            f"{deep} of {total} images looked at have more than 8 bits a pixel (brightest {brightest}): "
-            f"{white} is stored as 255; --white (white) sets another value"
-        )
-    clear = sum(header.transparent for header in headers)
-    if clear and channels != 4:
-        yield (
-            f"{clear} of {total} images looked at have transparent pixels, which are stored as opaque; "
-            "--channels 4 (channels=4) keeps them"
-        )
-    coloured = sum(not header.grey for header in headers)
-    if coloured and channels == 1:
-        yield f"{coloured} of {total} images looked at are not grey and are stored as grey"
-    several = sum(header.frames for header in headers)
-    if several:
-        yield f"{several} of {total} images looked at have several frames, of which the first is stored"
-
-
-def _array_storage(
-    images: np.ndarray, size: tuple[int, int] | None, channels: int | None, white: int | None
-) -> Storage:
-    """How to keep images (N, C, H, W) that are in memory: as they are, unless an option says otherwise."""
-    deep = images.dtype != np.uint8
-    brightest = int(images.max()) if deep and images.size else None
-    form = ImageForm(
-        (channels or images.shape[1], *(size or images.shape[2:])), white or _white(brightest or DEEP_WHITE)
-    )
-    told = (
-        ()
-        if not deep
-        else (
-            f"the images have 16 bits a pixel (brightest {brightest}): {form.white} is stored as 255; white= sets "
-            "another value",
-        )
-    )
-    return Storage(form, True, True, 1, told, deep)
-
-
-def _pixels(size: tuple[int, int]) -> str:
-    height, width = size
-    return f"{width} x {height}"

@@ -30,7 +30,6 @@ from regrain.data.cells import (
     spelled,
     split_name,
 )
-from regrain.data.dataset import Modality
 from regrain.data.guesses import Guesses
 from regrain.data.notation import PLAIN, Notation
 from regrain.data.records import (
@@ -49,6 +48,7 @@ from regrain.data.records import (
     window_labels,
 )
 from regrain.data.rows import RowError, Rows, examples, missing_message
+from regrain.data.samples import Modality
 from regrain.errors import Notable, UserError, nearest
 from regrain.labels import Labels, Relation, require_relation
 

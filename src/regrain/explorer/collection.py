@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import TypedDict
 
-from regrain.data.dataset import Dataset, Modality
+from regrain.data.dataset import Dataset
+from regrain.data.samples import Modality
 from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.explorer.state import Group

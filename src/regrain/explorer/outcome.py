@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from regrain.data.cells import Column
-from regrain.data.dataset import Dataset, ImageSamples, SeriesSamples
+from regrain.data.dataset import Dataset
 from regrain.data.rows import Rows
+from regrain.data.samples import ImageSamples, SeriesSamples
 from regrain.errors import UserError
 from regrain.explorer.collection import Collection
 from regrain.explorer.proposals import Proposals

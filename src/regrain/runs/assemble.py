@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from regrain.checks import check_values, hyperparameters
-from regrain.data.dataset import DEEP_WHITE, Dataset
+from regrain.data.dataset import Dataset
+from regrain.data.images import DEEP_WHITE
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, default_encoder, is_pretrained
 from regrain.encoders.image import PACKAGED, SMALL_IMAGE
 from regrain.errors import UserError, nearest

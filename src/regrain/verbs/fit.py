@@ -89,12 +89,12 @@ def fit(
         anything is hidden from the method.
     label_noise : float or mapping of level to float, optional
         Share of the training samples whose label is drawn anew: see
-        :meth:`regrain.data.dataset.Dataset.with_label_noise`.
+        :func:`regrain.data.corruption.with_label_noise`.
     noise_within : str, optional
         The level whose classes wrong labels do not leave: confusions between siblings.
     hide_labels : float or mapping of level to float, optional
         Share of the training samples that lose their labels, at every level or at those named, in [0, 1): what fewer
-        labels would give. See :meth:`regrain.data.dataset.Dataset.hide_labels`.
+        labels would give. See :func:`regrain.data.corruption.hide_labels`.
     draw : int, optional
         The seed of these draws, default 0: apart from ``seed``, so that seeds are compared on the same samples.
     device, devices

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from regrain.data.dataset import Modality
 from regrain.data.rows import Rows
+from regrain.data.samples import Modality
 from regrain.labels import Relation
 
 _UNSEEN = "no copy was at hand: the layout is the published one, the numbers of samples are not checked"

@@ -1,0 +1,269 @@
+"""Raw samples of one modality: tensors, series with static features, texts, and images that stay encoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from regrain.data.images import DEEP_WHITE, ImageForm, decode_images
+from regrain.errors import UserError
+
+Modality = Literal["image", "text", "vector", "series"]
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Where raw samples come from. ``shape`` is one raw sample's: (C, H, W), (D,), (T, C), or () for text."""
+
+    @property
+    def modality(self) -> Modality: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def in_memory(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Tensor) -> Any:
+        """Raw samples of some rows: a Tensor (B, *shape), a list of str, or a dict of tensors (series, static)."""
+        ...
+
+    def select(self, index: Tensor) -> Samples:
+        """The samples of some rows, as samples again."""
+        ...
+
+    def digest(self) -> str:
+        """A hash of the content."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorSamples:
+    """Samples in one tensor in memory, or a memory map: uint8 images (N, C, H, W), vectors (N, D), series (N, T, C).
+
+    Parameters
+    ----------
+    tensor : Tensor
+    modality : Modality
+    encoded : ImageSamples, optional
+        The images that the tensor was decoded from, where they are at hand: from them another form is made.
+    """
+
+    tensor: Tensor = field(repr=False)
+    modality: Modality
+    encoded: ImageSamples | None = None
+
+    in_memory = True
+
+    def __post_init__(self) -> None:
+        dimensions = {"image": 4, "vector": 2, "series": 3}[self.modality]
+        if self.tensor.ndim != dimensions or (self.modality == "image") != (self.tensor.dtype == torch.uint8):
+            wanted = {"image": "uint8 (N, C, H, W)", "vector": "float (N, D)", "series": "float (N, T, C)"}
+            raise UserError(
+                f"{self.modality} samples are {wanted[self.modality]}; got {_form(self.tensor)}", code="wrong_shape"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def take(self, index: Tensor) -> Tensor:
+        return self.tensor[index]
+
+    def select(self, index: Tensor) -> TensorSamples:
+        encoded = None if self.encoded is None else self.encoded.select(index)
+        return TensorSamples(self.tensor[index], self.modality, encoded)
+
+    def digest(self) -> str:
+        form = f"{self.modality}{tuple(self.tensor.shape)}{self.tensor.dtype}"
+        content = hashlib.blake2b(form.encode(), digest_size=16)
+        for chunk in self.tensor.split(4096):
+            content.update(chunk.contiguous().numpy().tobytes())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class SeriesSamples:
+    """Records of subjects: time series, and static features of the same sample. NaN means that a value is missing.
+
+    Parameters
+    ----------
+    series : float Tensor (N, T, C)
+    static : float Tensor (N, S), optional
+        S may be 0, which is the same as none.
+
+    Examples
+    --------
+    >>> samples = SeriesSamples(torch.zeros(5, 8, 3), torch.ones(5, 2))
+    >>> samples.shape, samples.static_width, {k: tuple(v.shape) for k, v in samples.take(torch.tensor([0, 4])).items()}
+    ((8, 3), 2, {'series': (2, 8, 3), 'static': (2, 2)})
+    """
+
+    series: Tensor = field(repr=False)
+    static: Tensor | None = field(default=None, repr=False)
+
+    modality: Modality = field(default="series", init=False)
+    in_memory = True
+
+    def __post_init__(self) -> None:
+        if self.series.ndim != 3 or not self.series.is_floating_point():
+            raise UserError(f"series samples are float (N, T, C); got {_form(self.series)}", code="wrong_shape")
+        static = self.static
+        if static is None:
+            return
+        if static.ndim != 2 or not static.is_floating_point() or len(static) != len(self.series):
+            raise UserError(
+                f"static features are float (N, S), one row for each of the {len(self.series)} series; got "
+                f"{_form(static)}",
+                code="wrong_shape",
+            )
+        if static.shape[1] == 0:
+            object.__setattr__(self, "static", None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.series.shape[1], self.series.shape[2])
+
+    @property
+    def static_width(self) -> int:
+        """S, the number of static features."""
+        return 0 if self.static is None else self.static.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def take(self, index: Tensor) -> Tensor | dict[str, Tensor]:
+        if self.static is None:
+            return self.series[index]
+        return {"series": self.series[index], "static": self.static[index]}
+
+    def select(self, index: Tensor) -> SeriesSamples:
+        return SeriesSamples(self.series[index], None if self.static is None else self.static[index])
+
+    def digest(self) -> str:
+        series = TensorSamples(self.series, "series").digest()
+        if self.static is None:
+            return series
+        both = f"{series}{TensorSamples(self.static, 'vector').digest()}"
+        return hashlib.blake2b(both.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class TextSamples:
+    """Texts, as they are."""
+
+    texts: tuple[str, ...] = field(repr=False)
+
+    modality: Modality = field(default="text", init=False)
+    shape: tuple[int, ...] = field(default=(), init=False)
+    in_memory = True
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, index: Tensor) -> list[str]:
+        return [self.texts[i] for i in index.tolist()]
+
+    def select(self, index: Tensor) -> TextSamples:
+        return TextSamples(tuple(self.take(index)))
+
+    def digest(self) -> str:
+        content = hashlib.blake2b(b"text", digest_size=16)
+        for text in self.texts:
+            content.update(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class ImageSamples:
+    """Images that stay encoded (files or bytes) and are decoded when they are taken, at a storage size.
+
+    Parameters
+    ----------
+    sources : tuple of path or bytes
+    size : int or (height, width)
+        Pixels at which images are handed on (shorter side resized, centre cut out); one number means a square.
+    channels : int
+        1, 3 or 4.
+    names : tuple of str
+        How the user finds each image, for error messages; without it the path, or the position.
+    white : int
+        See :class:`~regrain.data.images.ImageForm`.
+    """
+
+    sources: tuple[str | bytes, ...] = field(repr=False)
+    size: int | tuple[int, int]
+    channels: int = 3
+    names: tuple[str, ...] = field(default=(), repr=False)
+    white: int = DEEP_WHITE
+
+    modality: Modality = field(default="image", init=False)
+    in_memory = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return (self.channels, height, width)
+
+    @property
+    def form(self) -> ImageForm:
+        """How the images are handed on."""
+        return ImageForm(self.shape, self.white)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def take(self, index: Tensor) -> Tensor:
+        rows = index.tolist()
+        return self._decode([self.sources[row] for row in rows], rows)
+
+    def select(self, index: Tensor) -> ImageSamples:
+        rows = index.tolist()
+        names = tuple(self.names[row] for row in rows) if self.names else ()
+        return replace(self, sources=tuple(self.sources[row] for row in rows), names=names)
+
+    def stored_as(self, form: ImageForm) -> ImageSamples:
+        """The same images in another form."""
+        return replace(self, channels=form.shape[0], size=form.shape[1:], white=form.white)
+
+    def digest(self) -> str:
+        scaled = "" if self.white == DEEP_WHITE else f"{self.white}"
+        content = hashlib.blake2b(f"{self.shape}{scaled}".encode(), digest_size=16)
+        for source in self.sources:
+            if isinstance(source, bytes):
+                content.update(hashlib.blake2b(source, digest_size=16).digest())
+            else:
+                status = Path(source).stat()
+                described = f"{source}|{status.st_size}|{status.st_mtime_ns}"
+                content.update(described.encode("utf-8", "surrogatepass"))
+        return content.hexdigest()
+
+    def load(self, threads: int = 4) -> TensorSamples:
+        """All images decoded into one tensor in memory."""
+        return TensorSamples(self._decode(self.sources, range(len(self)), threads), "image", self)
+
+    def _decode(self, sources: Sequence[str | bytes], rows: Sequence[int], threads: int = 1) -> Tensor:
+        images, failures = decode_images(sources, self.form, threads=threads)
+        for position, reason in failures.items():
+            row, source = rows[position], sources[position]
+            name = self.names[row] if self.names else f"row {row}" if isinstance(source, bytes) else source
+            raise UserError(
+                f"image {name} {reason}; `regrain check` lists every such image, --skip-unreadable leaves them out",
+                code="damaged_file",
+            )
+        return torch.from_numpy(images)
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)}"
