@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 
 import regrain
 from regrain.errors import UserError
-from regrain.explorer.guard import MOST_BYTES, Keys
+from regrain.explorer.guard import MOST_BYTES, OneTimeTokens
 from regrain.explorer.server import application, bound_socket
 from regrain.explorer.session import Session
 
@@ -41,22 +41,22 @@ def session(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
-def keys() -> Keys:
-    return Keys(PORT)
+def tokens() -> OneTimeTokens:
+    return OneTimeTokens(PORT)
 
 
 @pytest.fixture
-def client(session: Session, keys: Keys) -> Iterator[TestClient]:
+def client(session: Session, tokens: OneTimeTokens) -> Iterator[TestClient]:
     """A browser that was let in."""
-    with TestClient(application(session, keys, PORT), base_url=f"http://{HOST}") as opened:
-        assert opened.get(urlsplit(keys.link())._replace(scheme="", netloc="").geturl()).status_code == 200
+    with TestClient(application(session, tokens, PORT), base_url=f"http://{HOST}") as opened:
+        assert opened.get(urlsplit(tokens.link())._replace(scheme="", netloc="").geturl()).status_code == 200
         yield opened
 
 
 @pytest.fixture
-def stranger(session: Session, keys: Keys) -> TestClient:
+def stranger(session: Session, tokens: OneTimeTokens) -> TestClient:
     """One that was not."""
-    return TestClient(application(session, keys, PORT), base_url=f"http://{HOST}", follow_redirects=False)
+    return TestClient(application(session, tokens, PORT), base_url=f"http://{HOST}", follow_redirects=False)
 
 
 def _act(client: TestClient, seen: int, **fields: Any) -> Any:
@@ -64,11 +64,11 @@ def _act(client: TestClient, seen: int, **fields: Any) -> Any:
     return client.post("/api/act", json=body, headers=ORIGIN)
 
 
-def test_a_link_works_once_and_then_a_cookie_does(stranger: TestClient, keys: Keys) -> None:
+def test_a_link_works_once_and_then_a_cookie_does(stranger: TestClient, tokens: OneTimeTokens) -> None:
     assert stranger.get("/").status_code == 403
     assert stranger.get("/?token=wrong").status_code == 403
     assert stranger.get("/?token=").status_code == 403
-    link = keys.link().removeprefix(f"http://{HOST}")
+    link = tokens.link().removeprefix(f"http://{HOST}")
     answer = stranger.get(link)
     assert answer.status_code == 303
     assert answer.headers["location"] == "/"
@@ -78,7 +78,7 @@ def test_a_link_works_once_and_then_a_cookie_does(stranger: TestClient, keys: Ke
     assert stranger.get("/").status_code == 200
     stranger.cookies.clear()
     assert stranger.get(link).status_code == 403
-    stranger.cookies.set(keys.cookie, "guessed")
+    stranger.cookies.set(tokens.cookie, "guessed")
     assert stranger.get("/api/overview").status_code == 403
 
 
@@ -92,9 +92,9 @@ def test_nothing_is_handed_out_without_a_cookie(stranger: TestClient, path: str)
 @pytest.mark.parametrize(
     "host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:1", "", f"{HOST}.evil.example"]
 )
-def test_another_host_is_refused_also_with_the_cookie(client: TestClient, host: str, keys: Keys) -> None:
+def test_another_host_is_refused_also_with_the_cookie(client: TestClient, host: str, tokens: OneTimeTokens) -> None:
     assert client.get("/api/overview", headers={"host": host}).status_code == 403
-    token = keys.link().removeprefix(f"http://{HOST}")
+    token = tokens.link().removeprefix(f"http://{HOST}")
     assert client.get(token, headers={"host": host}).status_code == 403
 
 

@@ -18,7 +18,7 @@ from regrain.encoders.heads import ClassHeads
 from regrain.errors import RegrainWarning, UserError
 from regrain.methods.self_classifier import SelfClassifier
 from regrain.metrics import clustering_metrics
-from regrain.objectives import nearest_neighbours, self_classifier_loss
+from regrain.objectives import nearest_entries, self_classifier_loss
 from regrain.views import ImageViews
 
 
@@ -100,7 +100,7 @@ def test_a_full_queue_gives_the_nearest_other_sample() -> None:
     method.after_step()
     query = functional.normalize(keys[:2] + 0.01, dim=1)
     allowed = method.queue.candidate_mask(torch.tensor([0, 77]))[:, 1:]
-    found = nearest_neighbours(query, method.queue.keys, allowed)
+    found = nearest_entries(query, method.queue.keys, allowed)
     similarity = query @ keys.T
     assert torch.equal(found[1], keys[1])
     similarity[0, 0] = -2  # sample 0's own key

@@ -136,7 +136,7 @@ def _say(step: str) -> None:
 
 def _show(found: Comparison) -> None:
     from regrain.cli.tables import Table
-    from regrain.report.compare import COSTS
+    from regrain.report.run_comparison import COSTS
 
     shown = [key for key in found.keys if _HEADLINES.fullmatch(key.rsplit("/", 1)[1])]
     table = Table(f"differences are to {found.reference}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from regrain.data.dataset import Dataset
 from regrain.labels import Labels
 from regrain.model import Model
-from regrain.objectives.gather import gather
+from regrain.objectives.gathering import gather
 from regrain.training.loader import on_device, scan_batches
 from regrain.training.processes import own_share
 

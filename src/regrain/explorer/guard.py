@@ -33,7 +33,7 @@ _HEADERS = {
 }
 
 
-class Keys:
+class OneTimeTokens:
     """One-time tokens, and the cookies that they were exchanged for.
 
     Parameters
@@ -86,19 +86,19 @@ def _same(one: str, other: str) -> bool:
     return secrets.compare_digest(one.encode(), other.encode("utf-8", "surrogatepass"))
 
 
-class Guard:
+class AccessMiddleware:
     """ASGI middleware that refuses what does not come from the explorer's own page.
 
     Parameters
     ----------
     app : ASGI application
-    keys : Keys
+    tokens : OneTimeTokens
     port : int
         The one that is listened at.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, port: int) -> None:
-        self.app, self.keys = app, keys
+    def __init__(self, app: ASGIApp, tokens: OneTimeTokens, port: int) -> None:
+        self.app, self.tokens = app, tokens
         self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,7 +135,7 @@ class Guard:
             return _refusal(HTTPStatus.FORBIDDEN, "another site's page asked")
         if scope["path"] == "/" and scope["method"] == "GET" and scope["query_string"]:
             return self._entrance(scope, headers)
-        if not self.keys.admits(headers.get("cookie")):
+        if not self.tokens.admits(headers.get("cookie")):
             return _refusal(HTTPStatus.FORBIDDEN, "open the link that `regrain explore` printed; it works once")
         if scope["path"] != "/" and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return _refusal(HTTPStatus.FORBIDDEN, "another site's page asked")
@@ -143,11 +143,11 @@ class Guard:
 
     def _entrance(self, scope: Scope, headers: Headers) -> Response:
         token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        session = self.keys.exchange(token)
+        session = self.tokens.exchange(token)
         answer = RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER)
         if session is not None:
-            answer.set_cookie(self.keys.cookie, session, httponly=True, samesite="strict", path="/")
-        elif not self.keys.admits(headers.get("cookie")):
+            answer.set_cookie(self.tokens.cookie, session, httponly=True, samesite="strict", path="/")
+        elif not self.tokens.admits(headers.get("cookie")):
             return _refusal(
                 HTTPStatus.FORBIDDEN, "this link is wrong, or was used: `regrain explore` printed the next one"
             )

@@ -19,7 +19,7 @@ from regrain.errors import UserError
 from regrain.storage.files import sync
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """One line: its sequence number from 1, its time (ISO 8601, UTC), and what happened."""
 
     seq: int
@@ -37,7 +37,7 @@ class Journal:
 
     Attributes
     ----------
-    entries : list of Entry
+    entries : list of JournalEntry
     notices : list of str
         What was set aside at opening.
 
@@ -63,7 +63,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries: list[Entry] = []
+        self.entries: list[JournalEntry] = []
         self.notices: list[str] = []
         self._sum = ""
         self._broken: str | None = None
@@ -76,7 +76,7 @@ class Journal:
             os.close(self._file)
             raise
 
-    def append(self, event: Mapping[str, Any]) -> Entry:
+    def append(self, event: Mapping[str, Any]) -> JournalEntry:
         """Write an event and wait until it is on disk.
 
         Raises
@@ -90,7 +90,7 @@ class Journal:
                 code="not_writable",
             )
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        entry = Entry(len(self.entries) + 1, now, dict(event))
+        entry = JournalEntry(len(self.entries) + 1, now, dict(event))
         line, checksum = _line(entry, self._sum)
         try:
             _write_all(self._file, line)
@@ -161,7 +161,7 @@ class Journal:
             return False
         try:
             found = json.loads(line)
-            entry = Entry(found["seq"], found["time"], found["event"])
+            entry = JournalEntry(found["seq"], found["time"], found["event"])
         except (ValueError, KeyError, TypeError):
             return False
         expected, checksum = _line(entry, self._sum)
@@ -212,7 +212,7 @@ class Journal:
             self._broken = error.strerror or str(error)
 
 
-def _line(entry: Entry, before: str) -> tuple[bytes, str]:
+def _line(entry: JournalEntry, before: str) -> tuple[bytes, str]:
     """A line's bytes, and its checksum: over its content and the checksum of the line before."""
     content = json.dumps(entry._asdict(), separators=(",", ":"), sort_keys=True)
     checksum = hashlib.blake2b(f"{before}|{content}".encode(), digest_size=12).hexdigest()

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from regrain.errors import UserError
 from regrain.explorer.cells import cell, picture
-from regrain.explorer.guard import Guard, Keys
+from regrain.explorer.guard import AccessMiddleware, OneTimeTokens
 from regrain.explorer.outcome import write_outcome
 from regrain.explorer.session import Session, StaleError
 from regrain.explorer.state import LONGEST_NAME
@@ -105,12 +105,12 @@ class _Export(_Request):
     format: Literal["csv", "parquet"]
 
 
-def application(session: Session, keys: Keys, port: int) -> Guard:
+def application(session: Session, tokens: OneTimeTokens, port: int) -> AccessMiddleware:
     """The ASGI application of an open exploration, behind its guard."""
     app = FastAPI(title="regrain explore", docs_url=None, redoc_url=None, openapi_url=None)
     _add_pages(app)
     _add_looks(app, session)
-    _add_actions(app, session, keys)
+    _add_actions(app, session, tokens)
 
     @app.exception_handler(StaleError)
     def stale(_: Request, error: StaleError) -> Response:
@@ -126,7 +126,7 @@ def application(session: Session, keys: Keys, port: int) -> Guard:
         where = ".".join(map(str, first["loc"]))
         return JSONResponse({"detail": f"{where}: {first['msg']}"}, status_code=422)
 
-    return Guard(app, keys, port)
+    return AccessMiddleware(app, tokens, port)
 
 
 def _add_pages(app: FastAPI) -> None:
@@ -254,7 +254,7 @@ async def _standings(session: Session) -> AsyncIterator[str]:
         forget()
 
 
-def _add_actions(app: FastAPI, session: Session, keys: Keys) -> None:
+def _add_actions(app: FastAPI, session: Session, tokens: OneTimeTokens) -> None:
     """What changes something."""
 
     @app.post("/api/act")
@@ -263,7 +263,7 @@ def _add_actions(app: FastAPI, session: Session, keys: Keys) -> None:
 
     @app.post("/api/link")
     def link() -> dict[str, str]:
-        return {"link": keys.link()}
+        return {"link": tokens.link()}
 
     @app.post("/api/export")
     def export(wanted: _Export) -> dict[str, Any]:
@@ -303,9 +303,9 @@ def web_server(session: Session, bound: socket.socket, on_link: Callable[[str], 
     ``on_link`` is told the address that lets the next browser in, now and whenever one was used.
     """
     port = bound.getsockname()[1]
-    keys = Keys(port, on_used=lambda: on_link(keys.link()))
+    tokens = OneTimeTokens(port, on_used=lambda: on_link(tokens.link()))
     config = uvicorn.Config(
-        application(session, keys, port),
+        application(session, tokens, port),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -314,7 +314,7 @@ def web_server(session: Session, bound: socket.socket, on_link: Callable[[str], 
         lifespan="off",
         timeout_graceful_shutdown=2,
     )
-    on_link(keys.link())
+    on_link(tokens.link())
     return _Server(config, session)
 
 

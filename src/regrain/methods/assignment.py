@@ -13,7 +13,7 @@ from regrain.checks import require_range
 from regrain.errors import RegrainWarning
 from regrain.methods.base import Method, Scan
 from regrain.metrics import nearest_neighbours
-from regrain.objectives.sinkhorn import sinkhorn_potentials
+from regrain.objectives.transport import sinkhorn_potentials
 
 _TOLERANCE = 1e-4
 """Of the subclass sizes, in sum: beyond it no hard code changes that matters."""

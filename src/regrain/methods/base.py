@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.objectives.gather import gather
+from regrain.objectives.gathering import gather
 
 EVERY = "every"
 """The role of a method that reads all levels in use, coarse to fine: they play ``level1``, ``level2`` and so on."""
@@ -44,7 +44,7 @@ class Method(nn.Module):
 
     A method implements :meth:`project`, which works row by row, and :meth:`losses_from`, which sees the whole batch.
     What ``project`` returns is gathered from all processes in between, so that every objective is a function of the
-    global batch, computed wholly on every process; see :func:`regrain.objectives.gather.gather` for why the gradients
+    global batch, computed wholly on every process; see :func:`regrain.objectives.gather` for why the gradients
     are exact.
 
     Parameters

@@ -16,7 +16,7 @@ from regrain.methods.assignment import Assignments, over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.subclusters import cluster_within
-from regrain.objectives.gather import from_first, gather
+from regrain.objectives.gathering import from_first, gather
 
 
 class GEORGE(Method):

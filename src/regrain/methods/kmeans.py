@@ -14,7 +14,7 @@ from regrain.errors import UserError
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.lloyd import CLUSTER_VARIANCE, STARTS, lloyd
-from regrain.objectives.gather import from_first, gather
+from regrain.objectives.gathering import from_first, gather
 
 
 class KMeans(Method):

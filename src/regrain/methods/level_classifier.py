@@ -16,7 +16,7 @@ from regrain.labels import Labels
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Scan
 from regrain.methods.leaves import log_within, summed_above, under_finest_known
-from regrain.objectives.gather import gather
+from regrain.objectives.gathering import gather
 
 _ITERATIONS, _ITERATIONS_TO_CHOOSE = 1000, 100
 _PRECISION, _PRECISION_TO_CHOOSE = 1e-9, 1e-7

@@ -17,7 +17,7 @@ from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.neighbourhood import Neighbourhood
 from regrain.objectives.contrastive import supcon_loss
-from regrain.objectives.gather import gather
+from regrain.objectives.gathering import gather
 from regrain.objectives.scan import scan_loss, self_labelling_loss
 
 

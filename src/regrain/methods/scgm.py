@@ -20,7 +20,7 @@ from regrain.methods.classifier import fitted_factor, labelled_cross_entropy
 from regrain.methods.embedder import EmbedderMethod
 from regrain.methods.memory import AngularMemory
 from regrain.methods.subclusters import cluster_within
-from regrain.objectives.gather import from_first, gather
+from regrain.objectives.gathering import from_first, gather
 from regrain.objectives.scgm import Mixture, scgm_log_joint, scgm_losses, scgm_owned_posterior
 
 _PER_SUPERCLASS = 10

@@ -20,7 +20,7 @@ from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.objectives.attention import attention_spread, attention_weights, cross_instance_attention
-from regrain.objectives.gather import gather
+from regrain.objectives.gathering import gather
 from regrain.objectives.targets import sclre_contrastive_loss, target_loss, uniform_targets
 
 _ENTROPY_AT_START = 0.4

@@ -17,7 +17,7 @@ from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.embedder import EmbedderMethod
 from regrain.methods.lloyd import CLUSTER_VARIANCE
 from regrain.methods.subclusters import cluster_within
-from regrain.objectives.gather import from_first, gather
+from regrain.objectives.gathering import from_first, gather
 
 
 class SeLa(EmbedderMethod):

@@ -19,8 +19,8 @@ from regrain.methods.base import Method, Needs, Scan
 from regrain.methods.memory import Queue
 from regrain.methods.neighbourhood import Neighbourhood
 from regrain.metrics import neighbour_information
-from regrain.objectives.gather import gather
-from regrain.objectives.relations import nearest_neighbours
+from regrain.objectives.gathering import gather
+from regrain.objectives.relations import nearest_entries
 from regrain.objectives.self_classifier import self_classifier_loss
 
 _FEW_CLASSES = 0.1
@@ -156,7 +156,7 @@ class SelfClassifier(Method):
         vectors, ids = projected["vectors"].transpose(0, 1), projected["ids"]
         first = vectors[0, :, 0]
         if 0 < self.queue.size == len(self.queue.keys):
-            neighbour = nearest_neighbours(first.detach(), self.queue.keys, self.queue.candidate_mask(ids)[:, 1:])
+            neighbour = nearest_entries(first.detach(), self.queue.keys, self.queue.candidate_mask(ids)[:, 1:])
             vectors = torch.cat([neighbour[None, :, None], vectors[1:]])
         self.queue.stage(first, projected["labels"], ids)
         logits = [

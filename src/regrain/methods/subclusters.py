@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from regrain.errors import UserError
 from regrain.methods.lloyd import lloyd
-from regrain.objectives.sinkhorn import sinkhorn_potentials
+from regrain.objectives.transport import sinkhorn_potentials
 
 _SILHOUETTE_SAMPLES = 2000
 _BALANCED_SHARPNESS = 100.0

@@ -14,7 +14,7 @@ from regrain.data.dataset import Batch
 from regrain.encoders.base import column_statistics, inverse_spread
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, Scan
-from regrain.objectives.gather import gather
+from regrain.objectives.gathering import gather
 from regrain.objectives.turtle import turtle_inner, turtle_loss
 
 

@@ -5,21 +5,21 @@ from .clustering import clustering_accuracy, clustering_metrics, match_clusters,
 from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
 from .hierarchy import HierarchyMetrics, hierarchy_metrics, path_metrics
 from .intervals import bootstrap_interval, mean_interval, student_interval
-from .label_quality import LabelQuality, label_quality, neighbour_probabilities
 from .logistic import LogisticRegressions, fit_logistic_regressions
 from .neighbours import nearest_neighbours
+from .noisy_labels import LabelQuality, label_quality, neighbour_probabilities
 from .retrieval import Retrieval, recall_at_k, retrieval_metrics
-from .selective import Answered, answers_at, guaranteed_threshold, risk_coverage_area, root_threshold
+from .selective import ThresholdAnswers, answers_at, guaranteed_threshold, risk_coverage_area, root_threshold
 from .severity import hops, least_cost_classes
 
 __all__ = [
-    "Answered",
     "Episodes",
     "FewShot",
     "HierarchyMetrics",
     "LabelQuality",
     "LogisticRegressions",
     "Retrieval",
+    "ThresholdAnswers",
     "accuracy",
     "answers_at",
     "balanced_accuracy",

@@ -23,7 +23,7 @@ _STARTS = ((0.5, 0.6), (0.25, 0.2), (0.125, 0.2))
 _POINTS = 1000  # of a risk-coverage curve
 
 
-class Answered(NamedTuple):
+class ThresholdAnswers(NamedTuple):
     """The answers at a threshold.
 
     Attributes
@@ -41,7 +41,7 @@ class Answered(NamedTuple):
     judged: int
 
 
-def answers_at(mass: ArrayLike | Tensor, right: ArrayLike | Tensor, threshold: float) -> Answered:
+def answers_at(mass: ArrayLike | Tensor, right: ArrayLike | Tensor, threshold: float) -> ThresholdAnswers:
     """The answers at a threshold.
 
     Parameters
@@ -53,13 +53,13 @@ def answers_at(mass: ArrayLike | Tensor, right: ArrayLike | Tensor, threshold: f
     Examples
     --------
     >>> answers_at([[0.9, 0.7], [0.9, 0.2], [0.4, 0.3]], [[1, 0], [1, 0], [0, 0]], 0.6)
-    Answered(level=array([ 1,  0, -1]), precision=0.5, judged=2)
+    ThresholdAnswers(level=array([ 1,  0, -1]), precision=0.5, judged=2)
     """
     probabilities, truth = _checked(mass, right)
     level, outcome = _outcomes(probabilities, truth, threshold)
     judged = outcome >= 0
     precision = float(outcome[judged].mean()) if judged.any() else float("nan")
-    return Answered(level, precision, int(judged.sum()))
+    return ThresholdAnswers(level, precision, int(judged.sum()))
 
 
 def guaranteed_threshold(

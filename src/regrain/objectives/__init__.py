@@ -4,7 +4,7 @@ from .angular import angular_info_nce_loss
 from .attention import attention_spread, attention_weights, cross_instance_attention
 from .contrastive import in_batch_logits, info_nce_loss, key_and_queue_logits, soft_contrastive, supcon_loss
 from .falcon import falcon_losses, falcon_relations
-from .gather import gather
+from .gathering import gather
 from .hierarchy import (
     hmce_loss,
     jaccard_similarity,
@@ -20,15 +20,15 @@ from .relations import (
     grafit_relation,
     maskcon_loss,
     maskcon_relation,
-    nearest_neighbours,
+    nearest_entries,
     nnclr_loss,
     supcon_queue_loss,
 )
 from .scan import scan_loss, self_labelling_loss
 from .scgm import scgm_log_joint, scgm_losses, scgm_owned_posterior, scgm_posterior
 from .self_classifier import self_classifier_loss
-from .sinkhorn import sinkhorn, sinkhorn_potentials
 from .targets import match_targets, sclre_contrastive_loss, target_loss, tsc_loss, uniform_targets
+from .transport import sinkhorn, sinkhorn_potentials
 from .turtle import turtle_inner, turtle_loss
 
 __all__ = [
@@ -53,7 +53,7 @@ __all__ = [
     "match_targets",
     "metric_guided_loss",
     "multilevel_supcon_loss",
-    "nearest_neighbours",
+    "nearest_entries",
     "nnclr_loss",
     "prototype_logits",
     "scan_loss",

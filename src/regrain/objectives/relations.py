@@ -343,7 +343,7 @@ def nnclr_loss(
 
     def rows_loss(rows: slice, prediction: Tensor) -> tuple[Tensor, Tensor]:
         allowed = None if neighbour_mask is None else neighbour_mask[rows]
-        logits = nearest_neighbours(query[rows], queue, allowed) @ prediction.T / temperature
+        logits = nearest_entries(query[rows], queue, allowed) @ prediction.T / temperature
         own = logits[:, rows].diagonal()
         return logits.logsumexp(dim=1) - own, torch.ones_like(own, dtype=torch.bool)
 
@@ -351,7 +351,7 @@ def nnclr_loss(
 
 
 @torch.no_grad()
-def nearest_neighbours(query: Tensor, queue: Tensor, allowed: Tensor | None = None) -> Tensor:
+def nearest_entries(query: Tensor, queue: Tensor, allowed: Tensor | None = None) -> Tensor:
     """(B, d): the most similar allowed entry of a queue (Q, d) for each query (B, d), else the query itself.
 
     Queue entries are unit vectors; ``allowed`` (B, Q) leaves entries out, such as a sample's own.
@@ -360,7 +360,7 @@ def nearest_neighbours(query: Tensor, queue: Tensor, allowed: Tensor | None = No
     --------
     >>> import torch
     >>> queue = torch.eye(2)
-    >>> nearest_neighbours(torch.tensor([[0.9, 0.1]]), queue, torch.tensor([[False, True]]))
+    >>> nearest_entries(torch.tensor([[0.9, 0.1]]), queue, torch.tensor([[False, True]]))
     tensor([[0., 1.]])
     """
     if not queue.shape[0]:

@@ -142,7 +142,7 @@ def over_seeds(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
     return f"{mean:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
 
 
-class Group(NamedTuple):
+class RecipeGroup(NamedTuple):
     """One table: rows of one table of a paper that have the same metrics."""
 
     title: str
@@ -192,15 +192,15 @@ class Group(NamedTuple):
         return [*notes, *(f"{'; '.join(labels)}: {problem}" for problem, labels in problems.items())]
 
 
-def grouped(found: Sequence[Reproduction]) -> list[Group]:
+def grouped(found: Sequence[Reproduction]) -> list[RecipeGroup]:
     """The rows, table by table."""
-    groups: dict[tuple[str, tuple[str, ...]], Group] = {}
+    groups: dict[tuple[str, tuple[str, ...]], RecipeGroup] = {}
     for row in found:
         recipe = row.recipe
         place = re.sub(r"(?<=[a-z])(?=\d)", " ", recipe.table)
         title = f"{recipe.paper}, {place}: {recipe.title}"
         key = title, tuple(recipe.metrics)
-        groups.setdefault(key, Group(title, key[1], [])).rows.append(row)
+        groups.setdefault(key, RecipeGroup(title, key[1], [])).rows.append(row)
     return list(groups.values())
 
 

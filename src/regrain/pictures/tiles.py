@@ -23,7 +23,7 @@ _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
-class Row(NamedTuple):
+class TileRow(NamedTuple):
     """A title, at most :data:`COLUMNS` tiles, and where there are any the captions under them."""
 
     title: str
@@ -43,7 +43,7 @@ def tiles(dataset: Dataset, rows: Tensor) -> list[Image.Image]:
     return [_tile(image) for image in raw]
 
 
-def write_page(rows: Sequence[Row], out: Path) -> None:
+def write_page(rows: Sequence[TileRow], out: Path) -> None:
     """Write rows below each other as a PNG, to a temporary name, then rename it."""
     page = _page(rows)
     replace_file(out, lambda temporary: page.save(temporary, format="png"))
@@ -61,7 +61,7 @@ def _tile(image: Tensor) -> Image.Image:
     return Image.fromarray(resized.permute(1, 2, 0).contiguous().numpy())
 
 
-def _page(rows: Sequence[Row]) -> Image.Image:
+def _page(rows: Sequence[TileRow]) -> Image.Image:
     font, small = ImageFont.load_default(size=14), ImageFont.load_default(size=11)
     caption = _CAPTION if any(row.captions for row in rows) else 0
     width = _GAP + COLUMNS * (_TILE + _GAP)

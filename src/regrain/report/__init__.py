@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regrain.report.compare import Comparison, compare, write_comparison
-from regrain.report.report import report
+from regrain.report.run_comparison import Comparison, compare, write_comparison
+from regrain.report.run_report import report
 
 __all__ = ["Comparison", "compare", "report", "write_comparison"]

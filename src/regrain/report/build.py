@@ -25,12 +25,12 @@ from regrain.report.content import (
     Content,
     Doubt,
     Found,
-    Group,
     LevelTable,
     Line,
     Map,
     Query,
     Shown,
+    ShownSubclass,
 )
 from regrain.runs.evaluations import RowForm, evaluation_of
 from regrain.runs.grids import purity_ranks
@@ -309,7 +309,7 @@ def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[st
         members = rows[shown & (found.subclass == number)]
         chosen = np.sort(generator.permutation(members)[:_GROUP_SAMPLES]).tolist()
         samples = [Shown(row, _caption(judged, levels, row)) for row in chosen]
-        content.groups.append(Group(names[number], len(members), words.get(number, ""), samples))
+        content.groups.append(ShownSubclass(names[number], len(members), words.get(number, ""), samples))
     cut = "" if len(kept) == len(ordered) else f" ({len(kept)} of them: the purest and the most mixed)"
     content.grouped = (
         f"{len(ordered)} subclasses have samples here{cut}, from the purest to the most mixed; of each at most "

@@ -68,7 +68,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Group:
+class ShownSubclass:
     """A discovered subclass: some of its samples."""
 
     name: str
@@ -138,7 +138,7 @@ class Content:
     map: Map | None = None
     queries: list[Query] = field(default_factory=list)
     retrieved: str = ""
-    groups: list[Group] = field(default_factory=list)
+    groups: list[ShownSubclass] = field(default_factory=list)
     grouped: str = ""
     confusions: list[Confusion] = field(default_factory=list)
     few_shot: list[Chart] = field(default_factory=list)

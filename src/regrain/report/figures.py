@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from regrain.errors import UserError
-from regrain.pictures.tiles import Row, tiles, write_page
+from regrain.pictures.tiles import TileRow, tiles, write_page
 from regrain.report.content import Chart, Confusion, Content, Map
 from regrain.storage.files import replace_file
 
@@ -138,8 +138,8 @@ def _write_pictures(content: Content, folder: Path, overwrite: bool) -> list[Pat
     """Galleries and grids of images."""
     import torch
 
-    def row(title: str, rows: Sequence[int], captions: Sequence[str]) -> Row:
-        return Row(title, tiles(content.judged, torch.tensor(rows)), captions)
+    def row(title: str, rows: Sequence[int], captions: Sequence[str]) -> TileRow:
+        return TileRow(title, tiles(content.judged, torch.tensor(rows)), captions)
 
     pages = {}
     if content.queries:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.pictures.tiles import COLUMNS, Row, require_images, tiles, write_page
+from regrain.pictures.tiles import COLUMNS, TileRow, require_images, tiles, write_page
 from regrain.runs.discovery import Discovery, Subclass
 
 _ROWS = 10
@@ -89,7 +89,7 @@ def write_grids(
         for number in numbers:
             members = np.flatnonzero(shown & (discovery.subclass == number))
             chosen = np.sort(random.permutation(members)[:COLUMNS])
-            rows.append(Row(_title(by_number[number], len(members), words.get(number, "")), _images(parts, chosen)))
+            rows.append(TileRow(_title(by_number[number], len(members), words.get(number, "")), _images(parts, chosen)))
         file = Path(folder) / f"{name}.png"
         write_page(rows, file)
         written.append(file)

@@ -7,14 +7,14 @@ from lightning.pytorch.plugins.layer_sync import LayerSync
 from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 
-from regrain.objectives.gather import gather
+from regrain.objectives.gathering import gather
 
 
 class GlobalBatchNorm(LayerSync):
     """Lets every batch normalisation have the statistics of the batch of all processes.
 
     On GPUs torch's SyncBatchNorm computes them. That refuses tensors on the CPU, where the processes exchange sums by
-    :func:`~regrain.objectives.gather.gather`.
+    :func:`~regrain.objectives.gather`.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:

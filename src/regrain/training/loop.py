@@ -32,7 +32,7 @@ from regrain.training.adapter import Adapter
 from regrain.training.batch_norm import GlobalBatchNorm
 from regrain.training.loader import loader_of, scan_views
 from regrain.training.options import Precision, TrainingOptions
-from regrain.training.processes import Layout, layout_of, under_torchrun
+from regrain.training.processes import ProcessLayout, layout_of, under_torchrun
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -314,7 +314,7 @@ def train(
         run.write_json("state.json", {"finished": True, "epoch": trainer.current_epoch})
 
 
-def _together(layout: Layout, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
+def _together(layout: ProcessLayout, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
     """What tells Lightning which processes train together."""
     return {
         "accelerator": "gpu" if device == "cuda" else "cpu",

@@ -14,7 +14,7 @@ _shared = False
 
 
 @dataclass(frozen=True)
-class Layout:
+class ProcessLayout:
     """How many processes train together.
 
     Attributes
@@ -54,7 +54,7 @@ def leave_unguarded() -> None:
         raise SystemExit(1)
 
 
-def layout_of(devices: int) -> Layout:
+def layout_of(devices: int) -> ProcessLayout:
     """The processes that ``--devices`` asks for, or those that torchrun started on all machines.
 
     Raises
@@ -70,14 +70,14 @@ def layout_of(devices: int) -> Layout:
     if devices < 1:
         raise UserError(f"--devices is at least 1; got {devices}")
     if not under_torchrun():
-        return Layout(devices)
+        return ProcessLayout(devices)
     started = int(os.environ["LOCAL_WORLD_SIZE"])
     if devices not in (1, started):
         raise UserError(
             f"--devices {devices} was asked for, and torchrun started {started} processes on this machine: leave out "
             "--devices, and say --nproc-per-node to torchrun"
         )
-    return Layout(started, int(os.environ["WORLD_SIZE"]) // started)
+    return ProcessLayout(started, int(os.environ["WORLD_SIZE"]) // started)
 
 
 def is_first_process() -> bool:

@@ -18,7 +18,7 @@ from regrain.labels import Labels
 from regrain.methods import Method
 from regrain.methods.sclre import SCLRE, drawn_by_class
 from regrain.model import Model
-from regrain.pictures.tiles import COLUMNS, Row, require_images, tiles, write_page
+from regrain.pictures.tiles import COLUMNS, TileRow, require_images, tiles, write_page
 from regrain.runs.plan import with_split
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
@@ -222,7 +222,7 @@ def write_attention(attention: Attention, judged: Dataset, train: Dataset, out: 
     for sample, image in zip(attention.samples, shown, strict=True):
         end = start + len(sample.references)
         captions = ["sample", *(f"{100 * r.weight:.2f}%" for r in sample.references)]
-        rows.append(Row(sample.title(), [image, *references[start:end]], captions))
+        rows.append(TileRow(sample.title(), [image, *references[start:end]], captions))
         start = end
     write_page(rows, out)
 

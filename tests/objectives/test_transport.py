@@ -70,7 +70,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sinkhorn(scores, sharpness=10.0, tolerance=1e-12)
     import importlib
 
-    module = importlib.import_module("regrain.objectives.sinkhorn")
+    module = importlib.import_module("regrain.objectives.transport")
     assert module.CHUNK_ELEMENTS == _numerics.CHUNK_ELEMENTS
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 35)
     torch.testing.assert_close(sinkhorn(scores, sharpness=10.0, tolerance=1e-12), whole, rtol=1e-8, atol=1e-12)

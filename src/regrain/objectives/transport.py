@@ -23,7 +23,7 @@ from regrain.errors import RegrainWarning, UserError
 
 from ._checks import check_matrix
 from ._numerics import CHUNK_ELEMENTS
-from .gather import gather
+from .gathering import gather
 
 _HALVINGS = 5
 """Softer plans solved first, each at twice the sharpness of the one before: a hard plan is nearly flat in v almost
