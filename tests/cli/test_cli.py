@@ -239,7 +239,7 @@ def test_mistakes_in_judging(regrain: Command, table: Path, tmp_path: Path) -> N
         (("--data", str(table), "--window", "0"), "window"),
         (("--data", "digits"), "vector"),
         (("--linear-epochs", "3"), "add -p linear"),
-        (("-p", "transfer", "--linear-epochs", "3"), "transfer judges on data"),
+        (("-p", "transfer", "--linear-epochs", "3"), "transfer is for data"),
     ]
     for arguments, expected in cases:
         code, _, err = regrain("evaluate", "run", *arguments)

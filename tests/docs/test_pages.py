@@ -16,10 +16,13 @@ from support import Command
 from tutorial_pages import blocks_of, masked, printed
 from typer.main import get_command
 
+import regrain
+from regrain import Run
 from regrain.cli.main import app
 from regrain.data import Batch
 from regrain.encoders import build_encoder
-from regrain.evaluation import PROTOCOLS, TOGETHER
+from regrain.errors import UserError
+from regrain.evaluation import PROTOCOLS
 from regrain.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +55,7 @@ def test_a_method_section_is_whole(name: str) -> None:
         assert topic in text, topic
 
 
-@pytest.mark.parametrize("name", [*PROTOCOLS, *TOGETHER, "low-data", "label-noise", "isotropy"])
+@pytest.mark.parametrize("name", [*PROTOCOLS, "low-data", "label-noise", "isotropy"])
 def test_a_protocol_section_is_whole(name: str) -> None:
     text = PROTOCOL_SECTIONS[name]
     for topic in ("Definition**", "Interval**", "When**", "Command**: `regrain"):
@@ -84,6 +87,27 @@ def test_commands_of_a_page_exist(page: Path) -> None:
         options = {name for parameter in known[command].params for name in (*parameter.opts, *parameter.secondary_opts)}
         for option in re.findall(r"(?<=\s)--[a-z][a-z-]+", rest):
             assert option in options, f"regrain {command} {option}"
+
+
+def test_the_page_about_a_new_protocol_runs_and_its_file_is_short(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert len((ROOT / "examples" / "add_a_protocol.py").read_text(encoding="utf-8").splitlines()) < 40
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.setitem(PROTOCOLS, "nearest-mean", PROTOCOLS["knn"])  # forgotten again after the test
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of((DOCS / "add-a-protocol.md").read_text(encoding="utf-8"))
+    assert list(printed([block])) == [block.shown]
+    run, names = Run.open("runs/digits"), {"options": {"power": 1.0}, "baselines": False}
+    with pytest.raises(UserError, match="power= is for the protocol nearest-mean"):
+        regrain.evaluate(run, **names)
+    found = regrain.evaluate(run, protocols=["nearest-mean"], levels=["digit"], baselines=False).flat()
+    parts = run.splits()
+    train, test = (parts[name] for name in ("train", "test"))
+    vectors, codes = run.embed(train), train.labels.level("digit")
+    means = torch.stack([vectors[codes == code].mean(dim=0) for code in codes.unique()])
+    hits = torch.cdist(run.embed(test), means).argmin(dim=1) == test.labels.level("digit")
+    assert found["test/digit/nearest-mean"] == pytest.approx(float(hits.float().mean()))
 
 
 def test_the_example_of_the_data_page_prints_what_it_shows() -> None:

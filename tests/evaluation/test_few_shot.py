@@ -15,8 +15,8 @@ from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples, TextSamples
 from regrain.encoders import build_encoder
 from regrain.errors import RegrainWarning, UserError
-from regrain.evaluation import PROTOCOLS, Representation, Setting, evaluate_model
-from regrain.evaluation.embed import apply_to_views, embed
+from regrain.evaluation import PROTOCOLS, Representation, Task, evaluate_model
+from regrain.evaluation.embedding import apply_to_views, embed
 from regrain.evaluation.few_shot import few_shot, unseen_superclasses
 from regrain.labels import Labels
 from regrain.metrics import few_shot_accuracy
@@ -41,15 +41,14 @@ def test_figures_by_ways_and_shots_are_those_of_the_metric() -> None:
     _, data = model_and_data()
     fine = data.labels.level("fine")
     vectors = data.samples.take(torch.arange(80))
-    setting = Setting(
+    task = Task(
         "fine",
         data.labels.names("fine"),
         fine,
         None,
-        options=QUICK | {"ways": [3, None], "shots": [1, 2], "intra_class": True},
         superclasses=data.labels.level("coarse"),
     )
-    scores = few_shot(Representation("raw", vectors), setting)
+    scores = few_shot(Representation("raw", vectors), task, **QUICK, ways=[3, None], shots=[1, 2], intra_class=True)
     assert set(scores) == {
         *(f"{way}-way-{shot}-shot" for way in (3, "all") for shot in (1, 2)),
         *(f"{shot}-shot-intra" for shot in (1, 2)),
@@ -58,8 +57,7 @@ def test_figures_by_ways_and_shots_are_those_of_the_metric() -> None:
     score = scores["3-way-2-shot"]
     assert (score.value, score.low, score.high) == (expected.accuracy, expected.low, expected.high)
     assert score.over == "episodes"
-    by_cosine = replace(setting, options=QUICK | {"classifier": "cosine"})
-    other = few_shot(Representation("raw", vectors), by_cosine)
+    other = few_shot(Representation("raw", vectors), task, **QUICK, classifier="cosine")
     assert set(other) == {"5-way-1-shot-cosine"}
 
 

@@ -19,7 +19,7 @@ from regrain.data.samples import TensorSamples
 from regrain.data.taxonomies import taxonomy
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
-from regrain.evaluation import Representation, Setting, evaluate_model
+from regrain.evaluation import Representation, Task, evaluate_model
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.hierarchy import hierarchy
 from regrain.evaluation.linear import _descend, linear
@@ -39,10 +39,10 @@ def judged(count: int = 60, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(labels), torch.from_numpy(clusters)
 
 
-def own_levels(labels: Tensor, train: Tensor | None = None, **options: Any) -> Setting:
+def own_levels(labels: Tensor, train: Tensor | None = None) -> Task:
     codes = torch.stack([torch.tensor(COARSE), torch.arange(4)], dim=1)
     nested = Labels.from_codes(codes, ["coarse", "fine"])
-    return Setting("fine", nested.names("fine"), labels, train, options=options, taxonomy=nested.taxonomy)
+    return Task("fine", nested.names("fine"), labels, train, taxonomy=nested.taxonomy)
 
 
 def represented(clusters: Tensor, train: Tensor | None = None) -> Representation:
@@ -76,8 +76,7 @@ def test_clusters_matched_at_the_leaves_are_judged_above(source: str, seed: int)
     labels, clusters = judged(seed=seed)
     train, train_clusters = judged(317, seed=seed + 10)  # so many that no two matchings are equally good
     labels[::9], train[::7] = -1, -1
-    at = own_levels(labels, train, hierarchy_mapping=source)
-    found = hierarchy(represented(clusters, train_clusters), at)
+    found = hierarchy(represented(clusters, train_clusters), own_levels(labels, train), hierarchy_mapping=source)
     on = (labels, clusters) if source == "test" else (train, train_clusters)
     mapping = matched_by_trying_all(*(column[on[0] >= 0] for column in on))
     pairs = [(c, mapping[k]) for c, k in zip(labels.tolist(), clusters.tolist(), strict=True) if c >= 0]
@@ -96,8 +95,8 @@ def test_a_cluster_that_training_never_had_is_wrong() -> None:
     labels = torch.arange(40) % 4
     clusters = labels.clone()
     clusters[:4] = 5
-    at = own_levels(labels, labels, hierarchy_mapping="train")
-    assert hierarchy(represented(clusters, labels), at)["acc@fine"].value == pytest.approx(0.9)
+    found = hierarchy(represented(clusters, labels), own_levels(labels, labels), hierarchy_mapping="train")
+    assert found["acc@fine"].value == pytest.approx(0.9)
 
 
 def test_without_a_partition_k_means_finds_the_classes() -> None:
@@ -115,7 +114,7 @@ def test_a_taxonomy_by_name_file_or_object(tmp_path: Path) -> None:
     clusters = (labels + (torch.arange(100) % 3 == 0)) % 10
     names = tuple(map(str, range(10)))
     results = [
-        hierarchy(represented_in_ten(clusters), Setting("digit", names, labels, None, options={"taxonomy": source}))
+        hierarchy(represented_in_ten(clusters), Task("digit", names, labels, None), taxonomy=source)
         for source in ("digits", digits, tmp_path / "mine.json", str(tmp_path / "mine.json"))
     ]
     assert all(result == results[0] for result in results)
@@ -132,7 +131,7 @@ def represented_in_ten(clusters: Tensor) -> Representation:
 def test_classes_that_the_taxonomy_does_not_know_are_counted() -> None:
     labels = torch.arange(40) % 4
     given = Taxonomy.from_edges([("0", "even"), ("2", "even"), ("1", "odd")])
-    found = hierarchy(represented(labels), own_levels(labels, taxonomy=given))
+    found = hierarchy(represented(labels), own_levels(labels), taxonomy=given)
     assert (found["samples@level1"].value, found["samples@level1"].count) == (30, True)
     assert "10 of 40 samples have no class there" in found["samples@level1"].note
     assert "does not know 1 classes, such as '3'" in found["acc@level1"].note
@@ -143,21 +142,21 @@ def test_classes_that_the_taxonomy_does_not_know_are_counted() -> None:
 def test_what_a_hierarchy_needs_is_said() -> None:
     labels, clusters = judged()
     model = represented(clusters)
-    flat = Setting("fine", tuple("0123"), labels, None)
-    top = Setting("coarse", tuple("01"), labels // 2, None, taxonomy=own_levels(labels).taxonomy)
+    flat = Task("fine", tuple("0123"), labels, None)
+    top = Task("coarse", tuple("01"), labels // 2, None, taxonomy=own_levels(labels).taxonomy)
     strange = Taxonomy.from_edges([("beagle", "dog"), ("pug", "dog")])
     alone = Taxonomy.from_edges([("0", "a"), ("1", "b"), ("2", "c"), ("3", "d")])
-    for setting, message in (
-        (flat, "no level lies above 'fine': hierarchy needs levels that nest"),
-        (top, "no level lies above 'coarse': judge a finer one"),
-        (own_levels(labels, taxonomy=strange), "knows none of the 4 classes of level 'fine', such as '0'"),
-        (own_levels(labels, taxonomy=alone), "no level of the taxonomy groups the classes of level 'fine'"),
-        (own_levels(labels, taxonomy="breeds_livin17"), "did you mean 'breeds_living17'"),
-        (own_levels(labels, hierarchy_mapping="both"), "hierarchy_mapping is test or train; got 'both'"),
-        (own_levels(labels, hierarchy_mapping="train"), "needs one that is labelled at this level"),
+    own = own_levels(labels)
+    for task, options, message in (
+        (flat, {}, "no level lies above 'fine': hierarchy needs levels that nest"),
+        (top, {}, "no level lies above 'coarse': choose a finer one"),
+        (own, {"taxonomy": strange}, "knows none of the 4 classes of level 'fine', such as '0'"),
+        (own, {"taxonomy": alone}, "no level of the taxonomy groups the classes of level 'fine'"),
+        (own, {"taxonomy": "breeds_livin17"}, "did you mean 'breeds_living17'"),
+        (own, {"hierarchy_mapping": "train"}, "needs one that is labelled at this level"),
     ):
         with pytest.raises(UserError, match=message):
-            hierarchy(model, setting)
+            hierarchy(model, task, **options)
 
 
 # clustering: the partitions of a method's own
@@ -173,7 +172,7 @@ def test_partitions_are_judged_one_by_one() -> None:
         partitions=torch.stack([clusters, clusters // 2], dim=1),
         train_partitions=torch.stack([train_clusters, train_clusters // 2], dim=1),
     )
-    scores = clustering(model, own_levels(labels, train, cluster_seeds=1))
+    scores = clustering(model, own_levels(labels, train), cluster_seeds=1)
     known = labels >= 0
     for head, found in (("head1", clusters), ("head2", clusters // 2)):
         for metric, value in clustering_metrics(labels[known], found[known]).items():
@@ -186,7 +185,7 @@ def test_partitions_are_judged_one_by_one() -> None:
     assert by_train.value == pytest.approx(np.mean(hits))
     assert by_train.low < by_train.value < by_train.high
     for unlabelled in (None, torch.full_like(train, -1)):
-        scores = clustering(model, own_levels(labels, unlabelled, cluster_seeds=1))
+        scores = clustering(model, own_levels(labels, unlabelled), cluster_seeds=1)
         assert "head1-acc" in scores
         assert "head1-acc-by-train" not in scores
 
@@ -206,7 +205,7 @@ def noisy(count: int, seed: int) -> tuple[Tensor, Tensor]:
 def test_the_convex_solution_is_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     (train, train_labels), (test, labels) = noisy(120, 0), noisy(400, 1)
     model = Representation("model", test, train)
-    at = Setting("fine", tuple("01234"), labels, train_labels)
+    at = Task("fine", tuple("01234"), labels, train_labels)
     scaled, judged_ = (
         ((x - train.mean(dim=0)) / train.std(dim=0).clamp(min=1e-6) / 7**0.5).numpy() for x in (train, test)
     )
@@ -235,13 +234,13 @@ def test_both_solvers_agree_on_digits() -> None:
         return pixels[~rows] * (1 + 0.2 * noise)
 
     model = Representation("model", pixels[rows], pixels[~rows], augment_train=augment)
-    at = Setting("digit", data.labels.names("digit"), labels[rows], labels[~rows], options={"linear_epochs": 15})
-    scores = linear(model, at)
+    at = Task("digit", data.labels.names("digit"), labels[rows], labels[~rows])
+    scores = linear(model, at, linear_epochs=15)
     convex, descended = scores["linear"], scores["linear-sgd"]
     assert convex.low <= descended.value <= convex.high
     assert descended.low <= convex.value <= descended.high
     assert convex.value > 0.9
-    assert scores == linear(model, at)  # the same seed
+    assert scores == linear(model, at, linear_epochs=15)  # the same seed
 
 
 def test_the_probe_descends_as_torchs_nesterov_momentum(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,26 +268,27 @@ def test_the_probe_descends_as_torchs_nesterov_momentum(monkeypatch: pytest.Monk
 
 def test_the_probe_trains_on_augmented_views_and_is_judged_on_plain_ones() -> None:
     train, labels = noisy(200, 0)
-    at = Setting("fine", tuple("01234"), labels, labels, options={"linear_epochs": 20})
+    at = Task("fine", tuple("01234"), labels, labels)
     epochs: list[int] = []
 
     def shuffled(epoch: int) -> Tensor:
         epochs.append(epoch)
         return train.roll(1, dims=0)  # the views of other samples, whose class is the label before
 
-    found = linear(Representation("model", train, train, augment_train=shuffled), at)
+    found = linear(Representation("model", train, train, augment_train=shuffled), at, linear_epochs=20)
     assert epochs == list(range(20))
     assert found["linear"].value > 0.5
     assert found["linear-sgd"].value < 0.2
-    assert "linear-sgd" not in linear(Representation("model", train, train), at)
+    assert "linear-sgd" not in linear(Representation("model", train, train), at, linear_epochs=20)
 
 
 def test_a_column_that_only_augmented_views_have_plays_no_part() -> None:
     (train, train_labels), (test, labels) = noisy(300, 0), noisy(400, 1)
-    at = Setting("fine", tuple("01234"), labels, train_labels, options={"linear_epochs": 20})
+    at = Task("fine", tuple("01234"), labels, train_labels)
     marked = train + torch.tensor([0.0, 0, 0, 0, 0, 0, 5])
     plain, other = (
-        linear(Representation("model", test, train, augment_train=lambda _, x=x: x), at) for x in (train, marked)
+        linear(Representation("model", test, train, augment_train=lambda _, x=x: x), at, linear_epochs=20)
+        for x in (train, marked)
     )
     assert plain == other
     assert plain["linear-sgd"].value > 0.5
@@ -300,7 +300,7 @@ def test_unlabelled_samples_play_no_part() -> None:
     hidden[::4], hidden_labels[::4] = torch.nan, -1
     kept = torch.arange(200) % 4 != 0
     scores = [
-        linear(Representation("model", test, x), Setting("fine", tuple("01234"), labels, y))
+        linear(Representation("model", test, x), Task("fine", tuple("01234"), labels, y))
         for x, y in ((hidden, hidden_labels), (train[kept], train_labels[kept]))
     ]
     assert scores[0] == scores[1]
@@ -309,12 +309,10 @@ def test_unlabelled_samples_play_no_part() -> None:
 def test_classes_that_training_lacks_count_as_wrong() -> None:
     (train, train_labels), (test, labels) = noisy(200, 0), noisy(100, 1)
     kept = train_labels > 0
-    found = linear(
-        Representation("model", test, train[kept]), Setting("fine", tuple("01234"), labels, train_labels[kept])
-    )
+    found = linear(Representation("model", test, train[kept]), Task("fine", tuple("01234"), labels, train_labels[kept]))
     others = linear(
         Representation("model", test[labels > 0], train[kept]),
-        Setting("fine", tuple("01234"), labels[labels > 0], train_labels[kept]),
+        Task("fine", tuple("01234"), labels[labels > 0], train_labels[kept]),
     )
     assert found["linear"].value == pytest.approx(0.8 * others["linear"].value)
 
@@ -329,7 +327,7 @@ def test_what_linear_needs_is_said() -> None:
         (x, one, "training samples of two classes of level 'fine'; got 1"),
     ):
         with pytest.raises(UserError, match=f"linear needs {message}"):
-            linear(Representation("model", x, train), Setting("fine", tuple("01234"), labels, train_labels))
+            linear(Representation("model", x, train), Task("fine", tuple("01234"), labels, train_labels))
 
 
 # evaluate

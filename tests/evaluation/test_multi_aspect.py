@@ -11,18 +11,18 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 import regrain
 from regrain.errors import UserError
-from regrain.evaluation import Representation, Setting
+from regrain.evaluation import Representation, Task
 from regrain.evaluation.multi_aspect import multi_aspect
 from regrain.labels import Taxonomy
 
 CLASSES = {"service": 2, "price": 3}
 
 
-def judged() -> tuple[Representation, list[Setting]]:
+def judged() -> tuple[Representation, list[Task]]:
     generator = torch.Generator().manual_seed(0)
     labels = {n: torch.randint(-1, c, (80,), generator=generator) for n, c in CLASSES.items()}
     probabilities = {n: torch.rand(80, c, generator=generator) for n, c in CLASSES.items()}
-    settings = [Setting(n, tuple("abc"[:c]), labels[n], None) for n, c in CLASSES.items()]
+    settings = [Task(n, tuple("abc"[:c]), labels[n], None) for n, c in CLASSES.items()]
     return Representation("model", torch.zeros(80, 1), probabilities=probabilities), settings
 
 
@@ -58,8 +58,8 @@ def test_paths_are_judged_where_levels_nest() -> None:
     tree = Taxonomy.from_codes(torch.tensor([[0, 0], [0, 1], [1, 2]]), ["kind", "sub"], [["x", "y"], ["p", "q", "r"]])
     probabilities = {"kind": torch.eye(2)[[0, 0, 1]], "sub": torch.eye(3)[[0, 2, 2]]}
     settings = [
-        Setting("kind", ("x", "y"), torch.tensor([0, 0, 1]), None, taxonomy=tree),
-        Setting("sub", ("p", "q", "r"), torch.tensor([0, 1, 2]), None, taxonomy=tree),
+        Task("kind", ("x", "y"), torch.tensor([0, 0, 1]), None, taxonomy=tree),
+        Task("sub", ("p", "q", "r"), torch.tensor([0, 1, 2]), None, taxonomy=tree),
     ]
     found = multi_aspect(Representation("model", torch.zeros(3, 1), probabilities=probabilities), settings)["all"]
     assert found["path-consistency"].value == pytest.approx(2 / 3)  # the second: kind x, and a sub of y
@@ -122,5 +122,5 @@ def test_transfer_is_for_other_data(tmp_path: Path) -> None:
     assert figures["test/shape/transfer"] == linear["test/shape/linear"]
     assert figures["test/shape/transfer.majority"] == linear["test/shape/linear.majority"]
     for data in (None, run.data):
-        with pytest.raises(UserError, match="transfer judges on data that the encoder was not trained on"):
+        with pytest.raises(UserError, match="transfer is for data that the encoder was not trained on"):
             regrain.evaluate(run, data, protocols=["transfer"])

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
-from regrain.evaluation import Representation, Setting, evaluate_model
+from regrain.evaluation import Representation, Task, evaluate_model
 from regrain.evaluation.personalised import personalised
 from regrain.model import Model
 from regrain.papers.datasets import dialysis_records
@@ -26,8 +26,8 @@ def subjects(count: int = 6, records: int = 20) -> tuple[torch.Tensor, torch.Ten
     return embeddings, labels, np.array([f"s{o}" for o in owner.tolist()])
 
 
-def setting(labels: torch.Tensor, groups: np.ndarray | None) -> Setting:
-    return Setting("fine", ("a", "b", "c"), labels, None, groups=groups)
+def setting(labels: torch.Tensor, groups: np.ndarray | None) -> Task:
+    return Task("fine", ("a", "b", "c"), labels, None, groups=groups)
 
 
 def test_against_a_naive_loop_with_unknown_labels() -> None:

@@ -15,12 +15,11 @@ from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples, TextSamples
 from regrain.encoders import build_encoder
 from regrain.errors import UserError
-from regrain.evaluation import PROTOCOLS, Representation, Setting, evaluate_model
-from regrain.evaluation.baselines import raw_representation
-from regrain.evaluation.clustering import clustering
-from regrain.evaluation.clusters import ward_clusters
+from regrain.evaluation import PROTOCOLS, Representation, Task, evaluate_model
+from regrain.evaluation.clustering import clustering, ward_clusters
 from regrain.evaluation.hierarchy import hierarchy
 from regrain.evaluation.neighbours import knn
+from regrain.evaluation.representations import raw_representation
 from regrain.evaluation.retrieval import recall
 from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
@@ -34,20 +33,23 @@ def blobs(count: int, classes: int, spread: float, seed: int = 0) -> tuple[torch
     return torch.eye(8)[labels] + spread * torch.randn(count, 8, generator=generator), labels
 
 
-def setting(labels: torch.Tensor, train: torch.Tensor | None = None, **options: object) -> Setting:
-    return Setting("fine", tuple(map(str, range(8))), labels, train, options=options)
+def task(labels: torch.Tensor, train: torch.Tensor | None = None) -> Task:
+    return Task("fine", tuple(map(str, range(8))), labels, train)
 
 
 def test_separate_blobs_score_one_everywhere_and_noise_scores_chance() -> None:
     embeddings, labels = blobs(80, 4, 0.01)
     judged = Representation("model", embeddings, embeddings)
-    at = replace(setting(labels, labels, ks=[1, 5], neighbours=5, cluster_seeds=3), groups=np.repeat(["a", "b"], 40))
+    at = replace(task(labels, labels), groups=np.repeat(["a", "b"], 40))
+    options = {"ks": [1, 5], "neighbours": 5, "episodes": 20}
     # those two also give shares that add up to one, and errors
-    for protocol in set(PROTOCOLS.values()) - {hierarchy, superclass}:
-        for name, score in protocol(judged, at).items():
-            assert score.value == pytest.approx(1.0), name
+    for protocol in (p for p in PROTOCOLS.values() if p not in (hierarchy, superclass)):
+        own = {name: value for name, value in options.items() if name in protocol.options}
+        for figures in protocol.figures(judged, [at], own).values():
+            for name, score in figures.items():
+                assert score.value == pytest.approx(1.0), (protocol.name, name)
     noise = Representation("model", torch.randn(400, 8, generator=torch.Generator().manual_seed(1)))
-    scores = recall(noise, setting(torch.arange(400) % 4, ks=[1]))
+    scores = recall(noise, task(torch.arange(400) % 4), ks=[1])
     assert 0.15 < scores["recall@1"].value < 0.35
 
 
@@ -55,7 +57,7 @@ def test_recall_against_a_loop_with_unknown_labels() -> None:
     embeddings, labels = blobs(60, 4, 0.8)
     labels = labels.clone()
     labels[::7] = -1
-    found = recall(Representation("model", embeddings), setting(labels, ks=[1, 3]))
+    found = recall(Representation("model", embeddings), task(labels), ks=[1, 3])
     known = [i for i in range(60) if labels[i] >= 0]
     unit = embeddings / embeddings.norm(dim=1, keepdim=True)
     for k in (1, 3):
@@ -72,7 +74,7 @@ def test_clustering_keeps_the_tightest_of_several_starts() -> None:
     unit = torch.nn.functional.normalize(embeddings, dim=1).numpy()
     for starts in (1, 20):
         options = {"cluster_starts": starts, "cluster_seeds": 2}
-        found = clustering(Representation("model", embeddings), setting(labels, **options))["kmeans-nmi"].value
+        found = clustering(Representation("model", embeddings), task(labels), **options)["kmeans-nmi"].value
         runs = [KMeans(8, n_init=starts, random_state=seed).fit_predict(unit) for seed in range(2)]
         assert found == pytest.approx(np.mean([normalized_mutual_info_score(labels, run) for run in runs]))
 
@@ -81,8 +83,8 @@ def test_k_means_fitted_on_the_training_samples_and_ward_linkage_against_scikit_
     train, train_labels = blobs(160, 8, 0.6)
     test, labels = blobs(120, 8, 0.6, seed=1)
     labels[::11] = -1
-    at = setting(labels, train_labels, cluster_seeds=2, cluster_starts=3)
-    found = clustering(Representation("model", test, train), at)
+    at, options = task(labels, train_labels), {"cluster_seeds": 2, "cluster_starts": 3}
+    found = clustering(Representation("model", test, train), at, **options)
     unit_train, unit = (torch.nn.functional.normalize(x, dim=1).numpy() for x in (train, test[labels >= 0]))
     known = labels[labels >= 0]
     runs = [KMeans(8, n_init=3, random_state=seed).fit(unit_train).predict(unit) for seed in range(2)]
@@ -93,8 +95,10 @@ def test_k_means_fitted_on_the_training_samples_and_ward_linkage_against_scikit_
         assert found[f"ward-{metric}"].value == pytest.approx(clustering_metrics(known, linked)[metric])
     assert found["kmeans-train-acc"].over == "seeds"
     assert (found["ward-acc"].detail, found["ward-purity"].detail) == (False, True)
-    assert "kmeans-train-acc" not in clustering(Representation("model", test), at)
-    assert "kmeans-train-acc" not in clustering(Representation("model", test, train[:8]), at)  # as many as classes
+    assert "kmeans-train-acc" not in clustering(Representation("model", test), at, **options)
+    assert "kmeans-train-acc" not in clustering(
+        Representation("model", test, train[:8]), at, **options
+    )  # as many as classes
 
 
 def test_ward_linkage_of_equal_samples_gives_the_clusters_asked_for() -> None:
@@ -103,10 +107,9 @@ def test_ward_linkage_of_equal_samples_gives_the_clusters_asked_for() -> None:
 
 def test_what_is_left_out_for_its_size_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("regrain.evaluation.clustering.MOST_LINKED", 79)
-    for module in ("clustering", "clusters"):
-        monkeypatch.setattr(f"regrain.evaluation.{module}.MOST_FITTED", 40)
+    monkeypatch.setattr("regrain.evaluation.clustering.MOST_FITTED", 40)
     embeddings, labels = blobs(80, 4, 0.01)
-    found = clustering(Representation("model", embeddings, embeddings), setting(labels, labels))
+    found = clustering(Representation("model", embeddings, embeddings), task(labels, labels))
     assert not any(name.startswith("ward") for name in found)
     assert found["kmeans-acc"].note == "Ward linkage was left out, 80 samples being more than 79"
     assert found["kmeans-train-acc"].note == "k-means is fitted on 40 of the 80 training samples"
@@ -116,7 +119,7 @@ def test_what_is_left_out_for_its_size_is_said(monkeypatch: pytest.MonkeyPatch) 
 def test_knn_against_scikit_learn() -> None:
     train, train_labels = blobs(90, 3, 0.7)
     test, labels = blobs(45, 3, 0.7, seed=1)
-    found = knn(Representation("model", test, train), setting(labels, train_labels, neighbours=1))
+    found = knn(Representation("model", test, train), task(labels, train_labels), neighbours=1)
     reference = KNeighborsClassifier(1, metric="cosine").fit(train, train_labels).score(test, labels)
     assert found["knn@1"].value == pytest.approx(reference)
 
@@ -125,14 +128,14 @@ def test_mistakes_are_said() -> None:
     embeddings, labels = blobs(10, 2, 0.1)
     judged = Representation("model", embeddings, embeddings)
     with pytest.raises(UserError, match=r"recall@10: K lies between 1 and 9"):
-        recall(judged, setting(labels, ks=[1, 10]))
+        recall(judged, task(labels), ks=[1, 10])
     with pytest.raises(UserError, match="fewer than two labelled samples"):
-        recall(judged, setting(torch.full((10,), -1)))
+        recall(judged, task(torch.full((10,), -1)))
     with pytest.raises(UserError, match="knn needs training samples labelled at level 'fine'"):
-        knn(judged, setting(labels, torch.full((10,), -1)))
+        knn(judged, task(labels, torch.full((10,), -1)))
     with pytest.raises(UserError, match="more samples than classes"):
-        clustering(judged, setting(torch.arange(10)))
-    assert set(recall(judged, setting(labels))) >= {"recall@1", "recall@5"}  # defaults fit themselves to few samples
+        clustering(judged, task(torch.arange(10)))
+    assert set(recall(judged, task(labels))) >= {"recall@1", "recall@5"}  # defaults fit themselves to few samples
 
 
 def model_and_data() -> tuple[Model, Dataset]:
@@ -174,13 +177,31 @@ def test_evaluation_leaves_the_model_in_its_mode() -> None:
 
 def test_options_that_no_protocol_has_are_refused() -> None:
     model, data = model_and_data()
-    for options, words in (
-        ({"neighbors": 3}, "no protocol has an option 'neighbors': did you mean 'neighbours'"),
-        ({"cluster_seeds": 0}, "cluster_seeds is a whole number of at least 1; got 0"),
-        ({"ks": 5}, "ks is a list of numbers"),
+    for options, code, words in (
+        ({"neighbors": 3}, "unknown_option", "no protocol has an option 'neighbors': did you mean 'neighbours'"),
+        ({"cluster_seeds": 0}, "out_of_range", "cluster_seeds"),
+        ({"ks": 5}, "out_of_range", "ks"),
+        ({"ks": [0]}, "out_of_range", "ks"),
+        ({"episodes": 5}, "conflicting_options", "--episodes is for the protocol few-shot: add -p few-shot"),
+        ({"linear_epochs": 5}, "conflicting_options", "is for the protocol linear or transfer: add -p linear"),
     ):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=words) as caught:
             evaluate_model(model, data, None, options=options)
+        assert caught.value.code == code
+    with pytest.raises(UserError, match="did you mean 'recall'") as caught:
+        evaluate_model(model, data, None, protocols=["recal"])
+    assert caught.value.code == "unknown_name"
+
+
+def test_a_protocol_that_was_asked_for_works_at_every_level_asked_for_or_raises() -> None:
+    model, data = model_and_data()
+    for wanted in (["coarse", "fine"], ["fine", "coarse"]):
+        with pytest.raises(UserError, match="no level lies above 'coarse'"):
+            evaluate_model(model, data, None, levels=wanted, protocols=["hierarchy"], baselines=False)
+    found = evaluate_model(model, data, None, protocols=["recall", "hierarchy"], baselines=False)
+    assert {row.level for row in found.rows if row.metric.startswith("acc@")} == {"fine"}
+    with pytest.raises(UserError, match="knn needs training samples"):  # asked for by its option
+        evaluate_model(model, data, None, options={"neighbours": 3}, levels=["fine"], baselines=False)
 
 
 def test_texts_without_a_word_are_alike() -> None:

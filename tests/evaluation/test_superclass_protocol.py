@@ -13,8 +13,8 @@ from torch import Tensor
 import regrain
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.evaluation import Representation, Setting
-from regrain.evaluation.base import LACKING
+from regrain.evaluation import Representation, Task
+from regrain.evaluation.protocols import LACKING
 from regrain.evaluation.superclass import superclass
 from regrain.labels import Labels
 from regrain.metrics import calibration_error
@@ -37,7 +37,7 @@ def own(probabilities: Tensor) -> Representation:
 
 def test_figures_are_those_of_loops() -> None:
     probabilities, labels, hidden = judged()
-    found = superclass(own(probabilities), Setting("kind", NAMES, labels, None, finer={"colour": (HIDDEN, hidden)}))
+    found = superclass(own(probabilities), Task("kind", NAMES, labels, None, finer={"colour": (HIDDEN, hidden)}))
     known = [i for i in range(60) if labels[i] >= 0]
     right = {i: bool(probabilities[i].argmax() == labels[i]) for i in known}
     assert found["accuracy"].value == pytest.approx(np.mean(list(right.values())))
@@ -78,12 +78,12 @@ def test_without_a_classifier_a_probe_is_fitted_on_the_training_split() -> None:
     labels = torch.arange(80) % 3
     generator = torch.Generator().manual_seed(0)
     vectors = torch.eye(3)[labels] + 0.05 * torch.randn(80, 3, generator=generator)
-    setting = Setting("kind", (*NAMES, "never seen"), labels, labels)
+    setting = Task("kind", (*NAMES, "never seen"), labels, labels)
     found = superclass(Representation("model", vectors, vectors), setting)
     assert found["accuracy"].value == 1
     assert "logistic regression" in found["accuracy"].note
     with pytest.raises(UserError, match="kind"):
-        superclass(Representation("model", vectors), Setting("kind", NAMES, labels, None))
+        superclass(Representation("model", vectors), Task("kind", NAMES, labels, None))
 
 
 def test_a_run_is_judged_by_its_own_classifier_at_the_level_it_reads(tmp_path: Path) -> None:

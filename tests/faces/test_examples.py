@@ -21,6 +21,7 @@ def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], 
 def test_all_examples_are_tested() -> None:
     assert {file.name for file in EXAMPLES.glob("*.py")} == {
         "add_a_method.py",  # in tests/docs
+        "add_a_protocol.py",  # in tests/docs
         "plain_loop.py",
         "lightning_trainer.py",
         "objective_alone.py",

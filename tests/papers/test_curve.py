@@ -80,7 +80,7 @@ def test_what_cannot_be_is_said_before_anything_is_trained(tmp_path: Path) -> No
         regrain.low_data("sup-ce", "digits", sizes=[50], samples=60, out=tmp_path / "x", **QUICK)
     with pytest.raises(UserError, match="no protocol 'recal': did you mean 'recall'"):
         regrain.low_data("sup-ce", "digits", sizes=[50], protocols=["recal"], out=tmp_path / "x", **QUICK)
-    with pytest.raises(UserError, match="transfer judges on other data"):
+    with pytest.raises(UserError, match="transfer is for other data"):
         regrain.low_data("sup-ce", "digits", sizes=[50], protocols=["transfer"], out=tmp_path / "x", **QUICK)
     with pytest.raises(UserError, match="the same in twelve digits"):
         regrain.label_noise("sup-ce", "digits", rates=[0.3, 0.3 + 1e-15], out=tmp_path / "x", **QUICK)

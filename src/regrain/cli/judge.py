@@ -39,9 +39,11 @@ def evaluate(
         ),
     ] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="K of recall@K; repeat. Default 1, 2, 5, 10.")] = None,
-    neighbours: Annotated[int, typer.Option(help="K of k-NN.", min=1)] = 20,
-    cluster_seeds: Annotated[int, typer.Option(help="Seeds of k-means.", min=1)] = 3,
-    cluster_starts: Annotated[int, typer.Option(help="Starts of k-means a seed; the tightest one counts.", min=1)] = 10,
+    neighbours: Annotated[int | None, typer.Option(help="K of k-NN.", min=1)] = None,
+    cluster_seeds: Annotated[int | None, typer.Option(help="Seeds of k-means.", min=1)] = None,
+    cluster_starts: Annotated[
+        int | None, typer.Option(help="Starts of k-means a seed; the tightest one counts.", min=1)
+    ] = None,
     taxonomy: Annotated[
         str | None,
         typer.Option(help="Hierarchy: a name of `regrain taxonomies`, or a file, in place of the data's own levels."),
@@ -55,11 +57,13 @@ def evaluate(
     ] = None,
     shots: Annotated[str | None, _few_shot("--shots", "Support samples of a class, such as 1,5; default 1.")] = None,
     ways: Annotated[str | None, _few_shot("--ways", "Classes of an episode, such as 5 or 5,all; default 5.")] = None,
-    queries: Annotated[str, _few_shot("--queries", "Queries of a class, or rest for all others.")] = "15",
-    episodes: Annotated[int, _few_shot("--episodes", "Episodes.", min=1)] = 1000,
-    classifier: Annotated[str, _few_shot("--classifier", "logistic, nearest-mean or cosine.")] = "logistic",
-    intra_class: Annotated[bool, _few_shot("--intra-class", "Also episodes of the classes of one superclass.")] = False,
-    copies: Annotated[int, _few_shot("--copies", "Augmented views of every support sample.", min=0)] = 5,
+    queries: Annotated[str | None, _few_shot("--queries", "Queries of a class, or rest for all others.")] = None,
+    episodes: Annotated[int | None, _few_shot("--episodes", "Episodes.", min=1)] = None,
+    classifier: Annotated[str | None, _few_shot("--classifier", "logistic, nearest-mean or cosine.")] = None,
+    intra_class: Annotated[
+        bool | None, _few_shot("--intra-class", "Also episodes of the classes of one superclass.")
+    ] = None,
+    copies: Annotated[int | None, _few_shot("--copies", "Augmented views of every support sample.", min=0)] = None,
     unseen_superclasses: Annotated[
         bool, typer.Option("--unseen-superclasses", help="Judge only samples whose superclass training never saw.")
     ] = False,
@@ -92,29 +96,30 @@ def evaluate(
 
     `regrain evaluate runs/self-classifier-cifar100-s0 -p clustering -p hierarchy -p linear --linear-epochs 10`
     """
+    from regrain.evaluation import chosen_protocols
     from regrain.runs.run import Run
     from regrain.training.processes import is_first_process, shared_out
     from regrain.verbs.evaluate import evaluate as run_evaluate
 
     o.refuse_without_data(data, reading)
-    chosen: dict[str, Any] = {
+    given: dict[str, Any] = {
+        "ks": k or None,
         "neighbours": neighbours,
         "cluster_seeds": cluster_seeds,
         "cluster_starts": cluster_starts,
-        "queries": "rest" if queries == "rest" else _number("--queries", queries),
+        "taxonomy": taxonomy,
+        "hierarchy_mapping": hierarchy_mapping,
+        "linear_epochs": linear_epochs,
+        "shots": None if shots is None else _numbers("--shots", shots),
+        "ways": None if ways is None else [None if w == "all" else _number("--ways", w) for w in ways.split(",")],
+        "queries": queries if queries in (None, "rest") else _number("--queries", queries),
         "episodes": episodes,
         "classifier": classifier,
         "intra_class": intra_class,
         "copies": copies,
     }
-    if shots is not None:
-        chosen["shots"] = _numbers("--shots", shots)
-    if ways is not None:
-        chosen["ways"] = [None if way == "all" else _number("--ways", way) for way in ways.split(",")]
-    if k:
-        chosen["ks"] = k
-    chosen |= _of_protocols(("hierarchy",), protocol, taxonomy=taxonomy, hierarchy_mapping=hierarchy_mapping)
-    chosen |= _of_protocols(("linear", "transfer"), protocol, linear_epochs=linear_epochs)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen_protocols(protocol, chosen)
     with shared_out():
         result = run_evaluate(
             Run.open(run, device=device.value),
@@ -170,17 +175,6 @@ def embed(
         )
     if is_first_process():
         say(f"{rows} embeddings of width {width} written to {out}")
-
-
-def _of_protocols(names: tuple[str, ...], protocols: list[str] | None, **options: Any) -> dict[str, Any]:
-    """Options that were given; a UserError where none of the protocols that they are for was asked for."""
-    from regrain.errors import UserError
-
-    given = {option: value for option, value in options.items() if value is not None}
-    if given and not set(names) & set(protocols or ()):
-        flag = next(iter(given)).replace("_", "-")
-        raise UserError(f"--{flag} is for the protocol {' or '.join(names)}: add -p {names[0]}")
-    return given
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -331,6 +331,6 @@ def mean_cell(score: Score) -> str:
 
 def _cell(score: Score | None) -> str:
     """A share in per cent, a count as it is, nothing where the representation has no such figure."""
-    from regrain.evaluation.base import figure_text
+    from regrain.evaluation.results import figure_text
 
     return "" if score is None else figure_text(score.value, count=score.count)

@@ -1,35 +1,30 @@
-"""Protocols: how a model is judged on data."""
+"""Protocols: how a model is evaluated on data."""
 
 from __future__ import annotations
 
-from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.criteria import CRITERIA, criterion_values, obstacles
-from regrain.evaluation.embed import apply_model, embed, level_probabilities
-from regrain.evaluation.evaluate import (
-    PROTOCOLS,
-    TOGETHER,
-    Evaluation,
-    Row,
-    evaluate_model,
-    own_probabilities,
-    require_protocols,
-)
+from regrain.evaluation.embedding import apply_model, embed, level_probabilities
+from regrain.evaluation.evaluate import PROTOCOLS, chosen_protocols, evaluate_model
+from regrain.evaluation.protocols import Protocol, Representation, Score, Task, protocol
+from regrain.evaluation.representations import own_probabilities
+from regrain.evaluation.results import Evaluation, Row
 
 __all__ = [
     "CRITERIA",
     "PROTOCOLS",
-    "TOGETHER",
     "Evaluation",
+    "Protocol",
     "Representation",
     "Row",
     "Score",
-    "Setting",
+    "Task",
     "apply_model",
+    "chosen_protocols",
     "criterion_values",
     "embed",
     "evaluate_model",
     "level_probabilities",
     "obstacles",
     "own_probabilities",
-    "require_protocols",
+    "protocol",
 ]

@@ -12,10 +12,10 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from regrain.data.dataset import Dataset
-from regrain.evaluation.base import unit_rows
-from regrain.evaluation.embed import embed
+from regrain.evaluation.embedding import embed
 from regrain.metrics import balanced_accuracy, knn_predict, nearest_neighbours
 from regrain.model import Model
 from regrain.training.loader import on_device, scan_batches
@@ -100,7 +100,7 @@ def stability(candidate: Candidate) -> float:
     them (after Lange et al. 2004). The mean over k = 2, 4, 8 clusters a class, three pairs of halves, and the classes
     by their share. Looks at no hidden label, and at no number of hidden classes.
     """
-    train, validation = unit_rows(candidate.train_embeddings), unit_rows(candidate.validation_embeddings)
+    train, validation = normalize(candidate.train_embeddings), normalize(candidate.validation_embeddings)
     train_codes, codes = _coarse(candidate.train), _coarse(candidate.validation)
     generator = np.random.default_rng(candidate.seed)
     values, shares = [], []

@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any, Literal
 
-from regrain.data.taxonomies import taxonomy
+import numpy as np
+from torch.nn.functional import normalize
+
+from regrain.data import taxonomies
 from regrain.errors import UserError, nearest
-from regrain.evaluation.base import Representation, Score, Setting
-from regrain.evaluation.clusters import kmeans_clusters
+from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
 from regrain.labels import Taxonomy
+from regrain.methods.lloyd import lloyd
 from regrain.metrics import hierarchy_metrics, match_clusters
 
 
-def hierarchy(representation: Representation, setting: Setting) -> dict[str, Score]:
+@protocol("partitions", levels="finest")
+def hierarchy(
+    representation: Representation,
+    task: Task,
+    *,
+    taxonomy: Any = None,
+    hierarchy_mapping: Literal["test", "train"] = "test",
+    cluster_starts: Count = 10,
+) -> dict[str, Score]:
     """ACC, NMI, AMI and ARI at every level, and at which level predictions and classes meet.
 
-    Clusters are matched to the leaf classes, those of the setting's level, by the Hungarian algorithm, with further
+    Clusters are matched to the leaf classes, those of the task's level, by the Hungarian algorithm, with further
     clusters going to their majority class; then both sides are mapped up to each level, and samples without an ancestor
     there are left out and counted (Self-Classifier, ECCV 2022, tables 2 and 3). The clusters are the first partition of
-    the method's own, else those of k-means. The matching is fitted on the judged labels; with the option
-    ``hierarchy_mapping`` ``train``, on the training split's (a partition of the method's own only).
+    the method's own, else those of k-means. Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are left
+    out, and ``meets@LEVEL``.
 
-    The hierarchy is the data's own, or that of the option ``taxonomy`` (a :class:`~regrain.labels.Taxonomy`, or what
-    :func:`regrain.data.taxonomies.taxonomy` reads), in which the names of the leaf classes are looked up; its
-    levels that group none of them are left out. Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are
-    left out, and ``meets@LEVEL``.
+    Parameters
+    ----------
+    representation : Representation
+    task : Task
+    taxonomy : Taxonomy, str or path, optional
+        A name of ``regrain taxonomies``, or a file, in place of the data's own levels: the names of the leaf classes
+        are looked up in it, and its levels that group none of them are left out.
+    hierarchy_mapping : {"test", "train"}
+        The split on whose labels clusters are matched to classes; train for a partition of the method's own only.
+    cluster_starts : int
+        Starts of k-means; that of lowest inertia counts, which no label decides.
 
     Raises
     ------
     UserError
         If there is no level above, a class lies under two of a level, or the taxonomy knows none of the classes.
     """
-    known = setting.known()
-    labels = setting.test_labels[known].numpy()
+    known = task.known()
+    labels = task.test_labels[known].numpy()
     notes: list[str] = []
-    ancestors = _ancestors(setting, notes)
-    clusters, matched_on = _clusters(representation, setting, known.numpy(), notes)
+    ancestors = _ancestors(task, taxonomy, notes)
+    clusters, matched_on = _clusters(representation, task, known.numpy(), hierarchy_mapping, cluster_starts, notes)
     mapping = match_clusters(*matched_on)
     predicted = np.array([mapping.get(cluster, -1) for cluster in clusters.tolist()])
     found = hierarchy_metrics(labels, predicted, ancestors)
@@ -54,55 +72,52 @@ def hierarchy(representation: Representation, setting: Setting) -> dict[str, Sco
     return scores
 
 
-def _ancestors(setting: Setting, notes: list[str]) -> dict[str, np.ndarray]:
+def _ancestors(task: Task, source: Any, notes: list[str]) -> dict[str, np.ndarray]:
     """Level, coarsest first -> the class over each leaf class; the leaves themselves last."""
-    source = setting.options.get("taxonomy")
-    own = {setting.level: np.arange(len(setting.classes))}
+    own = {task.level: np.arange(len(task.classes))}
     if source is not None:
-        given = source if isinstance(source, Taxonomy) else taxonomy(source)
-        lineage = given.lineage(setting.classes)
+        given = source if isinstance(source, Taxonomy) else taxonomies.taxonomy(source)
+        lineage = given.lineage(task.classes)
         placed = np.max([codes.numpy() for codes in lineage.values()], axis=0) >= 0
         if not placed.any():
-            example, names = setting.classes[0], [name for level in given.classes for name in level]
+            example, names = task.classes[0], [name for level in given.classes for name in level]
             raise UserError(
-                f"the taxonomy knows none of the {len(setting.classes)} classes of level '{setting.level}', such as "
+                f"the taxonomy knows none of the {len(task.classes)} classes of level '{task.level}', such as "
                 f"'{example}': {nearest(example, names)}"
             )
         if not placed.all():
-            strangers = [name for name, known in zip(setting.classes, placed, strict=True) if not known]
+            strangers = [name for name, known in zip(task.classes, placed, strict=True) if not known]
             notes.append(f"the taxonomy does not know {len(strangers)} classes, such as '{strangers[0]}'")
-        above = {level: codes.numpy() for level, codes in lineage.items() if level != setting.level}
+        above = {level: codes.numpy() for level, codes in lineage.items() if level != task.level}
         coarser = {level: codes for level, codes in above.items() if len(set(codes[codes >= 0])) < (codes >= 0).sum()}
         if not coarser:
-            raise UserError(f"no level of the taxonomy groups the classes of level '{setting.level}'")
+            raise UserError(f"no level of the taxonomy groups the classes of level '{task.level}'")
         return coarser | own
-    if setting.taxonomy is None:
+    if task.taxonomy is None:
         raise UserError(
-            f"no level lies above '{setting.level}': hierarchy needs levels that nest, or a taxonomy of its classes"
+            f"no level lies above '{task.level}': hierarchy needs levels that nest, or a taxonomy of its classes"
         )
-    levels = setting.taxonomy.levels[: setting.taxonomy.level_index(setting.level)]
+    levels = task.taxonomy.levels[: task.taxonomy.level_index(task.level)]
     if not levels:
-        raise UserError(f"no level lies above '{setting.level}': judge a finer one, or give a taxonomy of its classes")
-    return {level: setting.taxonomy.ancestors(setting.level, level).numpy() for level in levels} | own
+        raise UserError(f"no level lies above '{task.level}': choose a finer one, or give a taxonomy of its classes")
+    return {level: task.taxonomy.ancestors(task.level, level).numpy() for level in levels} | own
 
 
 def _clusters(
-    representation: Representation, setting: Setting, known: np.ndarray, notes: list[str]
+    representation: Representation, task: Task, known: np.ndarray, matched_on: str, starts: int, notes: list[str]
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """The clusters of the judged samples, and the (labels, clusters) that they are matched on."""
-    labels = setting.test_labels.numpy()[known]
-    source = setting.options.get("hierarchy_mapping", "test")
-    if source not in ("test", "train"):
-        raise UserError(f"hierarchy_mapping is test or train; got {source!r}")
+    """The clusters of the test samples, and the (labels, clusters) that they are matched on."""
+    labels = task.test_labels.numpy()[known]
     if representation.partitions is None:
-        clusters = kmeans_clusters(representation.test[known], len(np.unique(labels)), setting)
+        vectors, count = normalize(representation.test[known]), len(np.unique(labels))
+        clusters = lloyd(vectors, count, starts=starts, seed=task.seed)[0].numpy()
         notes.append("clusters of k-means, matched to the leaf classes on the judged labels themselves")
         return clusters, (labels, clusters)
     clusters = representation.partitions[known][:, 0].numpy()
-    if source == "train":
-        if representation.train_partitions is None or setting.train_labels is None:
+    if matched_on == "train":
+        if representation.train_partitions is None or task.train_labels is None:
             raise UserError("hierarchy matched on the training split needs one that is labelled at this level")
         notes.append("the method's first partition, matched to the leaf classes on the training split")
-        return clusters, (setting.train_labels.numpy(), representation.train_partitions[:, 0].numpy())
+        return clusters, (task.train_labels.numpy(), representation.train_partitions[:, 0].numpy())
     notes.append("the method's first partition, matched to the leaf classes on the judged labels themselves")
     return clusters, (labels, clusters)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.probe import Layer, Probed, logistic_layer
+from regrain.evaluation.protocols import Representation, Score, Task, Whole, protocol
 from regrain.metrics import balanced_accuracy, bootstrap_interval
 
 _RATES = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -19,50 +19,66 @@ _BATCH = 256
 _MOMENTUM = 0.9
 
 
-def linear(representation: Representation, setting: Setting) -> dict[str, Score]:
+@protocol("train", "augment_train", classifies=True)
+def linear(representation: Representation, task: Task, *, linear_epochs: Whole = 0) -> dict[str, Score]:
     """Accuracy of one linear layer trained on the training split's embeddings, which stay as they are.
 
     ``linear`` is multinomial logistic regression, solved to its optimum on the embeddings of the un-augmented samples;
-    C is chosen from 0.1, 1, 10, 100 on a fifth of (at most 10,000) training samples, and all are used then. With the
-    option ``linear_epochs`` above 0, ``linear-sgd`` is a probe by as many epochs of SGD (batch 256, Nesterov momentum
+    C is chosen from 0.1, 1, 10, 100 on a fifth of (at most 10,000) training samples, and all are used then. With
+    ``linear_epochs`` above 0, ``linear-sgd`` is a probe by as many epochs of SGD (batch 256, Nesterov momentum
     0.9, cosine) over augmented views of the training samples, the learning rate chosen of five on a fifth of them,
     which it does not train on; the Self-Classifier paper's takes LARS at 0.8 and batches of 4096. Embeddings are
     standardised by the training split and divided by the root of their width. Intervals are bootstrapped over test
     samples.
+
+    Parameters
+    ----------
+    representation : Representation
+    task : Task
+    linear_epochs : int
+        Epochs of SGD with augmentations, beside the convex solver.
 
     Raises
     ------
     UserError
         If training samples of fewer than two classes are labelled at this level.
     """
-    known = setting.known()
-    probed = Probed.of(representation, setting, "linear")
-    test, truth = probed.scale(representation.test[known]), setting.test_labels[known]
+    known = task.known()
+    probed = Probed.of(representation, task, "linear")
+    test, truth = probed.scale(representation.test[known]), task.test_labels[known]
     fits = {"linear": logistic_layer(probed)}
-    epochs = int(setting.options.get("linear_epochs", 0))
-    if epochs and representation.augment_train is not None:
+    if linear_epochs and representation.augment_train is not None:
         augment = representation.augment_train
         fits["linear-sgd"] = _descend(
-            lambda epoch: probed.scale(augment(epoch)[probed.fitted]), probed, epochs, setting.seed
+            lambda epoch: probed.scale(augment(epoch)[probed.fitted]), probed, linear_epochs, task.seed
         )
     scores = {}
     for name, layer in fits.items():
         predicted = probed.classes[layer(test).argmax(dim=1)]
         hits = (predicted == truth).double()
-        scores[name] = Score(*bootstrap_interval(hits, seed=setting.seed), "queries")
+        scores[name] = Score(*bootstrap_interval(hits, seed=task.seed), "queries")
         scores[f"{name}-balanced"] = Score(balanced_accuracy(truth, predicted))
     return scores
 
 
-def transfer(representation: Representation, setting: Setting) -> dict[str, Score]:
-    """:func:`linear` on data that the encoder was not trained on: both splits are of the data that are judged.
+@protocol("train", "augment_train", classifies=True, other_data=True)
+def transfer(representation: Representation, task: Task, *, linear_epochs: Whole = 0) -> dict[str, Score]:
+    """:func:`linear` on data that the encoder was not trained on: both splits are of those data.
+
+    Parameters
+    ----------
+    representation : Representation
+    task : Task
+    linear_epochs : int
+        As of :func:`linear`.
 
     Raises
     ------
     UserError
         As :func:`linear`.
     """
-    return {name.replace("linear", "transfer"): score for name, score in linear(representation, setting).items()}
+    found: dict[str, Score] = linear(representation, task, linear_epochs=linear_epochs)
+    return {name.replace("linear", "transfer"): score for name, score in found.items()}
 
 
 def _descend(augmented: Callable[[int], Tensor], probed: Probed, epochs: int, seed: int) -> Layer:

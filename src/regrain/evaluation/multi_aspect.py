@@ -9,15 +9,16 @@ import torch
 from sklearn.metrics import f1_score
 from torch import Tensor
 
-from regrain.evaluation.base import Representation, Score, Setting
 from regrain.evaluation.probe import class_probabilities
+from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.metrics import balanced_accuracy, bootstrap_interval, path_metrics
 
 ALL = "all"
 """What figures of all levels together have in place of a level."""
 
 
-def multi_aspect(representation: Representation, settings: Sequence[Setting]) -> dict[str, dict[str, Score]]:
+@protocol("train", "probabilities", levels="together", classifies=True)
+def multi_aspect(representation: Representation, tasks: Sequence[Task]) -> dict[str, dict[str, Score]]:
     """Level -> figures, and ``all``: their means, samples right at every level, and the paths where levels nest.
 
     Predictions are those of the method's own classifiers, else of logistic regression on the training split's
@@ -33,27 +34,27 @@ def multi_aspect(representation: Representation, settings: Sequence[Setting]) ->
     """
     scores: dict[str, dict[str, Score]] = {}
     truths, guesses = [], []
-    for setting in settings:
-        known = setting.known()
-        probabilities, by = class_probabilities(representation, setting, "multi-aspect")
+    for task in tasks:
+        known = task.known()
+        probabilities, by = class_probabilities(representation, task, "multi-aspect")
         predicted = probabilities.argmax(dim=1)
-        truth, found = setting.test_labels[known], predicted[known]
+        truth, found = task.test_labels[known], predicted[known]
         hits = (truth == found).double()
-        scores[setting.level] = {
-            "accuracy": Score(*bootstrap_interval(hits, seed=setting.seed), "queries", note=by),
+        scores[task.level] = {
+            "accuracy": Score(*bootstrap_interval(hits, seed=task.seed), "queries", note=by),
             "balanced-accuracy": Score(balanced_accuracy(truth, found)),
-            "macro-f1": Score(_macro_f1(truth, found, len(setting.classes))),
+            "macro-f1": Score(_macro_f1(truth, found, len(task.classes))),
         }
-        truths.append(setting.test_labels)
-        guesses.append(torch.where(predicted < len(setting.classes), predicted, -1))
+        truths.append(task.test_labels)
+        guesses.append(torch.where(predicted < len(task.classes), predicted, -1))
     labels, predictions = torch.stack(truths, dim=1), torch.stack(guesses, dim=1)
     together = {name: Score(fmean(s[name].value for s in scores.values())) for name in next(iter(scores.values()))}
     known = (labels >= 0).any(dim=1)
     right = ((labels == predictions) | (labels < 0)).all(dim=1)[known]
-    together["all-right"] = Score(*bootstrap_interval(right.double(), seed=settings[0].seed), "queries")
-    taxonomy = settings[0].taxonomy
-    if taxonomy is not None and len(settings) > 1:
-        names = [setting.level for setting in settings]
+    together["all-right"] = Score(*bootstrap_interval(right.double(), seed=tasks[0].seed), "queries")
+    taxonomy = tasks[0].taxonomy
+    if taxonomy is not None and len(tasks) > 1:
+        names = [task.level for task in tasks]
         judged = taxonomy.keep(names)
         order = [names.index(level) for level in judged.levels]  # coarse to fine, however they were asked for
         found_paths = path_metrics(labels[:, order], predictions[:, order], judged)

@@ -7,12 +7,14 @@ import warnings
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import normalize
 
 from regrain.errors import UserError
-from regrain.evaluation.base import Representation, Score, Setting, unit_rows
+from regrain.evaluation.protocols import Representation, Score, Task, protocol
 
 
-def personalised(representation: Representation, setting: Setting) -> dict[str, Score]:
+@protocol()
+def personalised(representation: Representation, task: Task) -> dict[str, Score]:
     """Mean accuracy over subjects of a classifier fitted on each subject's first records and tested on the rest.
 
     Of the labelled test samples of a subject (a group), in the order of the data, which is time, the first half is the
@@ -44,15 +46,15 @@ def personalised(representation: Representation, setting: Setting) -> dict[str, 
     UserError
         If the data have no groups, or no subject can be judged.
     """
-    if setting.groups is None:
+    if task.groups is None:
         raise UserError(
             "personalised judges subject by subject, and the data have no groups: name the column of subjects "
             "(--group-column)"
         )
-    known = setting.known().numpy()
-    labels = setting.test_labels.numpy()[known]
-    groups = setting.groups[known]
-    vectors = unit_rows(representation.test).numpy()[known]
+    known = task.known().numpy()
+    labels = task.test_labels.numpy()[known]
+    groups = task.groups[known]
+    vectors = normalize(representation.test).numpy()[known]
     accuracies, frequent = [], []
     left_out = {
         "fewer than two labelled samples": 0,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regrain.encoders.base import column_statistics, inverse_spread
 from regrain.errors import RegrainWarning, UserError
-from regrain.evaluation.base import Representation, Setting
+from regrain.evaluation.protocols import Representation, Task
 from regrain.metrics import fit_logistic_regressions
 
 _INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
@@ -69,18 +69,18 @@ class Probed:
     held: Tensor
 
     @classmethod
-    def of(cls, representation: Representation, setting: Setting, protocol: str) -> Probed:
+    def of(cls, representation: Representation, task: Task, protocol: str) -> Probed:
         """From the training split; a UserError where fewer than two classes are labelled in it."""
-        if representation.train is None or setting.train_labels is None:
-            raise UserError(f"{protocol} needs training samples labelled at level '{setting.level}'; there are none")
-        fitted = setting.train_labels >= 0
-        classes, labels = setting.train_labels[fitted].unique(return_inverse=True)
+        if representation.train is None or task.train_labels is None:
+            raise UserError(f"{protocol} needs training samples labelled at level '{task.level}'; there are none")
+        fitted = task.train_labels >= 0
+        classes, labels = task.train_labels[fitted].unique(return_inverse=True)
         if len(classes) < 2:
             raise UserError(
-                f"{protocol} needs training samples of two classes of level '{setting.level}'; got {len(classes)}"
+                f"{protocol} needs training samples of two classes of level '{task.level}'; got {len(classes)}"
             )
         scale = _Scale.of(representation.train[fitted])
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(setting.seed))
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(task.seed))
         kept, held = order[math.ceil(_HELD_OUT * len(order)) :], order[: math.ceil(_HELD_OUT * len(order))]
         return cls(scale, fitted, scale(representation.train[fitted]), labels, classes, kept, held)
 
@@ -113,7 +113,7 @@ def logistic_layer(probed: Probed) -> Layer:
     return fitted(torch.arange(len(train)), chosen)
 
 
-def class_probabilities(representation: Representation, setting: Setting, protocol: str) -> tuple[Tensor, str]:
+def class_probabilities(representation: Representation, task: Task, protocol: str) -> tuple[Tensor, str]:
     """(N, classes) of the test samples by the method's own classifier, else by a probe; and in words whose they are.
 
     Raises
@@ -121,11 +121,11 @@ def class_probabilities(representation: Representation, setting: Setting, protoc
     UserError
         If the method has no classifier of this level, and fewer than two classes are labelled in the training split.
     """
-    own = representation.probabilities.get(setting.level)
+    own = representation.probabilities.get(task.level)
     if own is not None:
         return own, "by the method's own classifier"
-    probed = Probed.of(representation, setting, protocol)
+    probed = Probed.of(representation, task, protocol)
     found = logistic_layer(probed)(probed.scale(representation.test)).softmax(dim=1)
-    result = found.new_zeros(len(found), len(setting.classes))
+    result = found.new_zeros(len(found), len(task.classes))
     result[:, probed.classes] = found
     return result, "by logistic regression on the training split's embeddings"

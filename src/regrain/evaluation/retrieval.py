@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from regrain.errors import UserError
-from regrain.evaluation.base import Representation, Score, Setting
+from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
 from regrain.metrics import bootstrap_interval, retrieval_metrics
 
 _KS = (1, 2, 5, 10)
@@ -15,37 +15,43 @@ _LARGEST_CLASS = 1000
 """MAP@R ranks as many items as the largest class has; beyond this it says little and costs much."""
 
 
-def recall(representation: Representation, setting: Setting) -> dict[str, Score]:
+@protocol(default=True)
+def recall(representation: Representation, task: Task, *, ks: list[Count] | None = None) -> dict[str, Score]:
     """Recall@K, precision@K and MAP@R within the test samples: each retrieves its nearest others by cosine.
 
-    The sample itself is excluded by its index. Intervals are bootstrapped over queries. ``ks`` is the protocol's option
-    (default 1, 2, 5, 10, as far as there are enough samples).
+    The sample itself is excluded by its index. Intervals are bootstrapped over queries.
+
+    Parameters
+    ----------
+    representation : Representation
+    task : Task
+    ks : list of int, optional
+        K of recall@K. Default 1, 2, 5 and 10, as far as there are enough samples.
 
     Raises
     ------
     UserError
         If a K asked for is larger than the number of other samples.
     """
-    known = setting.known()
-    labels = setting.test_labels[known]
+    known = task.known()
+    labels = task.test_labels[known]
     others = len(labels) - 1
-    asked = setting.options.get("ks")
-    ks = sorted(set(asked or [k for k in _KS if k <= others]))
-    if ks[0] < 1 or ks[-1] > others:
+    ks = sorted(set(ks or [k for k in _KS if k <= others]))
+    if ks[-1] > others:
         raise UserError(
-            f"recall@{ks[-1] if ks[-1] > others else ks[0]}: K lies between 1 and {others}, the other samples "
-            f"labelled at level '{setting.level}' in this split"
+            f"recall@{ks[-1]}: K lies between 1 and {others}, the other samples "
+            f"labelled at level '{task.level}' in this split"
         )
     if int(labels.bincount().max()) < 2:
-        raise UserError(f"recall needs classes of two samples or more; level '{setting.level}' has none in this split")
+        raise UserError(f"recall needs classes of two samples or more; level '{task.level}' has none in this split")
     found = retrieval_metrics(
         representation.test[known], labels, ks=ks, map_at_r=int(labels.bincount().max()) <= _LARGEST_CLASS
     )
-    scores = {f"recall@{k}": _over_queries(found.hits[k].double(), setting.seed) for k in ks}
+    scores = {f"recall@{k}": _over_queries(found.hits[k].double(), task.seed) for k in ks}
     scores |= {f"precision@{k}": Score(found.precision[k]) for k in ks if k > 1}
     if found.average_precision is not None and found.map_at_r is not None:
         values = found.average_precision
-        scores["map@r"] = _over_queries(values[~values.isnan()], setting.seed)
+        scores["map@r"] = _over_queries(values[~values.isnan()], task.seed)
     return scores
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from regrain.evaluation.base import LACKING, Representation, Score, Setting
 from regrain.evaluation.probe import class_probabilities
+from regrain.evaluation.protocols import LACKING, Representation, Score, Task, protocol
 from regrain.metrics import balanced_accuracy, bootstrap_interval, calibration_error
 
 _FEWEST = 5
 """Test samples from which a hidden subclass can be called the worst."""
 
 
-def superclass(representation: Representation, setting: Setting) -> dict[str, Score]:
+@protocol("train", "probabilities", levels="read", classifies=True)
+def superclass(representation: Representation, task: Task) -> dict[str, Score]:
     """Accuracy in all, per superclass and per hidden subclass, with calibration and confusion.
 
     Predictions are those of the method's own classifier, else of logistic regression on the training split's embeddings
@@ -28,15 +29,15 @@ def superclass(representation: Representation, setting: Setting) -> dict[str, Sc
     UserError
         If the method has no classifier of this level, and fewer than two classes are labelled in the training split.
     """
-    known = setting.known()
-    truth = setting.test_labels[known]
-    probabilities, by = class_probabilities(representation, setting, "superclass")
+    known = task.known()
+    truth = task.test_labels[known]
+    probabilities, by = class_probabilities(representation, task, "superclass")
     probabilities = probabilities[known]
-    classes = (*setting.classes, LACKING)
+    classes = (*task.classes, LACKING)
     predicted = probabilities.argmax(dim=1).clamp(max=len(classes) - 1)
     hits = predicted == truth
     scores = {
-        "accuracy": Score(*bootstrap_interval(hits.double(), seed=setting.seed), "queries", note=by),
+        "accuracy": Score(*bootstrap_interval(hits.double(), seed=task.seed), "queries", note=by),
         "macro": Score(balanced_accuracy(truth, predicted)),
         "calibration-error": Score(calibration_error(probabilities, truth)),
     }
@@ -49,7 +50,7 @@ def superclass(representation: Representation, setting: Setting) -> dict[str, Sc
             if other != code:
                 share = float(counts[other] / counts.sum())
                 scores[f"predicted@{name}>{classes[other]}"] = Score(share, detail=True)
-    for level, (names, codes) in setting.finer.items():
+    for level, (names, codes) in task.finer.items():
         scores |= _hidden(level, names, codes[known].numpy(), hits.numpy())
     return scores
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.evaluation import Score, require_protocols
+from regrain.evaluation import Score, chosen_protocols
 from regrain.papers.finished import trained_once
 from regrain.runs.assemble import assemble
 from regrain.runs.evaluations import keep_evaluation
@@ -24,7 +24,7 @@ from regrain.storage.files import Folder
 from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
 from regrain.training.randomness import callers_random_state
-from regrain.verbs.evaluate import judge_run
+from regrain.verbs.evaluate import evaluate_run
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,11 @@ def _curve(
         raise UserError(f"an experiment needs a value and a seed at least; got {len(values)} and {seeds}")
     if options.get(corruption) is not None:
         raise UserError(f"{corruption} is what the experiment varies: leave out the option of that name")
-    require_protocols(protocols)
-    if "transfer" in protocols:
-        raise UserError("transfer judges on other data: use `regrain evaluate RUN --data ... -p transfer` on the runs")
+    for protocol in chosen_protocols(protocols, judging or {}):
+        if protocol.other_data:
+            raise UserError(
+                f"{protocol.name} is for other data: use `regrain evaluate RUN --data ... -p {protocol.name}` on runs"
+            )
     request = request_of(method, data, **options)
     section, first = request.recipe["data"], request.recipe.get("seed", 0)
     shared = {name: values for name, values in request.recipe.items() if name not in ("data", "seed")}
@@ -185,7 +187,7 @@ def _curve(
             seen = train.with_levels(section["levels"])
             run = trained_once(method, seen, place / f"{folders[value]}-s{seed}", shared, seed, device, on_run)
             chosen = {"protocols": list(protocols), "options": judging, "seed": 0, "levels": None}
-            found = judge_run(run, test, train, [], baselines=baselines, **chosen)
+            found = evaluate_run(run, test, train, [], baselines=baselines, **chosen)
             keep_evaluation(run.folder, found, data=request.dataset.name, own_data=True)
             shown = [row for row in found.rows if not row.score.detail]
             judged.append({row.key: row.score.value for row in shown})

@@ -20,7 +20,7 @@ from regrain.data.taxonomies import taxonomy
 from regrain.encoders import encoder_names
 from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError, nearest
-from regrain.evaluation import PROTOCOLS, TOGETHER
+from regrain.evaluation import chosen_protocols
 from regrain.evaluation.multi_aspect import ALL
 from regrain.methods import method_class
 from regrain.papers.datasets import Entry, entries
@@ -323,10 +323,9 @@ def _check(recipe: Recipe) -> None:
     for level in recipe.levels:
         if level not in recipe.entry.levels:
             raise UserError(f"{recipe.entry.name} has no level '{level}': {nearest(level, recipe.entry.levels)}")
-    for protocol in recipe.judge["protocols"]:
-        if protocol not in PROTOCOLS and protocol not in TOGETHER:
-            raise UserError(f"no protocol '{protocol}': {nearest(protocol, [*PROTOCOLS, *TOGETHER])}")
-    source = recipe.judge.get("options", {}).get("taxonomy")
+    options = recipe.judge.get("options", {})
+    chosen_protocols(recipe.judge["protocols"], options)
+    source = options.get("taxonomy")
     if source is not None:
         taxonomy(source)
     known = preset_names(recipe.entry.modality)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
-from regrain.evaluation import Representation, Score, Setting
+from regrain.evaluation import Representation, Score, Task
 from regrain.evaluation.probe import Probed, logistic_layer
 from regrain.methods import method_class
 from regrain.metrics import accuracy
@@ -161,9 +161,9 @@ def fate_of(run: Run, train: Dataset, test: Dataset, move: Move) -> Fate:
     if run.model.method.has_classifier:
         predicted = run.predict_proba(test, move.superclass_level).argmax(dim=1)
     else:
-        setting = Setting(move.superclass_level, names, truth, train.labels.level(move.superclass_level))
+        task = Task(move.superclass_level, names, truth, train.labels.level(move.superclass_level))
         embedded = Representation("model", run.embed(test), run.embed(train))
-        probed = Probed.of(embedded, setting, "isotropy")
+        probed = Probed.of(embedded, task, "isotropy")
         predicted = probed.classes[logistic_layer(probed)(probed.scale(embedded.test)).argmax(dim=1)]
     ends = [names.index(move.origin), names.index(move.target)]
     counts = torch.bincount(predicted[judged], minlength=len(names)).double()

@@ -16,7 +16,8 @@ from typing_extensions import TypedDict
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import own_probabilities
-from regrain.evaluation.base import LACKING, figure_text
+from regrain.evaluation.protocols import LACKING
+from regrain.evaluation.results import figure_text
 from regrain.metrics import label_quality, nearest_neighbours, neighbour_probabilities
 from regrain.pictures.map import EmbeddingMap, embedding_map
 from regrain.report.content import (

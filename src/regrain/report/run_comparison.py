@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
-from regrain.evaluation.base import class_names, figure_text
+from regrain.evaluation.results import class_names, figure_text
 from regrain.evaluation.retrieval import per_query
 from regrain.metrics import bootstrap_interval, mean_interval
 from regrain.report.build import curves_of

@@ -27,7 +27,7 @@ class _ScoreForm(TypedDict):
 
 
 class RowForm(TypedDict):
-    """One figure, as of :class:`~regrain.evaluation.evaluate.Row`."""
+    """One figure, as of :class:`~regrain.evaluation.results.Row`."""
 
     representation: str
     split: str

@@ -11,10 +11,7 @@ import torch
 from regrain.data.dataset import Dataset
 from regrain.data.rows import examples
 from regrain.errors import UserError
-from regrain.evaluation import (
-    Evaluation,
-    evaluate_model,
-)
+from regrain.evaluation import Evaluation, chosen_protocols, evaluate_model
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.runs.evaluations import keep_evaluation
 from regrain.runs.plan import with_split
@@ -79,16 +76,17 @@ def evaluate(
         dataset = run.read(data, levels=levels, labels="some", **reader)
         parts, where = run.splits_of(dataset, split, notes), dataset.name
         levels = None if reader.get("label_paths") else levels  # it named the column of paths
-    if "transfer" in (protocols or ()) and (
+    strange = next((p for p in chosen_protocols(protocols, options or {}) if p.other_data), None)
+    if strange is not None and (
         data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])
     ):
-        raise UserError("transfer judges on data that the encoder was not trained on: give others as --data")
+        raise UserError(f"{strange.name} is for data that the encoder was not trained on: give others as --data")
     test = run.fitting(get_split(parts, split, where))
     if unseen_superclasses:
         test = _unseen(test, parts.get("train"), where, notes)
     else:
         notes += _never_seen(run, test, parts.get("train") if data is None else None)
-    evaluation = judge_run(
+    evaluation = evaluate_run(
         run,
         test,
         parts.get("train") if split != "train" else None,
@@ -111,7 +109,7 @@ def evaluate(
     return evaluation
 
 
-def judge_run(
+def evaluate_run(
     run: Run, test: Dataset, train: Dataset | None, notes: list[str], *, baselines: bool, **options: Any
 ) -> Evaluation:
     """What :func:`regrain.evaluation.evaluate_model` makes of a run, with what only the run knows."""

@@ -1,0 +1,120 @@
+"""The figures of an evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from regrain.data.dataset import Dataset
+from regrain.evaluation.protocols import Score
+
+_SHOWN = 8
+"""Figures that the short form of an evaluation shows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: of which representation, on which split and level, by which metric."""
+
+    representation: str
+    split: str
+    level: str
+    metric: str
+    score: Score
+
+    @property
+    def key(self) -> str:
+        """``split/level/metric``; of a baseline with ``.NAME`` behind it."""
+        name = f"{self.split}/{self.level}/{self.metric}"
+        return name if self.representation == "model" else f"{name}.{self.representation}"
+
+
+@dataclass
+class Evaluation:
+    """All figures of one evaluation.
+
+    Attributes
+    ----------
+    split : str
+    samples : int
+    rows : list of Row
+    notes : list of str
+        What the reader of the figures must know.
+    judged : dict
+        Fingerprints of the samples and of their labels: figures of other samples are not paired with these.
+    """
+
+    split: str
+    samples: int
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    judged: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        own = [row for row in self.rows if row.representation == "model" and not row.score.detail]
+        shown = ", ".join(
+            f"{r.level}/{r.metric} {figure_text(r.score.value, count=r.score.count)}" for r in own[:_SHOWN]
+        )
+        more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
+        return f"<Evaluation of {self.split}, {self.samples} samples: {shown or 'no figures'}{more}>"
+
+    def flat(self) -> dict[str, float]:
+        """``split/level/metric`` -> value; ends of intervals with ``.low`` and ``.high``, baselines with ``.NAME``."""
+        result: dict[str, float] = {}
+        for row in self.rows:
+            result[row.key] = row.score.value
+            if row.representation == "model" and row.score.low is not None and row.score.high is not None:
+                result[f"{row.key}.low"], result[f"{row.key}.high"] = row.score.low, row.score.high
+        return result
+
+    def add(self, figures: Mapping[str, Mapping[str, Mapping[str, Score]]]) -> None:
+        """Add representation -> level -> metric -> Score, with the notes of the model's."""
+        for level in figures["model"]:
+            for name, levels in figures.items():
+                self.rows += [Row(name, self.split, level, metric, score) for metric, score in levels[level].items()]
+            notes = {metric: score.note for metric, score in figures["model"][level].items() if score.note}
+            self.notes += [f"{metric} at level '{level}': {note}" for metric, note in notes.items()]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for ``evaluation.json``."""
+        return {
+            "split": self.split,
+            "samples": self.samples,
+            "judged": self.judged,
+            "notes": self.notes,
+            "rows": [{**asdict(row), "score": asdict(row.score)} for row in self.rows],
+        }
+
+
+def figure_text(value: float, *, count: bool, sign: bool = False) -> str:
+    """A share in per cent, with two decimals; a count as it is, with decimals only where it is a mean of counts.
+
+    Examples
+    --------
+    >>> figure_text(0.5, count=False), figure_text(3.0, count=True), figure_text(1.25, count=True, sign=True)
+    ('50.00', '3', '+1.25')
+    """
+    shown = value if count else 100 * value
+    digits = 0 if count and value == round(value) else 2
+    return f"{shown:{'+' if sign else ''}.{digits}f}"
+
+
+def class_names(dataset: Dataset, level: str) -> list[str | None]:
+    """The class of every sample, None where it is unknown."""
+    names = dataset.labels.names(level)
+    return [names[code] if code >= 0 else None for code in dataset.labels.level(level).tolist()]
+
+
+def fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """Hashes of the samples' ids and, level by level, of their classes: what two evaluations must share."""
+    levels = dataset.labels.levels
+    return {
+        "samples": _digest(dataset.ids.tolist()),
+        "labels": {level: _digest(class_names(dataset, level)) for level in levels},
+    }
+
+
+def _digest(names: list[Any]) -> str:
+    return hashlib.blake2b(repr(names).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
