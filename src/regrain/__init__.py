@@ -1,16 +1,14 @@
 """Regrain: representations and classifiers from labels of the wrong granularity.
 
-``regrain.load``, ``regroup``, ``fit``, ``resume``, ``evaluate``, ``tune``, ``isotropy``, ``low_data``, ``label_noise``,
-``reproduce``, ``discover``, ``attend``, ``adapt``, ``calibrate``, ``predict``, ``export``, ``export_embeddings`` are
-the public verbs (:mod:`regrain.verbs`). They load on first use, so that ``import regrain.objectives`` brings torch and
-nothing else heavy.
+``regrain.load``, ``regroup``, ``fit``, ``resume`` and ``tune`` are functions; ``evaluate``, ``embed``, ``discover``,
+``adapt``, ``calibrate``, ``predict``, ``attend``, ``export`` and their like are functions of a run, or of its path, and
+methods of :class:`Run`. They load on first use, so that ``import regrain.objectives`` brings torch and nothing else
+heavy.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from importlib import import_module, metadata
-from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
 from regrain import registry
@@ -29,12 +27,12 @@ if TYPE_CHECKING:
     from regrain.verbs.attend import attend
     from regrain.verbs.calibrate import calibrate
     from regrain.verbs.discover import discover
-    from regrain.verbs.embed import export_embeddings
+    from regrain.verbs.embed import embed, export_embeddings
     from regrain.verbs.evaluate import evaluate
     from regrain.verbs.export import export
     from regrain.verbs.fit import fit
     from regrain.verbs.load import load
-    from regrain.verbs.predict import predict
+    from regrain.verbs.predict import predict, predict_proba
     from regrain.verbs.regroup import regroup
     from regrain.verbs.resume import resume
     from regrain.verbs.tune import tune
@@ -52,6 +50,7 @@ __all__ = [
     "attend",
     "calibrate",
     "discover",
+    "embed",
     "evaluate",
     "export",
     "export_embeddings",
@@ -61,13 +60,32 @@ __all__ = [
     "load",
     "low_data",
     "predict",
+    "predict_proba",
     "regroup",
     "reproduce",
     "resume",
     "tune",
 ]
 
+_VERBS = {
+    name: f"regrain.verbs.{module}"
+    for module, names in {
+        "adapt": ("adapt",),
+        "attend": ("attend",),
+        "calibrate": ("calibrate",),
+        "discover": ("discover",),
+        "embed": ("embed", "export_embeddings"),
+        "evaluate": ("evaluate",),
+        "export": ("export",),
+        "predict": ("predict", "predict_proba"),
+    }.items()
+    for name in names
+}
+"""The verbs that begin with a run, which runs have as methods, and their modules."""
+
 _HOMES = {
+    **_VERBS,
+    **{name: f"regrain.verbs.{name}" for name in ("fit", "load", "regroup", "resume", "tune")},
     "Dataset": "regrain.data.dataset",
     "DataWarning": "regrain.errors",
     "Labels": "regrain.labels",
@@ -75,31 +93,22 @@ _HOMES = {
     "Run": "regrain.runs.run",
     "Taxonomy": "regrain.labels",
     "UserError": "regrain.errors",
-    "export_embeddings": "regrain.verbs.embed",
     "isotropy": "regrain.papers.swapping",
     "label_noise": "regrain.papers.curve",
     "low_data": "regrain.papers.curve",
     "reproduce": "regrain.papers.reproducing",
 }
-"""Where a public name lives that is not a verb with a file of its own name."""
+"""The module of every public name."""
 
 registry.register_datasets("regrain.papers.datasets")
+registry.register_verbs(_VERBS)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'regrain' has no attribute '{name}'")
-    found = getattr(import_module(_HOMES.get(name, f"regrain.verbs.{name}")), name)
-    return _spoken(found) if isfunction(found) else found
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
     return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
-
-
-@cache
-def _spoken(verb: Any) -> Any:
-    """A verb whose errors are in Python's words."""
-    from regrain.errors import speaks_python
-
-    return speaks_python(verb)

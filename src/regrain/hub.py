@@ -18,7 +18,7 @@ from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.encoders.weights import first_line, why_no_download
-from regrain.errors import UserError, speaks_python
+from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.labels import Labels
 from regrain.model import Model, load_model
@@ -28,8 +28,8 @@ from regrain.runs.export import Export, input_in_words
 from regrain.runs.prediction import predicted_columns
 from regrain.runs.run import Run
 from regrain.runs.source import read_alike
+from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.files import MANIFEST, Folder, read_json, replace_file
-from regrain.training.randomness import callers_random_state
 
 _NEEDED = ("config.json", "model.safetensors")
 _KNOWN = {
@@ -73,8 +73,7 @@ class Pretrained:
         modality = self.model.config["inputs"]["modality"]
         return f"<Pretrained {self.model.method.name} of {modality} samples; levels: {levels or 'none'}{adapted}>"
 
-    @speaks_python
-    @callers_random_state()
+    @verb
     def embed(self, data: Any, **reader_options: Any) -> Tensor:
         """Embeddings (N, width), float32 on the CPU, of whatever :func:`regrain.load` reads.
 
@@ -85,8 +84,7 @@ class Pretrained:
         """
         return embed(self.model, self._read(data, reader_options))
 
-    @speaks_python
-    @callers_random_state()
+    @verb
     def predict_proba(self, data: Any, level: str, **reader_options: Any) -> Tensor:
         """Class probabilities (N, classes) at a label level, in the order of ``labels.names(level)``.
 
@@ -99,8 +97,7 @@ class Pretrained:
         """
         return level_proba(self.model, self.labels, self._read(data, reader_options), level, self.classifier)
 
-    @speaks_python
-    @callers_random_state()
+    @verb
     def predict(self, data: Any, **reader_options: Any) -> pd.DataFrame:
         """Ids and, for every level that the model predicts, classes and probabilities: see :func:`regrain.predict`."""
         dataset = self._read(data, reader_options)
@@ -120,10 +117,8 @@ def export_to_hub(run: Run, out: Path, *, licence: str | None = None, overwrite:
     return Export(place, "hub", len(run.model.method.shared_state()), input_in_words(run.model), lines, tuple(notices))
 
 
-@speaks_python
-def save_to_directory(
-    run: Run | str | Path, out: str | Path, *, licence: str | None = None, overwrite: bool = False
-) -> Path:
+@verb
+def save_to_directory(run: RunOrPath, out: str | Path, *, licence: str | None = None, overwrite: bool = False) -> Path:
     """Write a run's model in the Hub's layout.
 
     Parameters
@@ -155,7 +150,6 @@ def save_to_directory(
     True
     >>> folder.cleanup()
     """
-    run = run if isinstance(run, Run) else Run.open(run)
     model, place = run.model, Path(out).resolve()  # "." has no name
     if place.exists() and not place.is_dir():
         raise UserError(f"{place} is no folder: choose another --out", code="would_overwrite")
@@ -186,7 +180,7 @@ def save_to_directory(
     return place
 
 
-@speaks_python
+@verb
 def from_pretrained(source: str | Path, *, revision: str | None = None, verify: bool | None = None) -> Pretrained:
     """Load a model from a folder in the Hub's layout, or from the Hub.
 
@@ -217,7 +211,7 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, verify: 
     return _loaded(_downloaded(str(source), revision), source, verify)
 
 
-@speaks_python
+@verb
 def push(source: str | Path, repository: str, *, private: bool = True, token: str | None = None) -> str:
     """Upload a folder that :func:`save_to_directory` wrote to the Hub, and give back its address.
 

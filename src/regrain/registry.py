@@ -1,15 +1,18 @@
-"""Data sets by name: packages above the readers register them here, and the readers look names up.
+"""Things by name that lie above those who look them up: data sets for the readers, verbs for runs.
 
-A registered module has ``entries()``, a mapping whose keys are the names; ``rows(name, **options)``, which reads one;
-and ``CatalogOptions``, a TypedDict of those options.
+A registered module of data sets has ``entries()``, a mapping whose keys are the names; ``rows(name, **options)``, which
+reads one; and ``CatalogOptions``, a TypedDict of those options.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 _modules: list[str] = []
+_verbs: dict[str, str] = {}
 
 
 def register_datasets(module: str) -> None:
@@ -39,3 +42,25 @@ def catalogue_of(name: str) -> ModuleType | None:
     ('regrain.papers.datasets', None)
     """
     return next((module for module in map(import_module, _modules) if name in module.entries()), None)
+
+
+def register_verbs(modules: Mapping[str, str]) -> None:
+    """Let runs have verbs as methods: functions whose first parameter is the run, by name the module that has each."""
+    _verbs.update(modules)
+
+
+def verbs_of_runs() -> dict[str, str]:
+    """The names of the verbs that runs have as methods, and their modules."""
+    return dict(_verbs)
+
+
+def verb_of_runs(name: str) -> Callable[..., Any]:
+    """A registered verb; its module is imported when it is first looked up.
+
+    Examples
+    --------
+    >>> verb_of_runs("evaluate").__module__
+    'regrain.verbs.evaluate'
+    """
+    found: Callable[..., Any] = getattr(import_module(_verbs[name]), name)
+    return found

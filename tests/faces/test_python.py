@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import random
 import subprocess
@@ -18,6 +20,7 @@ import torch
 from PIL import Image
 
 import regrain
+from regrain import registry
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.hub import from_pretrained
@@ -49,6 +52,25 @@ def test_the_package_says_its_version_and_its_names() -> None:
     assert told.stdout.strip() == f"regrain {regrain.__version__}"
     assert {"fit", "load", "Run", "__version__"} <= set(dir(regrain))
     assert not [name for name in dir(regrain) if name.startswith("_") and not name.startswith("__")]
+
+
+def test_verbs_of_runs_are_functions_and_methods(run: regrain.Run, digits: Dataset) -> None:
+    for name in registry.verbs_of_runs():
+        assert getattr(regrain.Run, name) is getattr(regrain, name)
+        assert next(iter(inspect.signature(getattr(regrain, name)).parameters)) == "run"
+        assert name in dir(run)
+    assert torch.equal(run.embed(digits), regrain.embed(run.path, digits))
+    assert torch.equal(run.embed(digits), regrain.embed(run=run, data=digits))
+    assert repr(regrain.Run.load(run.path)) == repr(regrain.Run.open(run.path))
+
+
+def test_type_checkers_see_every_verb_of_runs() -> None:
+    tree = ast.parse(Path(inspect.getfile(regrain.Run)).read_text(encoding="utf-8"))
+    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Run").body
+    block = next(node for node in body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    seen = {ast.unparse(line) for line in block.body}
+    assert seen == {f"{n} = _{home.rpartition('.')[2]}.{n}" for n, home in registry.verbs_of_runs().items()}
 
 
 def test_settings_as_keywords_as_a_mapping_and_as_texts_are_one(digits: Dataset, tmp_path: Path) -> None:

@@ -156,6 +156,10 @@ class Dataset:
         """The names of the splits that the data come with."""
         return () if self.splits is None else tuple(dict.fromkeys(map(str, self.splits)))
 
+    def by_split(self) -> dict[str, Dataset]:
+        """Its splits by name; without any, all samples under an empty name."""
+        return {"": self} if self.splits is None else {name: self.split(name) for name in self.split_names}
+
     def split(self, name: str) -> Dataset:
         """The samples of one split.
 

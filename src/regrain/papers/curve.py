@@ -20,10 +20,10 @@ from regrain.runs.evaluations import keep_evaluation
 from regrain.runs.plan import request_of
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import split_dataset
+from regrain.runs.verb import verb
 from regrain.storage.files import Folder
 from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
-from regrain.training.randomness import callers_random_state
 from regrain.verbs.evaluate import evaluate_run
 
 
@@ -77,7 +77,7 @@ class Curve:
         return plain | {"means": means}
 
 
-@callers_random_state()
+@verb
 def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, **options: Any) -> Curve:
     """Train on ever fewer samples, and judge: the protocol ``low-data`` (MLCL, AISTATS 2025, table 3).
 
@@ -95,7 +95,7 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
     **options
         ``seeds`` (default 3), ``protocols`` (default linear), ``judging`` (``options`` of :func:`evaluate`),
         ``baselines``, ``device``, ``on_run``, and those of :func:`fit`: levels, encoder, pretrained, frozen, recipe,
-        settings, seed, holdout, what else corrupts the training split, split_column, and the reader's.
+        settings, seed, holdout, what else corrupts the training split, and the reader's.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
     return _curve(method, data, "samples", sizes, Path(out), **options)
 
 
-@callers_random_state()
+@verb
 def label_noise(method: str, data: Any, *, rates: Sequence[float], out: str | Path, **options: Any) -> Curve:
     """Train on labels that are wrong in ever more places, and judge: the protocol ``label-noise`` (MLCL, table 5).
 

@@ -24,9 +24,9 @@ from regrain.papers.scales import SCALES, Scale, at_scale
 from regrain.runs.recipe import parse_assignments
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS
+from regrain.runs.verb import verb
 from regrain.storage.files import Finite, read_json, write_text
 from regrain.training.loop import Device
-from regrain.training.randomness import callers_random_state
 from regrain.verbs.evaluate import evaluate
 from regrain.verbs.fit import fit
 
@@ -237,7 +237,7 @@ def _digest(content: Any) -> str:
     return hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()
 
 
-@callers_random_state()
+@verb
 def reproduce(
     recipe: Recipe | str,
     *,

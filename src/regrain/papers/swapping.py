@@ -28,10 +28,10 @@ from regrain.runs.assemble import assemble
 from regrain.runs.plan import request_of
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import split_dataset
+from regrain.runs.verb import verb
 from regrain.storage.files import Folder
 from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
-from regrain.training.randomness import callers_random_state
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Isotropy:
         return {**plain, **asdict(self.move), **figures, "by_seed": by_seed}
 
 
-@callers_random_state()
+@verb
 def isotropy(
     method: str,
     data: Any,
@@ -261,7 +261,7 @@ def isotropy(
         As in :func:`fit`.
     **options
         Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what corrupts the training
-        split, split_column, and the reader's.
+        split, and the reader's.
 
     Raises
     ------

@@ -179,7 +179,7 @@ def compare(
     say : callable
         Told what is being done.
     **reading
-        Of the reader, and ``split_column``; see :func:`regrain.load`.
+        Of the reader; see :func:`regrain.load`.
 
     Raises
     ------
@@ -209,12 +209,10 @@ def compare(
     grouped = _grouped(opened, names, split, notes)
     rows = [row for row, _ in grouped]
     _tell_settings_apart(grouped)
-    split_column = reading.pop("split_column", None)
-    options = {**reading, **({"split_column": split_column} if split_column else {})}
-    found_own = [run.finds_own(data, options) for run in opened]  # each of them, also behind one that does not
+    found_own = [run.finds_own(data, reading) for run in opened]  # each of them, also behind one that does not
     if all(found_own):
         data = None
-    dataset = None if data is None else opened[0].read(data, levels=levels, **options)
+    dataset = None if data is None else opened[0].read(data, levels=levels, **reading)
     first, first_runs = grouped[0]
     seen: dict[Path, tuple[Dataset, Tensor]] = {}
 

@@ -11,15 +11,16 @@ from regrain.report.build import build_content
 from regrain.report.extra import require_packages
 from regrain.report.figures import write_figures
 from regrain.report.page import report_page
-from regrain.runs.run import Run
 from regrain.runs.tables import require_writable
+from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.files import write_text
 
 MAP_SAMPLES = 10_000
 
 
+@verb
 def report(
-    run: Run | str | Path,
+    run: RunOrPath,
     data: Any = None,
     *,
     out: str | Path | None = None,
@@ -59,7 +60,7 @@ def report(
     say : callable
         Told what is being done.
     **reading
-        Of the reader, and ``split_column``; see :func:`regrain.load`.
+        Of the reader; see :func:`regrain.load`.
 
     Returns
     -------
@@ -82,16 +83,13 @@ def report(
     >>> folder.cleanup()
     """
     require_packages("jinja2", "openTSNE", *(["matplotlib"] if figures is not None else []))
-    run = run if isinstance(run, Run) else Run.open(run)
     target = run.path / "report.html" if out is None else Path(out)
     require_writable(target, overwrite or out is None, suffixes=(".html",), content="reports")
     if map_samples < 1:
         raise UserError(f"the map shows at least one sample; got {map_samples}", code="too_few")
-    split_column = reading.pop("split_column", None)
-    options = {**reading, **({"split_column": split_column} if split_column else {})}
-    if run.finds_own(data, options):
+    if run.finds_own(data, reading):
         data = None
-    dataset = None if data is None else run.read(data, levels=levels, **options)
+    dataset = None if data is None else run.read(data, levels=levels, **reading)
     content = build_content(run, dataset, split=split, seed=seed, map_samples=map_samples, say=say)
     say("page")
     write_text(target, report_page(content))

@@ -45,7 +45,6 @@ def request_of(
     settings: Sequence[str] | Mapping[str, Any] = (),
     seed: int | None = None,
     holdout: float | None = None,
-    split_column: str | None = None,
     **options: Any,
 ) -> Request:
     """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says.
@@ -68,7 +67,7 @@ def request_of(
         if name in assigned.get(next(iter(parse_assignments({name: value}, method))), {}):
             raise UserError(f"{name} is given twice, as a keyword and in settings: leave one out")
     wanted = check_recipe(merge(from_file, flags, assigned, parse_assignments(keywords, method)))
-    reader, levels = with_path_column(with_split(options, split_column), levels)
+    reader, levels = with_path_column(options, levels)
     section = data_section(
         data,
         levels=levels,
@@ -125,8 +124,3 @@ def _settings_among(options: Mapping[str, Any], method: str, data: Any) -> dict[
             hint = f"in Python it is {_ELSEWHERE[name]}=" if name in _ELSEWHERE else nearest(name, known)
             raise UserError(f"{method} on {named_twice(data)} has no option '{name}': {hint}", code="unknown_option")
     return {name: value for name, value in options.items() if name in settings}
-
-
-def with_split(options: Mapping[str, Any], split_column: str | None) -> dict[str, Any]:
-    """Options of a reader, the column of the split among them where one is named."""
-    return {**options, **({"split_column": split_column} if split_column else {})}

@@ -1,4 +1,4 @@
-"""A run folder and the model in it: what every task starts from."""
+"""A run folder and the model in it: what every verb starts from."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import Tensor
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Literal
 
 from regrain.data.cells import spelled_as
 from regrain.data.dataset import Dataset
 from regrain.encoders import build_encoder, is_pretrained
 from regrain.errors import MissingDataError, UserError, speaks_python, warn_of_data
-from regrain.evaluation import embed
 from regrain.labels import Labels
 from regrain.model import Model, load_model
-from regrain.registry import catalogue_of
+from regrain.registry import catalogue_of, verb_of_runs, verbs_of_runs
 from regrain.runs.answers import Answers
-from regrain.runs.classifier import FewShotClassifier, level_proba
+from regrain.runs.classifier import FewShotClassifier
 from regrain.runs.source import (
     inherited_options,
     read_alike,
@@ -30,7 +28,16 @@ from regrain.runs.source import (
 )
 from regrain.storage.run_folder import RunFolder
 from regrain.training.loop import Device, resolve_device
-from regrain.training.randomness import callers_random_state
+
+if TYPE_CHECKING:
+    from regrain.verbs import adapt as _adapt
+    from regrain.verbs import attend as _attend
+    from regrain.verbs import calibrate as _calibrate
+    from regrain.verbs import discover as _discover
+    from regrain.verbs import embed as _embed
+    from regrain.verbs import evaluate as _evaluate
+    from regrain.verbs import export as _export
+    from regrain.verbs import predict as _predict
 
 
 @dataclass
@@ -51,6 +58,18 @@ class Run:
     data: Dataset | None = None
     device: Device = "auto"
     notices: list[str] = field(default_factory=list)
+
+    if TYPE_CHECKING:
+        adapt = _adapt.adapt
+        attend = _attend.attend
+        calibrate = _calibrate.calibrate
+        discover = _discover.discover
+        embed = _embed.embed
+        evaluate = _evaluate.evaluate
+        export = _export.export
+        export_embeddings = _embed.export_embeddings
+        predict = _predict.predict
+        predict_proba = _predict.predict_proba
 
     def __repr__(self) -> str:
         try:
@@ -82,6 +101,8 @@ class Run:
             true.
         """
         return cls(RunFolder.open(path, verify=verify), device=device)
+
+    load = open
 
     @property
     def path(self) -> Path:
@@ -190,58 +211,6 @@ class Run:
         parts = split_dataset(data, settings)
         return parts if parts["train"].fingerprint() == settings["fingerprint"] else None
 
-    @speaks_python
-    @callers_random_state()
-    def embed(self, data: Any = None, *, split: str | None = None, **reader_options: Any) -> Tensor:
-        """Embeddings (N, width), float32 on the CPU, of data or of the run's own.
-
-        Parameters
-        ----------
-        data : optional
-            Whatever :func:`regrain.load` reads, read as the run's own data were; default: those.
-        split : str, optional
-            Default ``test`` of the run's own data, and all of others.
-        **reader_options
-            See :func:`regrain.load`.
-
-        Raises
-        ------
-        UserError
-            If the samples are unlike those that the run was trained on, or there is no such split.
-        """
-        if data is None:
-            require_no_reading(reader_options)
-            data = get_split(self.splits(), split or "test", str(self.path))
-        else:
-            data = self.read(data, labels="none", **reader_options)
-            data = data if split is None else data.split(split)
-        return embed(self.model, self.fitting(data))
-
-    @speaks_python
-    @callers_random_state()
-    def predict_proba(self, data: Any, level: str, **reader_options: Any) -> Tensor:
-        """Class probabilities (N, classes) at a label level.
-
-        Classes are in the order of ``labels.names(level)``, those of an adapted run's support in that of
-        ``classifier.classes``.
-
-        Parameters
-        ----------
-        data
-            Whatever :func:`regrain.load` reads, read as the run's own data were.
-        level : str
-            The name of a level that the run was trained on, or adapted to.
-        **reader_options
-            See :func:`regrain.load`.
-
-        Raises
-        ------
-        UserError
-            If the method does not predict that level, or the samples are unlike those that the run was trained on.
-        """
-        data = self.fitting(self.read(data, labels="none", **reader_options))
-        return level_proba(self.model, self.labels, data, level, self.classifier)
-
     def read(
         self,
         data: Any,
@@ -268,6 +237,35 @@ class Run:
         """Options of the reader for other data: those given, and those of the run's own data that hold for others."""
         return inherited_options(data, table_of(data), self.model, self.recipe["data"]["reader"], options)
 
+    def given_or_own(
+        self,
+        data: Any,
+        reader_options: Mapping[str, Any],
+        *,
+        levels: Sequence[str] | None = None,
+        labels: Literal["any", "some", "own"] = "any",
+    ) -> Dataset | None:
+        """What a verb was given, read as the run's own data were; None where the run's own are meant.
+
+        ``levels`` are those that a table is read with: the run's own data have theirs.
+
+        Raises
+        ------
+        UserError
+            For options of a reader where nothing is given that they could be about.
+        """
+        if data is None:
+            require_no_reading(reader_options)
+            if levels is not None:
+                raise UserError(
+                    "levels (--level) name those of other data: leave them out, or give --data; the run's own are in "
+                    "its recipe"
+                )
+            return None
+        if levels is None and self.finds_own(data, reader_options):
+            return None
+        return self.read(data, levels=levels, labels=labels, **reader_options)
+
     def splits_of(self, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
         """The splits of given data; where they are the run's own data, what was trained on is never called ``test``."""
         dataset = self.fitting(dataset)
@@ -278,7 +276,7 @@ class Run:
         if own is not None:
             return own
         if dataset.splits is not None:
-            return {name: dataset.split(name) for name in dataset.split_names}
+            return dataset.by_split()
         notes.append(f"all {len(dataset)} samples of {dataset.name} were taken: they have no splits")
         return {split: dataset}
 
@@ -315,3 +313,18 @@ def get_split(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:
     if name not in parts:
         raise UserError(f"{where} has no split '{name}': there are {', '.join(parts)}", code="unknown_split")
     return parts[name]
+
+
+class _Verb:
+    """A verb as a method of runs: the function itself, looked up when it is first used."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: Run | None, owner: type[Run]) -> Any:
+        function = verb_of_runs(self.name)
+        return function if run is None else MethodType(function, run)
+
+
+for _name in verbs_of_runs():
+    setattr(Run, _name, _Verb(_name))

@@ -233,10 +233,10 @@ def _require_columns(table: Table, model: Model) -> None:
 
 def require_no_reading(options: Mapping[str, Any]) -> None:
     """A UserError for options of a reader where no data are given that they could be about."""
-    if options:
+    given = next((name for name, value in options.items() if value is not None), None)
+    if given is not None:
         raise UserError(
-            f"there is no option '{next(iter(options))}' without other data (--data): the run reads its own by its "
-            "recipe",
+            f"there is no option '{given}' without other data (--data): the run reads its own by its recipe",
             code="unknown_option",
         )
 
@@ -299,7 +299,7 @@ def _split(dataset: Dataset, holdout: float) -> dict[str, Dataset]:
                 f"{dataset.name} has the splits {', '.join(dataset.split_names)}, and none called 'train'",
                 code="unknown_split",
             )
-        return {name: dataset.split(name) for name in dataset.split_names}
+        return dataset.by_split()
     if holdout == 0:
         return {"train": dataset}
     stratify = dataset.labels.levels[0] if dataset.labels.levels and dataset.groups is None else None

@@ -18,11 +18,10 @@ from regrain.data.table import Table
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.runs.classifier import fit_classifier
-from regrain.runs.plan import with_split
 from regrain.runs.run import Run
 from regrain.runs.source import SAMPLE_OPTIONS, read_data, table_of
+from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.run_folder import RunFolder
-from regrain.training.randomness import callers_random_state
 
 
 @dataclass(frozen=True)
@@ -169,9 +168,9 @@ def _support(
     return Support(tuple(parts), labels, level, tuple(names[code] for code in present.tolist()), tuple(notices))
 
 
-@callers_random_state()
+@verb
 def adapt(
-    run: Run | str | Path,
+    run: RunOrPath,
     support: Any,
     out: str | Path,
     *,
@@ -181,7 +180,6 @@ def adapt(
     inverse_penalty: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    split_column: str | None = None,
     **reader_options: Any,
 ) -> Run:
     """A few labelled samples become a classifier on a run's embeddings, in a run folder of its own.
@@ -203,8 +201,8 @@ def adapt(
         See :func:`regrain.runs.classifier.fit_classifier`.
     overwrite : bool
         Replace a run that lies at ``out``.
-    split_column, **reader_options
-        See :func:`load` and :func:`evaluate`.
+    **reader_options
+        See :func:`load`.
 
     Returns
     -------
@@ -216,13 +214,12 @@ def adapt(
     UserError
         For a support that names unknown ids, fewer than two classes, or samples that do not fit the run.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
     place = Path(out)
     if place.resolve() == run.path.resolve():
         raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
     if data is not None:
         run.take_data(data)
-    reading = run.inherited_options(support, with_split(reader_options, split_column))
+    reading = run.inherited_options(support, reader_options)
     found = read_support(support, level=level, own_splits=run.splits, reader=reading)
     classifier = fit_classifier(
         torch.cat([run.embed(part) for part in found.parts]),

@@ -19,11 +19,9 @@ from regrain.methods import Method
 from regrain.methods.sclre import SCLRE, drawn_by_class
 from regrain.model import Model
 from regrain.pictures.tiles import COLUMNS, TileRow, require_images, tiles, write_page
-from regrain.runs.plan import with_split
-from regrain.runs.run import Run, get_split
-from regrain.runs.source import require_no_reading
+from regrain.runs.run import get_split
 from regrain.runs.tables import WRITABLE_SUFFIXES, require_writable, write_columns
-from regrain.training.randomness import callers_random_state
+from regrain.runs.verb import RunOrPath, verb
 
 _SHARES = 3
 """Superclasses that a title names."""
@@ -232,9 +230,9 @@ def _tiles_of(ids: Sequence[str], dataset: Dataset) -> list[Any]:
     return tiles(dataset, torch.tensor([places[identity] for identity in ids]))
 
 
-@callers_random_state()
+@verb
 def attend(
-    run: Run | str | Path,
+    run: RunOrPath,
     data: Any = None,
     *,
     out: str | Path | None = None,
@@ -242,7 +240,6 @@ def attend(
     samples: int = 10,
     seed: int = 0,
     overwrite: bool = False,
-    split_column: str | None = None,
     **reader_options: Any,
 ) -> Attention:
     """What attends to what, of a run of SCLRE: samples, and the training samples that have most of their attention.
@@ -263,8 +260,8 @@ def attend(
         Draws the samples.
     overwrite : bool
         Replace the file at ``out``.
-    split_column, **reader_options
-        See :func:`load` and :func:`evaluate`.
+    **reader_options
+        See :func:`load`.
 
     Raises
     ------
@@ -272,7 +269,6 @@ def attend(
         If the run is of another method or was trained without attention, the data do not fit it or have no such split,
         or the file cannot be written.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
     if samples < 1:
         raise UserError(f"attend shows at least one sample; got {samples}")
     require_attention(run.model.method)
@@ -283,14 +279,10 @@ def attend(
     if pictured:
         require_images(run.model.config["inputs"]["modality"], str(run.path), "pictures", "give --out FILE.csv")
     notes: list[str] = []
-    if run.finds_own(data, with_split(reader_options, split_column)):
-        data, split_column, reader_options = None, None, {}
+    dataset = run.given_or_own(data, reader_options)
     parts, where = run.splits(), str(run.path)
     train = parts["train"]
-    if data is None:
-        require_no_reading(with_split(reader_options, split_column))
-    else:
-        dataset = run.read(data, **with_split(reader_options, split_column))
+    if dataset is not None:
         parts, where = run.splits_of(dataset, split, notes), dataset.name
     judged = run.fitting(get_split(parts, split, where))
     found = attention_of(run.model, run.labels, judged, train, samples=samples, seed=seed)

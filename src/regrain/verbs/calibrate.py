@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,26 +11,19 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import level_probabilities
 from regrain.runs.answers import Calibration, fit_answers, judge_answers, known_classes, taxonomy_of
-from regrain.runs.plan import with_split
 from regrain.runs.run import Run, get_split
-from regrain.runs.source import require_no_reading
-from regrain.training.randomness import callers_random_state
-
-_OWN_LEVELS = (
-    "levels (--level) name those of other data: leave them out, or give --data; the run's own are in its recipe"
-)
+from regrain.runs.verb import RunOrPath, verb
 
 
-@callers_random_state()
+@verb
 def calibrate(
-    run: Run | str | Path,
+    run: RunOrPath,
     data: Any = None,
     *,
     split: str | None = None,
     precision: float = 0.95,
     judge: str | None = None,
     levels: Sequence[str] | None = None,
-    split_column: str | None = None,
     **reader_options: Any,
 ) -> Calibration:
     """Let a run answer at the most specific level that it is sure of, by labelled samples that it has not seen.
@@ -55,8 +47,8 @@ def calibrate(
         Another split to judge the answers on: of ``data`` if they have it, else of the run's own.
     levels : sequence of str, optional
         Label levels of ``data``; default the run's.
-    split_column, **reader_options
-        See :func:`load` and :func:`evaluate`.
+    **reader_options
+        See :func:`load`.
 
     Returns
     -------
@@ -73,7 +65,6 @@ def calibrate(
     UserError
         If there are no labelled samples that training has not seen, or the run predicts no level.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
     if run.classifier is not None:
         raise UserError(
             f"{run.path} was adapted, and knows by its support what to abstain from: calibrate the run it came from"
@@ -90,15 +81,10 @@ def calibrate(
             "others"
         )
     notes: list[str] = []
-    if levels is None and run.finds_own(data, with_split(reader_options, split_column)):
-        data, split_column, reader_options = None, None, {}
-    if data is None:
-        require_no_reading(with_split(reader_options, split_column))
-        if levels is not None:
-            raise UserError(_OWN_LEVELS)
+    dataset = run.given_or_own(data, reader_options, levels=levels, labels="own")
+    if dataset is None:
         parts, where = run.splits(), str(run.path)
     else:
-        dataset = run.read(data, **with_split(reader_options, split_column), levels=levels, labels="own")
         parts, where = run.splits_of(dataset, split or "all", notes), dataset.name
     name = split or ("all" if "all" in parts else "val")
     if split is None and name not in parts:

@@ -12,16 +12,14 @@ from regrain.runs.class_count import class_count_of
 from regrain.runs.discovery import Discovery, read_discovery, settle_subclasses
 from regrain.runs.discovery import discover as discover_subclasses
 from regrain.runs.grids import require_drawable, write_grids
-from regrain.runs.plan import with_split
 from regrain.runs.run import Run
-from regrain.runs.source import require_no_reading
 from regrain.runs.tables import require_writable, write_columns
-from regrain.training.randomness import callers_random_state
+from regrain.runs.verb import RunOrPath, verb
 
 
-@callers_random_state()
+@verb
 def discover(
-    run: Run | str | Path,
+    run: RunOrPath,
     data: Any = None,
     *,
     out: str | Path | None = None,
@@ -37,7 +35,6 @@ def discover(
     overwrite: bool = False,
     seed: int = 0,
     write: bool = True,
-    split_column: str | None = None,
     **reader_options: Any,
 ) -> Discovery:
     """The hidden subclasses of a run: for every sample its subclass, for every subclass what it holds.
@@ -76,8 +73,8 @@ def discover(
         Of k-means, where subclasses are settled.
     write : bool
         Whether the run keeps what is settled here, and the table of its own samples.
-    split_column, **reader_options
-        See :func:`load` and :func:`evaluate`.
+    **reader_options
+        See :func:`load`.
 
     Raises
     ------
@@ -85,17 +82,14 @@ def discover(
         If the data do not fit the run, an option does not fit the method, a named subclass does not exist, or a file
         would be lost.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
     target = None if out is None else Path(out)
     if target is not None:
         require_writable(target, overwrite)
     if grids is not None:
         require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
     clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
-    if run.finds_own(data, with_split(reader_options, split_column)):
-        data, split_column, reader_options = None, None, {}
-    if data is None:
-        require_no_reading(with_split(reader_options, split_column))
+    dataset = run.given_or_own(data, reader_options)
+    if dataset is None:
         options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
         parts = run.splits()
         found = settle_subclasses(run, parts, superclass, clustering, names, options, write=write, overwrite=overwrite)
@@ -117,8 +111,7 @@ def discover(
         settle_subclasses(run, run.splits(), None, {}, None, {"seed": seed})
         settled = read_discovery(run)
         assert settled is not None
-    dataset = run.fitting(run.read(data, **with_split(reader_options, split_column)))
-    parts = {n: dataset.split(n) for n in dataset.split_names} if dataset.splits is not None else {"": dataset}
+    parts = run.fitting(dataset).by_split()
     found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
     _look_closer(run, found, parts, grids, estimate_classes, seed)
     if target is not None:

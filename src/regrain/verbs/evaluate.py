@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,16 +13,14 @@ from regrain.errors import UserError
 from regrain.evaluation import Evaluation, chosen_protocols, evaluate_model
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.runs.evaluations import keep_evaluation
-from regrain.runs.plan import with_split
 from regrain.runs.run import Run, get_split
-from regrain.runs.source import require_no_reading
+from regrain.runs.verb import RunOrPath, verb
 from regrain.training.processes import is_first_process
-from regrain.training.randomness import callers_random_state
 
 
-@callers_random_state()
+@verb
 def evaluate(
-    run: Run | str | Path,
+    run: RunOrPath,
     data: Any = None,
     *,
     split: str = "test",
@@ -35,7 +32,6 @@ def evaluate(
     unseen_superclasses: bool = False,
     seed: int = 0,
     write: bool = True,
-    split_column: str | None = None,
     **reader_options: Any,
 ) -> Evaluation:
     """Judge a run, beside raw inputs and random weights.
@@ -54,8 +50,6 @@ def evaluate(
     write : bool
         Whether to keep the figures in the run's ``evaluation.json``, beside those of other protocols, levels, splits
         and data.
-    split_column : str, optional
-        The column of a table that holds the splits (the reader's option ``split``).
     **reader_options
         See :func:`load`.
 
@@ -64,18 +58,15 @@ def evaluate(
     UserError
         For an unknown split, protocol or level, or K larger than the set.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
     notes: list[str] = []
-    reader = with_split(reader_options, split_column)
-    if run.finds_own(data, reader):
-        data, reader = None, {}
-    if data is None:
-        require_no_reading(reader)
+    if run.finds_own(data, reader_options):
+        data, reader_options = None, {}
+    dataset = run.given_or_own(data, reader_options, levels=None if data is None else levels, labels="some")
+    if dataset is None:
         parts, where = run.splits(), str(run.path)
     else:
-        dataset = run.read(data, levels=levels, labels="some", **reader)
         parts, where = run.splits_of(dataset, split, notes), dataset.name
-        levels = None if reader.get("label_paths") else levels  # it named the column of paths
+        levels = None if reader_options.get("label_paths") else levels  # it named the column of paths
     strange = next((p for p in chosen_protocols(protocols, options or {}) if p.other_data), None)
     if strange is not None and (
         data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])

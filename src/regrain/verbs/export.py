@@ -9,12 +9,12 @@ from regrain.errors import UserError
 from regrain.hub import export_to_hub
 from regrain.runs.export import FORMATS, Export, check_export, write_export
 from regrain.runs.run import Run
-from regrain.training.randomness import callers_random_state
+from regrain.runs.verb import RunOrPath, verb
 
 
-@callers_random_state()
+@verb
 def export(
-    run: Run | str | Path,
+    run: RunOrPath,
     out: str | Path | None = None,
     *,
     format: str,
@@ -60,7 +60,6 @@ def export(
     regrain.errors.UserError: the encoder 'conv4' is no timm model; formats that fit this run: safetensors or onnx
     >>> folder.cleanup()
     """
-    run = run if isinstance(run, Run) else Run.open(run)
     ending = FORMATS.get(format, ("",))[0]
     place = Path(out) if out is not None else run.path / "export" / f"{run.path.resolve().name}-{format}{ending}"
     if licence is not None and format != "hub":

@@ -15,6 +15,7 @@ from regrain.runs.plan import request_of
 from regrain.runs.run import Run
 from regrain.runs.tables import write_columns
 from regrain.runs.training import start_notices, train_run, writing
+from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder, labels_to_json
 from regrain.training.loop import (
     Device,
@@ -22,10 +23,9 @@ from regrain.training.loop import (
     resolve_device,
 )
 from regrain.training.processes import is_first_process, leave_unguarded, was_restarted
-from regrain.training.randomness import callers_random_state
 
 
-@callers_random_state()
+@verb
 def fit(
     method: str,
     data: Any,
@@ -52,7 +52,6 @@ def fit(
     tensorboard: bool = False,
     interrupt: threading.Event | None = None,
     on_start: Callable[[Run, Dataset], None] | None = None,
-    split_column: str | None = None,
     **reader_options: Any,
 ) -> Run:
     """Train a method on data, in a run folder.
@@ -106,8 +105,6 @@ def fit(
         Set it to stop after the step, with a checkpoint.
     on_start : callable, optional
         Called with the Run and the training Dataset before the first epoch.
-    split_column : str, optional
-        The column of a table that holds the splits (the reader's option ``split``).
     **reader_options
         See :func:`load`; and settings of the training and the method, such as ``epochs=20``, as in ``settings``. A
         name that is neither is an error.
@@ -145,7 +142,6 @@ def fit(
         noise_within=noise_within,
         hide_labels=hide_labels,
         draw=draw,
-        split_column=split_column,
         **reader_options,
     )
     wanted, dataset, training = request.recipe, request.dataset, request.training

@@ -7,17 +7,20 @@ from typing import Any
 from regrain.data.dataset import Dataset
 from regrain.data.readers import read
 from regrain.errors import warn_of_data
+from regrain.runs.verb import verb
 
 
-def load(source: Any, **options: Any) -> Dataset:
+@verb
+def load(source: Any, **reader_options: Any) -> Dataset:
     """Data from a catalog name, a path, arrays, a DataFrame or a Hugging Face data set.
 
     Parameters
     ----------
     source
         See :func:`regrain.data.readers.read`.
-    **options
-        Of the reader.
+    **reader_options
+        Of the reader that fits: see :class:`regrain.data.options.ReaderOptions`. ``split_column``, ``group_column`` and
+        ``id_column`` name columns of a table, ``levels`` those of the labels.
 
     Examples
     --------
@@ -25,6 +28,6 @@ def load(source: Any, **options: Any) -> Dataset:
     >>> data.modality, data.labels.levels
     ('image', ('group', 'digit'))
     """
-    dataset = read(source, **options)
+    dataset = read(source, **reader_options)
     warn_of_data(dataset.name, dataset.notes.get("messages", ()))
     return dataset

@@ -1,4 +1,4 @@
-"""``predict``: classes of samples as a table."""
+"""``predict``: classes of samples as a table, and ``predict_proba``: their probabilities at one level."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
+from regrain.runs.classifier import level_proba
 from regrain.runs.discovery import read_discovery
-from regrain.runs.plan import with_split
 from regrain.runs.prediction import predicted_columns
-from regrain.runs.run import Run
 from regrain.runs.tables import require_writable, write_columns
-from regrain.training.randomness import callers_random_state
+from regrain.runs.verb import RunOrPath, verb
 
 
-@callers_random_state()
+@verb
 def predict(
-    run: Run | str | Path,
+    run: RunOrPath,
     data: Any,
     out: str | Path | None = None,
     *,
     split: str | None = None,
     overwrite: bool = False,
-    split_column: str | None = None,
     **reader_options: Any,
 ) -> pd.DataFrame:
     """Predict the class of every sample at every level that a run can predict.
@@ -37,15 +36,15 @@ def predict(
     ----------
     run : Run or path
     data
-        A Dataset, or whatever :func:`load` reads; labels in it are not looked at.
+        Whatever :func:`load` reads, read as the run's own data were; labels in it are not looked at.
     out : path, optional
         A table to write, too; ends in ``.csv`` or ``.parquet``.
     split : str, optional
         Only this split; default all.
     overwrite : bool
         Replace the file.
-    split_column, **reader_options
-        See :func:`load` and :func:`evaluate`.
+    **reader_options
+        See :func:`load`.
 
     Returns
     -------
@@ -59,10 +58,9 @@ def predict(
     UserError
         If the file's ending is unknown, the data do not fit the run, or it has nothing to predict with.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
     if out is not None:
         require_writable(Path(out), overwrite)
-    dataset = run.read(data, labels="none", **with_split(reader_options, split_column))
+    dataset = run.read(data, labels="none", **reader_options)
     dataset = run.fitting(dataset if split is None else dataset.split(split))
     columns = predicted_columns(
         run.model,
@@ -75,3 +73,29 @@ def predict(
     if out is not None:
         write_columns(columns, Path(out))
     return pd.DataFrame(columns)
+
+
+@verb
+def predict_proba(run: RunOrPath, data: Any, level: str, **reader_options: Any) -> Tensor:
+    """Class probabilities (N, classes) at a label level.
+
+    Classes are in the order of ``run.labels.names(level)``, those of an adapted run's support in that of
+    ``run.classifier.classes``.
+
+    Parameters
+    ----------
+    run : Run or path
+    data
+        As :func:`predict` takes them.
+    level : str
+        The name of a level that the run was trained on, or adapted to.
+    **reader_options
+        See :func:`load`.
+
+    Raises
+    ------
+    UserError
+        If the method does not predict that level, or the samples are unlike those that the run was trained on.
+    """
+    dataset = run.fitting(run.read(data, labels="none", **reader_options))
+    return level_proba(run.model, run.labels, dataset, level, run.classifier)

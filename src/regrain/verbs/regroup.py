@@ -17,7 +17,6 @@ from regrain.data.rows import Rows, examples
 from regrain.data.taxonomies import taxonomies, taxonomy
 from regrain.errors import UserError, nearest
 from regrain.labels import UNKNOWN, Labels, Taxonomy
-from regrain.runs.plan import with_split
 from regrain.runs.source import (
     told_levels,
 )
@@ -247,7 +246,6 @@ def regroup(
     drop_unknown: bool = False,
     most_imbalance: float = 3.0,
     overwrite: bool = False,
-    split_column: str | None = None,
     **reader_options: Any,
 ) -> Regrouping:
     """Write a superclass data set: the samples of a fine-labelled one in a table, under a mapping of its classes.
@@ -268,8 +266,8 @@ def regroup(
         See :func:`regrain.verbs.regroup.regroup_rows`.
     overwrite : bool
         Replace the file.
-    split_column, **reader_options
-        See :func:`load` and :func:`evaluate`.
+    **reader_options
+        See :func:`load`.
 
     Returns
     -------
@@ -298,7 +296,7 @@ def regroup(
     if most_imbalance < 1:
         raise UserError(f"the most imbalance is 1 (all superclasses alike) or more; got {most_imbalance}")
     known = mapping if isinstance(mapping, Taxonomy) else taxonomy(mapping)
-    rows, storage = find_rows(data, **told_levels(data, levels), **with_split(reader_options, split_column))
+    rows, storage = find_rows(data, **told_levels(data, levels), **reader_options)
     rows = rows.usable(storage.pop("skip_unreadable", False))
     if storage:
         name = next(iter(storage))

@@ -8,19 +8,18 @@ from typing import Any
 
 from regrain.errors import UserError
 from regrain.runs.assemble import assemble
-from regrain.runs.plan import with_split
 from regrain.runs.recipe import merge
 from regrain.runs.run import Run
 from regrain.runs.training import start_notices, train_run, writing
+from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder
 from regrain.training.loop import (
     Device,
 )
 from regrain.training.processes import leave_unguarded
-from regrain.training.randomness import callers_random_state
 
 
-@callers_random_state()
+@verb
 def resume(
     path: str | Path,
     data: Any = None,
@@ -29,7 +28,6 @@ def resume(
     devices: int = 1,
     progress: bool = False,
     interrupt: threading.Event | None = None,
-    split_column: str | None = None,
     **reader_options: Any,
 ) -> Run:
     """Go on with an interrupted run; it ends with the weights of an uninterrupted one.
@@ -41,8 +39,8 @@ def resume(
         The run's own data, where they were in memory or are no longer where they were; whatever :func:`load` reads.
     device, devices, progress, interrupt
         As in :func:`fit`.
-    split_column, **reader_options
-        See :func:`load` and :func:`evaluate`; what is left out is as it was.
+    **reader_options
+        See :func:`load`; what is left out is as it was.
 
     Raises
     ------
@@ -54,7 +52,7 @@ def resume(
     if run.folder.is_complete:
         raise UserError(f"{path} is finished: nothing to resume")
     if data is not None:
-        run.take_data(data, **with_split(reader_options, split_column))
+        run.take_data(data, **reader_options)
     settings = run.recipe["data"]
     training = run.splits()["train"]
     recipe = merge(run.recipe)

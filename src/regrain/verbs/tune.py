@@ -15,12 +15,12 @@ from regrain.runs.plan import request_of
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS
 from regrain.runs.tuning import Plan, Range, Trial, Tuning, assignments, default_ranges
+from regrain.runs.verb import verb
 from regrain.training.loop import Device
-from regrain.training.randomness import callers_random_state
 from regrain.verbs.fit import fit
 
 
-@callers_random_state()
+@verb
 def tune(
     method: str,
     data: Any,
@@ -63,7 +63,7 @@ def tune(
         As in :func:`fit`.
     **options
         Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what corrupts the training
-        split, split_column, and the reader's. They hold for every trial.
+        split, and the reader's. They hold for every trial.
 
     Returns
     -------
