@@ -17,7 +17,6 @@ from .hierarchy import (
 from .relations import (
     coins_loss,
     grafit_loss,
-    grafit_relation,
     maskcon_loss,
     maskcon_relation,
     nearest_entries,
@@ -41,7 +40,6 @@ __all__ = [
     "falcon_relations",
     "gather",
     "grafit_loss",
-    "grafit_relation",
     "hmce_loss",
     "in_batch_logits",
     "info_nce_loss",

@@ -16,7 +16,7 @@ relation. An unlabelled queue entry is a negative of queries with the self relat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import torch
 import torch.nn.functional as F
@@ -32,54 +32,16 @@ def _same_label(labels: Tensor, queue_labels: Tensor) -> Tensor:
     return labels.long().where(labels >= 0, -2)[:, None] == queue_labels.long().clamp(min=-1)
 
 
-def _soft_weight(similarity: Tensor, same: Tensor) -> Tensor:
-    """(B, Q) softmax over the queue entries of the same label, over its largest value (MaskCon eq. 11-13)."""
-    if not similarity.shape[1]:
-        return similarity
-    soft = mask_out(similarity, ~same).softmax(dim=1)
-    soft /= soft.amax(dim=1, keepdim=True)
-    soft *= same
-    return soft
-
-
-def _with_self(queue_weight: Tensor, weight: float) -> Tensor:
-    """(B, 1 + Q) relation: own key 1, queue entries (B, Q) as given, rows normalised, mixed with the self relation."""
-    relation = F.pad(queue_weight, (1, 0), value=1.0)
+def _relation(key: Tensor, queue: Tensor, same: Tensor, soft_temperature: float, weight: float) -> Tensor:
+    """(B, 1 + Q): own key 1 and the soft weights of the same label (MaskCon eq. 11-13), mixed with self (eq. 14-15)."""
+    soft = same.to(key.dtype)
+    if queue.shape[0] and soft_temperature < math.inf:
+        nearness = mask_out(key / soft_temperature @ queue.T, ~same).softmax(dim=1)
+        soft *= nearness.div_(nearness.amax(dim=1, keepdim=True))
+    relation = F.pad(soft, (1, 0), value=1.0)
     relation *= weight / relation.sum(dim=1, keepdim=True)
     relation[:, 0] += 1 - weight
     return relation
-
-
-def grafit_relation(coarse: Tensor, queue_coarse: Tensor, *, weight: float) -> Tensor:
-    """Grafit's relation: own key and same coarse label alike, mixed with self (Touvron et al. 2021; MaskCon eq. 9).
-
-    Parameters
-    ----------
-    coarse, queue_coarse
-        (B,) and (Q,) integers, -1 = unknown.
-    weight
-        w in [0, 1]: 0 is the self relation, 1 is SupCon's.
-
-    Returns
-    -------
-    (B, 1 + Q) float32, own key first, rows sum to 1.
-
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above, or the weight lies outside [0, 1].
-
-    Examples
-    --------
-    >>> import torch
-    >>> grafit_relation(torch.tensor([0, -1]), torch.tensor([0, 1, -1]), weight=0.5)
-    tensor([[0.7500, 0.2500, 0.0000, 0.0000],
-            [1.0000, 0.0000, 0.0000, 0.0000]])
-    """
-    check_labels(coarse, coarse.numel(), "coarse")
-    check_labels(queue_coarse, queue_coarse.numel(), "queue_coarse")
-    check_weight(weight)
-    return _with_self(_same_label(coarse, queue_coarse).float(), weight)
 
 
 @torch.no_grad()
@@ -98,9 +60,10 @@ def maskcon_relation(
     coarse, queue_coarse
         (B,) and (Q,) integers, -1 = unknown.
     soft_temperature
-        tau_s, positive; ``math.inf`` gives :func:`grafit_relation`, near 0 only the nearest entry keeps a weight.
+        tau_s, positive; with ``math.inf`` all entries of the class count alike, which is Grafit's relation (Touvron et
+        al. 2021; MaskCon eq. 9); near 0 only the nearest entry keeps a weight.
     weight
-        w in [0, 1]: 0 is the self relation.
+        w in [0, 1]: 0 is the self relation; with the infinite soft temperature 1 is SupCon's.
 
     Returns
     -------
@@ -124,7 +87,7 @@ def maskcon_relation(
     check_labels(queue_coarse, queue.shape[0], "queue_coarse")
     check_temperature(soft_temperature, "soft_temperature", infinite=True)
     check_weight(weight)
-    return _with_self(_soft_weight(key / soft_temperature @ queue.T, _same_label(coarse, queue_coarse)), weight)
+    return _relation(key, queue, _same_label(coarse, queue_coarse), soft_temperature, weight)
 
 
 @full_precision
@@ -175,16 +138,31 @@ def maskcon_loss(
     0.6931
     """
     check_temperature(soft_temperature, "soft_temperature", infinite=True)
+    check_queue(query, key, queue)
+    check_labels(coarse, query.shape[0], "coarse")
+    check_labels(queue_coarse, queue.shape[0], "queue_coarse")
+    check_mask(candidate_mask, query.shape[0], 1 + queue.shape[0])
+    check_weight(weight)
 
-    def queue_weight(rows: slice, same: Tensor) -> Tensor:
-        return _soft_weight(key[rows] / soft_temperature @ queue.T, same)
+    unlabelled = F.pad(queue_coarse < 0, (1, 0)).to(query.dtype)  # (1 + Q,), 1 where a queue entry has no label
+    lowest = torch.finfo(query.dtype).min  # out of the softmax, see mask_out
 
-    return _labelled_queue_loss(
-        query, key, queue, coarse, queue_coarse, queue_weight, temperature, weight, candidate_mask
-    )
+    def rows_loss(rows: slice, query: Tensor, key: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
+        same = _same_label(coarse[rows], queue_coarse)
+        if candidate_mask is not None:
+            same &= candidate_mask[rows, 1:]
+        with torch.no_grad():
+            relation = _relation(key[rows], queue, same, soft_temperature, weight)
+        beyond_self = (relation[:, 1:].sum(dim=1, keepdim=True) > 0).to(relation.dtype)
+        logits = key_and_queue_logits(query[rows], key[rows], queue, temperature=temperature)
+        logits.addcmul_(beyond_self, unlabelled, value=lowest)
+        if candidate_mask is not None:
+            logits, relation = mask_out(logits, ~candidate_mask[rows]), relation * candidate_mask[rows]
+        return relation_losses(logits, relation)
+
+    return mean_over_rows(rows_loss, query, key, queue, rows=query.shape[0], columns=1 + queue.shape[0])
 
 
-@full_precision
 def grafit_loss(
     query: Tensor,
     key: Tensor,
@@ -208,13 +186,8 @@ def grafit_loss(
     >>> round(grafit_loss(query, key, queue, coarse, coarse, temperature=0.1, weight=0.8).item(), 4)
     0.6931
     """
-
-    def queue_weight(rows: slice, same: Tensor) -> Tensor:
-        return same.to(query.dtype)
-
-    return _labelled_queue_loss(
-        query, key, queue, coarse, queue_coarse, queue_weight, temperature, weight, candidate_mask
-    )
+    settings = {"temperature": temperature, "soft_temperature": math.inf, "weight": weight}
+    return maskcon_loss(query, key, queue, coarse, queue_coarse, candidate_mask=candidate_mask, **settings)
 
 
 def supcon_queue_loss(
@@ -370,40 +343,3 @@ def nearest_entries(query: Tensor, queue: Tensor, allowed: Tensor | None = None)
         return queue[similarity.argmax(dim=1)]
     nearest = similarity.masked_fill(~allowed, -torch.inf).argmax(dim=1)
     return queue[nearest].where(allowed.any(dim=1, keepdim=True), unit(query))
-
-
-def _labelled_queue_loss(
-    query: Tensor,
-    key: Tensor,
-    queue: Tensor,
-    coarse: Tensor,
-    queue_coarse: Tensor,
-    queue_weight: Callable[[slice, Tensor], Tensor],
-    temperature: float,
-    weight: float,
-    candidate_mask: Tensor | None,
-) -> Tensor:
-    """The loss for relations that give the queue ``queue_weight(rows, same)`` (b, Q) and are mixed with self."""
-    check_queue(query, key, queue)
-    check_labels(coarse, query.shape[0], "coarse")
-    check_labels(queue_coarse, queue.shape[0], "queue_coarse")
-    check_mask(candidate_mask, query.shape[0], 1 + queue.shape[0])
-    check_weight(weight)
-
-    unlabelled = F.pad(queue_coarse < 0, (1, 0)).to(query.dtype)  # (1 + Q,), 1 where a queue entry has no label
-    lowest = torch.finfo(query.dtype).min  # out of the softmax, see mask_out
-
-    def rows_loss(rows: slice, query: Tensor, key: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
-        same = _same_label(coarse[rows], queue_coarse)
-        if candidate_mask is not None:
-            same &= candidate_mask[rows, 1:]
-        with torch.no_grad():
-            relation = _with_self(queue_weight(rows, same), weight)
-        beyond_self = (relation[:, 1:].sum(dim=1, keepdim=True) > 0).to(relation.dtype)
-        logits = key_and_queue_logits(query[rows], key[rows], queue, temperature=temperature)
-        logits.addcmul_(beyond_self, unlabelled, value=lowest)
-        if candidate_mask is not None:
-            logits, relation = mask_out(logits, ~candidate_mask[rows]), relation * candidate_mask[rows]
-        return relation_losses(logits, relation)
-
-    return mean_over_rows(rows_loss, query, key, queue, rows=query.shape[0], columns=1 + queue.shape[0])

@@ -12,8 +12,10 @@ start is r numbers, and processes sum r numbers (and an r x r matrix), never the
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -44,7 +46,6 @@ def sinkhorn(
     log_scores: Tensor,
     *,
     sharpness: float,
-    sample_marginal: Tensor | None = None,
     cluster_marginal: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 100,
@@ -52,16 +53,14 @@ def sinkhorn(
 ) -> Tensor:
     """The transport plan, rows = samples (Cuturi 2013; SCGM eq. 7; Asano et al. 2020).
 
-    Under several processes every one holds its own samples; marginals are those of all of them.
+    All samples have the same mass, 1 over their number; under several processes every one holds its own samples.
 
     Parameters
     ----------
     log_scores
-        (n, r): log P. -inf forbids a pair; every sample must have a pair that is allowed.
+        (n, r): log P, finite.
     sharpness
         lambda, positive: the larger, the harder the plan.
-    sample_marginal
-        (n,) positive masses of these samples; default equal ones. They are scaled to sum to 1 over all processes.
     cluster_marginal
         (r,) non-negative masses, scaled to sum to 1; default equal ones.
     tolerance
@@ -90,16 +89,15 @@ def sinkhorn(
     potentials = sinkhorn_potentials(
         log_scores,
         sharpness=sharpness,
-        sample_marginal=sample_marginal,
         cluster_marginal=cluster_marginal,
         tolerance=tolerance,
         max_iterations=max_iterations,
         warm_start=warm_start,
     )
-    masses = _sample_masses(log_scores, sample_marginal)
+    mass = _mass(log_scores)
     plan = torch.empty_like(log_scores, dtype=torch.promote_types(log_scores.dtype, torch.float32))
     for rows in _chunks(log_scores):
-        plan[rows] = _rows_of_plan(log_scores[rows], potentials, sharpness)[0] * masses[rows, None]
+        plan[rows] = _rows_of_plan(log_scores[rows], potentials, sharpness)[0] * mass
     return plan
 
 
@@ -108,7 +106,6 @@ def sinkhorn_potentials(
     log_scores: Tensor,
     *,
     sharpness: float,
-    sample_marginal: Tensor | None = None,
     cluster_marginal: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 100,
@@ -118,7 +115,6 @@ def sinkhorn_potentials(
 
     Plans of growing sharpness, each from the one before, by damped Newton steps on F with Sinkhorn's scaling as
     fallback: at sharpness 25 one or two dozen passes over the scores do what takes scalings alone over a thousand.
-    A cluster that every sample is forbidden to join stays empty, and a warning names how many there are.
 
     Examples
     --------
@@ -129,150 +125,114 @@ def sinkhorn_potentials(
     True
     """
     wanted, potentials = _start(log_scores, sharpness, cluster_marginal, warm_start, tolerance, max_iterations)
-    masses = _sample_masses(log_scores, sample_marginal)
-    reachable = torch.full_like(wanted, -torch.inf)
-    for rows in _chunks(log_scores):
-        reachable = torch.maximum(reachable, log_scores[rows].amax(dim=0).double())
-    _reduce(reachable, dist.ReduceOp.MAX)
-    dead = (wanted > 0) & (reachable == -torch.inf)
-    live = (wanted > 0) & ~dead
-
-    arguments = log_scores, masses, wanted, live
+    problem = _Problem(log_scores, wanted, _mass(log_scores))
     state, left = None, max_iterations
     if warm_start is not None:
-        state, left = _solve(*arguments, sharpness, potentials, tolerance, min(left, _WARM_ITERATIONS), left)
-    if state is None or (_error(state, wanted, live) >= tolerance and left > 0):
+        state, left = problem.solve(sharpness, potentials, tolerance, min(left, _WARM_ITERATIONS), left)
+    if state is None or (state.error >= tolerance and left > 0):
         if state is not None:
             potentials = state.potentials / 2**_HALVINGS
         for halvings in range(_HALVINGS, 0, -1):
             softer, most = sharpness / 2**halvings, min(left, _STAGE_ITERATIONS)
-            state, left = _solve(*arguments, softer, potentials, max(tolerance, _LOOSE), most, left)
+            state, left = problem.solve(softer, potentials, max(tolerance, _LOOSE), most, left)
             potentials = 2 * state.potentials
-        state, left = _solve(*arguments, sharpness, potentials, tolerance, left, left)
-    error = float((state.columns - wanted).abs().sum())
-    if dead.any():
+        state, left = problem.solve(sharpness, potentials, tolerance, left, left)
+    if not state.error < tolerance:
         warnings.warn(
-            f"{int(dead.sum())} of {len(wanted)} clusters may be joined by no sample and stay empty",
-            RegrainWarning,
-            stacklevel=2,
-        )
-    elif not error < tolerance:
-        warnings.warn(
-            f"the transport plan misses its cluster marginal by {error:.2g} in sum after {max_iterations} iterations "
-            f"(tolerance {tolerance:g})",
+            f"the transport plan misses its cluster marginal by {state.error:.2g} in sum after {max_iterations} "
+            f"iterations (tolerance {tolerance:g})",
             RegrainWarning,
             stacklevel=2,
         )
     return state.potentials
 
 
-def _solve(
-    log_scores: Tensor,
-    masses: Tensor,
-    wanted: Tensor,
-    live: Tensor,
-    sharpness: float,
-    potentials: Tensor,
-    tolerance: float,
-    iterations: int,
-    left: int,
-) -> tuple[_State, int]:
-    """The state after at most so many steps from some potentials at one sharpness, and how many steps are left."""
-    state = _evaluate(log_scores, potentials, masses, wanted, sharpness)
-    damping = _LEAST_DAMPING
-    for _ in range(iterations):
-        if _error(state, wanted, live) < tolerance:
-            break
-        left -= 1
-        moved = _newton_step(log_scores, state, masses, wanted, live, sharpness, damping)
-        if moved is not None:
-            state, damping = moved, max(damping / 10, _LEAST_DAMPING)
-        elif damping < _MOST_DAMPING:
-            damping = min(damping * 10, _MOST_DAMPING)
-        else:
-            scaled = _scaled(log_scores, state, masses, wanted, live, sharpness)
-            state = _evaluate(log_scores, scaled, masses, wanted, sharpness)
-            damping /= 10
-    return state, left
+class _State(NamedTuple):
+    """F, the column sums of Q, Q^T diag(1/a) Q, and how far the sums miss the marginal in sum, at some potentials."""
+
+    potentials: Tensor
+    value: float
+    columns: Tensor
+    squares: Tensor
+    error: float
 
 
-def _error(state: _State, wanted: Tensor, live: Tensor) -> float:
-    """How far the column sums are from the marginal, in sum."""
-    return float((state.columns - wanted)[live].abs().sum())
+class _Problem:
+    """Scores (n, r), and the masses of the clusters (r,) and of a sample."""
 
+    def __init__(self, log_scores: Tensor, wanted: Tensor, mass: float) -> None:
+        self.log_scores, self.wanted, self.mass = log_scores, wanted, mass
+        self.live = wanted > 0
 
-class _State:
-    """F, the column sums of Q and Q^T diag(1/a) Q at some potentials."""
+    def solve(
+        self, sharpness: float, potentials: Tensor, tolerance: float, iterations: int, left: int
+    ) -> tuple[_State, int]:
+        """The state after at most so many steps from some potentials, and how many steps are left."""
+        state, damping = self.evaluate(potentials, sharpness), _LEAST_DAMPING
+        for _ in range(iterations):
+            if state.error < tolerance:
+                break
+            left -= 1
+            moved = self.newton_step(state, sharpness, damping)
+            if moved is not None:
+                state, damping = moved, max(damping / 10, _LEAST_DAMPING)
+            elif damping < _MOST_DAMPING:
+                damping = min(damping * 10, _MOST_DAMPING)
+            else:
+                state, damping = self.evaluate(self.scaled(state, sharpness), sharpness), damping / 10
+        return state, left
 
-    def __init__(self, potentials: Tensor, value: Tensor, columns: Tensor, squares: Tensor) -> None:
-        self.potentials, self.value, self.columns, self.squares = potentials, float(value), columns, squares
+    def evaluate(self, potentials: Tensor, sharpness: float) -> _State:
+        """One pass over the scores, on all processes."""
+        clusters = len(self.wanted)
+        total = potentials.new_zeros(1 + clusters + clusters**2)
+        for rows in _chunks(self.log_scores):
+            plan, value = _rows_of_plan(self.log_scores[rows], potentials, sharpness)
+            weighted = plan * self.mass
+            total[0] += value.double().sum() * self.mass
+            total[1 : 1 + clusters] += weighted.sum(dim=0)
+            total[1 + clusters :] += (plan.T @ weighted).flatten()
+        _sum_over_processes(total)
+        columns, kept = total[1 : 1 + clusters], self.live
+        value = float(total[0] - self.wanted[kept] @ potentials[kept])
+        error = float((columns - self.wanted)[kept].abs().sum())
+        return _State(potentials, value, columns, total[1 + clusters :].view(clusters, clusters), error)
 
+    def newton_step(self, state: _State, sharpness: float, damping: float) -> _State | None:
+        """The state after a step of (Hessian + damping * diag(column sums)), or None where that step does not help.
 
-def _evaluate(log_scores: Tensor, potentials: Tensor, masses: Tensor, wanted: Tensor, sharpness: float) -> _State:
-    """One pass over the scores, on all processes."""
-    clusters = log_scores.shape[1]
-    total = potentials.new_zeros(1 + clusters + clusters**2)
-    for rows in _chunks(log_scores):
-        plan, value = _rows_of_plan(log_scores[rows], potentials, sharpness)
-        weighted = plan * masses[rows, None]
-        total[0] += (value.double() * masses[rows].double()).sum()
-        total[1 : 1 + clusters] += weighted.sum(dim=0)
-        total[1 + clusters :] += (plan.T @ weighted).flatten()
-    _reduce(total, dist.ReduceOp.SUM)
-    columns = total[1 : 1 + clusters]
-    squares = total[1 + clusters :].view(clusters, clusters)
-    kept = wanted > 0
-    return _State(potentials, total[0] - wanted[kept] @ potentials[kept], columns, squares)
+        Without damping it is Newton's; a large one makes it Sinkhorn's own direction.
+        """
+        live = self.live
+        columns, residual = state.columns[live], (self.wanted - state.columns)[live]
+        hessian = torch.diag(columns) - state.squares[live][:, live]
+        scale = float(columns.mean())
+        hessian += scale / len(hessian)  # F does not change when all potentials move alike: fix that direction
+        hessian.diagonal().add_(damping * columns + 1e-12 * scale)
+        factor, failed = torch.linalg.cholesky_ex(hessian)
+        if int(failed):
+            return None
+        direction = torch.cholesky_solve(residual[:, None], factor)[:, 0]
+        potentials = state.potentials.clone()
+        potentials[live] += direction
+        moved = self.evaluate(potentials, sharpness)
+        helps = moved.value < state.value - 1e-2 * float(residual @ direction) or moved.error < 0.5 * state.error
+        return moved if helps else None
 
-
-def _newton_step(
-    log_scores: Tensor,
-    state: _State,
-    masses: Tensor,
-    wanted: Tensor,
-    live: Tensor,
-    sharpness: float,
-    damping: float,
-) -> _State | None:
-    """The state after a step of (Hessian + damping * diag(column sums)), or None where that step does not help.
-
-    Without damping it is Newton's; a large one makes it Sinkhorn's own direction.
-    """
-    columns, residual = state.columns[live], (wanted - state.columns)[live]
-    hessian = torch.diag(columns) - state.squares[live][:, live]
-    scale = float(columns.mean())
-    hessian += scale / len(hessian)  # F does not change when all potentials move alike: fix that direction
-    hessian.diagonal().add_(damping * columns + 1e-12 * scale)
-    factor, failed = torch.linalg.cholesky_ex(hessian)
-    if int(failed):
-        return None
-    direction = torch.cholesky_solve(residual[:, None], factor)[:, 0]
-    slope = float(residual @ direction)
-    potentials = state.potentials.clone()
-    potentials[live] += direction
-    moved = _evaluate(log_scores, potentials, masses, wanted, sharpness)
-    left = float((wanted - moved.columns)[live].abs().sum())
-    if moved.value < state.value - 1e-2 * slope or left < 0.5 * float(residual.abs().sum()):
-        return moved
-    return None
-
-
-def _scaled(
-    log_scores: Tensor, state: _State, masses: Tensor, wanted: Tensor, live: Tensor, sharpness: float
-) -> Tensor:
-    """Sinkhorn's own step, v + log(b / column sum); sums that underflowed are taken again in log space."""
-    log_columns = state.columns.log()
-    faint = (live & (state.columns < 1e-30)).nonzero()[:, 0]
-    if len(faint):
-        log_columns[faint] = -torch.inf
-        for rows in _chunks(log_scores):
-            log_sums = _rows_of_plan(log_scores[rows], state.potentials, sharpness)[1].double()
-            terms = sharpness * log_scores[rows][:, faint].double() - log_sums[:, None]
-            part = (terms + masses[rows, None].double().log()).logsumexp(dim=0) + state.potentials[faint]
-            log_columns[faint] = torch.logaddexp(log_columns[faint], part)
-        gathered = gather(log_columns[None], with_gradient=False)[:, faint]
-        log_columns[faint] = gathered.logsumexp(dim=0)
-    return torch.where(live, state.potentials + wanted.log() - log_columns, state.potentials)
+    def scaled(self, state: _State, sharpness: float) -> Tensor:
+        """Sinkhorn's own step, v + log(b / column sum); sums that underflowed are taken again in log space."""
+        log_columns = state.columns.log()
+        faint = (self.live & (state.columns < 1e-30)).nonzero()[:, 0]
+        if len(faint):
+            log_columns[faint] = -torch.inf
+            for rows in _chunks(self.log_scores):
+                log_sums = _rows_of_plan(self.log_scores[rows], state.potentials, sharpness)[1].double()
+                terms = sharpness * self.log_scores[rows][:, faint].double() - log_sums[:, None]
+                part = terms.logsumexp(dim=0) + math.log(self.mass) + state.potentials[faint]
+                log_columns[faint] = torch.logaddexp(log_columns[faint], part)
+            gathered = gather(log_columns[None], with_gradient=False)[:, faint]
+            log_columns[faint] = gathered.logsumexp(dim=0)
+        return torch.where(self.live, state.potentials + self.wanted.log() - log_columns, state.potentials)
 
 
 def _rows_of_plan(log_scores: Tensor, potentials: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
@@ -290,22 +250,11 @@ def _chunks(log_scores: Tensor) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, len(log_scores), size))
 
 
-def _sample_masses(log_scores: Tensor, sample_marginal: Tensor | None) -> Tensor:
-    """(n,) masses that sum to 1 over all processes."""
-    dtype = torch.promote_types(log_scores.dtype, torch.float32)
-    if sample_marginal is None:
-        masses = torch.ones(len(log_scores), dtype=dtype, device=log_scores.device)
-    else:
-        if sample_marginal.shape != (len(log_scores),) or not bool((sample_marginal > 0).all()):
-            raise UserError(
-                f"sample_marginal must be positive numbers of shape ({len(log_scores)},), got shape "
-                f"{tuple(sample_marginal.shape)}" + (" with others among them" if len(sample_marginal) else ""),
-                code="wrong_shape",
-            )
-        masses = sample_marginal.to(log_scores.device, dtype)
-    total = masses.double().sum()[None]
-    _reduce(total, dist.ReduceOp.SUM)
-    return (masses.double() / total).to(dtype)
+def _mass(log_scores: Tensor) -> float:
+    """Of a sample: 1 over their number on all processes."""
+    count = torch.tensor([float(len(log_scores))], dtype=torch.float64, device=log_scores.device)
+    _sum_over_processes(count)
+    return 1 / float(count)
 
 
 def _start(
@@ -329,12 +278,11 @@ def _start(
     if clusters == 0:
         raise UserError("log_scores has no column: there is no cluster to join", code="too_few")
     for rows in _chunks(log_scores):
-        largest = log_scores[rows].amax(dim=1)
-        odd = (largest.isnan() | (largest == torch.inf) | (largest == -torch.inf)).nonzero()
+        odd = (~log_scores[rows].isfinite()).any(dim=1).nonzero()
         if len(odd):
             raise UserError(
-                f"log_scores row {rows.start + int(odd[0])} has a NaN, an infinite score, or no cluster that is "
-                "allowed",
+                f"log_scores are finite, and row {rows.start + int(odd[0])} is not: add a small number to "
+                "probabilities before their logarithm",
                 code="not_finite",
             )
     if cluster_marginal is None:
@@ -359,6 +307,6 @@ def _start(
     return wanted, potentials
 
 
-def _reduce(tensor: Tensor, how: dist.ReduceOp.RedOpType) -> None:
+def _sum_over_processes(tensor: Tensor) -> None:
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(tensor, op=how)
+        dist.all_reduce(tensor)
