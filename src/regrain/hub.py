@@ -123,7 +123,6 @@ def save_to_directory(run: RunOrPath, out: str | Path, *, licence: str | None = 
 
     Parameters
     ----------
-    run : Run or path
     out : path
         A folder of its own: ``config.json``, ``model.safetensors``, what the encoder needs besides (a tokenizer), and
         ``README.md``, a model card made of the run's.
@@ -218,6 +217,7 @@ def push(source: str | Path, repository: str, *, private: bool = True, token: st
     Parameters
     ----------
     source : path
+        A folder in the layout of ``regrain export --format hub``.
     repository : str
         ``owner/name``; made where there is none.
     private : bool

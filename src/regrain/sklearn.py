@@ -62,7 +62,9 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
     classes_ : array
         Known classes of the level that ``predict`` gives; absent when y was not given.
     model_ : regrain.model.Model
+        The trained model.
     n_features_in_ : int
+        Columns of X.
 
     Examples
     --------

@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from support import raises
 from torch import nn
 
 from regrain.encoders import Encoder, build_encoder, weights_origin
@@ -83,7 +84,7 @@ def test_narrow_resnet_has_sixteenth_of_the_convolution_weights() -> None:
 def test_small_stem_option() -> None:
     assert build("resnet18", (3, 32, 32), small_stem=False).net.conv1.kernel_size == (7, 7)
     assert build("resnet18", (3, 96, 96), small_stem=True).net.conv1.kernel_size == (3, 3)
-    with pytest.raises(UserError, match="small_stem is for timm's ResNets; 'mobilenetv3_small_050'"):
+    with raises("not_supported"):
         build("mobilenetv3_small_050", small_stem=True)
 
 
@@ -166,18 +167,18 @@ def test_first_convolution_adapts_to_one_channel(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"a.weight": torch.zeros(2), "b.weight": torch.zeros(3)}, path)
-    with pytest.raises(UserError, match=r"none of its 2 tensors fits .* wants conv1.weight.*the file has a.weight"):
+    with raises("damaged_file"):
         build("resnet18", (3, 96, 96), pretrained=str(path))
-    with pytest.raises(UserError, match="no weights file at"):
+    with raises("missing_file"):
         build("conv4", pretrained=str(tmp_path / "absent.pth"))
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="not a readable weights file"):
+    with raises("damaged_file"):
         build("conv4", pretrained=str(tmp_path / "damaged.safetensors"))
     torch.save(nn.Linear(2, 2), tmp_path / "pickle.pth")
-    with pytest.raises(UserError, match="not unpickled for safety"):
+    with raises("damaged_file"):
         build("conv4", pretrained=str(tmp_path / "pickle.pth"))
     torch.save(torch.zeros(2), tmp_path / "tensor.pth")
-    with pytest.raises(UserError, match="holds no named tensors"):
+    with raises("damaged_file"):
         build("conv4", pretrained=str(tmp_path / "tensor.pth"))
 
 
@@ -215,7 +216,7 @@ def test_pretrained_when_the_download_itself_fails(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *args: None)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **kwargs: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fail)
-    with pytest.raises(UserError, match="refused: connection reset"):
+    with raises("not_reachable"):
         build("resnet18", pretrained=True)
 
 
@@ -272,7 +273,7 @@ def test_unknown_names(name: str, hint: str) -> None:
 
 
 def test_size_that_the_model_cannot_take() -> None:
-    with pytest.raises(UserError, match=r"'vit_tiny_patch16_224'.*3x8x8"):
+    with raises("wrong_shape"):
         build("vit_tiny_patch16_224", (3, 8, 8))
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from support import raises
 
 import regrain
 from regrain.encoders import build_encoder, default_encoder, encoder_config, weights_origin
@@ -127,13 +128,13 @@ def test_a_folder_as_name(minilm: Any) -> None:
 
 def test_folder_without_the_extra_files(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    with pytest.raises(UserError, match="lacks the text encoder's configuration"):
+    with raises("damaged_file"):
         build("minilm", folder=tmp_path)
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(UserError, match=r"pip install 'regrain\[text\]'"):
+    with raises("missing_package"):
         build("minilm")
 
 
@@ -157,17 +158,17 @@ def test_neither_package_nor_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_bad_values() -> None:
-    with pytest.raises(UserError, match="pooling: 'max' is no valid value"):
+    with raises("out_of_range"):
         build("minilm", pooling="max")
-    with pytest.raises(UserError, match=r"unknown text encoder 'minilmm': did you mean 'minilm'.*or give a folder"):
+    with raises("unknown_name"):
         build("minilmm")
-    with pytest.raises(UserError, match="give the folder as the encoder's name"):
+    with raises("conflicting_options"):
         build("minilm", pretrained="weights.pth")
 
 
 @needs_minilm
 def test_max_length_beyond_the_model() -> None:
-    with pytest.raises(UserError, match="3 to 256 tokens"):
+    with raises("out_of_range"):
         build("minilm", max_length=257)
 
 
@@ -249,7 +250,7 @@ def test_frozen_layers_stay_as_they_are(count: int) -> None:
     for name, parameter in encoder.named_parameters():
         assert (parameter.grad is None) == (numbers[name] <= count), name
     assert encoder_config(encoder)["frozen_layers"] == count
-    with pytest.raises(UserError, match="frozen_layers is 0 to 5 of the 6 layers of 'minilm'; got 6"):
+    with raises("out_of_range"):
         build("minilm", frozen_layers=6)
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import raises
 
 from regrain.errors import UserError
 from regrain.explorer.journal import Journal
@@ -98,7 +99,7 @@ def test_a_damaged_line_before_a_torn_one_is_refused(tmp_path: Path) -> None:
     _write(file, 4)
     harmed = file.read_bytes().replace(b"[2]", b"[7]")[:-20]
     file.write_bytes(harmed)
-    with pytest.raises(UserError, match="line 3 is damaged, and it is not the last one"):
+    with raises("damaged_file"):
         Journal(file)
     assert file.read_bytes() == harmed
 
@@ -114,7 +115,7 @@ def test_damage_before_the_last_line_is_refused_and_nothing_is_touched(tmp_path:
         "swapped": [lines[0], lines[2], lines[1], lines[3]],
     }[harm]
     file.write_bytes(b"".join(harmed))
-    with pytest.raises(UserError, match="line 2 is damaged"):
+    with raises("damaged_file"):
         Journal(file)
     assert file.read_bytes() == b"".join(harmed)
     assert list(tmp_path.iterdir()) == [file]
@@ -123,7 +124,7 @@ def test_damage_before_the_last_line_is_refused_and_nothing_is_touched(tmp_path:
 def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     file = tmp_path / "journal.jsonl"
     first = Journal(file)
-    with pytest.raises(UserError, match="is in use"):
+    with raises("not_writable"):
         Journal(file)
     first.close()
     Journal(file).close()
@@ -155,7 +156,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", lambda target, content: full(target, content[:11]) if target > 2 else len(content))
-    with pytest.raises(UserError, match=r"No space left on device; nothing was done"):
+    with raises("not_writable"):
         journal.append({"kind": "undo"})
     monkeypatch.undo()
     assert len(journal.entries) == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import binom
+from support import raises
 
-from regrain.errors import UserError
 from regrain.metrics import answers_at, guaranteed_threshold, risk_coverage_area, root_threshold
 
 Draw = tuple[np.ndarray, np.ndarray]
@@ -159,15 +159,15 @@ def test_the_area_is_the_mean_risk_over_coverage() -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    with pytest.raises(UserError, match="mass and right must be"):
+    with raises("wrong_shape"):
         guaranteed_threshold([0.5], [1], precision=0.9)
-    with pytest.raises(UserError, match="precision lies between"):
+    with raises("out_of_range"):
         guaranteed_threshold([[0.5]], [[1]], precision=1.0)
-    with pytest.raises(UserError, match="confidence lies between"):
+    with raises("out_of_range"):
         root_threshold([[0.5]], [[1]], precision=0.9, confidence=0.0)
-    with pytest.raises(UserError, match="falling order"):
+    with raises("wrong_shape"):
         guaranteed_threshold([[0.5]], [[1]], precision=0.9, grid=[0.1, 0.9])
-    with pytest.raises(UserError, match="from 0 to 1"):
+    with raises("out_of_range"):
         guaranteed_threshold([[1.5]], [[1]], precision=0.9)
-    with pytest.raises(UserError, match="right holds"):
+    with raises("out_of_range"):
         guaranteed_threshold([[0.5]], [[2]], precision=0.9)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support import raises
 
-from regrain.errors import UserError
 from regrain.metrics import hops, least_cost_classes
 
 
@@ -40,11 +40,11 @@ def test_least_cost() -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    with pytest.raises(UserError, match="similarity"):
+    with raises("wrong_shape"):
         hops([[0.1, 0.9]], [0], np.eye(3))
-    with pytest.raises(UserError, match="labels reach 2"):
+    with raises("out_of_range"):
         hops([[0.1, 0.9]], [2], np.eye(2))
-    with pytest.raises(UserError, match="k is a number"):
+    with raises("out_of_range"):
         hops([[0.1, 0.9]], [0], np.eye(2), k=3)
-    with pytest.raises(UserError, match="cost"):
+    with raises("wrong_shape"):
         least_cost_classes([[0.1, 0.9]], np.eye(3))

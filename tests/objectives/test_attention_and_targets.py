@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from support import raises
 from torch import Tensor
 from torch.nn import functional
 
@@ -184,9 +185,9 @@ def test_targets_hang_on_the_seed_alone(count: int, dimension: int) -> None:
 
 def test_targets_that_cannot_be() -> None:
     for count, dimension in ((0, 2), (2, 0)):
-        with pytest.raises(UserError, match="count and dimension are at least 1"):
+        with raises("out_of_range"):
             uniform_targets(count, dimension)
-    with pytest.raises(UserError, match="temperature must be a positive"):
+    with raises("out_of_range"):
         uniform_targets(2, 2, temperature=0.0)
 
 
@@ -202,7 +203,7 @@ def test_matching_is_the_best_permutation(seed: int) -> None:
 
 
 def test_matching_needs_as_many_targets_as_classes() -> None:
-    with pytest.raises(UserError, match=r"targets must be floats of shape \(5, 6\)"):
+    with raises("wrong_shape"):
         match_targets(drawn(5, D), drawn(4, D))
     assert sorted(match_targets(torch.zeros(4, D), drawn(4, D).float()).tolist()) == [0, 1, 2, 3]  # none seen yet
 
@@ -401,9 +402,9 @@ def test_tiny_huge_and_zero_embeddings_are_finite(name: str, scale: float) -> No
 )
 def test_labels_and_temperatures_are_checked(loss: Callable[..., Tensor]) -> None:
     x = drawn(N, D)
-    with pytest.raises(UserError, match=r"labels must be integers of shape \(7,\)"):
+    with raises("wrong_shape"):
         loss(x, LABELS[:5])
-    with pytest.raises(UserError, match="temperature must be a positive"):
+    with raises("out_of_range"):
         loss(x, LABELS, temperature=-1.0)
-    with pytest.raises(UserError, match="embeddings must be floats"):
+    with raises("wrong_shape"):
         loss(x[0], LABELS)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support import raises
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -222,7 +223,7 @@ def test_large_batches_never_hold_the_whole_relation(monkeypatch: pytest.MonkeyP
 @each_loss
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_temperature_is_checked(loss: Loss, temperature: float) -> None:
-    with pytest.raises(UserError, match="temperature must be a positive"):
+    with raises("out_of_range"):
         loss(_inputs(), temperature)
 
 
@@ -247,13 +248,13 @@ def test_shapes_are_checked(change: dict[str, Tensor], message: str) -> None:
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
 def test_weight_is_checked(weight: float) -> None:
     x = _inputs()
-    with pytest.raises(UserError, match=r"weight must lie in \[0, 1\]"):
+    with raises("out_of_range"):
         grafit_loss(x["query"], x["key"], x["queue"], x["coarse"], x["queue_coarse"], temperature=0.1, weight=weight)
 
 
 def test_errors_name_the_argument() -> None:
     x = _inputs()
-    with pytest.raises(UserError, match="prediction must be floats"):
+    with raises("wrong_shape"):
         nnclr_loss(x["query"], x["query"][:2], x["queue"], temperature=0.1)
-    with pytest.raises(UserError, match="key must be floats"):
+    with raises("wrong_shape"):
         maskcon_relation(x["coarse"], x["queue"], x["coarse"], x["queue_coarse"], soft_temperature=0.1, weight=1.0)

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from support import raises
 from torch import Tensor
 
 from regrain.errors import UserError
@@ -197,12 +198,12 @@ def test_what_cannot_be_asked_is_said() -> None:
         for wrong in (torch.zeros(2, 2), torch.zeros(3, 3)):
             with pytest.raises(UserError, match=rf"{name} are both \(B, C\); got \(3, 2\)"):
                 loss(x, wrong)
-        with pytest.raises(UserError, match=r"are both \(B, C\)"):
+        with raises("wrong_shape"):
             loss(torch.zeros(3), torch.zeros(3))
     for loss in (scan_loss, turtle_loss):
         for weight in (-1.0, float("nan")):
-            with pytest.raises(UserError, match="entropy_weight is at least 0"):
+            with raises("out_of_range"):
                 loss(x, x, entropy_weight=weight)
     for threshold in (0.0, 1.0, float("nan")):
-        with pytest.raises(UserError, match="threshold lies between 0 and 1"):
+        with raises("out_of_range"):
             self_labelling_loss(x, x, threshold=threshold)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support import raises
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
@@ -221,17 +222,17 @@ def test_wrong_presets_are_explained(presets: list[object], message: str) -> Non
 
 def test_wrong_inputs_are_explained() -> None:
     views = image_views("weak")
-    with pytest.raises(UserError, match="must be uint8"):
+    with raises("wrong_shape"):
         views(pictures().float(), torch.arange(24), 0)
-    with pytest.raises(UserError, match="24 samples came with 23 ids"):
+    with raises("wrong_shape"):
         views(pictures(), torch.arange(23), 0)
-    with pytest.raises(UserError, match="ids must be a LongTensor"):
+    with raises("wrong_shape"):
         views(pictures(), torch.rand(24), 0)
-    with pytest.raises(UserError, match="3 channels and the images 1"):
+    with raises("wrong_shape"):
         views(pictures(channels=1), torch.arange(24), 0)
-    with pytest.raises(UserError, match="std must be positive"):
+    with raises("out_of_range"):
         ImageViews(["weak"], size=32, mean=MEAN, std=(0, 1, 1))
-    with pytest.raises(UserError, match="no modality is called 'imag'"):
+    with raises("unknown_name"):
         preset_names("imag")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support import raises
 from torch import Tensor
 
-from regrain.errors import UserError
 from regrain.views import TextPreset, TextViews
 
 PAD, START, END, MASK = 0, 1, 2, 3
@@ -109,17 +109,17 @@ def test_epoch_view_and_seed_matter() -> None:
 
 
 def test_mistakes_are_explained() -> None:
-    with pytest.raises(UserError, match="no mask token"):
+    with raises("not_supported"):
         text_views("token-mask", mask=None)
     text_views("token-drop", mask=None)
-    with pytest.raises(UserError, match="did you mean 'token-drop'"):
+    with raises("unknown_name"):
         text_views("token-dro")
-    with pytest.raises(UserError, match="list of strings"):
+    with raises("wrong_shape"):
         text_views("plain").plain("one text")  # type: ignore[arg-type]
     broken = TextViews(
         ["plain"], tokenize=lambda raw: {"input_ids": torch.zeros(1, 1)}, mask_token_id=None, special_token_ids=()
     )
-    with pytest.raises(UserError, match="gave no 'attention_mask'"):
+    with raises("wrong_shape"):
         broken.plain(["a"])
-    with pytest.raises(UserError, match="1 samples came with 2 ids"):
+    with raises("wrong_shape"):
         text_views("plain")(["a"], torch.arange(2), 0)

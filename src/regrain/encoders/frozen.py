@@ -23,6 +23,7 @@ class FrozenEncoder(Encoder):
     Parameters
     ----------
     backbone : Encoder
+        Left as it is; its output is what the adapter takes.
     adapter : Encoder
         From features (B, backbone.width) to embeddings (B, adapter.width).
 

@@ -63,7 +63,6 @@ class ClassHeads(nn.Module):
 
     Parameters
     ----------
-    in_width : int
     classes : sequence of int
         Classes of each classifier.
     hidden, width : int

@@ -47,7 +47,6 @@ class TextEncoder(Encoder):
 
     Attributes
     ----------
-    mask_token_id : int or None
     special_token_ids : tuple of int
         Tokens that a view must not mask or drop.
 

@@ -128,7 +128,6 @@ def load_weights(
 
     Parameters
     ----------
-    network : nn.Module
     path : str or Path
         A ``.safetensors`` or ``torch.save`` file.
     first_conv : str, optional

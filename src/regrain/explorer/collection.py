@@ -60,7 +60,9 @@ class Start:
     level : str
         What names are names of.
     superclass_level : str or None
+        Name of the level whose classes the subclasses lie in; None where there is one group of all samples.
     groups : tuple of Group
+        Where the exploration starts: clusters, or classes of a finer level.
     ids, splits : arrays of str (N,)
     group : int32 array (N,)
     superclass : tuple of str or None (N,)
@@ -89,7 +91,6 @@ class Collection:
 
     Attributes
     ----------
-    start : Start
     parts : tuple of Dataset
         One after the other.
     order : int64 array (N,)
@@ -153,7 +154,6 @@ def open_collection(
 
     Parameters
     ----------
-    run : Run
     folder : path
         Where the start and what is dear to compute are kept.
     level : str, optional
@@ -161,6 +161,7 @@ def open_collection(
         the superclasses is looked at.
     map_kind : {"auto", "pca", "tsne"}
     seed : int
+        Of the map and of clustering.
 
     Raises
     ------

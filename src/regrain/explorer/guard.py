@@ -91,8 +91,6 @@ class AccessMiddleware:
 
     Parameters
     ----------
-    app : ASGI application
-    tokens : OneTimeTokens
     port : int
         The one that is listened at.
     """

@@ -38,6 +38,7 @@ class Journal:
     Attributes
     ----------
     entries : list of JournalEntry
+        All of the file, in its order.
     notices : list of str
         What was set aside at opening.
 

@@ -36,11 +36,13 @@ class Outcome:
     Attributes
     ----------
     folder : Path
+        Where the files were written.
     files : tuple of str
         In it.
     commands : dict of str to str
         ``fit`` trains on the samples; ``adapt`` makes a classifier on the run as it is.
     notices : tuple of str
+        Sentences for the user.
     """
 
     folder: Path

@@ -27,6 +27,7 @@ class Evidence:
     Attributes
     ----------
     seq : int
+        Number of the last action that is counted.
     groups : tuple of Group
         Those with names.
     group : int array (N,)
@@ -49,11 +50,13 @@ class Proposals:
     seq : int
         Of the event after which they were made.
     time : str
+        When they were made, ISO 8601.
     group : int32 array (N,)
         The first group of the proposed class; -1 for none.
     confidence : float32 array (N,)
         The calibrated probability of that class among all of them.
     notices : tuple of str
+        Sentences for the user.
     """
 
     seq: int
@@ -74,11 +77,11 @@ def propose(
     Parameters
     ----------
     embeddings : Tensor (N, d)
-    evidence : Evidence
     superclass : sequence of str or None (N,)
     given : bool array (N,)
         Whether the superclass is a label.
     seed : int
+        Of the folds.
     """
     count = len(embeddings)
     keys = {(g.superclass, g.name): g.number for g in sorted(evidence.groups, key=lambda g: -g.number)}

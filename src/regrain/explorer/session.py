@@ -40,8 +40,8 @@ class Session:
 
     Parameters
     ----------
-    run : Run
     level : str, optional
+        Whose names the groups start with; default the level below the superclasses, where there is one.
     map_kind : {"auto", "pca", "tsne"}
     seed : int
         See :func:`regrain.explorer.collection.open_collection`.
@@ -50,10 +50,10 @@ class Session:
     ----------
     folder : Path
         ``explorer/`` in the run.
-    collection : Collection
-    state : State
     proposals : Proposals or None
+        The last that were made.
     notices : list of str
+        Sentences for the user.
     hung_up : bool
         Whether listeners shall go.
     lock : RLock

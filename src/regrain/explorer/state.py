@@ -26,8 +26,6 @@ class Group:
     ----------
     number : int
         Never used again for another one.
-    superclass : str or None
-    name : str or None
     renamed : int
         Sequence number of the event that gave it its name; 0: it was made with that.
     """
@@ -52,13 +50,13 @@ class State:
 
     Parameters
     ----------
-    groups : iterable of Group
     group : array (N,)
         The number of every sample's group at the start.
 
     Attributes
     ----------
     groups : dict of int to Group
+        By number.
     group : int32 array (N,)
     confirmed, outlier : bool arrays (N,)
     said : int64 array (N,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 
@@ -16,9 +15,6 @@ from ._arrays import as_unit_vectors, exact_products
 
 BLOCK_ELEMENTS = 2**22
 """Elements of the similarities that are held at once: 16 MB in float32."""
-
-GROUP = 16
-"""Columns of a block that are first represented by their largest value."""
 
 FEW_NEIGHBOURS = 128
 """More neighbours than this are sought in whole rows: keeping so many up to date from block to block costs more."""
@@ -105,7 +101,7 @@ def _block_by_block(query: Tensor, gallery: Tensor, k: int, exclude_self: bool) 
     best = query.new_full((len(query), k), -torch.inf)
     best_index = torch.zeros(len(query), k, dtype=torch.long, device=query.device)
     within = gallery is query
-    size = GROUP * max(1, math.isqrt(BLOCK_ELEMENTS) // GROUP)
+    size = math.isqrt(BLOCK_ELEMENTS)
     buffer = query.new_empty(size * size)
     column_blocks = _blocks(len(gallery), size)
     for i, rows in enumerate(_blocks(len(query), size)):
@@ -120,54 +116,19 @@ def _block_by_block(query: Tensor, gallery: Tensor, k: int, exclude_self: bool) 
 
 
 def _blocks(count: int, size: int) -> list[slice]:
-    """Blocks of ``size``, then one of what is left of whole groups, then the rest."""
-    whole = count - count % GROUP
-    starts = [*range(0, whole, size), whole, count]
-    return [slice(start, stop) for start, stop in itertools.pairwise(starts) if start < stop]
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _improve(best: Tensor, best_index: Tensor, similarity: Tensor, offset: int) -> None:
-    """Take the columns of a block that beat the k-th best so far (b, k) into the best; column 0 is item ``offset``."""
-    value, column = _beating(similarity, best[:, -1:], best.shape[1])
-    value, order = torch.cat([best, value], dim=1).sort(dim=1, descending=True, stable=True)
-    index = torch.cat([best_index, column + offset], dim=1).gather(1, order)
-    best.copy_(value[:, : best.shape[1]])
-    best_index.copy_(index[:, : best.shape[1]])
-
-
-def _beating(similarity: Tensor, threshold: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Per row all values above its threshold, or else the k largest; equal ones in the order of their columns.
-
-    After the first blocks few values are above, and the largest value of a group tells where to look. Rows that have
-    fewer than others are filled up with -inf.
-    """
-    rows, columns = similarity.shape
-    groups = columns // GROUP
-    if columns % GROUP:
-        return _largest(similarity, min(k, columns))
-    maxima = _group_maxima(similarity, groups)
-    row, group = (maxima > threshold).nonzero().unbind(1)
-    if len(row) > rows * groups // GROUP:
-        return _largest(similarity, min(k, columns))
-    row = row.repeat_interleave(GROUP)
-    column = (group[:, None] + groups * torch.arange(GROUP, device=group.device)).flatten()
-    value = similarity[row, column]
-    above = value > threshold[row, 0]
-    place, order = (row * columns + column)[above].sort()
-    row, column = place // columns, place % columns
-    count = torch.bincount(row, minlength=rows)
-    slot = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-    values = similarity.new_full((rows, int(count.max())), -torch.inf)
-    indices = torch.zeros_like(values, dtype=torch.long)
-    values[row, slot], indices[row, slot] = value[above][order], column
-    return values, indices
-
-
-def _group_maxima(similarity: Tensor, groups: int) -> Tensor:
-    """(b, groups) largest value of the columns g, g + groups, g + 2 groups, ..., reduced in the order of the memory."""
-    if similarity.stride(1) == 1:
-        return similarity.unflatten(1, (GROUP, groups)).amax(dim=1)
-    return similarity.T.unflatten(0, (GROUP, groups)).amax(dim=0).T
+    """Take the rows (b, m) that hold something above their k-th best so far into the best; column 0 is ``offset``."""
+    k = best.shape[1]
+    rows = (similarity.amax(dim=1) > best[:, -1]).nonzero()[:, 0]
+    if not len(rows):
+        return
+    value, column = _largest(similarity[rows], min(k, similarity.shape[1]))
+    value, order = torch.cat([best[rows], value], dim=1).sort(dim=1, descending=True, stable=True)
+    index = torch.cat([best_index[rows], column + offset], dim=1).gather(1, order)
+    best[rows], best_index[rows] = value[:, :k], index[:, :k]
 
 
 def _similarity(query: Tensor, gallery: Tensor, buffer: Tensor) -> Tensor:

@@ -48,7 +48,6 @@ def answers_at(mass: ArrayLike | Tensor, right: ArrayLike | Tensor, threshold: f
     ----------
     mass, right
         As in :func:`guaranteed_threshold`.
-    threshold : float
 
     Examples
     --------

@@ -37,7 +37,6 @@ class EmbeddingMap:
     Attributes
     ----------
     points : float32 array (N, 2)
-    perplexity : float
     vectors : Tensor (N, d)
         The embeddings.
     """
@@ -60,7 +59,6 @@ class EmbeddingMap:
         ----------
         codes : LongTensor (N,)
             -1 is unknown.
-        classes : int
         """
         known = codes >= 0
         unit = torch.nn.functional.normalize(self.vectors, dim=1)
@@ -95,6 +93,7 @@ def embedding_map(
     perplexity : float
         About how many neighbours a point of t-SNE has; at most a third of the others.
     seed : int
+        Of the start and of the descent.
     cache : path, optional
         An ``.npz`` file: read where it holds the map of these embeddings, else written.
 

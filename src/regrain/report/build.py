@@ -77,7 +77,6 @@ def build_content(
 
     Parameters
     ----------
-    run : Run
     data : Dataset, optional
         Other data than the run's own.
     split : str

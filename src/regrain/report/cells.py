@@ -36,12 +36,7 @@ class Sprite:
 
 @dataclass
 class Cells:
-    """The samples of a data set that are drawn on the page, each once.
-
-    Parameters
-    ----------
-    judged : Dataset
-    """
+    """The samples of a data set that are drawn on the page, each once."""
 
     judged: Dataset
     places: dict[int, int] = field(default_factory=dict)

@@ -25,7 +25,6 @@ def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Pa
 
     Parameters
     ----------
-    content : Content
     folder : path
         Made where it does not exist.
     overwrite : bool

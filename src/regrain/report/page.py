@@ -57,6 +57,7 @@ def render(template: str, payload: Mapping[str, Any], **values: Any) -> str:
     Parameters
     ----------
     template : str
+        Name of a file in ``report/templates``.
     payload : mapping
         What the script draws; arrays in it are packed.
     **values

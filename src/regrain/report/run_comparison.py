@@ -64,8 +64,6 @@ class Compared:
 
     Attributes
     ----------
-    name : str
-    runs, seeds
     settings : dict
         The recipe's values that are not the same in all of them, by dotted key.
     figures : dict of str to Figure
@@ -92,10 +90,11 @@ class Comparison:
     Attributes
     ----------
     rows : list of Compared
+        A row of the table each.
     reference : str
         The name of the row that differences are to.
-    curves : list of Chart
     notes : list of str
+        Sentences under the table.
     """
 
     rows: list[Compared]
@@ -165,9 +164,11 @@ def compare(
     Parameters
     ----------
     runs : sequence of Run or path
+        Two or more.
     data : optional
         Other data than the runs' own, for the paired differences.
     split : str
+        The samples that are judged.
     levels : sequence of str, optional
         Of other data.
     paired : bool
@@ -257,7 +258,6 @@ def write_comparison(
 
     Parameters
     ----------
-    comparison : Comparison
     out : path, optional
         The ``.html`` file.
     figures : path, optional

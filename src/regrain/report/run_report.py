@@ -40,7 +40,6 @@ def report(
 
     Parameters
     ----------
-    run : Run or path
     data : optional
         Other data than the run's own; whatever :func:`regrain.load` reads.
     out : path, optional

@@ -30,10 +30,10 @@ class Views(nn.Module, Generic[PresetType]):
         fields of the named preset (``"plain"`` when no name is given).
     known : mapping of name to preset
     seed : int
+        Of all random numbers.
 
     Attributes
     ----------
-    presets : tuple of preset objects
     count : int
         How many views ``forward`` returns.
 
@@ -74,6 +74,7 @@ class Views(nn.Module, Generic[PresetType]):
         raw : the batch of raw samples, in the form the modality's class states
         ids : LongTensor (B,), what tells samples apart (any int64 values)
         epoch : int
+            From 0; every epoch has other views.
         """
         if ids.ndim != 1 or ids.is_floating_point():
             raise UserError(

@@ -30,7 +30,6 @@ class ImageViews(Views[ImagePreset]):
         Side of the square output, pixels.
     mean, std : sequence of float, one per channel (or a single one)
         For pixel values in [0, 1].
-    seed : int
 
     Notes
     -----

@@ -69,7 +69,6 @@ class SeriesViews(Views[SeriesPreset]):
     Parameters
     ----------
     presets : one per view; names: ``plain``, ``weak``, ``strong``
-    seed : int
     mean, std : Tensor (C,), optional
         Of each channel over the training set; 0 and 1 (standardised series) when absent.
     static_mean, static_std : Tensor (S,), optional

@@ -53,7 +53,6 @@ class TextViews(Views[TextPreset]):
         Needed by presets that mask.
     special_token_ids : sequence of int
         Tokens that are never touched (start, separator, padding, ...).
-    seed : int
 
     Notes
     -----

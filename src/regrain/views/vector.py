@@ -47,7 +47,6 @@ class VectorViews(Views[VectorPreset]):
     Parameters
     ----------
     presets : one per view; names: ``plain``, ``weak``, ``strong``
-    seed : int
     mean, std : Tensor (D,), optional
         Of each feature over the training set; 0 and 1 (standardised features) when absent. A feature with std 0 gets no
         noise.
