@@ -133,6 +133,12 @@ def warn_of_data(where: str, messages: Iterable[str]) -> None:
         warnings.warn(f"{where}: {'; '.join(new)}", DataWarning, stacklevel=_outside())
 
 
+def warn(message: str) -> None:
+    """Warn, in the words of the face, whoever called the package."""
+    text = message if _ON_COMMAND_LINE.get() else in_python(message)
+    warnings.warn(text, RegrainWarning, stacklevel=_outside())
+
+
 def _outside() -> int:
     """How far up the stack the caller of the package is."""
     level = 1

@@ -104,11 +104,11 @@ def test_fit_needs_no_more_than_the_name(frozen: bool, tmp_path: Path) -> None:
 
 
 @needs_lite
-@pytest.mark.parametrize(("name", "settings", "size"), [("lite", [], 96), ("lite", ["views.size=32"], 32)])
+@pytest.mark.parametrize(("name", "settings", "size"), [("lite", [], 224), ("lite", ["views.size=32"], 32)])
 def test_small_images_are_shown_larger(name: str, settings: list[str], size: int, tmp_path: Path) -> None:
     run = regrain.fit("kmeans", "digits", encoder=name, settings=settings, limit_per_class=2, out=tmp_path / "run")
     assert run.recipe["views"]["size"] == size
-    assert ("views of 96 pixels" in (tmp_path / "run" / "card.md").read_text()) == (not settings)
+    assert ("views of 224 pixels" in (tmp_path / "run" / "card.md").read_text()) == (not settings)
 
 
 def norms(encoder: Any) -> list[Any]:

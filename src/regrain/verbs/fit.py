@@ -11,6 +11,7 @@ import yaml
 
 from regrain.data.dataset import Dataset
 from regrain.runs.assemble import assemble
+from regrain.runs.defaults import announce_time
 from regrain.runs.plan import request_of
 from regrain.runs.run import Run
 from regrain.runs.tables import write_columns
@@ -22,7 +23,7 @@ from regrain.training.loop import (
     check_training,
     resolve_device,
 )
-from regrain.training.processes import is_first_process, leave_unguarded, was_restarted
+from regrain.training.processes import is_first_process, layout_of, leave_unguarded, was_restarted
 
 
 @verb
@@ -153,6 +154,11 @@ def fit(
 
     place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
     folder = RunFolder(place)
+    if is_first_process():
+        processes = layout_of(devices).processes
+        assembly.notices += announce_time(
+            assembly.model, assembly.dataset, assembly.options, assembly.recipe, kind, processes
+        )
     run = Run(folder, dataset, device, start_notices(dataset, assembly))
     again = was_restarted() and _is_of(folder, assembly.recipe)
     if again and folder.is_complete:

@@ -11,6 +11,7 @@ import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from regrain.errors import UserError
 from regrain.papers.datasets.dialysis import dialysis_rows
 
 _TRAIN_DRAWERS = 14
+_ALPHABETS = {"Balinese": 24, "Early_Aramaic": 22, "Greek": 24, "Korean": 40, "Latin": 26}
+"""Characters of each alphabet on the packed sheet, from the top."""
+_SHEET_SIDE = 28
 _ILSVRC_PLACES = (".", "imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")
 _ILSVRC_SIGNS = ("train/n[0-9]*", "val/n[0-9]*", "val/ILSVRC2012_val_*")
 _FASHION_PLACES = (
@@ -49,6 +53,27 @@ def digits(root: Path) -> Rows:
         rank[members] = np.arange(len(members))
     splits = np.where(rank % 4 == 3, "test", "train").tolist()
     return found_rows("scikit-learn", "image", images, {"digit": data.target.tolist()}, numbered(len(images)), splits)
+
+
+def alphabets(root: Path) -> Rows:
+    """Omniglot's five small alphabets at 28 x 28 pixels, which come with the package; drawers split as in Omniglot."""
+    from PIL import Image
+
+    with (resources.files("regrain.papers.datasets") / "alphabets.png").open("rb") as file:
+        sheet = np.asarray(Image.open(file).convert("L"))
+    names = [f"{name}/character{k:02d}" for name, count in _ALPHABETS.items() for k in range(1, count + 1)]
+    drawers = sheet.shape[1] // _SHEET_SIDE
+    images = sheet.reshape(len(names), _SHEET_SIDE, drawers, _SHEET_SIDE).swapaxes(1, 2)
+    drawn = [(name, drawer) for name in names for drawer in range(1, drawers + 1)]
+    labels: dict[str, list[Any]] = {
+        "alphabet": [name.partition("/")[0] for name, _ in drawn],
+        "character": [name for name, _ in drawn],
+    }
+    splits = ["train" if drawer <= _TRAIN_DRAWERS else "test" for _, drawer in drawn]
+    ids = [f"{name}/{drawer:02d}" for name, drawer in drawn]
+    return found_rows(
+        "the package", "image", images.reshape(-1, 1, _SHEET_SIDE, _SHEET_SIDE).copy(), labels, ids, splits
+    )
 
 
 def dialysis(root: Path) -> Rows:

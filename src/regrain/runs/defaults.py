@@ -1,0 +1,265 @@
+"""What a training is where the user does not say: encoder, side of the views, epochs; and the time it takes.
+
+An encoder whose weights are at hand is taken as it is: features of published weights win over anything that is trained
+on few photos or texts, and cost minutes. Nothing is downloaded unless the user names an encoder or asks for weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from regrain.data.dataset import Batch, Dataset
+from regrain.encoders import default_encoder, image, is_pretrained, vision
+from regrain.encoders.text import minilm_is_at_hand
+from regrain.errors import UserError, nearest, warn
+from regrain.model import Model
+from regrain.training.loader import on_device
+from regrain.training.loop import resolve_precision
+from regrain.training.options import TrainingOptions
+from regrain.views import preset_names
+
+Regime = Literal["features", "fine-tuning", "from scratch"]
+
+_LARGE_VIEW, _LARGE_STORAGE = 224, 256
+_STEPS: dict[Regime, tuple[int, int, int]] = {
+    "features": (2_000, 20, 100),
+    "fine-tuning": (1_200, 5, 50),
+    "from scratch": (80_000, 90, 200),
+}
+"""Steps that suffice, and the fewest and the most epochs that are made of them."""
+
+_FEW = 5_000
+"""Samples below which photos or texts hardly teach an encoder that starts from random weights."""
+
+_EXTRAS = {"image": "vision", "text": "text"}
+"""Modality -> the extra of the package that brings a pretrained encoder."""
+
+_WORTH_MEASURING, _WORTH_SAYING, _LONG = 1_000, 60, 3_600
+"""Visits of samples, and seconds."""
+
+
+def default_encoder_section(
+    section: Mapping[str, Any], recipe: Mapping[str, Any], train: Dataset, notices: list[str]
+) -> dict[str, Any]:
+    """The section ``encoder`` of a recipe with a name in it, and ``frozen`` where the weights stay as they are.
+
+    Where none is named: for photos EfficientNet-Lite, for texts MiniLM, each frozen, if its weights are at hand. They
+    are fine-tuned where the user says so, or sets what only an encoder that learns has. Small drawings (one channel, at
+    most :data:`~regrain.encoders.image.SMALL_IMAGE` pixels) are trained on from scratch, and so is the rest.
+
+    Parameters
+    ----------
+    section : mapping
+        What the user gave.
+    recipe : mapping
+        What the user gave of everything.
+    train : Dataset
+    notices : list of str
+        Takes what the user may want to know.
+    """
+    modality, shape = train.modality, train.samples.shape
+    if section.get("name"):
+        return dict(section)
+    if modality not in ("image", "text"):
+        return {**section, "name": default_encoder(modality, shape)}
+    if modality == "image":
+        side = view_size(recipe.get("views", {}), train)
+        scratch, pretrained = default_encoder("image", (shape[0], side, side)), "lite"
+        at_hand, missing = image.lite_is_at_hand(), "pip install 'regrain[vision]'"
+        if is_drawing(train) and not section.get("pretrained") and not section.get("frozen"):
+            return {**section, "name": scratch}
+    else:
+        scratch, pretrained = "hash-text", "minilm"
+        at_hand, missing = minilm_is_at_hand(), "pip install 'regrain[text]'"
+    if isinstance(section.get("pretrained"), str):
+        return {**section, "name": scratch}
+    if not at_hand:
+        if not section.get("pretrained"):
+            notices.append(
+                f"no pretrained encoder of {modality}s is at hand, so '{scratch}' starts from random weights: "
+                f"`{missing}` brings one, which is then the default"
+            )
+        return {**section, "name": scratch}
+    learns = _wants_to_learn(section, recipe)
+    if not learns and "frozen" not in section:
+        notices.append(
+            f"encoder '{pretrained}': its published weights are at hand and stay as they are; --set "
+            f"encoder.frozen=false fine-tunes them, --encoder {scratch} starts from random weights"
+        )
+    return {"frozen": not learns, **section, "name": pretrained}
+
+
+def is_drawing(train: Dataset) -> bool:
+    """Whether samples are small images of one channel: encoders that know photos see little in them."""
+    shape = train.samples.shape
+    return train.modality == "image" and shape[0] == 1 and max(shape[1:]) <= image.SMALL_IMAGE
+
+
+def _wants_to_learn(section: Mapping[str, Any], recipe: Mapping[str, Any]) -> bool:
+    """Whether the user speaks of an encoder that learns: its weights, its rates, or views of raw samples."""
+    training = recipe.get("training", {})
+    presets = recipe.get("views", {}).get("presets") or ()
+    of_features = preset_names("vector")
+    return bool(
+        section.get("pretrained")
+        or "frozen_layers" in section
+        or "freeze_statistics" in section
+        or training.get("encoder_learning_rate")
+        or training.get("layer_decay")
+        or any(not isinstance(preset, str) or preset not in of_features for preset in presets)
+    )
+
+
+def view_size(views: Mapping[str, Any], train: Dataset, encoder: Mapping[str, Any] | None = None) -> int:
+    """The side of a view in pixels; 0 where samples are no images.
+
+    Views for published weights have the side that those were trained at, or 224 where that is larger than 224 and than
+    images are stored. Others have the side at which images are stored, less the border that random crops leave of large
+    ones; so have those of a ResNet that learns on small images, which gets a stem for them.
+    """
+    unknown = set(views) - {"presets", "size"}
+    if unknown:
+        name = sorted(unknown)[0]
+        raise UserError(f"views has no setting '{name}': {nearest(name, ['presets', 'size'])}")
+    size = views.get("size")
+    if train.modality != "image":
+        if size is not None:
+            raise UserError(f"views.size is for images; the data are {train.modality} samples")
+        return 0
+    if size is not None:
+        if not isinstance(size, int) or size < 4:
+            raise UserError(f"views.size is the side of a view in pixels, at least 4; got {size!r}")
+        return size
+    storage = min(train.samples.shape[1:])
+    stored = storage if storage < _LARGE_STORAGE else round(storage * _LARGE_VIEW / _LARGE_STORAGE)
+    own = None if encoder is None else _published_side(encoder)
+    small_stem = encoder and encoder["name"].startswith("resnet") and not encoder.get("frozen")
+    if own is None or (small_stem and storage <= image.SMALL_IMAGE):
+        return stored
+    return own if own <= max(_LARGE_VIEW, 1.1 * storage) else max(stored, _LARGE_VIEW)
+
+
+def _published_side(encoder: Mapping[str, Any]) -> int | None:
+    """The side that an encoder's published weights were trained at; None without such weights."""
+    name, pretrained = encoder["name"], encoder.get("pretrained", False)
+    if isinstance(pretrained, str):
+        return None
+    if vision.is_vision_source(name):
+        return vision.published_side(name)
+    return image.published_side(name) if pretrained or name in image.PACKAGED else None
+
+
+def default_epochs(regime: Regime, samples: int, batch_size: int) -> int:
+    """As many epochs as make the steps that suffice in a regime, within bounds.
+
+    Examples
+    --------
+    >>> [default_epochs("features", samples, 256) for samples in (400, 10_000, 100_000)]
+    [100, 50, 20]
+    >>> [default_epochs("fine-tuning", samples, 64) for samples in (400, 15_000)]
+    [50, 5]
+    >>> [default_epochs("from scratch", samples, 128) for samples in (400, 50_000, 1_000_000)]
+    [200, 200, 90]
+    """
+    steps, fewest, most = _STEPS[regime]
+    return max(fewest, min(most, round(steps / math.ceil(samples / batch_size))))
+
+
+def announce_time(
+    model: Model, train: Dataset, options: TrainingOptions, recipe: Mapping[str, Any], device: str, processes: int
+) -> list[str]:
+    """Say how long a training will take where it is long, or is not worth it, and what is faster.
+
+    Steps on a few samples are timed on the spot, in a copy: training finds everything as it was. What is said of hours
+    is a warning; what is returned, notes.
+
+    Parameters
+    ----------
+    model : Model
+    train : Dataset
+    options : TrainingOptions
+    recipe : mapping
+        Resolved.
+    device : {"cpu", "cuda"}
+    processes : int
+        Those that share the work.
+    """
+    visits = len(train) * options.epochs
+    if not model.method.by_gradient or visits < _WORTH_MEASURING:
+        return []
+    of_step, of_features = _measure(model, train, options, device)
+    seconds = (visits * of_step + len(train) * of_features) / processes
+    name, source = recipe["encoder"]["name"], shlex.quote(recipe["data"].get("source") or "DATA")
+    ready = {"image": "lite", "text": "minilm"}.get(train.modality)
+    learns = model.backbone is None and any(p.requires_grad for p in model.method.encoder.parameters())
+    offers = ready is not None and learns and not is_drawing(train)
+    if offers:
+        missing = "" if _at_hand(train.modality) else f", after pip install 'regrain[{_EXTRAS[train.modality]}]'"
+        faster = f"`regrain fit {recipe['method']['name']} {source} --encoder {ready} --frozen`{missing}"
+    else:
+        shorter = max(1, int(options.epochs * _LONG / 2 / max(seconds, 1)))
+        faster = f"--epochs {shorter}"
+    about = f"about {_words(seconds)}"
+    origin = model.config["encoder"]["origin"]
+    if offers and len(train) < _FEW and not is_pretrained(origin) and seconds > _WORTH_SAYING:
+        text = (
+            f"'{name}' starts from random weights and has {len(train)} samples to learn from: training takes {about}, "
+            f"and seldom reaches the features of a pretrained encoder; {faster} takes those"
+        )
+    elif seconds > _LONG:
+        text = f"training takes {about}: {options.epochs} epochs of {len(train)} samples; faster is {faster}"
+    else:
+        return []
+    if seconds > _LONG:
+        warn(text)
+        return []
+    return [text]
+
+
+def _at_hand(modality: str) -> bool:
+    return image.lite_is_at_hand() if modality == "image" else minilm_is_at_hand()
+
+
+def _measure(model: Model, train: Dataset, options: TrainingOptions, device: str) -> tuple[float, float]:
+    """Seconds of a training step, and of the frozen encoder, for each sample."""
+    bf16 = resolve_precision(options.precision, device) == "bf16"  # type: ignore[arg-type]  # a literal
+    with torch.random.fork_rng(), torch.enable_grad():
+        method, views = copy.deepcopy(model.method).to(device).train(), copy.deepcopy(model.views).to(device)
+        backbone = model.backbone
+        of_step = of_features = 0.0
+        for count in (2, 4, 32):
+            count = min(count, len(train))
+            rows = torch.arange(count)
+            started = time.perf_counter()
+            raw = on_device(train.samples.take(rows), torch.device(device))
+            if backbone is not None:
+                raw = model.to(device).backbone_features(raw)
+            between = time.perf_counter()
+            ids = rows.to(device)
+            with torch.autocast(device, torch.bfloat16, enabled=bf16):
+                projected = method.project(Batch(views(raw, ids, 0), train.labels.codes[rows].to(device), ids))
+            outputs = [rows.float().sum() for rows in projected.values() if rows.requires_grad]
+            if outputs:
+                torch.stack(outputs).sum().backward()
+            done = time.perf_counter()
+            of_step, of_features = (done - between) / count, (between - started) / count
+            if count > 2 and done - started > 0.2:  # the first pass warms up
+                break
+    return of_step, of_features
+
+
+def _words(seconds: float) -> str:
+    """
+    >>> _words(100), _words(5000), _words(500_000)
+    ('2 min', '1.4 h', '5.8 days')
+    """
+    if seconds < 3_600:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{seconds / 3_600:.1f} h" if seconds < 48 * 3_600 else f"{seconds / 86_400:.1f} days"
