@@ -16,6 +16,7 @@ from regrain import registry
 __version__ = metadata.version("regrain")
 
 if TYPE_CHECKING:
+    from regrain.automatic import auto
     from regrain.data.dataset import Dataset
     from regrain.errors import DataWarning, RegrainWarning, UserError
     from regrain.labels import Labels, Taxonomy
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "adapt",
     "attend",
+    "auto",
     "calibrate",
     "discover",
     "embed",
@@ -93,6 +95,7 @@ _HOMES = {
     "Run": "regrain.runs.run",
     "Taxonomy": "regrain.labels",
     "UserError": "regrain.errors",
+    "auto": "regrain.automatic",
     "isotropy": "regrain.papers.swapping",
     "label_noise": "regrain.papers.curve",
     "low_data": "regrain.papers.curve",

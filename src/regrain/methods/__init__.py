@@ -7,6 +7,7 @@ from regrain.methods.ancor import ANCOR
 from regrain.methods.base import Method, Needs
 from regrain.methods.baselines import CoarsePlus, FinePlus, SupCE, SupFINE
 from regrain.methods.coins import CoIns
+from regrain.methods.features import Features
 from regrain.methods.george import GEORGE
 from regrain.methods.grafit import Grafit
 from regrain.methods.guided import Guided
@@ -39,6 +40,7 @@ __all__ = [
     "TSC",
     "CoIns",
     "CoarsePlus",
+    "Features",
     "FinePlus",
     "Grafit",
     "Guided",
@@ -85,6 +87,7 @@ METHODS: dict[str, type[Method]] = {
         Guided,
         MultiCE,
         SelfClassifier,
+        Features,
         KMeans,
         SCAN,
         Turtle,

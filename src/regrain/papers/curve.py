@@ -14,7 +14,6 @@ from typing import Any
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import Score, chosen_protocols
-from regrain.papers.finished import trained_once
 from regrain.runs.assemble import assemble
 from regrain.runs.evaluations import keep_evaluation
 from regrain.runs.plan import request_of
@@ -25,6 +24,7 @@ from regrain.storage.files import Folder
 from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
 from regrain.verbs.evaluate import evaluate_run
+from regrain.verbs.finished import trained_once
 
 
 @dataclass(frozen=True)

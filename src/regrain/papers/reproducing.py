@@ -18,7 +18,6 @@ from regrain.errors import MissingDataError, UserError
 from regrain.evaluation.multi_aspect import ALL
 from regrain.metrics import mean_interval
 from regrain.papers.datasets.synthetic import write_synthetic
-from regrain.papers.finished import finished_run
 from regrain.papers.rows import OF_RUN, Recipe, overridden, select_one
 from regrain.papers.scales import SCALES, Scale, at_scale
 from regrain.runs.recipe import parse_assignments
@@ -28,6 +27,7 @@ from regrain.runs.verb import verb
 from regrain.storage.files import Finite, read_json, write_text
 from regrain.training.loop import Device
 from regrain.verbs.evaluate import evaluate
+from regrain.verbs.finished import finished_run
 from regrain.verbs.fit import fit
 
 BASELINES = {

@@ -23,7 +23,6 @@ from regrain.evaluation import Representation, Score, Task
 from regrain.evaluation.probe import Probed, logistic_layer
 from regrain.methods import method_class
 from regrain.metrics import accuracy
-from regrain.papers.finished import trained_once
 from regrain.runs.assemble import assemble
 from regrain.runs.plan import request_of
 from regrain.runs.run import Run, get_split
@@ -32,6 +31,7 @@ from regrain.runs.verb import verb
 from regrain.storage.files import Folder
 from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
+from regrain.verbs.finished import trained_once
 
 
 @dataclass(frozen=True)

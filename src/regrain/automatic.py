@@ -1,0 +1,485 @@
+"""``auto``: from data to the run to use, and a verdict in plain words."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.nn import functional
+
+from regrain.data.dataset import Dataset
+from regrain.encoders import is_pretrained
+from regrain.errors import UserError
+from regrain.evaluation import Evaluation, embed
+from regrain.labels import Labels
+from regrain.metrics import nearest_neighbours
+from regrain.report import report
+from regrain.runs.discovery import Discovery
+from regrain.runs.plan import Request, request_of
+from regrain.runs.run import Run
+from regrain.storage.files import read_json, write_text
+from regrain.storage.plans import begin_plan
+from regrain.training.loop import Device
+from regrain.training.randomness import callers_random_state
+from regrain.verbs.discover import discover
+from regrain.verbs.evaluate import evaluate
+from regrain.verbs.finished import finished_run
+from regrain.verbs.fit import fit
+
+FEATURES = "features"
+"""The method that trains nothing: what every other one is compared with."""
+
+_TRIED = {"one": ("maskcon", "scgm"), "nested": ("mixed", "mlcl"), "aspects": ("mlcl", "multi-ce"), "none": ()}
+"""What is tried, by the labels that are there: of one level, of levels that nest, of aspects, or none. The first one
+stands where nothing can be compared: on frozen features it is at or above the untouched ones in all our tables."""
+
+_VALIDATION = 0.2
+_MOST_SAMPLES = 20_000
+"""Samples on which methods are tried: more change the choice less than another seed does."""
+
+_FEWEST = 40
+"""Held-out samples below which an interval says nothing."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One method that was tried.
+
+    Attributes
+    ----------
+    method : str
+    score : float or None
+        The share of hits on held-out training samples, in [0, 1].
+    difference, low, high : float or None
+        The score less that of the untouched features, and its 95% interval over the same samples.
+    seconds : float
+        How long training and judging it took.
+    problem : str
+        Why it was not compared.
+    """
+
+    method: str
+    score: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seconds: float = 0.0
+    problem: str = ""
+
+    def describe(self) -> str:
+        """One line."""
+        if self.score is None:
+            return f"{self.method}: not compared, {self.problem}"
+        line = f"{self.method}: {100 * self.score:.1f}%"
+        if self.method == FEATURES or self.difference is None or self.low is None or self.high is None:
+            return line
+        return (
+            f"{line}, {_points(self.difference)} to the features (95%: {100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        )
+
+
+@dataclass
+class Auto:
+    """What :func:`auto` chose, and why.
+
+    Attributes
+    ----------
+    folder : Path
+    run : Run
+        The run to use.
+    contenders : list of Contender
+    evaluation : Evaluation or None
+        Of the run on the test split; None where it has no labels to judge by.
+    verdict : list of str
+        Sentences.
+    commands : list of str
+        What to do next.
+    """
+
+    folder: Path
+    run: Run
+    contenders: list[Contender]
+    evaluation: Evaluation | None = None
+    verdict: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+
+    @property
+    def method(self) -> str:
+        """The method of the run; ``features`` where the untouched features were kept."""
+        return str(self.run.recipe["method"]["name"])
+
+    def __repr__(self) -> str:
+        return "\n".join([f"<Auto: {self.method} in {self.run.path}>", *self.verdict])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a contender."""
+        return pd.DataFrame([asdict(contender) for contender in self.contenders])
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the run itself."""
+        return {
+            "run": str(self.run.path),
+            "method": self.method,
+            "contenders": [asdict(contender) for contender in self.contenders],
+            "figures": {} if self.evaluation is None else self.evaluation.flat(),
+            "verdict": self.verdict,
+            "commands": self.commands,
+        }
+
+
+@callers_random_state()
+def auto(
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    levels: Sequence[str] | None = None,
+    encoder: str | None = None,
+    budget: float = 30.0,
+    seed: int = 0,
+    device: Device = "auto",
+    on_step: Callable[[str], None] | None = None,
+    **reader_options: Any,
+) -> Auto:
+    """Choose, train, judge: from data to the run to use.
+
+    The data are embedded with the best encoder at hand, and the methods that fit the labels that are there are trained
+    on its features. The choice sees no hidden label and no test sample: a fifth of the training samples is held out to
+    compare the methods with the untouched features, and a method that is not above them is not used. With labels of
+    one level the comparison is one level up: classes that look alike are merged, the methods learn the merged classes,
+    and a hit is a nearest neighbour of the same given class. With levels that nest a hit is a nearest neighbour of the
+    same finest class, with aspects the share of them that a classifier on the embedding names. Then the chosen method
+    is trained on all training samples and judged on the test split, subclasses are discovered where labels are of one
+    level or missing, and a report is written. The same call goes on where an earlier one stopped.
+
+    Parameters
+    ----------
+    data
+        Whatever :func:`regrain.load` reads.
+    out : path, optional
+        The folder; default ``runs/auto-DATA``.
+    levels : sequence of str, optional
+        Label levels to use, from coarse to fine; default all.
+    encoder : str, optional
+        Default: a pretrained one whose weights are at hand.
+    budget : float
+        Minutes, greater than 0. No further method is tried once they are over; one that is being trained is finished.
+    seed : int
+        Fixes everything.
+    device : {"auto", "cpu", "cuda"}
+    on_step : callable, optional
+        Called with a line before each step.
+    **reader_options
+        See :func:`regrain.load`.
+
+    Returns
+    -------
+    Auto
+        ``verdict`` says what was found, ``run`` is the run to use.
+
+    Raises
+    ------
+    UserError
+        For data that cannot be read or trained on, and a folder that holds something else.
+
+    Examples
+    --------
+    >>> import tempfile, regrain
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> data = regrain.load("digits").limit_per_class(12)
+    >>> chosen = regrain.auto(data, levels=["group"], out=folder.name + "/auto", budget=0.001)
+    >>> [contender.method for contender in chosen.contenders]
+    ['features', 'maskcon', 'scgm']
+    >>> folder.cleanup()
+    """
+    if not budget > 0:
+        raise UserError(f"the budget is a number of minutes greater than 0; got {budget}", code="out_of_range")
+    deadline = time.monotonic() + 60 * budget
+    step = on_step or (lambda line: None)
+    step("reading the data")
+    request = request_of(FEATURES, data, levels=levels, encoder=encoder, seed=seed, **reader_options)
+    place = Path(out) if out is not None else Path("runs") / f"auto-{request.dataset.name}"
+    begin_plan(place, {"asked": {"encoder": encoder, "seed": seed}, "data": request.recipe["data"]}, "choice")
+    choice = _Choice(request, place, encoder=encoder, seed=seed, device=device, step=step, deadline=deadline)
+    contenders = choice.contenders()
+    method = choice.chosen(contenders)
+    step(f"training {method} on all {len(request.training):,} training samples")
+    target = place / "run"
+    run = finished_run(
+        target,
+        lambda: fit(
+            method,
+            data,
+            out=target,
+            levels=levels,
+            encoder=choice.encoder_of(method),
+            seed=seed,
+            device=device,
+            overwrite=True,
+            **reader_options,
+        ),
+        request.dataset,
+        device,
+        None,
+    )
+    result = Auto(place, run, contenders)
+    step("judging")
+    result.evaluation, problem = _judged(run)
+    found = None
+    if choice.situation in ("one", "none"):
+        step("discovering subclasses")
+        found = discover(run)
+    step("writing the report")
+    report(run, out=place / "report.html", overwrite=True)
+    result.verdict = [*choice.describe(method, contenders), *_of_evaluation(result.evaluation, problem)]
+    if found is not None:
+        result.verdict.append(_of_subclasses(found))
+    result.commands = _next(run, place, subclasses=found is not None)
+    write_text(place / "auto.json", json.dumps(result.to_json(), indent=1))
+    return result
+
+
+class _Choice:
+    """The comparison of methods with the untouched features, on a part of the training split."""
+
+    def __init__(
+        self,
+        request: Request,
+        place: Path,
+        *,
+        encoder: str | None,
+        seed: int,
+        device: Device,
+        step: Callable[[str], None],
+        deadline: float,
+    ) -> None:
+        self.place, self.encoder, self.seed, self.device = place, encoder, seed, device
+        self.step, self.deadline = step, deadline
+        levels = request.recipe["data"]["levels"]
+        training = request.training.with_levels(levels)
+        if len(training) > _MOST_SAMPLES:
+            training = training.subsample(_MOST_SAMPLES, seed=seed)
+        self.situation = _situation(training.labels)
+        stratify = levels[0] if levels and training.groups is None else None
+        self.train, self.held_out = training.hold_out(_VALIDATION, stratify=stratify, seed=seed)
+        step("embedding with the untouched features")
+        self.raw_encoder = encoder
+        self.features = self._trained(FEATURES, self.train)
+        self.pretrained = is_pretrained(self.features.model.config["encoder"]["origin"])
+        if not self.pretrained and encoder is None and training.modality != "text":
+            self.raw_encoder = "identity"
+            self.features = self._trained(FEATURES, self.train)
+        self.groups = self._groups()
+
+    def encoder_of(self, method: str) -> str | None:
+        """The encoder of a method; features of an encoder without weights are the raw input."""
+        return self.raw_encoder if method == FEATURES else self.encoder
+
+    def _trained(self, method: str, train: Dataset) -> Run:
+        encoder = self.encoder_of(method)
+        place = self.place / "tried" / (method if encoder == self.encoder else f"{method}-{encoder}")
+
+        def train_it() -> Run:
+            return fit(
+                method,
+                train,
+                out=place,
+                encoder=encoder,
+                seed=self.seed,
+                holdout=0,
+                device=self.device,
+                overwrite=True,
+            )
+
+        return finished_run(place, train_it, train, self.device, None)
+
+    def contenders(self) -> list[Contender]:
+        """All that were tried, the untouched features first; kept in a file, so that the same call goes on."""
+        file = self.place / "contenders.json"
+        known = {found["method"]: Contender(**found) for found in (read_json(file, list[Any]) if file.exists() else [])}
+        obstacle = self._obstacle()
+        if obstacle:
+            return [Contender(method, problem=obstacle) for method in (FEATURES, *_TRIED[self.situation])]
+        own = self._hits(self.features)
+        result = [Contender(FEATURES, float(own.mean()), 0.0, 0.0, 0.0)]
+        train = self._with_groups() if self.groups is not None else self.train
+        for method in _TRIED[self.situation]:
+            if method not in known:
+                known[method] = self._compared(method, train, own)
+            result.append(known[method])
+            if not known[method].problem:
+                write_text(file, json.dumps([asdict(found) for found in result], indent=1))
+        return result
+
+    def _compared(self, method: str, train: Dataset, own: np.ndarray) -> Contender:
+        if time.monotonic() > self.deadline:
+            return Contender(method, problem="the budget was used up")
+        self.step(f"trying {method} on {len(train):,} samples")
+        start = time.monotonic()
+        try:
+            hits = self._hits(self._trained(method, train))
+        except UserError as error:
+            return Contender(method, problem=str(error))
+        difference = hits - own
+        mean, reach = float(difference.mean()), float(stats.norm.ppf(0.975) * stats.sem(difference))
+        return Contender(method, float(hits.mean()), mean, mean - reach, mean + reach, time.monotonic() - start)
+
+    def _groups(self) -> Tensor | None:
+        """The group of every class, where labels are of one level and there are enough classes to merge."""
+        if self.situation != "one":
+            return None
+        return merge_similar(embed(self.features.model, self.train), self.train.labels.codes[:, -1])
+
+    def _with_groups(self) -> Dataset:
+        """The training part, its classes merged."""
+        assert self.groups is not None
+        codes = self.train.labels.codes[:, -1]
+        names = [f"group {self.groups[code]}" if code >= 0 else None for code in codes.tolist()]
+        return replace(self.train, labels=Labels.from_columns({"group": names}))
+
+    def _obstacle(self) -> str:
+        """Why methods cannot be compared on these data; empty where they can."""
+        if self.situation == "none":
+            return "the data have no labels to compare by"
+        if self.situation == "one" and self.groups is None:
+            return "fewer than three classes cannot be merged and told apart"
+        judged = int(self._judged().sum())
+        return "" if judged >= _FEWEST else f"{judged} held-out samples are too few"
+
+    def _judged(self) -> Tensor:
+        """BoolTensor (M,): the held-out samples that count."""
+        codes = self.held_out.labels.codes
+        if self.situation == "aspects":
+            return (codes >= 0).any(dim=1)
+        known = codes[:, -1] >= 0
+        if self.groups is not None:  # a class that was merged with no other is not to be told from its group
+            known &= torch.bincount(self.groups)[self.groups[codes[:, -1].clamp(min=0)]] > 1
+        return known
+
+    def _hits(self, run: Run) -> np.ndarray:
+        """What counts of each judged sample, in [0, 1]."""
+        held, rows, codes = embed(run.model, self.held_out), self._judged(), self.held_out.labels.codes
+        if self.situation == "aspects":
+            return _probed(embed(run.model, self.train), self.train.labels.codes, held[rows], codes[rows])
+        finest = codes[rows, -1]
+        vectors = functional.normalize(held[rows], dim=1)
+        nearest = nearest_neighbours(vectors, vectors, 1, exclude_self=True)[1][:, 0]
+        return (finest[nearest] == finest).double().numpy()
+
+    def chosen(self, contenders: Sequence[Contender]) -> str:
+        """The name of the method to use."""
+        compared = [found for found in contenders if found.score is not None]
+        if not compared or self.situation == "none":
+            return next(iter(_TRIED[self.situation]), FEATURES) if self.pretrained else FEATURES
+        return max(compared, key=lambda found: found.score or 0.0).method
+
+    def describe(self, method: str, contenders: Sequence[Contender]) -> list[str]:
+        """What was compared, by what, and what was chosen."""
+        encoder = self.features.model.config["encoder"]
+        lines = [
+            f"encoder: {encoder['name']}, {'pretrained' if self.pretrained else 'without pretrained weights'}; "
+            f"{len(self.train):,} samples were tried on, {len(self.held_out):,} compared on"
+        ]
+        compared = [found for found in contenders if found.score is not None]
+        lines += [found.describe() for found in (compared if len(compared) > 1 else contenders) if found.method]
+        if method == FEATURES:
+            lines.append("the untouched features are kept: no training was above them")
+        elif len(compared) < 2:
+            lines.append(f"{method} was taken without a comparison")
+        else:
+            lines.append(f"{method} was taken: the highest of them")
+        return lines
+
+
+def merge_similar(vectors: Tensor, codes: Tensor) -> Tensor | None:
+    """The group of every class, (K,): classes that look alike share one; None for fewer than three classes.
+
+    Ward's clustering of the classes' unit-length means into about sqrt(K) groups, at least two.
+
+    Examples
+    --------
+    >>> vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+    >>> merge_similar(vectors, torch.tensor([0, 1, 2])).tolist()
+    [0, 0, 1]
+    """
+    present = codes[codes >= 0].unique()
+    if len(present) < 3:
+        return None
+    units = functional.normalize(vectors, dim=1)
+    means = functional.normalize(torch.stack([units[codes == code].mean(dim=0) for code in present]), dim=1)
+    found = AgglomerativeClustering(max(2, round(math.sqrt(len(present))))).fit_predict(means.numpy())
+    groups = torch.zeros(int(present.max()) + 1, dtype=torch.long)
+    groups[present] = torch.as_tensor(found, dtype=torch.long)
+    return groups
+
+
+def _probed(train: Tensor, train_codes: Tensor, held: Tensor, codes: Tensor) -> np.ndarray:
+    """(M,) the share of each sample's known aspects that logistic regressions on the embedding name."""
+    train, held = functional.normalize(train, dim=1), functional.normalize(held, dim=1)
+    right = np.full(tuple(codes.shape), np.nan)
+    for level in range(codes.shape[1]):
+        seen, known = train_codes[:, level] >= 0, (codes[:, level] >= 0).numpy()
+        if known.any() and len(train_codes[seen, level].unique()) > 1:
+            probe = LogisticRegression(C=10.0, max_iter=500)
+            probe.fit(train[seen].numpy(), train_codes[seen, level].numpy())
+            right[known, level] = probe.predict(held[known].numpy()) == codes[known, level].numpy()
+    counts = np.isfinite(right).sum(axis=1)
+    return np.nansum(right, axis=1) / np.maximum(counts, 1)
+
+
+def _situation(labels: Labels) -> str:
+    """Which of the keys of ``_TRIED`` the labels are."""
+    known = [level for level in labels.levels if bool((labels.level(level) >= 0).any())]
+    if len(known) < 2:
+        return "one" if known else "none"
+    return "aspects" if labels.taxonomy is None else "nested"
+
+
+def _judged(run: Run) -> tuple[Evaluation | None, str]:
+    """The run's figures on the test split, or why there are none."""
+    if "test" not in run.splits():
+        return None, "the data have no test split"
+    try:
+        return evaluate(run, protocols=["recall"]), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _of_evaluation(evaluation: Evaluation | None, problem: str) -> list[str]:
+    if evaluation is None:
+        return [f"not judged on a test split: {problem}"]
+    rows = {(row.representation, row.level): row for row in evaluation.rows if row.metric == "recall@1"}
+    lines = []
+    for (representation, level), row in rows.items():
+        if representation == "model":
+            raw = rows.get(("start", level)) or rows.get(("raw", level))
+            beside = "" if raw is None else f", {raw.representation} {100 * raw.score.value:.1f}%"
+            lines.append(f"test, level '{level}': recall@1 {100 * row.score.value:.1f}%{beside}")
+    return lines
+
+
+def _of_subclasses(found: Discovery) -> str:
+    above = f" within the classes of '{found.level}'" if found.level is not None else ""
+    return f"{len(found.subclasses)} subclasses were found{above}: look at them before you trust them"
+
+
+def _next(run: Run, place: Path, *, subclasses: bool) -> list[str]:
+    lines = [f"open {place / 'report.html'}"]
+    if subclasses:
+        lines.append(f"regrain explore {run.path}   (look at the subclasses and name them)")
+    lines += [
+        f"regrain embed {run.path} --data NEW --out vectors.parquet",
+        f"regrain adapt {run.path} --support FEW.csv --out {place / 'adapted'}   (a classifier from a few fine labels)",
+    ]
+    return lines
