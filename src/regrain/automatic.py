@@ -85,9 +85,8 @@ class Contender:
         line = f"{self.method}: {100 * self.score:.1f}%"
         if self.method == FEATURES or self.difference is None or self.low is None or self.high is None:
             return line
-        return (
-            f"{line}, {_points(self.difference)} to the features (95%: {100 * self.low:+.1f} to {100 * self.high:+.1f})"
-        )
+        interval = f"(95%: {100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        return f"{line}, {100 * self.difference:+.1f} points to the features {interval}"
 
 
 @dataclass
@@ -307,7 +306,7 @@ class _Choice:
     def contenders(self) -> list[Contender]:
         """All that were tried, the untouched features first; kept in a file, so that the same call goes on."""
         file = self.place / "contenders.json"
-        known = {found["method"]: Contender(**found) for found in (read_json(file, list[Any]) if file.exists() else [])}
+        known = {name: Contender(**found) for name, found in (read_json(file) if file.exists() else {}).items()}
         obstacle = self._obstacle()
         if obstacle:
             return [Contender(method, problem=obstacle) for method in (FEATURES, *_TRIED[self.situation])]
@@ -319,7 +318,7 @@ class _Choice:
                 known[method] = self._compared(method, train, own)
             result.append(known[method])
             if not known[method].problem:
-                write_text(file, json.dumps([asdict(found) for found in result], indent=1))
+                write_text(file, json.dumps({found.method: asdict(found) for found in result}, indent=1))
         return result
 
     def _compared(self, method: str, train: Dataset, own: np.ndarray) -> Contender:
@@ -392,7 +391,7 @@ class _Choice:
             f"{len(self.train):,} samples were tried on, {len(self.held_out):,} compared on"
         ]
         compared = [found for found in contenders if found.score is not None]
-        lines += [found.describe() for found in (compared if len(compared) > 1 else contenders) if found.method]
+        lines += [found.describe() for found in contenders]
         if method == FEATURES:
             lines.append("the untouched features are kept: no training was above them")
         elif len(compared) < 2:
