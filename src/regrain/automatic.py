@@ -29,10 +29,10 @@ from regrain.report import report
 from regrain.runs.discovery import Discovery
 from regrain.runs.plan import Request, request_of
 from regrain.runs.run import Run
+from regrain.runs.verb import verb
 from regrain.storage.files import read_json, write_text
 from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
-from regrain.training.randomness import callers_random_state
 from regrain.verbs.discover import discover
 from regrain.verbs.evaluate import evaluate
 from regrain.verbs.finished import finished_run
@@ -138,7 +138,7 @@ class Auto:
         }
 
 
-@callers_random_state()
+@verb
 def auto(
     data: Any,
     *,

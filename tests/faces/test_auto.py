@@ -79,4 +79,5 @@ def test_every_kind_of_labels_ends_with_a_run(tmp_path: Path, levels: dict[str, 
     data = data if levels else data.with_levels([])
     chosen = regrain.auto(data, out=tmp_path / "auto")
     assert chosen.run.embed(data).shape[0] == 240
-    assert chosen.verdict and chosen.commands
+    assert chosen.verdict
+    assert chosen.commands
