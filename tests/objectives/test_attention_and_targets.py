@@ -327,8 +327,8 @@ def test_tsc_says_what_does_not_fit() -> None:
         ({"class_targets": x["class_targets"][:, :5]}, r"class_targets must be floats of shape \(n, 6\)"),
         ({"class_targets": x["class_targets"][:2]}, "labels reaches 2, but there are 2 classes"),
         ({"queue_labels": LABELS}, r"queue_labels must be integers of shape \(9,\)"),
-        ({"target_weight": -0.1}, "target_weight is at least 0"),
-        ({"target_weight": float("nan")}, "target_weight is at least 0"),
+        ({"target_weight": -0.1}, "target_weight must be at least 0"),
+        ({"target_weight": float("nan")}, "target_weight must be at least 0"),
         ({"temperature": 0.0}, "temperature must be a positive"),
     ):
         with pytest.raises(UserError, match=message):

@@ -460,7 +460,7 @@ def test_prototypes_ask_for_what_they_need() -> None:
         ({"class_distances": torch.zeros(4, 4)}, "class_distances are positive between different classes"),
         ({"labels": torch.tensor([0, 4])}, "labels reaches 4, but there are 4 classes"),
         ({"labels": torch.zeros(2)}, "labels must be integers"),
-        ({"distortion_weight": -1.0}, "distortion_weight is at least 0"),
+        ({"distortion_weight": -1.0}, "distortion_weight must be at least 0"),
     ):
         good = {"embeddings": embeddings, "labels": labels, "prototypes": prototypes, "class_distances": tree}
         with pytest.raises(UserError, match=message):

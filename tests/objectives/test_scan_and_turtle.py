@@ -196,7 +196,7 @@ def test_what_cannot_be_asked_is_said() -> None:
     for loss, name in ((scan_loss, "neighbour_logits"), (self_labelling_loss, "strong_logits"),
                        (turtle_loss, "classifier_logits")):  # fmt: skip
         for wrong in (torch.zeros(2, 2), torch.zeros(3, 3)):
-            with pytest.raises(UserError, match=rf"{name} are both \(B, C\); got \(3, 2\)"):
+            with pytest.raises(UserError, match=rf"{name} must be floats of shape \(3, 2\)"):
                 loss(x, wrong)
         with raises("wrong_shape"):
             loss(torch.zeros(3), torch.zeros(3))

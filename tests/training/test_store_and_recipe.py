@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -138,13 +139,12 @@ def test_recipe_files(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("modality", ["image", "text", "vector", "series"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("small", [False, True])
-def test_the_packages_recipes_are_valid(modality: str, method: str, small: bool) -> None:
-    recipe = recipe_for(modality, method, small=small)
-    TrainingOptions(**check_values(recipe.get("training", {}), hyperparameters(TrainingOptions), "training"))
-    check_values(recipe.get("method", {}), hyperparameters(method_class(method)), method)
+def test_the_packages_recipes_are_valid() -> None:
+    known = hyperparameters(TrainingOptions)
+    for modality, method, small in product(("image", "text", "vector", "series"), METHODS, (False, True)):
+        recipe = recipe_for(modality, method, small=small)
+        TrainingOptions(**check_values(recipe.get("training", {}), known, f"training of {method} on {modality}"))
+        check_values(recipe.get("method", {}), hyperparameters(method_class(method)), f"{method} on {modality}")
 
 
 def test_a_methods_paper_wins_over_the_modality() -> None:

@@ -1,4 +1,8 @@
-"""Metrics: pure functions on arrays or tensors. A label of -1 is unknown, and its sample is left out."""
+"""Metrics: pure functions on arrays or tensors. A label of -1 is unknown, and its sample is left out.
+
+A UserError reports an argument of another shape than documented, a number outside its range, values that are not
+finite, and labels none of which is known.
+"""
 
 from .classification import accuracy, balanced_accuracy, calibration_error, confidence_error, knn_predict
 from .clustering import clustering_accuracy, clustering_metrics, match_clusters, neighbour_information, purity

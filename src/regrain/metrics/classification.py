@@ -41,11 +41,6 @@ def knn_predict(
     -------
     (m,) int64 predicted classes, on the device of the embeddings; of equal votes the smallest class wins.
 
-    Raises
-    ------
-    UserError
-        If a shape does not fit, a number lies outside its range, or an embedding is not finite.
-
     Examples
     --------
     >>> import torch
@@ -91,11 +86,6 @@ def calibration_error(probabilities: ArrayLike | Tensor, labels: ArrayLike | Ten
     -------
     In [0, 1].
 
-    Raises
-    ------
-    UserError
-        If the lengths differ, no label is known, or there is no bin.
-
     Examples
     --------
     >>> calibration_error([[0.75, 0.25]] * 4, [0, 0, 0, 1])  # right as often as it says
@@ -121,11 +111,6 @@ def confidence_error(confidence: ArrayLike | Tensor, right: ArrayLike | Tensor, 
     Returns
     -------
     In [0, 1].
-
-    Raises
-    ------
-    UserError
-        If the lengths differ, there is nothing to judge, or there is no bin.
 
     Examples
     --------
@@ -157,11 +142,6 @@ def accuracy(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor) -> flo
     -------
     In [0, 1].
 
-    Raises
-    ------
-    UserError
-        If the lengths differ or no label is known.
-
     Examples
     --------
     >>> accuracy([0, 1, 1, -1], [0, 1, 0, 0])
@@ -182,11 +162,6 @@ def balanced_accuracy(labels: ArrayLike | Tensor, predictions: ArrayLike | Tenso
     Returns
     -------
     In [0, 1].
-
-    Raises
-    ------
-    UserError
-        If the lengths differ or no label is known.
 
     Examples
     --------

@@ -37,11 +37,6 @@ def clustering_accuracy(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor
     -------
     In [0, 1].
 
-    Raises
-    ------
-    UserError
-        If the lengths differ or no label is known.
-
     Examples
     --------
     >>> clustering_accuracy([0, 0, 1, 1], [5, 5, 2, 5])
@@ -67,11 +62,6 @@ def match_clusters(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> 
     -------
     A class for every cluster that occurs.
 
-    Raises
-    ------
-    UserError
-        If the lengths differ or no label is known.
-
     Examples
     --------
     >>> match_clusters([3, 3, 7, 7], [5, 5, 2, 8])
@@ -95,11 +85,6 @@ def purity(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> float:
     -------
     In [0, 1]. It can only grow with the number of clusters.
 
-    Raises
-    ------
-    UserError
-        If the lengths differ or no label is known.
-
     Examples
     --------
     >>> purity([0, 0, 1, 1], [0, 0, 0, 1])
@@ -119,11 +104,6 @@ def clustering_metrics(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor)
     Returns
     -------
     With the keys nmi, ami, ari, acc, purity, homogeneity; at most 1, and chance level is about 0 for ami and ari.
-
-    Raises
-    ------
-    UserError
-        If the lengths differ or no label is known.
 
     Examples
     --------
@@ -160,11 +140,6 @@ def neighbour_information(clusters: ArrayLike | Tensor, neighbours: ArrayLike | 
     Returns
     -------
     In [0, 1]; 1 where all C clusters are of equal size, and every neighbour is in the cluster of its sample.
-
-    Raises
-    ------
-    UserError
-        If a shape does not fit.
 
     Examples
     --------

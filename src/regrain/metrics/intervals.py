@@ -70,11 +70,6 @@ def mean_interval(
     -------
     Mean, lower and upper end.
 
-    Raises
-    ------
-    UserError
-        As :func:`student_interval`.
-
     Examples
     --------
     >>> [round(end, 3) for end in mean_interval([0.90, 0.94])]

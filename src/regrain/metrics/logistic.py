@@ -96,11 +96,6 @@ def fit_logistic_regressions(
     -------
     LogisticRegressions
 
-    Raises
-    ------
-    UserError
-        If shapes do not fit, a label or a number lies outside its range, or a feature is not finite.
-
     Notes
     -----
     L-BFGS, preconditioned by the inverse of the Hessian at W = 0, which is a Kronecker product:

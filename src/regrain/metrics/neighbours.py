@@ -41,11 +41,6 @@ def nearest_neighbours(
     -------
     (n, k) cosine similarities, falling, and (n, k) int64 gallery indices, on the device of the input.
 
-    Raises
-    ------
-    UserError
-        If a shape does not fit, k lies outside its range, or an embedding is not finite.
-
     Examples
     --------
     >>> import torch

@@ -117,11 +117,6 @@ def label_quality(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor)
     -------
     :class:`LabelQuality`.
 
-    Raises
-    ------
-    UserError
-        If the lengths differ or a label has no column.
-
     Examples
     --------
     >>> found = label_quality([[0.875, 0.125], [0.75, 0.25], [0.125, 0.875], [0.875, 0.125]], [0, 0, 1, 1])

@@ -51,11 +51,6 @@ def recall_at_k(embeddings: ArrayLike | Tensor, labels: ArrayLike | Tensor, ks: 
     -------
     K -> recall in [0, 1].
 
-    Raises
-    ------
-    UserError
-        If a shape does not fit, a K lies outside its range, or an embedding is not finite.
-
     Examples
     --------
     >>> import torch
@@ -96,11 +91,6 @@ def retrieval_metrics(
     Returns
     -------
     :class:`Retrieval`.
-
-    Raises
-    ------
-    UserError
-        If a shape does not fit, a K lies outside its range, no label is known, or an embedding is not finite.
 
     Examples
     --------

@@ -100,11 +100,6 @@ def guaranteed_threshold(
     The threshold, or None where the calibration samples do not bear the promise where the walks begin: too many wrong,
     or too few (n right answers of n show a precision of 0.9 with confidence 0.9 from n = 22 upwards).
 
-    Raises
-    ------
-    UserError
-        If a shape or number does not fit.
-
     Examples
     --------
     >>> sure, unsure = [[0.95, 0.9]] * 40, [[0.95, 0.3]] * 40

@@ -40,11 +40,6 @@ def hops(
     -------
     (known samples,) float64 in [0, 1]; NaN where no order of the first k is worse than another.
 
-    Raises
-    ------
-    UserError
-        If a shape or label does not fit, or ``k`` is not in 1 to C.
-
     Examples
     --------
     >>> tree = [[2, 1, 0], [1, 2, 0], [0, 0, 2]]  # two siblings and a stranger
@@ -94,11 +89,6 @@ def least_cost_classes(probabilities: ArrayLike | Tensor, cost: ArrayLike | Tens
     Returns
     -------
     (n,) int64, of equal costs the smaller class.
-
-    Raises
-    ------
-    UserError
-        If shapes do not fit.
 
     Examples
     --------

@@ -1,4 +1,7 @@
-"""Objectives: pure functions on tensors, one file per idea, each in the shape of its equation."""
+"""Objectives: pure functions on tensors, one file per idea, each in the shape of its equation.
+
+An argument of another shape or type than documented, or a number outside its range, is a UserError.
+"""
 
 from .angular import angular_info_nce_loss
 from .attention import attention_spread, attention_weights, cross_instance_attention

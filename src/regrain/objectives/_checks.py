@@ -24,15 +24,38 @@ def check_weight(value: float, name: str = "weight") -> None:
         raise UserError(f"{name} must lie in [0, 1], got {value}", code="out_of_range")
 
 
-def check_matrix(tensor: Tensor, name: str, *, rows: int | None = None, columns: int | None = None) -> None:
-    """A two-dimensional tensor of floats, of ``rows`` rows and ``columns`` columns where these are given."""
-    wanted = f"({'n' if rows is None else rows}, {'d' if columns is None else columns})"
-    fits = tensor.ndim == 2 and rows in (None, tensor.shape[0]) and columns in (None, tensor.shape[1])
+def check_at_least_0(value: float, name: str) -> None:
+    """A finite number of at least 0."""
+    if not 0 <= value < math.inf:
+        raise UserError(f"{name} must be at least 0 and finite, got {value}", code="out_of_range")
+
+
+def check_floats(tensor: Tensor, name: str, *shape: int | str) -> None:
+    """A tensor of floats; a dimension is a number, or a letter where any number is right."""
+    fits = tensor.ndim == len(shape) and all(
+        isinstance(want, str) or want == size for want, size in zip(shape, tensor.shape, strict=False)
+    )
     if not fits or not tensor.is_floating_point():
+        wanted = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
         raise UserError(
             f"{name} must be floats of shape {wanted}, got {tensor.dtype} of shape {tuple(tensor.shape)}",
             code="wrong_shape",
         )
+
+
+def check_matrix(tensor: Tensor, name: str, *, rows: int | None = None, columns: int | None = None) -> None:
+    """A two-dimensional tensor of floats, of ``rows`` rows and ``columns`` columns where these are given."""
+    check_floats(tensor, name, "n" if rows is None else rows, "d" if columns is None else columns)
+
+
+def check_distribution(prior: Tensor, name: str, classes: int, *, positive: bool = False) -> None:
+    """Probabilities (classes,). Their values are looked at on the CPU only: elsewhere it would wait for the device."""
+    check_floats(prior, name, classes)
+    if prior.device.type == "cpu":
+        low = bool((prior <= 0 if positive else prior < 0).any())
+        if low or not abs(float(prior.sum()) - 1) < 1e-4:
+            kind = "positive probabilities" if positive else "probabilities"
+            raise UserError(f"{name} must be {kind} that sum to 1", code="out_of_range")
 
 
 def check_labels(labels: Tensor, rows: int, name: str) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from regrain.errors import UserError
-
-from ._checks import check_classes, check_labels, check_mask, check_matrix, check_temperature
+from ._checks import check_classes, check_floats, check_labels, check_mask, check_matrix, check_temperature
 from ._numerics import counted_mean, full_precision, unit
 from .contrastive import mask_out
 
@@ -53,11 +51,6 @@ def angular_info_nce_loss(
     -------
     Scalar: the mean over the labelled queries; zero with zero gradient where there is none.
 
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above, or the temperature is not positive.
-
     Examples
     --------
     >>> import torch
@@ -74,12 +67,7 @@ def angular_info_nce_loss(
     check_classes(coarse, superclass_means.shape[0], "coarse")
     check_temperature(temperature)
     classes, width = superclass_means.shape
-    if queues.ndim != 3 or queues.shape[0] != classes or queues.shape[2] != width or not queues.is_floating_point():
-        raise UserError(
-            f"queues must be floats of shape ({classes}, Q, {width}), one queue for each superclass, "
-            f"got {queues.dtype} of shape {tuple(queues.shape)}",
-            code="wrong_shape",
-        )
+    check_floats(queues, "queues", classes, "Q", width)
     check_mask(candidate_mask, query.shape[0], 1 + queues.shape[1])
 
     means = unit(superclass_means.detach())

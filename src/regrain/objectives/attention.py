@@ -104,11 +104,6 @@ def cross_instance_attention(
     -------
     (n, width)
 
-    Raises
-    ------
-    UserError
-        As :func:`attention_weights`.
-
     Examples
     --------
     >>> eye = torch.eye(2)

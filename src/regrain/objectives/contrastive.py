@@ -38,11 +38,6 @@ def soft_contrastive(logits: Tensor, relation: Tensor, *, candidate_mask: Tensor
     -------
     Scalar: the mean over the rows whose remaining relation is not all zero; zero, with zero gradient, if there is none.
 
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above.
-
     Examples
     --------
     Two equally similar candidates, one of them positive: log 2. With the other one masked, no doubt is left.
@@ -94,11 +89,6 @@ def key_and_queue_logits(query: Tensor, key: Tensor, queue: Tensor, *, temperatu
     -------
     (B, 1 + Q) cosine similarities over the temperature, own key first.
 
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above, or the temperature is not positive.
-
     Examples
     --------
     >>> import torch
@@ -127,11 +117,6 @@ def in_batch_logits(embeddings: Tensor, *, temperature: float) -> Tensor:
     Returns
     -------
     (n, n) cosine similarities over the temperature, ``-inf`` on the diagonal.
-
-    Raises
-    ------
-    UserError
-        If the shape or type differs from the above, or the temperature is not positive.
 
     Examples
     --------
@@ -168,11 +153,6 @@ def info_nce_loss(
     Returns
     -------
     Scalar: the mean over the queries (over those whose own key counts).
-
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above, or the temperature is not positive.
 
     Examples
     --------

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from regrain.errors import UserError
 
+from ._checks import check_floats, check_temperature, check_weight
 from ._numerics import counted_mean, entropy_of_mean, full_precision
 
 
@@ -59,11 +60,6 @@ def falcon_losses(
     dict
         ``coarse``, ``neighbours``, ``confidence``, ``balance``: scalars.
 
-    Raises
-    ------
-    UserError
-        If a shape or a number does not fit.
-
     Examples
     --------
     >>> s = torch.eye(4) * 5
@@ -73,21 +69,14 @@ def falcon_losses(
     {'coarse': 0.013, 'neighbours': 0.04, 'confidence': 0.02, 'balance': 0.0}
     """
     count, classes = logits.shape
-    if average_logits.shape != logits.shape or neighbour_logits.shape[::2] != logits.shape:
-        raise UserError(
-            f"average_logits must be {tuple(logits.shape)} and neighbour_logits ({count}, k, {classes}), as logits "
-            f"are; got {tuple(average_logits.shape)} and {tuple(neighbour_logits.shape)}",
-            code="wrong_shape",
-        )
+    check_floats(average_logits, "average_logits", count, classes)
+    check_floats(neighbour_logits, "neighbour_logits", count, "k", classes)
     if len(relations) != classes or relations.ndim != 2:
         raise UserError(
             f"relations must be ({classes}, coarse classes); got {tuple(relations.shape)}", code="wrong_shape"
         )
-    if not (0 <= hardness <= 1 and target_temperature > 0):
-        raise UserError(
-            f"hardness is in [0, 1], target_temperature above 0; got {hardness} and {target_temperature}",
-            code="out_of_range",
-        )
+    check_weight(hardness, "hardness")
+    check_temperature(target_temperature, "target_temperature")
     log_p = logits.log_softmax(dim=1)
     known = coarse >= 0
     allowed = relations.bool().T[coarse.clamp(min=0)] | ~known[:, None]  # (n, K_f)

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from regrain.errors import UserError
 
-from ._checks import check_classes, check_labels, check_matrix, check_temperature
+from ._checks import check_at_least_0, check_classes, check_labels, check_matrix, check_temperature
 from ._numerics import counted_mean, full_precision
 from .contrastive import in_batch_logits, soft_contrastive, supcon_loss
 
@@ -48,11 +48,6 @@ def multilevel_supcon_loss(
     -------
     Scalar.
 
-    Raises
-    ------
-    UserError
-        If numbers or shapes do not fit each other, or lie outside their range.
-
     Examples
     --------
     >>> z = torch.ones(4, 2)
@@ -67,8 +62,8 @@ def multilevel_supcon_loss(
             f"{tuple(labels.shape)} do not fit each other: one of each for every level",
             code="wrong_shape",
         )
-    if any(not weight >= 0 for weight in weights):
-        raise UserError(f"weights are at least 0; got {list(weights)}", code="out_of_range")
+    for weight in weights:
+        check_at_least_0(weight, "a weight")
     terms = [
         weight * supcon_loss(head, labels[:, level], temperature=temperature)
         for level, (head, temperature, weight) in enumerate(zip(heads, temperatures, weights, strict=True))
@@ -129,11 +124,6 @@ def jaccard_supcon_loss(
     -------
     Scalar: the mean over rows that have a positive; zero, with zero gradient, without any.
 
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above or a number lies outside its range.
-
     Examples
     --------
     >>> round(jaccard_supcon_loss(torch.ones(3, 2), torch.tensor([[3], [3], [1]])).item(), 4)  # log 2
@@ -179,11 +169,6 @@ def weighted_supcon_loss(
     Returns
     -------
     Scalar: the mean over rows that are similar to any other; zero, with zero gradient, without any.
-
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above, a similarity is negative or the temperature is not positive.
 
     Examples
     --------
@@ -240,11 +225,6 @@ def hmce_loss(
     Returns
     -------
     Scalar; zero, with zero gradient, without any pair.
-
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above or a number lies outside its range.
 
     Examples
     --------
@@ -316,11 +296,6 @@ def metric_guided_loss(
     -------
     ``loss``, and its terms ``data`` and ``distortion``, detached.
 
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above or a number lies outside its range.
-
     Examples
     --------
     >>> prototypes = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
@@ -333,8 +308,7 @@ def metric_guided_loss(
     check_labels(labels, len(embeddings), "labels")
     check_matrix(prototypes, "prototypes", columns=embeddings.shape[1])
     check_matrix(class_distances, "class_distances", rows=len(prototypes), columns=len(prototypes))
-    if not distortion_weight >= 0:
-        raise UserError(f"distortion_weight is at least 0; got {distortion_weight}", code="out_of_range")
+    check_at_least_0(distortion_weight, "distortion_weight")
     check_classes(labels, len(prototypes), "labels")
     off = ~torch.eye(len(prototypes), dtype=torch.bool, device=prototypes.device)
     if class_distances.device.type == "cpu" and bool((class_distances[off] <= 0).any()):

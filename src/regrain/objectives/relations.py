@@ -69,11 +69,6 @@ def maskcon_relation(
     -------
     (B, 1 + Q), own key first, rows sum to 1.
 
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above, or a number lies outside its range.
-
     Examples
     --------
     >>> import torch
@@ -122,11 +117,6 @@ def maskcon_loss(
     Returns
     -------
     Scalar: the mean over the queries.
-
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above, or a number lies outside its range.
 
     Examples
     --------
@@ -245,11 +235,6 @@ def coins_loss(
     -------
     Scalar.
 
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above, or a number lies outside its range.
-
     Examples
     --------
     >>> import torch
@@ -295,11 +280,6 @@ def nnclr_loss(
     Returns
     -------
     Scalar: the mean over the batch.
-
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above, or the temperature is not positive.
 
     Examples
     --------

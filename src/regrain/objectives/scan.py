@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from regrain.errors import UserError
 
+from ._checks import check_at_least_0, check_floats, check_matrix
 from ._numerics import entropy_of_mean, full_precision
 
 
@@ -36,11 +37,6 @@ def scan_loss(logits: Tensor, neighbour_logits: Tensor, *, entropy_weight: float
     -------
     ``loss``, and its terms ``consistency`` and ``entropy`` (of the mean probabilities, at most log C), detached.
 
-    Raises
-    ------
-    UserError
-        If shapes differ or ``entropy_weight`` is negative.
-
     Examples
     --------
     >>> sure = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
@@ -48,14 +44,9 @@ def scan_loss(logits: Tensor, neighbour_logits: Tensor, *, entropy_weight: float
     >>> [round(float(found[name]), 3) for name in ("loss", "consistency", "entropy")]
     [-0.68, 0.013, 0.693]
     """
-    if logits.shape != neighbour_logits.shape or logits.ndim != 2:
-        raise UserError(
-            f"logits and neighbour_logits are both (B, C); got {tuple(logits.shape)} and "
-            f"{tuple(neighbour_logits.shape)}",
-            code="wrong_shape",
-        )
-    if not entropy_weight >= 0:
-        raise UserError(f"entropy_weight is at least 0; got {entropy_weight}", code="out_of_range")
+    check_matrix(logits, "logits")
+    check_floats(neighbour_logits, "neighbour_logits", *logits.shape)
+    check_at_least_0(entropy_weight, "entropy_weight")
     log_phi = logits.log_softmax(dim=1)
     log_dot = torch.logsumexp(log_phi + neighbour_logits.log_softmax(dim=1), dim=1)
     entropy = entropy_of_mean(log_phi)
@@ -82,11 +73,6 @@ def self_labelling_loss(logits: Tensor, strong_logits: Tensor, *, threshold: flo
     -------
     ``loss``, zero where no sample is sure, and ``confident``, the share of sure ones.
 
-    Raises
-    ------
-    UserError
-        If shapes differ or the threshold lies outside (0, 1).
-
     Examples
     --------
     >>> weak = torch.tensor([[9.0, 0.0], [0.1, 0.0]])
@@ -94,11 +80,8 @@ def self_labelling_loss(logits: Tensor, strong_logits: Tensor, *, threshold: flo
     >>> round(float(found["loss"]), 3), float(found["confident"])
     (0.693, 0.5)
     """
-    if logits.shape != strong_logits.shape or logits.ndim != 2:
-        raise UserError(
-            f"logits and strong_logits are both (B, C); got {tuple(logits.shape)} and {tuple(strong_logits.shape)}",
-            code="wrong_shape",
-        )
+    check_matrix(logits, "logits")
+    check_floats(strong_logits, "strong_logits", *logits.shape)
     if not 0 < threshold < 1:
         raise UserError(f"threshold lies between 0 and 1; got {threshold}", code="out_of_range")
     probability, label = logits.detach().softmax(dim=1).max(dim=1)

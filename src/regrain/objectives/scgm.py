@@ -22,7 +22,7 @@ from torch import Tensor
 
 from regrain.errors import UserError
 
-from ._checks import check_classes, check_labels, check_matrix, check_temperature
+from ._checks import check_classes, check_distribution, check_labels, check_matrix, check_temperature
 from ._numerics import counted_mean, full_precision, unit
 
 Mixture = Literal["superclass", "uniform"]
@@ -160,11 +160,6 @@ def scgm_losses(
     dict of two scalars, means over the rows that count (zero with zero gradient where there is none):
     ``subclass``, -log p(z = q | v, y), and ``superclass``, -log p(y | z = q), over the rows of known superclass.
 
-    Raises
-    ------
-    UserError
-        As in :func:`scgm_posterior`.
-
     Examples
     --------
     >>> import torch
@@ -266,16 +261,7 @@ def _log_prior(superclass_prior: Tensor | None, affinity: Tensor) -> Tensor:
     classes = affinity.shape[1]
     if superclass_prior is None:
         return affinity.new_zeros(classes) - torch.tensor(classes).log()
-    if superclass_prior.shape != (classes,) or not superclass_prior.is_floating_point():
-        raise UserError(
-            f"superclass_prior must be floats of shape ({classes},), got {superclass_prior.dtype} of shape "
-            f"{tuple(superclass_prior.shape)}",
-            code="wrong_shape",
-        )
-    if superclass_prior.device.type == "cpu" and not (
-        bool((superclass_prior >= 0).all()) and abs(float(superclass_prior.sum()) - 1) < 1e-4
-    ):
-        raise UserError("superclass_prior must be probabilities that sum to 1", code="out_of_range")
+    check_distribution(superclass_prior, "superclass_prior", classes)
     return superclass_prior.to(affinity.dtype).log()
 
 

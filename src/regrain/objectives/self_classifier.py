@@ -22,7 +22,7 @@ from torch import Tensor
 
 from regrain.errors import UserError
 
-from ._checks import check_temperature
+from ._checks import check_at_least_0, check_distribution, check_temperature
 from ._numerics import full_precision
 
 
@@ -85,8 +85,7 @@ def self_classifier_loss(
         )
     check_temperature(row_temperature, "row_temperature")
     check_temperature(column_temperature, "column_temperature")
-    if not 0 <= epsilon < math.inf:
-        raise UserError(f"epsilon must be at least 0 and finite, got {epsilon}", code="out_of_range")
+    check_at_least_0(epsilon, "epsilon")
     log_prior = _log_prior(class_prior, logits)
 
     over_batch = (logits / column_temperature).log_softmax(dim=1) + log_prior
@@ -110,14 +109,5 @@ def _log_prior(class_prior: Tensor | None, logits: Tensor) -> Tensor:
     classes = logits.shape[2]
     if class_prior is None:
         return logits.new_full((classes,), -math.log(classes))
-    if class_prior.shape != (classes,) or not class_prior.is_floating_point():
-        raise UserError(
-            f"class_prior must be floats of shape ({classes},), got {class_prior.dtype} of shape "
-            f"{tuple(class_prior.shape)}",
-            code="wrong_shape",
-        )
-    if class_prior.device.type == "cpu" and not (
-        bool((class_prior > 0).all()) and abs(float(class_prior.sum()) - 1) < 1e-4
-    ):
-        raise UserError("class_prior must be positive probabilities that sum to 1", code="out_of_range")
+    check_distribution(class_prior, "class_prior", classes, positive=True)
     return class_prior.to(logits.dtype).log()

@@ -12,7 +12,15 @@ from torch.nn import functional
 
 from regrain.errors import UserError
 
-from ._checks import check_classes, check_labels, check_mask, check_matrix, check_queue, check_temperature
+from ._checks import (
+    check_at_least_0,
+    check_classes,
+    check_labels,
+    check_mask,
+    check_matrix,
+    check_queue,
+    check_temperature,
+)
 from ._numerics import full_precision, unit
 from .contrastive import key_and_queue_logits, soft_contrastive
 
@@ -41,11 +49,6 @@ def uniform_targets(
     Returns
     -------
     (K, d) float32.
-
-    Raises
-    ------
-    UserError
-        If a number lies outside its range.
 
     Examples
     --------
@@ -105,11 +108,6 @@ def sclre_contrastive_loss(embeddings: Tensor, labels: Tensor, *, temperature: f
     -------
     Scalar; zero, with zero gradient, without any labelled row.
 
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above or the temperature is not positive.
-
     Examples
     --------
     Three equal embeddings, two of one class: each of the two pairs costs log 2, over 2n = 6.
@@ -149,11 +147,6 @@ def target_loss(embeddings: Tensor, labels: Tensor, targets: Tensor, *, temperat
     Returns
     -------
     Scalar; zero, with zero gradient, without any labelled row.
-
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above or the temperature is not positive.
 
     Examples
     --------
@@ -240,11 +233,6 @@ def tsc_loss(
     -------
     Scalar.
 
-    Raises
-    ------
-    UserError
-        If a shape or type differs from the above or a number lies outside its range.
-
     Examples
     --------
     >>> one = torch.tensor([[1.0, 0.0]])
@@ -261,8 +249,7 @@ def tsc_loss(
     check_classes(labels, len(class_targets), "labels")
     check_mask(positives, len(query), len(queue), "positives")
     check_mask(candidate_mask, len(query), 1 + len(queue))
-    if not target_weight >= 0:
-        raise UserError(f"target_weight is at least 0; got {target_weight}", code="out_of_range")
+    check_at_least_0(target_weight, "target_weight")
     logits = key_and_queue_logits(query, key, queue, temperature=temperature)
     to_targets = unit(query) @ class_targets.T / temperature
     known = labels >= 0

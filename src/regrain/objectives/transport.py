@@ -74,11 +74,6 @@ def sinkhorn(
     -------
     (n, r) in the type of the scores, float32 at least.
 
-    Raises
-    ------
-    UserError
-        For shapes, numbers or marginals that cannot be.
-
     Examples
     --------
     >>> import torch

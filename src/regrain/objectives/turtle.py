@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regrain.errors import UserError
-
+from ._checks import check_at_least_0, check_floats, check_matrix
 from ._numerics import entropy_of_mean, full_precision
 
 
@@ -38,25 +37,15 @@ def turtle_loss(labelling_logits: Tensor, classifier_logits: Tensor, *, entropy_
     -------
     Scalar.
 
-    Raises
-    ------
-    UserError
-        If shapes differ or ``entropy_weight`` is negative.
-
     Examples
     --------
     >>> sure = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
     >>> round(float(turtle_loss(sure, sure, entropy_weight=1.0)), 3)  # -log 2: both agree, and both classes occur
     -0.693
     """
-    if labelling_logits.shape != classifier_logits.shape or labelling_logits.ndim != 2:
-        raise UserError(
-            f"labelling_logits and classifier_logits are both (B, C); got {tuple(labelling_logits.shape)} and "
-            f"{tuple(classifier_logits.shape)}",
-            code="wrong_shape",
-        )
-    if not entropy_weight >= 0:
-        raise UserError(f"entropy_weight is at least 0; got {entropy_weight}", code="out_of_range")
+    check_matrix(labelling_logits, "labelling_logits")
+    check_floats(classifier_logits, "classifier_logits", *labelling_logits.shape)
+    check_at_least_0(entropy_weight, "entropy_weight")
     log_labels = labelling_logits.log_softmax(dim=1)
     cross_entropy = functional.cross_entropy(classifier_logits.detach(), log_labels.exp())
     return cross_entropy - entropy_weight * entropy_of_mean(log_labels)
