@@ -22,11 +22,11 @@ from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.labels import Labels
 from regrain.model import Model, load_model
-from regrain.runs.answers import Answers
 from regrain.runs.classifier import FewShotClassifier, level_proba
 from regrain.runs.export import Export, input_in_words
 from regrain.runs.prediction import predicted_columns
 from regrain.runs.run import Run
+from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import read_alike
 from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.files import MANIFEST, Folder, read_json, replace_file
@@ -58,14 +58,14 @@ class Pretrained:
         Levels and classes that it was trained on (labels of no samples).
     classifier : FewShotClassifier or None
         Of a model that was adapted.
-    answers : Answers or None
+    selective : SelectiveClassifier or None
         Of a model that was calibrated.
     """
 
     model: Model
     labels: Labels
     classifier: FewShotClassifier | None = None
-    answers: Answers | None = None
+    selective: SelectiveClassifier | None = None
 
     def __repr__(self) -> str:
         adapted = f", adapted to '{self.classifier.level}'" if self.classifier is not None else ""
@@ -101,7 +101,9 @@ class Pretrained:
     def predict(self, data: Any, **reader_options: Any) -> pd.DataFrame:
         """Ids and, for every level that the model predicts, classes and probabilities: see :func:`regrain.predict`."""
         dataset = self._read(data, reader_options)
-        columns = predicted_columns(self.model, self.labels, dataset, classifier=self.classifier, answers=self.answers)
+        columns = predicted_columns(
+            self.model, self.labels, dataset, classifier=self.classifier, selective=self.selective
+        )
         return pd.DataFrame(columns)
 
     def _read(self, data: Any, options: Mapping[str, Any]) -> Dataset:
@@ -267,7 +269,9 @@ def _loaded(folder: Path, source: str | Path, verify: bool | None) -> Pretrained
     files = Folder(folder, verify=verify)
     model, labels = load_model(folder, verify=verify)
     classifier = FewShotClassifier.load(files)
-    return Pretrained(model, labels, classifier, None if classifier is not None else Answers.load(files, labels))
+    return Pretrained(
+        model, labels, classifier, None if classifier is not None else SelectiveClassifier.load(files, labels)
+    )
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:

@@ -12,7 +12,7 @@ from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
-    from regrain.runs.answers import Answers, Judgement
+    from regrain.runs.selective import SelectiveClassifier, SelectiveReport
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +77,7 @@ def calibrate(
     say(f"`regrain predict {run} DATA --out FILE` adds the answers")
 
 
-def _settled(answers: Answers) -> dict[str, tuple[list[str], str]]:
+def _settled(answers: SelectiveClassifier) -> dict[str, tuple[list[str], str]]:
     """Lines of what the calibration settled."""
     return {
         "temperature": ([f"{temperature:.3g}" for temperature in answers.temperatures], ""),
@@ -87,7 +87,7 @@ def _settled(answers: Answers) -> dict[str, tuple[list[str], str]]:
     }
 
 
-def _show(judged: Judgement, title: str, settled: dict[str, tuple[list[str], str]]) -> None:
+def _show(judged: SelectiveReport, title: str, settled: dict[str, tuple[list[str], str]]) -> None:
     """A table: one line a figure, one column a level, and one for all answers."""
     from regrain.cli.tables import Table
 

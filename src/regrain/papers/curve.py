@@ -16,7 +16,7 @@ from regrain.errors import UserError
 from regrain.evaluation import Score, chosen_protocols
 from regrain.runs.assemble import assemble
 from regrain.runs.evaluations import keep_evaluation
-from regrain.runs.plan import request_of
+from regrain.runs.plan import plan_fit
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import split_dataset
 from regrain.runs.verb import verb
@@ -161,7 +161,7 @@ def _curve(
             raise UserError(
                 f"{protocol.name} is for other data: use `regrain evaluate RUN --data ... -p {protocol.name}` on runs"
             )
-    request = request_of(method, data, **options)
+    request = plan_fit(method, data, **options)
     section, first = request.recipe["data"], request.recipe.get("seed", 0)
     shared = {name: values for name, values in request.recipe.items() if name not in ("data", "seed")}
     numbers = tuple(range(first, first + seeds))

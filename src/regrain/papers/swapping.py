@@ -24,7 +24,7 @@ from regrain.evaluation.probe import Probed, logistic_layer
 from regrain.methods import method_class
 from regrain.metrics import accuracy
 from regrain.runs.assemble import assemble
-from regrain.runs.plan import request_of
+from regrain.runs.plan import plan_fit
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import split_dataset
 from regrain.runs.verb import verb
@@ -287,7 +287,7 @@ def isotropy(
         )
     if seeds < 1:
         raise UserError(f"isotropy needs at least one seed; got {seeds}")
-    request = request_of(method, data, **options)
+    request = plan_fit(method, data, **options)
     train, in_use = request.training, request.recipe["data"]["levels"]
     test = get_split(split_dataset(request.dataset, request.recipe["data"]), "test", request.dataset.name)
     move = Move.of(train, test, in_use, subclass, to)

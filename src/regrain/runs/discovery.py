@@ -30,7 +30,7 @@ from regrain.runs.run import Run
 from regrain.storage.files import json_writer, read_json, save_tensors
 from regrain.storage.run_folder import RunFolder
 
-_SETTLED, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
+_SUBCLASSES, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
 
 
 class _SubclassForm(TypedDict):
@@ -148,7 +148,7 @@ class Discovery:
 
 
 @dataclass(frozen=True)
-class Settled:
+class SubclassModel:
     """What tells the subclass of any sample.
 
     Attributes
@@ -158,7 +158,7 @@ class Settled:
     superclasses : tuple of str
         Their names, by the run's codes.
     centres : Tensor (r, d) or None
-        Unit vectors; None where the method has subclasses of its own, or before any are settled.
+        Unit vectors; None where the method has subclasses of its own, or before any are fitted.
     owners : LongTensor (r,) or None
         The superclass each centre lies in.
     offsets : Tensor (r,) or None
@@ -205,7 +205,7 @@ class Settled:
         elsewhere = torch.isin(coarse, self.owners)[:, None] & (self.owners != coarse[:, None])
         return scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)
 
-    def told(self, model: Model, dataset: Dataset, coarse: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, model: Model, dataset: Dataset, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (N, r) of the subclasses, and superclasses (N,) that they lie in, for given ones, -1 unknown.
 
         An unknown superclass is what the method predicts; the subclasses then lie in that, and their probabilities add
@@ -232,10 +232,10 @@ class Settled:
         return result.index_add_(1, torch.tensor([names.index(name) for name in named]), probabilities), names
 
 
-def discover(
+def assign_subclasses(
     model: Model,
     parts: Mapping[str, Dataset],
-    settled: Settled,
+    fitted: SubclassModel,
     *,
     subclasses: int | None = None,
     each: int | None = None,
@@ -243,7 +243,7 @@ def discover(
     unaided: bool = False,
     exemplars: int = 10,
     seed: int = 0,
-) -> tuple[Discovery, Settled]:
+) -> tuple[Discovery, SubclassModel]:
     """The subclass of every sample, by the method's own subclasses or by k-means within each superclass.
 
     Parameters
@@ -251,7 +251,7 @@ def discover(
     model : Model
     parts : mapping of split to Dataset
         k-means is fitted on ``train``, or on all where there is no such split.
-    settled : Settled
+    fitted : SubclassModel
         With the centres of an earlier call, those are used.
     subclasses, each : int, optional
         k-means: number in all, or of every superclass; default: by silhouette in each superclass.
@@ -265,7 +265,7 @@ def discover(
 
     Returns
     -------
-    Discovery, Settled
+    Discovery, SubclassModel
 
     Raises
     ------
@@ -280,28 +280,28 @@ def discover(
         )
     notes: list[str] = []
     embedded = {name: functional.normalize(embed(model, part), dim=1) for name, part in parts.items()}
-    if settled.centres is None and not own:
+    if fitted.centres is None and not own:
         fitted_on = ["train"] if "train" in parts else list(parts)
-        coarse = torch.cat([settled.codes(parts[n]) for n in fitted_on])
+        coarse = torch.cat([fitted.codes(parts[n]) for n in fitted_on])
         if not bool((coarse >= 0).any()):
-            raise UserError(f"no sample has a label of level '{settled.level}': choose another --superclass")
+            raise UserError(f"no sample has a label of level '{fitted.level}': choose another --superclass")
         vectors = torch.cat([embedded[n] for n in fitted_on])
         clusters = cluster_within(vectors, coarse, total=subclasses, each=each, balanced=balanced, seed=seed)
-        settled = replace(settled, centres=clusters.centres, owners=clusters.superclass, offsets=clusters.offsets)
+        fitted = replace(fitted, centres=clusters.centres, owners=clusters.superclass, offsets=clusters.offsets)
     if not own:
         notes.append(
             f"{model.method.name} has no subclasses of its own: these are clusters within each superclass, of k-means "
             f"on the training samples{', of equal size' if balanced else ''}"
         )
-    labels = {name: settled.codes(part) for name, part in parts.items()}
-    strangers = sorted({name for part in parts.values() for name in settled.strangers(part)})
+    labels = {name: fitted.codes(part) for name, part in parts.items()}
+    strangers = sorted({name for part in parts.values() for name in fitted.strangers(part)})
     if strangers:
         named = ", ".join(map(repr, strangers[:3])) + (", ..." if len(strangers) > 3 else "")
         notes.append(f"the run knows no superclass {named}: samples labelled so count as unlabelled")
     if unaided:
         labels |= {name: torch.full_like(codes, -1) for name, codes in labels.items() if name != "train"}
         notes.append("superclass labels of other samples than train were not looked at")
-    told = [settled.told(model, part, labels[name]) for name, part in parts.items()]
+    told = [fitted.predict(model, part, labels[name]) for name, part in parts.items()]
     probabilities, coarse = (torch.cat(column) for column in zip(*told, strict=True))
     probability, codes = probabilities.max(dim=1)
     given = torch.cat(list(labels.values())) >= 0
@@ -310,24 +310,24 @@ def discover(
     sums = torch.zeros(probabilities.shape[1], vectors.shape[1]).index_add_(0, codes, vectors)
     similarity = (vectors * functional.normalize(sums, dim=1)[codes]).sum(dim=1)
     discovery = Discovery(
-        settled.level,
+        fitted.level,
         np.concatenate([part.ids.astype(str) for part in parts.values()]),
         np.concatenate([np.full(len(part), name) for name, part in parts.items()]),
         codes.numpy(),
         probability.numpy(),
-        [settled.superclasses[c] if settled.level is not None and c >= 0 else None for c in coarse.tolist()],
-        given.numpy() & (settled.level is not None),
+        [fitted.superclasses[c] if fitted.level is not None and c >= 0 else None for c in coarse.tolist()],
+        given.numpy() & (fitted.level is not None),
         similarity.numpy(),
         [],
         notes=notes,
     )
-    finer = _finer_labels(parts, settled.level)
-    discovery.subclasses = _describe(discovery, coarse, settled, finer, exemplars, list(parts.values()))
+    finer = _finer_labels(parts, fitted.level)
+    discovery.subclasses = _describe(discovery, coarse, fitted, finer, exemplars, list(parts.values()))
     discovery.figures = _figures(discovery, finer)
     empty = probabilities.shape[1] - len(discovery.subclasses)
     if empty:
         notes.append(f"{empty} of {probabilities.shape[1]} subclasses have no sample here")
-    return discovery, settled
+    return discovery, fitted
 
 
 def _majorities(coarse: Tensor, codes: Tensor, count: int) -> Tensor:
@@ -364,7 +364,7 @@ def _finer_labels(parts: Mapping[str, Dataset], level: str | None) -> list[_Fine
 def _describe(
     discovery: Discovery,
     coarse: Tensor,
-    settled: Settled,
+    fitted: SubclassModel,
     finer: Sequence[_Finer],
     exemplars: int,
     parts: Sequence[Dataset],
@@ -377,14 +377,14 @@ def _describe(
     for number in by_owner:
         rows = (codes == number).nonzero()[:, 0]
         owner = int(owners[number])
-        label = settled.superclasses[owner] if settled.level is not None and owner >= 0 else None
+        label = fitted.superclasses[owner] if fitted.level is not None and owner >= 0 else None
         places = rows.numpy()
         nearest = places[np.argsort(-discovery.similarity[places], kind="stable")]
         splits, counts = np.unique(discovery.splits[places], return_counts=True)
         found.append(
             Subclass(
                 number,
-                settled.names.get(number, _own_name(number, label)),
+                fitted.names.get(number, _own_name(number, label)),
                 label,
                 float((coarse[rows] == owner).float().mean()) if label else 0.0,
                 len(rows),
@@ -445,20 +445,20 @@ def _figures(discovery: Discovery, finer: Sequence[_Finer]) -> dict[str, float]:
     return figures
 
 
-def settle_subclasses(
+def fit_subclasses(
     run: Run,
     parts: Mapping[str, Dataset],
-    superclass: str | None,
-    clustering: Mapping[str, Any],
-    names: str | Path | None,
-    options: Mapping[str, Any],
     *,
+    superclass: str | None = None,
+    clustering: Mapping[str, Any] | None = None,
+    names: str | Path | None = None,
     write: bool = True,
     overwrite: bool = False,
-) -> Discovery:
-    """The subclasses of the run's own data, as settled before or anew; ``write`` keeps them in ``discovery/``.
+    **options: Any,
+) -> tuple[Discovery, SubclassModel]:
+    """The subclasses of the run's own data, as fitted before or again; ``write`` keeps them in ``discovery/``.
 
-    Options of ``clustering``, or another superclass, settle them anew; where they have names only with ``overwrite``.
+    Options of ``clustering``, or another superclass, fit them again; where they have names only with ``overwrite``.
     """
     read_as_coarse = run.recipe["data"]["roles"].get("coarse")
     labels = next(iter(parts.values())).labels
@@ -469,12 +469,12 @@ def settle_subclasses(
                 f"{run.path} read '{read_as_coarse}' as superclasses, so that its subclasses lie in those: leave "
                 "--superclass out, or train on the other level"
             )
-    settled = read_discovery(run)
-    asked = {name: value for name, value in clustering.items() if value}
-    if settled is None or asked or superclass not in (None, settled.level):
-        if names is not None and settled is not None:
+    fitted = read_discovery(run)
+    asked = {name: value for name, value in (clustering or {}).items() if value}
+    if fitted is None or asked or superclass not in (None, fitted.level):
+        if names is not None and fitted is not None:
             raise UserError("--names are for the subclasses already settled: give them without options of clustering")
-        given = 0 if settled is None else sum(not is_own_name(*item) for item in settled.names.items())
+        given = 0 if fitted is None else sum(not is_own_name(*item) for item in fitted.names.items())
         if given and write and not overwrite:
             raise UserError(
                 f"{given} subclasses of {run.path} have names, which other subclasses would not keep: "
@@ -483,13 +483,13 @@ def settle_subclasses(
         clustered_within = labels.levels[0] if labels.levels and not run.model.method.has_subclasses else None
         level = read_as_coarse or superclass or clustered_within
         known_names = run.labels if read_as_coarse else labels
-        settled = Settled(level, known_names.names(level) if level is not None else ())
-    found, settled = discover(run.model, parts, settled, **options, **asked)
+        fitted = SubclassModel(level, known_names.names(level) if level is not None else ())
+    found, fitted = assign_subclasses(run.model, parts, fitted, **options, **asked)
     if names is not None:
         found.rename(read_names(names, [s.number for s in found.subclasses]))
     if write:
-        write_discovery(run.folder, found, settled)
-    return found
+        write_discovery(run.folder, found, fitted)
+    return found, fitted
 
 
 def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
@@ -521,23 +521,23 @@ def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
     return names
 
 
-def write_discovery(run: RunFolder, discovery: Discovery, settled: Settled) -> None:
+def write_discovery(run: RunFolder, discovery: Discovery, fitted: SubclassModel) -> None:
     """Write the run folder's ``discovery/``."""
     content = {
-        "superclass_level": settled.level,
-        "superclasses": list(settled.superclasses),
+        "superclass_level": fitted.level,
+        "superclasses": list(fitted.superclasses),
         "figures": discovery.figures,
         "notes": discovery.notes,
         "subclasses": [s.to_json() for s in discovery.subclasses],
     }
-    writers = {_SETTLED: json_writer(content)}
-    if settled.centres is not None:
-        tensors = {name: getattr(settled, name) for name in ("centres", "owners", "offsets")}
+    writers = {_SUBCLASSES: json_writer(content)}
+    if fitted.centres is not None:
+        tensors = {name: getattr(fitted, name) for name in ("centres", "owners", "offsets")}
         writers[_CENTRES] = lambda file: save_tensors(file, tensors)
     run.write(writers)
 
 
-def read_discovery(run: Run) -> Settled | None:
+def read_discovery(run: Run) -> SubclassModel | None:
     """The subclasses that :func:`write_discovery` settled; None without any.
 
     Raises
@@ -545,20 +545,20 @@ def read_discovery(run: Run) -> Settled | None:
     UserError
         If one of its files is missing or damaged, or does not fit the run.
     """
-    if not (run.path / _SETTLED).exists():
+    if not (run.path / _SUBCLASSES).exists():
         return None
-    content = run.folder.read_json(_SETTLED, _DiscoveryForm)
+    content = run.folder.read_json(_SUBCLASSES, _DiscoveryForm)
     level, superclasses = content["superclass_level"], tuple(content["superclasses"])
     names = {s["number"]: s["name"] for s in content["subclasses"]}
     if run.model.method.has_subclasses:
-        return Settled(level, superclasses, names=names)
+        return SubclassModel(level, superclasses, names=names)
     tensors = run.folder.read_tensors(_CENTRES, {"centres": (None, None), "owners": (None,), "offsets": (None,)})
     counts = {len(tensor) for tensor in tensors.values()}
     owners = tensors["owners"]
     known = range(max(len(superclasses), 1))
     if len(counts) > 1 or owners.dtype != torch.long or not set(owners.tolist()) <= set(known):
         raise UserError(
-            f"{run.path / _CENTRES} does not fit {run.path / _SETTLED}: settle the subclasses again",
+            f"{run.path / _CENTRES} does not fit {run.path / _SUBCLASSES}: settle the subclasses again",
             code="damaged_file",
         )
-    return Settled(level, superclasses, **tensors, names=names)
+    return SubclassModel(level, superclasses, **tensors, names=names)

@@ -25,7 +25,7 @@ from regrain.training.options import TrainingOptions
 
 
 @dataclass(frozen=True)
-class Request:
+class FitPlan:
     """What was asked for: the recipe so far, all data, and the training samples among them."""
 
     recipe: dict[str, Any]
@@ -33,7 +33,7 @@ class Request:
     training: Dataset
 
 
-def request_of(
+def plan_fit(
     method: str,
     data: Any,
     *,
@@ -46,7 +46,7 @@ def request_of(
     seed: int | None = None,
     holdout: float | None = None,
     **options: Any,
-) -> Request:
+) -> FitPlan:
     """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says.
 
     ``options`` are what corrupts the training split, settings of the training and the method, and the reader's.
@@ -89,7 +89,7 @@ def request_of(
     training = split_dataset(dataset, section)["train"]
     section["fingerprint"] = training.fingerprint()
     warn_of_data(dataset.name, dataset.notes.get("messages", ()))
-    return Request(wanted | {"data": section}, dataset, training)
+    return FitPlan(wanted | {"data": section}, dataset, training)
 
 
 _ELSEWHERE = {
@@ -119,7 +119,7 @@ def _settings_among(options: Mapping[str, Any], method: str, data: Any) -> dict[
                 "other to regrain.load"
             )
         if name not in settings and name not in reader:
-            known = [*settings, *reader, *inspect.signature(request_of).parameters]
+            known = [*settings, *reader, *inspect.signature(plan_fit).parameters]
             known = [other for other in known if other not in ("data", "method", "options")]
             hint = f"in Python it is {_ELSEWHERE[name]}=" if name in _ELSEWHERE else nearest(name, known)
             raise UserError(f"{method} on {named_twice(data)} has no option '{name}': {hint}", code="unknown_option")

@@ -14,9 +14,9 @@ from regrain.errors import UserError
 from regrain.evaluation import embed, level_probabilities
 from regrain.labels import Labels
 from regrain.model import Model
-from regrain.runs.answers import Answers, taxonomy_of
 from regrain.runs.classifier import FewShotClassifier
-from regrain.runs.discovery import Settled
+from regrain.runs.discovery import SubclassModel
+from regrain.runs.selective import SelectiveClassifier, taxonomy_of
 
 
 def predicted_columns(
@@ -25,8 +25,8 @@ def predicted_columns(
     dataset: Dataset,
     *,
     classifier: FewShotClassifier | None = None,
-    settled: Settled | None = None,
-    answers: Answers | None = None,
+    subclasses: SubclassModel | None = None,
+    selective: SelectiveClassifier | None = None,
 ) -> dict[str, Column]:
     """``id``, ``split`` where there are splits, and for every level that can be predicted classes and probabilities.
 
@@ -39,10 +39,10 @@ def predicted_columns(
         Its labels are not looked at.
     classifier : FewShotClassifier, optional
         Of an adapted run; it adds ``abstained``.
-    settled : Settled, optional
+    subclasses : SubclassModel, optional
         The subclasses of a run that were discovered; they add ``subclass``, by name. Probabilities of subclasses of
         one name add up.
-    answers : Answers, optional
+    selective : SelectiveClassifier, optional
         Of a calibrated run; they add ``answer``, ``answer_level`` and ``answer_probability``: none, none and the
         largest confidence where nothing is answered. Of aspects each has its ``LEVEL_answer``, none where the run is
         not sure, and ``LEVEL_answer_probability``.
@@ -60,8 +60,8 @@ def predicted_columns(
     for level, values in probabilities.items():
         if classifier is None or level != classifier.level:
             _put(columns, level, *_most_probable(values, labels.names(level)))
-    if answers is not None:
-        _put_answers(columns, answers, probabilities, labels)
+    if selective is not None:
+        _put_answers(columns, selective, probabilities, labels)
     if classifier is not None:
         named = classifier.name(embed(model, dataset))
         _put(
@@ -71,9 +71,9 @@ def predicted_columns(
             named.probabilities.numpy(),
         )
         columns["abstained"] = named.abstained.numpy()
-    if settled is not None:
+    if subclasses is not None:
         unknown = torch.full((len(dataset),), -1)
-        _put(columns, "subclass", *_most_probable(*settled.by_name(settled.told(model, dataset, unknown)[0])))
+        _put(columns, "subclass", *_most_probable(*subclasses.by_name(subclasses.predict(model, dataset, unknown)[0])))
     if len(columns) == own:
         raise UserError(
             f"{model.method.name} learns embeddings and has no classifier: make one from a few labelled samples with "
@@ -85,24 +85,24 @@ def predicted_columns(
 
 
 def _put_answers(
-    columns: dict[str, Column], answers: Answers, probabilities: Mapping[str, Tensor], labels: Labels
+    columns: dict[str, Column], selective: SelectiveClassifier, probabilities: Mapping[str, Tensor], labels: Labels
 ) -> None:
     taxonomy = taxonomy_of(labels)
     if taxonomy is None:
-        codes, sure = answers.predictions(probabilities, None)
-        for index, (level, threshold) in enumerate(zip(answers.levels, answers.thresholds, strict=True)):
+        codes, sure = selective.level_predictions(probabilities, None)
+        for index, (level, threshold) in enumerate(zip(selective.levels, selective.thresholds, strict=True)):
             said = torch.zeros(len(sure), dtype=torch.bool) if threshold is None else sure[:, index] >= threshold
             pairs = zip(codes[:, index].tolist(), said.tolist(), strict=True)
             own = [labels.names(level)[code] if known else None for code, known in pairs]
             _put(columns, f"{level}_answer", own, sure[:, index].numpy())
         return
-    answered = answers.answer(probabilities, taxonomy)
+    answered = selective.predict(probabilities, taxonomy)
     names: list[str | None] = [None] * len(answered.level)
     levels = list(names)
     for row, index in enumerate(answered.level.tolist()):
         if index >= 0:
-            levels[row] = answers.levels[index]
-            names[row] = labels.names(answers.levels[index])[int(answered.codes[row, index])]
+            levels[row] = selective.levels[index]
+            names[row] = labels.names(selective.levels[index])[int(answered.codes[row, index])]
     confidence = answered.confidence.numpy()
     _add(columns, "answer", {"answer": names, "answer_level": levels, "answer_probability": confidence})
 

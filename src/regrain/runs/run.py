@@ -16,8 +16,8 @@ from regrain.errors import MissingDataError, UserError, speaks_python, warn_of_d
 from regrain.labels import Labels
 from regrain.model import Model, load_model
 from regrain.registry import catalogue_of, verb_of_runs, verbs_of_runs
-from regrain.runs.answers import Answers
 from regrain.runs.classifier import FewShotClassifier
+from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import (
     inherited_options,
     read_alike,
@@ -137,9 +137,9 @@ class Run:
         return FewShotClassifier.load(self.folder.model)
 
     @cached_property
-    def answers(self) -> Answers | None:
+    def selective(self) -> SelectiveClassifier | None:
         """What :func:`calibrate` settled; None for a run that was not calibrated, or was adapted since."""
-        return None if self.classifier is not None else Answers.load(self.folder.model, self.labels)
+        return None if self.classifier is not None else SelectiveClassifier.load(self.folder.model, self.labels)
 
     def splits(self) -> dict[str, Dataset]:
         """The splits of the data it was made from."""

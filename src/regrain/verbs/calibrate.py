@@ -10,8 +10,8 @@ from torch import Tensor
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import level_probabilities
-from regrain.runs.answers import Calibration, fit_answers, judge_answers, known_classes, taxonomy_of
 from regrain.runs.run import Run, get_split
+from regrain.runs.selective import Calibration, evaluate_answers, fit_selective_classifier, known_classes, taxonomy_of
 from regrain.runs.verb import RunOrPath, verb
 
 
@@ -28,9 +28,9 @@ def calibrate(
 ) -> Calibration:
     """Let a run answer at the most specific level that it is sure of, by labelled samples that it has not seen.
 
-    Afterwards :func:`predict` adds the answers. See :class:`regrain.runs.answers.Answers` for the rule, and
-    :func:`regrain.runs.answers.fit_answers` for what the samples decide. A sample may be labelled at any mixture of
-    the run's levels.
+    Afterwards :func:`predict` adds the answers. The rule is that of
+    :class:`regrain.runs.selective.SelectiveClassifier`; :func:`regrain.runs.selective.fit_selective_classifier` says
+    what the samples decide. A sample may be labelled at any mixture of the run's levels.
 
     Parameters
     ----------
@@ -101,17 +101,17 @@ def calibrate(
     judged = None
     if judge is not None:
         judged = get_split(parts, judge, where) if judge in parts else get_split(run.splits(), judge, str(run.path))
-    answers = fit_answers(*seen, taxonomy, precision=precision, calibrated_on=f"{name} of {where}")
+    answers = fit_selective_classifier(*seen, taxonomy, precision=precision, calibrated_on=f"{name} of {where}")
     made = Calibration(
         answers,
-        judge_answers(answers, *seen, taxonomy, split=name),
-        None if judged is None else judge_answers(answers, *_predicted(run, judged), taxonomy, split=str(judge)),
+        evaluate_answers(answers, *seen, taxonomy, split=name),
+        None if judged is None else evaluate_answers(answers, *_predicted(run, judged), taxonomy, split=str(judge)),
         [*notes, *answers.notes()],
     )
     with run.folder.writing():
         answers.save(run.folder.model)
         run.folder.write_json("answers.json", made.to_json())
-    run.answers = answers
+    run.selective = answers
     return made
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.runs.class_count import class_count_of
-from regrain.runs.discovery import Discovery, read_discovery, settle_subclasses
-from regrain.runs.discovery import discover as discover_subclasses
+from regrain.runs.discovery import Discovery, assign_subclasses, fit_subclasses, read_discovery
 from regrain.runs.grids import require_drawable, write_grids
-from regrain.runs.run import Run
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
 
@@ -88,48 +84,42 @@ def discover(
     if grids is not None:
         require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
     clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
+    options: dict[str, Any] = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
     dataset = run.given_or_own(data, reader_options)
     if dataset is None:
-        options = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
         parts = run.splits()
-        found = settle_subclasses(run, parts, superclass, clustering, names, options, write=write, overwrite=overwrite)
-        _look_closer(run, found, parts, grids, estimate_classes, seed)
-        if target is not None or write:
-            write_columns(found.columns(), target or run.path / "discovery" / "samples.parquet")
-        return found
-    if any(clustering.values()) or superclass is not None or names is not None:
-        raise UserError(
-            "--subclasses, --each, --balanced, --superclass and --names are about the run's own subclasses: settle "
-            "those first, without --data"
+        found, _ = fit_subclasses(
+            run,
+            parts,
+            superclass=superclass,
+            clustering=clustering,
+            names=names,
+            write=write,
+            overwrite=overwrite,
+            **options,
         )
-    settled = read_discovery(run)
-    if settled is None:
-        if not write:
+        if write and target is None:
+            target = run.path / "discovery" / "samples.parquet"
+    else:
+        if any(clustering.values()) or superclass is not None or names is not None:
+            raise UserError(
+                "--subclasses, --each, --balanced, --superclass and --names are about the run's own subclasses: settle "
+                "those first, without --data"
+            )
+        fitted = read_discovery(run)
+        if fitted is None and not write:
             raise UserError(
                 f"the subclasses of {run.path} are not settled yet: `regrain discover {run.path}` settles them"
             )
-        settle_subclasses(run, run.splits(), None, {}, None, {"seed": seed})
-        settled = read_discovery(run)
-        assert settled is not None
-    parts = run.fitting(dataset).by_split()
-    found, _ = discover_subclasses(run.model, parts, settled, unaided=unaided, exemplars=exemplars, seed=seed)
-    _look_closer(run, found, parts, grids, estimate_classes, seed)
-    if target is not None:
-        write_columns(found.columns(), target)
-    return found
-
-
-def _look_closer(
-    run: Run,
-    found: Discovery,
-    parts: Mapping[str, Dataset],
-    grids: str | Path | None,
-    estimate_classes: bool,
-    seed: int,
-) -> None:
-    """Pictures of what was discovered, and the number of classes, where they were asked for."""
+        if fitted is None:
+            _, fitted = fit_subclasses(run, run.splits(), seed=seed)
+        parts = run.fitting(dataset).by_split()
+        found, _ = assign_subclasses(run.model, parts, fitted, **options)
     if grids is not None:
         write_grids(found, parts, grids, split="test" if "test" in parts else None, seed=seed)
     if estimate_classes:
         found.class_count = class_count_of(run.model, parts.get("train", next(iter(parts.values()))), seed=seed)
         found.notes.append(found.class_count.describe())
+    if target is not None:
+        write_columns(found.columns(), target)
+    return found

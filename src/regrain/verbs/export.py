@@ -77,5 +77,5 @@ def _left_out_of(run: Run) -> list[str]:
     found = (
         [] if run.classifier is None else [f"the classifier of '{run.classifier.level}' that the run was adapted to"]
     )
-    found += [] if run.answers is None else ["the answers that the run was calibrated to give"]
+    found += [] if run.selective is None else ["the answers that the run was calibrated to give"]
     return [f"{what} is not in it: the format hub holds the whole model" for what in found]

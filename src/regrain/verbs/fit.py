@@ -12,7 +12,7 @@ import yaml
 from regrain.data.dataset import Dataset
 from regrain.runs.assemble import assemble
 from regrain.runs.defaults import announce_time
-from regrain.runs.plan import request_of
+from regrain.runs.plan import plan_fit
 from regrain.runs.run import Run
 from regrain.runs.tables import write_columns
 from regrain.runs.training import start_notices, train_run, writing
@@ -126,7 +126,7 @@ def fit(
     """
     leave_unguarded()
     kind = resolve_device(device)
-    request = request_of(
+    request = plan_fit(
         method,
         data,
         levels=levels,

@@ -67,8 +67,8 @@ def predict(
         run.labels,
         dataset,
         classifier=run.classifier,
-        settled=read_discovery(run),
-        answers=run.answers,
+        subclasses=read_discovery(run),
+        selective=run.selective,
     )
     if out is not None:
         write_columns(columns, Path(out))

@@ -11,7 +11,7 @@ from regrain.errors import UserError
 from regrain.evaluation import CRITERIA, criterion_values, obstacles
 from regrain.methods import method_class
 from regrain.runs.assemble import assemble, roles_of
-from regrain.runs.plan import request_of
+from regrain.runs.plan import plan_fit
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS
 from regrain.runs.tuning import Plan, Range, Trial, Tuning, assignments, default_ranges
@@ -83,7 +83,7 @@ def tune(
             "weight changes them. Choose the encoder by `regrain evaluate`, and the number of classes by `regrain "
             f"discover RUN --estimate-classes`; then `regrain fit {chosen.name} DATA --set subclasses=N`"
         )
-    request = request_of(method, data, **options)
+    request = plan_fit(method, data, **options)
     shared = {section: values for section, values in request.recipe.items() if section != "data"}
     in_use = request.recipe["data"]["levels"]
     roles = roles_of(method_class(method), in_use)

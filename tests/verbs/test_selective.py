@@ -19,7 +19,13 @@ from regrain.data.samples import TensorSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels, Taxonomy
 from regrain.metrics import confidence_error
-from regrain.runs.answers import Answers, fit_answers, judge_answers, known_classes, taxonomy_of
+from regrain.runs.selective import (
+    SelectiveClassifier,
+    evaluate_answers,
+    fit_selective_classifier,
+    known_classes,
+    taxonomy_of,
+)
 from regrain.storage.files import Folder
 
 TREE = Taxonomy.from_paths(["a/x/1", "a/x/2", "a/y/3", "b/z/4", "b/z/5", "c"], ["top", "mid", "low"])
@@ -52,7 +58,9 @@ def ancestor(level: int, code: int, above: int) -> int:
     return code
 
 
-def naive_confidences(answers: Answers, probabilities: dict[str, Tensor], row: int) -> list[tuple[int, float]]:
+def naive_confidences(
+    answers: SelectiveClassifier, probabilities: dict[str, Tensor], row: int
+) -> list[tuple[int, float]]:
     found: list[tuple[int, float]] = []
     for level, temperature, shift in zip(answers.levels, answers.temperatures, answers.shifts, strict=True):
         p = [float(v) for v in probabilities[level][row].double()]
@@ -68,8 +76,10 @@ def naive_confidences(answers: Answers, probabilities: dict[str, Tensor], row: i
 @pytest.mark.parametrize("seed", range(3))
 def test_the_rule_is_that_of_a_naive_loop(seed: int) -> None:
     probabilities, _ = random_case(seed)
-    answers = Answers(TREE.levels, (0.7, 1.0, 2.0), (0.1, 0.0, -0.2), (0.6, None, 0.7), 0.9, "", (0, 0, 0), (0, 0, 0))
-    answered = answers.answer(probabilities, TREE)
+    answers = SelectiveClassifier(
+        TREE.levels, (0.7, 1.0, 2.0), (0.1, 0.0, -0.2), (0.6, None, 0.7), 0.9, "", (0, 0, 0), (0, 0, 0)
+    )
+    answered = answers.predict(probabilities, TREE)
     for row in range(400):
         found = naive_confidences(answers, probabilities, row)
         expected = next((at for at in (2, 0) if found[at][1] >= (answers.thresholds[at] or 2)), -1)
@@ -85,8 +95,8 @@ def test_the_rule_is_that_of_a_naive_loop(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_thresholds_are_the_smallest_that_reach_the_precision(seed: int) -> None:
     probabilities, truth = random_case(seed)
-    answers = fit_answers(probabilities, truth, TREE, precision=0.8)
-    codes, confidence = answers.predictions(probabilities, TREE)
+    answers = fit_selective_classifier(probabilities, truth, TREE, precision=0.8)
+    codes, confidence = answers.level_predictions(probabilities, TREE)
     left = set(range(400))
     for index in (2, 1, 0):
         rows = [row for row in left if truth[row, index] != -1]
@@ -97,7 +107,7 @@ def test_thresholds_are_the_smallest_that_reach_the_precision(seed: int) -> None
         assert answers.thresholds[index] == threshold
         assert answers.support[index] == (0 if threshold is None else sum(s >= threshold for s in sure.values()))
         left = {row for row in left if threshold is None or float(confidence[row, index]) < threshold}
-    figures = judge_answers(answers, probabilities, truth, TREE, split="val")
+    figures = evaluate_answers(answers, probabilities, truth, TREE, split="val")
     for level in figures.levels:
         assert level.precision is None or level.precision >= 0.8
     assert figures.precision is not None
@@ -113,12 +123,12 @@ def test_a_level_that_no_threshold_helps_is_never_answered() -> None:
     one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b"]])
     sure = torch.linspace(0.5, 0.99, 100)
     probabilities = {"kind": torch.stack([sure, 1 - sure], dim=1)}
-    answers = fit_answers(probabilities, torch.ones(100, 1, dtype=torch.long), one)
+    answers = fit_selective_classifier(probabilities, torch.ones(100, 1, dtype=torch.long), one)
     assert answers.thresholds == (None,)
-    answered = answers.answer(probabilities, one)
+    answered = answers.predict(probabilities, one)
     assert set(answered.level.tolist()) == {-1}
-    assert torch.equal(answered.confidence, answers.predictions(probabilities, one)[1][:, 0])
-    figures = judge_answers(answers, probabilities, torch.ones(100, 1, dtype=torch.long), one, split="val")
+    assert torch.equal(answered.confidence, answers.level_predictions(probabilities, one)[1][:, 0])
+    figures = evaluate_answers(answers, probabilities, torch.ones(100, 1, dtype=torch.long), one, split="val")
     assert (figures.answered, figures.precision, figures.calibration_error) == (0, None, None)
 
 
@@ -126,7 +136,7 @@ def test_a_coarse_level_counts_all_samples_where_the_finer_ones_answer_all() -> 
     probabilities = {
         level: torch.eye(len(names))[[0] * 60] for level, names in zip(TREE.levels, TREE.classes, strict=True)
     }
-    answers = fit_answers(probabilities, torch.zeros(60, 3, dtype=torch.long), TREE)
+    answers = fit_selective_classifier(probabilities, torch.zeros(60, 3, dtype=torch.long), TREE)
     assert None not in answers.thresholds
     assert answers.support == (60, 60, 60)
 
@@ -139,10 +149,10 @@ def test_the_temperature_of_over_and_underconfident_probabilities_is_found(tempe
     said = (true * temperature).sigmoid()
     probabilities = {"kind": torch.stack([said, 1 - said], dim=1)}
     one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b"]])
-    answers = fit_answers(probabilities, wrong.long()[:, None], one)
+    answers = fit_selective_classifier(probabilities, wrong.long()[:, None], one)
     assert answers.temperatures[0] == pytest.approx(temperature, rel=0.05)
     assert answers.shifts[0] == pytest.approx(0, abs=0.05)
-    figures = judge_answers(answers, probabilities, wrong.long()[:, None], one, split="val")
+    figures = evaluate_answers(answers, probabilities, wrong.long()[:, None], one, split="val")
     assert figures.levels[0].calibration_error is not None
     assert figures.levels[0].calibration_error < 0.02
 
@@ -159,23 +169,23 @@ def test_confidences_cross_one_half_where_they_must(low: float, high: float, rig
     one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [[str(c) for c in range(classes)]])
     for part in (slice(0, None, 2), slice(1, None, 2)):  # fitted on one half, judged on the other too
         if part.start == 0:
-            answers = fit_answers({"kind": said[part]}, truth[part], one)
-        judged = judge_answers(answers, {"kind": said[part]}, truth[part], one, split="val").levels[0]
+            answers = fit_selective_classifier({"kind": said[part]}, truth[part], one)
+        judged = evaluate_answers(answers, {"kind": said[part]}, truth[part], one, split="val").levels[0]
         assert judged.calibration_error is not None
         assert judged.calibration_error < 0.05
-        assert (float(answers.predictions({"kind": said[part]}, one)[1].mean()) > 0.5) == (right > 0.5)
+        assert (float(answers.level_predictions({"kind": said[part]}, one)[1].mean()) > 0.5) == (right > 0.5)
 
 
 def test_a_level_without_errors_keeps_its_order_and_a_useless_one_is_said() -> None:
     one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b", "c"]])
     best = torch.linspace(0.34, 0.999, 60)
     said = {"kind": torch.stack([best, (1 - best) / 2, (1 - best) / 2], dim=1)}
-    answers = fit_answers(said, torch.zeros(60, 1, dtype=torch.long), one)
+    answers = fit_selective_classifier(said, torch.zeros(60, 1, dtype=torch.long), one)
     assert answers.shifts == (0.0,)
-    confidence = answers.predictions(said, one)[1][:, 0]
+    confidence = answers.level_predictions(said, one)[1][:, 0]
     assert (float(confidence[0]) < 0.5, float(confidence[-1]) > 0.95) == (True, True)
     assert answers.notes() == []
-    upside_down = fit_answers(said, (best > 0.7).long()[:, None], one)
+    upside_down = fit_selective_classifier(said, (best > 0.7).long()[:, None], one)
     assert "what the run is surer of is not right more often" in " ".join(upside_down.notes())
 
 
@@ -183,12 +193,12 @@ def test_few_samples_give_no_certainty_and_are_warned_of() -> None:
     one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b"]])
     probabilities = {"kind": torch.tensor([[0.999999, 0.000001]] * 5)}
     with pytest.warns(RegrainWarning, match="5 samples are labelled at level 'kind'"):
-        answers = fit_answers(probabilities, torch.zeros(5, 1, dtype=torch.long), one)
-    assert float(answers.answer(probabilities, one).confidence[0]) == pytest.approx(6 / 7, abs=0.01)
+        answers = fit_selective_classifier(probabilities, torch.zeros(5, 1, dtype=torch.long), one)
+    assert float(answers.predict(probabilities, one).confidence[0]) == pytest.approx(6 / 7, abs=0.01)
     with pytest.raises(UserError, match="none of the 5 samples has a label of kind"):
-        fit_answers(probabilities, torch.full((5, 1), -1), one)
+        fit_selective_classifier(probabilities, torch.full((5, 1), -1), one)
     with pytest.raises(UserError, match="above 0 and at most 1; got 95"):
-        fit_answers(probabilities, torch.zeros(5, 1, dtype=torch.long), one, precision=95)
+        fit_selective_classifier(probabilities, torch.zeros(5, 1, dtype=torch.long), one, precision=95)
 
 
 def test_a_class_without_children_is_answered_at_its_own_level() -> None:
@@ -199,36 +209,36 @@ def test_a_class_without_children_is_answered_at_its_own_level() -> None:
     own = Labels(torch.empty(0, 3, dtype=torch.long), TREE.levels, TREE.classes, TREE)
     truth = known_classes(Labels.from_columns({"top": ["c"] * 100}), own)
     assert truth.unique(dim=0).tolist() == [[leaf, -2, -2]]
-    answers = fit_answers(probabilities, truth, TREE)
+    answers = fit_selective_classifier(probabilities, truth, TREE)
     assert answers.thresholds[1:] == (None, None)  # nothing that could be said there would be right
-    answered = answers.answer(probabilities, TREE)
+    answered = answers.predict(probabilities, TREE)
     assert answered.level.unique().tolist() == [0]
     assert answered.codes.unique(dim=0).tolist() == [[leaf, -1, -1]]
 
 
 def test_answers_are_kept_as_json(tmp_path: Path) -> None:
     probabilities, truth = random_case(0)
-    answers = fit_answers(probabilities, truth, TREE, precision=0.99, calibrated_on="val of x")
+    answers = fit_selective_classifier(probabilities, truth, TREE, precision=0.99, calibrated_on="val of x")
     answers.save(Folder(tmp_path))
     own = Labels(torch.empty(0, 3, dtype=torch.long), TREE.levels, TREE.classes, TREE)
-    assert Answers.load(Folder(tmp_path), own) == answers
+    assert SelectiveClassifier.load(Folder(tmp_path), own) == answers
     content = json.loads((tmp_path / "answers.json").read_text())
     (tmp_path / "answers.json").write_text(json.dumps(content | {"schema": 99}))
     with pytest.raises(UserError, match="schema 99"):
-        Answers.load(Folder(tmp_path, verify=False), own)
+        SelectiveClassifier.load(Folder(tmp_path, verify=False), own)
     with pytest.raises(UserError, match=r"answers\.json is damaged"):
-        Answers.load(Folder(tmp_path), own)
+        SelectiveClassifier.load(Folder(tmp_path), own)
     del content["shifts"]
     (tmp_path / "answers.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="shifts: Field required"):
-        Answers.load(Folder(tmp_path, verify=False), own)
+        SelectiveClassifier.load(Folder(tmp_path, verify=False), own)
     answers.save(Folder(tmp_path))
     with pytest.raises(UserError, match="is not of this run's levels"):
-        Answers.load(Folder(tmp_path), own.keep(own.levels[:1]))
+        SelectiveClassifier.load(Folder(tmp_path), own.keep(own.levels[:1]))
     (tmp_path / "answers.json").unlink()
     with pytest.raises(UserError, match=r"answers\.json is missing, and manifest\.json lists it"):
-        Answers.load(Folder(tmp_path), own)
-    assert Answers.load(Folder(tmp_path / "nowhere"), own) is None
+        SelectiveClassifier.load(Folder(tmp_path), own)
+    assert SelectiveClassifier.load(Folder(tmp_path / "nowhere"), own) is None
 
 
 def overconfident(count: int, classes: int, power: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -251,11 +261,11 @@ def test_aspects_are_calibrated_one_by_one() -> None:
     truth = torch.stack([found for _, found in parts.values()], dim=1)
     truth[::5, 1] = -1
     half, rest = slice(1000), slice(1000, None)
-    answers = fit_answers({n: p[half] for n, p in probabilities.items()}, truth[half], None, precision=0.9)
+    answers = fit_selective_classifier({n: p[half] for n, p in probabilities.items()}, truth[half], None, precision=0.9)
     assert not answers.nested
     assert answers.temperatures[0] > 2
     assert answers.temperatures[1] == pytest.approx(1, rel=0.2)
-    judged = judge_answers(answers, {n: p[rest] for n, p in probabilities.items()}, truth[rest], None, split="rest")
+    judged = evaluate_answers(answers, {n: p[rest] for n, p in probabilities.items()}, truth[rest], None, split="rest")
     raw = [confidence_error(p[rest].max(dim=1).values[known], (p[rest].argmax(dim=1) == t)[known]) for p, t, known in
            ((probabilities[n], truth[rest, i], truth[rest, i] >= 0) for i, n in enumerate(probabilities))]  # fmt: skip
     assert raw[0] > 0.1
@@ -264,7 +274,9 @@ def test_aspects_are_calibrated_one_by_one() -> None:
     assert judged.judged == sum(figures.judged for figures in judged.levels)
     for index, name in enumerate(probabilities):
         single = Taxonomy.from_codes(truth[:0, :1], [name], [["a", "b", "c"][: probabilities[name].shape[1]]])
-        own = fit_answers({name: probabilities[name][half]}, truth[half][:, [index]], single, precision=0.9)
+        own = fit_selective_classifier(
+            {name: probabilities[name][half]}, truth[half][:, [index]], single, precision=0.9
+        )
         assert own == replace(answers.of_aspect(index), calibrated_on="")
 
 

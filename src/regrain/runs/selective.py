@@ -47,7 +47,7 @@ class _AnswersForm(TypedDict):
     support: list[int]
 
 
-class Answered(NamedTuple):
+class Prediction(NamedTuple):
     """The answers for N samples.
 
     Attributes
@@ -66,7 +66,7 @@ class Answered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answers:
+class SelectiveClassifier:
     r"""When a run answers at which level.
 
     At every level the most probable class is the prediction, and its confidence is
@@ -109,7 +109,7 @@ class Answers:
     support: tuple[int, ...]
     nested: bool = True
 
-    def of_aspect(self, index: int) -> Answers:
+    def of_aspect(self, index: int) -> SelectiveClassifier:
         """The answers of one aspect alone."""
         return replace(
             self,
@@ -122,7 +122,9 @@ class Answers:
             nested=True,
         )
 
-    def predictions(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None) -> tuple[Tensor, Tensor]:
+    def level_predictions(
+        self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None
+    ) -> tuple[Tensor, Tensor]:
         """The class (N, L) predicted at every level, and the confidence (N, L) of each.
 
         Parameters
@@ -146,9 +148,9 @@ class Answers:
                 confidence[:, upper] = torch.maximum(confidence[:, upper], under)
         return codes, confidence
 
-    def answer(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy) -> Answered:
-        """The answer for every sample at levels that nest; arguments as of :meth:`predictions`."""
-        codes, confidence = self.predictions(probabilities, taxonomy)
+    def predict(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy) -> Prediction:
+        """The answer for every sample at levels that nest; arguments as of :meth:`level_predictions`."""
+        codes, confidence = self.level_predictions(probabilities, taxonomy)
         level = torch.full((len(codes),), -1)
         for index, threshold in enumerate(self.thresholds):  # the finest comes last, and wins
             if threshold is not None:
@@ -159,7 +161,7 @@ class Answers:
             for upper in range(index + 1):
                 said[rows, upper] = taxonomy.ancestors(name, self.levels[upper])[codes[rows, index]]
         own = confidence.gather(1, level.clamp(min=0)[:, None])[:, 0]
-        return Answered(level, said, torch.where(level >= 0, own, confidence.max(dim=1).values))
+        return Prediction(level, said, torch.where(level >= 0, own, confidence.max(dim=1).values))
 
     def notes(self) -> list[str]:
         """What the reader of confidences and thresholds must know."""
@@ -180,7 +182,7 @@ class Answers:
         folder.write_json(_CONFIG, asdict(self))
 
     @classmethod
-    def load(cls, folder: Folder, labels: Labels) -> Answers | None:
+    def load(cls, folder: Folder, labels: Labels) -> SelectiveClassifier | None:
         """The answers in a run's ``model`` folder; None where the run was not calibrated.
 
         Raises
@@ -203,7 +205,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class LevelFigures:
+class LevelReport:
     """How one level is predicted and answered.
 
     Attributes
@@ -237,14 +239,14 @@ class LevelFigures:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class SelectiveReport:
     """How the samples of a split are answered.
 
     Attributes
     ----------
     split : str
     samples : int
-    levels : tuple of LevelFigures
+    levels : tuple of LevelReport
     answered, abstained : float
         Shares of all samples.
     judged : int
@@ -257,7 +259,7 @@ class Judgement:
 
     split: str
     samples: int
-    levels: tuple[LevelFigures, ...]
+    levels: tuple[LevelReport, ...]
     answered: float
     abstained: float
     judged: int
@@ -271,18 +273,18 @@ class Calibration:
 
     Attributes
     ----------
-    answers : Answers
-    figures : Judgement
+    answers : SelectiveClassifier
+    figures : SelectiveReport
         On the samples that it was calibrated on, where precision was aimed at: no figure for new samples.
-    judged : Judgement or None
+    judged : SelectiveReport or None
         On another split.
     notes : list of str
         What the reader of the figures must know.
     """
 
-    answers: Answers
-    figures: Judgement
-    judged: Judgement | None = None
+    answers: SelectiveClassifier
+    figures: SelectiveReport
+    judged: SelectiveReport | None = None
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -338,14 +340,14 @@ def known_classes(labels: Labels, own: Labels) -> Tensor:
     return torch.where((given == _NONE) | absent, _NONE, known.codes)
 
 
-def fit_answers(
+def fit_selective_classifier(
     probabilities: Mapping[str, Tensor],
     truth: Tensor,
     taxonomy: Taxonomy | None,
     *,
     precision: float = 0.95,
     calibrated_on: str = "",
-) -> Answers:
+) -> SelectiveClassifier:
     """Temperatures, shifts and thresholds from samples that training has not seen.
 
     Temperature and shift of a level maximise the likelihood of which predictions are right (Platt 1999), with his
@@ -389,8 +391,8 @@ def fit_answers(
     >>> sure = torch.linspace(0.5, 1, 100)
     >>> both = {"animal": torch.ones(100, 1), "breed": torch.stack([sure, 1 - sure], dim=1)}
     >>> truth = torch.stack([torch.zeros(100), (torch.arange(100) % 4 < 1) & (sure < 0.75)], dim=1).long()
-    >>> answers = fit_answers(both, truth, taxonomy)
-    >>> (answers.answer(both, taxonomy).level == 1).sum().item() == answers.support[1]
+    >>> classifier = fit_selective_classifier(both, truth, taxonomy)
+    >>> (classifier.predict(both, taxonomy).level == 1).sum().item() == classifier.support[1]
     True
     """
     if not 0 < precision <= 1:
@@ -414,7 +416,7 @@ def fit_answers(
                 stacklevel=2,
             )
     count = len(levels)
-    settled = Answers(
+    settled = SelectiveClassifier(
         levels,
         tuple(temperatures),
         tuple(shifts),
@@ -425,7 +427,7 @@ def fit_answers(
         (0,) * count,
         nested=taxonomy is not None,
     )
-    codes, confidence = settled.predictions(probabilities, taxonomy)
+    codes, confidence = settled.level_predictions(probabilities, taxonomy)
     thresholds: list[float | None] = [None] * count
     support = [0] * count
     unanswered = torch.ones(len(truth), dtype=torch.bool)
@@ -443,21 +445,29 @@ def fit_answers(
     return replace(settled, thresholds=tuple(thresholds), support=tuple(support))
 
 
-def judge_answers(
-    answers: Answers, probabilities: Mapping[str, Tensor], truth: Tensor, taxonomy: Taxonomy | None, *, split: str
-) -> Judgement:
-    """Figures of the answers at every level and in all, for aspects over all; arguments as of :func:`fit_answers`."""
+def evaluate_answers(
+    classifier: SelectiveClassifier,
+    probabilities: Mapping[str, Tensor],
+    truth: Tensor,
+    taxonomy: Taxonomy | None,
+    *,
+    split: str,
+) -> SelectiveReport:
+    """Figures of the answers at every level and in all, for aspects over all.
+
+    Arguments are those of :func:`fit_selective_classifier`.
+    """
     if taxonomy is None:
-        return _judge_aspects(answers, probabilities, truth, split)
-    codes, confidence = answers.predictions(probabilities, taxonomy)
-    answered = answers.answer(probabilities, taxonomy)
+        return _evaluate_aspects(classifier, probabilities, truth, split)
+    codes, confidence = classifier.level_predictions(probabilities, taxonomy)
+    answered = classifier.predict(probabilities, taxonomy)
     known = truth != UNKNOWN
     levels = []
-    for index, level in enumerate(answers.levels):
+    for index, level in enumerate(classifier.levels):
         labelled, here, named = known[:, index], answered.level == index, answered.codes[:, index] != UNKNOWN
         right, said_right = codes[:, index] == truth[:, index], answered.codes[:, index] == truth[:, index]
         levels.append(
-            LevelFigures(
+            LevelReport(
                 level,
                 int(labelled.sum()),
                 _share(right[labelled]),
@@ -474,7 +484,7 @@ def judge_answers(
     judged = (answered.level >= 0) & (own != UNKNOWN)
     hits = (answered.codes.gather(1, at)[:, 0] == own)[judged]
     share = float((answered.level >= 0).double().mean())
-    return Judgement(
+    return SelectiveReport(
         split,
         len(truth),
         tuple(levels),
@@ -486,17 +496,19 @@ def judge_answers(
     )
 
 
-def _judge_aspects(answers: Answers, probabilities: Mapping[str, Tensor], truth: Tensor, split: str) -> Judgement:
+def _evaluate_aspects(
+    classifier: SelectiveClassifier, probabilities: Mapping[str, Tensor], truth: Tensor, split: str
+) -> SelectiveReport:
     """Each aspect judged by itself; in all, over the answers to all of them."""
     found = []
-    for index, level in enumerate(answers.levels):
+    for index, level in enumerate(classifier.levels):
         own, codes = {level: probabilities[level]}, truth[:, [index]]
         alone = Taxonomy.from_codes(codes[:0], [level], [list(map(str, range(own[level].shape[1])))])
-        found.append(judge_answers(answers.of_aspect(index), own, codes, alone, split=split))
+        found.append(evaluate_answers(classifier.of_aspect(index), own, codes, alone, split=split))
     answered = sum(one.answered for one in found) / len(found)
     judged = sum(one.judged for one in found)
     right = sum(one.precision * one.judged for one in found if one.precision is not None)
-    return Judgement(
+    return SelectiveReport(
         split,
         len(truth),
         tuple(one.levels[0] for one in found),
