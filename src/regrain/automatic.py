@@ -27,7 +27,6 @@ from regrain.labels import Labels
 from regrain.metrics import nearest_neighbours
 from regrain.report import report
 from regrain.runs.discovery import Discovery
-from regrain.runs.plan import Request, request_of
 from regrain.runs.run import Run
 from regrain.runs.verb import verb
 from regrain.storage.files import read_json, write_text
@@ -36,7 +35,7 @@ from regrain.training.loop import Device
 from regrain.verbs.discover import discover
 from regrain.verbs.evaluate import evaluate
 from regrain.verbs.finished import finished_run
-from regrain.verbs.fit import fit
+from regrain.verbs.fit import FitPlan, fit, plan_fit
 
 FEATURES = "features"
 """The method that trains nothing: what every other one is compared with."""
@@ -207,13 +206,13 @@ def auto(
     deadline = time.monotonic() + 60 * budget
     step = on_step or (lambda line: None)
     step("reading the data")
-    request = request_of(FEATURES, data, levels=levels, encoder=encoder, seed=seed, **reader_options)
-    place = Path(out) if out is not None else Path("runs") / f"auto-{request.dataset.name}"
-    begin_plan(place, {"asked": {"encoder": encoder, "seed": seed}, "data": request.recipe["data"]}, "choice")
-    choice = _Choice(request, place, encoder=encoder, seed=seed, device=device, step=step, deadline=deadline)
+    plan = plan_fit(FEATURES, data, levels=levels, encoder=encoder, seed=seed, **reader_options)
+    place = Path(out) if out is not None else Path("runs") / f"auto-{plan.dataset.name}"
+    begin_plan(place, {"asked": {"encoder": encoder, "seed": seed}, "data": plan.recipe["data"]}, "choice")
+    choice = _Choice(plan, place, encoder=encoder, seed=seed, device=device, step=step, deadline=deadline)
     contenders = choice.contenders()
     method = choice.chosen(contenders)
-    step(f"training {method} on all {len(request.training):,} training samples")
+    step(f"training {method} on all {len(plan.training):,} training samples")
     target = place / "run"
     run = finished_run(
         target,
@@ -228,7 +227,7 @@ def auto(
             overwrite=True,
             **reader_options,
         ),
-        request.dataset,
+        plan.dataset,
         device,
         None,
     )
@@ -254,7 +253,7 @@ class _Choice:
 
     def __init__(
         self,
-        request: Request,
+        plan: FitPlan,
         place: Path,
         *,
         encoder: str | None,
@@ -265,8 +264,8 @@ class _Choice:
     ) -> None:
         self.place, self.encoder, self.seed, self.device = place, encoder, seed, device
         self.step, self.deadline = step, deadline
-        levels = request.recipe["data"]["levels"]
-        training = request.training.with_levels(levels)
+        levels = plan.recipe["data"]["levels"]
+        training = plan.training.with_levels(levels)
         if len(training) > _MOST_SAMPLES:
             training = training.subsample(_MOST_SAMPLES, seed=seed)
         self.situation = _situation(training.labels)

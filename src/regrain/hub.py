@@ -107,7 +107,7 @@ class Pretrained:
         return pd.DataFrame(columns)
 
     def _read(self, data: Any, options: Mapping[str, Any]) -> Dataset:
-        dataset = read_alike(data, self.model, {}, self.labels.levels, labels="none", options=options)
+        dataset = read_alike(data, self.model, {}, self.labels.levels, wanted="none", options=options)
         return self.model.fitting(dataset, "the model")
 
 

@@ -94,6 +94,8 @@ def test_settings_as_keywords_as_a_mapping_and_as_texts_are_one(digits: Dataset,
     [
         ({"banana": 3}, "sup-ce on these data has no option 'banana'"),
         ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"overwrit": True}, "did you mean 'overwrite'"),
+        ({"limit_pr_class": 3}, "did you mean 'limit_per_class'"),
         ({"weights": "file.pt"}, "no option 'weights': in Python it is pretrained="),
         ({"level": "kind"}, "no option 'level': in Python it is levels="),
         ({"epochs": "many"}, "training.epochs: 'many' is no valid value"),
@@ -147,7 +149,16 @@ def test_a_run_embeds_folders_lists_arrays_and_tables(tmp_path: Path) -> None:
     expected = photos.embed(str(tmp_path / "photos"))
     assert torch.allclose(photos.embed(paths), expected, atol=1e-6)
     assert torch.allclose(photos.embed(images[order]), expected, atol=1e-6)
-    assert regrain.predict(photos, paths)["id"].tolist() == paths
+    assert photos.predict(paths)["id"].tolist() == paths
+    assert photos.predict(paths[0])["id"].tolist() == paths[:1]
+    kinds = [Path(path).parent.name for path in paths]
+    options = {"protocols": ["recall"], "baselines": False, "write": False}
+    judged = [photos.evaluate(source, split="all", labels=kinds, **options) for source in (paths, images[order])]
+    judged.append(photos.evaluate(pd.DataFrame({"image": paths, "label": kinds}), split="all", **options))
+    judged.append(photos.evaluate(tmp_path / "photos", split="train", **options))
+    values = [found.to_frame()["value"].tolist() for found in judged]
+    assert values[0]
+    assert all(value == values[0] for value in values)
 
     texts = ["how are you", "turn left", "well thank you", "turn right"] * 5
     spoken = regrain.fit(
@@ -185,6 +196,21 @@ def test_objects_show_themselves_in_a_line(run: regrain.Run, digits: Dataset) ->
     assert repr(regrain.Run.open(run.path)).startswith("<Run sup-ce on data in memory")
     assert "1797 image samples of 1 x 8 x 8; levels: group (3 classes), digit (10 classes)" in repr(digits)
     assert "group/recall@1 " in repr(found)
+
+
+def test_results_are_frames_and_show_in_notebooks(run: regrain.Run, digits: Dataset) -> None:
+    found = run.evaluate(protocols=["recall"], baselines=False, write=False)
+    frame = found.to_frame().set_index(["level", "metric"])
+    assert frame.loc[("group", "recall@1"), "value"] == found.flat()["test/group/recall@1"]
+    assert frame.loc[("group", "recall@1"), "low"] == found.flat()["test/group/recall@1.low"]
+    discovered = run.discover(write=False)
+    samples = discovered.to_frame()
+    assert samples["id"].tolist() == discovered.ids.tolist()
+    assert set(samples["name"]) == {subclass.name for subclass in discovered.subclasses}
+    for thing in (run, found, discovered):
+        assert "<table" in thing._repr_html_()
+    discovered.rename({discovered.subclasses[0].number: "<script>"})
+    assert "&lt;script&gt;" in discovered._repr_html_()
 
 
 def test_the_callers_random_state_stays(digits: Dataset, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from regrain.data.dataset import Dataset
 from regrain.evaluation.protocols import Score
 
@@ -59,6 +61,32 @@ class Evaluation:
         )
         more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
         return f"<Evaluation of {self.split}, {self.samples} samples: {shown or 'no figures'}{more}>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a figure: level, metric, representation, value, and the ends of its interval (NaN without one).
+
+        Examples
+        --------
+        >>> Evaluation("test", 9, [Row("model", "test", "kind", "recall@1", Score(0.5, 0.4, 0.6))]).to_frame()
+          level    metric representation  value  low  high
+        0  kind  recall@1          model    0.5  0.4   0.6
+        """
+        names = ("level", "metric", "representation")
+        rows = [[*(getattr(r, n) for n in names), r.score.value, r.score.low, r.score.high] for r in self.rows]
+        return pd.DataFrame(rows, columns=[*names, "value", "low", "high"]).astype(
+            dict.fromkeys(("low", "high"), float)
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a line a metric, a column a representation."""
+        shown = [row for row in self.rows if not row.score.detail]
+        cells = [(r.level, r.metric, r.representation, figure_text(r.score.value, count=r.score.count)) for r in shown]
+        frame = pd.DataFrame(cells, columns=["level", "metric", "representation", "figure"])
+        columns = list(dict.fromkeys(frame["representation"]))
+        table = frame.pivot_table("figure", ["level", "metric"], "representation", aggfunc="first", sort=False)
+        return (
+            f"<p>{self.split}, {self.samples} samples</p>{table[columns].to_html(na_rep='')}" if cells else repr(self)
+        )
 
     def flat(self) -> dict[str, float]:
         """``split/level/metric`` -> value; ends of intervals with ``.low`` and ``.high``, baselines with ``.NAME``."""

@@ -16,7 +16,6 @@ from regrain.errors import UserError
 from regrain.evaluation import Score, chosen_protocols
 from regrain.runs.assemble import assemble
 from regrain.runs.evaluations import keep_evaluation
-from regrain.runs.plan import plan_fit
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import split_dataset
 from regrain.runs.verb import verb
@@ -25,6 +24,7 @@ from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
 from regrain.verbs.evaluate import evaluate_run
 from regrain.verbs.finished import trained_once
+from regrain.verbs.fit import plan_fit
 
 
 @dataclass(frozen=True)
@@ -161,22 +161,22 @@ def _curve(
             raise UserError(
                 f"{protocol.name} is for other data: use `regrain evaluate RUN --data ... -p {protocol.name}` on runs"
             )
-    request = plan_fit(method, data, **options)
-    section, first = request.recipe["data"], request.recipe.get("seed", 0)
-    shared = {name: values for name, values in request.recipe.items() if name not in ("data", "seed")}
+    plan = plan_fit(method, data, **options)
+    section, first = plan.recipe["data"], plan.recipe.get("seed", 0)
+    shared = {name: values for name, values in plan.recipe.items() if name not in ("data", "seed")}
     numbers = tuple(range(first, first + seeds))
     folders = {value: f"{value:.12g}" for value in values}
     if len(set(folders.values())) < len(values):
         raise UserError(f"two of the values {', '.join(folders.values())} are the same in twelve digits")
 
     def corrupted(value: float, seed: int) -> dict[str, Dataset]:
-        return split_dataset(request.dataset, section | {corruption: value, "draw": section["draw"] + seed})
+        return split_dataset(plan.dataset, section | {corruption: value, "draw": section["draw"] + seed})
 
     for value in values:  # what cannot work is said before anything is trained
         parts = corrupted(value, first)
-        get_split(parts, "test", request.dataset.name)
-        assemble(request.recipe, parts["train"].with_levels(section["levels"]))
-    circumstances = {"recipe": shared, "data": section, "labels": request.training.labels.fingerprint()}
+        get_split(parts, "test", plan.dataset.name)
+        assemble(plan.recipe, parts["train"].with_levels(section["levels"]))
+    circumstances = {"recipe": shared, "data": section, "labels": plan.training.labels.fingerprint()}
     begin_plan(place, {"plan": {"varied": corruption}, "circumstances": circumstances}, "experiment")
     figures, counted, notes = [], set(), []
     for value in values:
@@ -188,7 +188,7 @@ def _curve(
             run = trained_once(method, seen, place / f"{folders[value]}-s{seed}", shared, seed, device, on_run)
             chosen = {"protocols": list(protocols), "options": judging, "seed": 0, "levels": None}
             found = evaluate_run(run, test, train, [], baselines=baselines, **chosen)
-            keep_evaluation(run.folder, found, data=request.dataset.name, own_data=True)
+            keep_evaluation(run.folder, found, data=plan.dataset.name, own_data=True)
             shown = [row for row in found.rows if not row.score.detail]
             judged.append({row.key: row.score.value for row in shown})
             counted |= {row.key for row in shown if row.score.count}

@@ -24,7 +24,6 @@ from regrain.evaluation.probe import Probed, logistic_layer
 from regrain.methods import method_class
 from regrain.metrics import accuracy
 from regrain.runs.assemble import assemble
-from regrain.runs.plan import plan_fit
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import split_dataset
 from regrain.runs.verb import verb
@@ -32,6 +31,7 @@ from regrain.storage.files import Folder
 from regrain.storage.plans import begin_plan
 from regrain.training.loop import Device
 from regrain.verbs.finished import trained_once
+from regrain.verbs.fit import plan_fit
 
 
 @dataclass(frozen=True)
@@ -287,15 +287,15 @@ def isotropy(
         )
     if seeds < 1:
         raise UserError(f"isotropy needs at least one seed; got {seeds}")
-    request = plan_fit(method, data, **options)
-    train, in_use = request.training, request.recipe["data"]["levels"]
-    test = get_split(split_dataset(request.dataset, request.recipe["data"]), "test", request.dataset.name)
+    plan = plan_fit(method, data, **options)
+    train, in_use = plan.training, plan.recipe["data"]["levels"]
+    test = get_split(split_dataset(plan.dataset, plan.recipe["data"]), "test", plan.dataset.name)
     move = Move.of(train, test, in_use, subclass, to)
     labelled = {"given": train.with_levels([move.superclass_level]), "moved": move.apply(train)}
-    assemble(request.recipe, labelled["moved"])  # what cannot work is said before anything is trained
-    shared = {section: values for section, values in request.recipe.items() if section not in ("data", "seed")}
-    place, first = Path(out), request.recipe.get("seed", 0)
-    circumstances = {"recipe": shared, "data": request.recipe["data"], "labels": train.labels.fingerprint()}
+    assemble(plan.recipe, labelled["moved"])  # what cannot work is said before anything is trained
+    shared = {section: values for section, values in plan.recipe.items() if section not in ("data", "seed")}
+    place, first = Path(out), plan.recipe.get("seed", 0)
+    circumstances = {"recipe": shared, "data": plan.recipe["data"], "labels": train.labels.fingerprint()}
     begin_plan(place, {"plan": asdict(move), "circumstances": circumstances}, "experiment")
     fates: dict[str, list[Fate]] = {name: [] for name in labelled}
     for number in range(first, first + seeds):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -127,6 +128,24 @@ class Discovery:
     def __repr__(self) -> str:
         figures = "".join(f", {name} {value:.3f}" for name, value in self.figures.items())
         return f"<Discovery of {len(self.subclasses)} subclasses among {len(self.ids)} samples{figures}>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table of samples: a row a sample."""
+        return pd.DataFrame(self.columns())
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a line a subclass."""
+        shown = [
+            {
+                "name": s.name,
+                "superclass": s.superclass,
+                "samples": s.size,
+                **{level: f"{held['class']} {100 * held['share']:.0f}%" for level, held in s.purity.items()},
+            }
+            for s in self.subclasses
+        ]
+        numbers = pd.Index([s.number for s in self.subclasses], name="subclass")
+        return pd.DataFrame(shown, index=numbers).to_html(na_rep="")
 
     def rename(self, names: Mapping[int, str]) -> None:
         """Give subclasses names, number by number."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
 
 from regrain.data.cells import spelled_as
 from regrain.data.dataset import Dataset
@@ -86,6 +89,21 @@ class Run:
         source = self.recipe["data"].get("source")
         on = self.data.name if self.data is not None else "data in memory" if source is None else Path(source).name
         return f"<Run {method} on {on}, {adapted}{about}, {self.path}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what was trained on what."""
+        try:
+            recipe = self.recipe
+            about = {
+                "method": recipe["method"]["name"],
+                "data": self.data.name if self.data is not None else recipe["data"].get("source") or "in memory",
+                "levels": ", ".join(recipe["data"]["levels"] or ()),
+                "encoder": recipe["encoder"]["name"],
+                "seed": recipe["seed"],
+            }
+        except (UserError, KeyError):
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        return pd.Series(about | {"folder": str(self.path)}, name=repr(self)).to_frame().to_html()
 
     @classmethod
     @speaks_python
@@ -216,7 +234,7 @@ class Run:
         data: Any,
         *,
         levels: Sequence[str] | None = None,
-        labels: Literal["any", "some", "own", "none"] = "any",
+        wanted: Literal["any", "some", "own", "none"] = "any",
         **options: Any,
     ) -> Dataset:
         """Other data, read as the run's own were: see :func:`regrain.runs.source.read_alike`."""
@@ -227,7 +245,7 @@ class Run:
             recorded["reader"],
             recorded["levels"],
             levels=levels,
-            labels=labels,
+            wanted=wanted,
             options=options,
         )
         warn_of_data(dataset.name, dataset.notes.get("messages", ()))
@@ -243,7 +261,7 @@ class Run:
         reader_options: Mapping[str, Any],
         *,
         levels: Sequence[str] | None = None,
-        labels: Literal["any", "some", "own"] = "any",
+        wanted: Literal["any", "some", "own"] = "any",
     ) -> Dataset | None:
         """What a verb was given, read as the run's own data were; None where the run's own are meant.
 
@@ -264,7 +282,7 @@ class Run:
             return None
         if levels is None and self.finds_own(data, reader_options):
             return None
-        return self.read(data, levels=levels, labels=labels, **reader_options)
+        return self.read(data, levels=levels, wanted=wanted, **reader_options)
 
     def splits_of(self, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
         """The splits of given data; where they are the run's own data, what was trained on is never called ``test``."""

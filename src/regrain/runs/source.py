@@ -29,6 +29,7 @@ from regrain.data.options import ColumnOptions, SampleOptions
 from regrain.data.readers import is_huggingface, options_of, parquet_files, read
 from regrain.data.rows import examples
 from regrain.data.table import Table
+from regrain.data.walk import opens_as_image
 from regrain.errors import UserError, nearest
 from regrain.model import Model
 from regrain.registry import catalogue_of
@@ -108,7 +109,7 @@ def read_alike(
     levels_in_use: Sequence[str],
     *,
     levels: Sequence[str] | None = None,
-    labels: Literal["any", "some", "own", "none"] = "any",
+    wanted: Literal["any", "some", "own", "none"] = "any",
     options: Mapping[str, Any],
 ) -> Dataset:
     """Read other data as a model's own were read; ``options`` win over what was ``recorded`` then.
@@ -125,15 +126,17 @@ def read_alike(
         Levels that it was trained on.
     levels : sequence of str, optional
         Label columns; default those of ``levels_in_use`` that a table has.
-    labels : {"any", "some", "own", "none"}
-        A table that has none of them is read without labels, unless there must be ``some``: the reader then finds
-        others. Of folders the reader finds the levels, unless they must be the model's ``own``. With ``none`` a table's
-        labels are not read.
+    wanted : {"any", "some", "own", "none"}
+        Which labels. A table that has none of them is read without labels, unless there must be ``some``: the reader
+        then finds others. Of folders the reader finds the levels, unless they must be the model's ``own``. With
+        ``none`` a table's labels are not read.
     options : mapping
         Of the reader.
     """
     if isinstance(data, Dataset):
         return read_data(data, None, options)
+    if isinstance(data, str | Path) and model.config["inputs"]["modality"] == "image" and opens_as_image(str(data)):
+        data = [str(data)]
     table = table_of(data)
     source = data if table is None or (isinstance(data, str | Path) and Path(data).is_dir()) else table
     inherited = inherited_options(data, table, model, recorded, options)
@@ -142,16 +145,16 @@ def read_alike(
     if inherited.get("label_paths") and "label_paths" not in options:
         if levels is not None and table is not None and not all(level in table.columns for level in levels):
             levels = None  # they are levels of the path
-        elif levels is not None or labels == "none":
+        elif levels is not None or wanted == "none":
             inherited = {name: value for name, value in inherited.items() if name not in ("label_paths", "levels")}
-    if labels == "none":
+    if wanted == "none":
         return read_data(source, None if table is None else [], inherited)
     options, levels = with_path_column(inherited, levels)
     if levels is None and not options.get("label_paths"):
         if table is not None:
             found = [level for level in levels_in_use if level in table.columns]
-            levels = None if labels == "some" and not found else found
-        elif labels == "own":
+            levels = None if wanted == "some" and not found else found
+        elif wanted == "own":
             levels = levels_in_use
     return read_data(source, levels, options)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import yaml
 from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
@@ -300,6 +301,11 @@ class Tuning:
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows(lines)
         write_text(self.path / "trials.csv", table.getvalue())
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a finished trial: its settings, its criteria, and why it failed where it did."""
+        rows = [{"trial": t.number, **t.settings, **t.criteria, "problem": t.problem} for t in self.trials]
+        return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
 
     def ranked(self) -> list[Trial]:
         """Best first by the plan's criterion; failed ones last."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -107,6 +108,10 @@ class Attention:
             "weight": [r.weight for _, _, r in pairs],
             "superclass_share": [s.shares.get(str(r.superclass), 0.0) for s, _, r in pairs],
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """The same table."""
+        return pd.DataFrame(self.columns())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -81,7 +81,7 @@ def calibrate(
             "others"
         )
     notes: list[str] = []
-    dataset = run.given_or_own(data, reader_options, levels=levels, labels="own")
+    dataset = run.given_or_own(data, reader_options, levels=levels, wanted="own")
     if dataset is None:
         parts, where = run.splits(), str(run.path)
     else:

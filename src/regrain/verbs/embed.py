@@ -39,7 +39,7 @@ def embed(run: RunOrPath, data: Any = None, *, split: str | None = None, **reade
         require_no_reading(reader_options)
         dataset = get_split(run.splits(), split or "test", str(run.path))
     else:
-        dataset = run.read(data, labels="none", **reader_options)
+        dataset = run.read(data, wanted="none", **reader_options)
         dataset = dataset if split is None else dataset.split(split)
     return embeddings_of(run.model, run.fitting(dataset))
 

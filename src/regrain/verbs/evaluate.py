@@ -61,7 +61,7 @@ def evaluate(
     notes: list[str] = []
     if run.finds_own(data, reader_options):
         data, reader_options = None, {}
-    dataset = run.given_or_own(data, reader_options, levels=None if data is None else levels, labels="some")
+    dataset = run.given_or_own(data, reader_options, levels=None if data is None else levels, wanted="some")
     if dataset is None:
         parts, where = run.splits(), str(run.path)
     else:

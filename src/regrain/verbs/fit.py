@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from regrain.checks import hyperparameters
 from regrain.data.dataset import Dataset
+from regrain.data.readers import named_twice, options_of
+from regrain.errors import NoLabelsError, UserError, nearest, warn_of_data
+from regrain.methods import method_class
 from regrain.runs.assemble import assemble
 from regrain.runs.defaults import announce_time
-from regrain.runs.plan import plan_fit
+from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.runs.run import Run
+from regrain.runs.source import (
+    CORRUPTIONS,
+    data_section,
+    read_data,
+    split_dataset,
+    with_path_column,
+)
 from regrain.runs.tables import write_columns
 from regrain.runs.training import start_notices, train_run, writing
 from regrain.runs.verb import verb
@@ -23,7 +36,111 @@ from regrain.training.loop import (
     check_training,
     resolve_device,
 )
+from regrain.training.options import TrainingOptions
 from regrain.training.processes import is_first_process, layout_of, leave_unguarded, was_restarted
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What was asked for: the recipe so far, all data, and the training samples among them."""
+
+    recipe: dict[str, Any]
+    dataset: Dataset
+    training: Dataset
+
+
+def plan_fit(
+    method: str,
+    data: Any,
+    *,
+    levels: Sequence[str] | None = None,
+    encoder: str | None = None,
+    pretrained: bool | str = False,
+    frozen: bool = False,
+    recipe: Mapping[str, Any] | str | Path | None = None,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    seed: int | None = None,
+    holdout: float | None = None,
+    **options: Any,
+) -> FitPlan:
+    """One recipe from a file's or a mapping's, arguments and settings; the data read and split as it says.
+
+    ``options`` are what corrupts the training split, settings of the training and the method, and the reader's.
+    """
+    method = method_class(method).name
+    corruption = {name: options.pop(name) for name in CORRUPTIONS if name in options}
+    keywords = _settings_among(options, method, data)
+    options = {name: value for name, value in options.items() if name not in keywords}
+    from_file = read_recipe(recipe) if isinstance(recipe, str | Path) else check_recipe(recipe or {})
+    if from_file.get("method", {}).get("name", method) != method:
+        raise UserError(f"the recipe is for {from_file['method']['name']}, and {method} was asked for")
+    asked = {"name": encoder, "pretrained": pretrained, "frozen": frozen}
+    flags: dict[str, Any] = {"method": {"name": method}, "encoder": {k: v for k, v in asked.items() if v}}
+    if seed is not None:
+        flags["seed"] = seed
+    assigned = parse_assignments(settings, method)
+    for name, value in keywords.items():
+        if name in assigned.get(next(iter(parse_assignments({name: value}, method))), {}):
+            raise UserError(f"{name} is given twice, as a keyword and in settings: leave one out")
+    wanted = check_recipe(merge(from_file, flags, assigned, parse_assignments(keywords, method)))
+    reader, levels = with_path_column(options, levels)
+    section = data_section(
+        data,
+        levels=levels,
+        holdout=holdout,
+        corruption=corruption,
+        reader=reader,
+        recorded=wanted.get("data", {}),
+    )
+    reader = {**section["reader"], **({} if isinstance(data, str | Path) else reader)}
+    try:
+        dataset = read_data(data, section["levels"], reader)
+    except NoLabelsError:
+        if method_class(method).needs.levels:
+            raise
+        dataset = read_data(data, [], reader)
+    section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
+    for level in section["levels"]:
+        dataset.labels.level_index(level)
+    training = split_dataset(dataset, section)["train"]
+    section["fingerprint"] = training.fingerprint()
+    warn_of_data(dataset.name, dataset.notes.get("messages", ()))
+    return FitPlan(wanted | {"data": section}, dataset, training)
+
+
+_ELSEWHERE = {
+    "level": "levels",
+    "set": "settings",
+    "assignments": "settings",
+    "split": "split_column",
+    "group": "group_column",
+    "id": "id_column",
+    "weights": "pretrained",
+    "label": "levels",
+    "labels_column": "levels",
+}
+"""Words of the command line and of other libraries, and the keyword that Python has for them here."""
+
+
+def _settings_among(options: Mapping[str, Any], method: str, data: Any) -> dict[str, Any]:
+    """The settings of training and method among keywords; a UserError for what neither these nor a reader knows."""
+    settings = {**hyperparameters(TrainingOptions), **hyperparameters(method_class(method))}
+    reader = options_of(data, options)
+    for name in options:
+        if name in settings and name in reader:
+            raise UserError(
+                f"{name} is a setting of {method}, and says how data are read: give the one in settings={{...}}, the "
+                "other to regrain.load"
+            )
+        if name not in settings and name not in reader:
+            known = {*settings, *reader, *CORRUPTIONS, *inspect.signature(fit).parameters}
+            hint = (
+                f"in Python it is {_ELSEWHERE[name]}="
+                if name in _ELSEWHERE
+                else nearest(name, known - {"data", "method", "options"})
+            )
+            raise UserError(f"{method} on {named_twice(data)} has no option '{name}': {hint}", code="unknown_option")
+    return {name: value for name, value in options.items() if name in settings}
 
 
 @verb
@@ -40,12 +157,6 @@ def fit(
     settings: Sequence[str] | Mapping[str, Any] = (),
     seed: int | None = None,
     holdout: float | None = None,
-    samples: int | None = None,
-    limit_per_class: int | None = None,
-    label_noise: float | Mapping[str, float] | None = None,
-    noise_within: str | None = None,
-    hide_labels: float | Mapping[str, float] | None = None,
-    draw: int | None = None,
     device: Device = "auto",
     devices: int = 1,
     overwrite: bool = False,
@@ -53,7 +164,7 @@ def fit(
     tensorboard: bool = False,
     interrupt: threading.Event | None = None,
     on_start: Callable[[Run, Dataset], None] | None = None,
-    **reader_options: Any,
+    **options: Any,
 ) -> Run:
     """Train a method on data, in a run folder.
 
@@ -82,21 +193,6 @@ def fit(
         Fixes everything; default 0, or the recipe's.
     holdout : float
         Share of the data held out for testing where they come without splits (default 0.2); 0 trains on everything.
-    samples : int, optional
-        Train on so many samples alone, drawn whatever their classes.
-    limit_per_class : int, optional
-        At most so many training samples of every class of the finest level in use: a smaller experiment, drawn before
-        anything is hidden from the method.
-    label_noise : float or mapping of level to float, optional
-        Share of the training samples whose label is drawn anew: see
-        :func:`regrain.data.corruption.with_label_noise`.
-    noise_within : str, optional
-        The level whose classes wrong labels do not leave: confusions between siblings.
-    hide_labels : float or mapping of level to float, optional
-        Share of the training samples that lose their labels, at every level or at those named, in [0, 1): what fewer
-        labels would give. See :func:`regrain.data.corruption.hide_labels`.
-    draw : int, optional
-        The seed of these draws, default 0: apart from ``seed``, so that seeds are compared on the same samples.
     device, devices
         ``auto``, ``cpu`` or ``cuda``, and how many.
     overwrite : bool
@@ -106,9 +202,10 @@ def fit(
         Set it to stop after the step, with a checkpoint.
     on_start : callable, optional
         Called with the Run and the training Dataset before the first epoch.
-    **reader_options
-        See :func:`load`; and settings of the training and the method, such as ``epochs=20``, as in ``settings``. A
-        name that is neither is an error.
+    **options
+        Settings of the training and the method, such as ``epochs=20``, as in ``settings``; how data are read, see
+        :func:`load`; and what an experiment takes from the training split, such as ``limit_per_class=20``, see
+        :class:`regrain.data.options.CorruptionOptions`. A name that is none of these is an error.
 
     Raises
     ------
@@ -126,7 +223,7 @@ def fit(
     """
     leave_unguarded()
     kind = resolve_device(device)
-    request = plan_fit(
+    plan = plan_fit(
         method,
         data,
         levels=levels,
@@ -137,15 +234,9 @@ def fit(
         settings=settings,
         seed=seed,
         holdout=holdout,
-        samples=samples,
-        limit_per_class=limit_per_class,
-        label_noise=label_noise,
-        noise_within=noise_within,
-        hide_labels=hide_labels,
-        draw=draw,
-        **reader_options,
+        **options,
     )
-    wanted, dataset, training = request.recipe, request.dataset, request.training
+    wanted, dataset, training = plan.recipe, plan.dataset, plan.training
     assembly = assemble(wanted, training.with_levels(wanted["data"]["levels"]))
     assembly.recipe["data"]["labels_fingerprint"] = assembly.dataset.labels.fingerprint()
     check_training(

@@ -60,7 +60,7 @@ def predict(
     """
     if out is not None:
         require_writable(Path(out), overwrite)
-    dataset = run.read(data, labels="none", **reader_options)
+    dataset = run.read(data, wanted="none", **reader_options)
     dataset = run.fitting(dataset if split is None else dataset.split(split))
     columns = predicted_columns(
         run.model,
@@ -97,5 +97,5 @@ def predict_proba(run: RunOrPath, data: Any, level: str, **reader_options: Any) 
     UserError
         If the method does not predict that level, or the samples are unlike those that the run was trained on.
     """
-    dataset = run.fitting(run.read(data, labels="none", **reader_options))
+    dataset = run.fitting(run.read(data, wanted="none", **reader_options))
     return level_proba(run.model, run.labels, dataset, level, run.classifier)

@@ -11,13 +11,12 @@ from regrain.errors import UserError
 from regrain.evaluation import CRITERIA, criterion_values, obstacles
 from regrain.methods import method_class
 from regrain.runs.assemble import assemble, roles_of
-from regrain.runs.plan import plan_fit
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS
 from regrain.runs.tuning import Plan, Range, Trial, Tuning, assignments, default_ranges
 from regrain.runs.verb import verb
 from regrain.training.loop import Device
-from regrain.verbs.fit import fit
+from regrain.verbs.fit import fit, plan_fit
 
 
 @verb
@@ -83,23 +82,23 @@ def tune(
             "weight changes them. Choose the encoder by `regrain evaluate`, and the number of classes by `regrain "
             f"discover RUN --estimate-classes`; then `regrain fit {chosen.name} DATA --set subclasses=N`"
         )
-    request = plan_fit(method, data, **options)
-    shared = {section: values for section, values in request.recipe.items() if section != "data"}
-    in_use = request.recipe["data"]["levels"]
+    plan = plan_fit(method, data, **options)
+    shared = {section: values for section, values in plan.recipe.items() if section != "data"}
+    in_use = plan.recipe["data"]["levels"]
     roles = roles_of(method_class(method), in_use)
-    seen = request.training.with_levels(list(dict.fromkeys([*in_use[:1], *roles.values()])))
+    seen = plan.training.with_levels(list(dict.fromkeys([*in_use[:1], *roles.values()])))
     stratify = seen.labels.levels[0] if seen.labels.levels and seen.groups is None else None
     train_part, validation_part = seen.hold_out(validation, stratify=stratify)
-    resolved = assemble(request.recipe, train_part)  # what cannot work in any trial is said before the first
+    resolved = assemble(plan.recipe, train_part)  # what cannot work in any trial is said before the first
     parsed = [Range.parse(text) for text in ranges] or default_ranges(method, resolved.options.learning_rate)
-    plan = Plan(method, tuple(parsed), criterion, trials, request.recipe.get("seed", 0))
+    search = Plan(method, tuple(parsed), criterion, trials, plan.recipe.get("seed", 0))
     hindered = obstacles(train_part, validation_part)
     if criterion in hindered:
         others = " or ".join(name for name in CRITERIA if name not in hindered)
         raise UserError(f"{criterion} {hindered[criterion]}: choose {others}")
-    place = Path(out) if out is not None else Path("runs") / f"tune-{method}-{request.dataset.name}"
-    circumstances = {"recipe": shared, "data": request.recipe["data"], "validation": validation}
-    tuning = Tuning.open(place, plan, circumstances)
+    place = Path(out) if out is not None else Path("runs") / f"tune-{method}-{plan.dataset.name}"
+    circumstances = {"recipe": shared, "data": plan.recipe["data"], "validation": validation}
+    tuning = Tuning.open(place, search, circumstances)
     for trial in tuning.pending():
         folder = tuning.trial_path(trial.number)
         try:
@@ -116,7 +115,7 @@ def tune(
         except UserError as error:
             done = replace(trial, problem=str(error))
         else:
-            done = replace(trial, criteria=criterion_values(run.model, train_part, validation_part, seed=plan.seed))
+            done = replace(trial, criteria=criterion_values(run.model, train_part, validation_part, seed=search.seed))
             run.folder.checkpoint_file.unlink(missing_ok=True)
             if on_run is not None:
                 on_run(run)
@@ -124,5 +123,5 @@ def tune(
         if on_trial is not None:
             on_trial(done)
     kept = ("reader", "levels", "holdout", *CORRUPTIONS)
-    tuning.conclude(shared | {"data": {key: request.recipe["data"][key] for key in kept}})
+    tuning.conclude(shared | {"data": {key: plan.recipe["data"][key] for key in kept}})
     return tuning
