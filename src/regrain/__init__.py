@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from regrain.verbs.adapt import adapt
     from regrain.verbs.attend import attend
     from regrain.verbs.calibrate import calibrate
+    from regrain.verbs.clean import clean
     from regrain.verbs.discover import discover
     from regrain.verbs.embed import embed, export_embeddings
     from regrain.verbs.evaluate import evaluate
@@ -51,6 +52,7 @@ __all__ = [
     "attend",
     "auto",
     "calibrate",
+    "clean",
     "discover",
     "embed",
     "evaluate",
@@ -75,6 +77,7 @@ _VERBS = {
         "adapt": ("adapt",),
         "attend": ("attend",),
         "calibrate": ("calibrate",),
+        "clean": ("clean",),
         "discover": ("discover",),
         "embed": ("embed", "export_embeddings"),
         "evaluate": ("evaluate",),

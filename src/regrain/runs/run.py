@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from regrain.verbs import adapt as _adapt
     from regrain.verbs import attend as _attend
     from regrain.verbs import calibrate as _calibrate
+    from regrain.verbs import clean as _clean
     from regrain.verbs import discover as _discover
     from regrain.verbs import embed as _embed
     from regrain.verbs import evaluate as _evaluate
@@ -66,6 +67,7 @@ class Run:
         adapt = _adapt.adapt
         attend = _attend.attend
         calibrate = _calibrate.calibrate
+        clean = _clean.clean
         discover = _discover.discover
         embed = _embed.embed
         evaluate = _evaluate.evaluate

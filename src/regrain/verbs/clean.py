@@ -1,0 +1,242 @@
+"""``clean``: labels that a classifier on the embedding doubts, with the class that it proposes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from torch.nn import functional
+
+from regrain.data.dataset import Dataset
+from regrain.errors import UserError
+from regrain.evaluation import embed
+from regrain.evaluation.results import class_names
+from regrain.metrics import label_quality
+from regrain.runs.tables import require_writable, write_columns
+from regrain.runs.verb import RunOrPath, verb
+
+_FOLDS = 5
+_INVERSE_PENALTY = 10.0
+"""C of the logistic regression on unit vectors: C = 10 and 100 rank flipped labels alike on CLINC150 and Grocery."""
+
+
+@dataclass
+class Cleaning:
+    """Doubtful labels.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row a sample with a doubtful label, the most doubtful first: ``id``, ``split``, and for each level
+        ``LEVEL`` (the label), ``LEVEL_proposed``, ``LEVEL_confidence`` (the probability of the proposed class),
+        ``LEVEL_score`` (that of the label) and ``LEVEL_doubtful``.
+    counts : DataFrame
+        One row a split and level: ``labels`` that were judged, and ``doubtful`` ones.
+    notes : list of str
+    """
+
+    table: pd.DataFrame
+    counts: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        told = (f"{r.doubtful} of {r.labels} in {r.split}/{r.level}" for r in self.counts.itertuples())
+        return f"<Cleaning: doubtful labels: {', '.join(told)}>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """The doubtful samples."""
+        return self.table
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts and the notes."""
+        return {"doubtful": self.counts.to_dict("records"), "notes": self.notes}
+
+
+@verb
+def clean(
+    run: RunOrPath,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    levels: Sequence[str] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    **reader_options: Any,
+) -> Cleaning:
+    """Find doubtful labels of every split, and propose a class for each.
+
+    At each level a logistic regression is fitted on the embeddings of the training samples. Training samples are judged
+    by five-fold cross-fitting, each by a classifier that did not see its label, and whole groups are held out together;
+    samples of other splits, or of other data, by the classifier of all training samples. A label is doubtful where
+    confident learning counts it as wrong (:func:`regrain.metrics.label_quality`).
+
+    Parameters
+    ----------
+    run : Run or path
+    data : optional
+        Other data than the run's own, whose labels are judged; whatever :func:`load` reads.
+    out : path, optional
+        A ``.csv`` or ``.parquet`` table of the doubtful samples.
+    levels : sequence of str, optional
+        The levels to judge; default all that have labels.
+    seed : int
+        Of the folds.
+    overwrite : bool
+        Replace the file at ``out``.
+    **reader_options
+        See :func:`load`.
+
+    Raises
+    ------
+    UserError
+        If the data do not fit the run, no level can be judged, or the file would be lost.
+
+    Examples
+    --------
+    >>> import tempfile, regrain
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> run = regrain.fit("features", "digits", encoder="identity", out=folder.name + "/run", limit_per_class=40)
+    >>> found = run.clean(levels=["digit"])
+    >>> list(found.table.columns)[:4], list(found.counts["split"])
+    (['id', 'split', 'digit', 'digit_proposed'], ['train', 'test'])
+    >>> folder.cleanup()
+    """
+    if out is not None:
+        require_writable(Path(out), overwrite)
+    other = run.given_or_own(data, reader_options)
+    own = run.splits()
+    train = run.fitting(own["train"])
+    splits = own if other is None else other.by_split()
+    splits = {name: run.fitting(part) for name, part in splits.items()}
+    if other is None:
+        splits = {"train": train, **{name: part for name, part in splits.items() if name != "train"}}
+    chosen = list(levels) if levels is not None else list(train.labels.levels)
+    for level in chosen:
+        train.labels.level_index(level)
+    vectors = _units(run, train)
+    notes: list[str] = []
+    frames: list[pd.DataFrame] = []
+    counts: list[dict[str, Any]] = []
+    fitted = {level: _Fitted.of(vectors, train, level, notes) for level in chosen}
+    fitted = {level: found for level, found in fitted.items() if found is not None}
+    if not fitted:
+        raise UserError(f"no label can be judged: {'; '.join(notes)}", code="no_labels")
+    for name, part in splits.items():
+        of_train = other is None and name == "train"
+        held = vectors if of_train else _units(run, part)
+        frame = pd.DataFrame({"id": part.ids, "split": name})
+        for level, found in fitted.items():
+            if level not in part.labels.levels:
+                continue
+            proba = found.cross_fitted(seed) if of_train else found.probabilities(held)
+            judged = _judged(proba, part, level, found.classes)
+            frame = pd.concat([frame, judged], axis=1)
+            labels = int(judged[f"{level}_score"].notna().sum())
+            counts.append(
+                {"split": name, "level": level, "labels": labels, "doubtful": int(judged[f"{level}_doubtful"].sum())}
+            )
+        frames.append(frame)
+    if not counts:
+        raise UserError(f"the data have none of the levels {', '.join(fitted)}", code="unknown_level")
+    judged_levels = list(dict.fromkeys(found["level"] for found in counts))
+    result = Cleaning(_doubtful(frames, judged_levels), pd.DataFrame(counts), notes)
+    if out is not None:
+        write_columns({name: list(result.table[name]) for name in result.table}, Path(out))
+    return result
+
+
+def _units(run: Any, part: Dataset) -> np.ndarray:
+    found: np.ndarray = functional.normalize(embed(run.model, part), dim=1).numpy()
+    return found
+
+
+@dataclass
+class _Fitted:
+    """What one level's classifier learns from: training samples of classes that two samples or more have."""
+
+    vectors: np.ndarray
+    codes: np.ndarray
+    kept: np.ndarray
+    groups: np.ndarray | None
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, train: Dataset, level: str, notes: list[str]) -> _Fitted | None:
+        codes = train.labels.level(level).numpy()
+        names = train.labels.names(level)
+        counts = np.bincount(codes[codes >= 0], minlength=len(names))
+        few = [names[code] for code in np.flatnonzero(counts == 1)]
+        if few:
+            notes.append(
+                f"level '{level}': {len(few)} class{'es' if len(few) > 1 else ''} of a single training sample "
+                f"{'are' if len(few) > 1 else 'is'} not judged, such as '{few[0]}'"
+            )
+        if (counts > 1).sum() < 2:
+            notes.append(f"level '{level}' has fewer than two classes of two or more training samples")
+            return None
+        kept = (codes >= 0) & (counts[codes.clip(min=0)] > 1)
+        return cls(vectors, codes, kept, train.groups, names)
+
+    def probabilities(self, held: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
+        """(m, K) class probabilities by the samples that are kept, and not in the fold."""
+        rows = self.kept if fold is None else self.kept & ~fold
+        model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=300, tol=1e-3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # far closer than a doubt depends on
+            model.fit(self.vectors[rows], self.codes[rows])
+        found = np.zeros((len(held), len(self.classes)))
+        found[:, model.classes_] = model.predict_proba(held)
+        return found
+
+    def cross_fitted(self, seed: int) -> np.ndarray:
+        """(n, K) class probabilities of the training samples, each by a classifier that did not see its label."""
+        grouped = self.groups is not None and len(np.unique(self.groups[self.kept])) >= _FOLDS
+        splitter: Any = (StratifiedGroupKFold if grouped else StratifiedKFold)(_FOLDS, shuffle=True, random_state=seed)
+        rows = np.flatnonzero(self.kept)
+        found = np.zeros((len(self.codes), len(self.classes)))
+        groups = self.groups[rows] if grouped and self.groups is not None else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # classes of fewer samples than folds: some folds lack them
+            parts = list(splitter.split(rows, self.codes[rows], groups))
+        for _, held in parts:
+            fold = np.zeros(len(self.codes), dtype=bool)
+            fold[rows[held]] = True
+            found[fold] = self.probabilities(self.vectors[fold], fold)
+        return found
+
+
+def _judged(proba: np.ndarray, part: Dataset, level: str, classes: Sequence[str]) -> pd.DataFrame:
+    """The columns of one level: labels of classes that training does not have are not judged."""
+    number = {name: code for code, name in enumerate(classes)}
+    labels = class_names(part, level)
+    codes = torch.tensor([number.get(name, -1) if name is not None else -1 for name in labels])
+    codes[torch.from_numpy(proba.sum(axis=0) == 0)[codes.clamp(min=0)]] = -1
+    quality = label_quality(proba, codes)
+    best = quality.proposed.numpy()
+    return pd.DataFrame(
+        {
+            level: labels,
+            f"{level}_proposed": [classes[code] for code in best],
+            f"{level}_confidence": proba.max(axis=1),
+            f"{level}_score": quality.score.numpy(),
+            f"{level}_doubtful": quality.doubtful.numpy(),
+        }
+    )
+
+
+def _doubtful(frames: Sequence[pd.DataFrame], levels: Sequence[str]) -> pd.DataFrame:
+    """The rows with a doubtful label, the lowest score of one first."""
+    table = pd.concat(frames, ignore_index=True)
+    doubtful = pd.DataFrame({level: table[f"{level}_doubtful"].eq(True) for level in levels})
+    scores = pd.DataFrame({level: table[f"{level}_score"] for level in levels})
+    worst = scores.where(doubtful).min(axis=1).dropna().sort_values(kind="stable")
+    return table.loc[worst.index].reset_index(drop=True)
