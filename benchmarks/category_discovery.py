@@ -26,7 +26,7 @@ from torch.nn import functional
 from regrain import Run, fit, load
 from regrain.data.dataset import Dataset
 from regrain.evaluation import embed
-from regrain.methods.subclusters import Subclusters, cluster_within
+from regrain.methods.clustering import Subclusters, cluster_within
 from regrain.metrics import clustering_metrics, recall_at_k
 
 EACH = 15

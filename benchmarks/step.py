@@ -102,7 +102,7 @@ def our_steps(encoder: nn.Module, images: Tensor, labels: Tensor, batch_size: in
     views = ImageViews(["strong", "weak"], size=SIZE, mean=MEAN, std=STD)
     optimizer = torch.optim.SGD(method.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4, fused=True)
     keys = functional.normalize(torch.randn(QUEUE, 128), dim=1)
-    method.queue.stage(keys, torch.randint(0, CLASSES, (QUEUE, 1)), -1 - torch.arange(QUEUE))
+    method.queue.stage(keys, -1 - torch.arange(QUEUE), torch.randint(0, CLASSES, (QUEUE, 1)))
     method.queue.commit()
     bf16 = resolve_precision("auto", "cpu") == "bf16"
     loader = Loader(data, batch_size=batch_size, seed=0)

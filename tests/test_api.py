@@ -328,7 +328,7 @@ def test_copies_of_a_frozen_encoders_adapter_know_its_statistics(method: str, tm
     assert float(state["method.encoder.input_std"].mean()) < 0.9
     if method == "maskcon":
         checkpoint = torch.load(run.folder.checkpoint_file, weights_only=True)["state_dict"]
-        twin, network = (checkpoint[f"method.{n}encoder.input_std"] for n in ("twin.network.", ""))
+        twin, network = (checkpoint[f"method.{n}input_std"] for n in ("twin.network.0.", "encoder."))
         assert torch.allclose(twin, network)
 
 

@@ -1,29 +1,31 @@
-"""Settings: declared in constructor signatures and nowhere else, read and checked here."""
+"""Settings: declared in signatures, with their ranges as annotations, and nowhere else; read and checked here."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
+import re
 from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from regrain.errors import UserError, nearest
 
+Positive = Annotated[float, Gt(0), Lt(math.inf)]
+NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
+Share = Annotated[float, Ge(0), Le(1)]
+BelowOne = Annotated[float, Ge(0), Lt(1)]
+Count = Annotated[int, Ge(1)]
+CountFromZero = Annotated[int, Ge(0)]
+"""A number of things, of which 0 means none."""
+Several = Annotated[int, Ge(2)]
 
-def require_range(low: float, high: float = math.inf, *, above: bool = False, **settings: float) -> None:
-    """Raise a UserError unless every setting lies in [low, high]; with ``above`` it must be greater than ``low``.
+_NOUNS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
-    Examples
-    --------
-    >>> require_range(0, 1, weight=2.0)
-    Traceback (most recent call last):
-    regrain.errors.UserError: weight lies in [0, 1]; got 2.0
-    """
-    for name, value in settings.items():
-        if not low <= value <= high or (above and value == low):
-            ends = f"is greater than {low:g}" if above else f"lies in [{low:g}, {high:g}]"
-            raise UserError(f"{name} {ends}; got {value}", code="out_of_range")
+Class = TypeVar("Class", bound=type)
 
 
 def hyperparameters(owner: Any) -> dict[str, inspect.Parameter]:
@@ -43,7 +45,7 @@ def hyperparameters(owner: Any) -> dict[str, inspect.Parameter]:
         [vars(c)["__init__"] for c in owner.__mro__ if "__init__" in vars(c)] if inspect.isclass(owner) else [owner]
     )
     for constructor in constructors:
-        parameters = inspect.signature(constructor, eval_str=True).parameters.values()
+        parameters = _parameters(constructor)
         for parameter in parameters:
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                 found.setdefault(parameter.name, parameter)
@@ -58,47 +60,136 @@ def check_values(values: Mapping[str, Any], parameters: Mapping[str, inspect.Par
     Raises
     ------
     UserError
-        For an unknown key (the nearest is named) or a value of the wrong type.
+        For an unknown key (the nearest is named), a value of the wrong type or out of range.
 
     Examples
     --------
-    >>> def method(*, weight: float = 1.0, size: int = 8): ...
+    >>> def method(*, weight: Share = 1.0, size: Count = 8): ...
     >>> check_values({"weight": "0.5"}, hyperparameters(method), "method")
     {'weight': 0.5, 'size': 8}
+    >>> check_values({"weight": 2}, hyperparameters(method), "method")
+    Traceback (most recent call last):
+    regrain.errors.UserError: method.weight must be between 0 and 1; got 2
     """
-    from pydantic import ValidationError  # here, for objectives and encoders load without it
-
     for key in values:
         if key not in parameters:
             hint = nearest(str(key), parameters) if parameters else "it has none"
             raise UserError(f"{owner} has no setting '{key}': {hint}", code="unknown_option")
     result = {}
     for name, parameter in parameters.items():
-        if name not in values:
-            if parameter.default is inspect.Parameter.empty:
-                raise UserError(f"{owner} needs the setting '{name}'", code="missing_option")
+        if name in values:
+            result[name] = _checked(values[name], parameter.annotation, f"{owner}.{name}")
+        elif parameter.default is inspect.Parameter.empty:
+            raise UserError(f"{owner} needs the setting '{name}'", code="missing_option")
+        else:
             result[name] = parameter.default
-            continue
-        try:
-            result[name] = _adapter(parameter.annotation).validate_python(values[name])
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            expected = _expected(parameter)
-            raise UserError(
-                f"{owner}.{name}: {values[name]!r} is no valid value ({expected} was expected): {problem}",
-                code="out_of_range",
-            ) from None
     return result
 
 
-@cache
+def checks_settings(cls: Class) -> Class:
+    """Let a class's own constructor check and convert its keyword-only arguments as :func:`check_values` does.
+
+    An attribute ``name`` of the class is what messages call it.
+
+    Examples
+    --------
+    >>> @checks_settings
+    ... class Method:
+    ...     name = "method"
+    ...     def __init__(self, *, momentum: BelowOne = 0.9): ...
+    >>> Method(momentum=1)
+    Traceback (most recent call last):
+    regrain.errors.UserError: method.momentum must be at least 0 and below 1; got 1
+    """
+    constructor = vars(cls).get("__init__")
+    if constructor is None:
+        return cls
+
+    @functools.wraps(constructor)
+    def checked(self: Any, *args: Any, **given: Any) -> None:
+        owner = getattr(type(self), "name", type(self).__name__)
+        for parameter in _parameters(constructor):
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name in given:
+                name, value = parameter.name, given[parameter.name]
+                given[name] = _checked(value, parameter.annotation, f"{owner}.{name}")
+        constructor(self, *args, **given)
+
+    cls.__init__ = checked  # type: ignore[misc]
+    return cls
+
+
+def is_whole(annotation: Any) -> bool:
+    """Whether a setting takes whole numbers, be they optional.
+
+    Examples
+    --------
+    >>> is_whole(Count), is_whole(Count | None), is_whole(Share)
+    (True, True, False)
+    """
+    return annotation is int or (
+        get_origin(annotation) in (Annotated, Union, UnionType) and any(map(is_whole, get_args(annotation)))
+    )
+
+
+def expected(annotation: Any) -> str:
+    """What a setting takes, in words.
+
+    Examples
+    --------
+    >>> expected(Count), expected(tuple[Positive, ...] | None), expected(Literal["a", "b"])
+    ('a whole number of at least 1', 'a list of numbers greater than 0', 'one of a, b')
+    """
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = _bounds(annotation)
+        of = " of" * bounds.startswith("at least")
+        return f"{expected(parts[0])}{of} {bounds}".rstrip()
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin in (Union, UnionType):
+        return " or ".join(expected(part) for part in parts if part is not NoneType)
+    if origin is not None and parts and origin is not dict:
+        return "a list of " + re.sub(r"^an? (.*?)(number|text|list)", r"\1\2s", expected(parts[0]))
+    return _NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _checked(value: Any, annotation: Any, where: str) -> Any:
+    from pydantic import ValidationError  # here, for objectives and encoders load without it
+
+    try:
+        return _adapter(annotation).validate_python(value)
+    except ValidationError:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        what = (_bounds(annotation) if is_number else "") or expected(annotation)
+        if is_number and math.isfinite(value) and value != int(value) and is_whole(annotation):
+            what = expected(annotation)
+        raise UserError(f"{where} must be {what}; got {value!r}", code="out_of_range") from None
+
+
+def _bounds(annotation: Any) -> str:
+    """The range of a number in words, empty where there is none."""
+    if get_origin(annotation) in (Union, UnionType):
+        return next(filter(None, map(_bounds, get_args(annotation))), "")
+    kinds = {type(bound): bound for bound in getattr(annotation, "__metadata__", ())}
+    if Ge in kinds and Le in kinds:
+        return f"between {kinds[Ge].ge:g} and {kinds[Le].le:g}"
+    words = {
+        Gt: lambda b: f"greater than {b.gt:g}",
+        Ge: lambda b: f"at least {b.ge:g}",
+        Lt: lambda b: f"below {b.lt:g}" if b.lt < math.inf else "",
+        Le: lambda b: f"at most {b.le:g}",
+    }
+    return " and ".join(filter(None, (words[kind](kinds[kind]) for kind in words if kind in kinds)))
+
+
+@functools.cache
+def _parameters(constructor: Any) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(constructor, eval_str=True).parameters.values())
+
+
+@functools.cache
 def _adapter(annotation: Any) -> Any:
     """What checks and converts a value; dear to make, and made once for every annotation."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(annotation)
-
-
-def _expected(parameter: inspect.Parameter) -> str:
-    annotation = parameter.annotation
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import importlib
 import importlib.util
 import json
@@ -129,23 +128,26 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_the_worked_example_is_short_and_its_doctest_holds(example: ModuleType) -> None:
-    assert len((ROOT / "examples" / "add_a_method.py").read_text(encoding="utf-8").splitlines()) < 100
-    assert doctest.testmod(example) == doctest.TestResults(failed=0, attempted=2)
+def test_the_worked_example_is_short() -> None:
+    assert len((ROOT / "examples" / "add_a_method.py").read_text(encoding="utf-8").splitlines()) < 60
 
 
 def test_its_loss_is_a_loop_over_pairs(example: ModuleType) -> None:
     generator = torch.Generator().manual_seed(0)
     rows, labels = torch.randn(7, 3, generator=generator), torch.tensor([0, 1, 0, -1, 1, -1, 0])
+    encoder = build_encoder("identity", modality="vector", sample_shape=(3,))
+    method = example.Spread(encoder, [2], weight=2.0)
     unit = rows / rows.norm(dim=1, keepdim=True)
     kernels = [
-        torch.exp(-1.5 * (unit[i] - unit[j]).square().sum())
+        torch.exp(-2 * (unit[i] - unit[j]).square().sum())
         for i in range(7)
         for j in range(7)
-        if i != j and labels[i] == labels[j] >= 0
+        if i == j or labels[i] == labels[j] >= 0
     ]
     expected = (sum(kernels) / len(kernels)).log()
-    torch.testing.assert_close(example.spread_loss(rows, labels, sharpness=1.5), expected)
+    losses = method.loss(rows, torch.zeros(7, 2), labels[:, None])
+    torch.testing.assert_close(losses["spread"], expected)
+    torch.testing.assert_close(losses["loss"], 2 * expected + torch.tensor(2.0).log())
 
 
 def test_it_is_finite_where_no_label_is_known(example: ModuleType) -> None:
@@ -153,14 +155,14 @@ def test_it_is_finite_where_no_label_is_known(example: ModuleType) -> None:
     method = example.Spread(encoder, [2])
     loss = method.losses(Batch((torch.randn(4, 5),), torch.full((4, 1), -1), torch.arange(4)))["loss"]
     loss.backward()
-    assert loss.item() == 0
-    assert all(p.grad is None or not p.grad.any() for p in method.parameters())
+    assert abs(loss.item()) < 1e-6
+    assert all(p.grad is None or p.grad.abs().max() < 1e-6 for p in method.parameters())
 
 
 def test_it_is_a_method_like_the_others(example: ModuleType, regrain: Command, tmp_path: Path) -> None:
     code, out, _ = regrain("methods", "spread")
     assert code == 0
-    assert "sharpness = 2.0" in out
+    assert "weight = 0.1" in out
     asked = ["--encoder", "conv4", "--epochs", "2", "--limit-per-class", "20", "--quiet", "--device", "cpu"]
     code, _, err = regrain("fit", "spread", "digits", "--set", "weight=0.2", "--out", "run", *asked)
     assert code == 0, err

@@ -160,7 +160,7 @@ def test_dccn_is_the_default_and_mistakes_are_explained() -> None:
         build_encoder("dccn", modality="series", sample_shape=(5, 4), cel="gru")
     with raises("out_of_range"):
         build_encoder("dccn", modality="series", sample_shape=(5, 4), cell="rnn")
-    with raises("unknown_name"):
+    with raises("out_of_range"):
         DCCNEncoder((5, 4), cell="rnn")  # type: ignore[arg-type]
     with raises("wrong_shape"):
         DCCNEncoder((5, 4), 3, static_hidden=())

@@ -62,11 +62,11 @@ def test_weights_of_the_classifiers_stay_of_unit_length() -> None:
 @pytest.mark.parametrize("layers", [0, 1, 3])
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_the_mlp_has_the_layers_asked_for(layers: int, batch_norm: bool) -> None:
-    heads = ClassHeads(8, (3,), hidden=16, width=4, layers=layers, batch_norm=batch_norm, leaky=False)
+    heads = ClassHeads(8, (3,), hidden=16, width=4, layers=layers, batch_norm=batch_norm)
     kinds = [type(module) for module in heads.mlp]
     assert kinds.count(nn.Linear) == layers + 1
     assert kinds.count(nn.BatchNorm1d) == layers * batch_norm
-    assert kinds.count(nn.ReLU) == layers
+    assert kinds.count(nn.LeakyReLU) == layers
 
 
 def test_views_of_one_size_pass_the_encoder_together() -> None:
@@ -86,7 +86,7 @@ def test_views_of_one_size_pass_the_encoder_together() -> None:
     views = ImageViews(["global"] * 2 + ["local"] * 3, size=28, mean=[0.5], std=[0.25])
     images = torch.randint(0, 256, (4, 3, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batch = Batch(views(images, torch.arange(4), epoch=0), torch.empty(4, 0).long(), torch.arange(4))
-    vectors = method.eval().project(batch)["vectors"]
+    vectors = method.eval().forward_views(batch)["vectors"]
     assert encoder.shapes == [(8, 3, 28, 28), (12, 3, 12, 12)]
     assert vectors.shape == (4, 5, 1, 128)
     alone = method.heads(encoder(batch.views[3]))
@@ -96,7 +96,7 @@ def test_views_of_one_size_pass_the_encoder_together() -> None:
 def test_a_full_queue_gives_the_nearest_other_sample() -> None:
     method = build(queue_size=6)
     keys = functional.normalize(torch.randn(6, 128, generator=torch.Generator().manual_seed(0)), dim=1)
-    method.queue.stage(keys, torch.empty(6, 0).long(), torch.arange(6))
+    method.queue.stage(keys, torch.arange(6))
     method.after_step()
     query = functional.normalize(keys[:2] + 0.01, dim=1)
     allowed = method.queue.candidate_mask(torch.tensor([0, 77]))[:, 1:]
@@ -131,14 +131,14 @@ def test_the_second_view_is_a_neighbour_by_seed_epoch_and_id() -> None:
         for _ in range(40):
             begin_epoch(method, x, ids)
             order = torch.randperm(70)
-            vectors = method.project(of_ids(x[order], ids[order]))["vectors"][order.argsort(), :, 0]
+            vectors = method.forward_views(of_ids(x[order], ids[order]))["vectors"][order.argsort(), :, 0]
             assert torch.allclose(vectors[:, 0], heads, atol=1e-6)
             drawn = (vectors[:, 1, None] - heads).abs().sum(dim=2).argmin(dim=1)
             assert torch.allclose(vectors[:, 1], heads[drawn], atol=1e-6)
             for own, neighbour in zip(seen, drawn.tolist(), strict=True):
                 own.add(neighbour)
         assert seen == [set(row) for row in nearest.tolist()]
-        alone = method.project(of_ids(x[:1], ids[:1]))["vectors"][0, :, 0]
+        alone = method.forward_views(of_ids(x[:1], ids[:1]))["vectors"][0, :, 0]
     assert torch.allclose(alone, vectors[0], atol=1e-6)
 
 
@@ -190,8 +190,8 @@ def test_the_loss_of_restarts_is_their_mean_and_each_learns_by_its_own() -> None
     x = torch.randn(30, 10, generator=torch.Generator().manual_seed(0))
     method = build(class_counts=(4, 6), neighbours=2, local_views=0, restarts=2)
     begin_epoch(method, x, torch.arange(30))
-    projected = method.project(of_ids(x, torch.arange(30)))
-    found = method.losses_from(projected)["loss"]
+    projected = method.forward_views(of_ids(x, torch.arange(30)))
+    found = method.loss(**projected)["loss"]
     views = projected["vectors"].transpose(0, 1).detach()
     each = [
         self_classifier_loss(logits)
@@ -205,10 +205,10 @@ def test_a_class_prior_reaches_every_classifier() -> None:
     x = torch.randn(30, 10, generator=torch.Generator().manual_seed(0))
     prior = (0.5, 0.3, 0.2)
     method = build(class_counts=(3, 3), class_prior=prior, local_views=0)
-    projected = method.project(Batch((x, x + 0.1), torch.empty(30, 0).long(), torch.arange(30)))
+    projected = method.forward_views(Batch((x, x + 0.1), torch.empty(30, 0).long(), torch.arange(30)))
     logits = method.heads.logits(projected["vectors"][:, :, 0].transpose(0, 1))
     expected = [self_classifier_loss(rows, class_prior=torch.tensor(prior)) for rows in logits]
-    found = method.losses_from(projected)["loss"]
+    found = method.loss(**projected)["loss"]
     assert float(found.detach()) == pytest.approx(float(torch.stack(expected).mean().detach()))
     assert "prior" not in method.state_dict()
     for given, message in (
@@ -252,7 +252,7 @@ def test_a_collapse_is_said() -> None:
 
 
 def test_settings_and_views_from_a_run(tmp_path: Any) -> None:
-    with pytest.raises(UserError, match="class_counts holds the classes"):
+    with pytest.raises(UserError, match="class_counts must be a list of whole numbers of at least 2"):
         build(class_counts=(1,))
     with pytest.raises(UserError, match="layers"):
         build(layers=4)

@@ -32,7 +32,7 @@ def mixture(count: int = 60, *, noise: float = 0.3, seed: int = 0) -> tuple[Tens
 def build(name: str, **settings: Any) -> Any:
     torch.manual_seed(0)
     encoder = build_encoder("mlp", modality="vector", sample_shape=(WIDTH,), hidden=(16,), width=8, seed=0)
-    small = {"hidden": 16, "width": 16, "query_width": 16, "heads": 2, "bank_size": 24} if name == "sclre" else {}
+    small = {"hidden": 16, "width": 16, "heads": 2, "bank_size": 24} if name == "sclre" else {}
     small = {"queue_size": 40, "projector_width": 8} if name == "tsc" else small
     return method_class(name)(encoder, [CLASSES], **(small | settings))
 
@@ -104,7 +104,7 @@ def test_a_prediction_hangs_on_its_sample_alone_unless_asked_otherwise() -> None
 
 def test_the_bank_is_part_of_the_shared_model() -> None:
     x, coarse, ids = mixture()
-    method, other = build("sclre"), build("sclre", bank_refresh=3)
+    method, other = build("sclre"), build("sclre")
     train(method, x, coarse, ids, steps=5)
     before = probabilities(other.eval(), x)
     tensors = {name: value for name, value in method.shared_state().items() if isinstance(value, Tensor)}
@@ -267,7 +267,7 @@ def test_uniform_attention_and_a_sink_are_warned_of_once(kind: str) -> None:
     if kind == "sink":  # all are drawn to one long vector
         z = z.abs()
         z[3] *= 50
-    method = method_class("sclre")(Given(), [CLASSES], form="published", width=16, query_width=16, heads=2, bank_size=9)
+    method = method_class("sclre")(Given(), [CLASSES], form="published", width=16, heads=2, bank_size=9)
     method.projector = nn.Identity()
     for layer in (method.to_query, method.to_key):
         layer.weight.data = (0.01 if kind == "uniform" else 1.5) * torch.eye(16)
@@ -354,16 +354,6 @@ def test_the_bank_is_shared_out_over_superclasses(size: int, counts: list[int]) 
     assert bank_of(build("sclre", bank_size=size), *uneven())[1] == counts
 
 
-def test_a_bank_that_is_not_balanced_has_the_shares_of_the_data() -> None:
-    counts = torch.zeros(CLASSES + 1)
-    for seed in range(20):
-        method = build("sclre", bank_size=28, bank_balanced=False)
-        method._seed = seed
-        counts += torch.tensor(bank_of(method, *uneven())[1])
-    assert counts.sum() == 20 * 28
-    torch.testing.assert_close(counts / 20, torch.tensor([0, 20.0, 6.0, 2.0]), rtol=0, atol=1.0)
-
-
 def test_the_bank_hangs_on_the_seed_and_not_on_the_order_of_samples() -> None:
     x, coarse, ids = uneven()
     rows = bank_of(build("sclre", bank_size=9), x, coarse, ids)[0]
@@ -396,26 +386,10 @@ def test_a_bank_without_any_label_is_refused() -> None:
         build("sclre").fill_bank(scan_of(x, torch.full_like(coarse, -1), ids))
 
 
-def test_the_bank_is_renewed_in_time_also_after_a_resume() -> None:
-    x, coarse, ids = mixture()
-    for period, expected in ((0, []), (1, [1, 2, 3, 4, 5, 6]), (2, [2, 4, 6]), (3, [3, 6])):
-        method, renewed = build("sclre", bank_refresh=period), []
-        for epoch in range(7):
-            other = build("sclre", bank_refresh=period)
-            other.load_state_dict(method.state_dict())
-            method = other
-            method.bank.zero_()
-            method.before_epoch(scan_of(x, coarse, ids))
-            renewed += [epoch] if method.bank.any() else []
-        assert renewed == expected
-
-
 def test_sclre_says_what_cannot_be() -> None:
     for settings, message in (
         ({"width": 15}, "shared out over 2 heads"),
-        ({"query_width": 15}, "shared out over 2 heads"),
         ({"bank_size": 2}, "bank_size"),
-        ({"bank_refresh": -1}, "bank_refresh"),
         ({"temperature": 0.0}, "temperature"),
         ({"contrastive_weight": -0.1}, "contrastive_weight"),
         ({"heads": 0}, "heads"),

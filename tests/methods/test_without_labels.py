@@ -89,12 +89,11 @@ def test_classes_are_found_without_labels(name: str, epochs: int, settings: dict
 # k-means
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_k_means_is_scikit_learns(normalise: bool) -> None:
+def test_k_means_is_scikit_learns() -> None:
     x, truth = mixture()
-    method = build("kmeans", normalise=normalise)
+    method = build("kmeans")
     begin_epoch(method, x, torch.arange(300))
-    features = x / x.norm(dim=1, keepdim=True) if normalise else x
+    features = x / x.norm(dim=1, keepdim=True)
     reference = Lloyd(CLASSES, n_init=10, random_state=7).fit(features.numpy())
     order = [int(((method.centres - torch.from_numpy(c)) ** 2).sum(dim=1).argmin()) for c in reference.cluster_centers_]
     assert sorted(order) == list(range(CLASSES))
@@ -224,8 +223,8 @@ def test_settings_of_scan() -> None:
         ({"neighbours": 0}, "neighbours"),
         ({"clustering_epochs": 0}, "clustering_epochs"),
         ({"entropy_weight": -1.0}, "entropy_weight"),
-        ({"threshold": 1.0}, "threshold lies between 0 and 1; got 1.0"),
-        ({"threshold": 0.0}, "threshold lies between 0 and 1"),
+        ({"threshold": 1.0}, "threshold must be greater than 0 and below 1; got 1.0"),
+        ({"threshold": 0.0}, "threshold must be greater than 0 and below 1"),
         ({"temperature": 0.0}, "temperature"),
     ):
         with pytest.raises(UserError, match=message):
@@ -240,13 +239,13 @@ def test_features_are_standardised_once_by_the_training_set() -> None:
     x = torch.cat([100 * x[:, :8] + 7, torch.full((300, 2), 100.3)], dim=1)
     method = build("turtle")
     begin_epoch(method, x, torch.arange(300))
-    vectors = method.project(batch_of(method, x, torch.arange(300)))["vectors"]
+    vectors = method.forward_views(batch_of(method, x, torch.arange(300)))["vectors"]
     expected = (x[:, :8] - x[:, :8].mean(dim=0)) / x[:, :8].std(dim=0)
     torch.testing.assert_close(vectors[:, :8], expected, rtol=1e-4, atol=1e-4)
     other = x + 1
-    assert not method.project(batch_of(method, other, torch.arange(300)))["vectors"][:, 8:].any()
+    assert not method.forward_views(batch_of(method, other, torch.arange(300)))["vectors"][:, 8:].any()
     begin_epoch(method, 5 * x, torch.arange(300))
-    assert torch.equal(method.project(batch_of(method, x, torch.arange(300)))["vectors"], vectors)
+    assert torch.equal(method.forward_views(batch_of(method, x, torch.arange(300)))["vectors"], vectors)
 
 
 def test_a_step_of_turtle() -> None:
@@ -257,7 +256,7 @@ def test_a_step_of_turtle() -> None:
     classifier = torch.zeros(CLASSES, WIDTH)
     for _ in range(2):  # the second goes on from the first one's classifier
         batch = batch_of(method, x, torch.arange(50))
-        projected = method.project(batch)
+        projected = method.forward_views(batch)
         found = method.losses(batch)["loss"]
         labels = projected["logits"].detach().softmax(dim=1)
         classifier = turtle_inner(classifier, projected["vectors"], labels, steps=3)

@@ -121,7 +121,7 @@ def test_mistakes_in_a_file_are_named(path: str, value: Any, message: str) -> No
     [
         ("methods.Ours.wieght", 1, "p/table1/ours-good: maskcon has no setting 'wieght': did you mean 'weight'"),
         ("methods.Ours.name", "maskon", "did you mean 'maskcon'"),
-        ("tables.table1.training.epochs", "many", "training.epochs: 'many' is no valid value"),
+        ("tables.table1.training.epochs", "many", "training.epochs must be a whole number of at least 1; got 'many'"),
         ("tables.table1.variants.good.data.source", "cifar", "no data set 'cifar' in the catalogue"),
         ("defaults.judge.level", "lable", "cifartoy-good has no level 'lable': did you mean 'label'"),
         ("tables.table1.data", {"levels": ["fine"]}, "cifartoy-good has no level 'fine'"),

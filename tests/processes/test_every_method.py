@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "scan": {"pretext_epochs": 1, "clustering_epochs": 1, "threshold": 0.3},
     "scgm": {"assignment_period": 1, "start_epochs": 2},
     "scgm-a": {"assignment_period": 2, "initial_means": "random"},
-    "sclre": {"bank_refresh": 1, "bank_size": 15, "width": 16, "hidden": 16, "query_width": 16},
+    "sclre": {"bank_size": 15, "width": 16, "hidden": 16},
     "sela": {"sharpness": 5.0},  # a harder plan's potentials are loose: no sample stands between two clusters
     "self-classifier": {"class_counts": (4, 6), "local_views": 2, "hidden": 16, "queue_size": 20},
     "tsc": {"positives": 3},
@@ -64,7 +64,7 @@ def build(name: str) -> Method:
     classes = [6] if cls.needs.levels == ("fine",) else [3, 6][:levels]
     method = cls(encoder, classes, **(settings | SETTINGS.get(name, {})))
     if levels:
-        method.take_labels(Labels.from_codes(labels_of(method)))
+        method.setup(Labels.from_codes(labels_of(method)))
     return method
 
 
@@ -97,12 +97,12 @@ def trained(name: str, rank: int | None = None) -> dict[str, Any]:
     step: nn.Module = Step(method)
     if dist.is_initialized():
         step = GlobalBatchNorm().apply(step)
-        if any(p.requires_grad for p in step.parameters()) and method.by_gradient:
+        if any(p.requires_grad for p in step.parameters()) and not method.fit_once:
             step = nn.parallel.DistributedDataParallel(step)
     found: dict[str, Any] = {"losses": [], "gradients": []}
     for epoch in range(EPOCHS):
         method.before_epoch(lambda: [(x[share], labels[share], ids[share])])
-        if not method.by_gradient:
+        if method.fit_once:
             break
         picked = torch.randperm(SAMPLES, generator=generator)[:BATCH]
         views = [x[picked] + 0.3 * torch.randn(BATCH, WIDTH, generator=generator) for _ in views_of(method)]

@@ -208,7 +208,7 @@ def test_few_visits_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said(made, 1e6, monkeypatch) == ([], [])
 
 
-@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if kind.by_gradient])
+@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if not kind.fit_once])
 def test_measuring_leaves_everything_as_it_was(method: str) -> None:
     encoder = {"name": "identity"} if method == "turtle" else {}
     made = assembled(vectors(64), encoder, 3, method)

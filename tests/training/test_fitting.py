@@ -65,7 +65,7 @@ def test_warm_restarts_that_do_not_fit_are_told(epochs: int, fits: bool) -> None
 def test_queues_have_their_length_a_superclass() -> None:
     made = assembled("scgm-a", count=240)
     assert made.recipe["method"]["queue_size"] == 40
-    assert made.model.method.angular.queues.keys.shape[:2] == (3, 40)
+    assert made.model.method.angular.queues.by_owner.shape[:2] == (3, 40)
     assert any("queue of 40 entries for each superclass" in n for n in made.notices)
     with pytest.raises(UserError, match="queue_size 81 for each superclass is longer"):
         assembled("ancor", queue_size=81)

@@ -72,5 +72,5 @@ def test_a_method_built_by_hand() -> None:
     assert method_class("maskcon")(encoder, [3], queue_size=4).weight == 0.5
     encoder.origin = "weights file start.pth"
     assert method_class("maskcon")(encoder, [3], queue_size=4).weight == 1.0
-    with pytest.raises(UserError, match=r"weight lies in \[0, 1\]; got 2"):
+    with pytest.raises(UserError, match=r"weight must be between 0 and 1; got 2"):
         method_class("grafit")(encoder, [3], queue_size=4, weight=2.0)

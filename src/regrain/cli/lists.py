@@ -318,6 +318,7 @@ def _one_method(method: Any, parameters: Any, as_json: bool) -> None:
         return
     import inspect
 
+    from regrain.checks import expected
     from regrain.encoders.image import SMALL_IMAGE
     from regrain.runs.recipe import recipes_of_method
 
@@ -329,7 +330,7 @@ def _one_method(method: Any, parameters: Any, as_json: bool) -> None:
     say()
     say("settings (--set NAME=VALUE):")
     for name, parameter in parameters.items():
-        say(f"  {name} = {parameter.default}")
+        say(f"  {name} = {parameter.default}  ({expected(parameter.annotation)})")
     for modality, recipe in recipes_of_method(method.name).items():
         say()
         say(f"its recipe for {modality.replace('small-image', f'images of at most {SMALL_IMAGE} pixels')}:")

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from regrain.checks import checks_settings
 from regrain.errors import UserError
 
 RANDOM = "random initialisation"
@@ -57,6 +58,10 @@ class Encoder(nn.Module):
     origin: str = RANDOM
     freeze_statistics: bool = False
     build_config: dict[str, Any] | None = None
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        checks_settings(cls)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; batch normalisation stays in evaluation mode where its statistics are frozen."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import BelowOne, Count
 
 from .base import Encoder
 
@@ -40,9 +40,8 @@ class Conv4(Encoder):
 
     modality = "image"
 
-    def __init__(self, sample_shape: Sequence[int], *, channels: int = 64) -> None:
+    def __init__(self, sample_shape: Sequence[int], *, channels: Count = 64) -> None:
         super().__init__()
-        require_range(1, channels=channels)
         inputs = (sample_shape[0], channels, channels, channels)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(count, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
@@ -80,9 +79,8 @@ class ResNet12(Encoder):
     modality = "image"
     width = 640
 
-    def __init__(self, sample_shape: Sequence[int], *, drop_rate: float = 0.0) -> None:
+    def __init__(self, sample_shape: Sequence[int], *, drop_rate: BelowOne = 0.0) -> None:
         super().__init__()
-        require_range(0, 1, drop_rate=drop_rate)
         channels = (sample_shape[0], 64, 160, 320, 640)
         self.blocks = nn.ModuleList(_ResNet12Block(*pair) for pair in pairwise(channels))
         self.dropout = nn.Dropout(drop_rate)

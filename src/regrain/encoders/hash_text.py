@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Annotated
 from zlib import crc32
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import Count
 
 from .base import Encoder
 
@@ -58,15 +60,13 @@ class HashTextEncoder(Encoder):
         self,
         sample_shape: Sequence[int] = (),
         *,
-        buckets: int = 2**15,
-        embedding_width: int = 128,
-        hidden: int = 256,
-        width: int = 128,
-        max_length: int = 512,
+        buckets: Annotated[int, Gt(_RESERVED)] = 2**15,
+        embedding_width: Count = 128,
+        hidden: Count = 256,
+        width: Count = 128,
+        max_length: Count = 512,
     ) -> None:
         super().__init__()
-        require_range(_RESERVED + 1, buckets=buckets)
-        require_range(1, embedding_width=embedding_width, hidden=hidden, width=width, max_length=max_length)
         self.buckets = buckets
         self.max_length = max_length
         self.table = nn.Parameter(torch.randn(buckets, embedding_width) * embedding_width**-0.5)

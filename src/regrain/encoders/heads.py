@@ -70,9 +70,7 @@ class ClassHeads(nn.Module):
     layers : int
         Hidden layers; 0: one linear layer.
     batch_norm : bool
-        Before each activation.
-    leaky : bool
-        Leaky ReLU in place of ReLU.
+        Before each activation, a leaky ReLU.
 
     Examples
     --------
@@ -91,14 +89,13 @@ class ClassHeads(nn.Module):
         width: int = 128,
         layers: int = 2,
         batch_norm: bool = True,
-        leaky: bool = True,
     ) -> None:
         super().__init__()
         parts: list[nn.Module] = []
         for _ in range(layers):
             parts.append(nn.Linear(in_width, hidden, bias=not batch_norm))
             parts += [nn.BatchNorm1d(hidden)] * batch_norm
-            parts.append(nn.LeakyReLU() if leaky else nn.ReLU())
+            parts.append(nn.LeakyReLU())
             in_width = hidden
         self.mlp = nn.Sequential(*parts, nn.Linear(in_width, width))
         self.classifiers = nn.ModuleList()

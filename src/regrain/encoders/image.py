@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import BelowOne
 from regrain.errors import UserError, nearest
 
 from .base import Encoder
@@ -107,14 +107,13 @@ class TimmEncoder(Encoder):
         *,
         pretrained: bool | str = False,
         small_stem: bool | None = None,
-        drop_path_rate: float | None = None,
+        drop_path_rate: BelowOne | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
         from timm.models.resnet import ResNet
 
         super().__init__()
-        require_range(0, 1, drop_path_rate=drop_path_rate or 0.0)
         channels, *size = sample_shape
         packaged = pretrained is True and name in PACKAGED
         published = pretrained is True and not packaged

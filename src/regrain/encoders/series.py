@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import BelowOne, Count
 from regrain.errors import UserError
 
 from .base import ScaledEncoder, column_statistics, record_parts
@@ -75,22 +75,16 @@ class DCCNEncoder(ScaledEncoder):
         static_width: int = 0,
         *,
         cell: Cell = "lstm",
-        state: int = 128,
-        layers: int = 1,
+        state: Count = 128,
+        layers: Count = 1,
         attention: bool = False,
-        static_hidden: Sequence[int] = (64, 64),
-        hidden: Sequence[int] = (128,),
-        width: int = 128,
+        static_hidden: Sequence[Count] = (64, 64),
+        hidden: Sequence[Count] = (128,),
+        width: Count = 128,
         missing_inputs: bool = False,
-        dropout: float = 0.0,
+        dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__()
-        require_range(1, state=state, layers=layers, width=width)
-        require_range(0, 1, dropout=dropout)
-        for size in static_hidden:
-            require_range(1, static_hidden=size)
-        if cell not in ("lstm", "gru"):
-            raise UserError(f"cell '{cell}' is unknown; choose from gru, lstm", code="unknown_name")
         if static_width and not static_hidden:
             raise UserError("static_hidden needs at least one width: the static channel's output", code="wrong_shape")
         self.static_width, self.missing_inputs, self.width = static_width, missing_inputs, width

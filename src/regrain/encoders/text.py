@@ -68,8 +68,6 @@ class TextEncoder(Encoder):
         folder: str | Path | None = None,
     ) -> None:
         super().__init__()
-        if pooling not in ("mean", "cls"):
-            raise UserError(f"pooling '{pooling}' is unknown; choose from cls, mean", code="unknown_name")
         self.pooling = pooling
         if folder is None:
             self.model, self.tokenizer, self.origin = _pretrained(name_or_path, pooling)

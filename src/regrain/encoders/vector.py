@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import BelowOne, Count
 from regrain.errors import UserError
 
 from .base import NO_PARAMETERS, Encoder, ScaledEncoder, column_statistics, record_parts
@@ -111,14 +111,13 @@ class MLPEncoder(_Standardised):
         sample_shape: Sequence[int],
         static_width: int = 0,
         *,
-        hidden: Sequence[int] = (256, 256),
-        width: int = 128,
+        hidden: Sequence[Count] = (256, 256),
+        width: Count = 128,
         norm: Norm = "layer",
         activation: Activation = "gelu",
-        dropout: float = 0.0,
+        dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__(sample_shape, static_width)
-        require_range(1, width=width)
         self.mlp = mlp_layers(self.in_width, hidden, width, norm, activation, dropout)
         self.width = width
 
@@ -153,10 +152,10 @@ class ResidualEncoder(_Standardised):
         sample_shape: Sequence[int],
         static_width: int = 0,
         *,
-        hidden: Sequence[int] = (512,),
+        hidden: Sequence[Count] = (512,),
         norm: Norm = "layer",
         activation: Activation = "gelu",
-        dropout: float = 0.0,
+        dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__(sample_shape, static_width)
         self.mlp = mlp_layers(self.in_width, hidden, self.in_width, norm, activation, dropout)
@@ -211,21 +210,12 @@ def mlp_layers(
     >>> mlp_layers(4, [8], 2, "layer", "gelu", 0.0)(torch.zeros(3, 4)).shape
     torch.Size([3, 2])
     """
-    require_range(0, 1, dropout=dropout)
-    for size in hidden:
-        require_range(1, hidden=size)
     norms: dict[str, Callable[[int], nn.Module]] = {
         "layer": nn.LayerNorm,
         "batch": nn.BatchNorm1d,
         "none": lambda _: nn.Identity(),
     }
     activations: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
-    if norm not in norms:
-        raise UserError(f"norm '{norm}' is unknown; choose from {', '.join(sorted(norms))}", code="unknown_name")
-    if activation not in activations:
-        raise UserError(
-            f"activation '{activation}' is unknown; choose from {', '.join(sorted(activations))}", code="unknown_name"
-        )
     layers: list[nn.Module] = []
     for size in hidden:
         layers += [nn.Linear(in_width, size), norms[norm](size), activations[activation](), nn.Dropout(dropout)]

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from regrain.errors import UserError
 from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
-from regrain.methods.lloyd import lloyd
+from regrain.methods.clustering import kmeans
 from regrain.metrics import bootstrap_interval, clustering_metrics, match_clusters
 
 MOST_FITTED = 20_000
@@ -68,7 +68,7 @@ def clustering(
         )
     test, train = representation.test[known], representation.train
     seeds = range(task.seed, task.seed + cluster_seeds)
-    of_test = [lloyd(normalize(test), count, starts=cluster_starts, seed=seed)[0].numpy() for seed in seeds]
+    of_test = [kmeans(normalize(test), count, starts=cluster_starts, seed=seed)[0].numpy() for seed in seeds]
     scores = _scores("kmeans", [clustering_metrics(labels, clusters) for clusters in of_test])
     if train is not None and len(train) > count:
         by_train = [_nearest_centres(train, test, count, cluster_starts, seed) for seed in seeds]
@@ -119,7 +119,7 @@ def _nearest_centres(train: Tensor, test: Tensor, count: int, starts: int, seed:
     """(n,) the nearest centre of k-means on training embeddings (m, d) to each test embedding (n, d)."""
     if len(train) > MOST_FITTED:
         train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:MOST_FITTED]]
-    centres = lloyd(normalize(train), count, starts=starts, seed=seed)[1]
+    centres = kmeans(normalize(train), count, starts=starts, seed=seed)[1]
     nearest: np.ndarray = torch.cdist(normalize(test), centres).argmin(dim=1).numpy()
     return nearest
 

@@ -75,7 +75,9 @@ def level_probabilities(model: Model, labels: Labels, dataset: Dataset, *, worke
     if not model.method.has_classifier:
         return {}
     method = model.method
-    together = apply_model(model, dataset, lambda x: torch.cat(method.predict_levels(x), dim=1), workers=workers)
+    together = apply_model(
+        model, dataset, lambda x: torch.cat([*method.class_proba(x).values()], dim=1), workers=workers
+    )
     return dict(zip(labels.levels, together.split(method.classes, dim=1), strict=True))
 
 

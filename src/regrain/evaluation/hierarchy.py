@@ -11,7 +11,7 @@ from regrain.data import taxonomies
 from regrain.errors import UserError, nearest
 from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
 from regrain.labels import Taxonomy
-from regrain.methods.lloyd import lloyd
+from regrain.methods.clustering import kmeans
 from regrain.metrics import hierarchy_metrics, match_clusters
 
 
@@ -110,7 +110,7 @@ def _clusters(
     labels = task.test_labels.numpy()[known]
     if representation.partitions is None:
         vectors, count = normalize(representation.test[known]), len(np.unique(labels))
-        clusters = lloyd(vectors, count, starts=starts, seed=task.seed)[0].numpy()
+        clusters = kmeans(vectors, count, starts=starts, seed=task.seed)[0].numpy()
         notes.append("clusters of k-means, matched to the leaf classes on the judged labels themselves")
         return clusters, (labels, clusters)
     clusters = representation.partitions[known][:, 0].numpy()

@@ -15,7 +15,7 @@ from regrain.explorer.collection import Collection, open_collection
 from regrain.explorer.journal import Journal
 from regrain.explorer.proposals import Evidence, Proposals, Proposer, no_proposals, propose
 from regrain.explorer.state import Group, State, clean_name
-from regrain.methods.lloyd import STARTS, lloyd
+from regrain.methods.clustering import STARTS, kmeans
 from regrain.metrics.neighbours import nearest_neighbours
 from regrain.pictures.map import MapKind
 from regrain.runs.run import Run
@@ -209,7 +209,7 @@ class Session:
                 f"{len(rows)} samples can be split into 2 to {len(rows)} parts; got {count}", code="out_of_range"
             )
         starts = _FEW_STARTS if len(rows) > _MANY else STARTS
-        codes = lloyd(self.collection.embeddings[rows], count, starts=starts, seed=self._seed)[0].numpy()
+        codes = kmeans(self.collection.embeddings[rows], count, starts=starts, seed=self._seed)[0].numpy()
         confirmed = self.state.confirmed[rows]
         weight = np.bincount(codes[confirmed], minlength=count) * len(rows) + np.bincount(codes, minlength=count)
         parts: list[dict[str, Any]] = []

@@ -26,77 +26,16 @@ from regrain.methods.supcon import SupCon, SupConQueue
 from regrain.methods.tsc import TSC
 from regrain.methods.turtle import Turtle
 
-__all__ = [
-    "ALIASES",
-    "ANCOR",
-    "GEORGE",
-    "METHODS",
-    "MLCL",
-    "NNCLR",
-    "SCAN",
-    "SCGM",
-    "SCGMA",
-    "SCLRE",
-    "TSC",
-    "CoIns",
-    "CoarsePlus",
-    "Features",
-    "FinePlus",
-    "Grafit",
-    "Guided",
-    "HiMulConE",
-    "KMeans",
-    "MaskCon",
-    "Method",
-    "Mixed",
-    "MultiCE",
-    "Needs",
-    "SeLa",
-    "SelfClassifier",
-    "SelfCon",
-    "SimCLR",
-    "SupCE",
-    "SupCon",
-    "SupConQueue",
-    "SupFINE",
-    "Turtle",
-    "method_class",
-]
+__all__ = ["ALIASES", "ANCOR", "GEORGE", "METHODS", "MLCL", "NNCLR", "SCAN", "SCGM", "SCGMA", "SCLRE", "TSC", "CoIns",
+           "CoarsePlus", "Features", "FinePlus", "Grafit", "Guided", "HiMulConE", "KMeans", "MaskCon", "Method",
+           "Mixed", "MultiCE", "Needs", "SeLa", "SelfClassifier", "SelfCon", "SimCLR", "SupCE", "SupCon", "SupConQueue",
+           "SupFINE", "Turtle", "method_class"]  # fmt: skip
 
-METHODS: dict[str, type[Method]] = {
-    cls.name: cls
-    for cls in (
-        MaskCon,
-        Grafit,
-        CoIns,
-        SupCon,
-        SupConQueue,
-        SelfCon,
-        SimCLR,
-        NNCLR,
-        SCGM,
-        SCGMA,
-        ANCOR,
-        GEORGE,
-        SeLa,
-        SCLRE,
-        TSC,
-        Mixed,
-        MLCL,
-        HiMulConE,
-        Guided,
-        MultiCE,
-        SelfClassifier,
-        Features,
-        KMeans,
-        SCAN,
-        Turtle,
-        SupCE,
-        CoarsePlus,
-        SupFINE,
-        FinePlus,
-    )
-}
+_METHODS = (MaskCon, Grafit, CoIns, SupCon, SupConQueue, SelfCon, SimCLR, NNCLR, SCGM, SCGMA, ANCOR, GEORGE, SeLa,
+            SCLRE, TSC, Mixed, MLCL, HiMulConE, Guided, MultiCE, SelfClassifier, Features, KMeans, SCAN, Turtle,
+            SupCE, CoarsePlus, SupFINE, FinePlus)  # fmt: skip
+
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in _METHODS}
 """Name on the command line -> class."""
 
 ALIASES = {"coarse": "sup-ce", "fine": "sup-fine"}

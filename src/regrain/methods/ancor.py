@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
+from regrain.checks import BelowOne, Count, CountFromZero, Positive
 from regrain.data.dataset import Batch
-from regrain.methods.base import Needs
+from regrain.methods.base import Needs, Training
 from regrain.methods.classifier import labelled_cross_entropy
-from regrain.methods.embedder import EmbedderMethod
-from regrain.methods.memory import AngularMemory
+from regrain.methods.embedder import AngularMemory, EmbedderMethod
+from regrain.methods.memory import fit_queue
 
 
 class ANCOR(EmbedderMethod):
@@ -36,54 +37,46 @@ class ANCOR(EmbedderMethod):
         Of the embedder, an MLP with one hidden layer as in MoCo v2.
     """
 
-    name: ClassVar[str] = "ancor"
-    summary: ClassVar[str] = "coarse classifier with angular contrast within each superclass"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "strong"), minimum_classes=2)
-    training_only: ClassVar[tuple[str, ...]] = ("angular",)
-    queue_of_each_superclass: ClassVar[bool] = True
+    name = "ancor"
+    summary = "coarse classifier with angular contrast within each superclass"
+    needs = Needs(levels=("coarse",), views=("strong", "strong"), minimum_classes=2)
+    training_only = ("angular",)
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        temperature: float = 0.2,
-        queue_size: int = 65536,
-        momentum: float = 0.999,
-        embedder_width: int = 128,
-        embedder_layers: int = 1,
+        temperature: Positive = 0.2,
+        queue_size: CountFromZero = 65536,
+        momentum: BelowOne = 0.999,
+        embedder_width: Count = 128,
+        embedder_layers: CountFromZero = 1,
     ) -> None:
         super().__init__(encoder, classes, embedder_width=embedder_width, embedder_layers=embedder_layers)
         self.classifier = nn.Linear(embedder_width, self.classes[0])
         self.angular = AngularMemory(
-            encoder,
-            self.embedder,
-            embedder_width,
-            self.classes[0],
-            temperature=temperature,
-            queue_size=queue_size,
-            momentum=momentum,
-        )
+            encoder, self.embedder, embedder_width, self.classes[0],
+            temperature=temperature, queue_size=queue_size, momentum=momentum,
+        )  # fmt: skip
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
-        return {
-            "embedding": self.embedder(self.encoder(batch.views[0])),
-            "key": self.angular.key(batch.views[1]),
-            "labels": batch.labels,
-            "ids": batch.ids,
-        }
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        return fit_queue(settings, training, of_each=training.classes[0])
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        embedding, coarse = projected["embedding"].float(), projected["labels"][:, 0]
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
+        query, key = batch.views
+        embedding = self.embedder(self.encoder(query))
+        return {"embedding": embedding, "key": self.angular.twin.key(key), "labels": batch.labels, "ids": batch.ids}
+
+    def loss(self, embedding: Tensor, key: Tensor, labels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        embedding, coarse = embedding.float(), labels[:, 0]
         classified = labelled_cross_entropy(self.classifier(embedding), coarse)
-        contrast = self.angular.loss(embedding, projected["key"], coarse, projected["ids"], self.classifier.weight)
+        contrast = self.angular.loss(embedding, key, coarse, ids, self.classifier.weight)
         return {"loss": classified + contrast, "cross_entropy": classified, "angular": contrast}
 
     def after_step(self) -> None:
         self.angular.after_step(self.encoder, self.embedder)
 
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level != "coarse":
-            return super().predict_proba(x, level)
-        result: Tensor = self.classifier(self.embedder(self.encoder(x))).float().softmax(dim=1)
-        return result
+    def class_logits(self, x: Any) -> dict[str, Tensor]:
+        return {"coarse": self.classifier(self.embedder(self.encoder(x)))}

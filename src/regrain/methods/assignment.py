@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regrain.checks import require_range
 from regrain.errors import RegrainWarning
-from regrain.methods.base import Method, Scan
+from regrain.methods.base import Method, Training, TrainingPass
 from regrain.metrics import nearest_neighbours
+from regrain.objectives.gathering import gather
 from regrain.objectives.transport import sinkhorn_potentials
 
 _TOLERANCE = 1e-4
@@ -61,7 +61,6 @@ class Assignments(nn.Module):
 
     def __init__(self, clusters: int, period: int) -> None:
         super().__init__()
-        require_range(1, assignment_period=period)
         self.clusters = clusters
         self.period = period
         self.potentials: Tensor | None = None
@@ -159,16 +158,46 @@ class Assignments(nn.Module):
         self._ids, self._codes, self.potentials = state["ids"], state["codes"], state["potentials"]
 
 
+def count_subclasses(
+    settings: dict[str, Any], training: Training, *, better: str = "regrain tune --range subclasses=..."
+) -> list[str]:
+    """The number of subclasses where the user gave none, and a notice that names what is ``better``.
+
+    10 a superclass, or 100 without labels; fewer where that is less than 20 samples each.
+    """
+    if settings["subclasses"] is not None:
+        return []
+    settings["subclasses"] = rule_of_thumb(training)
+    return [f"{settings['subclasses']} subclasses, a rule of thumb: `{better}` chooses without fine labels"]
+
+
+def rule_of_thumb(training: Training) -> int:
+    """A number of subclasses, see :func:`count_subclasses`."""
+    fewest, wanted = (training.classes[0], 10 * training.classes[0]) if training.classes else (2, 100)
+    return max(fewest, min(wanted, training.samples // 20))
+
+
 @torch.no_grad()
-def over_training_set(method: Method, scan: Scan, function: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def over_training_set(
+    method: Method, training_set: TrainingPass, function: Callable[[Any], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     """``function`` of every training sample's un-augmented view, the labels and the ids, in evaluation mode.
 
-    Under several processes these are this process's share.
+    All processes get all samples.
     """
+    rows, labels, ids = (gather(part, with_gradient=False) for part in over_own_share(method, training_set, function))
+    return rows, labels, ids
+
+
+@torch.no_grad()
+def over_own_share(
+    method: Method, training_set: TrainingPass, function: Callable[[Any], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`over_training_set` gives, of this process's share of the samples."""
     modes = {module: module.training for module in method.modules()}
     method.eval()
     try:
-        parts = [(function(x), labels, ids) for x, labels, ids in scan()]
+        parts = [(function(x), labels, ids) for x, labels, ids in training_set()]
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from regrain.checks import checks_settings
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.labels import Labels
@@ -16,7 +17,7 @@ from regrain.objectives.gathering import gather
 EVERY = "every"
 """The role of a method that reads all levels in use, coarse to fine: they play ``level1``, ``level2`` and so on."""
 
-Scan = Callable[[], Iterable[tuple[Any, Tensor, Tensor]]]
+TrainingPass = Callable[[], Iterable[tuple[Any, Tensor, Tensor]]]
 """Gives (un-augmented view, labels, ids) batch by batch over the whole training set."""
 
 
@@ -39,13 +40,38 @@ class Needs:
     minimum_classes: int = 1
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a method's settings may follow: see :meth:`Method.fit_settings`.
+
+    Attributes
+    ----------
+    samples, epochs : int
+    classes : tuple of int
+        Of every level that the method reads.
+    encoder : nn.Module
+        As training starts from it.
+    given : frozenset of str
+        Names of the settings that the user gave.
+    """
+
+    samples: int
+    epochs: int
+    classes: tuple[int, ...]
+    encoder: nn.Module
+    given: frozenset[str] = frozenset()
+
+
 class Method(nn.Module):
     """Base of all methods.
 
-    A method implements :meth:`project`, which works row by row, and :meth:`losses_from`, which sees the whole batch.
-    What ``project`` returns is gathered from all processes in between, so that every objective is a function of the
+    A method implements :meth:`forward_views`, which works row by row, and :meth:`loss`, which sees the whole batch.
+    What the first returns is gathered from all processes in between, so that every objective is a function of the
     global batch, computed wholly on every process; see :func:`regrain.objectives.gather` for why the gradients
     are exact.
+
+    Settings are keyword-only arguments of the constructor, their ranges annotations (:mod:`regrain.checks`); what is
+    out of range is a UserError.
 
     Parameters
     ----------
@@ -60,40 +86,44 @@ class Method(nn.Module):
     needs: ClassVar[Needs]
     training_only: ClassVar[tuple[str, ...]] = ()
     """Submodules that only training needs; a shared model does not hold them."""
-    in_batch: ClassVar[bool] = False
+    uses_in_batch_negatives: ClassVar[bool] = False
     """Whether the loss contrasts samples of one batch with each other; then large batches pay."""
     trains_encoder: ClassVar[bool] = True
     """Whether the encoder learns; otherwise its features are taken as they are."""
-    by_gradient: ClassVar[bool] = True
-    """Whether there are steps at all; otherwise one call of :meth:`before_epoch` is the whole training."""
+    fit_once: ClassVar[bool] = False
+    """Whether one call of :meth:`before_epoch` is the whole training, without any step."""
     judges_projection: ClassVar[bool] = False
     """Whether ``evaluate`` judges :meth:`embed_projected` too unless told otherwise: papers keep or drop that head."""
-    queue_of_each_superclass: ClassVar[bool] = False
-    """Whether ``queue_size`` is that of a queue which every superclass has, not of one for all samples."""
     fewest_steps: ClassVar[int] = 0
     """Steps below which training is too short to find subclasses: the default batch is halved to get there."""
-    staged: ClassVar[bool] = False
+    multi_stage: ClassVar[bool] = False
     """Whether the loss becomes another one on the way, so that its values before and after do not compare."""
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        checks_settings(cls)
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
         if self.needs.levels != (EVERY,) and len(classes) != len(self.needs.levels):
             raise UserError(
                 f"{self.name} reads {len(self.needs.levels)} label levels ({', '.join(self.needs.levels) or 'none'}); "
-                f"got class counts for {len(classes)}"
+                f"got class counts for {len(classes)}",
+                code="wrong_shape",
             )
         for role, count in zip(self.roles_of(len(classes)), classes, strict=True):
             if count < self.needs.minimum_classes:
                 raise UserError(
                     f"{self.name} needs at least {self.needs.minimum_classes} {role} classes to tell apart; "
-                    f"the data have {count}"
+                    f"the data have {count}",
+                    code="too_few",
                 )
         self.encoder = encoder
         self.classes = tuple(classes)
 
     @classmethod
     def roles_of(cls, levels: int) -> tuple[str, ...]:
-        """The roles that are played where so many levels are read."""
+        """Role names for a given number of levels."""
         every = cls.needs.levels == (EVERY,)
         return tuple(f"level{number + 1}" for number in range(levels)) if every else cls.needs.levels
 
@@ -107,46 +137,89 @@ class Method(nn.Module):
         """Width of f(x)."""
         return int(self.encoder.width)  # type: ignore[arg-type]  # every encoder has one; nn.Module does not know
 
+    # -- before training -------------------------------------------------------------------------------------------
+
     @classmethod
     def view_names(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """Default view presets, one per view of a sample, with these settings."""
         return cls.needs.views
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
-        """Everything the loss needs, row by row: tensors (B, ...)."""
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        """Choose in place what is left open (None) or does not fit the data; returns a notice for each choice.
+
+        Raises
+        ------
+        UserError
+            Where the user's settings and the data exclude each other.
+        """
+        return []
+
+    def setup(self, labels: Labels) -> None:
+        """Called once before training: the training samples' labels at the levels that are read, in their order."""
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
+        """Everything the loss needs, row by row: tensors (B, ...) by the names of :meth:`loss`'s arguments."""
         raise NotImplementedError
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``loss`` and its named terms (detached numbers for the log) from the projections of the global batch."""
+    def loss(self, *args: Any, **projected: Any) -> dict[str, Tensor]:
+        """``loss`` and its named terms (detached numbers for the log) from :meth:`forward_views` of the global batch.
+
+        Methods name the arguments.
+        """
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` (a scalar with gradient) and named terms of one batch."""
-        projected = self.project(batch)
-        return self.losses_from(
-            {name: gather(rows, with_gradient=rows.requires_grad) for name, rows in projected.items()}
-        )
+        projected = self.forward_views(batch)
+        return self.loss(**{name: gather(rows, with_gradient=rows.requires_grad) for name, rows in projected.items()})
+
+    def after_step(self) -> None:
+        """Called after every optimiser step."""
+
+    def before_epoch(self, training_set: TrainingPass) -> None:
+        """Called before every epoch."""
+
+    def after_training(self, training_set: TrainingPass) -> None:
+        """Called once after the last step, before the last checkpoint and the model are saved."""
+
+    # -- use -------------------------------------------------------------------------------------------------------
 
     def embed(self, x: Any) -> Tensor:
         """What evaluation uses: f(x), (B, width)."""
-        result: Tensor = self.encoder(x)
-        return result
+        return self.encoder(x)
 
     def embed_projected(self, x: Any) -> Tensor:
         """h(f(x)), where the loss compares; a UserError where the method has no projection head."""
         raise UserError(f"{self.name} has no projection head whose output could be judged", code="not_supported")
 
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        """Class probabilities (B, classes) at the level of a role; a UserError where the method does not classify."""
+    def class_logits(self, x: Any) -> dict[str, Tensor]:
+        """Logits (B, classes) by role, of the levels that the method classifies; a UserError where it does not."""
         raise UserError(
-            f"{self.name} learns embeddings and has no classifier for the {level} level; "
-            "judge it by recall, knn or clustering",
+            f"{self.name} learns embeddings and has no classifier; judge it by recall, knn or clustering",
             code="not_supported",
         )
 
-    def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
-        """What :meth:`predict_proba` gives for each of the roles; x is encoded once where one encoder serves them."""
-        return tuple(self.predict_proba(x, role) for role in self.roles)
+    def class_proba(self, x: Any) -> dict[str, Tensor]:
+        """Class probabilities (B, classes) by role; x is encoded once for all."""
+        return {role: logits.float().softmax(dim=1) for role, logits in self.class_logits(x).items()}
+
+    def predict_proba(self, x: Any, role: str) -> Tensor:
+        """Class probabilities (B, classes) at the level of a role; a UserError where the method has none for it."""
+        found = self.class_proba(x)
+        if role not in found:
+            raise UserError(
+                f"{self.name} has no classifier for the {role} level, only for {', '.join(found)}", code="not_supported"
+            )
+        return found[role]
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether :meth:`class_proba` works."""
+        cls = type(self)
+        return cls.class_logits is not Method.class_logits or cls.class_proba is not Method.class_proba
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
         """Probabilities (B, r) of the subclasses that training found, given coarse labels (B,), -1 unknown, or none.
@@ -166,11 +239,6 @@ class Method(nn.Module):
         return (self.subclass_proba(x),)
 
     @property
-    def has_classifier(self) -> bool:
-        """Whether :meth:`predict_proba` works."""
-        return type(self).predict_proba is not Method.predict_proba
-
-    @property
     def has_subclasses(self) -> bool:
         """Whether :meth:`subclass_proba` works."""
         return type(self).subclass_proba is not Method.subclass_proba
@@ -179,15 +247,3 @@ class Method(nn.Module):
         """The part of the state dict that a shared model holds."""
         state = self.state_dict()
         return {n: v for n, v in state.items() if n.split(".")[0] not in self.training_only}
-
-    def take_labels(self, labels: Labels) -> None:
-        """Called once before training: the training samples' labels at the levels that are read, in their order."""
-
-    def after_step(self) -> None:
-        """Called after every optimiser step."""
-
-    def before_epoch(self, scan: Scan) -> None:
-        """Called before every epoch."""
-
-    def after_training(self, scan: Scan) -> None:
-        """Called once after the last step, before the last checkpoint and the model are saved."""

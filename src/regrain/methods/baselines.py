@@ -5,14 +5,14 @@ SCGM's tables call them Coarse and Fine, and Coarse+ and Fine+ with an embedder 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrain.checks import require_range
+from regrain.checks import BelowOne
 from regrain.data.dataset import Batch
 from regrain.labels import Labels
 from regrain.methods.base import Method, Needs
@@ -23,7 +23,7 @@ from regrain.methods.embedder import EmbedderMethod
 class _CrossEntropy(Method):
     """A linear classifier on f(x)."""
 
-    training_only: ClassVar[tuple[str, ...]] = ("class_weight",)
+    training_only = ("class_weight",)
     class_weight: Tensor
 
     def __init__(
@@ -31,41 +31,33 @@ class _CrossEntropy(Method):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        label_smoothing: float = 0.0,
+        label_smoothing: BelowOne = 0.0,
         balance_classes: bool = False,
         normalise_classifier: bool = False,
     ) -> None:
         super().__init__(encoder, classes)
-        require_range(0, 1, label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
         self.balance_classes = balance_classes
         self.normalise_classifier = normalise_classifier
         self.register_buffer("class_weight", torch.ones(self.classes[0]))
         self.classifier = nn.Linear(self.encoder_width, self.classes[0])
 
-    def logits(self, x: Any) -> Tensor:
-        """(B, classes)."""
+    def setup(self, labels: Labels) -> None:
+        self.class_weight.copy_(balanced_weights(labels.codes[:, 0], self.classes[0]))
+
+    def class_logits(self, x: Any) -> dict[str, Tensor]:
         features = self.encoder(x)
         if self.normalise_classifier:
             features = functional.normalize(features.float(), dim=1)
-        result: Tensor = self.classifier(features)
-        return result
+        return {self.roles[0]: self.classifier(features)}
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
-        return {"logits": self.logits(batch.views[0]), "labels": batch.labels}
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": self.class_logits(batch.views[0])[self.roles[0]], "labels": batch.labels}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        logits, labels = projected["logits"], projected["labels"][:, 0]
+    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         weight = self.class_weight if self.balance_classes else None
-        return {"loss": labelled_cross_entropy(logits, labels, label_smoothing=self.label_smoothing, weight=weight)}
-
-    def take_labels(self, labels: Labels) -> None:
-        self.class_weight.copy_(balanced_weights(labels.codes[:, 0], self.classes[0]))
-
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level != self.needs.levels[0]:
-            return super().predict_proba(x, level)
-        return self.logits(x).float().softmax(dim=1)
+        smoothing = self.label_smoothing
+        return {"loss": labelled_cross_entropy(logits, labels[:, 0], label_smoothing=smoothing, weight=weight)}
 
 
 class SupCE(_CrossEntropy):
@@ -84,9 +76,9 @@ class SupCE(_CrossEntropy):
         where many of these are wrong. Evaluation takes f(x) as it is.
     """
 
-    name: ClassVar[str] = "sup-ce"
-    summary: ClassVar[str] = "plain classifier of the coarse labels: the baseline"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
+    name = "sup-ce"
+    summary = "plain classifier of the coarse labels: the baseline"
+    needs = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
 
 
 class SupFINE(_CrossEntropy):
@@ -96,42 +88,30 @@ class SupFINE(_CrossEntropy):
     ----------
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of fine classes.
-    label_smoothing : float
-        In [0, 1).
-    balance_classes : bool
-        Weigh samples against the size of their class.
-    normalise_classifier : bool
-        Scale f(x) to unit length before the classifier: it fits the training labels less closely, which is worth much
-        where many of these are wrong. Evaluation takes f(x) as it is.
+    label_smoothing, balance_classes, normalise_classifier
+        See :class:`SupCE`.
     """
 
-    name: ClassVar[str] = "sup-fine"
-    summary: ClassVar[str] = "plain classifier of the fine labels: the upper bound"
-    needs: ClassVar[Needs] = Needs(levels=("fine",), views=("strong",), minimum_classes=2)
+    name = "sup-fine"
+    summary = "plain classifier of the fine labels: the upper bound"
+    needs = Needs(levels=("fine",), views=("strong",), minimum_classes=2)
 
 
 class _EmbedderCrossEntropy(EmbedderMethod):
-    """A linear classifier on the output of the embedder; evaluation uses the embedder's unit vectors."""
+    """A linear classifier on the output of the embedder."""
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int], **embedder: Any) -> None:
         super().__init__(encoder, classes, **embedder)
         self.classifier = nn.Linear(self.embedder_width, self.classes[0])
 
-    def logits(self, x: Any) -> Tensor:
-        """(B, classes)."""
-        result: Tensor = self.classifier(self.embedder(self.encoder(x)))
-        return result
+    def class_logits(self, x: Any) -> dict[str, Tensor]:
+        return {self.roles[0]: self.classifier(self.embedder(self.encoder(x)))}
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
-        return {"logits": self.logits(batch.views[0]), "labels": batch.labels}
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": self.class_logits(batch.views[0])[self.roles[0]], "labels": batch.labels}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"loss": labelled_cross_entropy(projected["logits"], projected["labels"][:, 0])}
-
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level != self.needs.levels[0]:
-            return super().predict_proba(x, level)
-        return self.logits(x).float().softmax(dim=1)
+    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"loss": labelled_cross_entropy(logits, labels[:, 0])}
 
 
 class CoarsePlus(_EmbedderCrossEntropy):
@@ -145,9 +125,9 @@ class CoarsePlus(_EmbedderCrossEntropy):
         See :class:`~regrain.methods.embedder.EmbedderMethod`; ``classes`` holds the number of coarse classes.
     """
 
-    name: ClassVar[str] = "coarse+"
-    summary: ClassVar[str] = "classifier of the coarse labels on an embedder (SCGM's Coarse+)"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
+    name = "coarse+"
+    summary = "classifier of the coarse labels on an embedder (SCGM's Coarse+)"
+    needs = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
 
 
 class FinePlus(_EmbedderCrossEntropy):
@@ -159,6 +139,6 @@ class FinePlus(_EmbedderCrossEntropy):
         See :class:`~regrain.methods.embedder.EmbedderMethod`; ``classes`` holds the number of fine classes.
     """
 
-    name: ClassVar[str] = "fine+"
-    summary: ClassVar[str] = "classifier of the fine labels on an embedder (SCGM's Fine+)"
-    needs: ClassVar[Needs] = Needs(levels=("fine",), views=("strong",), minimum_classes=2)
+    name = "fine+"
+    summary = "classifier of the fine labels on an embedder (SCGM's Fine+)"
+    needs = Needs(levels=("fine",), views=("strong",), minimum_classes=2)

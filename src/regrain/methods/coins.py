@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,33 +25,24 @@ class CoIns(WeightedContrast):
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
 
-    name: ClassVar[str] = "coins"
-    summary: ClassVar[str] = "coarse classifier and instance discrimination together"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
-    weights: ClassVar[tuple[float, float]] = (0.5, 0.5)
+    name = "coins"
+    summary = "coarse classifier and instance discrimination together"
+    needs = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
+    weights = (0.5, 0.5)
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int], **memory: Any) -> None:
         super().__init__(encoder, classes, **memory)
         self.classifier = nn.Linear(self.encoder_width, self.classes[0])
 
-    def project_features(self, features: Tensor) -> dict[str, Tensor]:
-        return {"class_logits": self.classifier(features)}
+    def forward_features(self, features: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.classifier(features)}
 
-    def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
+    def contrast(self, query: Tensor, key: Tensor, labels: Tensor, mask: Tensor, logits: Tensor) -> dict[str, Tensor]:
         loss = coins_loss(
-            projected["query"],
-            projected["key"],
-            self.queue.keys,
-            projected["class_logits"],
-            projected["labels"][:, 0],
-            temperature=self.temperature,
-            weight=self.weight,
-            candidate_mask=candidate_mask,
-        )
+            query, key, self.queue.keys, logits, labels[:, 0], temperature=self.temperature, weight=self.weight,
+            candidate_mask=mask,
+        )  # fmt: skip
         return {"loss": loss}
 
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level != "coarse":
-            return super().predict_proba(x, level)
-        result: Tensor = self.classifier(self.embed(x)).float().softmax(dim=1)
-        return result
+    def class_logits(self, x: Any) -> dict[str, Tensor]:
+        return {"coarse": self.classifier(self.encoder(x))}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import Count, Positive
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.methods.base import Method
@@ -32,20 +32,17 @@ class ContrastiveMethod(Method):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        temperature: float = 0.1,
-        projector_hidden: int = 512,
-        projector_width: int = 128,
+        temperature: Positive = 0.1,
+        projector_hidden: Count = 512,
+        projector_width: Count = 128,
     ) -> None:
         super().__init__(encoder, classes)
-        require_range(0, above=True, temperature=temperature)
-        require_range(1, projector_hidden=projector_hidden, projector_width=projector_width)
         self.temperature = temperature
         self.projector_width = projector_width
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
 
     def embed_projected(self, x: Any) -> Tensor:
-        result: Tensor = self.projector(self.encoder(x))
-        return result
+        return self.projector(self.encoder(x))
 
 
 class InBatchContrast(ContrastiveMethod):
@@ -57,8 +54,8 @@ class InBatchContrast(ContrastiveMethod):
         See :class:`ContrastiveMethod`.
     """
 
-    in_batch: ClassVar[bool] = True
+    uses_in_batch_negatives = True
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         views = [self.projector(self.encoder(view)) for view in batch.views]
         return {"views": torch.stack(views, dim=1), "labels": batch.labels, "ids": batch.ids}  # views (B, V, d)

@@ -1,16 +1,18 @@
-"""Base of the methods that train on v, an embedder's output on the unit sphere, and are judged on f(x)."""
+"""Base of the methods that train on v, an embedder's output on the unit sphere, and what angular contrast remembers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrain.checks import require_range
+from regrain.checks import Count, CountFromZero
 from regrain.encoders.heads import projector
 from regrain.methods.base import Method
+from regrain.methods.memory import MomentumTwin, Queue
+from regrain.objectives.angular import angular_info_nce_loss
 
 
 class EmbedderMethod(Method):
@@ -30,14 +32,17 @@ class EmbedderMethod(Method):
         Hidden layers of the embedder, as wide as f(x); 0 = one linear layer.
     """
 
-    judges_projection: ClassVar[bool] = True
+    judges_projection = True
 
     def __init__(
-        self, encoder: nn.Module, classes: Sequence[int], *, embedder_width: int = 128, embedder_layers: int = 0
+        self,
+        encoder: nn.Module,
+        classes: Sequence[int],
+        *,
+        embedder_width: Count = 128,
+        embedder_layers: CountFromZero = 0,
     ) -> None:
         super().__init__(encoder, classes)
-        require_range(1, embedder_width=embedder_width)
-        require_range(0, embedder_layers=embedder_layers)
         self.embedder_width = embedder_width
         self.embedder = projector(self.encoder_width, self.encoder_width, embedder_width, layers=embedder_layers)
 
@@ -48,3 +53,36 @@ class EmbedderMethod(Method):
     def unit_embedding(self, features: Tensor) -> Tensor:
         """The unit vectors v of f(x), (B, embedder_width)."""
         return functional.normalize(self.embedder(features).float(), dim=1)
+
+
+class AngularMemory(nn.Module):
+    """What angular contrast within superclasses remembers: the momentum twin, and a queue for every superclass."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        embedder: nn.Module,
+        width: int,
+        classes: int,
+        *,
+        temperature: float,
+        queue_size: int,
+        momentum: float,
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.twin = MomentumTwin(encoder, embedder, momentum=momentum)
+        self.queues = Queue(queue_size, width, owners=classes)
+
+    def loss(self, query: Tensor, key: Tensor, coarse: Tensor, ids: Tensor, means: Tensor) -> Tensor:
+        """The angular InfoNCE loss of the global batch, whose keys enter the queues after the step."""
+        mask, queues = self.queues.candidate_mask(ids, coarse), self.queues.by_owner
+        self.queues.stage(key, ids, owner=coarse)
+        return angular_info_nce_loss(
+            query, key, queues, coarse, means, temperature=self.temperature, candidate_mask=mask
+        )
+
+    def after_step(self, encoder: nn.Module, embedder: nn.Module) -> None:
+        """Let the keys in, and the twin follow the network."""
+        self.queues.commit()
+        self.twin.update(encoder, embedder)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from regrain.methods.base import Method, Needs
 
 
@@ -19,8 +17,8 @@ class Features(Method):
         See :class:`~regrain.methods.base.Method`; no label is read.
     """
 
-    name: ClassVar[str] = "features"
-    summary: ClassVar[str] = "no training: the encoder's features as they are"
-    needs: ClassVar[Needs] = Needs(levels=(), views=("weak",))
-    trains_encoder: ClassVar[bool] = False
-    by_gradient: ClassVar[bool] = False
+    name = "features"
+    summary = "no training: the encoder's features as they are"
+    needs = Needs(levels=(), views=("weak",))
+    trains_encoder = False
+    fit_once = True

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import Count
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.assignment import Assignments, over_training_set
-from regrain.methods.base import Method, Needs, Scan
+from regrain.methods.base import Method, Needs, Training, TrainingPass
 from regrain.methods.classifier import labelled_cross_entropy
-from regrain.methods.subclusters import cluster_within
-from regrain.objectives.gathering import from_first, gather
+from regrain.methods.clustering import cluster_within
+from regrain.objectives.gathering import from_first
+
+_GROUP_STEP = 0.01
 
 
 class GEORGE(Method):
@@ -44,23 +46,18 @@ class GEORGE(Method):
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number C of coarse classes.
     coarse_epochs : int, optional
         Length of stage 1, at least 1; default half of the training (10 outside ``regrain fit``).
-    subclasses_each : int, optional
-        Subclasses of every superclass; default: the number from 1 to ``largest`` of the largest mean silhouette.
     largest : int
-        See ``subclasses_each``.
+        Most subclasses of a superclass: as many as have the largest mean silhouette.
     group_dro : bool
-    group_step : float
-        eta, > 0.
-    restart : bool
-        Whether stage 2 starts from the first weights (the paper) or goes on.
+        Train against the worst subclass, with eta = 0.01.
     """
 
-    name: ClassVar[str] = "george"
-    summary: ClassVar[str] = "coarse model, its clusters within each superclass, and a model trained on those"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
-    training_only: ClassVar[tuple[str, ...]] = ("assignments", "first")
-    fewest_steps: ClassVar[int] = 500
-    staged: ClassVar[bool] = True
+    name = "george"
+    summary = "coarse model, its clusters within each superclass, and a model trained on those"
+    needs = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
+    training_only = ("assignments", "first")
+    fewest_steps = 500
+    multi_stage = True
     superclass_of: Tensor
     group_weights: Tensor
 
@@ -69,40 +66,43 @@ class GEORGE(Method):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        coarse_epochs: int | None = None,
-        subclasses_each: int | None = None,
-        largest: int = 10,
+        coarse_epochs: Count | None = None,
+        largest: Count = 10,
         group_dro: bool = False,
-        group_step: float = 0.01,
-        restart: bool = True,
     ) -> None:
         super().__init__(encoder, classes)
-        self.coarse_epochs = 10 if coarse_epochs is None else coarse_epochs
-        require_range(1, coarse_epochs=self.coarse_epochs, largest=largest)
-        require_range(0, above=True, group_step=group_step)
-        if subclasses_each is not None:
-            require_range(1, subclasses_each=subclasses_each)
-        self.subclasses_each = subclasses_each
+        self.coarse_epochs = coarse_epochs or 10
         self.largest = largest
         self.group_dro = group_dro
-        self.group_step = group_step
-        count = self.classes[0] * (subclasses_each or largest)
+        count = self.classes[0] * largest
         self.coarse_classifier = nn.Linear(self.encoder_width, self.classes[0])
         self.subclass_classifier = nn.Linear(self.encoder_width, count)
-        self.first = copy.deepcopy(nn.ModuleList([encoder, self.coarse_classifier])) if restart else None
-        if self.first is not None:
-            self.first.requires_grad_(False)
+        self.first = copy.deepcopy(nn.ModuleList([encoder, self.coarse_classifier])).requires_grad_(False)
         self.assignments = Assignments(count, 1)
         self.register_buffer("superclass_of", torch.full((count,), -1))  # -1: no such subclass
         self.register_buffer("group_weights", torch.full((count,), 1 / count))
         self._cluster_seed = int(torch.randint(2**31, ()))
+
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        notices, epochs = [], training.epochs
+        if settings["coarse_epochs"] is None:
+            settings["coarse_epochs"] = max(1, epochs // 2)
+            notices.append(f"the first {settings['coarse_epochs']} of {epochs} epochs train the coarse model")
+        if settings["coarse_epochs"] >= epochs:
+            raise UserError(
+                f"coarse_epochs is {settings['coarse_epochs']} of {epochs} epochs: none is left to train on the "
+                "subclasses",
+                code="out_of_range",
+            )
+        return notices
 
     @property
     def has_clusters(self) -> bool:
         """Whether stage 2 has begun."""
         return bool((self.superclass_of >= 0).any())
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         features = self.encoder(batch.views[0])
         return {
             "coarse_logits": self.coarse_classifier(features),
@@ -111,50 +111,43 @@ class GEORGE(Method):
             "ids": batch.ids,
         }
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        coarse = projected["labels"][:, 0]
-        classified = labelled_cross_entropy(projected["coarse_logits"], coarse)
+    def loss(self, coarse_logits: Tensor, subclass_logits: Tensor, labels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        coarse, unused = labels[:, 0], 0 * (coarse_logits.sum() + subclass_logits.sum())  # all weights have a gradient
         if not self.has_clusters:
-            return {"loss": classified + 0 * projected["subclass_logits"].sum()}  # every weight has a gradient
-        codes = self.assignments.lookup(projected["ids"])
+            return {"loss": labelled_cross_entropy(coarse_logits, coarse) + unused}
+        codes = self.assignments.lookup(ids)
         if self.group_dro:
-            return self._worst_group(projected, coarse, codes)
-        loss = labelled_cross_entropy(self._masked(projected["subclass_logits"]), codes)
-        return {"loss": loss + 0 * classified, **self.assignments.summary()}
+            terms = self._worst_group(coarse_logits, coarse, codes)
+        else:
+            terms = {"loss": labelled_cross_entropy(self._masked(subclass_logits), codes)}
+        return {**terms, "loss": terms["loss"] + unused, **self.assignments.summary()}
 
-    def _worst_group(self, projected: Mapping[str, Tensor], coarse: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        losses = nn.functional.cross_entropy(
-            projected["coarse_logits"].float(), coarse, ignore_index=-1, reduction="none"
-        )
+    def _worst_group(self, coarse_logits: Tensor, coarse: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        losses = nn.functional.cross_entropy(coarse_logits.float(), coarse, ignore_index=-1, reduction="none")
         counted = (coarse >= 0) & (codes >= 0)
         group = codes.clamp(min=0)
         counts = losses.new_zeros(len(self.group_weights)).index_add_(0, group, counted.to(losses.dtype))
         means = losses.new_zeros(len(self.group_weights)).index_add_(0, group, losses.where(counted, 0))
         means = means / counts.clamp(min=1)
         with torch.no_grad():
-            self.group_weights.mul_((self.group_step * means).exp())
+            self.group_weights.mul_((_GROUP_STEP * means).exp())
             self.group_weights.div_(self.group_weights.sum())
         worst = means.detach().max()
-        loss = self.group_weights.clone() @ means + 0 * projected["subclass_logits"].sum()
-        return {"loss": loss, "worst_subclass": worst, **self.assignments.summary()}
+        return {"loss": self.group_weights.clone() @ means, "worst_subclass": worst}
 
-    def before_epoch(self, scan: Scan) -> None:
+    def before_epoch(self, training_set: TrainingPass) -> None:
         self.assignments.due()
         if self.assignments.epochs != self.coarse_epochs + 1:
             return
-        features, labels, ids = over_training_set(self, scan, self.encoder)
-        features, coarse = gather(features, with_gradient=False), gather(labels[:, 0], with_gradient=False)
-        found = cluster_within(
-            features, coarse, each=self.subclasses_each, largest=self.largest, seed=self._cluster_seed
-        )
-        self.assignments.renew(gather(ids, with_gradient=False), from_first(found.codes))
+        features, labels, ids = over_training_set(self, training_set, self.encoder)
+        found = cluster_within(features, labels[:, 0], largest=self.largest, seed=self._cluster_seed)
+        self.assignments.renew(ids, from_first(found.codes))
         self.superclass_of[: len(found.superclass)] = found.superclass
         self.superclass_of.copy_(from_first(self.superclass_of))
         used = (self.superclass_of >= 0).float()
         self.group_weights.copy_(used / used.sum())
-        if self.first is not None:
-            for module, first in zip((self.encoder, self.coarse_classifier), self.first, strict=True):
-                module.load_state_dict(first.state_dict())
+        for module, first in zip((self.encoder, self.coarse_classifier), self.first, strict=True):
+            module.load_state_dict(first.state_dict())
 
     def _masked(self, logits: Tensor) -> Tensor:
         """Without the places that no cluster took, where there are clusters."""
@@ -162,16 +155,13 @@ class GEORGE(Method):
             return logits
         return logits.masked_fill(self.superclass_of < 0, torch.finfo(logits.dtype).min)
 
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level != "coarse":
-            return super().predict_proba(x, level)
+    def class_proba(self, x: Any) -> dict[str, Tensor]:
         features = self.encoder(x)
-        if self.group_dro or not self.has_clusters:
-            result: Tensor = self.coarse_classifier(features).float().softmax(dim=1)
-            return result
+        if not self.has_subclasses:
+            return {"coarse": self.coarse_classifier(features).float().softmax(dim=1)}
         subclasses = self._masked(self.subclass_classifier(features)).float().softmax(dim=1)
         owner = self.superclass_of.clamp(min=0)
-        return subclasses.new_zeros(len(subclasses), self.classes[0]).index_add_(1, owner, subclasses)
+        return {"coarse": subclasses.new_zeros(len(subclasses), self.classes[0]).index_add_(1, owner, subclasses)}
 
     @property
     def has_subclasses(self) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from torch import Tensor
 
 from regrain.methods.base import Needs
@@ -27,21 +24,15 @@ class Grafit(WeightedContrast):
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
 
-    name: ClassVar[str] = "grafit"
-    summary: ClassVar[str] = "supervised and self-supervised contrast mixed"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
-    weights: ClassVar[tuple[float, float]] = (0.5, 0.8)
+    name = "grafit"
+    summary = "supervised and self-supervised contrast mixed"
+    needs = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
+    weights = (0.5, 0.8)
 
-    def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
-        coarse = projected["labels"][:, 0]
+    def contrast(self, query: Tensor, key: Tensor, labels: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        coarse, others = labels[:, 0], self.queue.labels[:, 0]
         loss = grafit_loss(
-            projected["query"],
-            projected["key"],
-            self.queue.keys,
-            coarse,
-            self.queue.labels[:, 0],
-            temperature=self.temperature,
-            weight=self.weight,
-            candidate_mask=candidate_mask,
-        )
-        return {"loss": loss, "without_positives": self.share_without_positives(coarse, candidate_mask)}
+            query, key, self.queue.keys, coarse, others, temperature=self.temperature, weight=self.weight,
+            candidate_mask=mask,
+        )  # fmt: skip
+        return {"loss": loss, "without_positives": self.share_without_positives(coarse, mask)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import Count, NonNegative
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.labels import Labels
@@ -34,18 +34,16 @@ class Guided(Method):
         Of vectors and prototypes.
     """
 
-    name: ClassVar[str] = "guided"
-    summary: ClassVar[str] = "labels at several levels: prototypes whose distances follow the taxonomy"
-    needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong",), minimum_classes=2)
+    name = "guided"
+    summary = "labels at several levels: prototypes whose distances follow the taxonomy"
+    needs = Needs(levels=(EVERY,), views=("strong",), minimum_classes=2)
     above: Tensor
     class_distances: Tensor
 
     def __init__(
-        self, encoder: nn.Module, classes: Sequence[int], *, distortion_weight: float = 1.0, width: int = 128
+        self, encoder: nn.Module, classes: Sequence[int], *, distortion_weight: NonNegative = 1.0, width: Count = 128
     ) -> None:
         super().__init__(encoder, classes)
-        require_range(0, distortion_weight=distortion_weight)
-        require_range(1, width=width)
         self.distortion_weight = distortion_weight
         self.embedder = nn.Linear(self.encoder_width, width)
         finest = self.classes[-1]
@@ -53,7 +51,7 @@ class Guided(Method):
         self.register_buffer("above", torch.zeros(len(self.classes), finest, dtype=torch.long))
         self.register_buffer("class_distances", 1 - torch.eye(finest))
 
-    def take_labels(self, labels: Labels) -> None:
+    def setup(self, labels: Labels) -> None:
         taxonomy = labels.taxonomy
         if taxonomy is None:
             raise UserError(
@@ -75,11 +73,11 @@ class Guided(Method):
         shared = torch.stack([(c[:, None] == c) & (c >= 0)[:, None] for c in columns]).sum(dim=0)
         self.class_distances.copy_((2 * (len(columns) - shared)).float())
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         return {"vectors": self.embedder(self.encoder(batch.views[0])), "labels": batch.labels}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        vectors, labels = projected["vectors"].float(), projected["labels"]
+    def loss(self, vectors: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        vectors = vectors.float()
         terms = metric_guided_loss(
             vectors, labels[:, -1], self.prototypes, self.class_distances, distortion_weight=self.distortion_weight
         )
@@ -94,14 +92,9 @@ class Guided(Method):
         return losses.where(partly, 0).sum() / partly.sum().clamp(min=1)
 
     def embed(self, x: Any) -> Tensor:
-        result: Tensor = self.embedder(self.encoder(x))
-        return result.float()
+        return self.embedder(self.encoder(x)).float()
 
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level not in self.roles:
-            return super().predict_proba(x, level)
-        return self.predict_levels(x)[self.roles.index(level)]
-
-    def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
+    def class_proba(self, x: Any) -> dict[str, Tensor]:
         finest = prototype_logits(self.embed(x), self.prototypes).softmax(dim=1)
-        return tuple(summed_above(finest, above, count) for above, count in zip(self.above, self.classes, strict=True))
+        levels = zip(self.roles, self.above, self.classes, strict=True)
+        return {role: summed_above(finest, above, count) for role, above, count in levels}

@@ -14,9 +14,8 @@ from torch.nn import functional
 from regrain.encoders.base import column_statistics, inverse_spread
 from regrain.labels import Labels
 from regrain.methods.assignment import over_training_set
-from regrain.methods.base import Method, Scan
+from regrain.methods.base import Method, TrainingPass
 from regrain.methods.leaves import log_within, summed_above, under_finest_known
-from regrain.objectives.gathering import gather
 
 _ITERATIONS, _ITERATIONS_TO_CHOOSE = 1000, 100
 _PRECISION, _PRECISION_TO_CHOOSE = 1e-9, 1e-7
@@ -50,7 +49,7 @@ class LevelClassifier(nn.Linear):
     --------
     >>> labels = Labels.from_paths(["a/c", "a/d", "b"], ["coarse", "fine"])
     >>> classifier = LevelClassifier(3, [labels.counts[level] for level in labels.levels])
-    >>> classifier.take_labels(labels)
+    >>> classifier.setup(labels)
     >>> coarse, fine = classifier.predict(torch.randn(5, 3))
     >>> torch.allclose(coarse[:, 0], fine.sum(dim=1))  # a is c or d; b has no finer classes
     True
@@ -67,7 +66,7 @@ class LevelClassifier(nn.Linear):
         self.register_buffer("is_leaf", torch.ones(sum(classes), dtype=torch.bool))
         self.register_buffer("nested", torch.tensor(False))
 
-    def take_labels(self, labels: Labels) -> None:
+    def setup(self, labels: Labels) -> None:
         """Learn from the training labels which classes lie below which."""
         taxonomy = labels.taxonomy
         if taxonomy is None:
@@ -99,7 +98,7 @@ class LevelClassifier(nn.Linear):
     def solve(
         self,
         method: Method,
-        scan: Scan,
+        training_set: TrainingPass,
         function: Callable[[Any], Tensor],
         inverse_penalties: Sequence[float],
         partial_weights: Sequence[float] = (1.0,),
@@ -116,9 +115,7 @@ class LevelClassifier(nn.Linear):
         C and u are chosen from what is given by the mean log p of the leaves, or of all aspects, on a fifth of the
         samples whose leaf is known, which is held out for that; of equals the first.
         """
-        features, labels, ids = (
-            gather(rows, with_gradient=False) for rows in over_training_set(method, scan, function)
-        )
+        features, labels, ids = over_training_set(method, training_set, function)
         order = ids.argsort()
         known = (labels[order] >= 0).any(dim=1)
         features, labels = features[order][known], labels[order][known]

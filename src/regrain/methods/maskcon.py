@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import Positive
 from regrain.methods.base import Needs
 from regrain.methods.memory import WeightedContrast
 from regrain.objectives.relations import maskcon_loss
@@ -33,34 +33,21 @@ class MaskCon(WeightedContrast):
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
 
-    name: ClassVar[str] = "maskcon"
-    summary: ClassVar[str] = "soft relations between keys, masked by the coarse label"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
-    weights: ClassVar[tuple[float, float]] = (0.5, 1.0)
+    name = "maskcon"
+    summary = "soft relations between keys, masked by the coarse label"
+    needs = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
+    weights = (0.5, 1.0)
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        classes: Sequence[int],
-        *,
-        soft_temperature: float = 0.05,
-        **memory: Any,
+        self, encoder: nn.Module, classes: Sequence[int], *, soft_temperature: Positive = 0.05, **memory: Any
     ) -> None:
         super().__init__(encoder, classes, **memory)
-        require_range(0, above=True, soft_temperature=soft_temperature)
         self.soft_temperature = soft_temperature
 
-    def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
-        coarse = projected["labels"][:, 0]
+    def contrast(self, query: Tensor, key: Tensor, labels: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        coarse, others = labels[:, 0], self.queue.labels[:, 0]
         loss = maskcon_loss(
-            projected["query"],
-            projected["key"],
-            self.queue.keys,
-            coarse,
-            self.queue.labels[:, 0],
-            temperature=self.temperature,
-            soft_temperature=self.soft_temperature,
-            weight=self.weight,
-            candidate_mask=candidate_mask,
-        )
-        return {"loss": loss, "without_positives": self.share_without_positives(coarse, candidate_mask)}
+            query, key, self.queue.keys, coarse, others, temperature=self.temperature, weight=self.weight,
+            soft_temperature=self.soft_temperature, candidate_mask=mask,
+        )  # fmt: skip
+        return {"loss": loss, "without_positives": self.share_without_positives(coarse, mask)}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrain.checks import require_range
+from regrain.checks import BelowOne, CountFromZero, Share
 from regrain.data.dataset import Batch
 from regrain.encoders.base import RANDOM, is_pretrained
 from regrain.encoders.frozen import FrozenEncoder
 from regrain.errors import UserError
+from regrain.methods.base import Training
 from regrain.methods.contrast import ContrastiveMethod
-from regrain.objectives.angular import angular_info_nce_loss
 
 
 class Queue(nn.Module):
@@ -26,151 +26,138 @@ class Queue(nn.Module):
     :meth:`stage` enters with :meth:`commit`, after the optimiser's step: no batch meets its own keys, and the batches
     of an accumulated step meet the same queue. Everything is part of the state dict.
 
+    With ``owners`` there is a queue for each of so many owners (superclasses); :attr:`by_owner` gives their keys.
+
     Parameters
     ----------
     size : int
-        Entries, at least 0.
+        Entries (of each owner), at least 0.
     width : int
         Width of a key.
     levels : int
         Label levels kept with each key.
+    owners : int
 
     Examples
     --------
-    >>> queue = Queue(3, 2, 1)
+    >>> queue = Queue(3, 2)
     >>> for step in range(2):
-    ...     queue.stage(torch.eye(2), torch.tensor([[0], [1]]), torch.tensor([2 * step, 2 * step + 1]))
+    ...     queue.stage(torch.eye(2), torch.tensor([2 * step, 2 * step + 1]))
     ...     queue.commit()
     >>> queue.ids.tolist()  # the oldest entry, sample 0, gave way to sample 3
     [3, 1, 2]
+    >>> queues = Queue(2, 2, owners=2)
+    >>> queues.stage(torch.eye(2).repeat(2, 1), torch.arange(4), owner=torch.tensor([0, 0, 0, -1]))
+    >>> queues.commit()
+    >>> queues.candidate_mask(torch.tensor([2, 7]), torch.tensor([0, 1]))  # the own key; places of samples 2 and 1
+    tensor([[ True, False,  True],
+            [ True, False, False]])
     """
 
     _keys: Tensor
     _labels: Tensor
     _ids: Tensor
+    _positions: Tensor
+    _filled: Tensor
 
-    def __init__(self, size: int, width: int, levels: int) -> None:
+    def __init__(self, size: int, width: int, levels: int = 0, *, owners: int = 1) -> None:
         super().__init__()
-        if size < 0:
-            raise UserError(f"queue_size is a number of entries, at least 0; got {size}")
-        self.size = size
-        self.register_buffer("_keys", torch.zeros(size, width))
-        self.register_buffer("_labels", torch.full((size, levels), -1, dtype=torch.long))
-        self.register_buffer("_ids", torch.full((size,), -1, dtype=torch.long))
-        self._position = 0
-        self._filled = 0
-        self._staged: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.size, self.owners = size, owners
+        rows = owners * size + 1  # the last is written where a key is dropped: no wait for a device to select rows
+        self.register_buffer("_keys", torch.zeros(rows, width))  # unit vectors once a place is filled
+        self.register_buffer("_labels", torch.full((rows, levels), -1, dtype=torch.long))
+        self.register_buffer("_ids", torch.full((rows,), -1, dtype=torch.long))
+        self.register_buffer("_positions", torch.zeros(owners + 1, dtype=torch.long))
+        self.register_buffer("_filled", torch.zeros(owners + 1, dtype=torch.long))
+        self._entries = 0
+        self._staged: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     @property
     def keys(self) -> Tensor:
-        """(filled, width)."""
-        return self._keys[: self._filled]
+        """(filled, width), of one owner."""
+        return self._keys[: self._entries]
 
     @property
     def labels(self) -> Tensor:
         """(filled, levels)."""
-        return self._labels[: self._filled]
+        return self._labels[: self._entries]
 
     @property
     def ids(self) -> Tensor:
         """(filled,)."""
-        return self._ids[: self._filled]
+        return self._ids[: self._entries]
 
-    def stage(self, keys: Tensor, labels: Tensor, ids: Tensor) -> None:
-        """Keep a batch (B, width), (B, levels), (B,) until :meth:`commit`."""
-        self._staged.append((keys.detach(), labels, ids))
+    @property
+    def by_owner(self) -> Tensor:
+        """(owners, size, width): filled where :meth:`candidate_mask` says so."""
+        return self._keys[:-1].view(self.owners, self.size, -1)
+
+    def stage(self, keys: Tensor, ids: Tensor, labels: Tensor | None = None, owner: Tensor | None = None) -> None:
+        """Keep a batch (B, width), (B,), (B, levels) of owners (B,), -1 unknown: dropped, until :meth:`commit`."""
+        labels = ids.new_empty(len(ids), 0) if labels is None else labels
+        owner = torch.zeros_like(ids) if owner is None else owner
+        self._staged.append((keys.detach(), ids, labels, owner))
 
     @torch.no_grad()
     def commit(self) -> None:
         """Let the staged batches in, over the oldest entries."""
-        for keys, labels, ids in self._staged:
-            keys, labels, ids = keys[-self.size :], labels[-self.size :], ids[-self.size :]
-            if self.size == 0:
-                continue
-            places = torch.arange(self._position, self._position + len(keys), device=keys.device) % self.size
-            self._keys[places] = keys.to(self._keys.dtype)
-            self._labels[places] = labels
-            self._ids[places] = ids
-            self._position = (self._position + len(keys)) % self.size
-            self._filled = min(self._filled + len(keys), self.size)
-        self._staged.clear()
-
-    def candidate_mask(self, ids: Tensor) -> Tensor:
-        """BoolTensor (B, 1 + filled): False at a sample's own old keys; the first column is the own new key."""
-        own = ids[:, None] == self.ids
-        return ~functional.pad(own, (1, 0))
-
-    def get_extra_state(self) -> Tensor:
-        return torch.tensor([self._position, self._filled])
-
-    def set_extra_state(self, state: Any) -> None:
-        self._position, self._filled = (int(v) for v in state)
-
-
-class ClassQueues(nn.Module):
-    """A first-in-first-out queue of unit keys for every superclass; what :class:`Queue` says holds for each.
-
-    Parameters
-    ----------
-    classes : int
-        C.
-    size : int
-        Entries of one superclass's queue, at least 0.
-    width : int
-        Width of a key.
-
-    Examples
-    --------
-    >>> queues = ClassQueues(2, 2, 2)
-    >>> queues.stage(torch.eye(2).repeat(2, 1), torch.tensor([0, 0, 0, -1]), torch.arange(4))
-    >>> queues.commit()
-    >>> queues.candidate_mask(torch.tensor([0, 1]), torch.tensor([2, 7]))  # the own key; places of samples 2 and 1
-    tensor([[ True, False,  True],
-            [ True, False, False]])
-    """
-
-    keys: Tensor
-    _ids: Tensor
-    _positions: Tensor
-    _filled: Tensor
-
-    def __init__(self, classes: int, size: int, width: int) -> None:
-        super().__init__()
-        self.size = size
-        self.register_buffer("keys", torch.zeros(classes, size, width))  # unit vectors once a place is filled
-        self.register_buffer("_ids", torch.full((classes, size), -1, dtype=torch.long))
-        self.register_buffer("_positions", torch.zeros(classes, dtype=torch.long))
-        self.register_buffer("_filled", torch.zeros(classes, dtype=torch.long))
-        self._staged: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def stage(self, keys: Tensor, coarse: Tensor, ids: Tensor) -> None:
-        """Keep a batch (B, width), (B,), (B,) until :meth:`commit`; samples of unknown superclass are passed over."""
-        self._staged.append((keys.detach(), coarse, ids))
-
-    @torch.no_grad()
-    def commit(self) -> None:
-        """Let the staged batches in, over the oldest entries of each superclass."""
-        for keys, coarse, ids in self._staged:
-            if self.size == 0:
-                continue
-            counts = torch.bincount(coarse[coarse >= 0], minlength=len(self.keys))
-            order = coarse.argsort(stable=True)[(coarse < 0).sum() :]  # by superclass, the oldest first
-            owner = coarse[order]
-            rank = torch.arange(len(order), device=coarse.device) - (counts.cumsum(0) - counts)[owner]
-            kept = rank >= counts[owner] - self.size
-            order, owner, rank = order[kept], owner[kept], rank[kept]
-            places = (self._positions[owner] + rank) % self.size
-            self.keys[owner, places] = keys[order].to(self.keys.dtype)
-            self._ids[owner, places] = ids[order]
+        for keys, ids, labels, owner in self._staged if self.size else ():
+            owner = torch.where(owner < 0, self.owners, owner)
+            counts = torch.zeros_like(self._filled).index_add_(0, owner, torch.ones_like(owner))
+            order = owner.argsort(stable=True)  # by owner, the oldest first
+            owner = owner[order]
+            rank = torch.arange(len(order), device=owner.device) - (counts.cumsum(0) - counts)[owner]
+            places = owner * self.size + (self._positions[owner] + rank) % self.size
+            kept = (owner < self.owners) & (rank >= counts[owner] - self.size)
+            places = places.where(kept, len(self._keys) - 1)
+            for rows, new in ((self._keys, keys), (self._labels, labels), (self._ids, ids)):
+                rows[places] = new[order].to(rows.dtype)
+                rows[-1] = -1
             self._positions.add_(counts).remainder_(self.size)
             self._filled.add_(counts).clamp_(max=self.size)
+            self._entries = min(self._entries + len(keys), self.size)
         self._staged.clear()
 
-    def candidate_mask(self, coarse: Tensor, ids: Tensor) -> Tensor:
-        """BoolTensor (B, 1 + size): True at the own new key, and at the filled places of other samples."""
-        owner = coarse.clamp(min=0)
-        filled = torch.arange(self.size, device=coarse.device) < self._filled[owner, None]
-        return functional.pad(filled & (self._ids[owner] != ids[:, None]), (1, 0), value=True)
+    def candidate_mask(self, ids: Tensor, owner: Tensor | None = None) -> Tensor:
+        """BoolTensor (B, 1 + filled), or (B, 1 + size) of the owners' queues: False at a sample's own old keys.
+
+        The first column is the own new key.
+        """
+        if owner is None:
+            allowed = ids[:, None] != self.ids
+        else:
+            owner = owner.clamp(min=0)
+            filled = torch.arange(self.size, device=ids.device) < self._filled[owner, None]
+            allowed = filled & (self._ids[:-1].view(self.owners, -1)[owner] != ids[:, None])
+        return functional.pad(allowed, (1, 0), value=True)
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self._entries)
+
+    def set_extra_state(self, state: Any) -> None:
+        self._entries = int(state)
+
+
+def fit_queue(settings: dict[str, Any], training: Training, *, of_each: int = 1) -> list[str]:
+    """A queue shorter than the data, of the samples of each of ``of_each`` superclasses.
+
+    The default gives way, with a notice; what the user asked for is refused.
+    """
+    size, samples = settings["queue_size"], training.samples // of_each
+    each, of = (" for each superclass", " of a superclass in the mean") if of_each > 1 else ("", "")
+    half = max(1, samples // 2)
+    if size <= half:
+        return []
+    if "queue_size" not in training.given:
+        settings["queue_size"] = half
+        return [f"queue of {half} entries{each}, half of the {samples} training samples{of} (default {size})"]
+    if size > samples:
+        raise UserError(
+            f"queue_size {size}{each} is longer than the training data ({samples} samples{of}): it would hold a "
+            f"sample's own old keys. Use at most {samples}; {half} is a good start",
+            code="out_of_range",
+        )
+    return []
 
 
 class MomentumTwin(nn.Module):
@@ -181,109 +168,37 @@ class MomentumTwin(nn.Module):
 
     Parameters
     ----------
-    network : nn.Module
+    *parts : nn.Module
+        Called one after the other.
     momentum : float in [0, 1)
     """
 
-    def __init__(self, network: nn.Module, momentum: float) -> None:
+    def __init__(self, *parts: nn.Module, momentum: float) -> None:
         super().__init__()
-        if not 0 <= momentum < 1:
-            raise UserError(f"momentum lies in [0, 1); got {momentum}")
         self.momentum = momentum
-        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.network = copy.deepcopy(nn.Sequential(*parts)).requires_grad_(False)
 
     @torch.no_grad()
     def forward(self, x: Any) -> Tensor:
-        result: Tensor = self.network(x)
-        return result
+        return self.network(x)
+
+    def key(self, view: Any) -> Tensor:
+        """Unit keys (B, width) of a view, without gradient."""
+        return functional.normalize(self(view).float(), dim=1)
 
     @torch.no_grad()
-    def follow(self, network: nn.Module) -> None:
-        """One step towards ``network``."""
+    def update(self, *parts: nn.Module) -> None:
+        """One step towards the network of ``parts``."""
         own: list[Tensor] = list(self.network.parameters())
-        other: list[Tensor] = list(network.parameters())
-        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
+        other: list[Tensor] = [parameter for part in parts for parameter in part.parameters()]
+        buffers = [buffer for part in parts for buffer in part.buffers()]
+        for mine, theirs in zip(self.network.buffers(), buffers, strict=True):
             if mine.is_floating_point():
                 own.append(mine)
                 other.append(theirs)
             else:
                 mine.copy_(theirs)
         torch._foreach_lerp_(own, other, 1 - self.momentum)
-
-
-class _Embedder(nn.Module):
-    """h(f(x))."""
-
-    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projector = projector
-
-    def forward(self, x: Any) -> Tensor:
-        result: Tensor = self.projector(self.encoder(x))
-        return result
-
-
-class AngularMemory(nn.Module):
-    """What angular contrast within superclasses remembers: the momentum twin, and a queue for every superclass.
-
-    Parameters
-    ----------
-    encoder, embedder : nn.Module
-        The network that the twin follows.
-    width : int
-        Of the embedder's output.
-    classes : int
-        Superclasses.
-    temperature : float
-        > 0.
-    queue_size : int
-        Keys of each superclass, at least 0.
-    momentum : float
-        Of the twin, in [0, 1).
-    """
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        embedder: nn.Module,
-        width: int,
-        classes: int,
-        *,
-        temperature: float,
-        queue_size: int,
-        momentum: float,
-    ) -> None:
-        super().__init__()
-        require_range(0, above=True, temperature=temperature)
-        if queue_size < 0:
-            raise UserError(f"queue_size is a number of keys for each superclass, at least 0; got {queue_size}")
-        self.temperature = temperature
-        self.twin = MomentumTwin(_Embedder(encoder, embedder), momentum)
-        self.queues = ClassQueues(classes, queue_size, width)
-
-    def key(self, view: Any) -> Tensor:
-        """Unit keys (B, width) of a view, without gradient."""
-        return functional.normalize(self.twin(view).float(), dim=1)
-
-    def loss(self, query: Tensor, key: Tensor, coarse: Tensor, ids: Tensor, means: Tensor) -> Tensor:
-        """The angular InfoNCE loss of the global batch, whose keys enter the queues after the step."""
-        loss = angular_info_nce_loss(
-            query,
-            key,
-            self.queues.keys,
-            coarse,
-            means,
-            temperature=self.temperature,
-            candidate_mask=self.queues.candidate_mask(coarse, ids),
-        )
-        self.queues.stage(key, coarse, ids)
-        return loss
-
-    def after_step(self, encoder: nn.Module, embedder: nn.Module) -> None:
-        """Let the keys in, and the twin follow the network."""
-        self.queues.commit()
-        self.twin.follow(_Embedder(encoder, embedder))
 
 
 class MomentumContrast(ContrastiveMethod):
@@ -296,64 +211,63 @@ class MomentumContrast(ContrastiveMethod):
     encoder, classes
         See :class:`~regrain.methods.base.Method`.
     queue_size : int
-        Entries of the queue.
+        Entries of the queue; ``regrain fit`` takes half of the training samples where they are fewer than twice it.
     momentum : float
         Of the twin, in [0, 1).
     **contrast
         See :class:`~regrain.methods.contrast.ContrastiveMethod`.
     """
 
-    training_only: ClassVar[tuple[str, ...]] = ("twin", "queue")
+    training_only = ("twin", "queue")
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        queue_size: int = 8192,
-        momentum: float = 0.99,
+        queue_size: CountFromZero = 8192,
+        momentum: BelowOne = 0.99,
         **contrast: Any,
     ) -> None:
         super().__init__(encoder, classes, **contrast)
-        self.twin = MomentumTwin(_Embedder(encoder, self.projector), momentum)
-        self.queue = Queue(queue_size, self.projector_width, len(self.needs.levels))
+        self.twin = MomentumTwin(encoder, self.projector, momentum=momentum)
+        self.queue = Queue(queue_size, self.projector_width, len(self.roles))
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        return [*super().fit_settings(settings, training), *fit_queue(settings, training)]
+
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         query_view, key_view = batch.views
         features = self.encoder(query_view)
-        key = functional.normalize(self.twin(key_view).float(), dim=1)
-        return {
-            "query": self.projector(features),
-            "key": key,
-            "labels": batch.labels,
-            "ids": batch.ids,
-        } | self.project_features(features)
+        query, key = self.projector(features), self.twin.key(key_view)
+        return {"query": query, "key": key, "labels": batch.labels, "ids": batch.ids, **self.forward_features(features)}
 
-    def project_features(self, features: Tensor) -> dict[str, Tensor]:
-        """Further rows computed from f(view 1), such as class logits."""
+    def forward_features(self, features: Tensor) -> dict[str, Tensor]:
+        """Further rows computed from f(view 1), such as class logits; :meth:`contrast` gets them by name."""
         return {}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        losses = self.contrast(projected, self.queue.candidate_mask(projected["ids"]))
-        self.queue.stage(projected["key"], projected["labels"], projected["ids"])
+    def loss(self, query: Tensor, key: Tensor, labels: Tensor, ids: Tensor, **features: Tensor) -> dict[str, Tensor]:
+        losses = self.contrast(query, key, labels, self.queue.candidate_mask(ids), **features)
+        self.queue.stage(key, ids, labels)
         return losses
 
-    def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
-        """``loss`` and terms from query, key and queue; candidate_mask (B, 1 + queue) leaves own old keys out."""
+    def contrast(self, *args: Any, **features: Any) -> dict[str, Tensor]:
+        """``loss`` and terms from query, key, labels and mask (B, 1 + queue), which leaves own old keys out."""
         raise NotImplementedError
 
-    def share_without_positives(self, coarse: Tensor, candidate_mask: Tensor) -> Tensor:
+    def share_without_positives(self, coarse: Tensor, mask: Tensor) -> Tensor:
         """The share of rows that no queue entry but their own old keys is a positive of: their relation is self."""
         labels = self.queue.labels[:, 0]
         entries = torch.zeros(self.classes[0] + 1, dtype=torch.long, device=coarse.device)
         entries.index_add_(0, labels % len(entries), torch.ones_like(labels))  # -1 counts in the last place
         entries[-1] = 0
-        own = (~candidate_mask).sum(dim=1)
+        own = (~mask).sum(dim=1)
         return (entries[coarse] <= own).float().mean()
 
     def after_step(self) -> None:
         self.queue.commit()
-        self.twin.follow(_Embedder(self.encoder, self.projector))
+        self.twin.update(self.encoder, self.projector)
 
 
 class WeightedContrast(MomentumContrast):
@@ -373,13 +287,18 @@ class WeightedContrast(MomentumContrast):
     """Defaults of w: where neighbours mean little at the start; where they mean much."""
 
     def __init__(
-        self, encoder: nn.Module, classes: Sequence[int], *, weight: float | None = None, **memory: Any
+        self, encoder: nn.Module, classes: Sequence[int], *, weight: Share | None = None, **memory: Any
     ) -> None:
         super().__init__(encoder, classes, **memory)
-        if weight is None:
-            weight, _ = self.default_weight(encoder)
-        require_range(0, 1, weight=weight)
-        self.weight = weight
+        self.weight = self.default_weight(encoder)[0] if weight is None else weight
+
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        notices = super().fit_settings(settings, training)
+        if settings["weight"] is None:
+            settings["weight"], why = cls.default_weight(training.encoder)
+            notices.append(f"weight {settings['weight']:g}, for {why}")
+        return notices
 
     @classmethod
     def default_weight(cls, encoder: nn.Module) -> tuple[float, str]:

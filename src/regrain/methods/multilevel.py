@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrain.checks import require_range
+from regrain.checks import BelowOne, Count, NonNegative, Positive, Share
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.methods.base import EVERY, Method, Needs, Scan
+from regrain.methods.base import EVERY, Method, Needs, TrainingPass
 from regrain.methods.level_classifier import LevelClassifier
 from regrain.objectives.hierarchy import hmce_loss, jaccard_supcon_loss, multilevel_supcon_loss
 
@@ -31,32 +31,29 @@ class _MultiLevel(Method):
     A coarse probability is the sum of those of the classes below; aspects have a softmax each.
     """
 
-    needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong", "strong"), minimum_classes=2)
-    in_batch: ClassVar[bool] = True
+    needs = Needs(levels=(EVERY,), views=("strong", "strong"), minimum_classes=2)
+    uses_in_batch_negatives = True
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int], *, normalise_classifier: bool = False) -> None:
         super().__init__(encoder, classes)
         self.normalise_classifier = normalise_classifier
         self.classifier = LevelClassifier(self.encoder_width, self.classes)
 
-    def take_labels(self, labels: Labels) -> None:
-        self.classifier.take_labels(labels)
+    def setup(self, labels: Labels) -> None:
+        self.classifier.setup(labels)
 
     def classified(self, features: Tensor) -> Tensor:
         """The classifier's view of f(x)."""
         return functional.normalize(features.float(), dim=1) if self.normalise_classifier else features
 
-    def solve(self, scan: Scan) -> None:
+    def solve(self, training_set: TrainingPass) -> None:
         """Solve the classifier on all training samples."""
-        self.classifier.solve(self, scan, lambda x: self.classified(self.encoder(x)).float(), _INVERSE_PENALTIES)
+        self.classifier.solve(
+            self, training_set, lambda x: self.classified(self.encoder(x)).float(), _INVERSE_PENALTIES
+        )
 
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level not in self.roles:
-            return super().predict_proba(x, level)
-        return self.predict_levels(x)[self.roles.index(level)]
-
-    def predict_levels(self, x: Any) -> tuple[Tensor, ...]:
-        return self.classifier.predict(self.classified(self.encoder(x)))
+    def class_proba(self, x: Any) -> dict[str, Tensor]:
+        return dict(zip(self.roles, self.classifier.predict(self.classified(self.encoder(x))), strict=True))
 
 
 class MultiCE(_MultiLevel):
@@ -75,17 +72,17 @@ class MultiCE(_MultiLevel):
         much where many of these are wrong.
     """
 
-    name: ClassVar[str] = "multi-ce"
-    summary: ClassVar[str] = "a classifier for every level or aspect on one encoder"
-    needs: ClassVar[Needs] = Needs(levels=(EVERY,), views=("strong",), minimum_classes=2)
-    in_batch: ClassVar[bool] = False
+    name = "multi-ce"
+    summary = "a classifier for every level or aspect on one encoder"
+    needs = Needs(levels=(EVERY,), views=("strong",), minimum_classes=2)
+    uses_in_batch_negatives = False
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.classifier(self.classified(self.encoder(batch.views[0])))
         return {"logits": logits, "labels": batch.labels}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"loss": self.classifier.cross_entropy(projected["logits"], projected["labels"])}
+    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"loss": self.classifier.cross_entropy(logits, labels)}
 
 
 class MLCL(_MultiLevel):
@@ -111,8 +108,6 @@ class MLCL(_MultiLevel):
         alpha of every level; default what ``global_weight`` and ``ce_weight`` leave of 1, in equal parts.
     global_weight, ce_weight : float
         In [0, 1]; the paper's texts have 0.1 and 0.7.
-    global_temperature : float
-        > 0.
     threshold : float
         t in [0, 1): overlap above which two samples are positives of the global head.
     orders : tuple of tuple of str, optional
@@ -128,32 +123,27 @@ class MLCL(_MultiLevel):
         Scale it before the classifier too, see :class:`MultiCE`.
     """
 
-    name: ClassVar[str] = "mlcl"
-    summary: ClassVar[str] = "labels at several levels or aspects: a contrast of its own for each"
+    name = "mlcl"
+    summary = "labels at several levels or aspects: a contrast of its own for each"
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        temperatures: tuple[float, ...] | None = None,
-        weights: tuple[float, ...] | None = None,
-        global_weight: float = 0.0,
-        ce_weight: float = 0.0,
-        global_temperature: float = 0.1,
-        threshold: float = 0.5,
+        temperatures: tuple[Positive, ...] | None = None,
+        weights: tuple[NonNegative, ...] | None = None,
+        global_weight: Share = 0.0,
+        ce_weight: Share = 0.0,
+        threshold: BelowOne = 0.5,
         orders: tuple[tuple[str, ...], ...] | None = None,
-        projector_hidden: int = 512,
-        projector_width: int | tuple[int, ...] = 128,
+        projector_hidden: Count = 512,
+        projector_width: Count | tuple[Count, ...] = 128,
         normalise_heads: bool = True,
         normalise_classifier: bool = False,
     ) -> None:
         super().__init__(encoder, classes, normalise_classifier=normalise_classifier)
         count = len(self.classes)
-        require_range(0, 1, global_weight=global_weight, ce_weight=ce_weight)
-        require_range(0, above=True, global_temperature=global_temperature)
-        if not 0 <= threshold < 1:
-            raise UserError(f"threshold lies in [0, 1), 1 left out; got {threshold}")
         if global_weight + ce_weight > 1:
             raise UserError(f"global_weight {global_weight} and ce_weight {ce_weight} are shares of 1")
         left = 1 - global_weight - ce_weight
@@ -167,26 +157,22 @@ class MLCL(_MultiLevel):
         for name, values in (("temperatures", self.temperatures), ("weights", self.weights)):
             if len(values) != count:
                 raise UserError(f"{name} are {count} numbers, one for every level; got {list(values)}")
-            for value in values:
-                require_range(0, above=name == "temperatures", **{name: value})
         self.global_weight = global_weight
         self.ce_weight = ce_weight
-        self.global_temperature = global_temperature
         self.threshold = threshold
         self.orders = orders
         heads = count + bool(global_weight)
         widths = (projector_width,) * heads if isinstance(projector_width, int) else tuple(projector_width)
         if len(widths) != heads:
             raise UserError(f"projector_width is one number, or {heads}, one for every head; got {list(widths)}")
-        require_range(1, projector_width=min(widths))
         self.widths = widths
         self.normalise_heads = normalise_heads
         self.classifier.requires_grad_(ce_weight > 0)
         self.heads = nn.ModuleList(projector(self.encoder_width, projector_hidden, width) for width in self.widths)
         self._ranks: list[Tensor] = [torch.arange(classes_of) for classes_of in self.classes]
 
-    def take_labels(self, labels: Labels) -> None:
-        super().take_labels(labels)
+    def setup(self, labels: Labels) -> None:
+        super().setup(labels)
         if self._by_default and (labels.taxonomy is None or self.global_weight):  # aspects are not coarse or fine
             self.temperatures = (_FINE_TEMPERATURE,) * len(labels.levels)
         if not self.global_weight:
@@ -198,15 +184,14 @@ class MLCL(_MultiLevel):
         orders = orders * (count // len(orders))
         self._ranks = [_ranks(names, order) for names, order in zip(labels.classes, orders, strict=True)]
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         views = [self.encoder(view) for view in batch.views]
         inputs = [functional.normalize(view.float(), dim=1) for view in views] if self.normalise_heads else views
         heads = [torch.cat([head(view) for head in self.heads], dim=1) for view in inputs]
         logits = {"logits": self.classifier(self.classified(views[0]))} if self.ce_weight else {}
         return {"heads": torch.stack(heads, dim=1), "labels": batch.labels, **logits}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        heads, labels = projected["heads"], projected["labels"]
+    def loss(self, heads: Tensor, labels: Tensor, logits: Tensor | None = None) -> dict[str, Tensor]:
         views = heads.shape[1]
         stacked, repeated = heads.flatten(0, 1), labels.repeat_interleave(views, dim=0)
         own = stacked.split(self.widths, dim=1)
@@ -214,18 +199,18 @@ class MLCL(_MultiLevel):
             own[: len(self.classes)], repeated, temperatures=self.temperatures, weights=self.weights
         )
         loss, terms = levels, {"levels": levels.detach()}
-        if self.ce_weight:
-            classified = self.classifier.cross_entropy(projected["logits"], labels)
+        if logits is not None:
+            classified = self.classifier.cross_entropy(logits, labels)
             loss, terms["cross_entropy"] = loss + self.ce_weight * classified, classified.detach()
         if self.global_weight:
             overlap = jaccard_supcon_loss(
-                own[-1], self._ordinals(repeated), threshold=self.threshold, temperature=self.global_temperature
+                own[-1], self._ordinals(repeated), threshold=self.threshold, temperature=_FINE_TEMPERATURE
             )
             loss, terms["overlap"] = loss + self.global_weight * overlap, overlap.detach()
         return {"loss": loss, **terms}
 
-    def after_training(self, scan: Scan) -> None:
-        self.solve(scan)
+    def after_training(self, training_set: TrainingPass) -> None:
+        self.solve(training_set)
 
     def _ordinals(self, labels: Tensor) -> Tensor:
         """(n, L) ranks from 1, 0 unknown."""
@@ -255,21 +240,20 @@ class HiMulConE(_MultiLevel):
         On images 2048 hidden ones by recipe, as SupCon has them.
     """
 
-    name: ClassVar[str] = "himulcone"
-    summary: ClassVar[str] = "labels at several levels: one contrast, deeper levels bound the others"
+    name = "himulcone"
+    summary = "labels at several levels: one contrast, deeper levels bound the others"
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        temperature: float = 0.1,
-        level_weights: tuple[float, ...] | None = None,
-        projector_hidden: int = 512,
-        projector_width: int = 128,
+        temperature: Positive = 0.1,
+        level_weights: tuple[NonNegative, ...] | None = None,
+        projector_hidden: Count = 512,
+        projector_width: Count = 128,
     ) -> None:
         super().__init__(encoder, classes)
-        require_range(0, above=True, temperature=temperature)
         if level_weights is not None and len(level_weights) != len(self.classes):
             raise UserError(f"level_weights are {len(self.classes)} numbers; got {list(level_weights)}")
         self.temperature = temperature
@@ -277,18 +261,17 @@ class HiMulConE(_MultiLevel):
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
         self.classifier.requires_grad_(False)
 
-    def take_labels(self, labels: Labels) -> None:
+    def setup(self, labels: Labels) -> None:
         if labels.taxonomy is None:
             raise UserError("himulcone's levels bound each other, and those of these data do not nest: take mlcl")
-        super().take_labels(labels)
+        super().setup(labels)
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         views = [self.encoder(view) for view in batch.views]
         projected = torch.stack([self.projector(view) for view in views], dim=1)
         return {"views": projected, "labels": batch.labels}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        views, labels = projected["views"], projected["labels"]
+    def loss(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
         contrast = hmce_loss(
             views.flatten(0, 1),
             labels.repeat_interleave(views.shape[1], dim=0),
@@ -297,12 +280,11 @@ class HiMulConE(_MultiLevel):
         )
         return {"loss": contrast}
 
-    def after_training(self, scan: Scan) -> None:
-        self.solve(scan)
+    def after_training(self, training_set: TrainingPass) -> None:
+        self.solve(training_set)
 
     def embed_projected(self, x: Any) -> Tensor:
-        result: Tensor = self.projector(self.encoder(x))
-        return result
+        return self.projector(self.encoder(x))
 
 
 def _ranks(names: Sequence[str], order: Sequence[str] | None) -> Tensor:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrain.checks import require_range
+from regrain.checks import Count, CountFromZero, NonNegative, Positive, Several
 from regrain.data.dataset import Batch
+from regrain.encoders.frozen import FrozenEncoder
 from regrain.encoders.heads import projector
 from regrain.errors import UserError
-from regrain.methods.assignment import over_training_set
-from regrain.methods.base import Method, Needs, Scan
+from regrain.methods.assignment import count_subclasses, over_training_set
+from regrain.methods.base import Method, Needs, Training, TrainingPass
 from regrain.methods.neighbourhood import Neighbourhood
 from regrain.objectives.contrastive import supcon_loss
-from regrain.objectives.gathering import gather
 from regrain.objectives.scan import scan_loss, self_labelling_loss
 
 
@@ -54,41 +55,54 @@ class SCAN(Method):
         Of the pretext, > 0.
     """
 
-    name: ClassVar[str] = "scan"
-    summary: ClassVar[str] = "no labels: contrast, then classes that mined neighbours share, then self-labelling"
-    needs: ClassVar[Needs] = Needs(levels=(), views=("strong", "weak"))
-    training_only: ClassVar[tuple[str, ...]] = ("mined",)
-    staged: ClassVar[bool] = True
+    name = "scan"
+    summary = "no labels: contrast, then classes that mined neighbours share, then self-labelling"
+    needs = Needs(levels=(), views=("strong", "weak"))
+    training_only = ("mined",)
+    multi_stage = True
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        subclasses: int | None = None,
-        neighbours: int = 20,
-        entropy_weight: float = 5.0,
-        threshold: float = 0.99,
-        pretext_epochs: int | None = None,
-        clustering_epochs: int | None = None,
-        temperature: float = 0.1,
+        subclasses: Several | None = None,
+        neighbours: Count = 20,
+        entropy_weight: NonNegative = 5.0,
+        threshold: Annotated[float, Gt(0), Lt(1)] = 0.99,
+        pretext_epochs: CountFromZero | None = None,
+        clustering_epochs: Count | None = None,
+        temperature: Positive = 0.1,
     ) -> None:
         super().__init__(encoder, classes)
-        count = 100 if subclasses is None else subclasses
         self.pretext_epochs = 10 if pretext_epochs is None else pretext_epochs
         self.clustering_epochs = 10 if clustering_epochs is None else clustering_epochs
-        require_range(2, subclasses=count)
-        require_range(1, neighbours=neighbours, clustering_epochs=self.clustering_epochs)
-        require_range(0, entropy_weight=entropy_weight, pretext_epochs=self.pretext_epochs)
-        if not 0 < threshold < 1:
-            raise UserError(f"threshold lies between 0 and 1; got {threshold}")
-        require_range(0, above=True, temperature=temperature)
         self.entropy_weight = entropy_weight
         self.threshold = threshold
         self.temperature = temperature
         self.projector = projector(self.encoder_width)
-        self.classifier = nn.Linear(self.encoder_width, count)
+        self.classifier = nn.Linear(self.encoder_width, subclasses or 100)
         self.mined = Neighbourhood(neighbours, int(torch.randint(2**31, ())))
+
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        notices, epochs = count_subclasses(settings, training), training.epochs
+        default = settings["pretext_epochs"] is None or settings["clustering_epochs"] is None
+        if settings["pretext_epochs"] is None:
+            settings["pretext_epochs"] = 0 if isinstance(training.encoder, FrozenEncoder) else 6 * epochs // 10
+        first = settings["pretext_epochs"]
+        left = epochs - first
+        if left < 1:
+            raise UserError(
+                f"pretext_epochs is {first} of {epochs} epochs: none is left to cluster in", code="out_of_range"
+            )
+        if settings["clustering_epochs"] is None:
+            settings["clustering_epochs"] = max(1, left // 2)
+        second = settings["clustering_epochs"]
+        if default:
+            rest = max(0, left - second)
+            notices.append(f"{first} epochs of contrast, {second} of clustering, {rest} of self-labelling")
+        return notices
 
     @property
     def stage(self) -> int:
@@ -97,43 +111,48 @@ class SCAN(Method):
             return 1
         return 2 if self.mined.epochs <= self.pretext_epochs + self.clustering_epochs else 3
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         strong, weak = (self.encoder(view) for view in batch.views)
         result = {"logits": self.classifier(weak), "strong_logits": self.classifier(strong), "ids": batch.ids}
         if self.stage == 1:
-            result["views"] = torch.stack([self.projector(strong), self.projector(weak)], dim=1)
+            result["projections"] = torch.stack([self.projector(strong), self.projector(weak)], dim=1)
         else:
-            result["unused"] = self.projector(weak[:1].detach()).expand(len(weak), -1)  # every weight has a gradient
+            result["projections"] = self.projector(weak[:1].detach()).expand(
+                len(weak), -1
+            )  # every weight has a gradient
         if self.stage == 2:
             result["neighbour_logits"] = self.classifier(self.mined.draw(batch.ids).to(weak.dtype))
         return result
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        logits = projected["logits"]
-        unused = 0 * (projected["strong_logits"].float().sum() + logits.float().sum())
+    def loss(
+        self,
+        logits: Tensor,
+        strong_logits: Tensor,
+        ids: Tensor,
+        projections: Tensor,
+        neighbour_logits: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        unused = 0 * (strong_logits.float().sum() + logits.float().sum() + projections.float().sum())
         if self.stage == 1:
-            views = projected["views"]
-            sample = projected["ids"].repeat_interleave(views.shape[1])
-            return {"loss": supcon_loss(views.flatten(0, 1), sample, temperature=self.temperature) + unused}
-        unused = unused + 0 * projected["unused"].float().sum()
-        if self.stage == 2:
-            terms = scan_loss(logits, projected["neighbour_logits"], entropy_weight=self.entropy_weight)
+            sample = ids.repeat_interleave(projections.shape[1])
+            contrast = supcon_loss(projections.flatten(0, 1), sample, temperature=self.temperature)
+            return {"loss": contrast + unused}
+        if neighbour_logits is not None:
+            terms = scan_loss(logits, neighbour_logits, entropy_weight=self.entropy_weight)
         else:
-            terms = self_labelling_loss(logits, projected["strong_logits"], threshold=self.threshold)
+            terms = self_labelling_loss(logits, strong_logits, threshold=self.threshold)
         in_use = (torch.bincount(logits.argmax(dim=1)) > 0).sum()
         return terms | {"loss": terms["loss"] + unused, "classes_in_use": in_use}
 
-    def before_epoch(self, scan: Scan) -> None:
+    def before_epoch(self, training_set: TrainingPass) -> None:
         self.mined.epochs += 1
         if self.stage != 2:
             return
-        features, _, ids = over_training_set(self, scan, lambda x: self.encoder(x).float())
-        self.mined.take(gather(ids, with_gradient=False), gather(features, with_gradient=False))
+        features, _, ids = over_training_set(self, training_set, lambda x: self.encoder(x).float())
+        self.mined.take(ids, features)
 
     def embed_projected(self, x: Any) -> Tensor:
-        result: Tensor = functional.normalize(self.projector(self.encoder(x)).float(), dim=1)
-        return result
+        return functional.normalize(self.projector(self.encoder(x)).float(), dim=1)
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
-        result: Tensor = self.classifier(self.encoder(x)).float().softmax(dim=1)
-        return result
+        return self.classifier(self.encoder(x)).float().softmax(dim=1)

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrain.checks import require_range
+from regrain.checks import BelowOne, Count, CountFromZero, NonNegative, Positive
 from regrain.data.dataset import Batch
+from regrain.encoders.base import RANDOM, is_pretrained
 from regrain.errors import UserError
-from regrain.methods.assignment import Assignments, over_training_set, transported
-from regrain.methods.base import Needs, Scan
+from regrain.methods.assignment import Assignments, count_subclasses, over_own_share, over_training_set, transported
+from regrain.methods.base import Needs, Training, TrainingPass
 from regrain.methods.classifier import fitted_factor, labelled_cross_entropy
-from regrain.methods.embedder import EmbedderMethod
-from regrain.methods.memory import AngularMemory
-from regrain.methods.subclusters import cluster_within
+from regrain.methods.clustering import cluster_within
+from regrain.methods.embedder import AngularMemory, EmbedderMethod
+from regrain.methods.memory import fit_queue
 from regrain.objectives.gathering import from_first, gather
 from regrain.objectives.scgm import Mixture, scgm_log_joint, scgm_losses, scgm_owned_posterior
 
 _PER_SUPERCLASS = 10
+_ASSIGNMENTS = 40
+"""A training has about so many E-steps."""
 
 
 class SCGM(EmbedderMethod):
@@ -45,6 +47,9 @@ class SCGM(EmbedderMethod):
     unit length cannot say more than a few times the chance level.
 
     Samples of unknown coarse label take part without the terms in y.
+
+    On digits and on Grocery (84.7 against 86.2) its recall@1 lies below that of the raw features: take it for hidden
+    subclasses and for classifiers from a few labels, not for retrieval (docs/results.md).
 
     Parameters
     ----------
@@ -77,11 +82,11 @@ class SCGM(EmbedderMethod):
         or half of the training where the encoder starts from random weights.
     """
 
-    name: ClassVar[str] = "scgm"
-    summary: ClassVar[str] = "mixture of hidden subclasses in every superclass, found by balanced transport"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("jitter",), minimum_classes=2)
-    training_only: ClassVar[tuple[str, ...]] = ("assignments", "subclass_sizes")
-    fewest_steps: ClassVar[int] = 500
+    name = "scgm"
+    summary = "mixture of hidden subclasses in every superclass, found by balanced transport"
+    needs = Needs(levels=("coarse",), views=("jitter",), minimum_classes=2)
+    training_only = ("assignments", "subclass_sizes")
+    fewest_steps = 500
     prior: Tensor
     subclass_sizes: Tensor
     superclass_of: Tensor
@@ -92,18 +97,18 @@ class SCGM(EmbedderMethod):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        subclasses: int | None = None,
-        variance: float = 0.1,
-        superclass_variance: float = 1.0,
+        subclasses: Count | None = None,
+        variance: Positive = 0.1,
+        superclass_variance: Positive = 1.0,
         mixture: Mixture = "superclass",
         superclass_prior: Literal["uniform", "frequency"] = "uniform",
-        subclass_prior: tuple[float, ...] | None = None,
+        subclass_prior: tuple[Positive, ...] | None = None,
         rectified: bool = False,
-        mixture_weight: float = 0.5,
-        sharpness: float = 25.0,
-        assignment_period: int | None = None,
+        mixture_weight: NonNegative = 0.5,
+        sharpness: Positive = 25.0,
+        assignment_period: Count | None = None,
         initial_means: Literal["k-means", "random"] = "k-means",
-        start_epochs: int | None = None,
+        start_epochs: Count | None = None,
         **embedder: Any,
     ) -> None:
         super().__init__(encoder, classes, **embedder)
@@ -113,11 +118,7 @@ class SCGM(EmbedderMethod):
             raise UserError(
                 f"subclasses is {count}, fewer than the {superclasses} superclasses: each needs one at least"
             )
-        require_range(0, above=True, variance=variance, superclass_variance=superclass_variance, sharpness=sharpness)
-        require_range(0, mixture_weight=mixture_weight)
-        if subclass_prior is not None and not (
-            len(subclass_prior) == count and all(0 < size < math.inf for size in subclass_prior)
-        ):
+        if subclass_prior is not None and len(subclass_prior) != count:
             raise UserError(f"subclass_prior holds {count} positive sizes, one a subclass; got {list(subclass_prior)}")
         self.terms: dict[str, Any] = {
             "variance": variance,
@@ -140,10 +141,25 @@ class SCGM(EmbedderMethod):
         )
         self.register_buffer("superclass_of", torch.arange(count) % superclasses)  # until training assigns them
         self.register_buffer("logit_factor", torch.ones(()))
-        self.start_epochs = 1 if start_epochs is None else start_epochs
-        require_range(1, start_epochs=self.start_epochs)
-        self.assignments = Assignments(count, 1 if assignment_period is None else assignment_period)
+        self.start_epochs = start_epochs or 1
+        self.assignments = Assignments(count, assignment_period or 1)
         self._cluster_seed = int(torch.randint(2**31, ()))
+
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        notices, epochs, encoder = count_subclasses(settings, training), training.epochs, training.encoder
+        if settings["assignment_period"] is None:
+            settings["assignment_period"] = max(1, round(epochs / _ASSIGNMENTS))
+        if settings["start_epochs"] is None:
+            settings["start_epochs"] = 1
+            learns = any(parameter.requires_grad for parameter in encoder.parameters())
+            from_random = learns and not is_pretrained(getattr(encoder, "origin", RANDOM))
+            if settings["initial_means"] == "k-means" and from_random and epochs > 3:
+                half = settings["start_epochs"] = epochs // 2
+                notices.append(
+                    f"the encoder starts from random weights: k-means begins the subclasses again until epoch {half}"
+                )
+        return notices
 
     @property
     def _owned(self) -> bool:
@@ -154,29 +170,23 @@ class SCGM(EmbedderMethod):
         """v . m_y for unit embeddings (B, d): (B, C)."""
         return (embedding.relu() if self.rectified else embedding) @ self.superclass_weights.T
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         return {"embedding": self.embed_projected(batch.views[0]), "labels": batch.labels, "ids": batch.ids}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        embedding, coarse = projected["embedding"], projected["labels"][:, 0]
-        codes = self.assignments.lookup(projected["ids"])
+    def loss(self, embedding: Tensor, labels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        coarse, codes = labels[:, 0], self.assignments.lookup(ids)
         classified = labelled_cross_entropy(self.superclass_logits(embedding), coarse)
         parts = scgm_losses(
-            embedding,
-            coarse,
-            codes,
-            self.subclass_means,
-            self.superclass_weights,
-            superclass_prior=self.prior,
+            embedding, coarse, codes, self.subclass_means, self.superclass_weights, superclass_prior=self.prior,
             **self.terms,
-        )
+        )  # fmt: skip
         loss = classified + self.mixture_weight * (parts["subclass"] + parts["superclass"])
         return {"loss": loss, "cross_entropy": classified, **parts, **self.assignments.summary()}
 
-    def before_epoch(self, scan: Scan) -> None:
+    def before_epoch(self, training_set: TrainingPass) -> None:
         if not self.assignments.due():
             return
-        features, labels, ids = over_training_set(self, scan, lambda x: self.encoder(x).float())
+        features, labels, ids = over_own_share(self, training_set, lambda x: self.encoder(x).float())
         coarse = labels[:, 0]
         if self.assignments.epochs <= self.start_epochs:
             self._start_from(features, coarse)
@@ -245,11 +255,10 @@ class SCGM(EmbedderMethod):
         owner[torch.from_numpy(subclasses)] = torch.from_numpy(superclasses).to(owner)
         return owner
 
-    def after_training(self, scan: Scan) -> None:
+    def after_training(self, training_set: TrainingPass) -> None:
         if not self._owned:
             self.superclass_of.copy_(from_first(self._nearest_superclasses()))
-        found = over_training_set(self, scan, lambda x: self.encoder(x).float())
-        features, labels, ids = (gather(rows, with_gradient=False) for rows in found)
+        features, labels, ids = over_training_set(self, training_set, lambda x: self.encoder(x).float())
         coarse = labels[:, 0]
         known = coarse >= 0
         with torch.no_grad():
@@ -258,18 +267,13 @@ class SCGM(EmbedderMethod):
         self.assignments.warn_if_meaningless(features, ids, coarse)
         self.assignments.warn_at_end()
 
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level != "coarse":
-            return super().predict_proba(x, level)
-        return self._superclass_proba(self.embed_projected(x))
-
-    def _superclass_proba(self, embedding: Tensor) -> Tensor:
-        return (self.logit_factor * self.superclass_logits(embedding)).softmax(dim=1)
+    def class_logits(self, x: Any) -> dict[str, Tensor]:
+        return {"coarse": self.logit_factor * self.superclass_logits(self.embed_projected(x))}
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
         """sum_y p(y|x) p(z|v,y), y the given superclass where there is one; p(z|v,y) over the subclasses of y."""
         embedding = self.embed_projected(x)
-        upper = self._superclass_proba(embedding)
+        upper = (self.logit_factor * self.superclass_logits(embedding)).softmax(dim=1)
         if coarse is not None:
             given = functional.one_hot(coarse.clamp(min=0), self.classes[0]).to(upper)
             upper = torch.where((coarse >= 0)[:, None], given, upper)
@@ -298,45 +302,38 @@ class SCGMA(SCGM):
         See :class:`SCGM`.
     """
 
-    name: ClassVar[str] = "scgm-a"
-    summary: ClassVar[str] = "SCGM with angular contrast within each superclass"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("jitter", "jitter"), minimum_classes=2)
-    training_only: ClassVar[tuple[str, ...]] = (*SCGM.training_only, "angular")
-    queue_of_each_superclass: ClassVar[bool] = True
+    name = "scgm-a"
+    summary = "SCGM with angular contrast within each superclass"
+    needs = Needs(levels=("coarse",), views=("jitter", "jitter"), minimum_classes=2)
+    training_only = (*SCGM.training_only, "angular")
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        temperature: float = 0.2,
-        queue_size: int = 65536,
-        momentum: float = 0.99,
+        temperature: Positive = 0.2,
+        queue_size: CountFromZero = 65536,
+        momentum: BelowOne = 0.99,
         **mixture: Any,
     ) -> None:
         super().__init__(encoder, classes, **mixture)
         self.angular = AngularMemory(
-            encoder,
-            self.embedder,
-            self.embedder_width,
-            self.classes[0],
-            temperature=temperature,
-            queue_size=queue_size,
-            momentum=momentum,
-        )
+            encoder, self.embedder, self.embedder_width, self.classes[0],
+            temperature=temperature, queue_size=queue_size, momentum=momentum,
+        )  # fmt: skip
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
-        return super().project(batch) | {"key": self.angular.key(batch.views[1])}
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        notices = fit_queue(settings, training, of_each=training.classes[0])
+        return [*notices, *super().fit_settings(settings, training)]
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        losses = super().losses_from(projected)
-        contrast = self.angular.loss(
-            projected["embedding"],
-            projected["key"],
-            projected["labels"][:, 0],
-            projected["ids"],
-            self.superclass_weights,
-        )
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
+        return super().forward_views(batch) | {"key": self.angular.twin.key(batch.views[1])}
+
+    def loss(self, embedding: Tensor, key: Tensor, labels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        losses = super().loss(embedding, labels, ids)
+        contrast = self.angular.loss(embedding, key, labels[:, 0], ids, self.superclass_weights)
         return losses | {"loss": losses["loss"] + contrast, "angular": contrast}
 
     def after_step(self) -> None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrain.checks import require_range
+from regrain.checks import Count, NonNegative, Positive
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 from regrain.methods.assignment import over_training_set
-from regrain.methods.base import Method, Needs, Scan
+from regrain.methods.base import Method, Needs, TrainingPass
 from regrain.methods.classifier import balanced_weights, labelled_cross_entropy
 from regrain.objectives.attention import attention_spread, attention_weights, cross_instance_attention
-from regrain.objectives.gathering import gather
 from regrain.objectives.targets import sclre_contrastive_loss, target_loss, uniform_targets
 
 _ENTROPY_AT_START = 0.4
@@ -77,25 +76,20 @@ class SCLRE(Method):
     temperature : float
         T of both adjustments, > 0.
     heads : int
+        Of the attention; their queries and keys are 2 ``width`` wide in all.
     hidden, width : int
         Of g; ``width`` is that of z and v.
-    query_width : int
-        Of queries and keys, over all heads.
     bank_size : int
-        Samples of the bank in all.
-    bank_balanced : bool
-        Equally many of every superclass; otherwise in the shares of the training data.
-    bank_refresh : int
-        Epochs between renewals of the bank during training; 0: at the end alone. Training itself never reads it.
+        Samples of the bank in all, one for each superclass at least.
     balance_classes : bool
         Weigh samples against the size of their superclass in the cross entropy.
     """
 
-    name: ClassVar[str] = "sclre"
-    summary: ClassVar[str] = "classifier of superclasses that look nothing alike inside: attention across samples"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
-    in_batch: ClassVar[bool] = True
-    training_only: ClassVar[tuple[str, ...]] = ("class_weight", "begun")
+    name = "sclre"
+    summary = "classifier of superclasses that look nothing alike inside: attention across samples"
+    needs = Needs(levels=("coarse",), views=("strong",), minimum_classes=2)
+    uses_in_batch_negatives = True
+    training_only = ("class_weight", "begun")
     class_weight: Tensor
     begun: Tensor
     bank: Tensor
@@ -110,27 +104,24 @@ class SCLRE(Method):
         *,
         attention: Literal["bank", "batch", "none"] = "bank",
         form: Literal["normalised", "published"] = "normalised",
-        contrastive_weight: float = 0.5,
-        ce_weight: float = 0.5,
-        target_weight: float = 0.2,
-        temperature: float = 0.5,
-        heads: int = 8,
-        hidden: int = 512,
-        width: int = 128,
-        query_width: int = 256,
-        bank_size: int = 1024,
-        bank_balanced: bool = True,
-        bank_refresh: int = 0,
+        contrastive_weight: NonNegative = 0.5,
+        ce_weight: NonNegative = 0.5,
+        target_weight: NonNegative = 0.2,
+        temperature: Positive = 0.5,
+        heads: Count = 8,
+        hidden: Count = 512,
+        width: Count = 128,
+        bank_size: Count = 1024,
         balance_classes: bool = False,
     ) -> None:
         super().__init__(encoder, classes)
-        require_range(0, contrastive_weight=contrastive_weight, ce_weight=ce_weight, target_weight=target_weight)
-        require_range(0, above=True, temperature=temperature)
-        require_range(1, heads=heads, hidden=hidden, width=width, query_width=query_width)
-        require_range(self.classes[0], bank_size=bank_size)
-        require_range(0, bank_refresh=bank_refresh)
-        if width % heads or query_width % heads:
-            raise UserError(f"width {width} and query_width {query_width} are shared out over {heads} heads")
+        if width % heads:
+            raise UserError(f"width {width} is shared out over {heads} heads", code="wrong_shape")
+        if bank_size < self.classes[0]:
+            raise UserError(
+                f"bank_size must be at least {self.classes[0]}, a sample of each superclass; got {bank_size}",
+                code="out_of_range",
+            )
         self.attention = attention
         self.form = form
         self.contrastive_weight = contrastive_weight
@@ -138,18 +129,15 @@ class SCLRE(Method):
         self.target_weight = target_weight
         self.temperature = temperature
         self.heads = heads
-        self.bank_balanced = bank_balanced
-        self.bank_refresh = bank_refresh
         self.balance_classes = balance_classes
         self.projector = projector(self.encoder_width, hidden, width, batch_norm=True)
-        self.to_query = nn.Linear(width, query_width, bias=False)
-        self.to_key = nn.Linear(width, query_width, bias=False)
+        self.to_query = nn.Linear(width, 2 * width, bias=False)
+        self.to_key = nn.Linear(width, 2 * width, bias=False)
         self.to_value = nn.Linear(width, width, bias=False)
         if self._normalises:
             self.to_key.weight.data.copy_(self.to_query.weight)
         self.classifier = nn.Linear(width, self.classes[0])
         self._seed = int(torch.randint(2**31, ()))
-        self.epochs = 0
         self._spread: list[Tensor] = []
         self._said: set[str] = set()
         self.register_buffer("targets", uniform_targets(self.classes[0], width, seed=self._seed))
@@ -164,12 +152,11 @@ class SCLRE(Method):
         z: Tensor = self.projector(self.encoder(x)).float()
         return functional.layer_norm(z, z.shape[1:]) if self._normalises else z
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
-        z = self.projections(batch.views[0])
-        return {"z": z, "labels": batch.labels}
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
+        return {"z": self.projections(batch.views[0]), "labels": batch.labels}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        z, coarse = projected["z"], projected["labels"][:, 0]
+    def loss(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        coarse = labels[:, 0]
         spread = self._describe(z.detach())
         v = self._enhanced(z, None)
         contrastive = sclre_contrastive_loss(v, coarse, temperature=self.temperature)
@@ -243,26 +230,23 @@ class SCLRE(Method):
             stacklevel=4,
         )
 
-    def take_labels(self, labels: Labels) -> None:
+    def setup(self, labels: Labels) -> None:
         self.class_weight.copy_(balanced_weights(labels.codes[:, 0], self.classes[0]))
 
-    def before_epoch(self, scan: Scan) -> None:
+    def before_epoch(self, training_set: TrainingPass) -> None:
         self._warn_of_attention()
-        if self.bank_refresh and self.epochs and self.epochs % self.bank_refresh == 0 and self.attention != "none":
-            self.fill_bank(scan)
-        self.epochs += 1
 
-    def after_training(self, scan: Scan) -> None:
+    def after_training(self, training_set: TrainingPass) -> None:
         self._warn_of_attention()
         if self.attention != "none":
-            self.fill_bank(scan)
+            self.fill_bank(training_set)
 
-    def fill_bank(self, scan: Scan) -> None:
+    def fill_bank(self, training_set: TrainingPass) -> None:
         """Draw the bank's samples by the seed, and embed them by the weights as they are."""
-        z, labels, ids = (gather(rows, with_gradient=False) for rows in over_training_set(self, scan, self.projections))
+        z, labels, ids = over_training_set(self, training_set, self.projections)
         order = ids.argsort()
         z, coarse, ids = z[order], labels[order, 0], ids[order]
-        rows = drawn_by_class(coarse, len(self.bank), self.classes[0], self.bank_balanced, self._seed)
+        rows = drawn_by_class(coarse, len(self.bank), self.classes[0], self._seed)
         if not len(rows):
             raise UserError("no training sample has a coarse label: sclre's bank would be empty")
         self.bank[: len(rows)], self.bank_ids[: len(rows)] = z[rows], ids[rows]
@@ -295,17 +279,8 @@ class SCLRE(Method):
         z = self.projections(x)
         return self._enhanced(z, self._filled_bank() if self.attention == "bank" else None)
 
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level != "coarse":
-            return super().predict_proba(x, level)
-        result: Tensor = self.classifier(self.embed(x)).float().softmax(dim=1)
-        return result
-
-    def get_extra_state(self) -> dict[str, int]:
-        return {"epochs": self.epochs}
-
-    def set_extra_state(self, state: Any) -> None:
-        self.epochs = int(state["epochs"])
+    def class_logits(self, x: Any) -> dict[str, Tensor]:
+        return {"coarse": self.classifier(self.embed(x))}
 
     def _filled_bank(self) -> Tensor:
         """(m, width); empty before the end of training, when a sample attends to itself alone."""
@@ -321,13 +296,11 @@ class SCLRE(Method):
         return functional.normalize(own + attended, dim=1) if self._normalises else attended
 
 
-def drawn_by_class(coarse: Tensor, count: int, classes: int, balanced: bool, seed: int) -> Tensor:
-    """(at most count,) rows of labelled samples: equally many of every class where it has so many, or at random."""
+def drawn_by_class(coarse: Tensor, count: int, classes: int, seed: int) -> Tensor:
+    """(at most count,) rows of labelled samples: equally many of every class where it has so many."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(coarse), generator=generator).to(coarse.device)
     order = order[coarse[order] >= 0]
-    if not balanced:
-        return order[:count]
     own = [order[coarse[order] == c] for c in range(classes)]
     turns = torch.cat([torch.arange(len(rows)) for rows in own])  # a class's first sample, then all classes' second ...
     return torch.cat(own)[turns.argsort(stable=True).to(coarse.device)][:count]

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrain.checks import require_range
+from regrain.checks import Count, Positive, Several
 from regrain.data.dataset import Batch
-from regrain.methods.assignment import Assignments, over_training_set, transported
-from regrain.methods.base import Needs, Scan
+from regrain.methods.assignment import Assignments, count_subclasses, over_own_share, transported
+from regrain.methods.base import Needs, Training, TrainingPass
 from regrain.methods.classifier import labelled_cross_entropy
+from regrain.methods.clustering import CLUSTER_VARIANCE, cluster_within
 from regrain.methods.embedder import EmbedderMethod
-from regrain.methods.lloyd import CLUSTER_VARIANCE
-from regrain.methods.subclusters import cluster_within
 from regrain.objectives.gathering import from_first, gather
 
 
@@ -46,49 +45,49 @@ class SeLa(EmbedderMethod):
         See :class:`~regrain.methods.embedder.EmbedderMethod`.
     """
 
-    name: ClassVar[str] = "sela"
-    summary: ClassVar[str] = "clusters of equal size by balanced transport, without any label"
-    needs: ClassVar[Needs] = Needs(levels=(), views=("strong",))
-    training_only: ClassVar[tuple[str, ...]] = ("assignments",)
-    fewest_steps: ClassVar[int] = 500
+    name = "sela"
+    summary = "clusters of equal size by balanced transport, without any label"
+    needs = Needs(levels=(), views=("strong",))
+    training_only = ("assignments",)
+    fewest_steps = 500
 
     def __init__(
         self,
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        subclasses: int | None = None,
-        sharpness: float = 25.0,
-        assignment_period: int = 1,
+        subclasses: Several | None = None,
+        sharpness: Positive = 25.0,
+        assignment_period: Count = 1,
         initial_means: Literal["k-means", "random"] = "k-means",
         **embedder: Any,
     ) -> None:
         super().__init__(encoder, classes, **embedder)
-        count = 100 if subclasses is None else subclasses
-        require_range(2, subclasses=count)
-        require_range(0, above=True, sharpness=sharpness)
+        count = subclasses or 100
         self.sharpness = sharpness
         self.initial_means = initial_means
         self.classifier = nn.Linear(self.embedder_width, count)
         self.assignments = Assignments(count, assignment_period)
         self._cluster_seed = int(torch.randint(2**31, ()))
 
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        return count_subclasses(settings, training)
+
     def logits(self, features: Tensor) -> Tensor:
         """(B, r) of f(x)."""
-        result: Tensor = self.classifier(self.unit_embedding(features))
-        return result
+        return self.classifier(self.unit_embedding(features))
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         return {"logits": self.logits(self.encoder(batch.views[0])), "ids": batch.ids}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        codes = self.assignments.lookup(projected["ids"])
-        return {"loss": labelled_cross_entropy(projected["logits"], codes), **self.assignments.summary()}
+    def loss(self, logits: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        return {"loss": labelled_cross_entropy(logits, self.assignments.lookup(ids)), **self.assignments.summary()}
 
-    def before_epoch(self, scan: Scan) -> None:
+    def before_epoch(self, training_set: TrainingPass) -> None:
         if not self.assignments.due():
             return
-        features, _, ids = over_training_set(self, scan, lambda x: self.encoder(x).float())
+        features, _, ids = over_own_share(self, training_set, lambda x: self.encoder(x).float())
         if self.assignments.potentials is None and self.initial_means == "k-means":
             self._start_from(features)
         with torch.no_grad():
@@ -100,7 +99,7 @@ class SeLa(EmbedderMethod):
         if self.assignments.epochs == 1:
             self.assignments.warn_if_meaningless(gather(features, with_gradient=False), ids)
 
-    def after_training(self, scan: Scan) -> None:
+    def after_training(self, training_set: TrainingPass) -> None:
         self.assignments.warn_at_end()
 
     @torch.no_grad()

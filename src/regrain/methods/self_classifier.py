@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import Count, CountFromZero, Positive, Several
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import ClassHeads
 from regrain.errors import RegrainWarning, UserError
-from regrain.methods.assignment import over_training_set
-from regrain.methods.base import Method, Needs, Scan
-from regrain.methods.memory import Queue
+from regrain.methods.assignment import over_training_set, rule_of_thumb
+from regrain.methods.base import Method, Needs, Training, TrainingPass
+from regrain.methods.memory import Queue, fit_queue
 from regrain.methods.neighbourhood import Neighbourhood
 from regrain.metrics import neighbour_information
-from regrain.objectives.gathering import gather
 from regrain.objectives.relations import nearest_entries
 from regrain.objectives.self_classifier import self_classifier_loss
 
@@ -72,15 +72,15 @@ class SelfClassifier(Method):
         Sets of classifiers, MLP included, trained side by side. At the end the one stays whose classes a sample shares
         most with its ``neighbours``, by :func:`~regrain.metrics.neighbour_information` over the training samples: no
         label is looked at.
-    hidden, width, layers, batch_norm, leaky
+    hidden, width, layers, batch_norm
         Of the MLP, see :class:`~regrain.encoders.heads.ClassHeads`.
     """
 
-    name: ClassVar[str] = "self-classifier"
-    summary: ClassVar[str] = "no labels: classes that views of a sample agree on"
-    needs: ClassVar[Needs] = Needs(levels=(), views=("global", "global"))
-    training_only: ClassVar[tuple[str, ...]] = ("queue", "mined", "others")
-    in_batch: ClassVar[bool] = True
+    name = "self-classifier"
+    summary = "no labels: classes that views of a sample agree on"
+    needs = Needs(levels=(), views=("global", "global"))
+    training_only = ("queue", "mined", "others")
+    uses_in_batch_negatives = True
     prior: Tensor | None
 
     def __init__(
@@ -88,28 +88,23 @@ class SelfClassifier(Method):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        class_counts: tuple[int, ...] | None = None,
+        class_counts: tuple[Several, ...] | None = None,
         class_prior: tuple[float, ...] | None = None,
-        row_temperature: float = 0.1,
-        column_temperature: float = 0.05,
-        local_views: int = 6,
-        queue_size: int = 8192,
-        neighbours: int = 0,
-        restarts: int = 1,
-        hidden: int = 4096,
-        width: int = 128,
-        layers: int = 2,
+        row_temperature: Positive = 0.1,
+        column_temperature: Positive = 0.05,
+        local_views: CountFromZero = 6,
+        queue_size: CountFromZero = 8192,
+        neighbours: CountFromZero = 0,
+        restarts: Count = 1,
+        hidden: Count = 4096,
+        width: Count = 128,
+        layers: Annotated[int, Ge(0), Le(3)] = 2,
         batch_norm: bool = True,
-        leaky: bool = True,
     ) -> None:
         super().__init__(encoder, classes)
-        counts = (100,) if class_counts is None else tuple(class_counts)
-        if not counts or min(counts) < 2:
-            raise UserError(f"class_counts holds the classes of each classifier, at least 2; got {list(counts)}")
-        require_range(0, above=True, row_temperature=row_temperature, column_temperature=column_temperature)
-        require_range(0, local_views=local_views, neighbours=neighbours)
-        require_range(0, 3, layers=layers)
-        require_range(1, hidden=hidden, width=width, restarts=restarts)
+        counts = (100,) if class_counts is None else class_counts
+        if not counts:
+            raise UserError("class_counts holds the classes of each classifier, of one at least", code="wrong_shape")
         if neighbours and queue_size:
             raise UserError(
                 "neighbours and queue_size both put a neighbour in a view's place: set queue_size=0 or neighbours=0"
@@ -119,15 +114,7 @@ class SelfClassifier(Method):
         self.row_temperature = row_temperature
         self.column_temperature = column_temperature
         made = [
-            ClassHeads(
-                self.encoder_width,
-                counts,
-                hidden=hidden,
-                width=width,
-                layers=layers,
-                batch_norm=batch_norm,
-                leaky=leaky,
-            )
+            ClassHeads(self.encoder_width, counts, hidden=hidden, width=width, layers=layers, batch_norm=batch_norm)
             for _ in range(restarts)
         ]
         self.heads, self.others = made[0], nn.ModuleList(made[1:])
@@ -135,7 +122,7 @@ class SelfClassifier(Method):
         self.register_buffer("prior", _checked_prior(class_prior, counts), persistent=False)
         self.neighbours = neighbours
         self.mined = Neighbourhood(neighbours, int(torch.randint(2**31, ())))
-        self.queue = Queue(queue_size, width, 0)
+        self.queue = Queue(queue_size, width)
         self._used = torch.zeros(counts[0])
 
     @classmethod
@@ -143,22 +130,35 @@ class SelfClassifier(Method):
         sample = 1 if settings["neighbours"] else 2
         return ("global",) * sample + ("local",) * int(settings["local_views"])
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        notices = fit_queue(settings, training)
+        if settings["class_counts"] is None and settings["class_prior"] is not None:
+            settings["class_counts"] = (len(settings["class_prior"]),)
+        elif settings["class_counts"] is None:
+            settings["class_counts"] = (rule_of_thumb(training),)
+            notices.append(
+                f"{settings['class_counts'][0]} classes, a rule of thumb: where you know or estimate them (`regrain "
+                "discover RUN --estimate-classes`) give --set 'class_counts=[C]'"
+            )
+        return notices
+
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         features = _encode_by_size(self.encoder, batch.views)
         if self.neighbours:
             features.insert(1, self.mined.draw(batch.ids).to(features[0].dtype))
         joined = torch.cat(features)
         vectors = torch.stack([heads(joined) for heads in self._restarts], dim=1)
         vectors = vectors.unflatten(0, (len(features), -1)).transpose(0, 1)  # (B, V, restarts, width)
-        return {"vectors": vectors, "labels": batch.labels, "ids": batch.ids}
+        return {"vectors": vectors, "ids": batch.ids}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        vectors, ids = projected["vectors"].transpose(0, 1), projected["ids"]
+    def loss(self, vectors: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        vectors = vectors.transpose(0, 1)
         first = vectors[0, :, 0]
         if 0 < self.queue.size == len(self.queue.keys):
             neighbour = nearest_entries(first.detach(), self.queue.keys, self.queue.candidate_mask(ids)[:, 1:])
             vectors = torch.cat([neighbour[None, :, None], vectors[1:]])
-        self.queue.stage(first, projected["labels"], ids)
+        self.queue.stage(first, ids)
         logits = [
             rows for heads, own in zip(self._restarts, vectors.unbind(2), strict=True) for rows in heads.logits(own)
         ]
@@ -182,7 +182,7 @@ class SelfClassifier(Method):
         undecided = torch.full_like(entropy, math.log(self.class_counts[0]))
         return {"classes_in_use": (chosen > 0).sum(), "assignment_entropy": entropy, "undecided": undecided}
 
-    def before_epoch(self, scan: Scan) -> None:
+    def before_epoch(self, training_set: TrainingPass) -> None:
         total = float(self._used.sum())
         in_use = int((self._used > 0.001 * total).sum())
         if total >= 10 * self.class_counts[0] and in_use < max(2, _FEW_CLASSES * self.class_counts[0]):
@@ -197,18 +197,17 @@ class SelfClassifier(Method):
             return
         self.mined.epochs += 1
         if not self.mined.found or any(parameter.requires_grad for parameter in self.encoder.parameters()):
-            features, _, ids = over_training_set(self, scan, lambda x: self.encoder(x).float())
-            self.mined.take(gather(ids, with_gradient=False), gather(features, with_gradient=False))
+            features, _, ids = over_training_set(self, training_set, lambda x: self.encoder(x).float())
+            self.mined.take(ids, features)
 
     def after_step(self) -> None:
         self.queue.commit()
 
-    def after_training(self, scan: Scan) -> None:
+    def after_training(self, training_set: TrainingPass) -> None:
         if not len(self.others):
             return
-        codes, _, ids = over_training_set(self, scan, self._restart_classes)
-        order = gather(ids, with_gradient=False).argsort()
-        codes = gather(codes, with_gradient=False)[order].cpu()
+        codes, _, ids = over_training_set(self, training_set, self._restart_classes)
+        codes = codes[ids.argsort()].cpu()
         told = [neighbour_information(own, self.mined.neighbours, self.class_counts[0]) for own in codes.T]
         best = int(torch.tensor(told).argmax())
         if best:
@@ -227,8 +226,7 @@ class SelfClassifier(Method):
         return torch.stack([heads.logits(heads(features))[0].argmax(dim=1) for heads in self._restarts], dim=1)
 
     def embed_projected(self, x: Any) -> Tensor:
-        result: Tensor = self.heads(self.encoder(x))
-        return result
+        return self.heads(self.encoder(x))
 
     def partitions(self, x: Any) -> tuple[Tensor, ...]:
         logits = self.heads.logits(self.heads(self.encoder(x)))

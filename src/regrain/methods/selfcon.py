@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from torch import Tensor
 
 from regrain.methods.base import Needs
@@ -24,19 +21,12 @@ class SelfCon(MomentumContrast):
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
 
-    name: ClassVar[str] = "selfcon"
-    summary: ClassVar[str] = "no labels: each sample against a queue of others (MoCo)"
-    needs: ClassVar[Needs] = Needs(levels=(), views=("strong", "weak"))
+    name = "selfcon"
+    summary = "no labels: each sample against a queue of others (MoCo)"
+    needs = Needs(levels=(), views=("strong", "weak"))
 
-    def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
-        loss = info_nce_loss(
-            projected["query"],
-            projected["key"],
-            self.queue.keys,
-            temperature=self.temperature,
-            candidate_mask=candidate_mask,
-        )
-        return {"loss": loss}
+    def contrast(self, query: Tensor, key: Tensor, labels: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        return {"loss": info_nce_loss(query, key, self.queue.keys, temperature=self.temperature, candidate_mask=mask)}
 
 
 class SimCLR(InBatchContrast):
@@ -50,11 +40,10 @@ class SimCLR(InBatchContrast):
         See :class:`~regrain.methods.contrast.InBatchContrast`.
     """
 
-    name: ClassVar[str] = "simclr"
-    summary: ClassVar[str] = "no labels: each sample against its batch (SelfCon in the batch)"
-    needs: ClassVar[Needs] = Needs(levels=(), views=("simclr", "simclr"))
+    name = "simclr"
+    summary = "no labels: each sample against its batch (SelfCon in the batch)"
+    needs = Needs(levels=(), views=("simclr", "simclr"))
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        views = projected["views"]
-        sample = projected["ids"].repeat_interleave(views.shape[1])
-        return {"loss": supcon_loss(views.flatten(0, 1), sample, temperature=self.temperature)}
+    def loss(self, views: Tensor, labels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        samples = ids.repeat_interleave(views.shape[1])
+        return {"loss": supcon_loss(views.flatten(0, 1), samples, temperature=self.temperature)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -27,31 +27,20 @@ class SupCon(InBatchContrast):
         See :class:`~regrain.methods.contrast.InBatchContrast`.
     """
 
-    name: ClassVar[str] = "supcon"
-    summary: ClassVar[str] = "samples of one coarse class pulled together, in the batch"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "strong"), minimum_classes=2)
+    name = "supcon"
+    summary = "samples of one coarse class pulled together, in the batch"
+    needs = Needs(levels=("coarse",), views=("strong", "strong"), minimum_classes=2)
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        classes: Sequence[int],
-        *,
-        unknown: Literal["drop", "self"] = "drop",
-        **contrast: Any,
+        self, encoder: nn.Module, classes: Sequence[int], *, unknown: Literal["drop", "self"] = "drop", **contrast: Any
     ) -> None:
         super().__init__(encoder, classes, **contrast)
         self.unknown = unknown
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        views = projected["views"]
-        copies = views.shape[1]
-        loss = supcon_loss(
-            views.flatten(0, 1),
-            projected["labels"][:, 0].repeat_interleave(copies),
-            temperature=self.temperature,
-            sample=projected["ids"].repeat_interleave(copies),
-            unknown=self.unknown,
-        )
+    def loss(self, views: Tensor, labels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        coarse, samples = (rows.repeat_interleave(views.shape[1]) for rows in (labels[:, 0], ids))
+        stacked = views.flatten(0, 1)
+        loss = supcon_loss(stacked, coarse, temperature=self.temperature, sample=samples, unknown=self.unknown)
         return {"loss": loss}
 
 
@@ -66,19 +55,13 @@ class SupConQueue(MomentumContrast):
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
 
-    name: ClassVar[str] = "supcon-queue"
-    summary: ClassVar[str] = "samples of one coarse class pulled together, against a queue"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
+    name = "supcon-queue"
+    summary = "samples of one coarse class pulled together, against a queue"
+    needs = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
 
-    def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
-        coarse = projected["labels"][:, 0]
+    def contrast(self, query: Tensor, key: Tensor, labels: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        coarse, others = labels[:, 0], self.queue.labels[:, 0]
         loss = supcon_queue_loss(
-            projected["query"],
-            projected["key"],
-            self.queue.keys,
-            coarse,
-            self.queue.labels[:, 0],
-            temperature=self.temperature,
-            candidate_mask=candidate_mask,
+            query, key, self.queue.keys, coarse, others, temperature=self.temperature, candidate_mask=mask
         )
-        return {"loss": loss, "without_positives": self.share_without_positives(coarse, candidate_mask)}
+        return {"loss": loss, "without_positives": self.share_without_positives(coarse, mask)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from regrain.checks import require_range
+from regrain.checks import CountFromZero, NonNegative, Positive
 from regrain.methods.base import Needs
 from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.memory import MomentumContrast
@@ -39,10 +39,10 @@ class TSC(MomentumContrast):
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
 
-    name: ClassVar[str] = "tsc"
-    summary: ClassVar[str] = "supervised contrast towards targets spread over the sphere, one a superclass"
-    needs: ClassVar[Needs] = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
-    training_only: ClassVar[tuple[str, ...]] = (*MomentumContrast.training_only, "targets", "centroids")
+    name = "tsc"
+    summary = "supervised contrast towards targets spread over the sphere, one a superclass"
+    needs = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2)
+    training_only = (*MomentumContrast.training_only, "targets", "centroids")
     targets: Tensor
     centroids: Tensor
 
@@ -51,13 +51,12 @@ class TSC(MomentumContrast):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        positives: int = 6,
-        target_weight: float = 0.2,
-        temperature: float = 0.07,
+        positives: CountFromZero = 6,
+        target_weight: NonNegative = 0.2,
+        temperature: Positive = 0.07,
         **memory: Any,
     ) -> None:
         super().__init__(encoder, classes, temperature=temperature, **memory)
-        require_range(0, positives=positives, target_weight=target_weight)
         self.positives = positives
         self.target_weight = target_weight
         self.classifier = nn.Linear(self.encoder_width, self.classes[0])
@@ -65,33 +64,28 @@ class TSC(MomentumContrast):
         self.register_buffer("targets", uniform_targets(self.classes[0], self.projector_width, seed=seed))
         self.register_buffer("centroids", torch.zeros(self.classes[0], self.projector_width))
 
-    def project_features(self, features: Tensor) -> dict[str, Tensor]:
+    def forward_features(self, features: Tensor) -> dict[str, Tensor]:
         seeds = torch.randint(2**31, (len(features),), device=features.device)
         return {"logits": self.classifier(features.detach()), "seeds": seeds}
 
-    def contrast(self, projected: Mapping[str, Tensor], candidate_mask: Tensor) -> dict[str, Tensor]:
-        coarse, key = projected["labels"][:, 0], projected["key"]
-        self._follow(key, coarse)
-        queue_labels = self.queue.labels[:, 0]
-        eligible = (queue_labels == coarse[:, None]) & (coarse >= 0)[:, None] & candidate_mask[:, 1:]
-        generator = torch.Generator(key.device).manual_seed(int(projected["seeds"][0]))  # every process draws alike
+    def contrast(
+        self, query: Tensor, key: Tensor, labels: Tensor, mask: Tensor, logits: Tensor, seeds: Tensor
+    ) -> dict[str, Tensor]:
+        coarse, others = labels[:, 0], self.queue.labels[:, 0]
+        self._move_centroids(key, coarse)
+        targets = self.targets[match_targets(self.centroids, self.targets)]
+        eligible = (others == coarse[:, None]) & (coarse >= 0)[:, None] & mask[:, 1:]
+        generator = torch.Generator(key.device).manual_seed(int(seeds[0]))  # every process draws alike
         loss = tsc_loss(
-            projected["query"],
-            key,
-            self.queue.keys,
-            coarse,
-            queue_labels,
-            self.targets[match_targets(self.centroids, self.targets)],
-            positives=_sampled(eligible, self.positives, generator),
-            temperature=self.temperature,
-            target_weight=self.target_weight,
-            candidate_mask=candidate_mask,
-        )
-        classified = labelled_cross_entropy(projected["logits"], coarse)
+            query, key, self.queue.keys, coarse, others, targets, temperature=self.temperature,
+            positives=_sampled(eligible, self.positives, generator), target_weight=self.target_weight,
+            candidate_mask=mask,
+        )  # fmt: skip
+        classified = labelled_cross_entropy(logits, coarse)
         return {"loss": loss + classified, "contrast": loss.detach(), "cross_entropy": classified.detach()}
 
     @torch.no_grad()
-    def _follow(self, key: Tensor, coarse: Tensor) -> None:
+    def _move_centroids(self, key: Tensor, coarse: Tensor) -> None:
         """Move the centroids of the classes that occur; a class's first mean is taken whole."""
         known = coarse >= 0
         counts = torch.bincount(coarse[known], minlength=self.classes[0])
@@ -101,11 +95,8 @@ class TSC(MomentumContrast):
         moved = torch.where(seen[:, None], _KEPT * self.centroids + (1 - _KEPT) * means, means)
         self.centroids.copy_(torch.where((counts > 0)[:, None], moved, self.centroids))
 
-    def predict_proba(self, x: Any, level: str) -> Tensor:
-        if level != "coarse":
-            return super().predict_proba(x, level)
-        result: Tensor = self.classifier(self.encoder(x)).float().softmax(dim=1)
-        return result
+    def class_logits(self, x: Any) -> dict[str, Tensor]:
+        return {"coarse": self.classifier(self.encoder(x))}
 
 
 def _sampled(eligible: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from regrain.checks import require_range
+from regrain.checks import Count, NonNegative, Several
 from regrain.data.dataset import Batch
 from regrain.encoders.base import column_statistics, inverse_spread
-from regrain.methods.assignment import over_training_set
-from regrain.methods.base import Method, Needs, Scan
-from regrain.objectives.gathering import gather
+from regrain.methods.assignment import count_subclasses, over_training_set
+from regrain.methods.base import Method, Needs, Training, TrainingPass
 from regrain.objectives.turtle import turtle_inner, turtle_loss
 
 
@@ -37,11 +36,11 @@ class Turtle(Method):
     inner_steps : int
     """
 
-    name: ClassVar[str] = "turtle"
-    summary: ClassVar[str] = "no labels, frozen features: the labelling a linear classifier learns most easily"
-    needs: ClassVar[Needs] = Needs(levels=(), views=("plain",))
-    training_only: ClassVar[tuple[str, ...]] = ("classifier",)
-    trains_encoder: ClassVar[bool] = False
+    name = "turtle"
+    summary = "no labels, frozen features: the labelling a linear classifier learns most easily"
+    needs = Needs(levels=(), views=("plain",))
+    training_only = ("classifier",)
+    trains_encoder = False
     mean: Tensor
     scale: Tensor
     classifier: Tensor
@@ -51,15 +50,12 @@ class Turtle(Method):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        subclasses: int | None = None,
-        entropy_weight: float = 10.0,
-        inner_steps: int = 10,
+        subclasses: Several | None = None,
+        entropy_weight: NonNegative = 10.0,
+        inner_steps: Count = 10,
     ) -> None:
         super().__init__(encoder, classes)
-        count = 100 if subclasses is None else subclasses
-        require_range(2, subclasses=count)
-        require_range(0, entropy_weight=entropy_weight)
-        require_range(1, inner_steps=inner_steps)
+        count = subclasses or 100
         encoder.requires_grad_(False)
         self.entropy_weight = entropy_weight
         self.inner_steps = inner_steps
@@ -73,29 +69,31 @@ class Turtle(Method):
         self.encoder.eval()
         return self
 
-    def before_epoch(self, scan: Scan) -> None:
+    @classmethod
+    def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
+        return count_subclasses(settings, training, better="regrain discover RUN --estimate-classes")
+
+    def before_epoch(self, training_set: TrainingPass) -> None:
         if not bool((self.mean == 0).all()):
             return
-        features = over_training_set(self, scan, lambda x: self.encoder(x).float())[0]
-        mean, std = column_statistics(gather(features, with_gradient=False))
+        features = over_training_set(self, training_set, lambda x: self.encoder(x).float())[0]
+        mean, std = column_statistics(features)
         self.mean.copy_(mean)
         self.scale.copy_(inverse_spread(std))
 
-    def project(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         vectors = self._vectors(batch.views[0])
         return {"vectors": vectors, "logits": self.labelling(vectors)}
 
-    def losses_from(self, projected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        vectors, logits = projected["vectors"], projected["logits"].float()
+    def loss(self, vectors: Tensor, logits: Tensor) -> dict[str, Tensor]:
+        logits = logits.float()
         labels = logits.detach().softmax(dim=1)
         self.classifier.copy_(turtle_inner(self.classifier, vectors, labels, steps=self.inner_steps))
         loss = turtle_loss(logits, vectors @ self.classifier.T, entropy_weight=self.entropy_weight)
         return {"loss": loss, "classes_in_use": (torch.bincount(labels.argmax(dim=1)) > 0).sum()}
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
-        result: Tensor = self.labelling(self._vectors(x)).float().softmax(dim=1)
-        return result
+        return self.labelling(self._vectors(x)).float().softmax(dim=1)
 
     def _vectors(self, x: Any) -> Tensor:
-        result: Tensor = (self.encoder(x).float() - self.mean) * self.scale
-        return result
+        return (self.encoder(x).float() - self.mean) * self.scale

@@ -79,7 +79,11 @@ def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
         training["epochs"] = min(epochs, _SMALL_EPOCHS)
         training["batch_size"] = min(batch, _SMALL_BATCH)
     else:
-        training |= {"epochs": 3 if method_class(recipe.method).staged else 1, "batch_size": _TINY_BATCH, "workers": 0}
+        training |= {
+            "epochs": 3 if method_class(recipe.method).multi_stage else 1,
+            "batch_size": _TINY_BATCH,
+            "workers": 0,
+        }
     share = training["epochs"] / epochs
     training["learning_rate"] *= training["batch_size"] / batch
     for name in ("warmup_epochs", "restart_epochs"):

@@ -18,8 +18,7 @@ from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
-from regrain.methods.base import EVERY
-from regrain.methods.memory import WeightedContrast
+from regrain.methods.base import EVERY, Training
 from regrain.model import Model, channel_statistics, series_statistics, take_statistics
 from regrain.runs.defaults import Regime, default_encoder_section, default_epochs, view_size
 from regrain.runs.recipe import merge, recipe_for, recipes_of_method
@@ -41,8 +40,6 @@ _VIEW_ALIASES = {
 """What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
 
 _COUNTED_TEXTS = 20_000
-_ASSIGNMENTS = 40
-"""A training has about so many E-steps."""
 _SMALLEST_BATCH = 32
 
 
@@ -151,7 +148,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         training["epochs"] = default_epochs(regime, len(train), training["batch_size"])
     options = TrainingOptions(**training)
 
-    if options.early_stop and method.staged:
+    if options.early_stop and method.multi_stage:
         raise UserError(
             f"training.early_stop stops when the loss falls no more, and {method.name}'s loss starts anew with every "
             "stage of its training: leave it out, and choose training.epochs"
@@ -164,11 +161,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
             f"training.layer_decay gives the layers of the encoder '{name}' rates of their own, and {why}: leave it out"
         )
     classes = [train.labels.counts[level] for level in roles.values()]
-    _fit_queue(settings, "queue_size" in recipe.get("method", {}), len(train), classes, method, notices)
-    _fit_subclasses(settings, classes, len(train), notices, tunable=chosen.trains_encoder)
-    _fit_weight(method, settings, encoder, notices)
-    _fit_stages(settings, options.epochs, frozen, notices)
-    _fit_assignments(settings, options.epochs, encoder, notices)
+    start = Training(len(train), options.epochs, tuple(classes), encoder, frozenset(recipe.get("method", {})))
+    notices += method.fit_settings(settings, start)
     options = _fit_steps(options, recipe.get("training", {}), len(train), method, notices)
     reduced = replace(train, labels=_by_role(train.labels, list(roles.values())))
     visits = None
@@ -205,7 +199,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     presets = _presets(given.get("views", {}), method.name, method.view_names(settings), train, seen_as)
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
     model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)
-    model.method.take_labels(reduced.labels)
+    model.method.setup(reduced.labels)
     resolved: dict[str, Any] = {
         "data": {**given.get("data", {}), "roles": roles},
         "method": {"name": method.name, **settings},
@@ -278,95 +272,6 @@ def _fit_batch(training: dict[str, Any], general: Mapping[str, Any], samples: in
         training["batch_size"] = smaller
 
 
-def _fit_queue(
-    settings: dict[str, Any],
-    asked_for: bool,
-    samples: int,
-    classes: Sequence[int],
-    method: type[Method],
-    notices: list[str],
-) -> None:
-    """A queue shorter than the data; the default gives way, what the user asked for is refused."""
-    size = settings.get("queue_size")
-    each, of = "", ""
-    if method.queue_of_each_superclass:
-        samples //= classes[0]
-        each, of = " for each superclass", " of a superclass in the mean"
-    half = max(1, samples // 2)
-    if size is None or size <= half:
-        return
-    if not asked_for:
-        settings["queue_size"] = half
-        notices.append(f"queue of {half} entries{each}, half of the {samples} training samples{of} (default {size})")
-    elif size > samples:
-        raise UserError(
-            f"queue_size {size}{each} is longer than the training data ({samples} samples{of}): it would hold a "
-            f"sample's own old keys. Use at most {samples}; {half} is a good start"
-        )
-
-
-def _fit_subclasses(
-    settings: dict[str, Any], classes: Sequence[int], samples: int, notices: list[str], *, tunable: bool
-) -> None:
-    """The number of subclasses where none was given: see the methods that have the setting."""
-    listed = settings.get("class_counts", 0) is None  # of a method that may have several classifiers
-    if listed and settings["class_prior"] is not None:
-        settings["class_counts"] = (len(settings["class_prior"]),)
-        return
-    if not listed and settings.get("subclasses", 0) is not None:
-        return
-    fewest, wanted = (classes[0], 10 * classes[0]) if classes else (2, 100)
-    count = max(fewest, min(wanted, samples // 20))
-    if listed:
-        settings["class_counts"] = (count,)
-        notices.append(
-            f"{count} classes, a rule of thumb: where you know or estimate them (`regrain discover RUN "
-            "--estimate-classes`) give --set 'class_counts=[C]'"
-        )
-        return
-    settings["subclasses"] = count
-    better = "regrain tune --range subclasses=..." if tunable else "regrain discover RUN --estimate-classes"
-    notices.append(f"{count} subclasses, a rule of thumb: `{better}` chooses without fine labels")
-
-
-def _fit_weight(method: type[Method], settings: dict[str, Any], encoder: Encoder, notices: list[str]) -> None:
-    """How far neighbours of the same coarse label are trusted, where the user does not say: see WeightedContrast."""
-    if not issubclass(method, WeightedContrast) or settings["weight"] is not None:
-        return
-    settings["weight"], why = method.default_weight(encoder)
-    notices.append(f"weight {settings['weight']:g}, for {why}")
-
-
-def _fit_stages(settings: dict[str, Any], epochs: int, frozen: bool, notices: list[str]) -> None:
-    """Where a training has stages, how long each is unless the user says otherwise."""
-    if "pretext_epochs" in settings:
-        _fit_scan_stages(settings, epochs, frozen, notices)
-    if "coarse_epochs" not in settings:
-        return
-    if settings["coarse_epochs"] is None:
-        settings["coarse_epochs"] = max(1, epochs // 2)
-        notices.append(f"the first {settings['coarse_epochs']} of {epochs} epochs train the coarse model")
-    if settings["coarse_epochs"] >= epochs:
-        raise UserError(
-            f"coarse_epochs is {settings['coarse_epochs']} of {epochs} epochs: none is left to train on the subclasses"
-        )
-
-
-def _fit_assignments(settings: dict[str, Any], epochs: int, encoder: Encoder, notices: list[str]) -> None:
-    """Where subclasses are assigned anew as training goes on: how often, and until when from new clusters."""
-    if settings.get("assignment_period", 0) is None:
-        settings["assignment_period"] = max(1, round(epochs / _ASSIGNMENTS))
-    if settings.get("start_epochs", 0) is not None:
-        return
-    settings["start_epochs"] = 1
-    learns = any(parameter.requires_grad for parameter in encoder.parameters())
-    if settings["initial_means"] == "k-means" and learns and not is_pretrained(encoder.origin) and epochs > 3:
-        settings["start_epochs"] = epochs // 2
-        notices.append(
-            f"the encoder starts from random weights: k-means begins the subclasses again until epoch {epochs // 2}"
-        )
-
-
 def _fit_steps(
     options: TrainingOptions, asked_for: Mapping[str, Any], samples: int, method: type[Method], notices: list[str]
 ) -> TrainingOptions:
@@ -395,23 +300,6 @@ def _fit_steps(
         notices.append(f"batches of {size}, not {options.batch_size}: {steps} steps of training")
         options = replace(options, batch_size=size)
     return options
-
-
-def _fit_scan_stages(settings: dict[str, Any], epochs: int, frozen: bool, notices: list[str]) -> None:
-    """SCAN's contrast, clustering and self-labelling: 6, 2 and 2 tenths; with frozen features the last two, alike."""
-    default = settings["pretext_epochs"] is None or settings["clustering_epochs"] is None
-    if settings["pretext_epochs"] is None:
-        settings["pretext_epochs"] = 0 if frozen else 6 * epochs // 10
-    left = epochs - settings["pretext_epochs"]
-    if left < 1:
-        raise UserError(
-            f"pretext_epochs is {settings['pretext_epochs']} of {epochs} epochs: none is left to cluster in"
-        )
-    if settings["clustering_epochs"] is None:
-        settings["clustering_epochs"] = max(1, left // 2)
-    if default:
-        first, second = settings["pretext_epochs"], settings["clustering_epochs"]
-        notices.append(f"{first} epochs of contrast, {second} of clustering, {max(0, left - second)} of self-labelling")
 
 
 def _presets(views: Mapping[str, Any], method: str, default: Sequence[str], train: Dataset, modality: str) -> list[Any]:

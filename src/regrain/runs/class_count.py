@@ -12,7 +12,7 @@ from torch.nn import functional
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
-from regrain.methods.lloyd import lloyd
+from regrain.methods.clustering import kmeans
 from regrain.model import Model
 
 _JUDGED = 4000
@@ -80,7 +80,7 @@ def class_count_of(model: Model, dataset: Dataset, *, seed: int = 0) -> ClassCou
         count = min(_CLUSTERS, len(vectors) // _SAMPLES_EACH)
         if count < 3:
             raise UserError(f"{len(vectors)} samples are too few to estimate a number of classes from")
-        codes, _ = lloyd(functional.normalize(vectors, dim=1), count, seed=seed)
+        codes, _ = kmeans(functional.normalize(vectors, dim=1), count, seed=seed)
     return estimate_class_count(vectors, codes, seed=seed)
 
 
@@ -128,7 +128,7 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
     judged = np.random.default_rng(seed).permutation(len(vectors))[:_JUDGED]
     silhouettes: dict[int, float] = {}
     for classes in _tried(min(count, len(judged) - 1)):
-        merged = lloyd(means, classes, seed=seed, weights=sizes[kept])[0].numpy()
+        merged = kmeans(means, classes, seed=seed, weights=sizes[kept])[0].numpy()
         labels = merged[place][judged]
         if 1 < len(np.unique(labels)) < len(judged):
             silhouettes[classes] = float(silhouette_score(vectors.numpy()[judged], labels, metric="cosine"))

@@ -192,7 +192,7 @@ def announce_time(
         Those that share the work.
     """
     visits = len(train) * options.epochs
-    if not model.method.by_gradient or visits < _WORTH_MEASURING:
+    if model.method.fit_once or visits < _WORTH_MEASURING:
         return []
     of_step, of_features = _measure(model, train, options, device)
     seconds = (visits * of_step + len(train) * of_features) / processes
@@ -244,7 +244,7 @@ def _measure(model: Model, train: Dataset, options: TrainingOptions, device: str
             between = time.perf_counter()
             ids = rows.to(device)
             with torch.autocast(device, torch.bfloat16, enabled=bf16):
-                projected = method.project(Batch(views(raw, ids, 0), train.labels.codes[rows].to(device), ids))
+                projected = method.forward_views(Batch(views(raw, ids, 0), train.labels.codes[rows].to(device), ids))
             outputs = [rows.float().sum() for rows in projected.values() if rows.requires_grad]
             if outputs:
                 torch.stack(outputs).sum().backward()

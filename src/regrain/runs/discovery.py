@@ -22,8 +22,7 @@ from typing_extensions import TypedDict
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
-from regrain.methods.lloyd import CLUSTER_VARIANCE
-from regrain.methods.subclusters import cluster_within
+from regrain.methods.clustering import CLUSTER_VARIANCE, cluster_within
 from regrain.metrics import clustering_metrics
 from regrain.model import Model
 from regrain.runs.class_count import ClassCount
@@ -181,7 +180,7 @@ class SubclassModel:
     owners : LongTensor (r,) or None
         The superclass each centre lies in.
     offsets : Tensor (r,) or None
-        Added to cosines; see :class:`~regrain.methods.subclusters.Subclusters`.
+        Added to cosines; see :class:`~regrain.methods.clustering.Subclusters`.
     names : dict of int to str
         Names of subclasses so far.
     """

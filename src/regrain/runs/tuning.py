@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ import yaml
 from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
-from regrain.checks import hyperparameters
+from regrain.checks import hyperparameters, is_whole
 from regrain.data.cells import escape_formula, unescape_formula
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.evaluation import CRITERIA
@@ -203,7 +203,7 @@ def _is_whole(given: Range, method: str) -> bool:
         return given.high > 1 and given.low.is_integer() and given.high.is_integer()
     parameters = {**hyperparameters(TrainingOptions), **hyperparameters(method_class(method))}
     parameter: inspect.Parameter | None = parameters.get(name)
-    return parameter is not None and int in (parameter.annotation, *get_args(parameter.annotation))
+    return parameter is not None and is_whole(parameter.annotation)
 
 
 def _plain(value: Any, *, whole: bool) -> Any:

@@ -75,7 +75,7 @@ class Adapter(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         self._sums = {}
         self._batches_in_epoch = 0
-        self.method.before_epoch(self._scan)
+        self.method.before_epoch(self._training_set)
 
     def on_train_start(self) -> None:
         self._concluded = False
@@ -85,7 +85,7 @@ class Adapter(lightning.LightningModule):
             loader.epoch = self.current_epoch
             loader.start = self._batches_in_epoch
 
-    def _scan(self) -> Iterator[tuple[Any, Tensor, Tensor]]:
+    def _training_set(self) -> Iterator[tuple[Any, Tensor, Tensor]]:
         loader = self.trainer.train_dataloader
         if not isinstance(loader, Loader):
             raise UserError(
@@ -115,12 +115,12 @@ class Adapter(lightning.LightningModule):
         for chunk, seed in zip(chunks, seeds, strict=True):
             torch.manual_seed(seed)
             with torch.no_grad():
-                projected.append(self.method.project(chunk))
+                projected.append(self.method.forward_views(chunk))
         leaves = {name: torch.cat([p[name] for p in projected]) for name in projected[0]}
         for leaf in leaves.values():
             leaf.requires_grad_(leaf.is_floating_point())
         self._chunks = (chunks, leaves, seeds)
-        return self.method.losses_from(leaves)
+        return self.method.loss(**leaves)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         super().backward(loss, *args, **kwargs)
@@ -132,7 +132,7 @@ class Adapter(lightning.LightningModule):
         for chunk, seed in zip(chunks, seeds, strict=True):
             torch.manual_seed(seed)
             with self.trainer.precision_plugin.forward_context():
-                projected = self.method.project(chunk)
+                projected = self.method.forward_views(chunk)
             rows = slice(start, start + len(chunk.ids))
             outputs = {n: p for n, p in projected.items() if p.requires_grad and leaves[n].grad is not None}
             gradients = [leaves[n].grad[rows] for n in outputs]  # type: ignore[index]  # filtered above
@@ -193,7 +193,7 @@ class Adapter(lightning.LightningModule):
             self._conclude()
 
     def _conclude(self) -> None:
-        self.method.after_training(self._scan)
+        self.method.after_training(self._training_set)
         self._concluded = True
 
     def configure_optimizers(self) -> Any:

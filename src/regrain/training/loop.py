@@ -196,13 +196,13 @@ def check_training(
     if device == "cuda" and layout.devices > torch.cuda.device_count():
         raise UserError(f"{layout.devices} devices were asked for, and torch sees {torch.cuda.device_count()}")
     resolve_precision(options.precision, device)
-    if not method.by_gradient:
+    if method.fit_once:
         return
     loader_of(dataset, options, seed=0, world_size=layout.processes)
     if options.chunk_size is not None:
         if layout.processes > 1:
             raise UserError("training.chunk_size works on one device; leave it out where several processes train")
-        if not method.in_batch:
+        if not method.uses_in_batch_negatives:
             raise UserError(
                 f"training.chunk_size is for losses within the batch; {method.name} contrasts with a queue or "
                 "classifies, where training.accumulate does the same"
@@ -273,7 +273,7 @@ def train(
     checkpoint = run.checked_checkpoint() if resume else None
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if not method.by_gradient:
+    if method.fit_once:
         _train_at_once(method, views, dataset, options, run, _together(layout, device))
         return
     loader = loader_of(dataset, options, seed=seed, world_size=layout.processes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
+from annotated_types import Gt, Le
+
+from regrain.checks import BelowOne, Count, CountFromZero, NonNegative, Positive, Several, Share, checks_settings
 from regrain.errors import UserError
 from regrain.training.optim import OptimizerName, ScheduleName
 
@@ -13,6 +15,7 @@ Sampling = Literal["uniform", "balanced", "two-level"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 
+@checks_settings
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """How to train; defaults are the MaskCon paper's (appendix A.1).
@@ -67,56 +70,39 @@ class TrainingOptions:
         Processes that decode images; data in memory need none.
     """
 
-    epochs: int = 200
-    batch_size: int = 128
+    name: ClassVar[str] = "training"
+
+    epochs: Count = 200
+    batch_size: Several = 128
     sampling: Sampling = "uniform"
-    samples_per_class: int = 4
+    samples_per_class: Several = 4
     optimizer: OptimizerName = "sgd"
-    learning_rate: float = 0.02
-    encoder_learning_rate: float | None = None
-    layer_decay: float | None = None
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    learning_rate: Positive = 0.02
+    encoder_learning_rate: Positive | None = None
+    layer_decay: Annotated[float, Gt(0), Le(1)] | None = None
+    momentum: BelowOne = 0.9
+    weight_decay: NonNegative = 5e-4
     schedule: ScheduleName = "cosine"
-    warmup_epochs: float = 0.0
-    warmup_start: float = 0.0
-    restart_epochs: float | None = None
-    final_factor: float = 0.0
+    warmup_epochs: NonNegative = 0.0
+    warmup_start: Share = 0.0
+    restart_epochs: Positive | None = None
+    final_factor: Share = 0.0
     precision: Precision = "auto"
-    accumulate: int = 1
-    chunk_size: int | None = None
-    clip_gradient: float | None = None
+    accumulate: Count = 1
+    chunk_size: Count | None = None
+    clip_gradient: Positive | None = None
     early_stop: Literal["loss"] | None = None
-    patience: int = 10
-    workers: int = 2
+    patience: Count = 10
+    workers: CountFromZero = 2
 
     def __post_init__(self) -> None:
-        for name, smallest in {
-            "epochs": 1,
-            "batch_size": 2,
-            "samples_per_class": 2,
-            "accumulate": 1,
-            "patience": 1,
-            "workers": 0,
-            "warmup_epochs": 0,
-            "weight_decay": 0,
-        }.items():
-            if not smallest <= getattr(self, name) < math.inf:
-                raise UserError(f"training.{name} is at least {smallest}; got {getattr(self, name)}")
-        for name in ("learning_rate", "encoder_learning_rate", "clip_gradient", "restart_epochs", "chunk_size"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"training.{name} is greater than 0; got {value}")
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise UserError(f"training.layer_decay lies in (0, 1]; got {self.layer_decay}")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"training.momentum lies in [0, 1), 1 left out; got {self.momentum}")
-        for name in ("final_factor", "warmup_start"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"training.{name} lies in [0, 1]; got {getattr(self, name)}")
         if self.schedule == "restarts" and self.restart_epochs is None:
-            raise UserError("training.schedule 'restarts' needs training.restart_epochs, the length of a cycle")
+            raise UserError(
+                "training.schedule 'restarts' needs training.restart_epochs, the length of a cycle",
+                code="missing_option",
+            )
         if self.chunk_size is not None and self.accumulate > 1:
             raise UserError(
-                "training.chunk_size and training.accumulate exclude each other: a chunked batch is one step"
+                "training.chunk_size and training.accumulate exclude each other: a chunked batch is one step",
+                code="conflicting_options",
             )

@@ -1,7 +1,8 @@
-"""Clusters within superclasses: the start of subclass means, GEORGE's pseudo-labels, and the baseline of discovery."""
+"""k-means by scikit-learn, as everything here that clusters calls it, and clusters within superclasses."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,53 @@ from torch import Tensor
 from torch.nn import functional
 
 from regrain.errors import UserError
-from regrain.methods.lloyd import lloyd
 from regrain.objectives.transport import sinkhorn_potentials
+
+STARTS = 10
+"""From a single start, k-means merges and splits some of many clusters even where they are well apart."""
+
+CLUSTER_VARIANCE = 0.1
+"""Of a cluster on the unit sphere, for probabilities: SCGM's sigma^2."""
 
 _SILHOUETTE_SAMPLES = 2000
 _BALANCED_SHARPNESS = 100.0
 """Of the cosine: plans this sharp are nearly hard."""
 _BALANCED_ROUNDS = 20
+
+
+def kmeans(
+    vectors: Tensor, count: int, *, starts: int = STARTS, seed: int = 0, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """k-means from k-means++ starts, of which that of lowest inertia is kept (Lloyd 1982).
+
+    Parameters
+    ----------
+    vectors : (N, d)
+    count : int
+        At most N. With fewer distinct vectors some clusters stay empty.
+    starts, seed : int
+    weights : (N,), optional
+        Of the vectors.
+
+    Returns
+    -------
+    (N,) int64 clusters and (count, d) centres, on the CPU.
+
+    Examples
+    --------
+    >>> codes, centres = kmeans(torch.tensor([[0.0], [0.1], [5.0]]), 2)
+    >>> bool(codes[0] == codes[1]), bool(codes[0] == codes[2]), centres.shape
+    (True, False, torch.Size([2, 1]))
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct vectors than clusters
+        model = KMeans(count, n_init=starts, random_state=seed).fit(
+            vectors.cpu().numpy(), sample_weight=None if weights is None else weights.cpu().numpy()
+        )
+    return torch.from_numpy(model.labels_).long(), torch.from_numpy(model.cluster_centers_)
 
 
 @dataclass(frozen=True)
@@ -138,7 +179,7 @@ def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tup
     distinct = len(np.unique(vectors.numpy(), axis=0))
 
     def fitted(k: int) -> tuple[Tensor, Tensor]:
-        codes, centres = lloyd(vectors, min(k, len(vectors)), seed=seed)
+        codes, centres = kmeans(vectors, min(k, len(vectors)), seed=seed)
         means = functional.normalize(centres, dim=1)
         if k > len(means):  # more clusters than samples: the others lie at the mean, and stay empty
             means = torch.cat([means, means[:1].expand(k - len(means), -1)])
