@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from support import weights
 from typer.testing import CliRunner
 
 import regrain
@@ -23,10 +23,7 @@ from regrain.errors import UserError
 from regrain.papers.datasets import dialysis_records
 from regrain.training.loop import Stopped
 
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def records() -> Dataset:
@@ -35,10 +32,6 @@ def records() -> Dataset:
 
 def quick(method: str, data: Any, out: Path, *settings: str, **more: Any) -> regrain.Run:
     return regrain.fit(method, data, out=out, settings=["epochs=2", "batch_size=32", *settings], device="cpu", **more)
-
-
-def weights(run: regrain.Run) -> dict[str, torch.Tensor]:
-    return load_file(run.folder.model_folder / "model.safetensors")
 
 
 def test_fit_and_evaluate_beside_baselines(tmp_path: Path) -> None:

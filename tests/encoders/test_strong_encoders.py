@@ -101,7 +101,7 @@ def test_frozen_features_are_cached_and_a_run_is_loaded_again(tmp_path: Path, mo
 
 
 def test_what_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regrain.encoders.vision.why_no_download", lambda repository: "no network")
+    monkeypatch.setattr("regrain.encoders.weights.why_no_download", lambda repository: "no network")
     options: dict[str, Any] = {"modality": "image", "sample_shape": (3, 28, 28)}
     with pytest.raises(UserError, match="could not load the image encoder 'facebook/dinov2-small': no network"):
         build_encoder("facebook/dinov2-small", **options)

@@ -8,7 +8,6 @@ import json
 import random
 import subprocess
 import sys
-import threading
 import traceback
 import warnings
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from support import Soon
 
 import regrain
 from regrain import registry
@@ -235,16 +235,9 @@ def test_an_interrupt_is_a_short_message_that_says_how_to_go_on(
 ) -> None:
     from regrain.training import loop
 
-    class Soon(threading.Event):
-        looks = 4
-
-        def is_set(self) -> bool:
-            self.looks -= 1
-            return self.looks < 0
-
     place = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop.threading, "Event", Soon)  # as Ctrl-C sets it
+        patch.setattr(loop.threading, "Event", lambda: Soon(4))  # as Ctrl-C sets it
         with pytest.raises(KeyboardInterrupt) as caught:
             regrain.fit("sup-ce", digits, encoder="mlp", epochs=3, batch_size=16, out=place, limit_per_class=10)
     told = traceback.format_exception(caught.value)
@@ -254,7 +247,7 @@ def test_an_interrupt_is_a_short_message_that_says_how_to_go_on(
     assert len("".join(told).splitlines()) < 15
     assert regrain.resume(place, digits).folder.finished
     with pytest.raises(Stopped):  # whoever brings an event of its own set it
-        regrain.fit("sup-ce", digits, out=tmp_path / "own", interrupt=Soon(), **QUICK)  # type: ignore[arg-type]
+        regrain.fit("sup-ce", digits, out=tmp_path / "own", interrupt=Soon(4), **QUICK)  # type: ignore[arg-type]
 
 
 def test_errors_are_short_and_in_pythons_words(run: regrain.Run, digits: Dataset) -> None:

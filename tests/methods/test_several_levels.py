@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
+from support import Soon, quick
 from torch import Tensor
 from torch.nn import functional
 
@@ -480,10 +480,6 @@ def vectors_with(labels: Labels) -> Dataset:
     return Dataset(TensorSamples(x, "vector"), labels, np.array([f"r{i}" for i in range(count)]), "vectors", splits)
 
 
-def quick(name: str, data: Any, out: Path, *settings: str, **more: Any) -> regrain.Run:
-    return regrain.fit(name, data, out=out, settings=["epochs=2", "batch_size=16", *settings], device="cpu", **more)
-
-
 @pytest.mark.parametrize("name", ["mlcl", "multi-ce"])
 def test_aspects_are_learnt_and_judged(name: str, tmp_path: Path) -> None:
     data = vectors_with(aspects())
@@ -648,18 +644,11 @@ def test_a_batch_without_labels_is_said_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_interrupted_run_goes_on_exactly(name: str, tmp_path: Path) -> None:
-    class Soon(threading.Event):
-        looks = 6
-
-        def is_set(self) -> bool:
-            self.looks -= 1
-            return self.looks < 0
-
     data = tree_data(100)
     more: dict[str, Any] = {"hide_labels": {"group": 0.2, "digit": 0.6}}
     whole = quick(name, data, tmp_path / "whole", **more)
     with pytest.raises(Stopped):
-        quick(name, data, tmp_path / "cut", interrupt=Soon(), **more)
+        quick(name, data, tmp_path / "cut", interrupt=Soon(6), **more)
     resumed = regrain.resume(tmp_path / "cut", data, device="cpu")
     first, second = (load_file(run.folder.model_folder / "model.safetensors") for run in (whole, resumed))
     assert first.keys() == second.keys()

@@ -29,6 +29,8 @@ from regrain.metrics import clustering_metrics
 from regrain.objectives import scan_loss, self_labelling_loss, turtle_inner, turtle_loss
 from regrain.runs.assemble import assemble
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 WIDTH, CLASSES = 10, 5
 
 
@@ -276,11 +278,6 @@ def test_turtle_trains_no_encoder() -> None:
 
 
 # Through the public verbs
-
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
 
 
 def dataset(count: int = 200) -> Dataset:

@@ -124,12 +124,39 @@ def test_what_cannot_be_is_refused(options: dict[str, object], words: str) -> No
         sinkhorn(drawn(), **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
-def test_a_score_that_is_not_finite_is_named(odd: float) -> None:
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf])
+def test_a_score_that_cannot_be_is_named(odd: float) -> None:
     scores = drawn()
     scores[5, 2] = odd
-    with raises("not_finite"):
+    with raises("not_finite", match="row 5"):
         sinkhorn(scores, sharpness=5.0)
+
+
+def test_a_row_without_any_allowed_cluster_is_named() -> None:
+    scores = drawn()
+    scores[5] = -torch.inf
+    with raises("not_finite", match="row 5"):
+        sinkhorn(scores, sharpness=5.0)
+
+
+def test_forbidden_pairs_stay_empty() -> None:
+    """Samples of two superclasses, each with clusters of its own."""
+    scores, first = drawn(60, 6), torch.arange(60) < 30
+    scores[:30, 3:] = -torch.inf
+    scores[30:, :3] = -torch.inf
+    plan = sinkhorn(scores, sharpness=25.0, tolerance=1e-10)
+    assert not plan[first][:, 3:].any()
+    assert not plan[~first][:, :3].any()
+    torch.testing.assert_close(plan.sum(dim=0), torch.full((6,), 1 / 6, dtype=torch.float64))
+
+
+def test_dead_clusters_are_survived_and_named() -> None:
+    scores = drawn()
+    scores[:, 3] = -torch.inf
+    with pytest.warns(RegrainWarning, match="1 of 7 clusters may be joined by no sample"):
+        plan = sinkhorn(scores, sharpness=5.0)
+    assert plan.isfinite().all()
+    assert not plan[:, 3].any()
 
 
 def _scores() -> Tensor:

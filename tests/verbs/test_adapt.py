@@ -20,10 +20,7 @@ from regrain.labels import Labels
 from regrain.runs.classifier import FewShotClassifier, fit_classifier
 from regrain.storage.files import Folder
 
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def vectors(count: int = 120, seed: int = 0) -> Dataset:

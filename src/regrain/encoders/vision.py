@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from regrain.errors import UserError
 
 from .base import RANDOM, Encoder
-from .weights import first_line, no_progress_bar, why_no_download
+from .image import output_width, per_channel
+from .weights import first_line, from_disk_or_hub, rebuilt_model
 
 _EXTRA_FOLDER = "image_encoder"
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -101,9 +101,10 @@ class VisionEncoder(Encoder):
             if "interpolate_pos_encoding" in inspect.signature(self.net.forward).parameters
             else {}
         )
-        self.mean = _per_channel(mean or processor.get("image_mean"), channels)
-        self.std = _per_channel(std or processor.get("image_std"), channels)
-        self.width = self._output_width(name_or_path, sample_shape)
+        mean, std = mean or processor.get("image_mean"), std or processor.get("image_std")
+        self.mean = per_channel(mean, channels) if mean else None
+        self.std = per_channel(std, channels) if std else None
+        self.width = output_width(self, name_or_path, sample_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) -> embeddings (B, width)."""
@@ -115,19 +116,6 @@ class VisionEncoder(Encoder):
         """Write the model's configuration under ``folder``; no weights."""
         self.config.save_pretrained(Path(folder) / _EXTRA_FOLDER)
 
-    def _output_width(self, name: str, sample_shape: Sequence[int]) -> int:
-        self.net.eval()
-        try:
-            with torch.no_grad():
-                width = int(self(torch.zeros(1, *sample_shape)).shape[1])
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            shape = "x".join(map(str, sample_shape))
-            raise UserError(
-                f"'{name}' cannot take images of shape {shape}: {first_line(error)}", code="wrong_shape"
-            ) from error
-        self.net.train()
-        return width
-
 
 def _pretrained(name: str) -> tuple[Any, dict[str, Any], str]:
     """The model, what its image processor says, and the origin of its weights: from disk or cache, else the hub."""
@@ -135,42 +123,30 @@ def _pretrained(name: str) -> tuple[Any, dict[str, Any], str]:
     source = str(Path(os.path.expanduser(name))) if Path(os.path.expanduser(name)).is_dir() else name
     origin = f"image model in {name}" if source != name or Path(name).is_dir() else f"{name} from the Hugging Face hub"
     try:
-        return *_read(transformers, source, local=True), origin
+        return *from_disk_or_hub(lambda local: _read(transformers, source, local=local), source), origin
     except (OSError, ValueError) as error:
-        reason = first_line(error) if Path(source).is_dir() else why_no_download(source)
-    if reason is None:
-        try:
-            return *_read(transformers, source, local=False), origin
-        except (OSError, ValueError) as error:
-            reason = first_line(error)
-    raise UserError(
-        f"could not load the image encoder '{name}': {reason}. Give a local folder as the encoder's name, or a model "
-        "of timm's with --weights FILE"
-    )
+        raise UserError(
+            f"could not load the image encoder '{name}': {first_line(error)}. Give a local folder as the encoder's "
+            "name, or a model of timm's with --weights FILE",
+            code="not_reachable",
+        ) from error
 
 
 def _read(transformers: Any, source: str, *, local: bool) -> tuple[Any, dict[str, Any]]:
     processor: dict[str, Any] = {}
     if not Path(source).is_dir() or any((Path(source) / name).is_file() for name in _PROCESSOR_FILES):
         processor, _ = transformers.BaseImageProcessor.get_image_processor_dict(source, local_files_only=local)
-    with no_progress_bar():
-        model = transformers.AutoModel.from_pretrained(source, local_files_only=local, trust_remote_code=False)
-    return model, processor
+    return transformers.AutoModel.from_pretrained(source, local_files_only=local, trust_remote_code=False), processor
 
 
 def _rebuilt(folder: Path) -> Any:
     transformers = _transformers(str(folder))
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"{folder} lacks the image encoder's configuration; was the model folder copied whole?", code="damaged_file"
-        )
-    try:
+
+    def read() -> Any:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return transformers.AutoModel.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} is no image encoder that transformers can rebuild: {first_line(error)}", code="damaged_file"
-        ) from error
+
+    return rebuilt_model(folder, "image", read)
 
 
 def _transformers(name: str) -> Any:
@@ -182,10 +158,3 @@ def _transformers(name: str) -> Any:
             code="missing_package",
         ) from error
     return transformers
-
-
-def _per_channel(values: Sequence[float] | None, channels: int) -> tuple[float, ...] | None:
-    """One value a channel; a single channel has the mean of the three."""
-    if not values:
-        return None
-    return tuple(values) if len(values) == channels else (sum(values) / len(values),)

@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from regrain.errors import RegrainWarning, UserError
+
+Model = TypeVar("Model")
 
 
 def cached_weights(repository: str, filename: str | None) -> str | None:
@@ -60,6 +62,42 @@ def no_progress_bar() -> Iterator[None]:
     finally:
         if drawn:
             logging.enable_progress_bar()
+
+
+def from_disk_or_hub(read: Callable[[bool], Model], source: str) -> Model:
+    """A model by ``read(local)``: from disk or the hub's cache; only then is the hub asked, and only if it answers.
+
+    Raises
+    ------
+    OSError, ValueError
+        Where it is not to be had.
+    """
+    with no_progress_bar():
+        try:
+            return read(True)
+        except (OSError, ValueError):
+            if Path(source).is_dir():
+                raise
+        reason = why_no_download(source)
+        if reason:
+            raise OSError(reason)
+        return read(False)
+
+
+def rebuilt_model(folder: Path, kind: str, read: Callable[[], Model]) -> Model:
+    """What ``read()`` makes of the configuration that ``save_extra`` wrote into a folder."""
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"{folder} lacks the {kind} encoder's configuration; was the model folder copied whole?",
+            code="damaged_file",
+        )
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} does not hold a {kind} encoder that transformers can rebuild: {first_line(error)}",
+            code="damaged_file",
+        ) from error
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

@@ -58,7 +58,8 @@ def sinkhorn(
     Parameters
     ----------
     log_scores
-        (n, r): log P, finite.
+        (n, r): log P. -inf forbids a pair, such as a sample and the clusters of another superclass; every sample must
+        have a pair that is allowed.
     sharpness
         lambda, positive: the larger, the harder the plan.
     cluster_marginal
@@ -110,6 +111,7 @@ def sinkhorn_potentials(
 
     Plans of growing sharpness, each from the one before, by damped Newton steps on F with Sinkhorn's scaling as
     fallback: at sharpness 25 one or two dozen passes over the scores do what takes scalings alone over a thousand.
+    A cluster that every sample is forbidden to join stays empty, and a warning names how many there are.
 
     Examples
     --------
@@ -132,7 +134,12 @@ def sinkhorn_potentials(
             state, left = problem.solve(softer, potentials, max(tolerance, _LOOSE), most, left)
             potentials = 2 * state.potentials
         state, left = problem.solve(sharpness, potentials, tolerance, left, left)
-    if not state.error < tolerance:
+    dead = int(((wanted > 0) & ~problem.live).sum())
+    if dead:
+        warnings.warn(
+            f"{dead} of {len(wanted)} clusters may be joined by no sample and stay empty", RegrainWarning, stacklevel=2
+        )
+    elif not state.error < tolerance:
         warnings.warn(
             f"the transport plan misses its cluster marginal by {state.error:.2g} in sum after {max_iterations} "
             f"iterations (tolerance {tolerance:g})",
@@ -157,7 +164,11 @@ class _Problem:
 
     def __init__(self, log_scores: Tensor, wanted: Tensor, mass: float) -> None:
         self.log_scores, self.wanted, self.mass = log_scores, wanted, mass
-        self.live = wanted > 0
+        reachable = torch.zeros_like(wanted)
+        for rows in _chunks(log_scores):
+            reachable += (log_scores[rows] > -torch.inf).sum(dim=0)
+        _sum_over_processes(reachable)
+        self.live = (wanted > 0) & (reachable > 0)
 
     def solve(
         self, sharpness: float, potentials: Tensor, tolerance: float, iterations: int, left: int
@@ -188,9 +199,9 @@ class _Problem:
             total[1 : 1 + clusters] += weighted.sum(dim=0)
             total[1 + clusters :] += (plan.T @ weighted).flatten()
         _sum_over_processes(total)
-        columns, kept = total[1 : 1 + clusters], self.live
+        columns, kept = total[1 : 1 + clusters], self.wanted > 0
         value = float(total[0] - self.wanted[kept] @ potentials[kept])
-        error = float((columns - self.wanted)[kept].abs().sum())
+        error = float((columns - self.wanted)[self.live].abs().sum())
         return _State(potentials, value, columns, total[1 + clusters :].view(clusters, clusters), error)
 
     def newton_step(self, state: _State, sharpness: float, damping: float) -> _State | None:
@@ -273,11 +284,12 @@ def _start(
     if clusters == 0:
         raise UserError("log_scores has no column: there is no cluster to join", code="too_few")
     for rows in _chunks(log_scores):
-        odd = (~log_scores[rows].isfinite()).any(dim=1).nonzero()
+        largest = log_scores[rows].amax(dim=1)  # NaN where one is
+        odd = (~largest.isfinite()).nonzero()
         if len(odd):
             raise UserError(
-                f"log_scores are finite, and row {rows.start + int(odd[0])} is not: add a small number to "
-                "probabilities before their logarithm",
+                f"log_scores row {rows.start + int(odd[0])} has a NaN, an infinite score, or no cluster that is "
+                "allowed",
                 code="not_finite",
             )
     if cluster_marginal is None:
