@@ -173,9 +173,11 @@ def assembled(data: Dataset, encoder: dict[str, Any], epochs: int, method: str =
     return assemble(recipe, data)
 
 
-def said(made: Assembly, seconds: float, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
-    """Notes and warnings about a training whose step takes so long a sample."""
-    monkeypatch.setattr(defaults, "_measure", lambda *_: (seconds, 0.0))
+def said(
+    made: Assembly, seconds: float, monkeypatch: pytest.MonkeyPatch, features: float = 0.0
+) -> tuple[list[str], list[str]]:
+    """Notes and warnings about a training whose step, and whose frozen encoder, takes so long a sample."""
+    monkeypatch.setattr(defaults, "_measure", lambda *_: (seconds, features))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         notes = defaults.announce_time(made.model, made.dataset, made.options, made.recipe, "cpu", 1)
@@ -201,6 +203,18 @@ def test_where_features_are_no_way_out_fewer_epochs_are(monkeypatch: pytest.Monk
     assert not notes
     assert "training takes about 2.2 h: 200 epochs of 40 samples; faster is epochs=45" in warned[0]
     assert said(made, 0.1, monkeypatch) == ([], [])
+
+
+@needs_lite
+@pytest.mark.parametrize("method", ["sup-ce", "kmeans"])
+def test_features_that_take_hours_are_said_too(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defaults, "_WORTH_MEASURING", 10)
+    made = assembled(images(count=40), {}, 20, method)
+    notes, warned = said(made, 0.01, monkeypatch, features=100.0)
+    assert not notes
+    assert (
+        "about 1.1 h: nearly all for the features of 40 samples; faster is settings={'views.size': '112'}" in warned[0]
+    )
 
 
 def test_few_visits_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,16 +191,21 @@ def announce_time(
     processes : int
         Those that share the work.
     """
-    visits = len(train) * options.epochs
-    if model.method.fit_once or visits < _WORTH_MEASURING:
+    learns, frozen = not model.method.fit_once, model.backbone is not None
+    visits = len(train) * options.epochs if learns else len(train)
+    if visits < _WORTH_MEASURING or not (learns or frozen):
         return []
     of_step, of_features = _measure(model, train, options, device)
-    seconds = (visits * of_step + len(train) * of_features) / processes
+    once = len(train) * of_features / processes
+    seconds = once + (visits * of_step / processes if learns else 0.0)
     name, source = recipe["encoder"]["name"], shlex.quote(recipe["data"].get("source") or "DATA")
     ready = {"image": "lite", "text": "minilm"}.get(train.modality)
-    learns = model.backbone is None and any(p.requires_grad for p in model.method.encoder.parameters())
-    offers = ready is not None and learns and not is_drawing(train)
-    if offers:
+    trained = not frozen and any(p.requires_grad for p in model.method.encoder.parameters())
+    offers = ready is not None and trained and not is_drawing(train)
+    if once > seconds / 2:
+        side = recipe["views"].get("size", 0) // 2
+        faster = f"--set views.size={side}" if side else "a GPU (--device cuda)"
+    elif offers:
         missing = "" if _at_hand(train.modality) else f", after pip install 'regrain[{_EXTRAS[train.modality]}]'"
         faster = f"`regrain fit {recipe['method']['name']} {source} --encoder {ready} --frozen`{missing}"
     else:
@@ -214,7 +219,8 @@ def announce_time(
             f"and seldom reaches the features of a pretrained encoder; {faster} takes those"
         )
     elif seconds > _LONG:
-        text = f"training takes {about}: {options.epochs} epochs of {len(train)} samples; faster is {faster}"
+        most = "nearly all for the features" if once > seconds / 2 else f"{options.epochs} epochs"
+        text = f"training takes {about}: {most} of {len(train)} samples; faster is {faster}"
     else:
         return []
     if seconds > _LONG:
@@ -228,10 +234,10 @@ def _at_hand(modality: str) -> bool:
 
 
 def _measure(model: Model, train: Dataset, options: TrainingOptions, device: str) -> tuple[float, float]:
-    """Seconds of a training step, and of the frozen encoder, for each sample."""
+    """Seconds of a training step, reading included, and of the frozen encoder, for each sample."""
     bf16 = resolve_precision(options.precision, device) == "bf16"  # type: ignore[arg-type]  # a literal
     with torch.random.fork_rng(), torch.enable_grad():
-        method, views = copy.deepcopy(model.method).to(device).train(), copy.deepcopy(model.views).to(device)
+        method, views = copy.deepcopy(model.method).to(device).train(), model.views.to(device)
         backbone = model.backbone
         of_step = of_features = 0.0
         for count in (2, 4, 32):
@@ -239,13 +245,17 @@ def _measure(model: Model, train: Dataset, options: TrainingOptions, device: str
             rows = torch.arange(count)
             started = time.perf_counter()
             raw = on_device(train.samples.take(rows), torch.device(device))
+            between = started
             if backbone is not None:
                 raw = model.to(device).backbone_features(raw)
-            between = time.perf_counter()
+                between = time.perf_counter()
             ids = rows.to(device)
+            if model.method.fit_once:
+                of_features = (between - started) / count
+                continue
             with torch.autocast(device, torch.bfloat16, enabled=bf16):
                 projected = method.forward_views(Batch(views(raw, ids, 0), train.labels.codes[rows].to(device), ids))
-            outputs = [rows.float().sum() for rows in projected.values() if rows.requires_grad]
+            outputs = [values.float().sum() for values in projected.values() if values.requires_grad]
             if outputs:
                 torch.stack(outputs).sum().backward()
             done = time.perf_counter()
