@@ -5,7 +5,7 @@ the hit is a sample of its finest class. Test images are left alone, so that def
 Images a second are of one thread, by the time that the processor spent.
 
     python benchmarks/encoder_sizes.py grocery --root data --samples 2000
-    python benchmarks/encoder_sizes.py omniglot --root data --sides 64 96 --encoders lite0 raw
+    python benchmarks/encoder_sizes.py alphabets --split test --sides 96 160 --encoders lite0 raw
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
     parser.add_argument("--root")
+    parser.add_argument("--split", default="train")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--encoders", nargs="+", default=["lite0", "lite1", "lite2"])
@@ -56,11 +57,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     options = {"root": given.root, "image_size": given.image_size}
-    data = regrain.load(given.data, **{name: value for name, value in options.items() if value}).split("train")
+    data = regrain.load(given.data, **{name: value for name, value in options.items() if value}).split(given.split)
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: given.samples].sort().values
     data = data.select(order)
     labels = data.labels.codes[:, -1]
-    print(f"{given.data}: {len(data)} training images of {data.samples.shape}", flush=True)
+    print(f"{given.data}: {len(data)} images of {given.split} of {data.samples.shape}", flush=True)
     for name in given.encoders:
         for side in [min(data.samples.shape[1:])] if name == "raw" else given.sides:
             vectors, speed = features(data, "identity" if name == "raw" else name, side)

@@ -266,7 +266,10 @@ def _measure(model: Model, train: Dataset, options: TrainingOptions, device: str
 
 
 def _words(seconds: float) -> str:
-    """
+    """A time in words.
+
+    Examples
+    --------
     >>> _words(100), _words(5000), _words(500_000)
     ('2 min', '1.4 h', '5.8 days')
     """
