@@ -6,10 +6,13 @@ reads one; and ``CatalogOptions``, a TypedDict of those options.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+from regrain.errors import UserError
 
 _modules: list[str] = []
 _verbs: dict[str, str] = {}
@@ -64,3 +67,18 @@ def verb_of_runs(name: str) -> Callable[..., Any]:
     """
     found: Callable[..., Any] = getattr(import_module(_verbs[name]), name)
     return found
+
+
+def no_source(source: str) -> UserError:
+    """The error of a name that is neither a path nor a data set.
+
+    Examples
+    --------
+    >>> str(no_source("digitz")), str(no_source("my-photos/"))  # doctest: +NORMALIZE_WHITESPACE
+    ("no file, folder or data set 'digitz': did you mean 'digits'?",
+     "no file, folder or data set 'my-photos/'; `regrain datasets` lists the data sets that have a name")
+    """
+    name = source.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+    close = difflib.get_close_matches(name, dataset_names(), n=1)
+    hint = f": did you mean '{close[0]}'?" if close else "; `regrain datasets` lists the data sets that have a name"
+    return UserError(f"no file, folder or data set '{source}'{hint}", code="unknown_name")

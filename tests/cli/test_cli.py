@@ -235,7 +235,7 @@ def test_mistakes_in_judging(regrain: Command, table: Path, tmp_path: Path) -> N
         (("--level", "kinds"), "did you mean 'kind'"),
         (("--split", "tset"), "'tset'"),
         (("--text", "question"), "--data"),
-        (("--root", "elsewhere"), "--root says how to read --data"),
+        (("--root", "elsewhere"), "no option 'root' without other data"),
         (("--data", str(table), "--window", "0"), "window"),
         (("--data", "digits"), "vector"),
         (("--linear-epochs", "3"), "add -p linear"),
@@ -312,5 +312,5 @@ def test_tune_tells_its_trials_and_leaves_a_recipe(regrain: Command, table: Path
     assert {t["weight"] for t in found["trials"]} == {0.5, 1}
     code, _, err = regrain(*wanted, "--out", "elsewhere", "--criterion", "recall")
     assert code == 2
-    assert "no criterion 'recall'" in err
+    assert "--criterion has no choice 'recall'" in err
     assert not Path("elsewhere").exists()

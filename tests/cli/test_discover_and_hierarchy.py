@@ -51,7 +51,7 @@ def test_hierarchy_by_any_taxonomy_and_a_linear_probe(regrain: Command, run: Pat
     assert figures["parity"]["test/digit/acc@digit"] == figures["own"]["test/digit/acc@digit"]
     assert "test/digit/acc@level1" in figures["parity"]
     code, out, err = regrain(
-        "evaluate", run, "-p", "hierarchy", "--hierarchy-mapping", "train", "--no-baselines", "--json"
+        "evaluate", run, "-p", "hierarchy", "-o", "hierarchy_mapping=train", "--no-baselines", "--json"
     )
     assert code == 0, err
     assert json.loads(out)["test/digit/acc@digit"] != figures["own"]["test/digit/acc@digit"]
@@ -66,7 +66,7 @@ def test_hierarchy_by_any_taxonomy_and_a_linear_probe(regrain: Command, run: Pat
     for arguments, message in (
         (("-p", "hierarchy", "--taxonomy", "digitz"), "did you mean 'digits'"),
         (("-p", "hierarchy", "--taxonomy", "breeds_living17"), "knows none of the 10 classes"),
-        (("-p", "hierarchy", "--hierarchy-mapping", "both"), "hierarchy_mapping is test or train"),
+        (("-p", "hierarchy", "-o", "hierarchy_mapping=both"), "hierarchy_mapping is test or train"),
     ):
         code, _, err = regrain("evaluate", run, *arguments)
         assert code == 2, arguments

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from support import Command
 
-from regrain.cli.export import FormatName
+from regrain.cli.build import parameters_of
 from regrain.runs.export import FORMATS
 
 
@@ -49,4 +49,4 @@ def test_export_says_how_the_file_is_loaded(regrain: Command, tmp_path: Path) ->
 
 
 def test_every_format_can_be_asked_for() -> None:
-    assert {name.value for name in FormatName} == {*FORMATS, "hub"}
+    assert set(parameters_of("regrain.verbs.export:export")["format"].choices) == {*FORMATS, "hub"}

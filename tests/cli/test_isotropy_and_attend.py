@@ -97,11 +97,14 @@ def test_nothing_to_tune_where_nothing_changes_the_embeddings(regrain: Command, 
 
 
 def test_options_of_a_protocol_that_was_not_asked_for(regrain: Command, tmp_path: Path) -> None:
+    fit = ("fit", "kmeans", "digits", "--encoder", "identity", "--set", "subclasses=3", "--out", "run")
+    code, _, err = regrain(*fit)
+    assert code == 0, err
     for options, protocol in (
         (("--taxonomy", "digits"), "hierarchy"),
-        (("--hierarchy-mapping", "test", "-p", "clustering"), "hierarchy"),
+        (("-o", "hierarchy_mapping=test", "-p", "clustering"), "hierarchy"),
         (("--linear-epochs", "0", "-p", "hierarchy"), "linear"),
     ):
-        code, _, err = regrain("evaluate", "nowhere", *options)
-        assert (code, f"{options[0]} is for the protocol {protocol}" in err) == (2, True), (options, err)
+        code, _, err = regrain("evaluate", "run", *options)
+        assert (code, f"is an option of the protocol {protocol}" in err) == (2, True), (options, err)
         assert f"add -p {protocol}" in err

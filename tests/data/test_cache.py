@@ -123,7 +123,7 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REGRAIN_CACHE")
     with pytest.raises(UserError, match=r"home folder is not known .* REGRAIN_CACHE"):
         cache_folder()
-    with pytest.raises(UserError, match="no path '~nobody/photos'"):
+    with pytest.raises(UserError, match="no file, folder or data set '~nobody/photos'"):
         read("~nobody/photos")
 
 

@@ -12,6 +12,7 @@ from image_files import WriteImage, encode, pixels
 from PIL import Image
 
 from regrain.data import Report, check, read
+from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 
 
@@ -166,8 +167,6 @@ def test_check_says_what_fit_says(tmp_path: Path, write_image: WriteImage) -> No
     assert told == tuple(read(tmp_path).notes["messages"])
     assert any("are stored at 1 x 1" in message for message in told)
     # a command line can do what it is told
-    from regrain.cli.options import _READER
-
     flags = {part.rstrip(":,;.)") for message in told for part in message.split() if part.startswith("--")}
     assert flags == {"--image-size", "--channels"}
-    assert {flag.removeprefix("--").replace("-", "_") for flag in flags} <= set(_READER)
+    assert {flag.removeprefix("--").replace("-", "_") for flag in flags} <= set(ReaderOptions.__annotations__)

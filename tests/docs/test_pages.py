@@ -98,7 +98,7 @@ def test_the_page_about_a_new_protocol_runs_and_its_file_is_short(
     (block,) = blocks_of((DOCS / "add-a-protocol.md").read_text(encoding="utf-8"))
     assert list(printed([block])) == [block.shown]
     run, names = Run.open("runs/digits"), {"options": {"power": 1.0}, "baselines": False}
-    with pytest.raises(UserError, match="power= is for the protocol nearest-mean"):
+    with pytest.raises(UserError, match="power is an option of the protocol nearest-mean"):
         regrain.evaluate(run, **names)
     found = regrain.evaluate(run, protocols=["nearest-mean"], levels=["digit"], baselines=False).flat()
     parts = run.splits()

@@ -182,8 +182,8 @@ def test_options_that_no_protocol_has_are_refused() -> None:
         ({"cluster_seeds": 0}, "out_of_range", "cluster_seeds"),
         ({"ks": 5}, "out_of_range", "ks"),
         ({"ks": [0]}, "out_of_range", "ks"),
-        ({"episodes": 5}, "conflicting_options", "--episodes is for the protocol few-shot: add -p few-shot"),
-        ({"linear_epochs": 5}, "conflicting_options", "is for the protocol linear or transfer: add -p linear"),
+        ({"episodes": 5}, "conflicting_options", "episodes is an option of the protocol few-shot: add -p few-shot"),
+        ({"linear_epochs": 5}, "conflicting_options", "is an option of the protocol linear or transfer: add -p linear"),
     ):
         with pytest.raises(UserError, match=words) as caught:
             evaluate_model(model, data, None, options=options)

@@ -223,20 +223,6 @@ def test_a_name_of_the_catalogue_that_is_a_folder_too(regrain: Command, tmp_path
     assert (code, "./digits" in err) == (2, True)
 
 
-def test_a_method_is_checked_before_torch_is_imported() -> None:
-    program = (
-        "import sys\nsys.argv = ['regrain', 'fit', 'maskkon', 'digits']\nfrom regrain.cli import main\n"
-        "try:\n    main()\nexcept SystemExit as stop:\n    print(stop.code, 'torch' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "2 False\n"
-    assert "did you mean 'maskcon'?" in done.stderr
-    from regrain.cli.options import _known_method
-    from regrain.methods import ALIASES, METHODS
-
-    assert all(_known_method(name) == name for name in [*METHODS, *ALIASES])
-
-
 def test_a_script_without_a_guard_says_so_where_workers_are_spawned(tmp_path: Path) -> None:
     for kind in "ab":
         (tmp_path / "photos" / kind).mkdir(parents=True)

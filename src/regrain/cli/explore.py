@@ -1,74 +1,59 @@
-"""``explore``."""
+"""``explore``: the server, or what was confirmed so far."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
-from regrain.cli import options as o
 from regrain.cli.terminal import say
+from regrain.errors import UserError
 
 if TYPE_CHECKING:
     from regrain.explorer.session import Session
+    from regrain.training.loop import Device
 
 
-class MapName(StrEnum):
-    """How samples are placed on the map."""
-
-    auto = "auto"
-    pca = "pca"
-    tsne = "tsne"
-
-
-class TableName(StrEnum):
-    """How labels are written."""
-
-    csv = "csv"
-    parquet = "parquet"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(explore)
-
-
-@o.reads_data
 def explore(
-    run: Annotated[Path, typer.Argument(help="A run folder; actions are kept in its explorer/.")],
-    data: o.OwnData = None,
-    level: Annotated[
-        str | None,
-        typer.Option("--level", "-l", help="A level of the data whose labels are shown and corrected; default: new."),
-    ] = None,
-    port: Annotated[int, typer.Option(help="On 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 0,
-    map_: Annotated[MapName, typer.Option("--map", help="auto: t-SNE where it takes about a minute.")] = MapName.auto,
-    export: Annotated[
-        TableName | None, typer.Option(help="Write what was confirmed so far, without a server.", show_default=False)
-    ] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the map, of splits and of proposals.", min=0, max=2**31)] = 0,
-    device: o.DeviceOption = o.DeviceName.auto,
-    json_: o.Json = False,
+    run: str | Path,
+    data: Any = None,
     *,
-    reading: dict[str, Any],
+    level: str | None = None,
+    port: int = 0,
+    map_kind: Literal["auto", "pca", "tsne"] = "auto",
+    export: Literal["csv", "parquet"] | None = None,
+    open_: bool = False,
+    seed: int = 0,
+    device: Device = "auto",
+    as_json: bool = False,
+    **reader_options: Any,
 ) -> None:
     """Explore a RUN's subclasses in the browser: name, merge, split, correct; nothing confirmed is ever lost.
 
     The page is for this machine alone, and its link lets one browser in. `Ctrl-C` ends it; the same command goes on.
 
-    Examples:
-
-    `regrain explore runs/scgm-photos-s0 --open`
-
-    `regrain explore runs/scgm-photos-s0 --export csv`
+    Parameters
+    ----------
+    run : path
+        A run folder; actions are kept in its explorer/.
+    data : optional
+        Where the run's own data are now: a path or a catalogue name.
+    level : str, optional
+        A level of the data whose labels are shown and corrected; default: new.
+    port : int
+        On 127.0.0.1; 0 takes a free one.
+    map_kind : {"auto", "pca", "tsne"}
+        How samples are placed on the map; auto is t-SNE where it takes about a minute.
+    export : {"csv", "parquet"}, optional
+        Write what was confirmed so far, without a server.
+    open_ : bool
+        Open the page in this machine's browser.
+    seed : int
+        Of the map, of splits and of proposals.
+    device : {"auto", "cpu", "cuda"}
+        Where to compute.
     """
-    from regrain.errors import UserError
-
     missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
     if export is None and missing:
         raise UserError(
@@ -76,19 +61,21 @@ def explore(
         )
     from regrain.explorer.session import Session
     from regrain.runs.run import Run
+    from regrain.runs.source import require_no_reading
 
-    o.refuse_without_data(data, reading)
-    opened = Run.open(run, device=device.value)
-    if data is not None:
-        opened.take_data(data, **reading)
-    session = Session(opened, level=level, map_kind=map_.value, seed=seed)
+    opened = Run.open(run, device=device)
+    if data is None:
+        require_no_reading(reader_options)
+    else:
+        opened.take_data(data, **reader_options)
+    session = Session(opened, level=level, map_kind=map_kind, seed=seed)
     try:
         for notice in session.notices:
             say(f"note      {notice}", err=True)
         if export is not None:
-            _export(session, export.value, json_)
+            _export(session, export, as_json)
         else:
-            _serve(session, port, open_, json_)
+            _serve(session, port, open_, as_json)
     finally:
         session.close()
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import typer
 
-from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
+    from regrain.data.options import ReaderOptions
     from regrain.labels import Taxonomy
     from regrain.papers.datasets import Entry
 
@@ -52,36 +52,24 @@ _ADVICE = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(check)
-    app.command()(datasets)
-    app.command()(methods)
-    app.command()(taxonomies)
-
-
-@o.reads_data
 def check(
-    data: Annotated[str, typer.Argument(help="A catalog name, or the path of a folder or table.")],
-    level: o.LevelNames = None,
-    json_: o.Json = False,
-    *,
-    reading: dict[str, Any],
+    data: str, *, levels: Sequence[str] | None = None, as_json: bool = False, **options: Unpack[ReaderOptions]
 ) -> None:
     """List every problem of DATA before training: files, labels, ids, copies across splits. Exit code 2 on errors.
 
-    Examples:
-
-    `regrain check photos/`
-
-    `regrain check table.csv --text question --level domain --level intent`
-
-    `regrain check sessions.csv --record patient --time day --window 5 --stride 1 --static age --level event`
+    Parameters
+    ----------
+    data : str
+        A catalogue name (`regrain datasets`), or the path of a folder or table.
+    levels : sequence of str, optional
+        A label level (column); repeat from coarse to fine.
+    **options
+        Of the reader.
     """
     from regrain.data.checking import check as check_data
 
-    report = check_data(data, **reading, **({"levels": list(level)} if level else {}))
-    if json_:
+    report = check_data(data, **options, **({"levels": list(levels)} if levels else {}))
+    if as_json:
         print(json.dumps(report.to_json(), indent=1))
     else:
         for line in report.render():
@@ -90,19 +78,13 @@ def check(
         raise typer.Exit(2)
 
 
-def datasets(
-    name: Annotated[
-        str | None, typer.Argument(help="One data set: where it comes from, its licence, and how it must lie.")
-    ] = None,
-    json_: o.Json = False,
-) -> None:
+def datasets(name: str | None = None, *, as_json: bool = False) -> None:
     """List the data sets that are known by name. With NAME: source, licence, size, levels and the layouts looked for.
 
-    Examples:
-
-    `regrain datasets`
-
-    `regrain datasets cars196`
+    Parameters
+    ----------
+    name : str, optional
+        One data set: where it comes from, its licence, and how it must lie.
     """
     from regrain.errors import UserError, nearest
     from regrain.papers.datasets import entries
@@ -111,18 +93,17 @@ def datasets(
     if name is not None:
         if name not in known:
             raise UserError(f"no data set '{name}' in the catalogue: {nearest(name, known)}", code="unknown_name")
-        _one_dataset(known[name], json_)
+        _one_dataset(known[name], as_json)
         return
-    if json_:
+    if as_json:
         print(
             json.dumps({name: {f: getattr(entry, f) for f in _ENTRY_FIELDS} for name, entry in known.items()}, indent=1)
         )
         return
     from regrain.cli.tables import Table
 
-    table = Table("data sets by name (--root DIR or REGRAIN_DATA says where they lie)")
-    for column in ("name", "what", "levels (classes)", "samples"):
-        table.column(column)
+    title = "data sets by name (--root DIR or REGRAIN_DATA says where they lie)"
+    table = Table(title, "name", "what", "levels (classes)", "samples")
     for name, entry in known.items():
         marked = name if entry.seen else f"{name} *"
         table.row(marked, f"{entry.modality}: {entry.description}", _levels(entry), _sizes(entry))
@@ -166,25 +147,21 @@ def _sizes(entry: Entry) -> str:
     return ", ".join(f"{split} {count}" for split, count in entry.samples.items())
 
 
-def methods(
-    name: Annotated[str | None, typer.Argument(help="One method: its settings and defaults.")] = None,
-    json_: o.Json = False,
-) -> None:
+def methods(name: str | None = None, *, as_json: bool = False) -> None:
     """Which method for my labels. With NAME: what it does, and every setting with its default.
 
-    Examples:
-
-    `regrain methods`
-
-    `regrain methods maskcon`
+    Parameters
+    ----------
+    name : str, optional
+        One method: its settings and defaults.
     """
     from regrain.checks import hyperparameters
     from regrain.methods import METHODS, method_class
 
     if name is not None:
-        _one_method(method_class(name), hyperparameters(method_class(name)), json_)
+        _one_method(method_class(name), hyperparameters(method_class(name)), as_json)
         return
-    if json_:
+    if as_json:
         print(
             json.dumps({n: {"summary": m.summary, "reads": list(m.needs.levels)} for n, m in METHODS.items()}, indent=1)
         )
@@ -193,41 +170,28 @@ def methods(
 
     say("First of all: embed with a strong frozen encoder and evaluate (--frozen); train only if that is not enough.")
     say()
-    table = Table("which method for my labels")
-    for column in ("you have", "you want", "take"):
-        table.column(column)
+    table = Table("which method for my labels", "you have", "you want", "take")
     for row in _ADVICE:
         table.row(*row)
     table.show()
-    table = Table("the methods")
-    for column in ("name", "labels it reads", "what it does"):
-        table.column(column)
+    table = Table("the methods", "name", "labels it reads", "what it does")
     for method in METHODS.values():
         table.row(method.name, ", ".join(method.needs.levels) or "none", method.summary)
     table.show()
     say("`regrain methods NAME` shows the settings of one.")
 
 
-def taxonomies(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME|FILE", help="One taxonomy: a name, or your own file.")
-    ] = None,
-    level: Annotated[
-        str | None, typer.Option("--level", "-l", help="Show the finest classes under those of this level alone.")
-    ] = None,
-    json_: o.Json = False,
-) -> None:
+def taxonomies(name: str | None = None, *, level: str | None = None, as_json: bool = False) -> None:
     """List the taxonomies that come with the package. With NAME or FILE: print the tree, and where it comes from.
 
     A FILE is JSON, a CSV or TSV of edges child,parent, or a text file of paths a/b/c, one per line.
 
-    Examples:
-
-    `regrain taxonomies`
-
-    `regrain taxonomies imagenet_levels --level level3`
-
-    `regrain taxonomies animals.csv --json`
+    Parameters
+    ----------
+    name : str, optional
+        One taxonomy: a name, or your own file.
+    level : str, optional
+        Show the finest classes under those of this level alone.
     """
     from regrain.data import taxonomies as catalogue
     from regrain.errors import UserError
@@ -236,14 +200,14 @@ def taxonomies(
     if name is None:
         if level is not None:
             raise UserError("--level belongs to one taxonomy: give its name, or a file")
-        _all_taxonomies(known, json_)
+        _all_taxonomies(known, as_json)
         return
     taxonomy = catalogue.taxonomy(name)
     if level is not None:
         taxonomy = taxonomy.keep(list(dict.fromkeys((level, taxonomy.levels[-1]))))
     words = catalogue.display_names(name)
     about = vars(known[name]) if name in known else {"name": name, "source": name}
-    if json_:
+    if as_json:
         print(json.dumps({**about, **taxonomy.to_json(), "names": words}, indent=1))
         return
     counts = zip(taxonomy.levels, map(len, taxonomy.classes), strict=True)
@@ -262,9 +226,7 @@ def _all_taxonomies(known: Mapping[str, Any], as_json: bool) -> None:
         return
     from regrain.cli.tables import Table
 
-    table = Table("taxonomies by name")
-    for column in ("name", "levels (classes)", "source"):
-        table.column(column)
+    table = Table("taxonomies by name", "name", "levels (classes)", "source")
     for name, about in known.items():
         levels = " > ".join(f"{level} ({count})" for level, count in about.levels.items())
         table.row(name, levels, textwrap.shorten(about.source, _SOURCE_WIDTH, placeholder=" ..."))

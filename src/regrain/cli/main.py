@@ -9,40 +9,43 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from regrain import __version__
-from regrain.cli import (
-    attend,
-    calibrate,
-    curves,
-    demo,
-    discover,
-    explore,
-    export,
-    few_labels,
-    isotropy,
-    judge,
-    lists,
-    regroup,
-    report,
-    reproduce,
-    train,
-    tune,
-)
+from regrain.cli.build import as_typer, summary_of
+from regrain.cli.commands import COMMANDS
 from regrain.cli.terminal import say
 from regrain.errors import RegrainWarning, UserError, command_line
 from regrain.spelling import shown
 from regrain.training.processes import is_first_process, layout_of, under_torchrun
 
-_SHARED = {"fit", "resume", "evaluate", "embed"}
-"""The commands that several processes do together."""
-
 _EPILOG = "Start with `regrain demo`, then `regrain methods`: which method for my labels."
+
+
+class _Command(TyperCommand):
+    """A command whose parameters are made when they are first looked at."""
+
+    def __init__(self, name: str) -> None:
+        command = COMMANDS[name]
+        text = summary_of(command.target)
+        if command.examples:
+            text += "\n\n".join(["\n\nExample:" if len(command.examples) == 1 else "\n\nExamples:", *command.examples])
+        super().__init__(name, help=text, rich_markup_mode="markdown", rich_help_panel=command.panel)
+
+    def __getattribute__(self, attribute: str) -> Any:
+        if attribute not in ("params", "callback"):
+            return super().__getattribute__(attribute)
+        if "made" not in self.__dict__:
+            name = str(self.name)
+            self.made = typer.main.get_command(as_typer(name, COMMANDS[name]))
+        return getattr(self.made, attribute)
 
 
 class _Group(TyperGroup):
     """The commands; what a message repeats of the arguments does not steer the terminal."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**(attributes | {"commands": {name: _Command(name) for name in COMMANDS}}))
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -75,26 +78,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_GROUPS = (
-    demo,
-    train,
-    tune,
-    judge,
-    isotropy,
-    curves,
-    discover,
-    attend,
-    few_labels,
-    calibrate,
-    export,
-    regroup,
-    reproduce,
-    report,
-    explore,
-    lists,
-)
-for group in _GROUPS:
-    group.register(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -151,11 +134,10 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 
 def _require_shareable(arguments: list[str]) -> None:
     """Refuse to do the same work in each of torchrun's processes."""
+    shared = {name for name, command in COMMANDS.items() if command.processes}
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if under_torchrun() and layout_of(1).processes > 1 and command is not None and command not in _SHARED:
-        raise UserError(
-            f"{command} works in one process: leave out torchrun, which is for {', '.join(sorted(_SHARED))}"
-        )
+    if under_torchrun() and layout_of(1).processes > 1 and command is not None and command not in shared:
+        raise UserError(f"{command} works in one process: leave out torchrun, which is for {', '.join(sorted(shared))}")
 
 
 def _which() -> str:

@@ -4,119 +4,106 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from regrain.cli import options as o
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
     from regrain.papers.reproducing import Reproduction
     from regrain.papers.rows import Recipe
     from regrain.papers.scales import Scale
-
-_NAMES, _SUCH = "[RECIPE|TABLE|PAPER]", "Such as maskcon/table2."
-
-
-class ScaleName(StrEnum):
-    """How large."""
-
-    tiny = "tiny"
-    small = "small"
-    paper = "paper"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(reproduce)
-    app.command()(recipes)
+    from regrain.training.loop import Device
 
 
 def reproduce(
-    names: Annotated[list[str] | None, typer.Argument(metavar=f"{_NAMES}...", help=_SUCH)] = None,
-    scale: Annotated[
-        ScaleName, typer.Option(help="tiny: seconds, on generated data; small: minutes; paper: as published.")
-    ] = ScaleName.small,
-    seeds: Annotated[int, typer.Option(help="Trainings of each row; mean and 95% interval of several.", min=1)] = 1,
-    all_: Annotated[bool, typer.Option("--all", help="Every recipe that the data at hand allow.")] = False,
-    most_hours: Annotated[
-        float | None, typer.Option("--hours", help="Leave out rows whose estimate is above so many hours.", min=0)
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(help="TFLOP a second that this machine trains at; default 0.3, two CPU cores.", min=1e-9),
-    ] = None,
-    append: Annotated[
-        Path | None, typer.Option("--append", help="Add the tables to this page, such as docs/results.md.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Where the runs go; what is finished there is not run again.")] = Path(
-        "runs/reproduce"
-    ),
-    root: Annotated[
-        Path | None, typer.Option("--root", help="Where catalog data lie (or the variable REGRAIN_DATA).")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting of the recipes: key=value; repeat.")
-    ] = None,
-    device: o.DeviceOption = o.DeviceName.auto,
-    json_: o.Json = False,
+    recipes: Sequence[str] = (),
+    *,
+    scale: Scale = "small",
+    seeds: int = 1,
+    every: bool = False,
+    most_hours: float | None = None,
+    rate: float | None = None,
+    append: Path | None = None,
+    out: str | Path = "runs/reproduce",
+    root: str | Path | None = None,
+    settings: Sequence[str] = (),
+    device: Device = "auto",
+    as_json: bool = False,
 ) -> None:
     """Run the rows of papers' tables, and show ours beside theirs.
 
-    A row whose data are not there, or whose method is not implemented, is told and left out. The same command again
+    A row whose data are not there, or whose method is not implemented, is named and left out. The same command again
     goes on where it stopped.
 
-    Examples:
-
-    `regrain reproduce maskcon/table1/maskcon-good maskcon/table1/supce-good --scale tiny`
-
-    `regrain reproduce maskcon/table2 --root data --seeds 3 --append docs/results.md`
-
-    `regrain reproduce scgm/table2 --scale paper --set precision=bf16`
+    Parameters
+    ----------
+    recipes : sequence of str
+        Such as maskcon/table2.
+    scale : {"tiny", "small", "paper"}
+        tiny: seconds, on generated data; small: minutes; paper: as published.
+    seeds : int
+        Trainings of each row; mean and 95% interval of several.
+    every : bool
+        Every recipe that the data at hand allow.
+    most_hours : float, optional
+        Leave out rows whose estimate is above this many hours.
+    rate : float, optional
+        TFLOP a second that this machine trains at; default 0.3, two CPU cores.
+    append : path, optional
+        Add the tables to this page, such as docs/results.md.
+    out : path
+        Where the runs go; what is finished there is not run again.
+    root : path, optional
+        Where catalogue data lie (or the variable REGRAIN_DATA).
+    settings : sequence of str
+        Change a setting of the recipes: key=value; repeat.
+    device : {"auto", "cpu", "cuda"}
+        Where to compute.
     """
+    from regrain.cli.show import notice_teller, stoppable
     from regrain.errors import UserError
     from regrain.papers.reproducing import Reproduction, judges_alike, markdown
     from regrain.papers.reproducing import append as append_to
     from regrain.papers.reproducing import reproduce as reproduce_row
     from regrain.papers.rows import select
 
-    if not names and not all_:
+    if not recipes and not every:
         raise UserError("name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all")
     found: list[Reproduction] = []
     beside: set[str] = set()  # baselines are those of the first row that is judged alike
-    tell = o.tells_notices()
-    asked: list[str | None] = [*names] if names else [None]
+    tell = notice_teller()
+    asked: list[str | None] = [*recipes] if recipes else [None]
     chosen = {recipe.name: recipe for name in asked for recipe in select(name)}
     for recipe in chosen.values():
-        reason = _too_long(recipe, scale.value, most_hours, rate)
+        reason = _too_long(recipe, scale, most_hours, rate)
         if reason:
             say(f"left out  {recipe.name}: {reason}", err=True)
             continue
         run = partial(
             reproduce_row,
             recipe,
-            scale=scale.value,
+            scale=scale,
             seeds=seeds,
             out=out,
             root=root,
-            settings=assignments or (),
-            device=device.value,
+            settings=settings,
+            device=device,
             baselines=not recipe.absent and judges_alike(recipe) not in beside,
             on_run=tell,
         )
         try:
-            made = o.stoppable(run, "the same command")
+            made = stoppable(run, "the same command")
         except UserError as error:  # of this row; the others go on
-            made = Reproduction(recipe, scale.value, (), {}, str(error))
+            made = Reproduction(recipe, scale, (), {}, str(error))
         say(f"{'left out ' if made.problem else 'done     '} {recipe.name}", err=True)
         found.append(made)
         if made.beside:
             beside.add(judges_alike(recipe))
-    if json_:
+    if as_json:
         print(json.dumps([made.to_json() for made in found], indent=1))
     elif found:
         _show(found)
@@ -128,35 +115,30 @@ def reproduce(
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar=_NAMES, help=_SUCH)] = None,
-    scale: Annotated[ScaleName, typer.Option(help="At which scale the cost is estimated.")] = ScaleName.paper,
-    rate: Annotated[
-        float | None,
-        typer.Option(help="TFLOP a second that the machine trains at; default 0.3, two CPU cores.", min=1e-9),
-    ] = None,
-    json_: o.Json = False,
+    recipes: str | None = None, *, scale: Scale = "paper", rate: float | None = None, as_json: bool = False
 ) -> None:
     """List the recipes of papers' tables, with the data they need and what they cost. With one NAME: all of it.
 
     The cost is samples x epochs x views x 3 x the operations of the encoder's forward pass, over the rate.
 
-    Examples:
-
-    `regrain recipes`
-
-    `regrain recipes scgm --scale small`
-
-    `regrain recipes maskcon/table2/maskcon`
+    Parameters
+    ----------
+    recipes : str, optional
+        Such as maskcon/table2.
+    scale : {"tiny", "small", "paper"}
+        At which scale the cost is estimated.
+    rate : float, optional
+        TFLOP a second that the machine trains at; default 0.3, two CPU cores.
     """
     from regrain.papers.rows import select
 
-    chosen = select(name)
-    if json_:
-        print(json.dumps([_told(recipe, scale.value, rate) for recipe in chosen], indent=1, default=list))
-    elif len(chosen) == 1 and chosen[0].name == name:
-        _one(chosen[0], scale.value, rate)
+    chosen = select(recipes)
+    if as_json:
+        print(json.dumps([_told(recipe, scale, rate) for recipe in chosen], indent=1, default=list))
+    elif len(chosen) == 1 and chosen[0].name == recipes:
+        _one(chosen[0], scale, rate)
     else:
-        _list(chosen, scale.value, rate)
+        _list(chosen, scale, rate)
 
 
 def _too_long(recipe: Recipe, scale: Scale, most: float | None, rate: float | None) -> str:
@@ -189,14 +171,12 @@ def _told(recipe: Recipe, scale: Scale, rate: float | None) -> dict[str, Any]:
 
 
 def _list(chosen: Sequence[Recipe], scale: Scale, rate: float | None) -> None:
-    from regrain.cli.tables import Table
+    from regrain.cli.tables import Table, Whole
 
     for place in dict.fromkeys((r.paper, r.table, r.title) for r in chosen):
         rows = [r for r in chosen if (r.paper, r.table, r.title) == place]
-        table = Table(f"{place[0]}, table {place[1].removeprefix('table')}: {place[2]}")
-        table.column("recipe", no_wrap=True)  # to be copied
-        for column in ("method", "data", "paper", f"hours, {scale}"):
-            table.column(column)
+        title = f"{place[0]}, table {place[1].removeprefix('table')}: {place[2]}"
+        table = Table(title, Whole("recipe"), "method", "data", "paper", f"hours, {scale}")
         for r in rows:
             figures = ", ".join(map(r.printed, r.figures))
             if r.absent:
@@ -227,16 +207,13 @@ def _duration(hours: float | None) -> str:
 
 
 def _show(found: Sequence[Reproduction]) -> None:
-    from regrain.cli.tables import Table
+    from regrain.cli.tables import Right, Table
     from regrain.papers.reproducing import grouped
 
     scale = found[0].scale
     for group in grouped(found):
-        table = Table(f"{group.title}; scale {scale}")
-        table.column("row")
-        for metric in group.metrics:
-            table.column(metric, "ours", justify="right")
-            table.column("", "paper", justify="right")
+        columns = [Right(text) for metric in group.metrics for text in (f"{metric}\nours", "\npaper")]
+        table = Table(f"{group.title}; scale {scale}", "row", *columns)
         for label, *cells in group.lines():
             table.row(label, *cells)
         table.show()

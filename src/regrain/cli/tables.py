@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import rich.table
 from rich.console import Console
@@ -11,19 +11,28 @@ from rich.text import Text
 from regrain.spelling import shown
 
 
+class Right(str):
+    """The header of a column that is aligned to the right; its lines are separated by line breaks."""
+
+
+class Whole(str):
+    """The header of a column whose texts are never folded, so that they can be copied."""
+
+
 class Table(rich.table.Table):
     """A table of plain texts: nothing in them is markup or steers the terminal, and long ones are folded."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, *columns: str) -> None:
         super().__init__(title=_text(title), title_justify="left")
-
-    def column(self, *header: str, justify: Literal["left", "right"] = "left", no_wrap: bool = False) -> None:
-        """A column, whose header has a line for every text."""
-        super().add_column(Text("\n").join(map(_text, header)), justify=justify, overflow="fold", no_wrap=no_wrap)
+        for column in columns:
+            lines = column.split("\n") if isinstance(column, Right) else [column]
+            header = Text("\n").join(map(_text, lines))
+            justify: Any = "right" if isinstance(column, Right) else "left"
+            self.add_column(header, justify=justify, overflow="fold", no_wrap=isinstance(column, Whole))
 
     def row(self, *cells: object) -> None:
         """A row."""
-        super().add_row(*map(_text, cells))
+        self.add_row(*map(_text, cells))
 
     def show(self) -> None:
         """Print it on standard output."""

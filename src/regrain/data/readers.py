@@ -45,7 +45,7 @@ from regrain.data.table import Table
 from regrain.data.walk import Walk, image_suffixes, opens_as_image, walk
 from regrain.errors import Notable, RegrainWarning, UserError, nearest
 from regrain.labels import Labels, Relation
-from regrain.registry import catalogue_of, dataset_names
+from regrain.registry import catalogue_of, no_source
 from regrain.spelling import readable
 
 _LOOKED_FOR = "files ending in .jpg, .jpeg, .png, .tif, .webp or another way that Pillow reads"
@@ -79,7 +79,7 @@ def read(source: Any, **options: Any) -> Dataset:
     >>> read("digitz")
     Traceback (most recent call last):
     ...
-    regrain.errors.UserError: no path 'digitz', and no data set of that name in the catalogue: did you mean 'digits'?
+    regrain.errors.UserError: no file, folder or data set 'digitz': did you mean 'digits'?
     """
     if isinstance(source, Dataset):
         _require_known(options, {}, "a data set that has been read")
@@ -475,10 +475,7 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
         try:
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            hint = nearest(path.name, dataset_names())
-            raise UserError(
-                f"no path '{source}', and no data set of that name in the catalogue: {hint}", code="unknown_name"
-            ) from None
+            raise no_source(str(source)) from None
         except (OSError, ValueError) as error:  # a closed folder above it, a name too long, a NUL character
             reason = error.strerror if isinstance(error, OSError) else error
             raise UserError(f"{source} cannot be reached ({reason})") from None

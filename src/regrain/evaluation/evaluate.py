@@ -161,9 +161,9 @@ def chosen_protocols(
             every = dict.fromkeys(name for protocol in PROTOCOLS.values() for name in protocol.options)
             raise UserError(f"no protocol has an option '{option}': {nearest(option, every)}", code="unknown_option")
         if not any(option in protocol.options for protocol in chosen):
-            flag = option.replace("_", "-")
             raise UserError(
-                f"--{flag} is for the protocol {' or '.join(having)}: add -p {having[0]}", code="conflicting_options"
+                f"{option} is an option of the protocol {' or '.join(having)}: add -p {having[0]}",
+                code="conflicting_options",
             )
     result = {}
     for protocol in chosen:

@@ -79,7 +79,7 @@ class Curve:
 
 @verb
 def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, **options: Any) -> Curve:
-    """Train on ever fewer samples, and judge: the protocol ``low-data`` (MLCL, AISTATS 2025, table 3).
+    """Train a method on ever fewer samples, and evaluate each model on the whole test split.
 
     Every seed of the training has a draw of its own, ``draw`` plus the seed; of one draw, the smaller set lies in the
     larger. The same call goes on where an earlier one stopped, and may ask for more sizes and seeds.
@@ -89,9 +89,9 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
     method, data
         As in :func:`fit`.
     sizes : sequence of int
-        Numbers of training samples.
+        Numbers of training samples, such as 1000,5000.
     out : path
-        The folder: see :mod:`regrain.papers.curve`.
+        The folder; the same command again goes on in it. See :mod:`regrain.papers.curve`.
     **options
         ``seeds`` (default 3), ``protocols`` (default linear), ``judging`` (``options`` of :func:`evaluate`),
         ``baselines``, ``device``, ``on_run``, and those of :func:`fit`: levels, encoder, pretrained, frozen, recipe,
@@ -119,14 +119,18 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
 
 @verb
 def label_noise(method: str, data: Any, *, rates: Sequence[float], out: str | Path, **options: Any) -> Curve:
-    """Train on labels that are wrong in ever more places, and judge: the protocol ``label-noise`` (MLCL, table 5).
+    """Train a method with ever more wrong labels, and evaluate each model on the test split, which has none.
+
+    ``noise_within`` makes wrong labels confusions between classes of one superclass.
 
     Parameters
     ----------
-    method, data, out, **options
+    out : path
+        The folder; the same command again goes on in it.
+    method, data, **options
         As in :func:`low_data`; ``noise_within`` names the level whose classes wrong labels do not leave.
     rates : sequence of float
-        Shares of the training labels that are drawn anew, in [0, 1].
+        Shares of the labels that are replaced by random ones, such as 0,0.3,0.5.
 
     Raises
     ------
@@ -151,7 +155,17 @@ def _curve(
     on_run: Callable[[Run], None] | None = None,
     **options: Any,
 ) -> Curve:
-    """Trainings on a training split that is corrupted more and more, each judged on the whole test split."""
+    """Trainings on a training split that is corrupted more and more, each judged on the whole test split.
+
+    Parameters
+    ----------
+    seeds : int
+        Trainings, each on another draw, for every value.
+    protocols : sequence of str
+        Protocols of `regrain evaluate`.
+    baselines : bool
+        Evaluate raw inputs, random weights and the majority class too.
+    """
     if seeds < 1 or not values:
         raise UserError(f"an experiment needs a value and a seed at least; got {len(values)} and {seeds}")
     if options.get(corruption) is not None:
@@ -179,13 +193,14 @@ def _curve(
     circumstances = {"recipe": shared, "data": section, "labels": plan.training.labels.fingerprint()}
     begin_plan(place, {"plan": {"varied": corruption}, "circumstances": circumstances}, "experiment")
     figures, counted, notes = [], set(), []
+    recipe = shared | {"data": {"roles": section["roles"]}}
     for value in values:
         judged = []
         for seed in numbers:
             parts = corrupted(value, seed)
             train, test = parts["train"], parts["test"]
             seen = train.with_levels(section["levels"])
-            run = trained_once(method, seen, place / f"{folders[value]}-s{seed}", shared, seed, device, on_run)
+            run = trained_once(method, seen, place / f"{folders[value]}-s{seed}", recipe, seed, device, on_run)
             chosen = {"protocols": list(protocols), "options": judging, "seed": 0, "levels": None}
             found = evaluate_run(run, test, train, [], baselines=baselines, **chosen)
             keep_evaluation(run.folder, found, data=plan.dataset.name, own_data=True)

@@ -237,7 +237,7 @@ def isotropy(
     on_run: Callable[[Run], None] | None = None,
     **options: Any,
 ) -> Isotropy:
-    """Train with a subclass's labels as they are, and moved to another superclass: where do its test samples go.
+    """Move the training labels of a subclass to another superclass, and see where its test samples go.
 
     The experiment of SCLRE's table 5: the training labels of one class of the finest level are moved to another class
     of the coarsest, everything else is equal. A method that reads no labels is trained once, and judged by both. The
@@ -248,11 +248,11 @@ def isotropy(
     method, data
         As in :func:`fit`; a method that reads superclass labels, or none.
     subclass : str
-        A class of the last of the levels in use.
+        A class of the finest level (the last one in use).
     to : str
-        The class of the first of the levels that it is moved to.
+        The superclass (of the first level in use) that its training labels move to.
     out : path
-        The folder: see :mod:`regrain.papers.swapping`.
+        The folder; the same command again goes on in it. See :mod:`regrain.papers.swapping`.
     seeds : int
         Trainings with each labelling, of the seeds from ``seed`` upwards.
     on_run : callable, optional
@@ -289,6 +289,12 @@ def isotropy(
         raise UserError(f"isotropy needs at least one seed; got {seeds}")
     plan = plan_fit(method, data, **options)
     train, in_use = plan.training, plan.recipe["data"]["levels"]
+    if plan.recipe["data"]["roles"]:
+        raise UserError(
+            "isotropy moves a class of the last level to another of the first: choose these by --level, without "
+            "--coarse and --fine",
+            code="conflicting_options",
+        )
     test = get_split(split_dataset(plan.dataset, plan.recipe["data"]), "test", plan.dataset.name)
     move = Move.of(train, test, in_use, subclass, to)
     labelled = {"given": train.with_levels([move.superclass_level]), "moved": move.apply(train)}

@@ -64,6 +64,8 @@ class Compared:
 
     Attributes
     ----------
+    name : str
+    runs, seeds
     settings : dict
         The recipe's values that are not the same in all of them, by dotted key.
     figures : dict of str to Figure
@@ -90,11 +92,10 @@ class Comparison:
     Attributes
     ----------
     rows : list of Compared
-        A row of the table each.
     reference : str
         The name of the row that differences are to.
+    curves : list of Chart
     notes : list of str
-        Sentences under the table.
     """
 
     rows: list[Compared]
@@ -146,15 +147,18 @@ def compare(
     runs: Sequence[Run | str | Path],
     data: Any = None,
     *,
+    out: str | Path | None = None,
+    figures: str | Path | None = None,
     split: str = "test",
     levels: Sequence[str] | None = None,
     paired: bool = True,
     sort: str | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     say: Callable[[str], None] = lambda step: None,
     **reading: Any,
 ) -> Comparison:
-    """Set runs beside each other: what their recipes differ in, their figures, what they cost.
+    """Set runs beside each other: what their recipes differ in, their figures with paired differences, their cost.
 
     Figures are those of ``evaluation.json``. Runs whose recipes differ in the seed alone are one row: mean, and
     interval over seeds. Differences are to the first run given, and paired: over seeds where both rows have
@@ -164,21 +168,28 @@ def compare(
     Parameters
     ----------
     runs : sequence of Run or path
-        Two or more.
+        Run folders; differences are to the first.
     data : optional
-        Other data than the runs' own, for the paired differences.
+        Other data than the runs' own, for paired differences.
     split : str
-        The samples that are judged.
+        The split whose figures are compared.
     levels : sequence of str, optional
-        Of other data.
+        A label level (column) of other data, from coarse to fine.
     paired : bool
-        Whether to work out differences over samples, for which the data are read.
+        Differences over the same samples, for which data are read.
     sort : str, optional
-        See :meth:`Comparison.sorted_by`; default the order given.
+        Best first by a figure, such as digit/recall@1, or by seconds, samples_per_second, ... See
+        :meth:`Comparison.sorted_by`; default the order given.
     seed : int
-        Of bootstrap intervals.
+        Of intervals.
     say : callable
         Told what is being done.
+    out : path, optional
+        A page, .html, with everything.
+    figures : path, optional
+        A folder for the curves as PNG and SVG.
+    overwrite : bool
+        Replace the page, and figures.
     **reading
         Of the reader; see :func:`regrain.load`.
 
@@ -201,6 +212,8 @@ def compare(
     (['training.learning_rate'], '445 samples')
     >>> folder.cleanup()
     """
+    if out is not None:
+        require_writable(Path(out), overwrite, suffixes=(".html",), content="comparisons")
     opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
     places = [run.path.resolve() for run in opened]
     if len(set(places)) != len(places) or len(opened) < 2:
@@ -244,6 +257,7 @@ def compare(
     comparison = Comparison(rows, first.name, _curves(opened, names), notes)
     if sort is not None:
         comparison.rows = comparison.sorted_by(sort)
+    write_comparison(comparison, out, figures=figures, overwrite=overwrite)
     return comparison
 
 
@@ -258,6 +272,7 @@ def write_comparison(
 
     Parameters
     ----------
+    comparison : Comparison
     out : path, optional
         The ``.html`` file.
     figures : path, optional

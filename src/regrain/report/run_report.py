@@ -33,29 +33,31 @@ def report(
     say: Callable[[str], None] = lambda step: None,
     **reading: Any,
 ) -> Path:
-    """Write a page about a run: what was trained on what, and everything it is judged by.
+    """Write a page about a run, one file that opens anywhere: metrics, map, nearest samples, subclasses, errors.
 
     What is on disk is used: ``evaluation.json`` where it is of this split, subclasses settled by ``discover``, the map
     and few-shot curves of an earlier report. What is missing is worked out. A section whose input is absent says why.
 
     Parameters
     ----------
+    run : Run or path
+        A run folder, or a Run.
     data : optional
-        Other data than the run's own; whatever :func:`regrain.load` reads.
+        Other data than the run's own: whatever :func:`load` reads, such as a path or a data set's name.
     out : path, optional
-        The ``.html`` file; default ``RUN/report.html``, which an earlier report may be at.
+        The page, .html; default ``RUN/report.html``, which an earlier report may be at.
     figures : path, optional
-        A folder for the same figures as PNG and SVG.
+        A folder for the figures as PNG and SVG.
     split : str
-        The samples that are judged.
+        Which split to evaluate on.
     levels : sequence of str, optional
-        Of other data: their label levels, from coarse to fine.
+        A label level (column) of other data, from coarse to fine.
     map_samples : int
-        At most so many samples are on the map, drawn by the seed; the page says how many.
+        Samples on the map, at most; t-SNE takes minutes. They are drawn by the seed; the page says how many.
     seed : int
         Of everything that is drawn.
     overwrite : bool
-        Replace the file at ``out``, and figures in the folder.
+        Replace the file at ``out``, and figures.
     say : callable
         Told what is being done.
     **reading

@@ -70,14 +70,32 @@ class Assembly:
     visits: Tensor | None = None
 
 
-def roles_of(method: type[Method], levels: Sequence[str]) -> dict[str, str]:
-    """The level that plays each role a method reads: ``coarse`` is the first of the levels, ``fine`` the last.
+def roles_of(method: type[Method], levels: Sequence[str], recorded: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The level that plays each role a method reads.
+
+    ``coarse`` is the first of the levels and ``fine`` the last, unless ``recorded`` names others.
 
     Raises
     ------
     UserError
-        If the method reads labels and there are none.
+        If the method reads labels and there are none, or what was asked for does not fit the levels in use.
     """
+    asked = {role: level for role, level in (recorded or {}).items() if role in ("coarse", "fine")}
+    if asked and method.needs.levels in ((), (EVERY,)):
+        reads = "every level in use: choose them by --level" if method.needs.levels else "no labels"
+        raise UserError(f"{method.name} reads {reads}; leave out --{next(iter(asked))}", code="conflicting_options")
+    for role, level in asked.items():
+        if level not in levels:
+            raise UserError(
+                f"--{role} {level} is not one of the levels in use, {', '.join(levels)}: --level names them",
+                code="unknown_level",
+            )
+    if len(asked) == 2 and levels.index(asked["coarse"]) >= levels.index(asked["fine"]):
+        raise UserError(
+            f"--coarse {asked['coarse']} is not coarser than --fine {asked['fine']}: from coarse to fine the levels in "
+            f"use are {', '.join(levels)}",
+            code="conflicting_options",
+        )
     if not method.needs.levels:
         return {}
     if not levels:
@@ -89,7 +107,7 @@ def roles_of(method: type[Method], levels: Sequence[str]) -> dict[str, str]:
         )
     if method.needs.levels == (EVERY,):
         return dict(zip(method.roles_of(len(levels)), levels, strict=True))
-    ends = {"coarse": levels[0], "fine": levels[-1]}
+    ends = {"coarse": levels[0], "fine": levels[-1], **asked}
     return {role: ends[role] for role in method.needs.levels}
 
 
@@ -153,7 +171,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
             f"training.early_stop stops when the loss falls no more, and {method.name}'s loss starts anew with every "
             "stage of its training: leave it out, and choose training.epochs"
         )
-    roles = roles_of(method, train.labels.levels)
+    roles = roles_of(method, train.labels.levels, recipe.get("data", {}).get("roles"))
     _require_labels(method, roles, train.labels)
     if options.layer_decay is not None and not encoder.layer_numbers():
         why = "its weights are frozen" if frozen else "its layers are not told apart"

@@ -58,11 +58,13 @@ def data_section(
     holdout: float | None,
     corruption: Mapping[str, Any],
     reader: Mapping[str, Any],
+    roles: Mapping[str, str],
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a recipe says of its data: arguments win over what an earlier recipe ``recorded``.
 
     ``levels`` is None where nobody said any; fields of ``corruption`` that are missing or None were not given.
+    ``roles`` are those that levels were chosen for; the recorded ones hold for the recorded levels.
     """
     for key in recorded:
         if key not in _KEYS:
@@ -90,7 +92,8 @@ def data_section(
     levels = chosen["levels"]
     if isinstance(levels, str) or not (levels is None or isinstance(levels, Sequence)):
         raise UserError(f"data.levels is a list of levels, such as ['kind', 'species']; got {levels!r}")
-    return section | chosen
+    kept = dict(recorded.get("roles") or {}) if given["levels"] is None else {}
+    return section | chosen | {"roles": {**kept, **roles}}
 
 
 def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from regrain.data.cells import label_names, plain
 from regrain.data.dataset import Dataset
+from regrain.data.options import ReaderOptions
 from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError
@@ -180,27 +181,34 @@ def adapt(
     inverse_penalty: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    **reader_options: Any,
+    **reader_options: Unpack[ReaderOptions],
 ) -> Run:
-    """A few labelled samples become a classifier on a run's embeddings, in a run folder of its own.
+    """Make a classifier of a few labelled samples on a run's embeddings; `regrain predict` uses it.
+
+    A table with a column `id` and one column of labels speaks of the run's own data (`regrain embed` writes their ids);
+    any other support holds samples and labels itself. Probabilities are calibrated on held-out support, and samples
+    unlike all of it are abstained from.
 
     Parameters
     ----------
     run : Run or path
-        Stays as it is.
+        A run folder, or a Run; it stays as it is.
     support
-        A table with ids of the run's own data and labels, or labelled samples: see
-        :func:`regrain.verbs.adapt.read_support`.
+        A table of ids of the run's data and labels; or labelled samples, in any form.
     out : path
-        The new run folder: the same model, and the classifier.
+        The new run folder.
     data : optional
-        Where the run's own data are now, if they are no longer where they were.
+        Where the run's own data are now: a path or a data set's name.
     level : str, optional
-        The column of the labels; default the table's only one beside the ids, or the finest.
-    abstain, inverse_penalty, seed
-        See :func:`regrain.runs.classifier.fit_classifier`.
+        The column of the labels; default the only one beside the ids, or the finest.
+    abstain : float
+        Share of held-out support samples that would be abstained from.
+    inverse_penalty : float, optional
+        C of the logistic regression; default: chosen.
+    seed : int
+        Of the folds.
     overwrite : bool
-        Replace a run that lies at ``out``.
+        Replace the run that lies at ``out``.
     **reader_options
         See :func:`load`.
 

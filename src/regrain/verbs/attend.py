@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import pandas as pd
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
+from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.evaluation import apply_model
 from regrain.labels import Labels
@@ -245,26 +246,27 @@ def attend(
     samples: int = 10,
     seed: int = 0,
     overwrite: bool = False,
-    **reader_options: Any,
+    **reader_options: Unpack[ReaderOptions],
 ) -> Attention:
-    """What attends to what, of a run of SCLRE: samples, and the training samples that have most of their attention.
+    """Show what attends to what in a run of sclre: samples, and the training samples that they attend to most.
 
     Parameters
     ----------
     run : Run or path
+        A run folder of sclre, or a Run.
     data : optional
-        Other data than the run's own; whatever :func:`load` reads.
+        Other data than the run's own: whatever :func:`load` reads, such as a path or a data set's name.
     out : path, optional
-        A ``.csv`` or ``.parquet`` table; of images also a ``.png``, with a sample and its nine most attended training
+        A table, .csv or .parquet; of images also a picture, .png. It has a sample and its nine most attended training
         samples in each row.
     split : str
-        Default ``test``.
+        Which split's samples to show.
     samples : int
         How many, equally many of every superclass.
     seed : int
-        Draws the samples.
+        Draws them.
     overwrite : bool
-        Replace the file at ``out``.
+        Replace the file.
     **reader_options
         See :func:`load`.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
+from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.evaluation import level_probabilities
 from regrain.runs.run import Run, get_split
@@ -24,9 +25,13 @@ def calibrate(
     precision: float = 0.95,
     judge: str | None = None,
     levels: Sequence[str] | None = None,
-    **reader_options: Any,
+    **reader_options: Unpack[ReaderOptions],
 ) -> Calibration:
-    """Let a run answer at the most specific level that it is sure of, by labelled samples that it has not seen.
+    """Let a run answer at the most specific level that it is sure of, or not at all.
+
+    A level is answered where its confidence reaches a threshold, so that the answers at that level are right as often
+    as ``precision`` says on labelled samples that training has not seen. An answer's ancestors come with it. Aspects,
+    which do not nest, are answered one by one.
 
     Afterwards :func:`predict` adds the answers. The rule is that of
     :class:`regrain.runs.selective.SelectiveClassifier`; :func:`regrain.runs.selective.fit_selective_classifier` says
@@ -35,18 +40,17 @@ def calibrate(
     Parameters
     ----------
     run : Run or path
-        Of a method that predicts levels; calibrating again replaces the earlier answers. Levels that nest are answered
-        at the most specific one that the run is sure of, aspects one by one.
+        A run folder, or a Run, of a method that classifies. Calibrating again replaces the earlier answers.
     data : optional
-        Labelled samples to calibrate on, none of which training has seen; default: the run's own.
+        Labelled samples that training has not seen; default: the run's own.
     split : str, optional
-        The split to calibrate on; default ``val``, or all of ``data`` without splits.
+        The split to calibrate on; default: val, or all of ``data`` without splits.
     precision : float
-        In (0, 1]: the share of right answers to aim at, level by level.
+        The share of right answers to aim at, level by level.
     judge : str, optional
-        Another split to judge the answers on: of ``data`` if they have it, else of the run's own.
+        Another split, to evaluate the answers on; of ``data`` if they have it, else of the run's own.
     levels : sequence of str, optional
-        Label levels of ``data``; default the run's.
+        A label level (column) of ``data``, from coarse to fine; default the run's.
     **reader_options
         See :func:`load`.
 

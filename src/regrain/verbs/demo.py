@@ -76,7 +76,7 @@ def demo(
     overwrite: bool = False,
     on_method: Callable[[str], None] | None = None,
 ) -> Demonstration:
-    """Train on the alphabets of handwritten characters, and see who finds the characters again.
+    """Train on the alphabets of handwritten characters, and see who finds the characters again. Two minutes.
 
     A classifier of the alphabets (SupCE), MaskCon, and the upper bound that sees the characters (SupFINE) are trained
     from random weights. Settings come from another data set, and the test drawings chose nothing.
@@ -84,8 +84,8 @@ def demo(
     Parameters
     ----------
     out : path
-        Takes the run folders and ``neighbours.png``: drawings and their nearest neighbours by pixels, SupCE and
-        MaskCon. Queries are drawn by ``seed``, two of each alphabet.
+        Where the run folders and the picture go. The picture ``neighbours.png`` has drawings and their nearest
+        neighbours by pixels, SupCE and MaskCon. Queries are drawn by ``seed``, two of each alphabet.
     seed : int
         Fixes everything.
     overwrite : bool

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.runs.class_count import class_count_of
 from regrain.runs.discovery import Discovery, assign_subclasses, fit_subclasses, read_discovery
@@ -31,9 +32,11 @@ def discover(
     overwrite: bool = False,
     seed: int = 0,
     write: bool = True,
-    **reader_options: Any,
+    **reader_options: Unpack[ReaderOptions],
 ) -> Discovery:
-    """The hidden subclasses of a run: for every sample its subclass, for every subclass what it holds.
+    """Find the hidden subclasses of a run: which sample has which, their sizes, exemplars, outliers.
+
+    Labels finer than the superclass are used for nothing but the purity that is shown.
 
     The first call settles them, in the run's ``discovery/`` folder: by the method's own subclasses, or by k-means
     within each superclass where it has none. Later calls use the same, so that names stay true; options of k-means, or
@@ -42,31 +45,35 @@ def discover(
     Parameters
     ----------
     run : Run or path
+        A run folder, or a Run.
     data : optional
-        Other data than the run's own: their samples are told apart by the subclasses settled on the run's own.
+        Other data than the run's own: whatever :func:`load` reads, such as a path or a data set's name. Their samples
+        are told apart by the subclasses that were found in the run's own.
     out : path, optional
-        A .csv or .parquet table of the samples; default ``discovery/samples.parquet`` in the run, for its own data.
+        The table of samples, .csv or .parquet; default ``RUN/discovery/samples.parquet`` for the run's own data.
     superclass : str, optional
-        The level of the superclasses; default what the method read as ``coarse``, else the data's first level; none
-        for a method that found classes without reading labels.
-    subclasses, each, balanced
-        See :func:`regrain.runs.discovery.discover`.
+        The level of the superclasses; default what the method read as coarse. Else the data's first level; none for a
+        method that found classes without reading labels.
+    subclasses : int, optional
+        Clusters in all, for methods without subclasses; default by silhouette.
+    each : int, optional
+        Clusters of every superclass instead.
+    balanced : bool
+        Clusters of equal size, by Sinkhorn.
     names : path, optional
-        A JSON mapping of subclass number to name: it makes the run a classifier of the classes named there. Several
-        subclasses may share a name.
+        A JSON of names such as {"3": "wine glass"}: makes the run a classifier. Several subclasses may share a name.
     unaided : bool
-        Tell the subclasses of all samples but the training ones without their superclass labels, as of new samples.
+        Ignore superclass labels outside the training split.
     exemplars : int
-        How many samples nearest to the mean, and farthest from it, are named for each subclass.
+        Samples named for each subclass: those nearest to the mean, and farthest from it.
     grids : path, optional
-        A folder for pictures of the purest, the most mixed and some random subclasses; see
-        :func:`regrain.runs.grids.write_grids`.
+        A folder for pictures of the purest, most mixed and some random subclasses.
     estimate_classes : bool
-        Also estimate how many classes there are; see :func:`regrain.runs.class_count.estimate_class_count`.
+        Estimate the number of classes, without labels.
     overwrite : bool
-        Replace the file at ``out``, the pictures in ``grids``, and subclasses that have names.
+        Replace the file at ``out``, pictures in ``grids``, and subclasses that have names.
     seed : int
-        Of k-means, where subclasses are settled.
+        Of k-means, where subclasses are found.
     write : bool
         Whether the run keeps what is settled here, and the table of its own samples.
     **reader_options

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
+from regrain.data.options import ReaderOptions
 from regrain.evaluation import embed as embeddings_of
 from regrain.runs.run import get_split
 from regrain.runs.source import require_no_reading
@@ -17,7 +18,9 @@ from regrain.training.processes import is_first_process
 
 
 @verb
-def embed(run: RunOrPath, data: Any = None, *, split: str | None = None, **reader_options: Any) -> Tensor:
+def embed(
+    run: RunOrPath, data: Any = None, *, split: str | None = None, **reader_options: Unpack[ReaderOptions]
+) -> Tensor:
     """Embeddings (N, width), float32 on the CPU, of data or of the run's own.
 
     Parameters
@@ -53,21 +56,23 @@ def export_embeddings(
     split: str | None = None,
     levels: Sequence[str] | None = None,
     overwrite: bool = False,
-    **reader_options: Any,
+    **reader_options: Unpack[ReaderOptions],
 ) -> tuple[int, int]:
-    """Write embeddings as Parquet: id, split, one column of class names a level, and ``embedding``, a list of float32.
+    """Write embeddings: a Parquet file with id, split, labels and one list of floats a sample.
 
     Parameters
     ----------
     run : Run or path
+        A run folder, or a Run.
     out : path
-        A .parquet file.
+        The Parquet file to write.
     data : optional
-        Default: the run's own. Others are read as those were; a table may lack the labels.
+        Other data than the run's own: whatever :func:`load` reads, such as a path. They are read as the run's own were;
+        a table may lack the labels.
     split : str, optional
-        Only this split; default all.
+        Only this split; default: all.
     levels : sequence of str, optional
-        Label levels of ``data``.
+        A label level (column) of other data, from coarse to fine.
     overwrite : bool
         Replace the file.
     **reader_options

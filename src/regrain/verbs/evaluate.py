@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from regrain.data.dataset import Dataset
+from regrain.data.options import ReaderOptions
 from regrain.data.rows import examples
 from regrain.errors import UserError
 from regrain.evaluation import Evaluation, chosen_protocols, evaluate_model
@@ -32,21 +33,33 @@ def evaluate(
     unseen_superclasses: bool = False,
     seed: int = 0,
     write: bool = True,
-    **reader_options: Any,
+    **reader_options: Unpack[ReaderOptions],
 ) -> Evaluation:
-    """Judge a run, beside raw inputs and random weights.
+    """Evaluate a run at every label level, beside raw inputs and a network with random weights.
 
     Parameters
     ----------
     run : Run or path
+        A run folder, or a Run.
     data : optional
-        Other data than the run's own; whatever :func:`load` reads.
+        Other data than the run's own: whatever :func:`load` reads, such as a path or a data set's name.
     split : str
-        Default ``test``.
-    levels, protocols, options, baselines, projection, seed
+        Which split to evaluate on.
+    levels : sequence of str, optional
+        A label level (column), from coarse to fine; default: all.
+    protocols : sequence of str, optional
+        What to measure: recall, knn and clustering by default; hierarchy, linear, transfer (linear on other data),
+        superclass, multi-aspect (all levels together), few-shot, personalised (a classifier a subject).
+    baselines : bool
+        Evaluate raw inputs and random weights too.
+    projection : bool, optional
+        Evaluate the output of the head too; default: where papers keep or drop it.
+    seed : int
+        Of intervals, k-means, random weights, episodes.
+    **options
         See :func:`regrain.evaluation.evaluate_model`.
     unseen_superclasses : bool
-        Judge only samples whose class at the coarsest level has no training sample.
+        Evaluate only samples whose superclass training never saw.
     write : bool
         Whether to keep the figures in the run's ``evaluation.json``, beside those of other protocols, levels, splits
         and data.
@@ -58,6 +71,7 @@ def evaluate(
     UserError
         For an unknown split, protocol or level, or K larger than the set.
     """
+    chosen_protocols(protocols, options or {})
     notes: list[str] = []
     if run.finds_own(data, reader_options):
         data, reader_options = None, {}

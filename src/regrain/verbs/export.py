@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from regrain.errors import UserError
 from regrain.hub import export_to_hub
@@ -17,22 +18,29 @@ def export(
     run: RunOrPath,
     out: str | Path | None = None,
     *,
-    format: str,
+    format: Literal["timm", "torchvision", "detectron2", "safetensors", "onnx", "hub"],
     licence: str | None = None,
     overwrite: bool = False,
 ) -> Export:
-    """Write a run's encoder as other software loads it, or the whole model as a folder to share.
+    """Write a run's encoder for other software, and say how it is loaded and what it takes.
+
+    timm, torchvision, detectron2: its weights under the names of that framework. safetensors: the weights of any
+    encoder under Regrain's own names. onnx: a graph from normalised input to embedding, for batches of any size,
+    checked in onnxruntime (`pip install 'regrain[onnx]'`). hub: the whole model as a folder in the Hugging Face Hub's
+    layout, with a model card.
 
     Parameters
     ----------
     run : Run or path
+        A run folder, or a Run; it keeps its model.
     out : path, optional
-        Default ``RUN/export/NAME-FORMAT`` with the format's ending.
+        The file to write (hub: the folder); default: in RUN/export. A .pth or .pkl is a pickle.
     format : {"timm", "torchvision", "detectron2", "safetensors", "onnx", "hub"}
-        Weights under that framework's names (``safetensors``: under Regrain's own, of any encoder); for ``onnx`` a
-        graph from normalised input to what evaluation uses; for ``hub`` a folder that :mod:`regrain.hub` loads.
+        What is to load the file. Weights are under that framework's names (``safetensors``: under Regrain's own, of any
+        encoder; detectron2: as a .pth, or .pkl, with its configuration); ``onnx`` is a graph from normalised input to
+        what evaluation uses; ``hub`` a folder that :mod:`regrain.hub` loads and ``pretrained`` takes.
     licence : str, optional
-        For ``hub``: the Hub's name of a licence, such as ``apache-2.0``.
+        For hub: the Hub's name of a licence, such as apache-2.0.
     overwrite : bool
         Replace the file, or the folder.
 

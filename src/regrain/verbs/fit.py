@@ -15,6 +15,7 @@ from regrain.checks import hyperparameters
 from regrain.data.dataset import Dataset
 from regrain.data.readers import named_twice, options_of
 from regrain.errors import NoLabelsError, UserError, nearest, warn_of_data
+from regrain.labels import Labels
 from regrain.methods import method_class
 from regrain.runs.assemble import assemble
 from regrain.runs.defaults import announce_time
@@ -54,6 +55,8 @@ def plan_fit(
     data: Any,
     *,
     levels: Sequence[str] | None = None,
+    coarse: str | None = None,
+    fine: str | None = None,
     encoder: str | None = None,
     pretrained: bool | str = False,
     frozen: bool = False,
@@ -83,6 +86,9 @@ def plan_fit(
         if name in assigned.get(next(iter(parse_assignments({name: value}, method))), {}):
             raise UserError(f"{name} is given twice, as a keyword and in settings: leave one out")
     wanted = check_recipe(merge(from_file, flags, assigned, parse_assignments(keywords, method)))
+    roles = {role: level for role, level in (("coarse", coarse), ("fine", fine)) if level is not None}
+    if levels is None and len(roles) == 2 and "id_column" in options_of(data, options):
+        levels = list(roles.values())  # columns of a table
     reader, levels = with_path_column(options, levels)
     section = data_section(
         data,
@@ -90,6 +96,7 @@ def plan_fit(
         holdout=holdout,
         corruption=corruption,
         reader=reader,
+        roles=roles,
         recorded=wanted.get("data", {}),
     )
     reader = {**section["reader"], **({} if isinstance(data, str | Path) else reader)}
@@ -150,6 +157,8 @@ def fit(
     *,
     out: str | Path | None = None,
     levels: Sequence[str] | None = None,
+    coarse: str | None = None,
+    fine: str | None = None,
     encoder: str | None = None,
     pretrained: bool | str = False,
     frozen: bool = False,
@@ -166,38 +175,51 @@ def fit(
     on_start: Callable[[Run, Dataset], None] | None = None,
     **options: Any,
 ) -> Run:
-    """Train a method on data, in a run folder.
+    """Train a method on data; everything about the run lands in one folder.
 
     Parameters
     ----------
     method : str
-        A name of :data:`regrain.methods.METHODS`.
+        A method's name; `regrain methods` lists them.
     data
-        A Dataset, or whatever :func:`load` reads.
+        A data set's name (`regrain datasets`), the path of a folder or table, or whatever :func:`load` reads.
     out : path, optional
         The run folder; default ``runs/METHOD-DATA-sSEED``.
     levels : sequence of str, optional
-        Label levels from coarse to fine; the first plays ``coarse``, the last ``fine``. Default: all that the data
-        have.
+        A label level (column), from coarse to fine. The first plays ``coarse``, the last ``fine``. Default: all that
+        the data have.
+    coarse : str, optional
+        The level that plays coarse; default the first. Methods that read coarse labels train on it.
+    fine : str, optional
+        The level that plays fine; default the last. Methods that read fine labels train on it; for others it is what
+        they are to find.
     encoder : str, optional
-        Default by modality and size.
+        An encoder, such as resnet18-w16, minilm, mlp; default by the data. See :func:`regrain.encoders.encoder_names`.
     pretrained : bool or path
+        Start from published weights. A path is a weights file, a run, or a folder in the Hub's layout.
     frozen : bool
-        Keep the encoder as it is, and train an adapter on its features, which are computed once.
+        Keep the encoder; train an adapter on its features, which are computed once.
     recipe : mapping or path, optional
-        A run's ``recipe.yaml`` repeats it: arguments given here win over it.
+        A YAML file with sections data, method, encoder, views, training, and a seed. A run's ``recipe.yaml`` repeats
+        it; arguments given here win over it.
     settings : mapping, or sequence of str
-        Settings of the training and the method, such as ``{"epochs": 20, "weight": 0.8}``; those of other sections as
-        ``{"views": {"size": 32}}`` or ``{"views.size": 32}``. Texts are ``key=value``, as ``--set`` takes them.
+        A setting of the method or the training as key=value, such as weight=0.8 or training.precision=bf16. In Python a
+        mapping ``{"epochs": 20, "weight": 0.8}``, with other sections as ``{"views": {"size": 32}}`` or
+        ``{"views.size": 32}``.
     seed : int, optional
         Fixes everything; default 0, or the recipe's.
     holdout : float
-        Share of the data held out for testing where they come without splits (default 0.2); 0 trains on everything.
-    device, devices
-        ``auto``, ``cpu`` or ``cuda``, and how many.
+        Share held out for testing where the data have no splits; default 0.2. 0 trains on everything.
+    device : {"auto", "cpu", "cuda"}
+        Where to compute.
+    devices : int
+        How many devices.
     overwrite : bool
-        Replace a run that lies at ``out``.
-    progress, tensorboard : bool
+        Replace the run that lies at ``out``.
+    progress : bool
+        Show a progress bar.
+    tensorboard : bool
+        Log for TensorBoard too.
     interrupt : threading.Event, optional
         Set it to stop after the step, with a checkpoint.
     on_start : callable, optional
@@ -227,6 +249,8 @@ def fit(
         method,
         data,
         levels=levels,
+        coarse=coarse,
+        fine=fine,
         encoder=encoder,
         pretrained=pretrained,
         frozen=frozen,
@@ -251,6 +275,7 @@ def fit(
             assembly.model, assembly.dataset, assembly.options, assembly.recipe, kind, processes
         )
     run = Run(folder, dataset, device, start_notices(dataset, assembly))
+    run.notices += _unread(training.labels, assembly.recipe, wanted["data"]["roles"])
     again = was_restarted() and _is_of(folder, assembly.recipe)
     if again and folder.is_complete:
         return run
@@ -272,3 +297,18 @@ def fit(
 def _is_of(folder: RunFolder, recipe: Mapping[str, Any]) -> bool:
     """Whether the run that lies there has this very recipe."""
     return folder.is_run and folder.read_recipe() == yaml.safe_load(yaml.safe_dump(recipe, allow_unicode=True))
+
+
+def _unread(labels: Labels, recipe: Mapping[str, Any], asked: Mapping[str, str]) -> list[str]:
+    """A sentence on labels that are finer than those that the method reads, unless the user said which are fine."""
+    method, roles = recipe["method"]["name"], recipe["data"]["roles"]
+    if not roles or labels.taxonomy is None or "fine" in asked:
+        return []
+    finest = max(map(labels.level_index, roles.values()))
+    unread = [level for level in labels.levels[finest + 1 :] if labels.known[level]]
+    if not unread:
+        return []
+    return [
+        f"{method} does not read the finer labels ({', '.join(unread)}): they serve evaluation only; mixed learns from "
+        f"every level, sup-fine from {unread[-1]}, and --fine {unread[-1]} says that they are to be found"
+    ]

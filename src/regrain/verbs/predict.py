@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 from torch import Tensor
 
+from regrain.data.options import ReaderOptions
 from regrain.runs.classifier import level_proba
 from regrain.runs.discovery import read_discovery
 from regrain.runs.prediction import predicted_columns
@@ -23,9 +24,9 @@ def predict(
     *,
     split: str | None = None,
     overwrite: bool = False,
-    **reader_options: Any,
+    **reader_options: Unpack[ReaderOptions],
 ) -> pd.DataFrame:
-    """Predict the class of every sample at every level that a run can predict.
+    """Predict classes: a table with id, split, and for each level its class and probability.
 
     A run of a method with a classifier predicts the level that it was trained on; an adapted run also the level of its
     support, and says which samples it abstains from: those are unlike all samples of the support. A run whose
@@ -35,12 +36,14 @@ def predict(
     Parameters
     ----------
     run : Run or path
+        A run folder, or a Run, of a method that classifies or of `regrain adapt`.
     data
-        Whatever :func:`load` reads, read as the run's own data were; labels in it are not looked at.
+        A data set's name (`regrain datasets`), the path of a folder or table, or whatever :func:`load` reads. Labels in
+        it are not looked at.
     out : path, optional
-        A table to write, too; ends in ``.csv`` or ``.parquet``.
+        The .csv or .parquet file to write.
     split : str, optional
-        Only this split; default all.
+        Only this split; default: all.
     overwrite : bool
         Replace the file.
     **reader_options
@@ -76,7 +79,7 @@ def predict(
 
 
 @verb
-def predict_proba(run: RunOrPath, data: Any, level: str, **reader_options: Any) -> Tensor:
+def predict_proba(run: RunOrPath, data: Any, level: str, **reader_options: Unpack[ReaderOptions]) -> Tensor:
     """Class probabilities (N, classes) at a label level.
 
     Classes are in the order of ``run.labels.names(level)``, those of an adapted run's support in that of

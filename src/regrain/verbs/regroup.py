@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from regrain.data.cells import Column, is_split
+from regrain.data.options import ReaderOptions
 from regrain.data.readers import find_rows
 from regrain.data.rows import Rows, examples
 from regrain.data.taxonomies import taxonomies, taxonomy
@@ -246,24 +247,31 @@ def regroup(
     drop_unknown: bool = False,
     most_imbalance: float = 3.0,
     overwrite: bool = False,
-    **reader_options: Any,
+    **reader_options: Unpack[ReaderOptions],
 ) -> Regrouping:
-    """Write a superclass data set: the samples of a fine-labelled one in a table, under a mapping of its classes.
+    """Make a superclass data set by a mapping of the finest classes, and show whether it is balanced.
+
+    A table is written that `regrain check` and `regrain fit` read as it is: id, split and group where there are some,
+    superclass, label, and the samples (paths of image files, which stay where they are; texts; features; images that
+    are no files as bytes, in Parquet).
 
     Parameters
     ----------
     data
-        Whatever :func:`load` reads, of images, texts or vectors.
+        A data set's name (`regrain datasets`), the path of a folder or table, or whatever :func:`load` reads: images,
+        texts or vectors.
     mapping : Taxonomy, str or path
-        A name or file as of :func:`regrain.data.taxonomies.taxonomy`.
+        A name of `regrain taxonomies`, or a file: child,parent; JSON; paths.
     out : path
-        Ends in ``.csv`` or ``.parquet``; :func:`load` reads it as it is. Files of images stay where they are.
+        The .csv or .parquet file to write. :func:`load` reads it as it is. Files of images stay where they are.
     levels : sequence of str, optional
-        Label levels of the data; the last one is regrouped. Default: all that the data have.
+        A label level (column); the last one is regrouped. Default: all that the data have.
     superclass : str, optional
-        The level of the mapping that gives superclasses; default its coarsest.
-    drop_unknown, most_imbalance
-        See :func:`regrain.verbs.regroup.regroup_rows`.
+        The level of the mapping that gives superclasses; default: its coarsest.
+    drop_unknown : bool
+        Leave out, and count, classes that the mapping does not know.
+    most_imbalance : float
+        Warn where the largest superclass is more than this many times the smallest.
     overwrite : bool
         Replace the file.
     **reader_options

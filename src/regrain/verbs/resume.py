@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.runs.assemble import assemble
 from regrain.runs.recipe import merge
@@ -28,16 +29,23 @@ def resume(
     devices: int = 1,
     progress: bool = False,
     interrupt: threading.Event | None = None,
-    **reader_options: Any,
+    **reader_options: Unpack[ReaderOptions],
 ) -> Run:
-    """Go on with an interrupted run; it ends with the weights of an uninterrupted one.
+    """Go on with an interrupted run; it ends with the weights of one that was never interrupted.
 
     Parameters
     ----------
     path : path
+        The folder of an interrupted run.
     data : optional
-        The run's own data, where they were in memory or are no longer where they were; whatever :func:`load` reads.
-    device, devices, progress, interrupt
+        Where the run's own data are now: a path, a data set's name, or the data where they were in memory.
+    device : {"auto", "cpu", "cuda"}
+        Where to compute.
+    devices : int
+        How many devices.
+    progress : bool
+        Show a progress bar.
+    interrupt
         As in :func:`fit`.
     **reader_options
         See :func:`load`; what is left out is as it was.
@@ -56,7 +64,6 @@ def resume(
     settings = run.recipe["data"]
     training = run.splits()["train"]
     recipe = merge(run.recipe)
-    recipe["data"].pop("roles")
     recipe["data"].pop("labels_fingerprint")
     assembly = assemble(recipe, training.with_levels(settings["levels"]))
     if assembly.dataset.labels.fingerprint() != settings["labels_fingerprint"]:

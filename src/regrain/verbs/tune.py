@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from regrain.errors import UserError
 from regrain.evaluation import CRITERIA, criterion_values, obstacles
@@ -25,7 +25,7 @@ def tune(
     data: Any,
     *,
     ranges: Sequence[str] = (),
-    criterion: str = "agreement",
+    criterion: Literal["agreement", "coarse-knn", "stability"] = "agreement",
     trials: int = 12,
     validation: float = 0.2,
     out: str | Path | None = None,
@@ -34,7 +34,10 @@ def tune(
     on_run: Callable[[Run], None] | None = None,
     **options: Any,
 ) -> Tuning:
-    """Choose settings by a criterion that sees no hidden label and no test sample.
+    """Choose settings of a method by a criterion that sees neither hidden labels nor test samples.
+
+    agreement: a view of a sample finds the sample's other view. coarse-knn: neighbours name the coarse class of samples
+    kept from training. stability: two halves of the samples give the same clusters within coarse classes.
 
     The training split alone is used: a part of it (whole groups, or samples in the shares of the coarse classes) is
     kept from training and judges every trial. Levels but the first and those that the method reads are taken away
@@ -45,21 +48,22 @@ def tune(
     method, data
         As in :func:`fit`.
     ranges : sequence of str
-        See :meth:`regrain.runs.tuning.Range.parse`; default: the learning rate, and w and the soft temperature
-        where the method has them.
+        NAME=A,B,C or NAME=LOW:HIGH or NAME=LOW:HIGH:log; default: the learning rate, and w and the soft temperature
+        where the method has them. See :meth:`regrain.runs.tuning.Range.parse`.
     criterion : {"agreement", "coarse-knn", "stability"}
-        See :mod:`regrain.evaluation.criteria`; all are computed, this one chooses.
+        What chooses; all are computed. See :mod:`regrain.evaluation.criteria`.
     trials : int
+        Trainings.
     validation : float
         Share of the training split that judges.
     out : path, optional
-        Default ``runs/tune-METHOD-DATA``.
+        The folder; default ``runs/tune-METHOD-DATA``.
     on_trial : callable, optional
         Called with each finished trial.
     on_run : callable, optional
         Called with each trial's run that was trained to its end.
-    device
-        As in :func:`fit`.
+    device : {"auto", "cpu", "cuda"}
+        Where to compute.
     **options
         Of :func:`fit`: levels, encoder, pretrained, frozen, recipe, settings, seed, holdout, what corrupts the training
         split, and the reader's. They hold for every trial.
@@ -85,7 +89,7 @@ def tune(
     plan = plan_fit(method, data, **options)
     shared = {section: values for section, values in plan.recipe.items() if section != "data"}
     in_use = plan.recipe["data"]["levels"]
-    roles = roles_of(method_class(method), in_use)
+    roles = roles_of(method_class(method), in_use, plan.recipe["data"]["roles"])
     seen = plan.training.with_levels(list(dict.fromkeys([*in_use[:1], *roles.values()])))
     stratify = seen.labels.levels[0] if seen.labels.levels and seen.groups is None else None
     train_part, validation_part = seen.hold_out(validation, stratify=stratify)
@@ -106,7 +110,7 @@ def tune(
                 method,
                 train_part,
                 out=folder,
-                recipe=shared,
+                recipe=shared | {"data": {"roles": roles}},
                 settings=assignments(trial.settings),
                 holdout=0,
                 device=device,

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from regrain.data.rows import Rows
-from regrain.data.samples import Modality
-from regrain.labels import Relation
+if TYPE_CHECKING:
+    from regrain.data.rows import Rows
+    from regrain.data.samples import Modality
+    from regrain.labels import Relation
 
 _UNSEEN = "no copy was at hand: the layout is the published one, the numbers of samples are not checked"
 
@@ -80,7 +81,7 @@ class Entry:
 @cache
 def _entries() -> dict[str, Entry]:
     text = (resources.files("regrain.papers.datasets") / "entries.yaml").read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
+    content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # a safe one
     return {name: _entry(name, own, content["families"]) for name, own in content["entries"].items()}
 
 
@@ -91,11 +92,17 @@ def _entry(name: str, own: Mapping[str, Any], families: Mapping[str, Mapping[str
     notes = (*family.get("notes", ()), *own.get("notes", ()))
     given["notes"] = notes if given.get("seen", True) else (*notes, _UNSEEN)
     parser = dict(given["original"])
-    module, function = parser.pop("parser").split(".")
-    given["original"] = partial(getattr(import_module(f"regrain.papers.datasets.{module}"), function), **parser)
+    given["original"] = partial(_original, parser.pop("parser"), **parser)
     tuples = {f.name for f in fields(Entry) if str(f.type).startswith("tuple")}
     typed: dict[str, Any] = {key: tuple(value) if key in tuples else value for key, value in given.items()}
     return Entry(**typed)
+
+
+def _original(parser: str, *arguments: Any, **options: Any) -> Rows | None:
+    """What a parser ``module.function`` makes of the published files."""
+    module, function = parser.split(".")
+    found: Rows | None = getattr(import_module(f"regrain.papers.datasets.{module}"), function)(*arguments, **options)
+    return found
 
 
 def entries() -> dict[str, Entry]:

@@ -1,0 +1,501 @@
+"""A command from a verb's signature and docstring, read from its source: help and typos need no torch.
+
+An option's type is its parameter's annotation, its help the first sentence of the parameter's text in the docstring, or
+of the text in ``Annotated[type, text]`` where a TypedDict declares it, its default the default.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import regrain
+from regrain.cli.commands import (
+    ARGUMENTS,
+    FIT,
+    FLAGS,
+    HELP,
+    METAVARS,
+    OPTIONS,
+    PANEL_OF,
+    PANELS,
+    PROTOCOL_OPTIONS,
+    Command,
+)
+from regrain.cli.names import check
+from regrain.errors import UserError
+
+
+@dataclass(frozen=True)
+class Option:
+    """A parameter as the command line takes it.
+
+    Parameters
+    ----------
+    name : str
+        In Python.
+    kind : type
+        One that typer knows; a list where the option may be repeated.
+    default : object
+        ``...`` where the user must give it.
+    help : str
+    convert : callable, optional
+        Makes the value that Python takes of what was typed.
+    choices : tuple of str
+    low, high : float, optional
+        The range of a number, ends included.
+    positional : bool
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str = ""
+    convert: Callable[[str, Any], Any] | None = None
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    positional: bool = False
+
+
+class _Unsayable(Exception):
+    """A type that has no text, such as a callable."""
+
+
+def folder_of(module: str) -> Path:
+    """Where a module of regrain lies, or its file without its ending; nothing is imported."""
+    return Path(regrain.__file__).parent.joinpath(*module.split(".")[1:])
+
+
+@cache
+def source_of(module: str) -> str:
+    """The text of a module, which is not imported; nor are the packages that it lies in."""
+    place = folder_of(module)
+    return (place / "__init__.py" if place.is_dir() else place.with_suffix(".py")).read_text(encoding="utf-8")
+
+
+@cache
+def head_of(target: str) -> tuple[ast.FunctionDef, str]:
+    """The signature of ``module:function`` and its docstring."""
+    module, name = target.split(":")
+    found = re.search(rf'^def {name}\(.*?"""(.*?)"""', source_of(module), re.DOTALL | re.MULTILINE)
+    assert found is not None, target
+    (function,) = ast.parse(found[0]).body
+    assert isinstance(function, ast.FunctionDef)
+    return function, inspect.cleandoc(ast.get_docstring(function) or "")
+
+
+@cache
+def _statements(module: str) -> dict[str, ast.stmt | str]:
+    """What the names of a module are: a class, the value that is assigned, or the module that has it."""
+    found: dict[str, Any] = {}
+    body = ast.parse(source_of(module)).body
+    for node in [*body, *(inner for outer in body if isinstance(outer, ast.If) for inner in outer.body)]:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {alias.asname or alias.name: f"{node.module}:{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ClassDef):
+            found[node.name] = node
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = node.value
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            found[node.target.id] = node.value
+    return found
+
+
+def _resolved(name: str, module: str) -> tuple[Any, str]:
+    """What a name stands for in a module, and the module where it is assigned."""
+    found = _statements(module).get(name)
+    while isinstance(found, str) and found.startswith("regrain"):
+        module, name = found.split(":")
+        found = _statements(module).get(name)
+    return found, module
+
+
+def value_of(node: ast.expr, module: str) -> Any:
+    """The value of an expression of constants and names of constants."""
+    if isinstance(node, ast.Name):
+        found, module = _resolved(node.id, module)
+        return value_of(found, module)
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "Path":
+        return Path(value_of(node.args[0], module))
+    return ast.literal_eval(node)
+
+
+def keys_of(module: str, name: str) -> list[str]:
+    """The texts in a literal tuple, or the keys in a literal dict and in those nested in it."""
+    return list(_texts(*_resolved(name, module)))
+
+
+def _texts(node: Any, module: str) -> Iterator[str]:
+    if isinstance(node, ast.Name):
+        yield from _texts(*_resolved(node.id, module))
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.Tuple | ast.Starred):
+        for part in node.elts if isinstance(node, ast.Tuple) else [node.value]:
+            yield from _texts(part, module)
+    elif isinstance(node, ast.Dict):
+        for key in [*node.keys, *node.values]:
+            yield from _texts(key, module)
+
+
+def _shares(flag: str, given: list[str]) -> Any:
+    """One share, or shares by level."""
+    try:
+        if len(given) == 1 and "=" not in given[0]:
+            return float(given[0])
+        return {level: float(share) for level, _, share in (text.rpartition("=") for text in given)}
+    except ValueError:
+        raise UserError(f"{flag} takes a share such as 0.8, or LEVEL=0.8; got {' '.join(given)}") from None
+
+
+def _several(single: Option) -> Callable[[str, list[str]], list[Any]]:
+    """Several values, with commas between them or as the option is repeated; ``all`` is None."""
+
+    def convert(flag: str, given: list[str]) -> list[Any]:
+        texts = list(dict.fromkeys(part.strip() for text in given for part in text.split(",")))
+        return [None if text == "all" else _number(flag, text, single) for text in texts]
+
+    return convert
+
+
+def _number(flag: str, text: str, option: Option) -> Any:
+    try:
+        value = option.kind(text)
+    except ValueError:
+        raise UserError(f"{flag} takes {_KINDS[option.kind]}; got '{text}'") from None
+    if option.low is not None and value < option.low:
+        raise UserError(f"{flag} is at least {option.low:g}; got {text}", code="out_of_range")
+    return value
+
+
+def _sides(flag: str, given: str) -> tuple[int, ...]:
+    try:
+        first, second = (int(part) for part in given.lower().split("x"))
+    except ValueError:
+        raise UserError(f"{flag} takes two numbers, such as 128x6; got '{given}'") from None
+    return first, second
+
+
+_KINDS: dict[Any, str] = {int: "whole numbers", float: "numbers"}
+_SIMPLE: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "Path": Path,
+    "Run": Path,
+    "RunOrPath": Path,
+    "Any": str,
+}
+
+
+def _typed(node: ast.expr, module: str, option: Option) -> Option:
+    """The option with the type of an annotation; of a union, the first that can be typed."""
+    if isinstance(node, ast.BinOp):
+        return _of_union([m for m in _members(node) if ast.unparse(m) != "None"], module, option)
+    if isinstance(node, ast.Subscript):
+        return _of_subscript(node, module, option)
+    name = ast.unparse(node)
+    if name in _SIMPLE:
+        return replace(option, kind=_SIMPLE[name])
+    found, home = _resolved(name, module)
+    if isinstance(found, ast.Subscript | ast.BinOp):
+        return _typed(found, home, option)
+    raise _Unsayable
+
+
+def _of_union(members: list[ast.expr], module: str, option: Option) -> Option:
+    names = [ast.unparse(member) for member in members]
+    if "Path" in names and "bool" not in names:
+        return replace(option, kind=Path)
+    if {"float", "Mapping[str, float]"} <= set(names):
+        return replace(option, kind=list[str], convert=_shares)
+    found = []
+    for member in members:
+        try:
+            found.append(_typed(member, module, option))
+        except _Unsayable:
+            continue
+    if not found:
+        raise _Unsayable
+    words = [choice for other in found[1:] for choice in other.choices]
+    if words:  # a number, or a word
+        single = found[0]
+        return replace(
+            single, kind=str, convert=lambda flag, text: text if text in words else _number(flag, text, single)
+        )
+    return found[0]
+
+
+def _of_subscript(node: ast.Subscript, module: str, option: Option) -> Option:
+    outer = ast.unparse(node.value)
+    inner = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if outer == "Literal":
+        return replace(option, kind=str, choices=tuple(map(ast.literal_eval, inner)))
+    if outer == "Annotated":
+        made = _typed(inner[0], module, option)
+        for extra in inner[1:]:
+            if isinstance(extra, ast.Call):  # the verb checks other bounds than these
+                side = {"Ge": "low", "Le": "high"}.get(ast.unparse(extra.func))
+                made = replace(made, **({side: value_of(extra.args[0], module)} if side else {}))
+            else:
+                made = replace(made, help=str(value_of(extra, module)))
+        return made
+    if outer in ("Sequence", "list", "tuple"):
+        parts = [_typed(part, module, option) for part in inner if ast.unparse(part) != "..."]
+        if len(parts) == 2:
+            return replace(option, kind=str, convert=_sides)
+        if parts[0].kind in _KINDS:
+            return replace(option, kind=list[str], convert=_several(parts[0]))
+        return replace(option, kind=list[parts[0].kind], choices=parts[0].choices)  # type: ignore[misc]
+    raise _Unsayable
+
+
+def _members(node: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(node, ast.BinOp):
+        yield from _members(node.left)
+        yield from _members(node.right)
+    else:
+        yield node
+
+
+def parameters_of(target: str) -> dict[str, Option]:
+    """The parameters of a function that can be typed, or the options that a TypedDict declares with a text."""
+    module, name = target.split(":")
+    if f"\nclass {name}(" in source_of(module):
+        return {n: option for n, option in _declared(name, module) if option.help}
+    function, documentation = head_of(target)
+    texts = parameter_texts(documentation)
+    arguments = function.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    found: dict[str, Option] = {}
+    for argument, default in zip(
+        [*positional, *arguments.kwonlyargs], [*defaults, *arguments.kw_defaults], strict=True
+    ):
+        is_argument = argument in positional and (default is None or argument.arg in ARGUMENTS)
+        option = Option(argument.arg, str, ..., positional=is_argument and argument.arg not in OPTIONS)
+        try:
+            made = _typed(argument.annotation or ast.Name("Any"), module, option)
+        except _Unsayable:
+            continue
+        value = ... if default is None else value_of(default, module)
+        found[argument.arg] = replace(made, default=value, help=texts.get(argument.arg) or made.help)
+    if arguments.kwarg is not None and isinstance(arguments.kwarg.annotation, ast.Subscript):
+        declared, home = ast.unparse(arguments.kwarg.annotation.slice), module
+        home = _statements(module)[declared].split(":")[0]  # type: ignore[union-attr]
+        found |= parameters_of(f"{home}:{declared}")
+    return found
+
+
+def _declared(name: str, module: str) -> Iterator[tuple[str, Option]]:
+    node, module = _resolved(name, module)
+    if not isinstance(node, ast.ClassDef):
+        return
+    for base in node.bases:
+        yield from _declared(ast.unparse(base), module)
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and ast.unparse(line.annotation).startswith("Annotated["):
+            option = _typed(line.annotation, module, Option(ast.unparse(line.target), str, None))
+            yield option.name, replace(option, default=False if option.kind is bool else None)
+
+
+def parameter_texts(documentation: str) -> dict[str, str]:
+    """The texts of a numpydoc docstring's Parameters, by name; several names may share one."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", documentation, re.DOTALL | re.MULTILINE)
+    texts: dict[str, str] = {}
+    for names, body in re.findall(r"^(\S.*)\n((?:[ ]+.*\n?|\n)*)", section[1] if section else "", re.MULTILINE):
+        for name in names.partition(" : ")[0].split(","):
+            texts[name.strip().lstrip("*")] = " ".join(body.split())
+    return texts
+
+
+def plain(text: str) -> str:
+    """A docstring's text without its markup."""
+    text = re.sub(r":[a-z]+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
+    return text.replace("``", "")
+
+
+def first_sentence(text: str) -> str:
+    """As a terminal shows it.
+
+    Examples
+    --------
+    >>> first_sentence("A name of ``METHODS``. More in :mod:`regrain.methods`.")
+    'A name of METHODS.'
+    """
+    found = re.match(r"(.+?[.!?])(?:\s+[A-Z0-9`(]|$)", text, re.DOTALL)
+    return plain(found[1] if found else text)
+
+
+def summary_of(target: str) -> str:
+    """The docstring's first lines, up to its sections, as Markdown."""
+    text = re.split(r"^\w[\w ]*\n-+$", head_of(target)[1], flags=re.MULTILINE)[0].strip()
+    return re.sub(r":[a-z]+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text).replace("``", "`")
+
+
+def options_of(command: Command) -> dict[str, tuple[Option, str | None]]:
+    """A command's parameters, and the panel of each."""
+    found: dict[str, tuple[Option, str | None]] = {}
+    for target in (command.target, *command.also):
+        for name, option in parameters_of(target).items():
+            panel = PANELS.get(target) or PANEL_OF.get(name)
+            if name in command.without:
+                continue
+            if name not in found or target in PANELS:  # where it is declared there
+                found[name] = option, panel
+            elif not found[name][0].help or found[name][0].help.startswith("As in "):
+                found[name] = replace(found[name][0], help=option.help), panel
+    if command.protocols:
+        rare = [option.name for option in protocol_options().values() if option.name not in PROTOCOL_OPTIONS]
+        for option in protocol_options().values():
+            if option.name in PROTOCOL_OPTIONS:
+                found[option.name] = _of_protocol(option), "Options of protocols"
+        text = f"Another option of a protocol, as key=value: {', '.join(rare)}."
+        found["options"] = Option("options", list[str], None, text), "Options of protocols"
+    if command.opens:
+        found["device"] = parameters_of(FIT)["device"], None
+    for name in command.required:
+        found[name] = replace(found[name][0], default=...), None
+    if command.json:
+        found["as_json"] = Option("as_json", bool, False, "Print JSON for machines, nothing else."), None
+    return found
+
+
+def _of_protocol(option: Option) -> Option:
+    """An option of a protocol: without a value it has none, for one that is given asks for the protocol."""
+    default = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
+    text = first_sentence(option.help).rstrip(".")
+    return replace(option, default=None, help=text + (f"; default {default}." if default not in (None, "") else "."))
+
+
+def as_typer(name: str, command: Command) -> typer.Typer:
+    """An application of one command."""
+    options = options_of(command)
+    parameters = [_as_parameter(option, panel) for option, panel in options.values()]
+
+    def run(**given: Any) -> None:
+        call(name, command, {n: option for n, (option, _) in options.items()}, given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which typer reads
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    app.command(name)(run)
+    return app
+
+
+def flag_of(name: str) -> str:
+    """The flags of a parameter, separated by spaces."""
+    return FLAGS.get(name) or "--" + name.strip("_").replace("_", "-")
+
+
+def _as_parameter(option: Option, panel: str | None) -> inspect.Parameter:
+    flags = flag_of(option.name)
+    metavar = METAVARS.get(option.name)
+    if option.choices and option.kind is str:
+        metavar = f"[{'|'.join(option.choices)}]"
+    about: dict[str, Any] = {
+        "help": HELP.get(option.name) or first_sentence(option.help),
+        "metavar": metavar,
+        "rich_help_panel": panel,
+    }
+    if option.kind in _KINDS:
+        about |= {"min": option.low, "max": option.high}
+    if option.positional:
+        info: Any = typer.Argument(**about)
+    else:
+        if option.kind is bool and option.default is not False:
+            flags = f"{flags}/--no-{flags.removeprefix('--')}"
+        info = typer.Option(*flags.split(), **about, show_default=option.default not in (None, False, (), ...))
+    empty = option.default in (None, ())
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[option.kind | None if empty else option.kind, info],
+        default=inspect.Parameter.empty if option.default is ... else None if empty else option.default,
+    )
+
+
+def call(name: str, command: Command, options: Mapping[str, Option], given: dict[str, Any]) -> None:
+    """Check the names, then import the verb, call it, and show what it gives."""
+    arguments: dict[str, Any] = {}
+    for option in options.values():
+        value, flag = given[option.name], flag_of(option.name).split()[0]
+        check(option.name, flag, value, option.choices)
+        if value not in (None, [], option.default):
+            arguments[option.name] = option.convert(flag, value) if option.convert else value
+    as_json = arguments.pop("as_json", False)
+    module, function = command.target.split(":")
+    if module.startswith("regrain.cli."):
+        getattr(import_module(module), function)(**arguments, **({"as_json": as_json} if command.json else {}))
+        return
+    from regrain.cli import show
+    from regrain.training.processes import is_first_process, shared_out
+
+    arguments |= show.callbacks(command.calls)
+    if "progress" in options:
+        arguments["progress"] = not given["progress"] and sys.stderr.isatty()
+    if "weights" in arguments:
+        arguments["pretrained"] = str(arguments.pop("weights"))
+    if command.protocols:
+        chosen = {option: arguments.pop(option) for option in PROTOCOL_OPTIONS if option in arguments}
+        for text in arguments.get("options", ()):
+            key, sign, value = text.partition("=")
+            if not sign:
+                raise UserError(f"-o takes key=value, such as cluster_starts=20; got '{text}'", code="invalid_input")
+            chosen[key.strip()] = value.strip()
+        arguments["options"] = chosen
+    with shared_out() if command.opens else nullcontext():
+        if command.opens:
+            _open_runs(arguments)
+        result = show.stoppable(lambda: getattr(import_module(module), function)(**arguments), command.goes_on)
+    if not is_first_process():
+        return
+    shown = name.replace("-", "_")
+    if as_json:
+        to_json = getattr(show, f"{shown}_json", None)
+        print(json.dumps(to_json(result, given) if to_json else result.to_json(), indent=1))
+    else:
+        getattr(show, shown)(result, given)
+
+
+def _open_runs(arguments: dict[str, Any]) -> None:
+    """Open the runs on the device."""
+    from regrain.runs.run import Run
+
+    device = arguments.pop("device", "auto")
+    if "runs" in arguments:
+        arguments["runs"] = [Run.open(run, device=device) for run in arguments["runs"]]
+    else:
+        arguments["run"] = Run.open(arguments["run"], device=device)
+
+
+@cache
+def protocols() -> dict[str, str]:
+    """The protocols, by name: where the functions are that are protocols."""
+    folder = folder_of("regrain.evaluation")
+    found: dict[str, str] = {}
+    for module in (f"regrain.evaluation.{file.stem}" for file in sorted(folder.glob("*.py"))):
+        for name in re.findall(r"^@protocol\(.*\)\ndef (\w+)", source_of(module), re.MULTILINE):
+            found[name.replace("_", "-")] = f"{module}:{name}"
+    return found
+
+
+@cache
+def protocol_options() -> dict[str, Option]:
+    """The options of all protocols: the keyword parameters of their functions."""
+    every = [option for place in protocols().values() for option in parameters_of(place).values()]
+    return {option.name: option for option in reversed(every) if option.default is not ...}
