@@ -12,7 +12,7 @@ import pytest
 from regrain.errors import UserError
 from regrain.papers.datasets import entries
 from regrain.papers.reproducing import Reproduction, grouped, run_name
-from regrain.papers.rows import check, published, read_paper, recipes, select
+from regrain.papers.rows import check_row, published, read_paper, recipes, select
 from regrain.papers.scales import RATE, SCALES, at_scale, flops, hours, samples
 
 TABLES = {
@@ -58,7 +58,7 @@ def test_every_table_has_its_recipes() -> None:
 def test_every_recipe_resolves(scale: Any) -> None:
     for recipe in recipes().values():
         scaled = at_scale(recipe, scale)
-        check(scaled)
+        check_row(scaled)
         assert recipe.absent or recipe.figures, recipe.name
         queue = scaled.sections["method"].get("queue_size", 0)
         assert recipe.absent or queue <= samples(scaled), recipe.name  # else training refuses it
@@ -137,7 +137,7 @@ def test_mistakes_in_a_file_are_named(path: str, value: Any, message: str) -> No
 def test_what_a_recipe_names_must_exist(path: str, value: Any, message: str) -> None:
     recipe = next(read_paper("p", changed(path, value)))
     with pytest.raises(UserError, match=re.escape(message)):
-        check(recipe)
+        check_row(recipe)
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def is_vision_source(name: str) -> bool:
     return "/" in name or (Path(os.path.expanduser(name)) / "config.json").is_file()
 
 
-def published_side(name: str) -> int | None:
+def trained_side(name: str) -> int | None:
     """The side in pixels that a model was trained at, as its configuration says; None where it is not at hand."""
     transformers = _transformers(name)
     try:

@@ -297,7 +297,7 @@ def _recipe(
     )
 
 
-def check(recipe: Recipe) -> None:
+def check_row(recipe: Recipe) -> None:
     """Check everything that a recipe names, without data: method, encoder, settings, data set, levels, protocols.
 
     Raises

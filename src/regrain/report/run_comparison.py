@@ -37,7 +37,7 @@ _OTHER_LABELS = "the same samples have other labels at level"
 
 
 @dataclass(frozen=True)
-class Figure:
+class ComparedFigure:
     """A value, or a difference; with the ends of its 95% interval, and what that is over, where there is one."""
 
     value: float
@@ -68,9 +68,9 @@ class Compared:
     runs, seeds
     settings : dict
         The recipe's values that are not the same in all of them, by dotted key.
-    figures : dict of str to Figure
+    figures : dict of str to ComparedFigure
         ``split/level/metric`` -> value; over seeds the mean with its interval.
-    differences : dict of str to Figure
+    differences : dict of str to ComparedFigure
         To the first run of the comparison.
     cost : dict of str to float
         See :data:`COSTS`; means over seeds.
@@ -80,8 +80,8 @@ class Compared:
     runs: list[str]
     seeds: list[int]
     settings: dict[str, Any] = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
-    differences: dict[str, Figure] = field(default_factory=dict)
+    figures: dict[str, ComparedFigure] = field(default_factory=dict)
+    differences: dict[str, ComparedFigure] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
 
 
@@ -360,18 +360,18 @@ def _tell_settings_apart(grouped: Sequence[tuple[Compared, list[Run]]]) -> None:
         row.settings = {key: recipe.get(key) for key in keys if any(r.get(key) != flat[0].get(key) for r in flat)}
 
 
-def _figures(run: Run, split: str) -> dict[str, Figure]:
+def _figures(run: Run, split: str) -> dict[str, ComparedFigure]:
     evaluation = evaluation_of(run.folder, split)
     found = {}
     for row in [] if evaluation is None else evaluation["rows"]:
         score = row["score"]
         if row["representation"] == "model" and not score["detail"]:
-            own = Figure(score["value"], score["low"], score["high"], score["over"], score["count"])
+            own = ComparedFigure(score["value"], score["low"], score["high"], score["over"], score["count"])
             found[f"{split}/{row['level']}/{row['metric']}"] = own
     return found
 
 
-def _mean(figures: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
+def _mean(figures: Sequence[Mapping[str, ComparedFigure]]) -> dict[str, ComparedFigure]:
     """One run's figures, or their means over seeds."""
     if len(figures) == 1:
         return dict(figures[0])
@@ -379,8 +379,8 @@ def _mean(figures: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
     return {key: _figure([f[key].value for f in figures], figures[0][key].count) for key in keys}
 
 
-def _figure(values: Sequence[float], count: bool, *, difference: bool = False) -> Figure:
-    return Figure(*mean_interval(values, share=not (count or difference)), f"{len(values)} seeds", count)
+def _figure(values: Sequence[float], count: bool, *, difference: bool = False) -> ComparedFigure:
+    return ComparedFigure(*mean_interval(values, share=not (count or difference)), f"{len(values)} seeds", count)
 
 
 def _cost(run: Run) -> dict[str, float]:
@@ -395,7 +395,9 @@ def _cost(run: Run) -> dict[str, float]:
     return found
 
 
-def _over_seeds(first: Sequence[Run], own: Sequence[Run], common: Sequence[int], split: str) -> dict[str, Figure]:
+def _over_seeds(
+    first: Sequence[Run], own: Sequence[Run], common: Sequence[int], split: str
+) -> dict[str, ComparedFigure]:
     """Differences of runs of the same seed: mean, and Student's interval over seeds."""
     sides = [{run.recipe["seed"]: run for run in side} for side in (first, own)]
     couples = [(sides[0][seed], sides[1][seed]) for seed in common]
@@ -429,12 +431,12 @@ def _of_seed(runs: Sequence[Run], seeds: Sequence[int]) -> Run:
 
 def _over_samples(
     first: tuple[Dataset, Tensor], other: tuple[Dataset, Tensor], split: str, seed: int
-) -> dict[str, Figure]:
+) -> dict[str, ComparedFigure]:
     """Differences query by query, of the embeddings of the same samples."""
     judged, theirs = first[0], other[0]
     if judged.ids.tolist() != theirs.ids.tolist():
         raise UserError(_OTHER_SAMPLES, code="other_data")
-    found: dict[str, Figure] = {}
+    found: dict[str, ComparedFigure] = {}
     for level in judged.labels.levels:
         if level not in theirs.labels.levels:
             continue
@@ -445,7 +447,7 @@ def _over_samples(
         for metric in values[0]:
             difference = values[1][metric] - values[0][metric]
             mean, low, high = bootstrap_interval(difference, seed=seed)
-            found[f"{split}/{level}/{metric}"] = Figure(mean, low, high, f"{len(difference)} samples")
+            found[f"{split}/{level}/{metric}"] = ComparedFigure(mean, low, high, f"{len(difference)} samples")
     if not found:
         raise UserError("no level has two labelled samples of a class there", code="too_few")
     return found
@@ -476,5 +478,5 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     return list(charts.values())
 
 
-def _value(figure: Figure | None) -> float:
+def _value(figure: ComparedFigure | None) -> float:
     return 0.0 if figure is None else figure.value

@@ -152,7 +152,7 @@ def _published_side(encoder: Mapping[str, Any]) -> int | None:
     if isinstance(pretrained, str):
         return None
     if vision.is_vision_source(name):
-        return vision.published_side(name)
+        return vision.trained_side(name)
     return image.published_side(name) if pretrained or name in image.PACKAGED else None
 
 
