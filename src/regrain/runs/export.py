@@ -131,7 +131,7 @@ def write_export(model: Model, format: str, path: Path, *, model_folder: Path) -
         If the framework has no network that these weights fit (the message says which formats do), or the graph
         written does not give the model's embeddings.
     """
-    reason = _MISFITS[format](model)
+    reason = _misfit(model, format)
     if reason:
         fitting = " or ".join(fitting_formats(model)) or "none"
         raise UserError(f"{reason}; formats that fit this run: {fitting}")
@@ -164,7 +164,7 @@ def fitting_formats(model: Model) -> list[str]:
     >>> fitting_formats(model)
     ['safetensors', 'onnx']
     """
-    return [format for format, misfit in _MISFITS.items() if misfit(model) is None]
+    return [format for format in FORMATS if _misfit(model, format) is None]
 
 
 def timm_layout(model: Model, path: Path) -> Layout:
@@ -284,63 +284,33 @@ _LAYOUTS: dict[str, Callable[[Model, Path], Layout]] = {
 _PIL_MODES = {1: "L", 3: "RGB"}
 
 
-def _no_timm(model: Model) -> str | None:
-    """Why no model of timm takes the weights, or None; the same for the other formats."""
+def _misfit(model: Model, format: str) -> str | None:
+    """Why a format does not take the weights, or None."""
     import timm
 
-    encoder = model.backbone or model.method.encoder
+    encoder, name, channels = model.backbone or model.method.encoder, _name(model), _sample_shape(model)[0]
+    if format == "safetensors":
+        has_weights = model.backbone is not None or model.method.encoder.state_dict()
+        return None if has_weights else f"the encoder '{name}' has no weights"
+    if format == "onnx":
+        is_text = model.config["inputs"]["modality"] == "text"
+        return "a graph of a text encoder would lack its tokenizer" if is_text else None
     if not isinstance(encoder, TimmEncoder):
-        return f"the encoder '{_name(model)}' is no timm model"
+        return f"the encoder '{name}' is no timm model"
     if not timm.is_model(encoder.timm_name):
-        return f"no model of timm is as narrow at its start as '{_name(model)}'"
-    return None
-
-
-def _no_torchvision(model: Model) -> str | None:
-    reason = _no_resnet(model, "torchvision")
-    if reason is None and _sample_shape(model)[0] != 3:
-        return f"torchvision's ResNets take 3 channels, and this encoder takes {_sample_shape(model)[0]}"
-    return reason
-
-
-def _no_detectron2(model: Model) -> str | None:
-    reason = _no_resnet(model, "detectron2")
-    if reason is not None:
-        return reason
-    if _has_small_stem(_network(model)):
+        return f"no model of timm is as narrow at its start as '{name}'"
+    if format == "timm":
+        return None
+    if _architecture(model) not in RESNETS:
+        return f"'{name}' is none of the ResNets that {format} has ({', '.join(RESNETS)})"
+    if format == "torchvision":
+        return None if channels == 3 else f"torchvision's ResNets take 3 channels, and this encoder takes {channels}"
+    if _has_small_stem(encoder):
         return (
             "detectron2's ResNets start with a 7x7 convolution and a max-pool, and this one was made for small images "
             "(train it with --set encoder.small_stem=false)"
         )
-    channels = _sample_shape(model)[0]
     return None if channels in _PIL_MODES else f"detectron2 reads images of 1 or 3 channels, and this has {channels}"
-
-
-def _no_resnet(model: Model, framework: str) -> str | None:
-    reason = _no_timm(model)
-    if reason is None and _architecture(model) not in RESNETS:
-        return f"'{_name(model)}' is none of the ResNets that {framework} has ({', '.join(RESNETS)})"
-    return reason
-
-
-def _no_safetensors(model: Model) -> str | None:
-    has_weights = model.backbone is not None or model.method.encoder.state_dict()
-    return None if has_weights else f"the encoder '{_name(model)}' has no weights"
-
-
-def _no_onnx(model: Model) -> str | None:
-    if model.config["inputs"]["modality"] == "text":
-        return "a graph of a text encoder would lack its tokenizer"
-    return None
-
-
-_MISFITS: dict[str, Callable[[Model], str | None]] = {
-    "timm": _no_timm,
-    "torchvision": _no_torchvision,
-    "detectron2": _no_detectron2,
-    "safetensors": _no_safetensors,
-    "onnx": _no_onnx,
-}
 
 
 def _network(model: Model) -> TimmEncoder:

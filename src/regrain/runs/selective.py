@@ -34,6 +34,8 @@ _SLOPES = (1e-3, 1e3)
 
 _LARGEST_LOGIT = 16.0  # of a probability that float32 tells from one
 _CONFIG = "answers.json"
+_ONE_EACH = ("temperatures", "shifts", "thresholds", "samples", "support")
+"""Fields with a value for each level."""
 
 
 class _AnswersForm(TypedDict):
@@ -110,17 +112,9 @@ class SelectiveClassifier:
     nested: bool = True
 
     def of_aspect(self, index: int) -> SelectiveClassifier:
-        """The answers of one aspect alone."""
-        return replace(
-            self,
-            levels=(self.levels[index],),
-            temperatures=(self.temperatures[index],),
-            shifts=(self.shifts[index],),
-            thresholds=(self.thresholds[index],),
-            samples=(self.samples[index],),
-            support=(self.support[index],),
-            nested=True,
-        )
+        """The classifier of one aspect alone."""
+        own: dict[str, Any] = {name: (getattr(self, name)[index],) for name in ("levels", *_ONE_EACH)}
+        return replace(self, nested=True, **own)
 
     def level_predictions(
         self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None
@@ -195,8 +189,7 @@ class SelectiveClassifier:
         content = folder.read_json(_CONFIG, _AnswersForm)
         values: dict[str, Any] = {f.name: content[f.name] for f in fields(cls)}
         values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        one_each = [values[name] for name in ("temperatures", "shifts", "thresholds", "samples", "support")]
-        if values["levels"] != labels.levels or any(len(value) != len(labels.levels) for value in one_each):
+        if values["levels"] != labels.levels or any(len(values[name]) != len(labels.levels) for name in _ONE_EACH):
             raise UserError(
                 f"{folder.path / _CONFIG} is not of this run's levels ({', '.join(labels.levels)}): run `regrain "
                 "calibrate` again"

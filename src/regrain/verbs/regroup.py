@@ -22,6 +22,7 @@ from regrain.runs.source import (
     told_levels,
 )
 from regrain.runs.tables import require_writable, sample_columns, write_columns
+from regrain.runs.verb import verb
 
 _ALL = "all"
 
@@ -237,6 +238,7 @@ def _how_to_read(rows: Rows) -> Iterator[str]:
         yield f"read the table with {' '.join(options)}"
 
 
+@verb
 def regroup(
     data: Any,
     mapping: Taxonomy | str | Path,
