@@ -211,7 +211,7 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
         discover(run, superclass="sub")
     with pytest.raises(UserError, match="1 clusters cannot be shared out over 2"):
         discover(run, subclasses=1)
-    with pytest.raises(UserError, match="settle those first, without --data"):
+    with pytest.raises(UserError, match="settle those first, without data="):
         discover(run, vectors(), each=3)
     discover(run)
     file = tmp_path / "names.json"

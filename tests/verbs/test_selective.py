@@ -354,8 +354,8 @@ def test_levels_that_contradict_each_other_and_methods_of_one_level(tmp_path: Pa
     settings = ["epochs=2", "batch_size=32"]
     several = regrain.fit("multi-ce", data, out=tmp_path / "multi", settings=settings, device="cpu")
     regrain.calibrate(several, precision=0.9)
-    assert several.answers is not None
-    assert several.answers.levels == ("kind", "sub")
+    assert several.selective is not None
+    assert several.selective.levels == ("kind", "sub")
     one = regrain.fit("sup-ce", data, out=tmp_path / "one", settings=settings, device="cpu")
     table = pd.DataFrame({"x": [4.0, 0.0], "y": [0.0, 4.0], "z": [0.0, 0.0], "kind": ["k0", "strange"]})
     with pytest.warns(RegrainWarning, match="2 samples are labelled at level 'kind'"):
@@ -367,7 +367,7 @@ def test_levels_that_contradict_each_other_and_methods_of_one_level(tmp_path: Pa
     assert made.judged.samples == 100
     support = pd.DataFrame({"id": ["r0", "r1", "r2", "r3"], "mine": ["a", "a", "b", "b"]})
     adapted = regrain.adapt(one, support, tmp_path / "adapted")
-    assert adapted.answers is None
+    assert adapted.selective is None
     with pytest.raises(UserError, match="calibrate the run it came from"):
         regrain.calibrate(adapted, data)
     embeds = regrain.fit("selfcon", data, out=tmp_path / "embeds", settings=["epochs=1"], device="cpu")
