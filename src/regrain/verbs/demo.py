@@ -134,7 +134,8 @@ def demo(
         _queries(test, seed),
         panels,
         picture,
-        title=f"Nearest among {len(test)} drawings; green: the same one of {data.labels.counts[fine]} characters",
+        title=f"{_QUERIES} drawings by chance, and their nearest among {len(test)}; green: the same character of "
+        f"{data.labels.counts[fine]}",
         foot=f"Training saw the names of {data.labels.counts[coarse]} alphabets. {CREDIT}.",
     )
     about = (
