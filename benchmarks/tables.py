@@ -660,7 +660,7 @@ TABLES: tuple[Table, ...] = (
                 ("SCGM-G as published", "scgm", f" --set subclasses=12{_PUBLISHED_MEANS}", "--unaided"),
                 ("SCGM-A", "scgm-a", " --set subclasses=12", "--unaided"),
                 ("MaskCon", "maskcon", "", "--subclasses 12 --unaided"),
-                ("MaskCon, w = 1", "maskcon", " --set weight=1", "--subclasses 12 --unaided"),
+                ("MaskCon, w = 0.5", "maskcon", " --set weight=0.5", "--subclasses 12 --unaided"),
                 ("Fine", "sup-fine", "", "--subclasses 12 --unaided"),
             )
         ),

@@ -26,8 +26,8 @@ class MaskCon(WeightedContrast):
         tau_s of the soft relation, > 0; the paper's 0.05 for CIFAR, 0.1 for Cars196 and the first SOP split.
     weight : float, optional
         w of the masked soft relation against the relation to oneself, in [0, 1]. Default 1 where the encoder starts
-        from pretrained weights, as in the published code, or is frozen, and for texts and vectors; 0.5 for images and
-        series from random weights, where neighbours are often of another fine class. The paper has 1 for CIFAR-100,
+        from pretrained weights, as in the published code, or is frozen, and for texts, vectors and series; 0.5 for
+        images from random weights, where neighbours are often of another fine class. The paper has 1 for CIFAR-100,
         CIFARtoy and Cars196, 0.8 and 0.5 for SOP.
     **memory
         See :class:`~regrain.methods.memory.MomentumContrast`.

@@ -304,7 +304,7 @@ class WeightedContrast(MomentumContrast):
     def default_weight(cls, encoder: nn.Module) -> tuple[float, str]:
         """w for an encoder as it starts, and why.
 
-        A random network keeps the neighbours of vectors and of words; those of pictures and series it has yet to find.
+        A random network keeps the neighbours of vectors, of words and of movements; those of pictures it has yet to find.
 
         Examples
         --------
@@ -318,6 +318,6 @@ class WeightedContrast(MomentumContrast):
             return much, "the encoder is frozen"
         if is_pretrained(getattr(encoder, "origin", RANDOM)):
             return much, "the encoder starts from pretrained weights"
-        if getattr(encoder, "modality", "") in ("text", "vector"):
+        if getattr(encoder, "modality", "image") != "image":
             return much, f"neighbours among {encoder.modality} samples mean something before any training"
         return little, "the encoder starts from random weights"
