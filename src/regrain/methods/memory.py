@@ -304,7 +304,7 @@ class WeightedContrast(MomentumContrast):
     def default_weight(cls, encoder: nn.Module) -> tuple[float, str]:
         """w for an encoder as it starts, and why.
 
-        A random network keeps the neighbours of vectors, of words and of movements; those of pictures it has yet to find.
+        A random network keeps the neighbours of vectors, words and movements; those of pictures it has yet to find.
 
         Examples
         --------
