@@ -6,7 +6,6 @@ import torch
 
 from regrain.errors import UserError
 from regrain.evaluation import PROTOCOLS, Representation, Score, Task, protocol
-from regrain.metrics import bootstrap_interval
 
 
 @protocol("train", classifies=True)
@@ -24,8 +23,7 @@ def nearest_mean(representation: Representation, task: Task, *, power: float = 2
     classes, known = labels[labels >= 0].unique(), task.known()
     means = torch.stack([train[labels == code].mean(dim=0) for code in classes])
     nearest = classes[torch.cdist(representation.test[known], means, p=power).argmin(dim=1)]
-    hits = (nearest == task.test_labels[known]).double()
-    return {"nearest-mean": Score(*bootstrap_interval(hits, seed=task.seed), "queries")}
+    return {"nearest-mean": Score.of_samples(nearest == task.test_labels[known], task)}
 
 
 PROTOCOLS[nearest_mean.name] = nearest_mean

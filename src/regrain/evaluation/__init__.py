@@ -7,12 +7,13 @@ from regrain.evaluation.embedding import apply_model, embed, level_probabilities
 from regrain.evaluation.evaluate import PROTOCOLS, chosen_protocols, evaluate_model
 from regrain.evaluation.protocols import Protocol, Representation, Score, Task, protocol
 from regrain.evaluation.representations import own_probabilities
-from regrain.evaluation.results import Evaluation, Row
+from regrain.evaluation.results import Evaluation, Finding, Row
 
 __all__ = [
     "CRITERIA",
     "PROTOCOLS",
     "Evaluation",
+    "Finding",
     "Protocol",
     "Representation",
     "Row",

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from regrain.errors import UserError
 from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
 from regrain.methods.clustering import kmeans
-from regrain.metrics import bootstrap_interval, clustering_metrics, match_clusters
+from regrain.metrics import clustering_metrics, match_clusters
 
 MOST_FITTED = 20_000
 """Training samples that k-means is fitted on at most: more move its centres little, and cost time."""
@@ -145,5 +145,4 @@ def _by_train(representation: Representation, task: Task, number: int, known: Te
     mapping = match_clusters(task.train_labels, representation.train_partitions[:, number])
     clusters = representation.partitions[known][:, number].tolist()
     predicted = torch.tensor([mapping.get(cluster, -1) for cluster in clusters])
-    hits = (predicted == task.test_labels[known]).double()
-    return Score(*bootstrap_interval(hits, seed=task.seed), "queries")
+    return Score.of_samples(predicted == task.test_labels[known], task)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from regrain.checks import check_values
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
@@ -21,6 +23,7 @@ from regrain.evaluation.representations import Sources
 from regrain.evaluation.results import Evaluation, fingerprint
 from regrain.evaluation.retrieval import recall
 from regrain.evaluation.superclass import superclass
+from regrain.evaluation.verdicts import verdict
 from regrain.labels import Labels
 from regrain.model import Model
 
@@ -48,6 +51,7 @@ def evaluate_model(
     start: Model | None = None,
     augmentation: str | Mapping[str, Any] = "strong",
     labels: Labels | None = None,
+    advice: Mapping[str, str] | None = None,
     seed: int = 0,
     workers: int = 2,
 ) -> Evaluation:
@@ -84,6 +88,8 @@ def evaluate_model(
         The view preset of augmented copies of the test samples.
     labels : Labels, optional
         Levels and classes that the model was trained on, for predictions of its own classifier.
+    advice : mapping of str to str, optional
+        Untrained representation -> what the verdict says to do where it is better than the model.
     seed, workers : int
 
     Raises
@@ -106,8 +112,10 @@ def evaluate_model(
         )
     if baselines:
         raw, what = sources.raw(model)
-        seen += [raw, sources.represent("random", model.untrained(model_folder, seed + 1).to(model.device))]
-        evaluation.notes.append(f"raw: {what}; random: the same network with random weights")
+        random = sources.represent("random", model.untrained(model_folder, seed + 1).to(model.device))
+        alike = raw.test.shape == random.test.shape and torch.allclose(raw.test, random.test)
+        seen += [raw] if alike else [raw, random]
+        evaluation.notes.append(f"raw: {what}; random: the same network with random weights{', equal to raw' * alike}")
         if start is not None:
             seen.append(sources.represent("start", start))
             evaluation.notes.append("start: the pretrained weights that training began from")
@@ -121,7 +129,7 @@ def evaluate_model(
         failed: list[tuple[str, UserError]] = []
         for group in groups:
             try:
-                evaluation.add({r.name: protocol.figures(r, group, values) for r in beside})
+                evaluation.add({r.name: protocol.figures(r, group, values) for r in beside}, brief=not asked)
             except UserError as error:
                 if asked and (levels is not None or len(groups) == 1):
                     raise
@@ -133,6 +141,8 @@ def evaluate_model(
             evaluation.notes.append(f"{protocol.name}: baselines were left out, without a training split to fit on")
         if any(r.name == "majority" for r in beside):
             evaluation.notes.append("majority: the most frequent class of the training split")
+    if baselines and split != "train":  # a model knows its training samples: that says nothing about new ones
+        evaluation.verdict = verdict(evaluation.rows, test.labels.levels, what, advice or {}, seed=seed)
     order = [task.level for task in tasks]
     evaluation.rows.sort(key=lambda row: order.index(row.level) if row.level in order else len(order))
     evaluation.notes = list(dict.fromkeys(evaluation.notes))

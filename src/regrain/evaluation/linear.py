@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from regrain.evaluation.probe import Layer, Probed, logistic_layer
 from regrain.evaluation.protocols import Representation, Score, Task, Whole, protocol
-from regrain.metrics import balanced_accuracy, bootstrap_interval
+from regrain.metrics import balanced_accuracy
 
 _RATES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """Learning rates tried side by side; high, because the embeddings are scaled to a mean squared length of 1."""
@@ -55,8 +55,7 @@ def linear(representation: Representation, task: Task, *, linear_epochs: Whole =
     scores = {}
     for name, layer in fits.items():
         predicted = probed.classes[layer(test).argmax(dim=1)]
-        hits = (predicted == truth).double()
-        scores[name] = Score(*bootstrap_interval(hits, seed=task.seed), "queries")
+        scores[name] = Score.of_samples(predicted == truth, task)
         scores[f"{name}-balanced"] = Score(balanced_accuracy(truth, predicted))
     return scores
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regrain.evaluation.probe import class_probabilities
 from regrain.evaluation.protocols import Representation, Score, Task, protocol
-from regrain.metrics import balanced_accuracy, bootstrap_interval, path_metrics
+from regrain.metrics import balanced_accuracy, path_metrics
 
 ALL = "all"
 """What figures of all levels together have in place of a level."""
@@ -39,9 +39,8 @@ def multi_aspect(representation: Representation, tasks: Sequence[Task]) -> dict[
         probabilities, by = class_probabilities(representation, task, "multi-aspect")
         predicted = probabilities.argmax(dim=1)
         truth, found = task.test_labels[known], predicted[known]
-        hits = (truth == found).double()
         scores[task.level] = {
-            "accuracy": Score(*bootstrap_interval(hits, seed=task.seed), "queries", note=by),
+            "accuracy": Score.of_samples(truth == found, task, by),
             "balanced-accuracy": Score(balanced_accuracy(truth, found)),
             "macro-f1": Score(_macro_f1(truth, found, len(task.classes))),
         }
@@ -51,7 +50,7 @@ def multi_aspect(representation: Representation, tasks: Sequence[Task]) -> dict[
     together = {name: Score(fmean(s[name].value for s in scores.values())) for name in next(iter(scores.values()))}
     known = (labels >= 0).any(dim=1)
     right = ((labels == predictions) | (labels < 0)).all(dim=1)[known]
-    together["all-right"] = Score(*bootstrap_interval(right.double(), seed=tasks[0].seed), "queries")
+    together["all-right"] = Score.of_samples(right, tasks[0])
     taxonomy = tasks[0].taxonomy
     if taxonomy is not None and len(tasks) > 1:
         names = [task.level for task in tasks]

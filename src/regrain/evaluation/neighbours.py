@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regrain.errors import UserError
 from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
-from regrain.metrics import balanced_accuracy, bootstrap_interval, knn_predict
+from regrain.metrics import balanced_accuracy, knn_predict
 
 
 @protocol("train", default=True)
@@ -38,8 +38,7 @@ def knn(representation: Representation, task: Task, *, neighbours: Count = 20) -
         k=k,
         classes=len(task.classes),
     )
-    mean, low, high = bootstrap_interval((predicted == labels).double(), seed=task.seed)
     return {
-        f"knn@{k}": Score(mean, low, high, "queries"),
+        f"knn@{k}": Score.of_samples(predicted == labels, task),
         f"knn@{k}-balanced": Score(balanced_accuracy(labels, predicted)),
     }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
@@ -86,4 +88,5 @@ def personalised(representation: Representation, task: Task) -> dict[str, Score]
         + (f"; left out: {reasons}" if reasons else "")
         + f". Always a subject's most frequent class of the support: {100 * np.mean(frequent):.2f}"
     )
-    return {"personalised": Score.mean(accuracies, "subjects", note)}
+    score = Score.mean(accuracies, "subjects", note)
+    return {"personalised": replace(score, values=torch.tensor(accuracies, dtype=torch.float64))}

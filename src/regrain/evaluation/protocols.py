@@ -16,7 +16,7 @@ from torch import Tensor
 from regrain.checks import hyperparameters
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
-from regrain.metrics import mean_interval
+from regrain.metrics import bootstrap_interval, mean_interval
 
 Count: TypeAlias = Annotated[int, Ge(1)]
 """A whole number of at least 1."""
@@ -46,6 +46,8 @@ class Score:
         Whether the value is a number of things, or a mean number of them, not a share.
     detail : bool
         Whether it is one of many, for files and not for a table on a screen.
+    values : Tensor (n,) or None
+        What the value is the mean of, sample by sample, where two representations are compared on the same samples.
     """
 
     value: float
@@ -55,6 +57,14 @@ class Score:
     note: str = ""
     count: bool = False
     detail: bool = False
+    values: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of_samples(cls, values: Tensor, task: Task, note: str = "", *, over: str = "queries") -> Score:
+        """Mean of (n,) values, one a sample, with its interval bootstrapped over the samples where there are two."""
+        values = values.double()
+        ends = bootstrap_interval(values, seed=task.seed) if len(values) > 1 else (float(values.mean()),)
+        return cls(*ends, over=over if len(values) > 1 else "", note=note, values=values)
 
     @classmethod
     def mean(cls, values: ArrayLike, over: str, note: str = "", *, count: bool = False) -> Score:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from regrain.data.dataset import Dataset
 from regrain.evaluation.protocols import Score
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _SHOWN = 8
 """Figures that the short form of an evaluation shows."""
@@ -18,19 +22,53 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: of which representation, on which split and level, by which metric."""
+    """One figure: of which representation, on which split and level, by which metric; ``brief``: shown by default."""
 
     representation: str
     split: str
     level: str
     metric: str
     score: Score
+    brief: bool = True
 
     @property
     def key(self) -> str:
         """``split/level/metric``; of a baseline with ``.NAME`` behind it."""
         name = f"{self.split}/{self.level}/{self.metric}"
         return name if self.representation == "model" else f"{name}.{self.representation}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The trained model beside an untrained representation, by one metric.
+
+    Attributes
+    ----------
+    sentence : str
+    outcome : {"better", "within noise", "worse"}
+        Of the model: ``within noise`` where the interval holds 0.
+    level, metric, baseline : str
+    value, baseline_value : float
+    difference, low, high : float
+        value - baseline_value, and its 95% interval, bootstrapped over the same samples of both.
+    count : int
+        How many those are.
+    """
+
+    sentence: str
+    outcome: Literal["better", "within noise", "worse"]
+    level: str
+    metric: str
+    baseline: str
+    value: float
+    baseline_value: float
+    difference: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 @dataclass
@@ -46,6 +84,8 @@ class Evaluation:
         What the reader of the figures must know.
     judged : dict
         Fingerprints of the samples and of their labels: figures of other samples are not paired with these.
+    verdict : list of Finding
+        Whether training helped, beside each untrained representation; see :mod:`regrain.evaluation.verdicts`.
     """
 
     split: str
@@ -53,6 +93,7 @@ class Evaluation:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     judged: dict[str, Any] = field(default_factory=dict)
+    verdict: list[Finding] = field(default_factory=list)
 
     def __repr__(self) -> str:
         own = [row for row in self.rows if row.representation == "model" and not row.score.detail]
@@ -60,7 +101,35 @@ class Evaluation:
             f"{r.level}/{r.metric} {figure_text(r.score.value, count=r.score.count)}" for r in own[:_SHOWN]
         )
         more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
-        return f"<Evaluation of {self.split}, {self.samples} samples: {shown or 'no figures'}{more}>"
+        said = "".join(f"\n{finding}" for finding in self.verdict)
+        return f"<Evaluation of {self.split}, {self.samples} samples: {shown or 'no figures'}{more}>{said}"
+
+    def _repr_html_(self) -> str:
+        """The verdict, and the brief figures in per cent, for notebooks."""
+        said = "".join(f"<p>{html.escape(finding.sentence)}</p>" for finding in self.verdict)
+        brief = [row for row in self.rows if row.brief and not row.score.detail]
+        texts = {(r.level, r.metric, r.representation): figure_text(r.score.value, count=r.score.count) for r in brief}
+        names = list(dict.fromkeys(row.representation for row in brief))
+        lines = [("level", "metric", *names)]
+        for level, metric in dict.fromkeys((row.level, row.metric) for row in brief):
+            lines.append((level, metric, *(texts.get((level, metric, name), "") for name in names)))
+        table = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
+        return f"{said}<table>{table}</table>"
+
+    def to_frame(self) -> DataFrame:
+        """All figures: a row each, with representation, level, metric, value, low, high and count.
+
+        ``low`` and ``high`` are the ends of the 95% interval, NaN without one; ``count`` is True where the value is a
+        number of things and not a share.
+        """
+        from pandas import DataFrame
+
+        names = ("representation", "level", "metric", "value", "low", "high", "count")
+        return DataFrame(
+            [(r.representation, r.level, r.metric, r.score.value, r.score.low, r.score.high, r.score.count)
+             for r in self.rows],
+            columns=list(names),
+        ).astype({"value": float, "low": float, "high": float})  # fmt: skip
 
     def to_frame(self) -> pd.DataFrame:
         """A row a figure: level, metric, representation, value, and the ends of its interval (NaN without one).
@@ -97,11 +166,18 @@ class Evaluation:
                 result[f"{row.key}.low"], result[f"{row.key}.high"] = row.score.low, row.score.high
         return result
 
-    def add(self, figures: Mapping[str, Mapping[str, Mapping[str, Score]]]) -> None:
-        """Add representation -> level -> metric -> Score, with the notes of the model's."""
-        for level in figures["model"]:
+    def add(self, figures: Mapping[str, Mapping[str, Mapping[str, Score]]], *, brief: bool) -> None:
+        """Add representation -> level -> metric -> Score, with the notes of the model's.
+
+        With ``brief`` only the first metric of a level is one that tables show unless they show all.
+        """
+        for level, scores in figures["model"].items():
+            first = next(iter(scores), None)
             for name, levels in figures.items():
-                self.rows += [Row(name, self.split, level, metric, score) for metric, score in levels[level].items()]
+                self.rows += [
+                    Row(name, self.split, level, metric, score, not brief or metric == first)
+                    for metric, score in levels[level].items()
+                ]
             notes = {metric: score.note for metric, score in figures["model"][level].items() if score.note}
             self.notes += [f"{metric} at level '{level}': {note}" for metric, note in notes.items()]
 
@@ -111,8 +187,11 @@ class Evaluation:
             "split": self.split,
             "samples": self.samples,
             "judged": self.judged,
+            "verdict": [asdict(finding) for finding in self.verdict],
             "notes": self.notes,
-            "rows": [{**asdict(row), "score": asdict(row.score)} for row in self.rows],
+            "rows": [
+                {**vars(row), "score": {k: v for k, v in vars(row.score).items() if k != "values"}} for row in self.rows
+            ],
         }
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from regrain.errors import UserError
 from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
-from regrain.metrics import bootstrap_interval, retrieval_metrics
+from regrain.metrics import retrieval_metrics
 
 _KS = (1, 2, 5, 10)
 _LARGEST_CLASS = 1000
@@ -47,11 +47,11 @@ def recall(representation: Representation, task: Task, *, ks: list[Count] | None
     found = retrieval_metrics(
         representation.test[known], labels, ks=ks, map_at_r=int(labels.bincount().max()) <= _LARGEST_CLASS
     )
-    scores = {f"recall@{k}": _over_queries(found.hits[k].double(), task.seed) for k in ks}
+    scores = {f"recall@{k}": Score.of_samples(found.hits[k], task) for k in ks}
     scores |= {f"precision@{k}": Score(found.precision[k]) for k in ks if k > 1}
     if found.average_precision is not None and found.map_at_r is not None:
         values = found.average_precision
-        scores["map@r"] = _over_queries(values[~values.isnan()], task.seed)
+        scores["map@r"] = Score.of_samples(values[~values.isnan()], task)
     return scores
 
 
@@ -74,10 +74,3 @@ def per_query(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int]) -> dict[
     found = retrieval_metrics(embeddings, labels, ks=ks, map_at_r=deep)
     values = {f"recall@{k}": found.hits[k].double() for k in ks}
     return values | ({"map@r": found.average_precision} if found.average_precision is not None else {})
-
-
-def _over_queries(values: Tensor, seed: int) -> Score:
-    if len(values) < 2:
-        return Score(float(values.mean()))
-    mean, low, high = bootstrap_interval(values, seed=seed)
-    return Score(mean, low, high, "queries")

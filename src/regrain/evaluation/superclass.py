@@ -7,7 +7,7 @@ import torch
 
 from regrain.evaluation.probe import class_probabilities
 from regrain.evaluation.protocols import LACKING, Representation, Score, Task, protocol
-from regrain.metrics import balanced_accuracy, bootstrap_interval, calibration_error
+from regrain.metrics import balanced_accuracy, calibration_error
 
 _FEWEST = 5
 """Test samples from which a hidden subclass can be called the worst."""
@@ -37,7 +37,7 @@ def superclass(representation: Representation, task: Task) -> dict[str, Score]:
     predicted = probabilities.argmax(dim=1).clamp(max=len(classes) - 1)
     hits = predicted == truth
     scores = {
-        "accuracy": Score(*bootstrap_interval(hits.double(), seed=task.seed), "queries", note=by),
+        "accuracy": Score.of_samples(hits, task, by),
         "macro": Score(balanced_accuracy(truth, predicted)),
         "calibration-error": Score(calibration_error(probabilities, truth)),
     }

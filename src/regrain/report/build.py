@@ -177,7 +177,9 @@ def _metrics(
     content: Content, run: Run, data: Dataset | None, split: str, seed: int, say: Callable[[str], None]
 ) -> None:
     there = evaluation_of(run.folder, split) if data is None else None
-    notes, rows = (there["notes"], there["rows"]) if there is not None and there["own_data"] else ([], [])
+    kept = there if there is not None and there["own_data"] else {"notes": [], "rows": [], "verdict": []}
+    notes, rows = kept["notes"], kept["rows"]
+    content.verdict = [finding["sentence"] for finding in kept.get("verdict", [])]
     judged = {(row["representation"], row["metric"]) for row in rows}
     if not {("model", "recall@1"), ("raw", "recall@1")} <= judged:
         say("evaluation (recall, k-NN, clustering)")
@@ -185,6 +187,7 @@ def _metrics(
         made = {(row["representation"], row["level"], row["metric"]) for row in found["rows"]}
         rows = found["rows"] + [r for r in rows if (r["representation"], r["level"], r["metric"]) not in made]
         notes = found["notes"] + notes
+        content.verdict = [finding["sentence"] for finding in found["verdict"]] or content.verdict
     content.notes += dict.fromkeys(note for note in notes if note not in content.notes)
     rows = [row for row in rows if not row["score"]["detail"]]
     names = list(dict.fromkeys(row["representation"] for row in rows))

@@ -135,6 +135,7 @@ class Content:
     missing: dict[str, str] = field(default_factory=dict)
     curves: list[Chart] = field(default_factory=list)
     metrics: list[LevelTable] = field(default_factory=list)
+    verdict: list[str] = field(default_factory=list)
     map: Map | None = None
     queries: list[Query] = field(default_factory=list)
     retrieved: str = ""

@@ -6,7 +6,7 @@ A narrower evaluation takes the place of the figures that it has, and of no othe
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -41,6 +41,11 @@ class _JudgedForm(TypedDict):
     labels: dict[str, str]
 
 
+class _FindingForm(TypedDict):
+    sentence: str
+    outcome: str
+
+
 class _EvaluationForm(TypedDict):
     data: str
     own_data: bool
@@ -48,6 +53,7 @@ class _EvaluationForm(TypedDict):
     split: str
     samples: int
     judged: _JudgedForm
+    verdict: NotRequired[list[_FindingForm]]
     notes: list[str]
     rows: list[RowForm]
 
@@ -111,6 +117,7 @@ def _take_over(old: dict[str, Any], new: dict[str, Any]) -> None:
     made = {_place(row) for row in new["rows"]}
     now, then = new["judged"]["labels"], old["judged"]["labels"]
     rows = [r for r in old["rows"] if _place(r) not in made and now.get(r["level"]) == then.get(r["level"])]
+    new["verdict"] = new["verdict"] or (old.get("verdict", []) if now == then else [])
     if rows:
         new["notes"] = list(dict.fromkeys([*old["notes"], *new["notes"]]))
     new["rows"] = [*rows, *new["rows"]]

@@ -181,7 +181,7 @@ class Adapter(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.require_finite()
-        self.log_dict(self.epoch_means(), prog_bar=True, sync_dist=False, rank_zero_only=True)
+        self.log_dict(self.epoch_means(), sync_dist=False, rank_zero_only=True)
         loader = self.trainer.train_dataloader
         if isinstance(loader, Loader):
             loader.epoch = self.current_epoch + 1

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import lightning
 import torch
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
-from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
@@ -33,6 +33,7 @@ from regrain.training.batch_norm import GlobalBatchNorm
 from regrain.training.loader import loader_of, scan_views
 from regrain.training.options import Precision, TrainingOptions
 from regrain.training.processes import ProcessLayout, layout_of, under_torchrun
+from regrain.training.progress import ProgressDisplay
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -246,7 +247,7 @@ def train(
     resume : bool
         Go on from ``checkpoints/last.ckpt``; a run that was stopped before the first checkpoint starts at the start.
     progress, tensorboard : bool
-        Show a progress bar; log to ``tensorboard/`` too.
+        Show progress and the time left on standard error; log to ``tensorboard/`` too.
     checkpoint_seconds : float
         Save within an epoch when the last save is this long ago.
     interrupt : threading.Event, optional
@@ -281,7 +282,7 @@ def train(
     keeper = _Keeper(run, event, checkpoint_seconds)
     callbacks: list[Callback] = [keeper, _EpochCheckpoint(keeper)]
     if progress:
-        callbacks.append(RichProgressBar(leave=False))
+        callbacks.append(ProgressDisplay())
     if options.early_stop:
         callbacks.append(EarlyStopping("loss", patience=options.patience, mode="min", check_on_train_epoch_end=True))
     precision = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[
@@ -301,7 +302,7 @@ def train(
             gradient_clip_val=options.clip_gradient,
             callbacks=callbacks,
             logger=TensorBoardLogger(run.path, name="tensorboard", version="") if tensorboard else False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=True,
             num_sanity_val_steps=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
@@ -10,7 +11,7 @@ import torch
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.data.rows import examples
-from regrain.errors import UserError
+from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation import Evaluation, chosen_protocols, evaluate_model
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.runs.evaluations import keep_evaluation
@@ -110,7 +111,12 @@ def evaluate(
         )
     if write and is_first_process():
         part = "unseen superclasses" if unseen_superclasses else ""
-        keep_evaluation(run.folder, evaluation, data=where, own_data=data is None, part=part)
+        try:
+            keep_evaluation(run.folder, evaluation, data=where, own_data=data is None, part=part)
+        except (OSError, UserError) as error:  # a folder of somebody else's: the figures are shown all the same
+            if isinstance(error, UserError) and error.code != "not_writable":
+                raise
+            warnings.warn(f"the figures were not kept in {run.path}: {error}", RegrainWarning, stacklevel=2)
     return evaluation
 
 
@@ -127,10 +133,20 @@ def evaluate_run(
         start=run.pretrained_start(notes) if baselines else None,
         augmentation=run.recipe["views"]["presets"][0],
         labels=run.labels,
+        advice=_advice(run),
         **options,
     )
     evaluation.notes += notes
     return evaluation
+
+
+def _advice(run: Run) -> dict[str, str]:
+    """What to do where an untrained representation is better than the run's."""
+    encoder = run.recipe["encoder"]
+    given = f"--encoder {encoder['name']}{' --pretrained' if encoder.get('pretrained') is True else ''} --frozen"
+    keep = f"Keep its features as they are: `regrain fit kmeans DATA {given}` makes a run of them."
+    better = "Train for more epochs, or on the features of a pretrained encoder (--encoder NAME --frozen)."
+    return {"start": keep, "raw": keep if run.model.backbone is not None else better, "random": better}
 
 
 def _never_seen(run: Run, test: Dataset, train: Dataset | None) -> list[str]:
