@@ -7,6 +7,7 @@ A ``text`` block right after another shows what that one prints. As a script it 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -21,6 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from regrain.training import progress
+
+progress.LOG_SECONDS = math.inf  # a page shows no line that depends on the machine's speed
 
 _BLOCK = re.compile(
     r"^```(?P<language>python|sh)\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?", re.DOTALL | re.MULTILINE
