@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from regrain.evaluation import PROTOCOLS, Representation, Task, evaluate_model
 from regrain.evaluation.clustering import clustering, ward_clusters
 from regrain.evaluation.hierarchy import hierarchy
 from regrain.evaluation.neighbours import knn
+from regrain.evaluation.protocols import Count, Protocol, Whole
 from regrain.evaluation.representations import raw_representation
 from regrain.evaluation.retrieval import recall
 from regrain.evaluation.superclass import superclass
@@ -191,6 +196,21 @@ def test_options_that_no_protocol_has_are_refused() -> None:
     with pytest.raises(UserError, match="did you mean 'recall'") as caught:
         evaluate_model(model, data, None, protocols=["recal"])
     assert caught.value.code == "unknown_name"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_options_can_be_read_without_importing_the_protocol(protocol: Protocol) -> None:
+    """By the syntax tree alone: types of builtins, typing, Count and Whole; literal defaults; a text each."""
+    (tree,) = ast.parse(inspect.getsource(protocol.function)).body
+    assert isinstance(tree, ast.FunctionDef)
+    types = {"Any": Any, "Literal": Literal, "Count": Count, "Whole": Whole}
+    for argument, default in zip(tree.args.kwonlyargs, tree.args.kw_defaults, strict=True):
+        assert argument.annotation is not None
+        assert default is not None
+        own = protocol.options[argument.arg]
+        assert eval(ast.unparse(argument.annotation), types) == own.annotation
+        assert ast.literal_eval(default) == own.default
+        assert re.search(rf"^    {argument.arg} : .+\n        \w", protocol.function.__doc__ or "", re.MULTILINE)
 
 
 def test_a_protocol_that_was_asked_for_works_at_every_level_asked_for_or_raises() -> None:
