@@ -63,8 +63,10 @@ class Score:
     def of_samples(cls, values: Tensor, task: Task, note: str = "", *, over: str = "queries") -> Score:
         """Mean of (n,) values, one a sample, with its interval bootstrapped over the samples where there are two."""
         values = values.double()
-        ends = bootstrap_interval(values, seed=task.seed) if len(values) > 1 else (float(values.mean()),)
-        return cls(*ends, over=over if len(values) > 1 else "", note=note, values=values)
+        if len(values) < 2:
+            return cls(float(values.mean()), note=note, values=values)
+        mean, low, high = bootstrap_interval(values, seed=task.seed)
+        return cls(mean, low, high, over, note, values=values)
 
     @classmethod
     def mean(cls, values: ArrayLike, over: str, note: str = "", *, count: bool = False) -> Score:
