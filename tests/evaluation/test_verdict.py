@@ -103,8 +103,9 @@ def test_an_evaluation_carries_it_and_shows_few_figures(monkeypatch: pytest.Monk
     assert len(frame) == len(found.rows)
     assert frame["low"].isna().any()
     html = found._repr_html_()
-    assert "<td>recall@1</td>" in html
-    assert "<td>map@r</td>" not in html
+    assert "<th>recall@1</th>" in html
+    assert "<th>map@r</th>" not in html
+    assert f"<p>{found.verdict[0]}".replace("'", "&#x27;") in html
 
 
 def test_random_weights_that_are_the_raw_input_are_left_out() -> None:

@@ -6,15 +6,12 @@ import hashlib
 import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from regrain.data.dataset import Dataset
 from regrain.evaluation.protocols import Score
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 _SHOWN = 8
 """Figures that the short form of an evaluation shows."""
@@ -104,58 +101,30 @@ class Evaluation:
         said = "".join(f"\n{finding}" for finding in self.verdict)
         return f"<Evaluation of {self.split}, {self.samples} samples: {shown or 'no figures'}{more}>{said}"
 
-    def _repr_html_(self) -> str:
-        """The verdict, and the brief figures in per cent, for notebooks."""
-        said = "".join(f"<p>{html.escape(finding.sentence)}</p>" for finding in self.verdict)
-        brief = [row for row in self.rows if row.brief and not row.score.detail]
-        texts = {(r.level, r.metric, r.representation): figure_text(r.score.value, count=r.score.count) for r in brief}
-        names = list(dict.fromkeys(row.representation for row in brief))
-        lines = [("level", "metric", *names)]
-        for level, metric in dict.fromkeys((row.level, row.metric) for row in brief):
-            lines.append((level, metric, *(texts.get((level, metric, name), "") for name in names)))
-        table = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
-        return f"{said}<table>{table}</table>"
-
-    def to_frame(self) -> DataFrame:
-        """All figures: a row each, with representation, level, metric, value, low, high and count.
-
-        ``low`` and ``high`` are the ends of the 95% interval, NaN without one; ``count`` is True where the value is a
-        number of things and not a share.
-        """
-        from pandas import DataFrame
-
-        names = ("representation", "level", "metric", "value", "low", "high", "count")
-        return DataFrame(
-            [(r.representation, r.level, r.metric, r.score.value, r.score.low, r.score.high, r.score.count)
-             for r in self.rows],
-            columns=list(names),
-        ).astype({"value": float, "low": float, "high": float})  # fmt: skip
-
     def to_frame(self) -> pd.DataFrame:
-        """A row a figure: level, metric, representation, value, and the ends of its interval (NaN without one).
+        """A row a figure, with the ends of its interval (NaN without one); ``count``: whether it is not a share.
 
         Examples
         --------
         >>> Evaluation("test", 9, [Row("model", "test", "kind", "recall@1", Score(0.5, 0.4, 0.6))]).to_frame()
-          level    metric representation  value  low  high
-        0  kind  recall@1          model    0.5  0.4   0.6
+          representation level    metric  value  low  high  count
+        0          model  kind  recall@1    0.5  0.4   0.6  False
         """
-        names = ("level", "metric", "representation")
-        rows = [[*(getattr(r, n) for n in names), r.score.value, r.score.low, r.score.high] for r in self.rows]
-        return pd.DataFrame(rows, columns=[*names, "value", "low", "high"]).astype(
-            dict.fromkeys(("low", "high"), float)
-        )
+        own, of_score = ["representation", "level", "metric"], ["value", "low", "high", "count"]
+        rows = [[*(getattr(r, n) for n in own), *(getattr(r.score, n) for n in of_score)] for r in self.rows]
+        return pd.DataFrame(rows, columns=own + of_score).astype(dict.fromkeys(("value", "low", "high"), float))
 
     def _repr_html_(self) -> str:
-        """For notebooks: a line a metric, a column a representation."""
-        shown = [row for row in self.rows if not row.score.detail]
+        """For notebooks: the verdict, then a line a brief metric, a column a representation."""
+        shown = [row for row in self.rows if row.brief and not row.score.detail]
         cells = [(r.level, r.metric, r.representation, figure_text(r.score.value, count=r.score.count)) for r in shown]
+        if not cells:
+            return repr(self)
         frame = pd.DataFrame(cells, columns=["level", "metric", "representation", "figure"])
         columns = list(dict.fromkeys(frame["representation"]))
         table = frame.pivot_table("figure", ["level", "metric"], "representation", aggfunc="first", sort=False)
-        return (
-            f"<p>{self.split}, {self.samples} samples</p>{table[columns].to_html(na_rep='')}" if cells else repr(self)
-        )
+        said = [f"{self.split}, {self.samples} samples", *(html.escape(finding.sentence) for finding in self.verdict)]
+        return f"{''.join(f'<p>{line}</p>' for line in said)}{table[columns].to_html(na_rep='')}"
 
     def flat(self) -> dict[str, float]:
         """``split/level/metric`` -> value; ends of intervals with ``.low`` and ``.high``, baselines with ``.NAME``."""

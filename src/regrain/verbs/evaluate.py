@@ -142,11 +142,12 @@ def evaluate_run(
 
 def _advice(run: Run) -> dict[str, str]:
     """What to do where an untrained representation is better than the run's."""
-    encoder = run.recipe["encoder"]
-    given = f"--encoder {encoder['name']}{' --pretrained' if encoder.get('pretrained') is True else ''} --frozen"
-    keep = f"Keep its features as they are: `regrain fit kmeans DATA {given}` makes a run of them."
-    better = "Train for more epochs, or on the features of a pretrained encoder (--encoder NAME --frozen)."
-    return {"start": keep, "raw": keep if run.model.backbone is not None else better, "random": better}
+    encoder, pretrained = run.recipe["encoder"], run.model.backbone is not None
+    weights = " --pretrained" if encoder.get("pretrained") is True else ""
+    keep = f"Keep the features as they are: `regrain fit features DATA --encoder {encoder['name']}{weights}`."
+    more = "Train on the features of a pretrained encoder (--encoder NAME --frozen), or for more epochs."
+    raw = "" if run.model.views.modality == "text" else " Until then keep the raw input: `--encoder identity`."
+    return {"start": keep, "raw": keep if pretrained else more + raw, "random": more}
 
 
 def _never_seen(run: Run, test: Dataset, train: Dataset | None) -> list[str]:
