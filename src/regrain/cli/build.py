@@ -10,7 +10,6 @@ import ast
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -366,6 +365,7 @@ def options_of(command: Command) -> dict[str, tuple[Option, str | None]]:
                 found[option.name] = _of_protocol(option), "Options of protocols"
         text = f"Another option of a protocol, as key=value: {', '.join(rare)}."
         found["options"] = Option("options", list[str], None, text), "Options of protocols"
+        found["every"] = Option("every", bool, False, "Show all metrics, not the first of each protocol."), None
     if command.opens:
         found["device"] = parameters_of(FIT)["device"], None
     for name in command.required:
@@ -447,10 +447,11 @@ def call(name: str, command: Command, options: Mapping[str, Option], given: dict
 
     arguments |= show.callbacks(command.calls)
     if "progress" in options:
-        arguments["progress"] = not given["progress"] and sys.stderr.isatty()
+        arguments["progress"] = not given["progress"]
     if "weights" in arguments:
         arguments["pretrained"] = str(arguments.pop("weights"))
     if command.protocols:
+        arguments.pop("every", None)  # which the table reads
         chosen = {option: arguments.pop(option) for option in PROTOCOL_OPTIONS if option in arguments}
         for text in arguments.get("options", ()):
             key, sign, value = text.partition("=")

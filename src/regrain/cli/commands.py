@@ -82,7 +82,7 @@ FLAGS = {
 }
 """Flags that are not the parameter's name."""
 
-HELP = {"progress": "No progress bar."}
+HELP = {"progress": "Show no progress."}
 """Of flags that say the opposite of their parameter."""
 
 METAVARS = {

@@ -151,24 +151,31 @@ def tune(found: Any, given: Given) -> None:
 
 
 def evaluate_json(evaluation: Evaluation, given: Given) -> Any:
-    return evaluation.flat()
+    return evaluation.flat() | {"verdict": evaluation.to_json()["verdict"]}
 
 
 def evaluate(evaluation: Evaluation, given: Given) -> None:
-    """One line a metric, one column a representation."""
+    """The verdict; then one line a metric, one column a representation."""
     from regrain.evaluation.results import figure_text
 
+    for finding in evaluation.verdict:
+        say(finding.sentence)
+    every = dict.fromkeys((row.level, row.metric) for row in evaluation.rows if not row.score.detail)
+    brief = {(row.level, row.metric) for row in evaluation.rows if row.brief}
+    metrics = [place for place in every if given.get("every") or place in brief]
     names = list(dict.fromkeys(row.representation for row in evaluation.rows))
     scores = {(row.representation, row.level, row.metric): row.score for row in evaluation.rows}
     title = f"{evaluation.split}: {evaluation.samples} samples"
     table = Table(title, "level", "metric", *map(Right, (*names, "95% interval")))
-    for level, metric in dict.fromkeys((row.level, row.metric) for row in evaluation.rows if not row.score.detail):
+    for level, metric in metrics:
         score = scores[next(name for name in names if (name, level, metric) in scores), level, metric]
         interval = "" if score.low is None else f"{100 * score.low:.2f} to {100 * (score.high or 0):.2f}, {score.over}"
         cells = [scores.get((name, level, metric)) for name in names]
         texts = ["" if cell is None else figure_text(cell.value, count=cell.count) for cell in cells]
         table.row(level, metric, *texts, interval)
     table.show()
+    if len(metrics) < len(every):
+        say(f"{len(every) - len(metrics)} more metrics: --all")
     _lines(evaluation.notes)
 
 
