@@ -196,7 +196,7 @@ def test_every_mistake_has_its_message_and_exit_code_2(
         (("fit", "maskcon", table, "--level", "kindd", *FAST), "'kind'"),
         (("fit", "maskcon", "digits", "--level", "digitt", *FAST), "did you mean 'digit'"),
         ((*fit, "--set", "wieght=1"), "did you mean 'weight'"),
-        ((*fit, "--set", "weight=high"), "no valid value"),
+        ((*fit, "--set", "weight=high"), "weight must be a number between 0 and 1; got 'high'"),
         ((*fit, "--set", "weight=2"), "weight"),
         ((*fit, "--set", "queue_size=1000"), "longer than the training data"),
         ((*fit, "--encoder", "mpl"), "did you mean 'mlp'"),

@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "scan": {"pretext_epochs": 1, "clustering_epochs": 1, "threshold": 0.3},
     "scgm": {"assignment_period": 1, "start_epochs": 2},
     "scgm-a": {"assignment_period": 2, "initial_means": "random"},
-    "sclre": {"bank_size": 15, "width": 16, "hidden": 16},
+    "sclre": {"bank_size": 15, "width": 8, "hidden": 16},
     "sela": {"sharpness": 5.0},  # a harder plan's potentials are loose: no sample stands between two clusters
     "self-classifier": {"class_counts": (4, 6), "local_views": 2, "hidden": 16, "queue_size": 20},
     "tsc": {"positives": 3},

@@ -218,7 +218,7 @@ class MomentumContrast(ContrastiveMethod):
         See :class:`~regrain.methods.contrast.ContrastiveMethod`.
     """
 
-    training_only = ("twin", "queue")
+    training_only: ClassVar[tuple[str, ...]] = ("twin", "queue")
 
     def __init__(
         self,

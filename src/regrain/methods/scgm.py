@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -85,7 +85,7 @@ class SCGM(EmbedderMethod):
     name = "scgm"
     summary = "mixture of hidden subclasses in every superclass, found by balanced transport"
     needs = Needs(levels=("coarse",), views=("jitter",), minimum_classes=2)
-    training_only = ("assignments", "subclass_sizes")
+    training_only: ClassVar[tuple[str, ...]] = ("assignments", "subclass_sizes")
     fewest_steps = 500
     prior: Tensor
     subclass_sizes: Tensor
@@ -331,7 +331,9 @@ class SCGMA(SCGM):
     def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         return super().forward_views(batch) | {"key": self.angular.twin.key(batch.views[1])}
 
-    def loss(self, embedding: Tensor, key: Tensor, labels: Tensor, ids: Tensor) -> dict[str, Tensor]:
+    def loss(  # type: ignore[override]  # with the key of view 2
+        self, embedding: Tensor, key: Tensor, labels: Tensor, ids: Tensor
+    ) -> dict[str, Tensor]:
         losses = super().loss(embedding, labels, ids)
         contrast = self.angular.loss(embedding, key, labels[:, 0], ids, self.superclass_weights)
         return losses | {"loss": losses["loss"] + contrast, "angular": contrast}

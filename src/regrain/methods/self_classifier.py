@@ -136,9 +136,10 @@ class SelfClassifier(Method):
         if settings["class_counts"] is None and settings["class_prior"] is not None:
             settings["class_counts"] = (len(settings["class_prior"]),)
         elif settings["class_counts"] is None:
-            settings["class_counts"] = (rule_of_thumb(training),)
+            count = rule_of_thumb(training)
+            settings["class_counts"] = (count,)
             notices.append(
-                f"{settings['class_counts'][0]} classes, a rule of thumb: where you know or estimate them (`regrain "
+                f"{count} classes, a rule of thumb: where you know or estimate them (`regrain "
                 "discover RUN --estimate-classes`) give --set 'class_counts=[C]'"
             )
         return notices
