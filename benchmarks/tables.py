@@ -176,7 +176,7 @@ def _whole_network() -> Table:
     methods = _TOY_METHODS | {"SCGM-G": "scgm"}
     order = ("SupCE", "SupCon", "SelfCon", "Grafit", "CoIns", "MaskCon", "SCGM-G", "SupFINE")
     paper = published("maskcon/table2")
-    clusters = "--subclasses 100 --unaided"
+    clusters = "--subclasses 100 --ignore-coarse-labels"
     start = Row(
         "untouched start", f"selfcon {data} --frozen --set encoder.adapter=identity --epochs 1", discover=clusters
     )
@@ -185,7 +185,7 @@ def _whole_network() -> Table:
             label,
             f"{methods[label]} {tuned}" + (" --set subclasses=100" if label == "SCGM-G" else ""),
             {"recall@1": paper[label]} if label in paper else {},
-            discover="--unaided" if label == "SCGM-G" else clusters,
+            discover="--ignore-coarse-labels" if label == "SCGM-G" else clusters,
         )
         for label in order
     )
@@ -219,7 +219,7 @@ def _subclass_table(
     """Few-shot accuracy and discovered subclasses, one seed; ``of`` names the table whose runs serve, ``fine`` says
     whether SupFINE is among them."""
     mixture = f" --set subclasses={subclasses}"
-    clusters = f"--subclasses {subclasses} --unaided"
+    clusters = f"--subclasses {subclasses} --ignore-coarse-labels"
     few = [f"{way}-way-{shot}-shot" for way in ("5", "all") for shot in (1, 5)] + ["1-shot-intra"]
     metrics = [Metric(key.replace("-", " "), f"test/{level}/{key}") for key in few]
     metrics += [Metric("recall@1", f"test/{level}/recall@1")]
@@ -231,13 +231,13 @@ def _subclass_table(
         Row("Coarse", run_of=f"{of}/SupCE", discover=clusters),
         Row("Coarse+", f"coarse+ {data}", discover=clusters),
         Row("ANCOR", f"ancor {data} --set momentum=0.99", discover=clusters),
-        Row("SCGM-G", f"scgm {data}{mixture}", discover="--unaided"),
-        Row("SCGM-G as published", f"scgm {data}{mixture}{_PUBLISHED_MEANS}", discover="--unaided"),
-        Row("SCGM-A", f"scgm-a {data}{mixture}", discover="--unaided"),
+        Row("SCGM-G", f"scgm {data}{mixture}", discover="--ignore-coarse-labels"),
+        Row("SCGM-G as published", f"scgm {data}{mixture}{_PUBLISHED_MEANS}", discover="--ignore-coarse-labels"),
+        Row("SCGM-A", f"scgm-a {data}{mixture}", discover="--ignore-coarse-labels"),
         Row("MaskCon", run_of=f"{of}/MaskCon", discover=clusters),
         Row("MaskCon, balanced k-means", run_of=f"{of}/MaskCon", discover=f"{clusters} --balanced"),
-        Row("SeLa", f"sela {data} --set subclasses={subclasses}", discover="--unaided"),
-        Row("GEORGE", f"george {data}", discover="--unaided"),
+        Row("SeLa", f"sela {data} --set subclasses={subclasses}", discover="--ignore-coarse-labels"),
+        Row("GEORGE", f"george {data}", discover="--ignore-coarse-labels"),
         *([Row("Fine", run_of=f"{of}/SupFINE", discover=clusters)] if fine else []),
     )
     judge = "--ways 5,all --shots 1,5 --queries rest --intra-class --copies 0 --episodes 300"
@@ -655,13 +655,13 @@ TABLES: tuple[Table, ...] = (
         tuple(
             Row(label, f"{method} hapt {_DCCN}{options}", baselines=label == "Coarse", discover=found)
             for label, method, options, found in (
-                ("Coarse", "sup-ce", "", "--subclasses 12 --unaided"),
-                ("SCGM-G", "scgm", " --set subclasses=12", "--unaided"),
-                ("SCGM-G as published", "scgm", f" --set subclasses=12{_PUBLISHED_MEANS}", "--unaided"),
-                ("SCGM-A", "scgm-a", " --set subclasses=12", "--unaided"),
-                ("MaskCon", "maskcon", "", "--subclasses 12 --unaided"),
-                ("MaskCon, w = 0.5", "maskcon", " --set weight=0.5", "--subclasses 12 --unaided"),
-                ("Fine", "sup-fine", "", "--subclasses 12 --unaided"),
+                ("Coarse", "sup-ce", "", "--subclasses 12 --ignore-coarse-labels"),
+                ("SCGM-G", "scgm", " --set subclasses=12", "--ignore-coarse-labels"),
+                ("SCGM-G as published", "scgm", f" --set subclasses=12{_PUBLISHED_MEANS}", "--ignore-coarse-labels"),
+                ("SCGM-A", "scgm-a", " --set subclasses=12", "--ignore-coarse-labels"),
+                ("MaskCon", "maskcon", "", "--subclasses 12 --ignore-coarse-labels"),
+                ("MaskCon, w = 0.5", "maskcon", " --set weight=0.5", "--subclasses 12 --ignore-coarse-labels"),
+                ("Fine", "sup-fine", "", "--subclasses 12 --ignore-coarse-labels"),
             )
         ),
     ),

@@ -29,7 +29,7 @@ _ON_COMMAND_LINE: ContextVar[bool] = ContextVar("_ON_COMMAND_LINE", default=Fals
 _VERBS = ("adapt", "attend", "calibrate", "discover", "evaluate", "export", "fit", "isotropy", "load", "predict",
           "regroup", "reproduce", "resume", "tune")  # fmt: skip
 _SWITCHES = ("balanced", "cache", "download", "drop-unknown", "estimate-classes", "frozen", "label-paths", "overwrite",
-             "pretrained", "skip-unreadable", "tensorboard", "unaided", "unseen-superclasses")  # fmt: skip
+             "pretrained", "skip-unreadable", "tensorboard", "ignore-coarse-labels", "unseen-superclasses")  # fmt: skip
 _KEYWORDS = {"level": "levels", "set": "settings", "weights": "pretrained", "range": "ranges", "p": "protocols"}
 """Options of the command line that Python calls otherwise."""
 

@@ -139,7 +139,7 @@ def test_unknown_superclasses_are_predicted_and_marked(tmp_path: Path) -> None:
 def test_unaided_discovery_does_not_look_at_test_superclasses(tmp_path: Path) -> None:
     run = quick("maskcon", vectors(), tmp_path / "run")
     aided = discover(run, each=4)
-    unaided = discover(run, unaided=True)
+    unaided = discover(run, ignore_coarse_labels=True)
     test = unaided.splits == "test"
     assert not unaided.given[test].any()
     assert unaided.given[~test].all()
@@ -149,7 +149,7 @@ def test_unaided_discovery_does_not_look_at_test_superclasses(tmp_path: Path) ->
     codes[::5, 0] = 1 - codes[::5, 0]  # test rows
     turned = replace(relabelled, labels=replace(relabelled.labels, codes=codes))
     run.data = turned
-    assert np.array_equal(discover(run, unaided=True).subclass, unaided.subclass)
+    assert np.array_equal(discover(run, ignore_coarse_labels=True).subclass, unaided.subclass)
 
 
 def test_balanced_clusters(tmp_path: Path) -> None:

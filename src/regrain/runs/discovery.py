@@ -258,7 +258,7 @@ def assign_subclasses(
     subclasses: int | None = None,
     each: int | None = None,
     balanced: bool = False,
-    unaided: bool = False,
+    ignore_coarse_labels: bool = False,
     exemplars: int = 10,
     seed: int = 0,
 ) -> tuple[Discovery, SubclassModel]:
@@ -275,7 +275,7 @@ def assign_subclasses(
         k-means: number in all, or of every superclass; default: by silhouette in each superclass.
     balanced : bool
         k-means: subclasses of equal size within a superclass, by Sinkhorn.
-    unaided : bool
+    ignore_coarse_labels : bool
         Tell the subclasses of all samples but ``train`` without their superclass labels, as of new samples.
     exemplars : int
         How many exemplars and outliers to name.
@@ -316,7 +316,7 @@ def assign_subclasses(
     if strangers:
         named = ", ".join(map(repr, strangers[:3])) + (", ..." if len(strangers) > 3 else "")
         notes.append(f"the run knows no superclass {named}: samples labelled so count as unlabelled")
-    if unaided:
+    if ignore_coarse_labels:
         labels |= {name: torch.full_like(codes, -1) for name, codes in labels.items() if name != "train"}
         notes.append("superclass labels of other samples than train were not looked at")
     told = [fitted.predict(model, part, labels[name]) for name, part in parts.items()]

@@ -25,7 +25,7 @@ def discover(
     each: int | None = None,
     balanced: bool = False,
     names: str | Path | None = None,
-    unaided: bool = False,
+    ignore_coarse_labels: bool = False,
     exemplars: int = 10,
     grids: str | Path | None = None,
     estimate_classes: bool = False,
@@ -62,7 +62,7 @@ def discover(
         Clusters of equal size, by Sinkhorn.
     names : path, optional
         A JSON of names such as {"3": "wine glass"}: makes the run a classifier. Several subclasses may share a name.
-    unaided : bool
+    ignore_coarse_labels : bool
         Ignore superclass labels outside the training split.
     exemplars : int
         Samples named for each subclass: those nearest to the mean, and farthest from it.
@@ -91,7 +91,7 @@ def discover(
     if grids is not None:
         require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
     clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
-    options: dict[str, Any] = {"unaided": unaided, "exemplars": exemplars, "seed": seed}
+    options: dict[str, Any] = {"ignore_coarse_labels": ignore_coarse_labels, "exemplars": exemplars, "seed": seed}
     dataset = run.given_or_own(data, reader_options)
     if dataset is None:
         parts = run.splits()
