@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
+from regrain.data.corruption import subsample
 from regrain.data.dataset import Dataset
 from regrain.encoders import is_pretrained
 from regrain.errors import UserError
@@ -194,8 +195,9 @@ def auto(
     Examples
     --------
     >>> import tempfile, regrain
+    >>> from regrain.data.corruption import limit_per_class
     >>> folder = tempfile.TemporaryDirectory()
-    >>> data = regrain.load("digits").limit_per_class(12)
+    >>> data = limit_per_class(regrain.load("digits"), 12)
     >>> chosen = regrain.auto(data, levels=["group"], out=folder.name + "/auto", budget=0.001)
     >>> [contender.method for contender in chosen.contenders]
     ['features', 'maskcon', 'scgm']
@@ -267,7 +269,7 @@ class _Choice:
         levels = plan.recipe["data"]["levels"]
         training = plan.training.with_levels(levels)
         if len(training) > _MOST_SAMPLES:
-            training = training.subsample(_MOST_SAMPLES, seed=seed)
+            training = subsample(training, _MOST_SAMPLES, seed=seed)
         self.situation = _situation(training.labels)
         stratify = levels[0] if levels and training.groups is None else None
         self.train, self.held_out = training.hold_out(_VALIDATION, stratify=stratify, seed=seed)

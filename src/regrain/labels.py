@@ -87,11 +87,10 @@ class Taxonomy:
         for level, names in enumerate(classes):
             above: list[set[int]] = [set() for _ in names]
             for upper in range(level - 1, -1, -1):
-                pairs = codes[:, [upper, level]]
-                pairs = pairs[(pairs != UNKNOWN).all(dim=1)].unique(dim=0)
+                both = codes[(codes[:, upper] != UNKNOWN) & (codes[:, level] != UNKNOWN)]
                 found: dict[int, set[int]] = {}
-                for parent, child in pairs.tolist():
-                    found.setdefault(child, set()).add(parent)
+                for pair in (both[:, upper] * len(names) + both[:, level]).unique().tolist():
+                    found.setdefault(pair % len(names), set()).add(pair // len(names))
                 for child, classes_above in found.items():
                     if upper == level - 1:
                         above[child] = classes_above
@@ -155,7 +154,7 @@ class Taxonomy:
             tuple(frozenset(code[level - 1][p] for p in above.get(n, ())) for n in classes[level])
             for level in range(count)
         )
-        return cls(_level_names(levels, count), tuple(tuple(c) for c in classes), parents)
+        return cls(level_names(levels, count), tuple(tuple(c) for c in classes), parents)
 
     @classmethod
     def from_json(cls, source: str | Path | Mapping[str, Any]) -> Taxonomy:
@@ -213,7 +212,7 @@ class Taxonomy:
             if not rows:
                 raise UserError(f"{where} has no taxonomy: its classes are empty", code="damaged_file")
             names = [*(levels or []), "label"] if levels and len(levels) == len(rows[0]) - 1 else levels
-            names = _level_names(names, max(map(len, rows)))
+            names = level_names(names, max(map(len, rows)))
             columns = {name: [row[i] if i < len(row) else None for row in rows] for i, name in enumerate(names)}
             labels = Labels.from_columns(columns, relation="aspects")  # a class may have several parents here
             taxonomy = cls.from_codes(labels.codes, labels.levels, labels.classes)
@@ -426,7 +425,7 @@ class Labels:
         if len(set(lengths.values())) > 1:
             raise UserError(f"label columns differ in length: {lengths}", code="wrong_shape")
         require_relation(relation)
-        names = [[_name(v) for v in values] for values in columns.values()]
+        names = [_names(values) for values in columns.values()]
         if relation == "paths":
             names = _qualify(names)
         codes, classes = _encode(names)
@@ -458,18 +457,7 @@ class Labels:
         >>> labels.codes.tolist(), labels.absent("level2").tolist()
         ([[0, 0], [0, 1], [0, -1], [1, -1]], [False, False, False, True])
         """
-        parts = [[p for p in str(path).strip("/").split("/") if p] if path else [] for path in paths]
-        depth = max(map(len, parts), default=0)
-        if depth == 0:
-            raise UserError("the paths hold no class: expected strings like 'animal/dog/beagle'", code="too_few")
-        columns = {
-            name: ["/".join(p[: i + 1]) if i < len(p) else None for p in parts]
-            for i, name in enumerate(_level_names(levels, depth))
-        }
-        codes, classes = _encode([list(values) for values in columns.values()])
-        names = tuple(columns)
-        taxonomy = Taxonomy.from_codes(codes, names, classes)
-        return cls(codes, names, classes, taxonomy, source=torch.zeros_like(codes, dtype=torch.uint8))
+        return cls.from_columns(path_columns(paths, levels))
 
     @classmethod
     def from_codes(
@@ -504,7 +492,7 @@ class Labels:
             raise UserError(
                 f"codes have shape {tuple(values.shape)}; expected (samples,) or (samples, levels)", code="wrong_shape"
             )
-        names = _level_names(levels, values.shape[1])
+        names = level_names(levels, values.shape[1])
         if classes is None:
             counts = [int(values[:, i].max()) + 1 if len(values) else 0 for i in range(len(names))]
             if max(counts, default=0) > _MOST_CODES:
@@ -668,7 +656,8 @@ def _index_of(level: str, levels: Sequence[str]) -> int:
     return tuple(levels).index(level)
 
 
-def _level_names(levels: Sequence[str] | None, count: int) -> tuple[str, ...]:
+def level_names(levels: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """The names that were given for ``count`` levels; without any label, or level1, level2, ..."""
     if levels is None:
         return tuple(f"level{i + 1}" for i in range(count)) if count != 1 else ("label",)
     if len(levels) != count:
@@ -698,16 +687,57 @@ def _require_order(taxonomy: Taxonomy) -> None:
             )
 
 
+def missing(cell: Any) -> bool:
+    """Whether a cell says nothing, so that a label is unknown: None, NaN, NA, a masked value, or nothing but spaces.
+
+    Examples
+    --------
+    >>> [missing(cell) for cell in (None, float("nan"), " ", "nan", 0, -1)]
+    [True, True, True, False, False, False]
+    """
+    if cell is None or (isinstance(cell, str) and (not cell or cell.isspace())) or cell is np.ma.masked:
+        return True
+    return (isinstance(cell, float | np.floating) and bool(np.isnan(cell))) or type(cell).__name__ in (
+        "NAType",
+        "NaTType",
+    )
+
+
+def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = None) -> dict[str, list[str | None]]:
+    """``a/b/c`` paths as one column per level, where a class is its path: ``a``, ``a/b``, ``a/b/c``.
+
+    Raises
+    ------
+    UserError
+        If there is no class in any path, or ``levels`` are not as many as the deepest has.
+
+    Examples
+    --------
+    >>> path_columns(["a/x", "b", None])
+    {'level1': ['a', 'b', None], 'level2': ['a/x', None, None]}
+    """
+    parts = [[p for p in str(path).strip("/").split("/") if p] if path else [] for path in paths]
+    depth = max(map(len, parts), default=0)
+    if depth == 0:
+        raise UserError("the paths hold no class: expected strings like 'animal/dog/beagle'", code="too_few")
+    return {
+        name: ["/".join(p[: i + 1]) if i < len(p) else None for p in parts]
+        for i, name in enumerate(level_names(levels, depth))
+    }
+
+
+def _names(values: Sequence[Any] | np.ndarray) -> list[str | None]:
+    """Class names, None when unknown."""
+    known = {text: _name(text) for text in {value for value in values if isinstance(value, str)}}
+    return [known[value] if isinstance(value, str) else _name(value) for value in values]
+
+
 def _name(value: Any) -> str | None:
-    """A class name, None when unknown."""
-    if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
+    if missing(value):
         return None
-    if isinstance(value, float | np.floating):
-        if np.isnan(value):
-            return None
-        if float(value).is_integer():  # a column of whole numbers with gaps is read as floats
-            return str(int(value))
-    return str(value).strip() or None
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))  # a column of whole numbers with gaps is read as floats
+    return str(value).strip()
 
 
 def _qualify(names: list[list[str | None]]) -> list[list[str | None]]:

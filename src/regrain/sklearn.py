@@ -20,12 +20,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from regrain.data.cells import missing
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation import apply_model, embed
-from regrain.labels import Labels
+from regrain.labels import Labels, missing
 from regrain.methods import method_class
 from regrain.runs.run import Run
 from regrain.verbs.fit import fit
@@ -269,8 +268,7 @@ def _codes(column: np.ndarray, unknown: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _labels(known: list[tuple[np.ndarray, np.ndarray]]) -> Labels:
     names = [[str(code) for code in range(len(classes))] for classes, _ in known]
-    levels = [f"level{number + 1}" for number in range(len(known))]
-    return Labels.from_codes(np.stack([codes for _, codes in known], axis=1), levels, names)
+    return Labels.from_codes(np.stack([codes for _, codes in known], axis=1), classes=names)
 
 
 def _dataset(X: np.ndarray, labels: Labels) -> Dataset:

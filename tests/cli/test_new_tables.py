@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pandas as pd
 import pytest
 
 import regrain as library
-from regrain.data import readers
+from regrain.data import formats
+from regrain.data.table import Table
 from regrain.errors import UserError
 
 
@@ -43,6 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         epochs=1,
         device="cpu",
     )
+    library.discover(folder / "run", each=2)
     return folder / "run"
 
 
@@ -100,17 +104,37 @@ def test_classes_that_were_never_trained_on_are_told(run: Path) -> None:
     assert any("was trained on none of these classes ('a'; 'b'), but on such as '0'; '1'" in note for note in notes)
 
 
-def test_a_table_is_parsed_once(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "new.csv"
-    frame_of().to_csv(file, index=False)
-    parsed = []
-    from regrain.data import formats
+VERBS: dict[str, Callable[[library.Run, Path, Path], object]] = {
+    "predict": lambda run, file, _: library.predict(run, file),
+    "evaluate": lambda run, file, _: library.evaluate(run, file, protocols=["recall"], write=False),
+    "embed": lambda run, file, _: library.embed(run, file),
+    "export_embeddings": lambda run, file, out: library.export_embeddings(run, out / "e.parquet", file),
+    "discover": lambda run, file, _: library.discover(run, file, write=False),
+    "calibrate": lambda run, file, _: library.calibrate(run, file),
+    "adapt": lambda run, file, out: library.adapt(run, file, out / "adapted", level="kind"),
+    "fit": lambda _, file, out: library.fit("simclr", file, columns=["f*"], out=out / "new", epochs=1, device="cpu"),
+    "load": lambda _, file, __: library.load(file, levels=["kind"]),
+}
 
+
+@pytest.mark.parametrize("gone", [False, True], ids=["", "own data gone"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_table_is_parsed_once(
+    verb: str, gone: bool, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+    opened = library.Run.open(copied, device="cpu")
+    if gone:  # then given data may be the run's own, which takes a look
+        monkeypatch.setitem(opened.recipe["data"], "source", str(tmp_path / "gone.csv"))
+    file = tmp_path / "new.csv"
+    frame_of(80).to_csv(file, index=False)
+    parsed: list[Path] = []
     whole = formats._csv_table
-    monkeypatch.setattr(formats, "_csv_table", lambda path, text: parsed.append(path) or whole(path, text))  # type: ignore[func-returns-value]
-    library.predict(run, file)
-    assert len(parsed) == 1
-    library.evaluate(run, file, protocols=["recall"], write=False)
-    assert len(parsed) == 2
-    readers.read(file, levels=["kind"])
-    assert len(parsed) == 3
+
+    def counted(path: Path, text: str) -> Table:
+        parsed.append(path)
+        return whole(path, text)
+
+    monkeypatch.setattr(formats, "_csv_table", counted)
+    VERBS[verb](opened, file, tmp_path)
+    assert parsed == [file]

@@ -16,8 +16,10 @@ from image_files import WriteImage, encode, pixels
 from PIL import Image
 
 import regrain
-from regrain.data import read, read_arrays, read_folder, read_huggingface, read_parquet_folder, read_table
+from regrain.data import read
 from regrain.data.dataset import Dataset
+from regrain.data.formats import read_parquet_folder
+from regrain.data.huggingface import huggingface_table
 from regrain.data.images import decode_image
 from regrain.data.samples import ImageSamples, TensorSamples, TextSamples
 from regrain.errors import RegrainWarning, UserError
@@ -55,7 +57,7 @@ def test_a_class_is_its_path(tmp_path: Path, write_image: WriteImage) -> None:
     first = write_image("a/other/1.png", 1)
     write_image("b/other/1.png", 2)
     write_image("b/x/2.PNG", 3)
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.ids.tolist() == ["a/other/1.png", "b/other/1.png", "b/x/2.PNG"]
     assert data.labels.levels == ("level1", "level2")
     assert names(data, "level1") == ["a", "b", "b"]
@@ -68,7 +70,7 @@ def test_a_class_is_its_path(tmp_path: Path, write_image: WriteImage) -> None:
 def test_depths_may_differ(tmp_path: Path, write_image: WriteImage) -> None:
     for path in ("a/x/1.png", "a/2.png", "b/3.png", "4.png"):
         write_image(path)
-    data = read_folder(tmp_path, levels=["super", "sub"])
+    data = read(tmp_path, levels=["super", "sub"])
     assert names(data, "super") == [None, "a", "a", "b"]
     assert names(data, "sub") == [None, None, "a/x", None]
     assert data.labels.absent("sub").tolist() == [False, False, False, True]
@@ -81,7 +83,7 @@ def test_split_folders(tmp_path: Path, write_image: WriteImage, folder: str, spl
     write_image(f"{folder}/cat/1.png")
     write_image("test/cat/1.png")
     write_image("test/dog/2.png")
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.splits is not None
     assert sorted(data.splits) == sorted([split, "test", "test"])
     assert data.labels.classes == (("cat", "dog"),)
@@ -92,7 +94,7 @@ def test_split_folders(tmp_path: Path, write_image: WriteImage, folder: str, spl
 def test_split_folders_beside_others_are_classes_and_it_is_told(tmp_path: Path, write_image: WriteImage) -> None:
     write_image("train/1.png")
     write_image("cats/2.png")
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.splits is None
     assert data.labels.classes == (("cats", "train"),)
     assert "beside them is 'cats'" in told(data)
@@ -103,7 +105,7 @@ def test_other_files_are_counted_hidden_ones_passed_over(tmp_path: Path, write_i
     for path in ("cat/.hidden.png", ".git/2.png", "__MACOSX/cat/1.png", "cat/notes.txt", "labels.csv"):
         (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / path).write_text("x")
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert len(data) == 1
     assert data.notes["ignored_files"] == 2
     assert "to take them from labels.csv, give the path of that file" in told(data)
@@ -116,28 +118,28 @@ def test_linked_folders_are_followed_once(tmp_path: Path, write_image: WriteImag
     (tmp_path / "elsewhere").rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
     (tmp_path / "dog" / "link").symlink_to(tmp_path.parent / f"{tmp_path.name}-elsewhere")
     (tmp_path / "cat" / "circle").symlink_to(tmp_path)
-    assert read_folder(tmp_path).ids.tolist() == ["cat/1.png", "dog/link/2.png"]
+    assert read(tmp_path).ids.tolist() == ["cat/1.png", "dog/link/2.png"]
 
 
 def test_a_folder_without_images_says_what_it_looked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no images: .*\.jpg, \.jpeg, \.png.*found no files at all"):
-        read_folder(tmp_path)
+        read(tmp_path)
     for index in range(3):
         (tmp_path / f"{index}.wav").write_text("x")
     (tmp_path / "README").write_text("x")
     with pytest.raises(UserError, match=r"found 4 other files \(3 \.wav, 1 without ending\)"):
-        read_folder(tmp_path)
-    with pytest.raises(UserError, match="no folder"):
-        read_folder(tmp_path / "absent")
+        read(tmp_path)
+    with pytest.raises(UserError, match="no file, folder or data set"):
+        read(tmp_path / "absent")
 
 
 def test_images_without_folders_have_no_labels(tmp_path: Path, write_image: WriteImage) -> None:
     write_image("1.png")
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.labels.levels == ()
     assert "no labels" in told(data)
     write_image("cat/1.png")
-    assert read_folder(tmp_path, levels=[]).labels.levels == ()
+    assert read(tmp_path, levels=[]).labels.levels == ()
 
 
 def test_a_damaged_image_is_named_or_left_out(tmp_path: Path, write_image: WriteImage) -> None:
@@ -145,8 +147,8 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path: Path, write_image: Write
     (tmp_path / "dog").mkdir()
     (tmp_path / "dog" / "2.png").write_bytes(b"<html>404</html>")
     with pytest.raises(UserError, match=r"1 of 2 rows cannot be used: dog/2\.png is not an image.*--skip-unreadable"):
-        read_folder(tmp_path)
-    data = read_folder(tmp_path, skip_unreadable=True)
+        read(tmp_path)
+    data = read(tmp_path, skip_unreadable=True)
     assert data.ids.tolist() == ["cat/1.png"]
     assert np.array_equal(images(data)[0], kept.transpose(2, 0, 1))
     assert data.labels.classes == (("cat",),)
@@ -154,7 +156,7 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path: Path, write_image: Write
     assert data.notes["left_out"] == ["dog/2.png is not an image in a known format"]
     (tmp_path / "cat" / "1.png").write_bytes(b"")
     with pytest.raises(UserError, match="none of the 2 rows can be used"):
-        read_folder(tmp_path, skip_unreadable=True)
+        read(tmp_path, skip_unreadable=True)
 
 
 # Sizes
@@ -163,25 +165,25 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path: Path, write_image: Write
 def test_small_images_of_one_size_stay_as_they_are(tmp_path: Path, write_image: WriteImage) -> None:
     wide = write_image("a/1.png", 1, height=6, width=10)
     write_image("a/2.png", 2, height=6, width=10)
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.samples.shape == (3, 6, 10)
     assert np.array_equal(images(data)[0], wide.transpose(2, 0, 1))
-    assert read_folder(tmp_path, image_size=5).samples.shape == (3, 5, 5)
+    assert read(tmp_path, image_size=5).samples.shape == (3, 5, 5)
 
 
 def test_grey_images_have_one_channel(tmp_path: Path, write_image: WriteImage) -> None:
     grey = write_image("a/1.png", 1, channels=1)
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert np.array_equal(images(data)[0, 0], grey)
-    assert read_folder(tmp_path, channels=3).samples.shape == (3, 8, 8)
+    assert read(tmp_path, channels=3).samples.shape == (3, 8, 8)
     write_image("a/2.png", 2)
-    assert read_folder(tmp_path).samples.shape == (3, 8, 8)
+    assert read(tmp_path).samples.shape == (3, 8, 8)
 
 
 def test_mixed_sizes_are_stored_at_the_median_of_the_shorter_sides(tmp_path: Path, write_image: WriteImage) -> None:
     for index, (height, width) in enumerate([(20, 30), (16, 16), (40, 24)]):
         write_image(f"a/{index}.png", index, height=height, width=width)
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.samples.shape == (3, 20, 20)
     assert data.samples.in_memory
     assert "16 x 16 to 24 x 40 pixels (in 3 looked at) are stored at 20 x 20" in told(data)
@@ -189,12 +191,12 @@ def test_mixed_sizes_are_stored_at_the_median_of_the_shorter_sides(tmp_path: Pat
 
 def test_large_images_stay_encoded(tmp_path: Path, write_image: WriteImage) -> None:
     array = write_image("a/1.png", 1, height=300, width=310)
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert isinstance(data.samples, ImageSamples)
     assert data.samples.shape == (3, 256, 256)
     write_image("a/1.png", 1, height=150, width=150)
-    assert read_folder(tmp_path).samples.shape == (3, 150, 150)
-    assert isinstance(read_folder(tmp_path, image_size=32).samples, TensorSamples)
+    assert read(tmp_path).samples.shape == (3, 150, 150)
+    assert isinstance(read(tmp_path, image_size=32).samples, TensorSamples)
     write_image("a/1.png", 1, height=300, width=310)
     taken = data.samples.take(torch.tensor([0]))[0].numpy()
     expected = Image.fromarray(array).resize((256, 256), Image.Resampling.BILINEAR, box=(5, 0, 305, 300))
@@ -206,23 +208,23 @@ def test_large_damaged_images_are_found_when_they_are_to_be_left_out(tmp_path: P
         write_image(f"a/{index}.png", index, height=140)
     whole = (tmp_path / "a" / "1.png").read_bytes()
     (tmp_path / "a" / "1.png").write_bytes(whole[: len(whole) // 2])
-    assert len(read_folder(tmp_path)) == 3  # nothing is decoded yet
-    data = read_folder(tmp_path, skip_unreadable=True)
+    assert len(read(tmp_path)) == 3  # nothing is decoded yet
+    data = read(tmp_path, skip_unreadable=True)
     assert data.ids.tolist() == ["a/0.png", "a/2.png"]
     for _ in range(2):  # the second time from the cache
-        cached = read_folder(tmp_path, skip_unreadable=True, cache=True)
+        cached = read(tmp_path, skip_unreadable=True, cache=True)
         assert cached.ids.tolist() == ["a/0.png", "a/2.png"]
         assert torch.equal(images(cached), data.samples.take(torch.tensor([0, 1])))
     with pytest.raises(UserError, match=r"a/1\.png cannot be decoded"):
-        read_folder(tmp_path, cache=True)
+        read(tmp_path, cache=True)
 
 
 def test_options_out_of_range_are_refused(tmp_path: Path, write_image: WriteImage) -> None:
     write_image("a/1.png")
     with pytest.raises(UserError, match="image_size is a number of pixels from 1 to 4096; got 0"):
-        read_folder(tmp_path, image_size=0)
+        read(tmp_path, image_size=0)
     with pytest.raises(UserError, match=r"channels is 1 \(grey\), 3 \(RGB\) or 4 \(RGBA\); got 2"):
-        read_folder(tmp_path, channels=2)
+        read(tmp_path, channels=2)
 
 
 # Tables
@@ -236,7 +238,7 @@ def test_a_csv_of_images(tmp_path: Path, write_image: WriteImage) -> None:
         "path,genus,species,split,patient\npictures/1.png,canis,lupus,training,p1\n"
         f"{tmp_path}/pictures/2.png,felis,catus,validation,p2\n",
     )
-    data = read_table(file, levels=["genus", "species"])
+    data = read(file, levels=["genus", "species"])
     assert np.array_equal(images(data)[1], second.transpose(2, 0, 1))
     assert names(data, "species") == ["lupus", "catus"]
     assert data.splits is not None
@@ -253,7 +255,7 @@ def test_a_csv_of_images(tmp_path: Path, write_image: WriteImage) -> None:
 
 def test_a_csv_of_texts_with_quotes_and_blank_lines(tmp_path: Path) -> None:
     file = csv(tmp_path, 'id,sentence,topic\r\n7,"one, two",a\r\n\r\n9,"three\r\nfour",b\r\n11,five,a\r\n')
-    data = read_table(file)
+    data = read(file)
     assert texts(data) == ("one, two", "three\r\nfour", "five")
     assert data.ids.tolist() == ["7", "9", "11"]
     assert names(data, "topic") == ["a", "b", "a"]
@@ -263,12 +265,12 @@ def test_a_csv_of_texts_with_quotes_and_blank_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "mark"), [("t.csv", ";"), ("t.csv", "\t"), ("t.tsv", "\t"), ("t.csv", "|")])
 def test_delimiters(tmp_path: Path, name: str, mark: str) -> None:
     file = csv(tmp_path, f"\ufefftext{mark}label\nhello, you{mark}a\nbye{mark}b\n", name)
-    assert texts(read_table(file, levels=["label"])) == ("hello, you", "bye")
+    assert texts(read(file, levels=["label"])) == ("hello, you", "bye")
 
 
 def test_a_csv_of_features(tmp_path: Path) -> None:
     file = csv(tmp_path, ",f1,f2,width,species,patient_id\n0,1,2.5,7,a,4\n1,3,-1e3,8,b,4\n2,0,0,9,a,5\n")
-    data = read_table(file)
+    data = read(file)
     assert isinstance(data.samples, TensorSamples)
     assert data.samples.tensor.tolist() == [[1, 2.5, 7], [3, -1000, 8], [0, 0, 9]]
     assert data.samples.tensor.dtype == torch.float32
@@ -276,12 +278,12 @@ def test_a_csv_of_features(tmp_path: Path) -> None:
     assert data.groups.tolist() == ["4", "4", "5"]
     assert "not features: 'index' only counts rows" in told(data)
     assert "features: 3 columns of numbers, 'f1', 'f2', 'width' (guessed)" in told(data)
-    some = read_table(file, columns=["f*"])
+    some = read(file, columns=["f*"])
     assert some.samples.shape == (2,)
-    series = read_table(file, columns=["f*", "width", "patient_id"], series_shape=(2, 2))
+    series = read(file, columns=["f*", "width", "patient_id"], series_shape=(2, 2))
     assert (series.modality, series.samples.shape) == ("series", (2, 2))
     with pytest.raises(UserError, match=r"the count of numbers in a row, 2; got \(3, 1\)"):
-        read_table(file, columns=["f*"], series_shape=(3, 1))
+        read(file, columns=["f*"], series_shape=(3, 1))
 
 
 def test_every_bad_feature_is_told_by_line_and_column(tmp_path: Path) -> None:
@@ -290,14 +292,14 @@ def test_every_bad_feature_is_told_by_line_and_column(tmp_path: Path) -> None:
         'f1,note,f2,kind\n1,"two\nlines",2,a\n3,,oops,b\n,,4,a\n5,,inf,b\n6,,1e99,a\n7,,8,b\n' + "1,,1,a\n" * 40,
     )
     with pytest.raises(UserError) as error:
-        read_table(file, columns=["f1", "f2"], levels=["kind"])
+        read(file, columns=["f1", "f2"], levels=["kind"])
     message = str(error.value)
     assert "4 of 46 rows cannot be used: line 4 holds 'oops' in column 'f2', which is not a number; " in message
     assert (
         "line 5 is empty in column 'f1'; line 6 holds 'inf' in column 'f2', which is not a finite number; and 1 more"
         in message
     )
-    data = read_table(file, columns=["f1", "f2"], levels=["kind"], skip_unreadable=True)
+    data = read(file, columns=["f1", "f2"], levels=["kind"], skip_unreadable=True)
     assert len(data) == 42
     assert data.ids.tolist()[:3] == ["0", "5", "6"]  # row numbers stay what they were
     assert data.notes["left_out"][-1] == "line 7 holds '1e99' in column 'f2', which is too large for a 32-bit number"
@@ -308,12 +310,12 @@ def test_broken_lines_are_told_by_number(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="2 of 4 rows cannot be used: line 3 has 3 cells where the header has 2; line 4 has 1 cell"
     ):
-        read_table(file)
-    data = read_table(file, skip_unreadable=True, levels=["label"])
+        read(file)
+    data = read(file, skip_unreadable=True, levels=["label"])
     assert texts(data) == ("x", "w")
     assert "2 of 4 rows were left out: 2 broken line" in told(data)
     with pytest.raises(UserError, match="holds no rows that can be used: line 2 has 3 cells where the header has 2"):
-        read_table(csv(tmp_path, "text,label\n0,x,a\n1,y,b\n"))
+        read(csv(tmp_path, "text,label\n0,x,a\n1,y,b\n"))
 
 
 def test_missing_image_files_and_empty_texts_are_told(tmp_path: Path, write_image: WriteImage) -> None:
@@ -322,29 +324,29 @@ def test_missing_image_files_and_empty_texts_are_told(tmp_path: Path, write_imag
     with pytest.raises(
         UserError, match=r"2 of 3 rows.*line 3 names a file that does not exist: .*/no\.png; line 4 has no image"
     ):
-        read_table(file, levels=["label"])
+        read(file, levels=["label"])
     file = csv(tmp_path, "text,label\nhello,a\n  ,b\n")
     with pytest.raises(UserError, match="1 of 2 rows cannot be used: line 3 has no text"):
-        read_table(file, levels=["label"])
+        read(file, levels=["label"])
 
 
 def test_ids_must_be_unique(tmp_path: Path) -> None:
     file = csv(tmp_path, "key,text,label\n1,x,a\n2,y,b\n1,z,a\n")
     with pytest.raises(UserError, match="the id column 'key' repeats '1' in line 2 and line 4"):
-        read_table(file, id_column="key", levels=["label"])
-    data = read_table(file, levels=["label"])
+        read(file, id_column="key", levels=["label"])
+    data = read(file, levels=["label"])
     assert data.ids.tolist() == ["0", "1", "2"]
     assert "column 'key' repeats values and is not taken for the id" in told(data)
     with pytest.raises(UserError, match="line 3 has no id in column 'text'"):
-        read_table(csv(tmp_path, "text,label\nx,a\n,b\n"), image="text", id_column="text", levels=["label"])
+        read(csv(tmp_path, "text,label\nx,a\n,b\n"), image="text", id_column="text", levels=["label"])
 
 
 def test_a_gap_in_the_split_or_group_is_told(tmp_path: Path) -> None:
     file = csv(tmp_path, "text,label,part,who\nx,a,train,1\ny,b,,\n")
     with pytest.raises(UserError, match="line 3 has no split in column 'part'"):
-        read_table(file, split_column="part", levels=["label"])
+        read(file, split_column="part", levels=["label"])
     with pytest.raises(UserError, match="line 3 has no group in column 'who'"):
-        read_table(file, group_column="who", levels=["label"])
+        read(file, group_column="who", levels=["label"])
 
 
 def test_a_missing_column_gets_a_hint(tmp_path: Path) -> None:
@@ -359,21 +361,21 @@ def test_a_missing_column_gets_a_hint(tmp_path: Path) -> None:
         {"id_column": "texd"},
     ):
         with pytest.raises(UserError, match=r"has no column 'texd' \(\w+\): did you mean 'text'"):
-            read_table(file, **options)  # type: ignore[arg-type]
+            read(file, **options)  # type: ignore[arg-type]
 
 
 def test_only_one_kind_of_sample(tmp_path: Path) -> None:
     file = csv(tmp_path, "text,label,f\nx,a,1\n")
     with pytest.raises(UserError, match="name only one of image, text and columns"):
-        read_table(file, text="text", columns=["f"])
+        read(file, text="text", columns=["f"])
     with pytest.raises(UserError, match="lists of column names"):
-        read_table(file, levels="label")  # type: ignore[arg-type]
+        read(file, levels="label")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="column 'text' cannot be a feature: it holds texts such as 'x'"):
-        read_table(file, columns=["text"], levels=["label"])
+        read(file, columns=["text"], levels=["label"])
     with pytest.raises(UserError, match="series_shape belongs to columns of numbers"):
-        read_table(file, text="text", series_shape=(1, 1))
+        read(file, text="text", series_shape=(1, 1))
     with pytest.raises(UserError, match="did you mean 'tree'"):
-        read_table(file, relation="treee")  # type: ignore[arg-type]
+        read(file, relation="treee")  # type: ignore[arg-type]
 
 
 def test_guessed_levels_are_those_that_nest(tmp_path: Path) -> None:
@@ -383,11 +385,11 @@ def test_guessed_levels_are_those_that_nest(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"they do not nest: 'animal' \(2 classes\), 'camera' \(2 classes\), 'breed' \(3 classes\)"
     ):
-        read_table(frame)
-    data = read_table(frame.drop(columns="camera"))
+        read(frame)
+    data = read(frame.drop(columns="camera"))
     assert data.labels.levels == ("animal", "breed")  # the class's number says the same as its name
-    assert read_table(frame.drop(columns=["camera", "breed"])).labels.levels == ("animal", "class_id")
-    aspects = read_table(frame.drop(columns="class_id"), relation="aspects")
+    assert read(frame.drop(columns=["camera", "breed"])).labels.levels == ("animal", "class_id")
+    aspects = read(frame.drop(columns="class_id"), relation="aspects")
     assert aspects.labels.levels == ("breed", "animal", "camera")
 
 
@@ -397,7 +399,7 @@ def test_columns_with_names_of_labels_win_where_all_together_do_not_nest() -> No
     )
     frame["subject"] = ["s1", "s2", "s2", "s1"] * 2
     frame.loc[0, "subject"] = "s2"
-    data = read_table(frame)
+    data = read(frame)
     assert data.labels.levels == ("coarse", "fine")
     assert data.groups is not None
     assert data.groups.tolist() == frame["subject"].tolist()
@@ -408,41 +410,41 @@ def test_labels_that_are_not_asked_for_do_not_become_features(tmp_path: Path) ->
         tmp_path, "f1,f2,coarse,fine,fine_dust\n" + "".join(f"{2 * i},{-i},{i % 2},{i % 4},{i / 7}\n" for i in range(8))
     )
     for levels in (["fine"], []):
-        data = read_table(file, levels=levels)
+        data = read(file, levels=levels)
         assert isinstance(data.samples, TensorSamples)
         assert data.samples.tensor[3].tolist() == pytest.approx([6, -3, 3 / 7])
         assert "'coarse'" in told(data)
-    assert read_table(file).labels.levels == ("coarse", "fine")
+    assert read(file).labels.levels == ("coarse", "fine")
 
 
 def test_unknown_classes_do_not_spoil_a_guess() -> None:
     frame = pd.DataFrame({"text": [f"t{i}" for i in range(12)], "coarse": list("aabb") * 3, "fine": [0, -1, 2, -1] * 3})
-    data = read_table(frame, text="text")
+    data = read(frame, text="text")
     assert data.labels.levels == ("coarse", "fine")
     assert names(data, "fine")[:4] == ["0", None, "2", None]
     frame["fine"] = ["p", "?", "q", "?"] * 3
-    assert read_table(frame, text="text", unknown=["?"]).labels.levels == ("coarse", "fine")
+    assert read(frame, text="text", unknown=["?"]).labels.levels == ("coarse", "fine")
 
 
 def test_the_subject_of_a_letter_is_no_group() -> None:
     frame = pd.DataFrame({"text": list("abcdef"), "subject": [f"s{i}" for i in range(6)], "label": list("xyxyxy")})
-    assert read_table(frame).groups is None
+    assert read(frame).groups is None
 
 
 def test_a_label_that_is_a_list_is_refused() -> None:
     frame = pd.DataFrame({"text": ["x", "y"], "tags": [["a"], ["a", "b"]]})
     with pytest.raises(UserError, match=r"level 'tags' holds lists such as \['a'\]"):
-        read_table(frame, levels=["tags"])
+        read(frame, levels=["tags"])
 
 
 def test_paths_written_on_windows(tmp_path: Path, write_image: WriteImage) -> None:
     write_image("pictures/1.png")
-    assert len(read_table(csv(tmp_path, "image,label\npictures\\1.png,a\n"), levels=["label"])) == 1
+    assert len(read(csv(tmp_path, "image,label\npictures\\1.png,a\n"), levels=["label"])) == 1
 
 
 def test_columns_may_be_numbered() -> None:
     frame = pd.DataFrame([[1.5, 2.5, "a"], [0.5, 1.0, "b"]])
-    assert read_table(frame, columns=[0, 1], levels=[2]).samples.shape == (2,)  # type: ignore[list-item]
+    assert read(frame, columns=[0, 1], levels=[2]).samples.shape == (2,)  # type: ignore[list-item]
 
 
 def test_no_column_that_looks_like_labels(tmp_path: Path) -> None:
@@ -451,48 +453,48 @@ def test_no_column_that_looks_like_labels(tmp_path: Path) -> None:
         UserError,
         match=r"no column looks like labels .*'comment' \(3 different values\).*levels=\[\] reads data without",
     ):
-        read_table(file)
-    assert read_table(file, levels=[]).labels.levels == ()
+        read(file)
+    assert read(file, levels=[]).labels.levels == ()
 
 
 def test_cells_of_a_csv_stay_what_they_are(tmp_path: Path) -> None:
     file = csv(tmp_path, "text,land\nx,NA\ny,None\nz,01\nw,\nv,nan\n")
-    data = read_table(file, levels=["land"])
+    data = read(file, levels=["land"])
     assert names(data, "land") == ["NA", "None", "01", None, None]
-    assert names(read_table(file, levels=["land"], unknown=["NA"]), "land") == [None, "None", "01", None, None]
+    assert names(read(file, levels=["land"], unknown=["NA"]), "land") == [None, "None", "01", None, None]
 
 
 def test_minus_one_is_unknown_among_class_numbers(tmp_path: Path) -> None:
-    data = read_table(csv(tmp_path, "text,label\nx,0\ny,-1\nz,2\n"), levels=["label"])
+    data = read(csv(tmp_path, "text,label\nx,0\ny,-1\nz,2\n"), levels=["label"])
     assert names(data, "label") == ["0", None, "2"]
     assert "level 'label': -1 is read as unknown (1 samples)" in told(data)
     with pytest.raises(UserError, match="holds only -1 and 1"):
-        read_table(csv(tmp_path, "text,label\nx,1\ny,-1\n"), levels=["label"])
-    data = read_table(csv(tmp_path, "text,label\nx,-2\ny,-1\nz,3\n"), levels=["label"])
+        read(csv(tmp_path, "text,label\nx,1\ny,-1\n"), levels=["label"])
+    data = read(csv(tmp_path, "text,label\nx,-2\ny,-1\nz,3\n"), levels=["label"])
     assert data.labels.classes == (("-2", "-1", "3"),)
 
 
 def test_a_column_of_paths(tmp_path: Path) -> None:
     file = csv(tmp_path, "text,where\nx,animal/dog\ny,animal\nz,plant/dog\nw,\n")
-    data = read_table(file, levels=["where"], label_paths=True)
+    data = read(file, levels=["where"], label_paths=True)
     assert data.labels.classes == (("animal", "plant"), ("animal/dog", "plant/dog"))
     assert data.labels.codes.tolist() == [[0, 0], [0, -1], [1, 1], [-1, -1]]
     with pytest.raises(UserError, match="needs one column of paths"):
-        read_table(file, levels=["where", "text"], label_paths=True)
+        read(file, levels=["where", "text"], label_paths=True)
 
 
 def test_relations_of_a_table(tmp_path: Path) -> None:
     file = csv(tmp_path, "text,super,sub\nx,a,other\ny,b,other\nz,a,more\n")
     with pytest.raises(UserError, match=r"table\.csv: sub 'other' lies under super 'a' and 'b'.*lists the rows"):
-        read_table(file, levels=["super", "sub"])
-    assert read_table(file, levels=["super", "sub"], relation="paths").labels.names("sub") == (
+        read(file, levels=["super", "sub"])
+    assert read(file, levels=["super", "sub"], relation="paths").labels.names("sub") == (
         "a/more",
         "a/other",
         "b/other",
     )
-    assert read_table(file, levels=["super", "sub"], relation="aspects").labels.names("sub") == ("more", "other")
+    assert read(file, levels=["super", "sub"], relation="aspects").labels.names("sub") == ("more", "other")
     with pytest.raises(UserError, match="coarse to fine"):
-        read_table(csv(tmp_path, "text,n,m\nx,a,p\ny,b,p\nz,a,q\nw,c,q\n"), levels=["n", "m"])
+        read(csv(tmp_path, "text,n,m\nx,a,p\ny,b,p\nz,a,q\nw,c,q\n"), levels=["n", "m"])
 
 
 @pytest.mark.parametrize(
@@ -507,30 +509,30 @@ def test_relations_of_a_table(tmp_path: Path) -> None:
 )
 def test_files_that_are_no_tables(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_table(csv(tmp_path, content))
+        read(csv(tmp_path, content))
 
 
 def test_files_of_other_kinds(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("text,label\nx,a\ncaf\xe9,b\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin\.csv is not UTF-8 text: line 3 .*'CSV UTF-8'"):
-        read_table(tmp_path / "latin.csv")
+        read(tmp_path / "latin.csv")
     (tmp_path / "sheet.xlsx").write_bytes(b"PK")
     with pytest.raises(UserError, match="save the sheet as CSV"):
-        read_table(tmp_path / "sheet.xlsx")
+        read(tmp_path / "sheet.xlsx")
     (tmp_path / "x.parquet").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"x\.parquet cannot be read as Parquet"):
-        read_table(tmp_path / "x.parquet")
-    with pytest.raises(UserError, match="no file"):
-        read_table(tmp_path / "absent.csv")
+        read(tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="no file, folder or data set"):
+        read(tmp_path / "absent.csv")
 
 
 def test_json_lines(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     file.write_text('{"text": "x", "label": "a"}\n\n{"text": "y", "label": null, "more": 1}\n')
-    data = read_table(file, levels=["label"])
+    data = read(file, levels=["label"])
     assert (texts(data), names(data, "label")) == (("x", "y"), ["a", None])
     file.write_text('{"vector": [1, 2], "label": "a"}\n{"vector": [3, 4], "label": "b"}\n')
-    vectors = read_table(file, levels=["label"])
+    vectors = read(file, levels=["label"])
     assert isinstance(vectors.samples, TensorSamples)
     assert vectors.samples.tensor.tolist() == [[1, 2], [3, 4]]
     file.write_text(
@@ -539,17 +541,17 @@ def test_json_lines(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="line 2 has 1 numbers in column 'vector', other rows 2; line 3 holds None at place 1"
     ):
-        read_table(file, levels=["label"])
+        read(file, levels=["label"])
     file.write_text('{"text": "x", "label": "a"}\n{"text": \n[1]\n')
     with pytest.raises(UserError, match=r"2 of 3 rows.*line 2 is not JSON .*; line 3 is not a JSON object"):
-        read_table(file, levels=["label"])
+        read(file, levels=["label"])
     whole = tmp_path / "t.json"
     whole.write_text(json.dumps([{"text": "x", "label": "a"}, 5]))
     with pytest.raises(UserError, match="record 2 is not a JSON object"):
-        read_table(whole, levels=["label"])
+        read(whole, levels=["label"])
     whole.write_text("[1")
     with pytest.raises(UserError, match="is not JSON"):
-        read_table(whole)
+        read(whole)
 
 
 def test_a_data_frame_is_called_by_its_index() -> None:
@@ -560,12 +562,12 @@ def test_a_data_frame_is_called_by_its_index() -> None:
     with pytest.raises(
         UserError, match="1 of 2 rows cannot be used: row r2 holds nan in column 'a', which is not a finite number"
     ):
-        read_table(frame, columns=["a"], levels=["k"])
+        read(frame, columns=["a"], levels=["k"])
     with pytest.raises(UserError, match=r"row r2 (is empty|holds nan) in column 'b'"):
-        read_table(frame, columns=["b"], levels=["k"])
-    assert read_table(frame, columns=["a", "b"], levels=["k"], skip_unreadable=True).samples.shape == (2,)
+        read(frame, columns=["b"], levels=["k"])
+    assert read(frame, columns=["a", "b"], levels=["k"], skip_unreadable=True).samples.shape == (2,)
     with pytest.raises(UserError, match="'a' occurs twice"):
-        read_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+        read(pd.DataFrame([[1, 2]], columns=["a", "a"]))
 
 
 # Parquet
@@ -590,24 +592,24 @@ def test_parquet_splits_with_images(tmp_path: Path) -> None:
             },
         )
     write_parquet(tmp_path / "extra.parquet", {"image": [encode(arrays[0])]})
-    data = read_parquet_folder(tmp_path, levels=["coarse", "fine"])
+    data = read(tmp_path, levels=["coarse", "fine"])
     assert data.splits is not None
     assert data.splits.tolist() == ["train", "train", "val", "test"]
     assert np.array_equal(images(data), np.stack(arrays).transpose(0, 3, 1, 2))
     assert data.ids.tolist() == ["train/0.png", "train/1.png", "val/2.png", "test/3.png"]
     assert "not read, being no split: extra.parquet" in told(data)
-    more = read_parquet_folder(tmp_path, levels=["coarse"], splits=["test", "extra"])
+    more = read(tmp_path, levels=["coarse"], splits=["test", "extra"])
     assert more.split_names == ("test", "extra")
     assert names(more, "coarse") == ["even", None]
     with pytest.raises(UserError, match=r"has no dev\.parquet; it holds extra\.parquet; test\.parquet"):
-        read_parquet_folder(tmp_path, splits=["dev"])
+        read(tmp_path, splits=["dev"])
 
 
 def test_parquet_levels_go_by_numbers_of_classes(tmp_path: Path) -> None:
     fine = [f"f{i % 4}" for i in range(12)]
     columns = {"text": [f"t{i}" for i in range(12)], "fine": fine, "coarse": [f"c{int(f[1]) // 2}" for f in fine]}
     write_parquet(tmp_path / "train.parquet", columns)
-    data = read_parquet_folder(tmp_path)
+    data = read(tmp_path)
     assert data.labels.levels == ("coarse", "fine")
     assert data.ids.tolist()[:2] == ["train/0", "train/1"]
 
@@ -616,26 +618,26 @@ def test_parquet_series(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 6)
     write_parquet(tmp_path / "train.parquet", {"series": lists, "label": list("abab")})
-    data = read_parquet_folder(tmp_path, series_shape=(3, 2))
+    data = read(tmp_path, series_shape=(3, 2))
     assert isinstance(data.samples, TensorSamples)
     assert data.modality == "series"
     assert np.array_equal(data.samples.tensor, values.reshape(4, 3, 2))
-    vectors = read_parquet_folder(tmp_path)
+    vectors = read(tmp_path)
     assert vectors.samples.shape == (6,)
     assert "series_shape=(time, channels)" in told(vectors)
     values[2, 4] = np.nan
     lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 6)
     write_parquet(tmp_path / "test.parquet", {"series": lists, "label": list("abab")})
     with pytest.raises(UserError, match=r"test\.parquet row 2 \(from 0\) holds nan at place 4 of column 'series'"):
-        read_parquet_folder(tmp_path)
-    assert "1 of 48 values are missing" in told(read_parquet_folder(tmp_path, series_shape=(3, 2)))
+        read(tmp_path)
+    assert "1 of 48 values are missing" in told(read(tmp_path, series_shape=(3, 2)))
 
 
 def test_a_damaged_image_in_parquet_is_named_by_file_and_row(tmp_path: Path) -> None:
     large = encode(pixels(0, 140))
     write_parquet(tmp_path / "train.parquet", {"image": [large, large], "label": ["a", "b"]})
     write_parquet(tmp_path / "test.parquet", {"image": [large, large[:400]], "label": ["a", "b"]})
-    data = read_parquet_folder(tmp_path)
+    data = read(tmp_path)
     with pytest.raises(UserError, match=r"image test\.parquet row 1 \(from 0\) cannot be decoded"):
         data.split("test").samples.take(torch.tensor([1]))
 
@@ -675,7 +677,7 @@ def test_codes_beyond_the_declared_classes_are_named(tmp_path: Path) -> None:
 def test_json_nested_without_end_is_named(tmp_path: Path) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match=r"deep\.json is not JSON"):
-        read_table(tmp_path / "deep.json")
+        read(tmp_path / "deep.json")
 
 
 def test_a_folder_without_parquet_splits(tmp_path: Path) -> None:
@@ -702,7 +704,7 @@ def test_a_folder_without_parquet_splits(tmp_path: Path) -> None:
 )
 def test_shapes_of_images(shape: tuple[int, ...], kind: type, layout: Any, expected: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    data = read_arrays(torch.from_numpy(array) if kind is torch.Tensor else array, layout=layout)
+    data = read(torch.from_numpy(array) if kind is torch.Tensor else array, layout=layout)
     assert data.modality == "image"
     assert data.samples.shape == expected
     if len(shape) == 4:
@@ -713,40 +715,40 @@ def test_shapes_of_images(shape: tuple[int, ...], kind: type, layout: Any, expec
 def test_floating_images_become_bytes_with_a_warning() -> None:
     array = np.random.default_rng(0).random((3, 4, 5, 3))
     with pytest.warns(RegrainWarning, match="rounded to 8 bits"):
-        data = read_arrays(array)
+        data = read(array)
     assert np.array_equal(images(data), np.round(array * 255).astype(np.uint8).transpose(0, 3, 1, 2))
     with pytest.raises(UserError, match="floating point from 0 to 1; got float32 from 0 to 16"):
-        read_arrays(np.full((2, 4, 4, 1), 16.0) * np.arange(2)[:, None, None, None])
-    assert np.array_equal(images(read_arrays(np.full((2, 4, 4, 1), 200, dtype=np.int64))), np.full((2, 1, 4, 4), 200))
+        read(np.full((2, 4, 4, 1), 16.0) * np.arange(2)[:, None, None, None])
+    assert np.array_equal(images(read(np.full((2, 4, 4, 1), 200, dtype=np.int64))), np.full((2, 1, 4, 4), 200))
     with pytest.raises(UserError, match="got int64 from 256 to 256"):
-        read_arrays(np.full((2, 4, 4, 1), 256))
+        read(np.full((2, 4, 4, 1), 256))
 
 
 def test_vectors_and_series() -> None:
-    vectors = read_arrays(np.arange(6).reshape(3, 2))
+    vectors = read(np.arange(6).reshape(3, 2))
     assert (vectors.modality, images(vectors).dtype) == ("vector", torch.float32)
-    series = read_arrays(torch.zeros(3, 5, 2, dtype=torch.bfloat16))
+    series = read(torch.zeros(3, 5, 2, dtype=torch.bfloat16))
     assert (series.modality, series.samples.shape) == ("series", (5, 2))
     assert "modality='image'" in told(series)
     with pytest.warns(RegrainWarning):
-        assert read_arrays(np.zeros((3, 5, 2)), modality="image").samples.shape == (1, 5, 2)
+        assert read(np.zeros((3, 5, 2)), modality="image").samples.shape == (1, 5, 2)
 
 
 def test_texts_and_paths() -> None:
-    assert texts(read_arrays(["a b", "c"])) == ("a b", "c")
-    assert texts(read_arrays(np.array(["a b", "c"]))) == ("a b", "c")
+    assert texts(read(["a b", "c"])) == ("a b", "c")
+    assert texts(read(np.array(["a b", "c"]))) == ("a b", "c")
     with pytest.raises(UserError, match=r"row 0 .from 0. names a file that does not exist: a.png"):
-        read_arrays(["a.png"])
-    assert texts(read_arrays(["a.png"], modality="text")) == ("a.png",)
+        read(["a.png"])
+    assert texts(read(["a.png"], modality="text")) == ("a.png",)
 
 
 def test_frames_of_samples_and_labels() -> None:
     frame = pd.DataFrame({"x": [1, 2], "y": [0.5, 1]})
-    data = read_arrays(frame, labels=pd.DataFrame({"coarse": ["a", "a"], "fine": ["p", "q"]}))
+    data = read(frame, labels=pd.DataFrame({"coarse": ["a", "a"], "fine": ["p", "q"]}))
     assert images(data).tolist() == [[1, 0.5], [2, 1]]
     assert data.labels.levels == ("coarse", "fine")
     with pytest.raises(UserError, match="column 'z', which holds texts such as 'u'"):
-        read_arrays(frame.assign(z=["u", "v"]))
+        read(frame.assign(z=["u", "v"]), labels=[0, 1])
     assert read(frame, labels=[0, 1]).samples.shape == (2,)
 
 
@@ -763,24 +765,22 @@ def test_frames_of_samples_and_labels() -> None:
     ],
 )
 def test_forms_of_labels(labels: Any, levels: Any, expected: dict[str, list[str | None]]) -> None:
-    data = read_arrays(np.zeros((3, 2)), labels, levels=levels)
+    data = read(np.zeros((3, 2)), labels=labels, levels=levels)
     assert {level: names(data, level) for level in data.labels.levels} == expected
 
 
 def test_labels_made_elsewhere_are_kept() -> None:
     labels = Labels.from_paths(["a/x", "b", None])
-    assert read_arrays(np.zeros((3, 2)), labels).labels is labels
+    assert read(np.zeros((3, 2)), labels=labels).labels is labels
 
 
 def test_what_belongs_to_arrays() -> None:
-    data = read_arrays(
-        np.zeros((2, 2)), ids=[7, 9], groups=["g", "h"], splits=np.array(["training", "test"]), name="mine"
-    )
+    data = read(np.zeros((2, 2)), ids=[7, 9], groups=["g", "h"], splits=np.array(["training", "test"]), name="mine")
     assert (data.ids.tolist(), data.name) == (["7", "9"], "mine")
     assert data.splits is not None
     assert data.splits.tolist() == ["train", "test"]
     with pytest.raises(UserError, match="the list of ids repeats '1' in row 0"):
-        read_arrays(np.zeros((2, 2)), ids=[1, 1])
+        read(np.zeros((2, 2)), ids=[1, 1])
 
 
 @pytest.mark.parametrize(
@@ -818,33 +818,33 @@ def test_features_that_are_not_finite_are_told_by_row_and_column() -> None:
     with pytest.raises(
         UserError, match=r"2 of 4 rows.*row 1 \(from 0\) holds nan at column 2.*row 3 \(from 0\) holds inf at column 0"
     ):
-        read_arrays(array)
-    assert read_arrays(array, [0, 1, 2, 3], skip_unreadable=True).labels.classes == (("0", "2"),)
+        read(array)
+    assert read(array, labels=[0, 1, 2, 3], skip_unreadable=True).labels.classes == (("0", "2"),)
     series = np.zeros((2, 3, 2))
     series[1, 2, 1] = np.nan
-    missing = read_arrays(series)  # in series NaN is a value that is not there
+    missing = read(series)  # in series NaN is a value that is not there
     assert missing.samples.take(torch.tensor([1])).isnan().sum() == 1
     assert "1 of 12 values are missing" in told(missing)
     series[1, 2, 1] = -np.inf
     with pytest.raises(UserError, match="holds -inf at column 2, 1"):
-        read_arrays(series)
+        read(series)
     floating = np.zeros((2, 4, 4, 3))
     floating[0, 0, 0, 0] = np.nan
     with pytest.raises(UserError, match=r"row 0 .from 0. holds nan at column 0, 0, 0"), pytest.warns(RegrainWarning):
-        read_arrays(floating)
+        read(floating)
 
 
 def test_image_arrays_are_resized_like_pillow() -> None:
     array = pixels(0, 12, 16)
     smooth = np.asarray(Image.fromarray(array).resize((40, 30), Image.Resampling.BICUBIC))
     for size in (10, (6, 8)):
-        data = read_arrays(smooth[None], image_size=size)
+        data = read(smooth[None], image_size=size)
         expected = decode_image(encode(smooth), 3, size)
         assert np.array_equal(images(data)[0], expected)
-    grey = read_arrays(smooth[None], channels=1)
+    grey = read(smooth[None], channels=1)
     assert np.array_equal(images(grey)[0, 0], np.asarray(Image.fromarray(smooth).convert("L")))
-    assert images(read_arrays(smooth[None, :, :, :1], channels=3)).shape == (1, 3, 30, 40)
-    opaque = images(read_arrays(smooth[None], channels=4))
+    assert images(read(smooth[None, :, :, :1], channels=3)).shape == (1, 3, 30, 40)
+    opaque = images(read(smooth[None], channels=4))
     assert np.array_equal(opaque[0, :3], smooth.transpose(2, 0, 1))
     assert (opaque[0, 3] == 255).all()
 
@@ -897,14 +897,14 @@ def test_hugging_face_texts_with_splits() -> None:
     features = {"sentence": Value(), "coarse": ClassLabel(["x", "y"]), "fine": ClassLabel(["p", "q", "r"])}
     train = FakeDataset({"sentence": ["a", "b", "c"], "coarse": [0, 0, 1], "fine": [0, 1, 2]}, features)
     test = FakeDataset({"sentence": ["d"], "coarse": [-1], "fine": [-1]}, features)
-    for data in (read({"train": train, "validation": test}), read_huggingface({"train": train, "validation": test})):
+    for data in (read({"train": train, "validation": test}), read({"train": train, "validation": test})):
         assert data.split_names == ("train", "val")
         assert texts(data) == ("a", "b", "c", "d")
         assert data.labels.levels == ("coarse", "fine")
         assert names(data, "fine") == ["p", "q", "r", None]
         assert data.ids.tolist() == ["train/0", "train/1", "train/2", "val/0"]
     with pytest.raises(UserError, match="no splits"):
-        read_huggingface({})
+        huggingface_table({})
 
 
 @pytest.mark.parametrize("form", ["bytes", "pil"])

@@ -17,10 +17,10 @@ from image_files import WriteImage, encode, pixels
 from PIL import Image
 
 import regrain
-from regrain.data import read_folder
+from regrain.data import read
 from regrain.data.checking import check
 from regrain.data.dataset import Dataset
-from regrain.data.walk import image_suffixes, walk
+from regrain.data.folder import image_suffixes, walk
 from regrain.errors import UserError
 from regrain.spelling import readable
 
@@ -48,7 +48,7 @@ def test_class_folders_linked_into_splits_count_once_a_path(tmp_path: Path, writ
         (tmp_path / "data" / split).mkdir(parents=True)
         for kind in ("cat", "dog"):
             (tmp_path / "data" / split / kind).symlink_to(tmp_path / "pool" / kind)
-    data = read_folder(tmp_path / "data")
+    data = read(tmp_path / "data")
     assert data.ids.tolist() == [f"{s}/{k}" for s in ("test", "train") for k in ("cat/1.png", "dog/2.png")]
     assert data.split("test").labels.counts == {"label": 2}
     assert "4 links followed out of the folder: test/cat -> " in told(data)
@@ -60,7 +60,7 @@ def test_links_inside_the_folder_are_not_reported_as_leading_out(tmp_path: Path,
     write_image("train/cat/1.png", 1)
     write_image("train/dog/2.png", 2)
     (tmp_path / "test").symlink_to(tmp_path / "train")
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert len(data.split("test")) == len(data.split("train")) == 2
     assert "followed" not in told(data)
 
@@ -70,7 +70,7 @@ def test_links_back_end(tmp_path: Path, write_image: WriteImage, target: str) ->
     write_image("a/b/1.png")
     link = tmp_path / "a" / "loop"
     link.symlink_to(target)
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.ids.tolist() == ["a/b/1.png"]
     assert "1 link not followed, to a folder around it or into the system: " in told(data)
     assert f"a/loop -> {os.path.realpath(link)}" in told(data)
@@ -82,7 +82,7 @@ def test_links_round_about_end(tmp_path: Path, write_image: WriteImage) -> None:
     write_image("b/2.png", 2)
     (tmp_path / "a" / "b").symlink_to(tmp_path / "b")
     (tmp_path / "b" / "a").symlink_to(tmp_path / "a")
-    assert read_folder(tmp_path).ids.tolist() == ["a/1.png", "a/b/2.png", "b/2.png", "b/a/1.png"]
+    assert read(tmp_path).ids.tolist() == ["a/1.png", "a/b/2.png", "b/2.png", "b/a/1.png"]
 
 
 def test_links_that_multiply_are_refused(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_links_that_multiply_are_refused(tmp_path: Path) -> None:
             if other != place:
                 (place / other.name).symlink_to(other)
     with pytest.raises(UserError, match=r"by more than 1000 paths, such as .*: remove some of them"):
-        read_folder(tmp_path)
+        read(tmp_path)
 
 
 def test_broken_links_and_links_to_themselves_are_named(tmp_path: Path, write_image: WriteImage) -> None:
@@ -109,8 +109,8 @@ def test_broken_links_and_links_to_themselves_are_named(tmp_path: Path, write_im
     assert issue.rows[1].startswith("cat/round.png cannot be opened (")
     assert issue.rows[2] == f"dog is a link to {tmp_path}/moved/dog, which does not exist"
     with pytest.raises(UserError, match="3 of 4 rows cannot be used"):
-        read_folder(tmp_path)
-    data = read_folder(tmp_path, skip_unreadable=True)
+        read(tmp_path)
+    data = read(tmp_path, skip_unreadable=True)
     assert data.ids.tolist() == ["cat/1.png"]
     assert len(data.notes["left_out"]) == 3
 
@@ -189,15 +189,15 @@ def test_a_folder_that_fails_in_the_middle_is_named(
 
     monkeypatch.setattr(os, "scandir", failing)
     with pytest.raises(UserError, match=r"dog is a folder that cannot be opened \(Input/output error\)"):
-        read_folder(tmp_path)
-    assert read_folder(tmp_path, skip_unreadable=True).ids.tolist() == ["cat/1.png"]
+        read(tmp_path)
+    assert read(tmp_path, skip_unreadable=True).ids.tolist() == ["cat/1.png"]
 
 
 def test_pipes_are_not_opened(tmp_path: Path, write_image: WriteImage) -> None:
     write_image("cat/1.png")
     os.mkfifo(tmp_path / "cat" / "2.png")
     with pytest.raises(UserError, match=r"cat/2\.png is not a file but a pipe, a socket or a device"):
-        read_folder(tmp_path)
+        read(tmp_path)
     (tmp_path / "t.csv").write_text("image,kind\ncat/1.png,a\ncat/2.png,b\ncat,b\n")
     with pytest.raises(UserError, match="2 of 3 rows cannot be used: line 3 names what is not a file but a folder, a"):
         regrain.load(tmp_path / "t.csv", image="image", levels=["kind"])
@@ -228,7 +228,7 @@ def test_junk_of_systems_is_passed_over_and_named(tmp_path: Path, write_image: W
         write_image(f"cat/{name}/3.png")
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._1.png"):
         (tmp_path / "cat" / name).write_bytes(b"x")
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.ids.tolist() == ["cat/1.png"]
     assert f"{2 * len(JUNK) + 4} names passed over, hidden or of the system: " in told(data)
     assert "#recycle (2); $RECYCLE.BIN (2); " in told(data)
@@ -255,7 +255,7 @@ def test_all_that_pillow_reads_is_read(tmp_path: Path) -> None:
         else:
             written.append(f"a/{file.name}")
     assert len(written) > 15
-    assert read_folder(tmp_path).ids.tolist() == sorted(written)
+    assert read(tmp_path).ids.tolist() == sorted(written)
 
 
 def test_wrong_endings(tmp_path: Path, write_image: WriteImage) -> None:
@@ -265,7 +265,7 @@ def test_wrong_endings(tmp_path: Path, write_image: WriteImage) -> None:
     (tmp_path / "cat" / "2.jpg_large").write_bytes(jpeg)
     (tmp_path / "cat" / "3").write_bytes(jpeg)
     (tmp_path / "cat" / "4.txt").write_text("a text")
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.ids.tolist() == ["cat/1.png"]
     assert "3 files passed over, not images by their endings: " in told(data)
     assert "cat/2.jpg_large; cat/3 hold images all the same: rename them to be read" in told(data)
@@ -353,7 +353,7 @@ def test_two_forms_of_a_name_are_one_class(tmp_path: Path, write_image: WriteIma
     write_image(f"train/{composed}/1.png", 1)
     write_image(f"test/{apart}/2.png", 2)
     write_image("train/dog/3.png", 3)
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.labels.names("label") == (composed, "dog")
     assert len(data.ids) == 3
 
@@ -361,7 +361,7 @@ def test_two_forms_of_a_name_are_one_class(tmp_path: Path, write_image: WriteIma
 def test_names_that_are_not_utf8_are_reported(tmp_path: Path, write_image: WriteImage) -> None:
     write_image(f"{LATIN}/1.png", 1)
     write_image("dog/2.png", 2)
-    data = read_folder(tmp_path)
+    data = read(tmp_path)
     assert data.ids.tolist() == ["caf\\xe9/1.png", "dog/2.png"]
     assert "1 name not UTF-8, whose bytes are spelled as in caf\\xe9/1.png" in told(data)
 
@@ -380,7 +380,7 @@ def test_paths_longer_than_the_system_opens(tmp_path: Path, write_image: WriteIm
     assert found.images == ["cat/1.png"]
     assert len(found.unreadable) == 1
     with pytest.raises(UserError, match="1 of 2 rows cannot be used"):
-        read_folder(tmp_path)
+        read(tmp_path)
 
 
 def test_arrays_and_tables_keep_what_utf8_cannot_hold(tmp_path: Path) -> None:

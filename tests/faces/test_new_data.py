@@ -12,7 +12,8 @@ from PIL import Image
 
 import regrain
 from regrain.data.options import FolderOptions, ParquetFolderOptions, TableOptions
-from regrain.runs.source import inherited_options, table_of
+from regrain.data.readers import table_of
+from regrain.runs.source import inherited_options
 
 OF_SAMPLES = {"image", "text", "columns", "series_shape", "record", "time", "window", "stride", "gap", "static"}
 OF_COLUMNS = {"id_column", "group_column", "split_column"}

@@ -119,8 +119,14 @@ def test_entries_are_complete() -> None:
         counts = list(entry.levels.values())
         assert counts == sorted(counts)
         assert len(entry.views) == (0 if entry.modality == "text" else 2)
-    catalogue.clear()
-    assert entries()
+
+
+def test_a_path_makes_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regrain.papers.datasets.listing._entry", lambda *_: pytest.fail("an entry was made"))
+    (tmp_path / "photos.csv").write_text("text,kind\na b,x\nc d,y\n")
+    assert len(read(tmp_path / "photos.csv", levels=["kind"])) == 2
+    assert "photos" not in entries()
+    assert "digits" in entries()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import regrain
-from regrain.data import Dataset, ImageSamples, TensorSamples, TextSamples, read_arrays
+from regrain.data import Dataset, ImageSamples, TensorSamples, TextSamples, read
 from regrain.data.taxonomies import taxonomy
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
@@ -57,7 +57,7 @@ def test_images_in_memory_come_back_pixel_by_pixel(tmp_path: Path, name: str) ->
 
 def test_colours_keep_their_order(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
-    data = read_arrays(images, labels={"breed": ["beagle", "tabby"] * 3})
+    data = read(images, labels={"breed": ["beagle", "tabby"] * 3})
     regrain.regroup(data, PETS, tmp_path / "a.parquet")
     after = regrain.load(tmp_path / "a.parquet")
     assert torch.equal(data.samples.take(torch.arange(6)), after.samples.take(torch.arange(6)))
@@ -137,7 +137,7 @@ def test_vectors_keep_their_columns(tmp_path: Path, name: str) -> None:
     after = regrain.load(tmp_path / name)
     assert after.notes["columns"] == ["width", "height", "weight"]
     assert np.allclose(after.samples.take(torch.arange(8)), values)
-    regrain.regroup(read_arrays(values, breeds), PETS, tmp_path / name, overwrite=True)
+    regrain.regroup(read(values, labels=breeds), PETS, tmp_path / name, overwrite=True)
     assert regrain.load(tmp_path / name).notes["columns"] == ["f0", "f1", "f2"]
 
 
@@ -163,7 +163,7 @@ def test_a_level_of_a_deeper_mapping(tmp_path: Path) -> None:
     deep = Taxonomy.from_json(
         {"levels": ["kingdom", "kind"], "classes": {"a": ["k", "x"], "b": ["k", "y"], "c": ["l", "z"]}}
     )
-    data = read_arrays(np.eye(6), labels=["a", "b", "c", "a", "b", "c"])
+    data = read(np.eye(6), labels=["a", "b", "c", "a", "b", "c"])
     assert list(regrain.regroup(data, deep, tmp_path / "a.csv").counts) == ["k", "l"]
     made = regrain.regroup(data, deep, tmp_path / "a.csv", superclass="kind", overwrite=True)
     assert made.counts == {name: {"all": 2} for name in "xyz"}
@@ -176,7 +176,7 @@ def test_a_level_of_a_deeper_mapping(tmp_path: Path) -> None:
 
 def test_classes_that_are_paths(tmp_path: Path) -> None:
     labels = {"area": ["a", "a", "b", "b"], "topic": ["x", "other", "other", "x"]}
-    data = read_arrays(np.eye(4), labels, relation="paths")
+    data = read(np.eye(4), labels=labels, relation="paths")
     edges = Taxonomy.from_edges([("a/x", "hot"), ("b/other", "hot"), ("a/other", "cold"), ("b/x", "cold")])
     made = regrain.regroup(data, edges, tmp_path / "a.csv")
     assert made.columns["superclass"] == ["hot", "cold", "hot", "cold"]
@@ -188,7 +188,7 @@ def test_classes_that_are_paths(tmp_path: Path) -> None:
 
 def test_levels_without_a_superclass_are_unknown(tmp_path: Path) -> None:
     wnids = taxonomy("imagenet_levels")
-    data = read_arrays(np.eye(4), labels=["n01440764", "n02747177", "n03017168", "n01443537"])  # the second: no level2
+    data = read(np.eye(4), labels=["n01440764", "n02747177", "n03017168", "n01443537"])  # the second: no level2
     with pytest.raises(UserError, match="1 of the 4 classes of level 'label': 'n02747177'"):
         regrain.regroup(data, wnids, tmp_path / "a.csv")
 
@@ -196,7 +196,7 @@ def test_levels_without_a_superclass_are_unknown(tmp_path: Path) -> None:
 def test_balance_is_told_by_split(tmp_path: Path) -> None:
     labels = ["beagle"] * 6 + ["pug"] * 3 + ["tabby"] * 2 + ["poodle"] * 2
     splits = ["train"] * 11 + ["test"] * 2
-    made = regrain.regroup(read_arrays(np.eye(13), labels, splits=splits), PETS, tmp_path / "a.csv")
+    made = regrain.regroup(read(np.eye(13), labels=labels, splits=splits), PETS, tmp_path / "a.csv")
     assert made.counts == {"cat": {"train": 2, "test": 0}, "dog": {"train": 9, "test": 2}}
     assert made.imbalance == {"train": 4.5, "test": math.inf}
     assert made.shares["dog"] == {"train": pytest.approx(9 / 11), "test": 1.0}
@@ -204,7 +204,7 @@ def test_balance_is_told_by_split(tmp_path: Path) -> None:
         "in split train superclass 'dog' (9 samples) is 4.5 times as large as 'cat' (2); 3 times was to be the most",
         "in split test superclass 'cat' has no sample",
     ]
-    data = read_arrays(np.eye(11), labels[:11])
+    data = read(np.eye(11), labels=labels[:11])
     assert regrain.regroup(data, PETS, tmp_path / "b.csv", most_imbalance=4.5).warnings == []
     with pytest.raises(UserError, match="most imbalance is 1"):
         regrain.regroup(data, PETS, tmp_path / "c.csv", most_imbalance=0.5)
@@ -213,9 +213,9 @@ def test_balance_is_told_by_split(tmp_path: Path) -> None:
 def test_what_cannot_be_regrouped(tmp_path: Path, photos: Path) -> None:
     out = tmp_path / "a.csv"
     with pytest.raises(UserError, match="holds series, which regroup does not write"):
-        regrain.regroup(read_arrays(np.zeros((4, 3, 2)), ["beagle", "tabby"] * 2), PETS, out)
+        regrain.regroup(read(np.zeros((4, 3, 2)), labels=["beagle", "tabby"] * 2), PETS, out)
     with pytest.raises(UserError, match="has no labels to regroup"):
-        regrain.regroup(read_arrays(np.eye(4)), PETS, out)
+        regrain.regroup(read(np.eye(4)), PETS, out)
     with pytest.raises(UserError, match=r"a\.txt ends in '\.txt'"):
         regrain.regroup(photos, PETS, tmp_path / "a.txt")
     with pytest.raises(UserError, match="no taxonomy 'cifar100_5'"):
@@ -223,7 +223,7 @@ def test_what_cannot_be_regrouped(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(UserError, match="writes samples as they are: give image_size when the table is read"):
         regrain.regroup(photos, PETS, out, image_size=16)
     with pytest.raises(UserError, match="has no level 'breed': did you mean 'breeds'"):
-        regrain.regroup(read_arrays(np.eye(2), {"breeds": ["beagle", "tabby"]}), PETS, out, levels=["breed"])
+        regrain.regroup(read(np.eye(2), labels={"breeds": ["beagle", "tabby"]}), PETS, out, levels=["breed"])
     out.write_text("")
     with pytest.raises(UserError, match="overwrite=True"):
         regrain.regroup(photos, PETS, out)

@@ -2,7 +2,7 @@
 
 from regrain.data.checking import Issue, Report, check
 from regrain.data.dataset import Batch, Dataset
-from regrain.data.readers import read, read_arrays, read_folder, read_huggingface, read_parquet_folder, read_table
+from regrain.data.readers import read
 from regrain.data.samples import ImageSamples, Samples, SeriesSamples, TensorSamples, TextSamples
 
 __all__ = [
@@ -17,9 +17,4 @@ __all__ = [
     "TextSamples",
     "check",
     "read",
-    "read_arrays",
-    "read_folder",
-    "read_huggingface",
-    "read_parquet_folder",
-    "read_table",
 ]

@@ -20,7 +20,7 @@ import numpy as np
 
 from regrain.data.notation import PLAIN, Notation, is_date, plain_number, whole_number
 from regrain.errors import UserError
-from regrain.labels import Labels
+from regrain.labels import Labels, missing
 
 Column = Sequence[Any] | np.ndarray
 """A list of cells, None where there is none, or an array of numbers (N,) or (N, D)."""
@@ -53,6 +53,11 @@ LOOKED_AT = 1000
 """How many cells, at most, a column is judged by."""
 
 _UNKNOWN = ("", "nan", "NaN")
+"""Labels that are not known, beside empty cells: whatever else stands in a cell may be the name of a class."""
+
+LIKE_UNKNOWN = ("na", "n/a", "none", "null", "unknown", "?", "-")
+"""Classes, in lower case, that a warning asks about."""
+
 _LONGEST_NAME = 10_000
 _SHOWN = 3
 _DATES = "holds dates: write a number, such as the days since a start"
@@ -122,16 +127,6 @@ def numbered(count: int, splits: Sequence[str] | None = None) -> list[str]:
     return ids
 
 
-def missing(cell: Any) -> bool:
-    """Whether a cell is empty: None, NaN, NA, or nothing but spaces."""
-    if cell is None or (isinstance(cell, str) and (not cell or cell.isspace())):
-        return True
-    return (isinstance(cell, float | np.floating) and bool(np.isnan(cell))) or type(cell).__name__ in (
-        "NAType",
-        "NaTType",
-    )
-
-
 def spelled(cell: Any) -> str:
     """A cell as an id, a group or a class writes it; texts stay as they are, but for spaces around them.
 
@@ -178,7 +173,12 @@ def label_names(cells: Column, unknown: Sequence[str], level: str, messages: lis
             "of a class: name another column"
         )
     without = {*_UNKNOWN, *map(str, unknown)}
-    texts = [None if missing(cell) or (text := spelled(cell)) in without else text for cell in cells]
+
+    def class_name(cell: Any) -> str | None:
+        return None if missing(cell) or (text := spelled(cell)) in without else text
+
+    known = {cell: class_name(cell) for cell in {cell for cell in cells if isinstance(cell, str)}}
+    texts = [known[cell] if isinstance(cell, str) else class_name(cell) for cell in cells]
     written = {text for text in texts if text is not None}
     whole = {text: whole_number(text) for text in written}
     if all(whole.values()):
@@ -287,23 +287,6 @@ def _exact_meaning(name: str) -> str:
     return name.lower() if name.lower() in ("true", "false") else unicodedata.normalize("NFC", name)
 
 
-def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """``a/b/c`` paths as one column per level, where a class is its path: ``a``, ``a/b``, ``a/b/c``.
-
-    Examples
-    --------
-    >>> path_columns(["a/x", "b", None])
-    {'level1': ['a', 'b', None], 'level2': ['a/x', None, None]}
-    """
-    if not any(paths):
-        return {}
-    labels = Labels.from_paths([p and unicodedata.normalize("NFC", p) for p in paths], levels)
-    return {
-        level: [None if code < 0 else names[code] for code in labels.level(level).tolist()]
-        for level, names in zip(labels.levels, labels.classes, strict=True)
-    }
-
-
 def as_matrix(
     columns: Sequence[tuple[str, Column]], *, missing_allowed: bool = False
 ) -> tuple[np.ndarray, dict[int, str]]:
@@ -353,9 +336,12 @@ def as_floats(column: Column) -> np.ndarray:
 
 def _all_numbers(column: Sequence[Any]) -> np.ndarray | None:
     """A column of nothing but plain numbers as float64 (N,), converted at once; None for any other."""
-    if any(isinstance(cell, str) and (len(cell) > 64 or "_" in cell) for cell in column):  # Python reads 1_0 as 10
+    texts = [cell for cell in column if isinstance(cell, str)]
+    if "_" in "".join(texts) or max(map(len, texts), default=0) > 64:  # Python reads 1_0 as 10
         return None
     try:
+        if len(texts) == len(column):
+            return np.fromiter(map(float, texts), np.float64, len(texts))
         return np.array(column, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return None

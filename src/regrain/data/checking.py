@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from regrain.data.cells import LIKE_UNKNOWN
 from regrain.data.images import Storage, choose_storage, decode_images
 from regrain.data.readers import find_rows
 from regrain.data.rows import RowError, Rows, Twins, examples, twins
@@ -22,7 +23,6 @@ _SHOWN = 5
 _ALIKE = 20
 _BLOCK = 512
 _HELD_OUT = ("val", "test")
-_LOOK_UNKNOWN = ("na", "n/a", "none", "null", "unknown", "?", "-")
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class Issue:
     ----------
     kind : str
         Such as "missing file".
-    severity : "error" or "warning"
-        Errors are what :func:`regrain.data.read` refuses.
     message : str
         A sentence.
     rows : tuple of str
         Every row that it concerns, as the user finds it, with details.
+    severity : "error" or "warning"
+        Errors are what :func:`regrain.data.read` refuses.
     """
 
     kind: str
-    severity: Literal["error", "warning"]
     message: str
     rows: tuple[str, ...] = ()
+    severity: Literal["error", "warning"] = "warning"
 
 
 @dataclass(frozen=True)
@@ -114,28 +114,9 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with every row of every issue."""
-        return {
-            "schema": 1,
-            "name": self.name,
-            "source": self.source,
-            "ok": self.ok,
-            "modality": self.modality,
-            "shape": list(self.shape),
-            "static": self.static,
-            "samples": self.samples,
-            "levels": self.levels,
-            "messages": list(self.messages),
-            "issues": [
-                {
-                    "kind": issue.kind,
-                    "severity": issue.severity,
-                    "message": issue.message,
-                    "count": len(issue.rows),
-                    "rows": list(issue.rows),
-                }
-                for issue in self.issues
-            ],
-        }
+        issues = [{**asdict(issue), "count": len(issue.rows), "rows": list(issue.rows)} for issue in self.issues]
+        lists = {"shape": list(self.shape), "messages": list(self.messages), "issues": issues}
+        return {"schema": 1, "ok": self.ok, **asdict(self), **lists}
 
 
 def check(source: Any, **options: Any) -> Report:
@@ -182,17 +163,15 @@ def check(source: Any, **options: Any) -> Report:
         strict = rows.strict_labels()
         issues = []
     except UserError as error:
-        issues = [Issue("levels", "error", str(error), tuple(_torn_rows(rows)))]
+        issues = [Issue("levels", str(error), tuple(_torn_rows(rows)), "error")]
     labels = rows.lenient_labels() if strict is None else strict
     for kind in dict.fromkeys(fault.kind for fault in faults):
         found = tuple(str(fault) for fault in faults if fault.kind == kind)
-        issues.append(Issue(kind, "error", f"{kind}: {_number(len(found), 'row')} cannot be used", found))
-    issues += [Issue("time", "warning", message) for message in rows.notes.get("warnings", ())]
+        issues.append(Issue(kind, f"{kind}: {_number(len(found), 'row')} cannot be used", found, "error"))
+    issues += [Issue("time", message) for message in rows.notes.get("warnings", ())]
     issues += _duplicate_ids(rows)
     issues += _label_issues(rows, labels)
-    issues += [
-        Issue("classes alike", "warning", str(found), tuple(_rows_of(rows, labels, found))) for found in twins(labels)
-    ]
+    issues += [Issue("classes alike", str(found), tuple(_rows_of(rows, labels, found))) for found in twins(labels)]
     issues += _identical(rows, labels, digests)
     return Report(
         name=rows.name,
@@ -286,7 +265,6 @@ def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> I
         if across:
             yield Issue(
                 "identical across splits",
-                "warning",
                 f"identical samples in several splits: {_number(len(across), 'group')}",
                 tuple(_joined([f"{rows.describe_row(row)} ({splits[row]})" for row in group]) for group in across),
             )
@@ -295,7 +273,6 @@ def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> I
     if torn:
         yield Issue(
             "identical with different labels",
-            "warning",
             f"identical samples with different labels: {_number(len(torn), 'group')}",
             tuple(
                 _joined([f"{rows.describe_row(row)} ({_described(labels, row)})" for row in group]) for group in torn
@@ -323,7 +300,7 @@ def _duplicate_ids(rows: Rows) -> Iterator[Issue]:
         found = tuple(
             f"'{identity}': {', '.join(map(rows.describe_row, where))}" for identity, where in duplicates.items()
         )
-        yield Issue("duplicate id", "error", f"ids that occur more than once: {len(found)}", found)
+        yield Issue("duplicate id", f"ids that occur more than once: {len(found)}", found, "error")
 
 
 def _torn_rows(rows: Rows) -> Iterator[str]:
@@ -356,31 +333,28 @@ def _label_issues(rows: Rows, labels: Labels) -> Iterator[Issue]:
         if len(empty):
             yield Issue(
                 "empty label",
-                "warning",
                 f"level {level}: {_number(len(empty), 'row')} without a label",
                 tuple(map(rows.describe_row, empty.tolist())),
             )
         if len(names) == 1:
-            yield Issue("one class", "warning", f"level {level} has only one class, '{names[0]}'")
+            yield Issue("one class", f"level {level} has only one class, '{names[0]}'")
         counts = np.bincount(codes[train & (codes != UNKNOWN)], minlength=len(names))
         single = np.flatnonzero(counts == 1)
         if len(single):
             found = np.flatnonzero(np.isin(codes, single) & train).tolist()
             yield Issue(
                 "single sample",
-                "warning",
                 f"level {level}: {_number(len(single), 'class', 'classes')} with a single sample{place}",
                 tuple(f"{rows.describe_row(row)}: '{names[codes[row]]}'" for row in found),
             )
-        odd = [code for code, name in enumerate(names) if name.strip().lower() in _LOOK_UNKNOWN]
-        if odd:
-            shown = examples(repr(names[code]) for code in odd)
+        doubtful = [code for code, name in enumerate(names) if name.strip().lower() in LIKE_UNKNOWN]
+        if doubtful:
+            shown = examples(repr(names[code]) for code in doubtful)
             yield Issue(
                 "class like unknown",
-                "warning",
                 f"level {level} has the class {shown}; if it means that the class is not known, empty these cells, or "
                 "give unknown=[...] in Python",
-                tuple(map(rows.describe_row, np.flatnonzero(np.isin(codes, odd)).tolist())),
+                tuple(map(rows.describe_row, np.flatnonzero(np.isin(codes, doubtful)).tolist())),
             )
         if place and splits is not None:
             yield from _unseen(rows, level, names, codes, splits, counts)
@@ -408,7 +382,6 @@ def _unseen(
             found = np.flatnonzero((splits == part) & np.isin(codes, unseen)).tolist()
             yield Issue(
                 "class not in train",
-                "warning",
                 f"level {level}: {_number(len(unseen), 'class', 'classes')} of {part} not in train: "
                 f"{examples(repr(names[code]) for code in unseen)}",
                 tuple(f"{rows.describe_row(row)}: '{names[codes[row]]}'" for row in found),

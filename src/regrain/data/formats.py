@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gc
 import io
 import itertools
 import json
@@ -16,18 +17,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
-from regrain.data.cells import Column, missing, split_name, unescape_formula
+from regrain.data.cells import Column, is_split, split_name, unescape_formula
 from regrain.data.notation import plain_number
-from regrain.data.rows import RowError, examples
+from regrain.data.options import TABLE_SUFFIXES, RoleOptions
+from regrain.data.rows import RowError, Rows, examples
 from regrain.data.table import Table
-from regrain.errors import Notable, UserError
-
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
-"""Endings of table files, in lower case."""
+from regrain.errors import UserError
+from regrain.labels import missing
 
 _DELIMITERS = (",", ";", "\t", "|")
 _FIELD_LIMIT = 1 << 30
@@ -38,6 +38,23 @@ _CELL_BYTES = 16
 _FEW = 16
 _BLOCK = 1000
 _ROW_BYTES = 200
+
+
+def as_table(source: Any) -> Table:
+    """A table file, a folder of Parquet files by split, a DataFrame, or columns in a mapping."""
+    if isinstance(source, Table):
+        return source
+    if is_frame(source):
+        return frame_table(source)
+    if isinstance(source, Mapping):
+        return columns_table(source)
+    path = Path(os.path.expanduser(source))
+    if path.is_dir():
+        files = parquet_files(path)
+        return parquet_table(list(files), list(files.values()))
+    if not path.is_file():
+        raise UserError(f"no file {path}", code="missing_file")
+    return file_table(path)
 
 
 def file_table(path: Path) -> Table:
@@ -55,7 +72,20 @@ def file_table(path: Path) -> Table:
         advice = "save the sheet as CSV" if suffix in (".xlsx", ".xls", ".ods") else "expected a folder or a table"
         raise UserError(f"{path} cannot be read: {advice} ({', '.join(TABLE_SUFFIXES)})", code="damaged_file")
     text = utf8_text(path)
-    return _csv_table(path, text) if suffix in (".csv", ".tsv") else _json_table(path, text)
+    with _no_collection():
+        return _csv_table(path, text) if suffix in (".csv", ".tsv") else _json_table(path, text)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without garbage collection, which would look through millions of new cells again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def utf8_text(path: Path) -> str:
@@ -151,7 +181,7 @@ def _csv_table(path: Path, text: str) -> Table:
         except csv.Error as error:
             raise UserError(f"{path} cannot be read as CSV: {error}", code="damaged_file") from None
     if not records:
-        _require_rows(path, records, broken)
+        require_rows(path, records, broken)
     line, header = records[0].first, [unescape_formula(cell) for cell in records[0].cells]
     rows = records[1:]
     while rows and not any(rows[-1].cells):
@@ -185,7 +215,7 @@ def _csv_table(path: Path, text: str) -> Table:
     if "'" in text:
         cells = [[unescape_formula(cell) for cell in column] for column in cells]
     named = _csv_names(path, header, line, cells)
-    _require_rows(path, kept, broken)
+    require_rows(path, kept, broken)
     return Table(
         str(path),
         path.stem,
@@ -318,7 +348,7 @@ def _json_table(path: Path, text: str) -> Table:
             places.append(place)
         else:
             broken.append(RowError("broken line", -1, place, reason or 'is not a JSON object such as {"text": "..."}'))
-    _require_rows(path, records, broken)
+    require_rows(path, records, broken)
     keys = list(dict.fromkeys(name for record in records for name in record))
     names = column_names(keys, str(path))
     columns: dict[str, Column] = {n: [r.get(key) for r in records] for n, key in zip(names, keys, strict=True)}
@@ -359,7 +389,7 @@ def _whole_json(path: Path, text: str) -> Table | None:
         )
     assert names is not None
     named = column_names(names, str(path))
-    _require_rows(path, columns[0] if columns else [], [])
+    require_rows(path, columns[0] if columns else [], [])
     by_name = dict(zip(named, columns, strict=True))
     return Table(str(path), path.stem, by_name, lambda row: f"row {row} (from 0)", path.parent)
 
@@ -407,7 +437,7 @@ def parquet_table(paths: Sequence[Path], splits: Sequence[str] | None = None, na
     columns = ParquetColumns(paths)
     where = str(paths[0] if len(paths) == 1 else paths[0].parent)
     sizes = columns.sizes
-    _require_rows(where, range(sum(sizes)), [])
+    require_rows(where, range(sum(sizes)), [])
     starts = np.cumsum([0, *sizes])
 
     def describe_row(row: int) -> str:
@@ -420,6 +450,49 @@ def parquet_table(paths: Sequence[Path], splits: Sequence[str] | None = None, na
     title = name or (paths[0].stem if len(paths) == 1 else folder.name)
     declared = tuple(c for c in columns if c in columns.declared)
     return Table(where, title, columns, describe_row, folder, splits=of_rows, classes=declared, count=sum(sizes))
+
+
+def read_parquet_folder(path: str | Path, *, splits: Sequence[str] | None = None, **roles: Unpack[RoleOptions]) -> Rows:
+    """A folder of Parquet files, one per split: ``train.parquet``, ``val.parquet``, ``test.parquet``.
+
+    Shards ``train-00000-of-00002.parquet`` are put together; files of other names are read only when ``splits`` names
+    them (without ``.parquet``).
+
+    Raises
+    ------
+    UserError
+        If the folder has no such file, and as :meth:`regrain.data.table.Table.rows`.
+    """
+    folder = Path(os.path.expanduser(path))
+    files = parquet_files(folder, splits)
+    present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    for split in splits or ():
+        if split not in files.values():
+            raise UserError(f"{folder} has no {split}.parquet; it holds {examples(present, 8) or 'nothing'}")
+    if not files:
+        raise UserError(
+            f"{folder} holds no Parquet splits: looked for train.parquet, val.parquet and test.parquet; "
+            f"found {examples(present, 8) or 'nothing'}"
+        )
+    rows = parquet_table(list(files), list(files.values()), folder.resolve().name).rows(**roles)
+    unread = [name for name in present if name.endswith(".parquet") and folder / name not in files]
+    if unread:
+        rows.notes["messages"].append(f"not read, being no split: {', '.join(unread)}; splits=[...] names what to read")
+    return rows
+
+
+def parquet_files(folder: Path, splits: Sequence[str] | None = None) -> dict[Path, str]:
+    """The Parquet files of splits, shards included, and the split of each; in the folder or in its ``data`` folder."""
+    for place in (folder, folder / "data"):
+        files = {}
+        for path in sorted(place.glob("*.parquet")):
+            stem = path.stem.partition("-")[0] if "-of-" in path.stem else path.stem
+            if (splits is None and is_split(stem)) or (splits is not None and {stem, split_name(stem)} & set(splits)):
+                files[path] = stem if splits is not None and stem in splits else split_name(stem)
+        if files:
+            order = ("train", "val", "test")
+            return dict(sorted(files.items(), key=lambda f: (order.index(f[1]) if f[1] in order else len(order), f[0])))
+    return {}
 
 
 class ParquetColumns(Mapping[str, Column]):
@@ -476,7 +549,7 @@ class ParquetColumns(Mapping[str, Column]):
             block = names[start : start + _BLOCK]
             parts = [self._part(index, block) for index in range(len(self._files))]
             for name in block:
-                self._read[name] = _stacked([part[name] for part in parts])
+                self._read[name] = stacked([part[name] for part in parts])
 
     def _part(self, index: int, names: Sequence[str]) -> dict[str, Column]:
         import pyarrow as pa
@@ -539,7 +612,7 @@ def _arrow_column(column: Any, classes: Sequence[str] | None, path: Path, name: 
 
     kind = column.type
     if classes is not None:
-        return _named(column.to_pylist(), classes, f"{path}, column '{name}'")
+        return class_names_of(column.to_pylist(), classes, f"{path}, column '{name}'")
     if pa.types.is_dictionary(kind):  # a text that comes back is kept once
         cells: list[Any] = []
         for chunk in column.chunks:
@@ -559,7 +632,7 @@ def _arrow_column(column: Any, classes: Sequence[str] | None, path: Path, name: 
     return cells
 
 
-def _stacked(parts: Sequence[Column]) -> Column:
+def stacked(parts: Sequence[Column]) -> Column:
     if all(isinstance(part, np.ndarray) for part in parts) and len({np.shape(part)[1:] for part in parts}) == 1:
         return np.concatenate(parts)
     return [cell for part in parts for cell in part]
@@ -580,7 +653,7 @@ def frame_table(frame: Any, where: str = "the table") -> Table:
             columns[name] = values
         else:
             columns[name] = [None if missing(cell) else cell for cell in series.astype(object)]
-    _require_rows(where, frame, [])
+    require_rows(where, frame, [])
     index = list(frame.index)
     return Table(where, "data", columns, lambda row: f"row {index[row]}", Path(), count=len(index))
 
@@ -600,111 +673,11 @@ def columns_table(columns: Mapping[Any, Any], where: str = "the table") -> Table
     if len(set(lengths.values())) > 1:
         (one, first), (other, second) = next((a, b) for a, b in itertools.pairwise(lengths.items()) if a[1] != b[1])
         raise UserError(f"{where}: column '{one}' has {first} cells, and column '{other}' has {second}")
-    _require_rows(where, range(next(iter(lengths.values()), 0)), [])
+    require_rows(where, range(next(iter(lengths.values()), 0)), [])
     return Table(where, "data", named, lambda row: f"row {row} (from 0)", Path())
 
 
-def huggingface_table(dataset: Any) -> Table:
-    """A Hugging Face ``Dataset`` or ``DatasetDict``, used by its methods alone, so that the package is not needed.
-
-    Images are taken as they are stored, without decoding, where the data set allows it; decoded ones are encoded again
-    (PNG, no loss). Rows of one matrix each (Array2D) are series. Where ``train`` is the only split of a DatasetDict, it
-    is all of the data: a part of it is held out, as of a table.
-
-    Raises
-    ------
-    UserError
-        For a data set that is streamed, whose samples come once.
-    """
-    whole = not isinstance(dataset, Mapping)
-    parts: dict[str, Any] = {"": dataset} if whole else dict(dataset)
-    if not parts:
-        raise UserError("the Hugging Face DatasetDict has no splits")
-    if not all(hasattr(part, "__len__") and part.features is not None for part in parts.values()):
-        raise UserError(
-            "the Hugging Face data set is streamed (IterableDataset), and training visits its samples again and again: "
-            "load it without streaming=True, or give datasets.Dataset.from_list(list(dataset.take(N)))"
-        )
-    parts = {name: part.with_format(None) if hasattr(part, "with_format") else part for name, part in parts.items()}
-    messages = []
-    if not whole and [split_name(name) for name in parts] == ["train"]:
-        whole, parts = True, {"": next(iter(parts.values()))}
-        messages.append(Notable("the only split is 'train': a part of it is held out (holdout says how much)"))
-    names = list(dict.fromkeys(name for part in parts.values() for name in part.column_names))
-    declared: dict[str, None] = {}
-    stacked: dict[str, list[Column]] = {name: [] for name in names}
-    for part in parts.values():
-        for name in names:
-            classes = getattr(part.features.get(name), "names", None)
-            if classes is not None:
-                declared[name] = None
-            stacked[name].append(_huggingface_column(part, name, classes))
-    columns = {name: _stacked(blocks) for name, blocks in stacked.items()}
-    shapes: dict[str, tuple[int, int]] = {}
-    for name, column in columns.items():
-        matrices = _matrices(column)
-        if matrices is not None:
-            count, time, channels = matrices.shape
-            columns[name], shapes[name] = list(matrices.reshape(count, -1)), (time, channels)
-            messages.append(Notable(f"column '{name}' holds {time} x {channels} numbers a row: series"))
-    splits = [split for split, part in parts.items() for _ in range(len(part))]
-    where = "the Hugging Face data set"
-    _require_rows(where, splits, [])
-    starts = np.cumsum([0, *map(len, parts.values())])
-
-    def describe_row(row: int) -> str:
-        part = int(np.searchsorted(starts, row, side="right")) - 1
-        return f"{list(parts)[part]} row {row - int(starts[part])} (from 0)".lstrip()
-
-    return Table(
-        where,
-        "data",
-        columns,
-        describe_row,
-        Path(),
-        splits=None if whole else splits,
-        classes=tuple(declared),
-        messages=tuple(messages),
-        shapes=shapes,
-    )
-
-
-def _matrices(column: Column) -> np.ndarray | None:
-    """Rows of one matrix each as float32 (N, T, C); None for anything else."""
-    first = next((cell for cell in column if not missing(cell)), None)
-    if not isinstance(first, list | tuple | np.ndarray) or np.ndim(np.asarray(first, dtype=object)) != 2:
-        return None
-    try:
-        found = np.asarray(column, dtype=np.float32)
-    except (TypeError, ValueError):
-        return None
-    return found if found.ndim == 3 else None
-
-
-def _huggingface_column(part: Any, name: str, classes: Sequence[str] | None) -> Column:
-    if name not in part.column_names:
-        return [None] * len(part)
-    feature = part.features.get(name)
-    if type(feature).__name__ == "Image":
-        if hasattr(part, "cast_column") and getattr(feature, "decode", False):
-            part = part.cast_column(name, type(feature)(decode=False))
-        return [_encoded(part[row][name]) for row in range(len(part))]
-    cells = list(part[name])
-    return cells if classes is None else _named(cells, classes, f"the Hugging Face data set, column '{name}'")
-
-
-def _encoded(image: Any) -> Any:
-    """An image as bytes or path; a PIL image becomes a PNG."""
-    if isinstance(image, Mapping):
-        return image.get("bytes") or image.get("path")
-    if not hasattr(image, "save"):
-        return image
-    stream = io.BytesIO()
-    image.save(stream, format="PNG", compress_level=1)
-    return stream.getvalue()
-
-
-def _named(codes: Sequence[Any], names: Sequence[str], where: str) -> list[str | None]:
+def class_names_of(codes: Sequence[Any], names: Sequence[str], where: str) -> list[str | None]:
     """Class names of codes; -1 is Hugging Face's mark for a label that is withheld."""
     try:
         numbers = [-1 if code is None else operator.index(code) for code in codes]
@@ -722,7 +695,7 @@ def _named(codes: Sequence[Any], names: Sequence[str], where: str) -> list[str |
     return [None if number < 0 else str(names[number]) for number in numbers]
 
 
-def _require_rows(where: str | Path, rows: Any, broken: Sequence[RowError]) -> None:
+def require_rows(where: str | Path, rows: Any, broken: Sequence[RowError]) -> None:
     if not len(rows):
         raise UserError(
             f"{where} holds no rows" + (f" that can be used: {examples(map(str, broken))}" if broken else "")

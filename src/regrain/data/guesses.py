@@ -5,25 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
-from regrain.data.cells import (
-    LOOKED_AT,
-    SPLITS,
-    Column,
-    Contents,
-    Kind,
-    as_floats,
-    label_names,
-    missing,
-    spelled,
-)
+from regrain.data.cells import LOOKED_AT, SPLITS, Column, Contents, as_floats, label_names, spelled
+from regrain.data.folder import image_suffixes
 from regrain.data.rows import examples
-from regrain.data.walk import image_suffixes
 from regrain.errors import NoLabelsError, Notable, UserError
-from regrain.labels import Labels, Relation, Taxonomy
+from regrain.labels import Labels, Relation, Taxonomy, missing
 
 _IMAGE_WORDS = ("image", "images", "img", "picture", "photo", "file", "filename", "filepath", "path")
 _TEXT_WORDS = (
@@ -80,15 +69,33 @@ _ID_NAMES = (
 )
 
 
-class Roles(Protocol):
-    """Which columns have a role already."""
+class Roles:
+    """Which column is what: a feature or a label or a group or an id or a split or a record's key, never two.
 
-    def __contains__(self, name: object) -> bool: ...
+    An image's path may also be its id, and a record may be its own group. ``of`` maps columns to roles.
+    """
 
-    def __getitem__(self, name: str) -> str: ...
+    def __init__(self, where: str, require: Callable[[str, str], str]) -> None:
+        self.where, self.require = where, require
+        self.of: dict[str, str] = {}
+        self._levels: list[str] = []
 
-    def put(self, name: str, role: str) -> None:
-        """Note the role of a column."""
+    def take(self, name: str | None, role: str) -> str | None:
+        """The column that the user named for a role; a UserError where it does not exist or has another one."""
+        if name is None:
+            return None
+        name = self.require(name, role)
+        other = self.of.setdefault(name, role)
+        if other == role == "level" and name in self._levels:
+            raise UserError(f"{self.where}: column '{name}' is named twice as a level")
+        if other != role and {other, role} not in ({"image", "id"}, {"record", "group"}):
+            raise UserError(
+                f"{self.where}: column '{name}' is named for two roles, {other} and {role}: a column has one; "
+                "copy it under another name where it must be both"
+            )
+        if role == "level":
+            self._levels.append(name)
+        return name
 
 
 class Guesses:
@@ -99,7 +106,8 @@ class Guesses:
     where : str
         The table, for messages.
     columns : mapping of name to Column
-    kinds : mapping of name to Kind
+    contents : callable
+        Gives the contents of a column by name.
     declared : sequence of str
         Columns that the source declares to be class labels.
     split_known : bool
@@ -112,12 +120,12 @@ class Guesses:
         self,
         where: str,
         columns: Mapping[str, Column],
-        kinds: Mapping[str, Kind],
+        contents: Callable[[str], Contents],
         declared: Sequence[str],
         split_known: bool,
         roles: Roles,
     ) -> None:
-        self.where, self.columns, self.kinds = where, columns, kinds
+        self.where, self.columns, self.contents = where, columns, contents
         self.declared, self.split_known = declared, split_known
         self.roles = roles
         self.messages: list[str] = []
@@ -125,12 +133,12 @@ class Guesses:
     def _say(self, what: str, names: Iterable[str], role: str) -> None:
         names = list(names)
         for name in names:
-            self.roles.put(name, role)
+            self.roles.of.setdefault(name, role)
         self.messages.append(Notable(f"{what}: column {', '.join(map(repr, names))} (guessed)"))
 
     @property
     def _free(self) -> list[str]:
-        return [name for name in self.columns if name not in self.roles]
+        return [name for name in self.columns if name not in self.roles.of]
 
     def split(self) -> str | None:
         """A column whose name says split and whose cells are names of splits.
@@ -148,8 +156,8 @@ class Guesses:
     def samples(self) -> tuple[str | None, str | None, list[str] | None]:
         """The column of images, or of texts, or of vectors; all None when there is none."""
         free = self._free
-        encoded = [name for name in free if self.kinds[name] == "bytes"]
-        strings = [name for name in free if self.kinds[name] == "text"]
+        encoded = [name for name in free if self.contents(name).kind == "bytes"]
+        strings = [name for name in free if self.contents(name).kind == "text"]
         files = [name for name in strings if _are_image_files(self.columns[name])]
         images = sorted(encoded, key=_word_rank(_IMAGE_WORDS)) or sorted(files, key=_word_rank(_IMAGE_WORDS))
         if images:
@@ -160,10 +168,10 @@ class Guesses:
         if texts:
             self._say("texts", texts[:1], "text")
             return None, texts[0], None
-        vectors = [name for name in free if self.kinds[name] == "vectors"]
+        vectors = [name for name in free if self.contents(name).kind == "vectors"]
         if vectors:
             self._say("vectors", vectors[:1], "columns")
-            others = [name for name in free if self.kinds[name] in ("numbers", "booleans", "vectors")]
+            others = [name for name in free if self.contents(name).kind in ("numbers", "booleans", "vectors")]
             if len(others) > 1 and (beside := [n for n in others if n != vectors[0] and not self._named_apart(n)]):
                 self.messages.append(
                     f"not features: {examples(map(repr, beside), 6)} beside the vectors; --columns (columns=[...]) "
@@ -179,11 +187,13 @@ class Guesses:
         """
         free = self._free
         texts = ("text", "booleans", "dates")
-        counted = [n for n in free if self.kinds[n] in texts or _has_word(n, _LABEL_WORDS)]
+        counted = [n for n in free if self.contents(n).kind in texts or _has_word(n, _LABEL_WORDS)]
         counts = {name: _distinct(self.columns[name]) for name in {*counted, *self.declared} & set(free)}
         declared = [name for name in free if name in self.declared]
         candidates = declared or [name for name in free if name in counts and self._may_be_labels(name, counts[name])]
-        spoken = [n for n in candidates if self.kinds[n] not in ("booleans", "dates") or _has_word(n, _LABEL_WORDS)]
+        spoken = [
+            n for n in candidates if self.contents(n).kind not in ("booleans", "dates") or _has_word(n, _LABEL_WORDS)
+        ]
         if numeric and spoken:
             candidates = spoken
         if relation == "aspects" and candidates:
@@ -213,28 +223,28 @@ class Guesses:
             "levels=[...]); in Python levels=[] reads data without labels"
         )
 
-    def usable(self, names: Sequence[str], contents: Callable[[str], Contents]) -> tuple[list[str], dict[str, str]]:
+    def usable(self, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Of some columns those that can be features, and why each of the others is not one."""
         left: dict[str, str] = {}
         for name in names:
-            if name in self.roles:
-                left[name] = f"is {_ROLES.get(self.roles[name], f'the {self.roles[name]}')}"
-            elif contents(name).kind not in ("numbers", "booleans", "vectors"):
-                left[name] = contents(name).reason
+            if name in self.roles.of:
+                left[name] = f"is {_ROLES.get(self.roles.of[name], f'the {self.roles.of[name]}')}"
+            elif self.contents(name).kind not in ("numbers", "booleans", "vectors"):
+                left[name] = self.contents(name).reason
             elif _has_word(name, _GROUP_WORDS):
                 left[name] = "is named like a group"
             elif _squeezed(name) in _ID_NAMES:
                 left[name] = "is named like an id"
-            elif self.kinds[name] == "numbers" and _counts_rows(self.columns[name]):
+            elif self.contents(name).kind == "numbers" and _counts_rows(self.columns[name]):
                 left[name] = "only counts rows"
             elif _has_word(name, _LABEL_WORDS) and self._may_be_labels(name, _distinct(self.columns[name])):
                 left[name] = "looks like labels"
         return [name for name in names if name not in left], left
 
-    def numbers(self, contents: Callable[[str], Contents]) -> list[str]:
+    def numbers(self) -> list[str]:
         """All columns of numbers that are nothing else, neither labels nor a count of the rows."""
-        names, left = self.usable(self._free, contents)
-        left |= {name: "holds lists of numbers" for name in names if self.kinds[name] == "vectors"}
+        names, left = self.usable(self._free)
+        left |= {name: "holds lists of numbers" for name in names if self.contents(name).kind == "vectors"}
         names = [name for name in names if name not in left]
         reasons = examples([f"'{name}' {reason}" for name, reason in left.items()], 6)
         if not names:
@@ -255,7 +265,7 @@ class Guesses:
         named = [name for name in self._free if _has_word(name, _GROUP_WORDS)]
         for name in named:
             cells = self.columns[name]
-            if self.kinds[name] in ("text", "numbers") and 2 * _distinct(cells) <= max(4, len(cells)):
+            if self.contents(name).kind in ("text", "numbers") and 2 * _distinct(cells) <= max(4, len(cells)):
                 self._say("group", [name], "group")
                 return name
         return None
@@ -265,10 +275,10 @@ class Guesses:
         named = [n for n in [*self._free, *([image] if image else [])] if _squeezed(n) in _ID_NAMES]
         for name in sorted(named, key=lambda n: _ID_NAMES.index(_squeezed(n))):
             cells = self.columns[name]
-            if self.kinds[name] not in ("text", "numbers") or any(map(missing, cells)):
+            if self.contents(name).kind not in ("text", "numbers") or any(map(missing, cells)):
                 continue
             if len({spelled(cell) for cell in cells}) == len(cells):
-                self.roles.put(name, "id")
+                self.roles.of.setdefault(name, "id")
                 return name
             self.messages.append(f"column '{name}' repeats values and is not taken for the id")
         return None
@@ -282,7 +292,7 @@ class Guesses:
         named = _has_word(name, _LABEL_WORDS)
         if _squeezed(name) in _ID_NAMES or _has_word(name, _SPLIT_WORDS):
             return False
-        kind = self.kinds[name]
+        kind = self.contents(name).kind
         if kind == "numbers" and not (named and _are_whole(self.columns[name])):
             return False
         few = max(2, len(self.columns[name]) // 2)
@@ -291,7 +301,7 @@ class Guesses:
     def _without_aliases(self, names: list[str]) -> list[str]:
         """Of columns that say the same in other words, such as a class's number and its name, the one with names."""
         kept: list[str] = []
-        for name in sorted(names, key=lambda n: self.kinds[n] == "numbers"):
+        for name in sorted(names, key=lambda n: self.contents(n).kind == "numbers"):
             if not any(_same_partition(self.columns[name], self.columns[other]) for other in kept):
                 kept.append(name)
         return [name for name in names if name in kept]

@@ -13,6 +13,9 @@ from typing import Annotated, Any, Literal, TypedDict
 from regrain.data.samples import Modality
 from regrain.labels import Relation
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
+"""Endings of table files, in lower case."""
+
 
 class StorageOptions(TypedDict, total=False):
     """How samples are kept; every reader takes these options."""
@@ -149,7 +152,7 @@ class _InMemory(TypedDict, total=False):
 
 
 class FolderOptions(StorageOptions, _Levels, _Name, total=False):
-    """Options of :func:`regrain.data.readers.read_folder`."""
+    """Options of folders of images."""
 
 
 class RoleOptions(SampleOptions, _Levels, _LabelPaths, _Relation, ColumnOptions, _Written, _Name, total=False):
@@ -157,15 +160,15 @@ class RoleOptions(SampleOptions, _Levels, _LabelPaths, _Relation, ColumnOptions,
 
 
 class TableOptions(RoleOptions, StorageOptions, total=False):
-    """Options of :func:`regrain.data.readers.read_table` and :func:`regrain.data.readers.read_huggingface`."""
+    """Options of tables and Hugging Face data sets."""
 
 
 class ParquetFolderOptions(TableOptions, _Splits, total=False):
-    """Options of :func:`regrain.data.readers.read_parquet_folder`; ``splits`` says which files are read."""
+    """Options of folders of Parquet files; ``splits`` says which of them are read."""
 
 
 class ArrayOptions(_Levels, _Relation, _Splits, _InMemory, _Name, StorageOptions, total=False):
-    """Options of :func:`regrain.data.readers.read_arrays`.
+    """Options of samples in memory.
 
     levels : sequence of str, optional
         Names of the levels, for labels that bring none.

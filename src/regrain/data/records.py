@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from regrain.data.cells import Column, Kind, as_floats, as_matrix, is_missing_number, missing, plain
+from regrain.data.cells import Column, Kind, as_floats, as_matrix, is_missing_number, plain
 from regrain.errors import Notable, UserError
+from regrain.labels import missing
 
 _REGULAR, _ALIKE = 0.75, 0.1
 """A clock is regular where this share of its steps differs from the usual one by no more than a tenth."""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from regrain.data.cells import spelled_as
 from regrain.data.dataset import Dataset
+from regrain.data.readers import parsed, table_of
 from regrain.encoders import build_encoder, is_pretrained
 from regrain.errors import MissingDataError, UserError, speaks_python, warn_of_data
 from regrain.labels import Labels
@@ -27,7 +28,6 @@ from regrain.runs.source import (
     read_data,
     require_no_reading,
     split_dataset,
-    table_of,
 )
 from regrain.storage.run_folder import RunFolder
 from regrain.training.loop import Device, resolve_device
@@ -62,6 +62,8 @@ class Run:
     data: Dataset | None = None
     device: Device = "auto"
     notices: list[str] = field(default_factory=list)
+    _looked_at: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
+    """Given data that are not the run's own, and their parsed table, until they are read."""
 
     if TYPE_CHECKING:
         adapt = _adapt.adapt
@@ -214,13 +216,17 @@ class Run:
             gone = str(data) == source and "root" in reader_options
         else:
             gone = not Path(source).exists()
-        if data is None or self.data is not None or not gone:
+        looked_at = self._looked_at is not None and self._looked_at[0] is data
+        if data is None or self.data is not None or not gone or looked_at:
             return False
         try:
-            self.take_data(data, **reader_options)
+            table = parsed(data)
+            self._looked_at = (data, table)
+            self.take_data(table, **reader_options)
         except UserError:  # others, that are read by what the verb says of them
             self.data = None
             return False
+        self._looked_at = None
         return True
 
     def _own_splits(self, data: Dataset) -> dict[str, Dataset] | None:
@@ -241,6 +247,9 @@ class Run:
     ) -> Dataset:
         """Other data, read as the run's own were: see :func:`regrain.runs.source.read_alike`."""
         recorded = self.recipe["data"]
+        if self._looked_at is not None and self._looked_at[0] is data:
+            data = self._looked_at[1]
+        self._looked_at = None
         dataset = read_alike(
             data,
             self.model,

@@ -7,7 +7,6 @@ options), ``levels`` (those in use, coarse to fine), ``holdout``, and the fields
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,20 +15,11 @@ from typing import Any, Literal
 from regrain.checks import check_values, hyperparameters
 from regrain.data.corruption import Corruption
 from regrain.data.dataset import Dataset
-from regrain.data.formats import (
-    TABLE_SUFFIXES,
-    columns_table,
-    file_table,
-    frame_table,
-    huggingface_table,
-    is_frame,
-    parquet_table,
-)
+from regrain.data.folder import opens_as_image
 from regrain.data.options import ColumnOptions, SampleOptions
-from regrain.data.readers import is_huggingface, options_of, parquet_files, read
+from regrain.data.readers import options_of, read, table_of
 from regrain.data.rows import examples
 from regrain.data.table import Table
-from regrain.data.walk import opens_as_image
 from regrain.errors import UserError, nearest
 from regrain.model import Model
 from regrain.registry import catalogue_of
@@ -38,17 +28,15 @@ from regrain.runs.recipe import plain_value
 SAMPLE_OPTIONS = tuple(SampleOptions.__annotations__)
 """Options of readers that say where a sample is: new data have all of its columns, or their samples are looked for."""
 
-_COLUMN_OPTIONS = tuple(ColumnOptions.__annotations__)
-"""Options that name one more column, which new data may lack."""
-
 _OF_ONE_SOURCE = ("labels", "ids", "groups", "splits", "name")
 """Options that belong to the samples given with them, and hold for no others; nor do static features of an array."""
 
-_HOLDOUT = 0.2
 _UNCORRUPTED = asdict(Corruption())
 CORRUPTIONS = tuple(_UNCORRUPTED)
 """Names of what corrupts a training split."""
-_KEYS = ("source", "reader", "levels", "holdout", *_UNCORRUPTED, "roles", "fingerprint", "labels_fingerprint")
+
+_DEFAULTS = {"levels": None, "holdout": 0.2, **_UNCORRUPTED}
+_KEYS = ("source", "reader", *_DEFAULTS, "roles", "fingerprint", "labels_fingerprint")
 
 
 def data_section(
@@ -69,40 +57,50 @@ def data_section(
     for key in recorded:
         if key not in _KEYS:
             raise UserError(f"data has no setting '{key}': {nearest(key, _KEYS)}", code="unknown_option")
-    section: dict[str, Any] = {"source": None, "reader": {}}
+    before = recorded.get("reader") or {}
+    if not isinstance(before, Mapping):
+        raise UserError(f"data.reader holds the reader's options, such as text: question; got {before!r}")
+    if reader.get("label_paths") and levels is not None:  # the column of a path, which becomes several levels
+        reader, levels = {**reader, "levels": list(levels)}, None
+    section: dict[str, Any] = {"source": None}
     if isinstance(data, str | Path):
         section["source"] = str(data) if catalogue_of(str(data)) else str(Path(data).resolve())
-        options = {**_mapping(recorded.get("reader")), **reader}
-        section["reader"] = {name: _plain(name, value) for name, value in options.items()}
+        options = {**before, **reader}
     else:  # what was said of data in memory holds for new data
         known = options_of(data, reader)
-        kept = {name: value for name, value in _mapping(recorded.get("reader")).items() if name in known} | dict(reader)
         unlike = (*_OF_ONE_SOURCE, *(("static",) if "ids" in known else ()))
-        section["reader"] = {name: _plain(name, value) for name, value in kept.items() if name not in unlike}
+        options = {name: value for name, value in before.items() if name in known} | dict(reader)
+        options = {name: value for name, value in options.items() if name not in unlike}
+    section["reader"] = {name: _plain(name, value) for name, value in options.items()}
     given = {"levels": levels, "holdout": holdout, **corruption}
-    defaults = {"levels": None, "holdout": _HOLDOUT, **_UNCORRUPTED}
-    chosen = {
-        name: recorded.get(name, default) if given.get(name) is None else _plain(name, given[name])
-        for name, default in defaults.items()
-    }
-    if chosen["holdout"] is None:
-        chosen["holdout"] = _HOLDOUT
-    if isinstance(chosen["holdout"], bool) or not isinstance(chosen["holdout"], int | float):
-        raise UserError(f"data.holdout is a share such as 0.2; got {chosen['holdout']!r}")
-    levels = chosen["levels"]
+    for name, default in _DEFAULTS.items():
+        section[name] = recorded.get(name, default) if given.get(name) is None else _plain(name, given[name])
+    if section["holdout"] is None:
+        section["holdout"] = _DEFAULTS["holdout"]
+    if isinstance(section["holdout"], bool) or not isinstance(section["holdout"], int | float):
+        raise UserError(f"data.holdout is a share such as 0.2; got {section['holdout']!r}", code="wrong_shape")
+    levels = section["levels"]
     if isinstance(levels, str) or not (levels is None or isinstance(levels, Sequence)):
-        raise UserError(f"data.levels is a list of levels, such as ['kind', 'species']; got {levels!r}")
+        raise UserError(
+            f"data.levels is a list of levels, such as ['kind', 'species']; got {levels!r}", code="wrong_shape"
+        )
     kept = dict(recorded.get("roles") or {}) if given["levels"] is None else {}
-    return section | chosen | {"roles": {**kept, **roles}}
+    return section | {"roles": {**kept, **roles}}
+
+
+def with_levels(data: Any, levels: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the reader of ``data``, its levels among them.
+
+    None lets the reader find them, ``[]`` means that there are no labels. Data that know their own levels are not told
+    any; an option ``levels`` stays: it is the column of a path, whose levels have other names.
+    """
+    known = levels is None or isinstance(data, Dataset) or (isinstance(data, str) and catalogue_of(data))
+    return dict(options) if known or levels is None else {"levels": list(levels), **options}
 
 
 def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]) -> Dataset:
-    """Data as they are, or read. Readers of tables and folders are told the levels; a catalog entry knows its own.
-
-    Without any level (``[]``) there are no labels; None lets the reader find them. A reader that has ``levels`` of
-    its own, the column of a path, gives those in use other names.
-    """
-    return read(data, **(told_levels(data, levels) | dict(reader)))
+    """Data as they are, or read with these levels: see :func:`with_levels`."""
+    return read(data, **with_levels(data, levels, reader))
 
 
 def read_alike(
@@ -137,7 +135,7 @@ def read_alike(
         Of the reader.
     """
     if isinstance(data, Dataset):
-        return read_data(data, None, options)
+        return read(data, **options)
     if isinstance(data, str | Path) and model.config["inputs"]["modality"] == "image" and opens_as_image(str(data)):
         data = [str(data)]
     table = table_of(data)
@@ -145,21 +143,21 @@ def read_alike(
     inherited = inherited_options(data, table, model, recorded, options)
     if table is not None and not any(name in inherited for name in SAMPLE_OPTIONS):
         _require_columns(table, model)
+    has = [] if table is None else [level for level in levels or levels_in_use if level in table.columns]
     if inherited.get("label_paths") and "label_paths" not in options:
-        if levels is not None and table is not None and not all(level in table.columns for level in levels):
-            levels = None  # they are levels of the path
-        elif levels is not None or wanted == "none":
+        if wanted == "none" or (levels is not None and (table is None or len(has) == len(levels))):
             inherited = {name: value for name, value in inherited.items() if name not in ("label_paths", "levels")}
+        else:
+            levels = None  # they are levels of the path
     if wanted == "none":
         return read_data(source, None if table is None else [], inherited)
-    options, levels = with_path_column(inherited, levels)
-    if levels is None and not options.get("label_paths"):
-        if table is not None:
-            found = [level for level in levels_in_use if level in table.columns]
-            levels = None if wanted == "some" and not found else found
-        elif wanted == "own":
-            levels = levels_in_use
-    return read_data(source, levels, options)
+    if inherited.get("label_paths"):
+        return read(source, **(inherited if levels is None else {**inherited, "levels": list(levels)}))
+    if levels is None and table is not None:
+        levels = None if wanted == "some" and not has else has
+    elif levels is None and wanted == "own":
+        levels = levels_in_use
+    return read_data(source, levels, inherited)
 
 
 def inherited_options(
@@ -184,11 +182,10 @@ def inherited_options(
     """
     if isinstance(data, Dataset):
         return dict(options)
-    stored = _stored_so(model, options)
-    return {**_recorded_for(data, table, model, recorded), **stored, **options}
+    return {**_recorded_for(data, table, model, recorded), **_storage_options(model, options), **options}
 
 
-def _stored_so(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+def _storage_options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
     form = model.storage
     if form is None:
         return {}
@@ -218,7 +215,7 @@ def _recorded_for(data: Any, table: Table | None, model: Model, recorded: Mappin
     named += [*(where.get("columns") or ()), *(where.get("static") or ())]
     if named and all(table.covers(name) for name in named):
         found |= where
-    lacking = [name for name in _COLUMN_OPTIONS if name in found and found[name] not in table.columns]
+    lacking = [name for name in ColumnOptions.__annotations__ if name in found and found[name] not in table.columns]
     if found.get("label_paths") and not all(level in table.columns for level in found.get("levels", ())):
         lacking += ["label_paths", "levels"]
     return {name: value for name, value in found.items() if name not in lacking}
@@ -247,41 +244,8 @@ def require_no_reading(options: Mapping[str, Any]) -> None:
         )
 
 
-def with_path_column(
-    options: Mapping[str, Any], levels: Sequence[str] | None
-) -> tuple[Mapping[str, Any], Sequence[str] | None]:
-    """Options of a reader, and the levels in use: with ``label_paths`` a level is a column that becomes several."""
-    if options.get("label_paths") and levels is not None:
-        return {**options, "levels": list(levels)}, None
-    return options, levels
-
-
-def told_levels(data: Any, levels: Sequence[str] | None) -> dict[str, list[str]]:
-    """The option by which the reader of ``data`` is told its levels; none for what knows its own."""
-    if levels is None or isinstance(data, Dataset) or (isinstance(data, str) and catalogue_of(data)):
-        return {}
-    return {"levels": list(levels)}
-
-
-def table_of(source: Any) -> Table | None:
-    """The table in a file, a folder of Parquet files, a DataFrame or a Hugging Face data set; None otherwise."""
-    if isinstance(source, str | Path):
-        path = Path(os.path.expanduser(source))
-        if path.is_dir():
-            files = parquet_files(path)
-            return parquet_table(list(files), list(files.values())) if files else None
-        return file_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
-    if is_huggingface(source):
-        return huggingface_table(source)
-    if isinstance(source, Table):
-        return source
-    if isinstance(source, Mapping):
-        return columns_table(source)
-    return frame_table(source) if is_frame(source) else None
-
-
 def split_dataset(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
-    """The parts that the section says: the data's own splits, else ``train`` and a held-out ``test``.
+    """The splits that the section says: the data's own splits, else ``train`` and a held-out ``test``.
 
     Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
     The training split is corrupted as the section says.
@@ -291,32 +255,21 @@ def split_dataset(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dat
     UserError
         If the data have splits and none is called ``train``, or they do not allow what the section asks.
     """
-    levels = section["levels"] or dataset.labels.levels
     given = {name: section[name] for name in CORRUPTIONS if name in section}
     corruption = Corruption(**check_values(given, hyperparameters(Corruption), "data"))
-    parts = _split(dataset, section["holdout"])
-    return parts | {"train": corruption.apply(parts["train"], levels)}
-
-
-def _split(dataset: Dataset, holdout: float) -> dict[str, Dataset]:
     if dataset.splits is not None:
         if "train" not in dataset.split_names:
             raise UserError(
                 f"{dataset.name} has the splits {', '.join(dataset.split_names)}, and none called 'train'",
                 code="unknown_split",
             )
-        return dataset.by_split()
-    if holdout == 0:
-        return {"train": dataset}
-    stratify = dataset.labels.levels[0] if dataset.labels.levels and dataset.groups is None else None
-    train, test = dataset.hold_out(holdout, stratify=stratify)
-    return {"train": train, "test": test}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if value is not None and not isinstance(value, Mapping):
-        raise UserError(f"data.reader holds the reader's options, such as text: question; got {value!r}")
-    return value or {}
+        splits = dataset.by_split()
+    elif section["holdout"] == 0:
+        splits = {"train": dataset}
+    else:
+        stratify = dataset.labels.levels[0] if dataset.labels.levels and dataset.groups is None else None
+        splits = dict(zip(("train", "test"), dataset.hold_out(section["holdout"], stratify=stratify), strict=True))
+    return splits | {"train": corruption.apply(splits["train"], section["levels"] or dataset.labels.levels)}
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -14,13 +14,14 @@ from torch import Tensor
 from regrain.data.cells import label_names, plain
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
+from regrain.data.readers import parsed, table_of
 from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.runs.classifier import fit_classifier
 from regrain.runs.run import Run
-from regrain.runs.source import SAMPLE_OPTIONS, read_data, table_of
+from regrain.runs.source import SAMPLE_OPTIONS, read_data
 from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.run_folder import RunFolder
 
@@ -227,6 +228,7 @@ def adapt(
         raise UserError(f"{place} is the run that is adapted, and stays as it is: choose another --out")
     if data is not None:
         run.take_data(data)
+    support = parsed(support)
     reading = run.inherited_options(support, reader_options)
     found = read_support(support, level=level, own_splits=run.splits, reader=reading)
     classifier = fit_classifier(

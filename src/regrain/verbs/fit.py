@@ -13,7 +13,7 @@ import yaml
 
 from regrain.checks import hyperparameters
 from regrain.data.dataset import Dataset
-from regrain.data.readers import named_twice, options_of
+from regrain.data.readers import named_twice, options_of, parsed
 from regrain.errors import NoLabelsError, UserError, nearest, warn_of_data
 from regrain.labels import Labels
 from regrain.methods import method_class
@@ -26,7 +26,6 @@ from regrain.runs.source import (
     data_section,
     read_data,
     split_dataset,
-    with_path_column,
 )
 from regrain.runs.tables import write_columns
 from regrain.runs.training import start_notices, train_run, writing
@@ -89,23 +88,23 @@ def plan_fit(
     roles = {role: level for role, level in (("coarse", coarse), ("fine", fine)) if level is not None}
     if levels is None and len(roles) == 2 and "id_column" in options_of(data, options):
         levels = list(roles.values())  # columns of a table
-    reader, levels = with_path_column(options, levels)
     section = data_section(
         data,
         levels=levels,
         holdout=holdout,
         corruption=corruption,
-        reader=reader,
+        reader=options,
         roles=roles,
         recorded=wanted.get("data", {}),
     )
-    reader = {**section["reader"], **({} if isinstance(data, str | Path) else reader)}
+    reader = {**section["reader"], **({} if isinstance(data, str | Path) else options)}
+    source = parsed(data, reader)
     try:
-        dataset = read_data(data, section["levels"], reader)
+        dataset = read_data(source, section["levels"], reader)
     except NoLabelsError:
         if method_class(method).needs.levels:
             raise
-        dataset = read_data(data, [], reader)
+        dataset = read_data(source, [], reader)
     section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
     for level in section["levels"]:
         dataset.labels.level_index(level)

@@ -19,7 +19,7 @@ from regrain.data.taxonomies import taxonomies, taxonomy
 from regrain.errors import UserError, nearest
 from regrain.labels import UNKNOWN, Labels, Taxonomy
 from regrain.runs.source import (
-    told_levels,
+    with_levels,
 )
 from regrain.runs.tables import require_writable, sample_columns, write_columns
 from regrain.runs.verb import verb
@@ -306,7 +306,7 @@ def regroup(
     if most_imbalance < 1:
         raise UserError(f"the most imbalance is 1 (all superclasses alike) or more; got {most_imbalance}")
     known = mapping if isinstance(mapping, Taxonomy) else taxonomy(mapping)
-    rows, storage = find_rows(data, **told_levels(data, levels), **reader_options)
+    rows, storage = find_rows(data, **with_levels(data, levels, reader_options))
     rows = rows.usable(storage.pop("skip_unreadable", False))
     if storage:
         name = next(iter(storage))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache, partial
+from functools import cached_property, partial
 from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,11 +79,39 @@ class Entry:
     seen: bool = field(default=True, kw_only=True)
 
 
-@cache
-def _entries() -> dict[str, Entry]:
-    text = (resources.files("regrain.papers.datasets") / "entries.yaml").read_text(encoding="utf-8")
-    content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # a safe one
-    return {name: _entry(name, own, content["families"]) for name, own in content["entries"].items()}
+class _Catalogue(Mapping[str, Entry]):
+    """Entries by name, each made when it is asked for: whether there is one takes no more than its name."""
+
+    @cached_property
+    def _text(self) -> str:
+        return (resources.files("regrain.papers.datasets") / "entries.yaml").read_text(encoding="utf-8")
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(re.findall(r"^  ([\w-]+):", self._text[self._text.index("\nentries:") :], re.MULTILINE))
+
+    @cached_property
+    def _content(self) -> Mapping[str, Any]:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a safe one
+        content: Mapping[str, Any] = yaml.load(self._text, Loader=loader)
+        return content
+
+    def __init__(self) -> None:
+        self._made: dict[str, Entry] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._made:
+            self._made[name] = _entry(name, self._content["entries"][name], self._content["families"])
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _entry(name: str, own: Mapping[str, Any], families: Mapping[str, Mapping[str, Any]]) -> Entry:
@@ -105,7 +134,7 @@ def _original(parser: str, *arguments: Any, **options: Any) -> Rows | None:
     return found
 
 
-def entries() -> dict[str, Entry]:
+def entries() -> Mapping[str, Entry]:
     """The catalogue, by name.
 
     Examples
@@ -113,4 +142,7 @@ def entries() -> dict[str, Entry]:
     >>> entries()["cifar100"].levels
     {'superclass': 20, 'label': 100}
     """
-    return dict(_entries())
+    return _CATALOGUE
+
+
+_CATALOGUE = _Catalogue()

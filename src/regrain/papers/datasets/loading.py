@@ -12,8 +12,8 @@ import numpy as np
 
 from regrain.data.cache import cache_folder
 from regrain.data.dataset import Dataset
+from regrain.data.formats import read_parquet_folder
 from regrain.data.options import CatalogOptions
-from regrain.data.readers import rows_from_parquet_folder
 from regrain.data.rows import Rows, examples, separate
 from regrain.data.taxonomies import grouping
 from regrain.errors import MissingDataError, UserError, nearest
@@ -96,7 +96,7 @@ def _find(entry: Entry, root: Path, splits: Sequence[str] | None) -> Rows | None
         if (folder / "train.parquet").is_file() or (folder / "test.parquet").is_file():
             counts = entry.stored or entry.levels
             roles: Any = entry.roles or {entry.modality: entry.modality}
-            found = rows_from_parquet_folder(folder, splits=splits, levels=list(counts), **roles)
+            found = read_parquet_folder(folder, splits=splits, levels=list(counts), **roles)
             for level, names in found.label_columns.items():  # the root itself may be the folder of another data set
                 count = len({name for name in names if name is not None})
                 if count > counts[level]:

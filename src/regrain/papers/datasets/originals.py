@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from regrain.data.cells import numbered
+from regrain.data.folder import image_suffixes, read_folder
 from regrain.data.formats import utf8_text
-from regrain.data.readers import rows_from_folder
 from regrain.data.rows import Rows, examples
 from regrain.data.taxonomies import grouping
-from regrain.data.walk import image_suffixes
 from regrain.errors import UserError
 from regrain.papers.datasets.dialysis import dialysis_rows
 
@@ -122,7 +121,7 @@ def omniglot(root: Path) -> Rows | None:
     folder = first_folder(root, (*places, "."), "*/character01")
     if folder is None:
         return None
-    rows = rows_from_folder(folder, levels=["alphabet", "character"])
+    rows = read_folder(folder, levels=["alphabet", "character"])
     drawers = [Path(path).stem[-2:] for path in rows.ids]
     for path, drawer in zip(rows.ids, drawers, strict=True):
         if not drawer.isdigit():
@@ -179,7 +178,7 @@ def grocery(root: Path) -> Rows | None:
     folder = first_folder(root, ("GroceryStoreDataset/dataset", "grocery/dataset", "dataset", "."), "classes.csv")
     if folder is None:
         return None
-    rows = rows_from_folder(folder)
+    rows = read_folder(folder)
     natural = [row for row, path in enumerate(rows.ids) if path.startswith(("train/", "val/", "test/"))]
     rows = rows.select(np.array(natural, dtype=np.int64))
     splits = [path.split("/")[0] for path in rows.ids]

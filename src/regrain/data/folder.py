@@ -1,4 +1,4 @@
-"""The files of a folder tree: every one is an image, another file, junk that is passed over, or named as unreadable."""
+"""Images in a folder tree: every file is an image, another file, junk that is passed over, or named as unreadable."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import functools
 import os
 import re
 import stat
+import unicodedata
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from regrain.data.cells import is_split, split_name
+from regrain.data.options import TABLE_SUFFIXES
+from regrain.data.rows import RowError, Rows, examples
 from regrain.errors import UserError
+from regrain.labels import path_columns
+from regrain.spelling import readable
 
 _NOT_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 """Formats that Pillow knows the name of and does not decode, or with another program (EPS)."""
@@ -26,6 +33,9 @@ _JUNK = re.compile(
     re.IGNORECASE,
 )
 """Names that are nobody's data."""
+
+_LOOKED_FOR = "files ending in .jpg, .jpeg, .png, .tif, .webp or another way that Pillow reads"
+_SNIFFED = 100
 
 _MOST_PATHS = 1000
 """By so many paths links may lead to one folder."""
@@ -167,3 +177,117 @@ def _put_unreadable(found: Walk, entry: os.DirEntry[str], path: str, error: OSEr
 
 def _why(error: OSError) -> str:
     return str(error.strerror or error)
+
+
+def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: str | None = None) -> Rows:
+    """Images in a tree of folders, ``super/sub/.../image.jpg``, of any depth.
+
+    A class is its whole path, so ``a/other`` is not ``b/other``. Top-level folders called train, val (valid,
+    validation, dev) and test, and nothing else there, are splits. Ids are paths relative to the folder; a byte of a
+    name that is not UTF-8 is spelled ``\\xe9``. Links are followed (:func:`walk`). Passed over, and listed in
+    ``notes["passed_over"]``, are files that do not end as images do, hidden ones, and those of systems.
+
+    Parameters
+    ----------
+    path : path of the folder
+    levels : sequence of str, optional
+        Names of the levels, coarse to fine; default level1, level2, ..., or label when there is one. ``[]``: no labels.
+    name : str, optional
+
+    Raises
+    ------
+    UserError
+        If there are no images, naming what was looked for and what is there.
+    """
+    folder = Path(os.path.expanduser(path))
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}", code="missing_file")
+    found = walk(folder)
+    if not found.images:
+        raise UserError(_no_images(folder, found))
+    ids = list(map(_identity, found.images))
+    messages: list[str] = []
+    parts = [identity.split("/")[:-1] for identity in ids]
+    top = {part[0] if part else "" for part in parts}
+    splits = None
+    if all(map(is_split, top)):
+        splits = [split_name(part[0]) for part in parts]
+        parts = [part[1:] for part in parts]
+    elif any(map(is_split, top)):
+        beside = examples(sorted(repr(t) if t else "images" for t in top if not is_split(t)))
+        messages.append(
+            f"folders like {', '.join(sorted(filter(is_split, top)))} are taken for classes: beside them is {beside}"
+        )
+    paths = [unicodedata.normalize("NFC", "/".join(part)) for part in parts]
+    labels = path_columns(paths, levels) if any(paths) and (levels is None or levels) else {}
+    if not labels and levels is None:
+        messages.append("the images lie in no folders of classes, so that there are no labels")
+    tables = [other for other in found.others if "/" not in other and other.lower().endswith(TABLE_SUFFIXES)]
+    if tables:
+        messages.append(f"labels come from folders; to take them from {tables[0]}, give the path of that file")
+    return Rows(
+        where=str(folder),
+        name=name or folder.resolve().name,
+        modality="image",
+        values=[f"{folder}/{image}" for image in found.images],
+        labels=labels,
+        ids=ids,
+        describe_row=ids.__getitem__,
+        splits=splits,
+        known_errors=tuple(
+            RowError("unreadable", -1, _identity(path), why) for path, why in sorted(found.unreadable.items())
+        ),
+        notes={
+            "source": str(folder),
+            "ignored_files": len(found.others),
+            "passed_over": [*map(_identity, sorted([*found.others, *found.junk, *found.circles]))],
+            "messages": [*messages, *_messages(folder, found)],
+        },
+    )
+
+
+def _identity(path: str) -> str:
+    """A file's path as its id: spelled so that every file and terminal can hold it; spaces at its ends stay visible."""
+    path = readable(path)
+    inner = path.strip()
+    return path if inner == path else "".join(f"\\x{ord(c):02x}" if c.isspace() else c for c in path)
+
+
+def _no_images(folder: Path, found: Walk) -> str:
+    files = f"{len(found.others)} other files ({_endings(found.others)})" if found.others else "no files at all"
+    hidden = f", and {_count(found.junk)} hidden or of the system" if found.junk else ""
+    unread = f"; {examples(f'{path} {why}' for path, why in found.unreadable.items())}" if found.unreadable else ""
+    return f"{folder} holds no images: looked in all its folders for {_LOOKED_FOR}; found {files}{hidden}{unread}"
+
+
+def _messages(folder: Path, found: Walk) -> Iterator[str]:
+    """Notes on what the user may not expect: files passed over, spellings of names, links that lead elsewhere."""
+    spelled_so = [identity for path in found.images if (identity := readable(path)) != path]
+    if spelled_so:
+        yield f"{_count(spelled_so, 'name')} not UTF-8, whose bytes are spelled as in {spelled_so[0]}"
+    if found.others:
+        hidden = [path for path in found.others[:_SNIFFED] if opens_as_image(f"{folder}/{path}")]
+        yield (
+            f"{_count(found.others)} passed over, not images by their endings: {_endings(found.others)}"
+            + (f"; {examples(hidden)} hold images all the same: rename them to be read" if hidden else "")
+        )
+    if found.junk:
+        names = Counter(path.rpartition("/")[2] for path in found.junk)
+        shown = examples((f"{name} ({count})" if count > 1 else name for name, count in names.most_common()), 5)
+        yield f"{_count(found.junk, 'name')} passed over, hidden or of the system: {shown}"
+    for links, what in (
+        (found.outside, "followed out of the folder"),
+        (found.circles, "not followed, to a folder around it or into the system"),
+    ):
+        if links:
+            shown = examples(f"{path} -> {place}" for path, place in sorted(links.items()))
+            yield f"{_count(list(links), 'link')} {what}: {shown}"
+
+
+def _endings(files: Sequence[str]) -> str:
+    endings = Counter(Path(file).suffix.lower() or "without ending" for file in files)
+    return ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
+
+
+def _count(things: Sequence[str], noun: str = "file") -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
