@@ -140,7 +140,7 @@ def test_arrays_data_sets_and_the_catalogue() -> None:
 
 
 def test_what_cannot_be_looked_at_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no path"):
+    with pytest.raises(UserError, match="no file, folder or data set"):
         check(tmp_path / "absent")
     with pytest.raises(UserError, match="did you mean 'text'"):
         check(pd.DataFrame({"text": ["a"]}), text="txt")
