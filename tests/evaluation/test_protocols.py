@@ -15,6 +15,7 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
+from regrain.checks import Count, CountFromZero
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples, TextSamples
 from regrain.encoders import build_encoder
@@ -23,7 +24,7 @@ from regrain.evaluation import PROTOCOLS, Representation, Task, evaluate_model
 from regrain.evaluation.clustering import clustering, ward_clusters
 from regrain.evaluation.hierarchy import hierarchy
 from regrain.evaluation.neighbours import knn
-from regrain.evaluation.protocols import Count, Protocol, Whole
+from regrain.evaluation.protocols import Protocol
 from regrain.evaluation.representations import raw_representation
 from regrain.evaluation.retrieval import recall
 from regrain.evaluation.superclass import superclass
@@ -200,10 +201,10 @@ def test_options_that_no_protocol_has_are_refused() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 def test_options_can_be_read_without_importing_the_protocol(protocol: Protocol) -> None:
-    """By the syntax tree alone: types of builtins, typing, Count and Whole; literal defaults; a text each."""
+    """By the syntax tree alone: types of builtins, typing, Count and CountFromZero; literal defaults; a text each."""
     (tree,) = ast.parse(inspect.getsource(protocol.function)).body
     assert isinstance(tree, ast.FunctionDef)
-    types = {"Any": Any, "Literal": Literal, "Count": Count, "Whole": Whole}
+    types = {"Any": Any, "Literal": Literal, "Count": Count, "CountFromZero": CountFromZero}
     for argument, default in zip(tree.args.kwonlyargs, tree.args.kw_defaults, strict=True):
         assert argument.annotation is not None
         assert default is not None

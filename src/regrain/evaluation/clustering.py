@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from regrain.checks import Count
 from regrain.errors import UserError
-from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
+from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.methods.clustering import kmeans
 from regrain.metrics import clustering_metrics, match_clusters
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import torch
 
+from regrain.checks import Count, CountFromZero
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
-from regrain.evaluation.protocols import Count, Representation, Score, Task, Whole, protocol
+from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.metrics import FewShot, few_shot_accuracy
 
 _WAYS = 5
@@ -26,7 +27,7 @@ def few_shot(
     episodes: Count = 1000,
     classifier: Literal["logistic", "nearest-mean", "cosine"] = "logistic",
     intra_class: bool = False,
-    copies: Whole = 5,
+    copies: CountFromZero = 5,
 ) -> dict[str, Score]:
     """Accuracy of classifiers fitted on a few test samples of each class, over episodes; the others are queries.
 

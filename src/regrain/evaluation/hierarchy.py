@@ -7,9 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from torch.nn.functional import normalize
 
+from regrain.checks import Count
 from regrain.data import taxonomies
 from regrain.errors import UserError, nearest
-from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
+from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.labels import Taxonomy
 from regrain.methods.clustering import kmeans
 from regrain.metrics import hierarchy_metrics, match_clusters

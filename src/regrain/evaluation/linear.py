@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from regrain.checks import CountFromZero
 from regrain.evaluation.probe import Layer, Probed, logistic_layer
-from regrain.evaluation.protocols import Representation, Score, Task, Whole, protocol
+from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.metrics import balanced_accuracy
 
 _RATES = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -20,7 +21,7 @@ _MOMENTUM = 0.9
 
 
 @protocol("train", "augment_train", classifies=True)
-def linear(representation: Representation, task: Task, *, linear_epochs: Whole = 0) -> dict[str, Score]:
+def linear(representation: Representation, task: Task, *, linear_epochs: CountFromZero = 0) -> dict[str, Score]:
     """Accuracy of one linear layer trained on the training split's embeddings, which stay as they are.
 
     ``linear`` is multinomial logistic regression, solved to its optimum on the embeddings of the un-augmented samples;
@@ -61,7 +62,7 @@ def linear(representation: Representation, task: Task, *, linear_epochs: Whole =
 
 
 @protocol("train", "augment_train", classifies=True, other_data=True)
-def transfer(representation: Representation, task: Task, *, linear_epochs: Whole = 0) -> dict[str, Score]:
+def transfer(representation: Representation, task: Task, *, linear_epochs: CountFromZero = 0) -> dict[str, Score]:
     """:func:`linear` on data that the encoder was not trained on: both splits are of those data.
 
     Parameters

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from regrain.checks import Count
 from regrain.errors import UserError
-from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
+from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.metrics import balanced_accuracy, knn_predict
 
 

@@ -6,10 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
-from annotated_types import Ge
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -17,12 +16,6 @@ from regrain.checks import hyperparameters
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
 from regrain.metrics import bootstrap_interval, mean_interval
-
-Count: TypeAlias = Annotated[int, Ge(1)]
-"""A whole number of at least 1."""
-
-Whole: TypeAlias = Annotated[int, Ge(0)]
-"""A whole number of at least 0."""
 
 LACKING = "a class that these data lack"
 """How tables call what a classifier predicts where the data have no such class."""
@@ -234,8 +227,8 @@ def protocol(
     """Declare a function as a protocol.
 
     Its name with dashes is the protocol's, the first line of its docstring the summary, and its keyword-only parameters
-    are the options: each with a type of builtins, ``typing`` or :data:`Count` and :data:`Whole`, a literal default, and
-    its text in the section Parameters. So the command line can read them without importing the file.
+    are the options: each with a type of builtins, ``typing`` or :mod:`regrain.checks`, a literal default, and its text
+    in the section Parameters. So the command line can read them without importing the file.
 
     Parameters
     ----------

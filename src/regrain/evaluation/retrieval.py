@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from regrain.checks import Count
 from regrain.errors import UserError
-from regrain.evaluation.protocols import Count, Representation, Score, Task, protocol
+from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.metrics import retrieval_metrics
 
 _KS = (1, 2, 5, 10)
