@@ -36,7 +36,7 @@ from regrain.training.loop import Device
 from regrain.verbs.discover import discover
 from regrain.verbs.evaluate import evaluate
 from regrain.verbs.finished import finished_run
-from regrain.verbs.fit import FitPlan, fit, plan_fit
+from regrain.verbs.fit import fit, plan_fit
 
 FEATURES = "features"
 """The method that trains nothing: what every other one is compared with."""
@@ -144,6 +144,7 @@ def auto(
     *,
     out: str | Path | None = None,
     levels: Sequence[str] | None = None,
+    coarse: str | None = None,
     encoder: str | None = None,
     budget: float = 30.0,
     seed: int = 0,
@@ -170,6 +171,8 @@ def auto(
         The folder; default ``runs/auto-DATA``.
     levels : sequence of str, optional
         Label levels to use, from coarse to fine; default all.
+    coarse : str, optional
+        The only level that the choice and the training see; the others judge the result.
     encoder : str, optional
         Default: a pretrained one whose weights are at hand.
     budget : float
@@ -210,8 +213,11 @@ def auto(
     step("reading the data")
     plan = plan_fit(FEATURES, data, levels=levels, encoder=encoder, seed=seed, **reader_options)
     place = Path(out) if out is not None else Path("runs") / f"auto-{plan.dataset.name}"
-    begin_plan(place, {"asked": {"encoder": encoder, "seed": seed}, "data": plan.recipe["data"]}, "choice")
-    choice = _Choice(plan, place, encoder=encoder, seed=seed, device=device, step=step, deadline=deadline)
+    seen = plan.recipe["data"]["levels"] if coarse is None else [coarse]
+    asked = {"encoder": encoder, "coarse": coarse, "seed": seed}
+    begin_plan(place, {"asked": asked, "data": plan.recipe["data"]}, "choice")
+    training = plan.training.with_levels(seen)
+    choice = _Choice(training, place, encoder=encoder, seed=seed, device=device, step=step, deadline=deadline)
     contenders = choice.contenders()
     method = choice.chosen(contenders)
     step(f"training {method} on all {len(plan.training):,} training samples")
@@ -223,6 +229,7 @@ def auto(
             data,
             out=target,
             levels=levels,
+            coarse=None if method == FEATURES else coarse,
             encoder=choice.encoder_of(method),
             seed=seed,
             device=device,
@@ -239,7 +246,7 @@ def auto(
     found = None
     if choice.situation in ("one", "none"):
         step("discovering subclasses")
-        found = discover(run)
+        found = discover(run, superclass=coarse)
     step("writing the report")
     report(run, out=place / "report.html", overwrite=True)
     result.verdict = [*choice.describe(method, contenders), *_of_evaluation(result.evaluation, problem)]
@@ -255,7 +262,7 @@ class _Choice:
 
     def __init__(
         self,
-        plan: FitPlan,
+        training: Dataset,
         place: Path,
         *,
         encoder: str | None,
@@ -266,12 +273,10 @@ class _Choice:
     ) -> None:
         self.place, self.encoder, self.seed, self.device = place, encoder, seed, device
         self.step, self.deadline = step, deadline
-        levels = plan.recipe["data"]["levels"]
-        training = plan.training.with_levels(levels)
         if len(training) > _MOST_SAMPLES:
             training = subsample(training, _MOST_SAMPLES, seed=seed)
         self.situation = _situation(training.labels)
-        stratify = levels[0] if levels and training.groups is None else None
+        stratify = training.labels.levels[0] if training.labels.levels and training.groups is None else None
         self.train, self.held_out = training.hold_out(_VALIDATION, stratify=stratify, seed=seed)
         step("embedding with the untouched features")
         self.raw_encoder = encoder

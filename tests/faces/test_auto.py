@@ -41,26 +41,26 @@ def test_aspects_are_compared_by_the_share_that_a_classifier_names() -> None:
 def test_the_best_on_held_out_samples_is_trained_on_all_and_the_same_call_goes_on(tmp_path: Path) -> None:
     data = _vectors({"coarse": 6, "fine": 12})
     steps: list[str] = []
-    first = regrain.auto(data, levels=["coarse"], out=tmp_path / "auto", on_step=steps.append)
+    first = regrain.auto(data, coarse="coarse", out=tmp_path / "auto", on_step=steps.append)
     scores = {found.method: found.score for found in first.contenders}
     assert list(scores) == ["features", "maskcon", "scgm"]
     assert first.method == max(scores, key=lambda name: scores[name] or 0.0)
-    assert first.run.recipe["data"]["levels"] == ["coarse"]
-    assert any("recall@1" in line for line in first.verdict)
+    assert first.run.recipe["data"]["roles"] in ({}, {"coarse": "coarse"})
+    assert any("'fine'" in line and "recall@1" in line for line in first.verdict)
     assert (tmp_path / "auto" / "report.html").exists()
     assert any(step.startswith("trying scgm") for step in steps)
     steps.clear()
-    again = regrain.auto(data, levels=["coarse"], out=tmp_path / "auto", on_step=steps.append)
+    again = regrain.auto(data, coarse="coarse", out=tmp_path / "auto", on_step=steps.append)
     assert again.to_json() == first.to_json()
     assert not any(step.startswith("trying") for step in steps)
     with pytest.raises(regrain.UserError, match="another choice"):
-        regrain.auto(data, levels=["coarse"], out=tmp_path / "auto", seed=1)
+        regrain.auto(data, coarse="coarse", out=tmp_path / "auto", seed=1)
 
 
 def test_hidden_labels_change_nothing_in_the_choice(tmp_path: Path) -> None:
     data = _vectors({"coarse": 6, "fine": 12})
     hidden = data.with_levels(["coarse"])
-    seen = regrain.auto(data, levels=["coarse"], out=tmp_path / "seen", budget=1e-6)
+    seen = regrain.auto(data, coarse="coarse", out=tmp_path / "seen", budget=1e-6)
     blind = regrain.auto(hidden, out=tmp_path / "blind", budget=1e-6)
     assert [found.score for found in seen.contenders] == [found.score for found in blind.contenders]
 
