@@ -206,7 +206,7 @@ def _drawn(dataset: Dataset, level: str, count: int, seed: int) -> Tensor:
     if not bool((codes >= 0).any()):
         codes = torch.zeros_like(codes)
     order = dataset.keys.argsort()
-    rows = order[drawn_by_class(codes[order], count, int(codes.max()) + 1, True, seed)]
+    rows = order[drawn_by_class(codes[order], count, int(codes.max()) + 1, seed)]
     return rows[codes[rows].argsort(stable=True)]
 
 
