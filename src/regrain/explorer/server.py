@@ -16,10 +16,10 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from regrain.errors import UserError
-from regrain.explorer.cells import cell, picture
 from regrain.explorer.guard import AccessMiddleware, OneTimeTokens
 from regrain.explorer.outcome import write_outcome
 from regrain.explorer.session import Session, StaleError
+from regrain.explorer.shown import cell, picture
 from regrain.explorer.state import LONGEST_NAME
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from regrain.report.cells import TILE, Cells
 from regrain.report.content import Chart, Content
+from regrain.report.sprite import TILE, Cells
 
 _MAP_CELLS = 3000
 """Points of the map whose sample can be seen; more would make the file too large."""
