@@ -200,9 +200,9 @@ class _Problem:
             total[1 + clusters :] += (plan.T @ weighted).flatten()
         _sum_over_processes(total)
         columns, kept = total[1 : 1 + clusters], self.wanted > 0
-        value = float(total[0] - self.wanted[kept] @ potentials[kept])
+        objective = float(total[0] - self.wanted[kept] @ potentials[kept])
         error = float((columns - self.wanted)[self.live].abs().sum())
-        return _State(potentials, value, columns, total[1 + clusters :].view(clusters, clusters), error)
+        return _State(potentials, objective, columns, total[1 + clusters :].view(clusters, clusters), error)
 
     def newton_step(self, state: _State, sharpness: float, damping: float) -> _State | None:
         """The state after a step of (Hessian + damping * diag(column sums)), or None where that step does not help.
