@@ -166,20 +166,21 @@ def auto(
     Parameters
     ----------
     data
-        Whatever :func:`regrain.load` reads.
+        A data set's name (`regrain datasets`), the path of a folder or table, or whatever :func:`load` reads.
     out : path, optional
-        The folder; default ``runs/auto-DATA``.
+        The folder; default ``runs/auto-DATA``. The same command again goes on in it.
     levels : sequence of str, optional
-        Label levels to use, from coarse to fine; default all.
+        A label level (column) to use, from coarse to fine; default: all.
     coarse : str, optional
         The only level that the choice and the training see; the others judge the result.
     encoder : str, optional
-        Default: a pretrained one whose weights are at hand.
+        An encoder; default a pretrained one whose weights are at hand.
     budget : float
-        Minutes, greater than 0. No further method is tried once they are over; one that is being trained is finished.
+        Minutes. No further method is tried once they are over; one that is being trained is finished.
     seed : int
         Fixes everything.
     device : {"auto", "cpu", "cuda"}
+        Where to compute.
     on_step : callable, optional
         Called with a line before each step.
     **reader_options

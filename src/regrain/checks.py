@@ -22,6 +22,7 @@ Count = Annotated[int, Ge(1)]
 CountFromZero = Annotated[int, Ge(0)]
 """A number of things, of which 0 means none."""
 Several = Annotated[int, Ge(2)]
+Seed = Annotated[int, Ge(0), Le(4_294_967_295)]
 
 _NOUNS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 

@@ -66,7 +66,7 @@ def test_hierarchy_by_any_taxonomy_and_a_linear_probe(regrain: Command, run: Pat
     for arguments, message in (
         (("-p", "hierarchy", "--taxonomy", "digitz"), "did you mean 'digits'"),
         (("-p", "hierarchy", "--taxonomy", "breeds_living17"), "knows none of the 10 classes"),
-        (("-p", "hierarchy", "-o", "hierarchy_mapping=both"), "hierarchy_mapping is test or train"),
+        (("-p", "hierarchy", "-o", "hierarchy_mapping=both"), "hierarchy_mapping must be one of test, train"),
     ):
         code, _, err = regrain("evaluate", run, *arguments)
         assert code == 2, arguments

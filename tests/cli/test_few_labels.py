@@ -54,7 +54,7 @@ def test_few_shot_figures_and_mistakes(regrain: Command, trained: None) -> None:
         (("--shots", "10"), "class 's0' has 10"),
         (("--shots", "one"), "or several separated by commas"),
         (("--ways", "7"), "an episode of 7 classes"),
-        (("--queries", "0"), "at least 1 or rest"),
+        (("--queries", "0"), "--queries is at least 1; got 0"),
         (("--queries", "5,10"), "--queries takes a whole number; got '5,10'"),
         (("--classifier", "nearest"), "did you mean 'nearest-mean'"),
         (("--unseen-superclasses",), "all 2 classes of level 'kind'"),

@@ -103,6 +103,6 @@ def test_the_commands_show_a_table(tmp_path: Path) -> None:
     assert 0 <= float(low) < float(high) <= 100
     told = CliRunner().invoke(app, [*line, "--json"], catch_exceptions=False)
     assert json.loads(told.stdout)["values"] == [40, 80]
-    with pytest.raises(UserError, match="--rates takes numbers with commas"):
+    with pytest.raises(UserError, match="--rates takes a number, or several separated by commas"):
         CliRunner().invoke(app, ["label-noise", "sup-fine", "digits", "--rates", "a", "--out", str(out)],
                            catch_exceptions=False)  # fmt: skip

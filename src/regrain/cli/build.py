@@ -165,16 +165,18 @@ def _several(single: Option) -> Callable[[str, list[str]], list[Any]]:
 
     def convert(flag: str, given: list[str]) -> list[Any]:
         texts = list(dict.fromkeys(part.strip() for text in given for part in text.split(",")))
-        return [None if text == "all" else _number(flag, text, single) for text in texts]
+        return [
+            None if text == "all" else _number(flag, text, single, ", or several separated by commas") for text in texts
+        ]
 
     return convert
 
 
-def _number(flag: str, text: str, option: Option) -> Any:
+def _number(flag: str, text: str, option: Option, more: str = "") -> Any:
     try:
         value = option.kind(text)
     except ValueError:
-        raise UserError(f"{flag} takes {_KINDS[option.kind]}; got '{text}'") from None
+        raise UserError(f"{flag} takes {_KINDS[option.kind]}{more}; got '{text}'") from None
     if option.low is not None and value < option.low:
         raise UserError(f"{flag} is at least {option.low:g}; got {text}", code="out_of_range")
     return value
@@ -188,7 +190,7 @@ def _sides(flag: str, given: str) -> tuple[int, ...]:
     return first, second
 
 
-_KINDS: dict[Any, str] = {int: "whole numbers", float: "numbers"}
+_KINDS: dict[Any, str] = {int: "a whole number", float: "a number"}
 _SIMPLE: dict[str, Any] = {
     "str": str,
     "int": int,

@@ -122,6 +122,13 @@ _AGAIN = "the same command"
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("regrain.verbs.demo:demo", calls=("on_method",)),
+    "auto": Command(
+        "regrain.automatic:auto",
+        also=(READER,),
+        calls=("on_step",),
+        goes_on=_AGAIN,
+        examples=("`regrain auto photos/`", "`regrain auto questions.csv --text question --level domain --budget 10`"),
+    ),
     "fit": Command(
         FIT,
         also=(SHORT, CORRUPTION, READER),
@@ -211,6 +218,12 @@ COMMANDS: dict[str, Command] = {
             "`regrain adapt runs/maskcon-digits-s0 --support labelled.csv --out runs/digits-adapted`",
             "`regrain adapt runs/x --support questions.csv --text question --level intent --out runs/y --abstain 0.1`",
         ),
+    ),
+    "clean": Command(
+        "regrain.verbs.clean:clean",
+        also=(READER,),
+        opens=True,
+        examples=("`regrain clean runs/maskcon-photos-s0 --out doubtful.csv`",),
     ),
     "calibrate": Command(
         "regrain.verbs.calibrate:calibrate",

@@ -11,6 +11,7 @@ from regrain.cli.terminal import say
 from regrain.errors import UserError
 
 if TYPE_CHECKING:
+    from regrain.checks import Seed
     from regrain.explorer.session import Session
     from regrain.training.loop import Device
 
@@ -24,7 +25,7 @@ def explore(
     map_kind: Literal["auto", "pca", "tsne"] = "auto",
     export: Literal["csv", "parquet"] | None = None,
     open_: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     as_json: bool = False,
     **reader_options: Any,

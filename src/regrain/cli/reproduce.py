@@ -13,6 +13,7 @@ import typer
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
+    from regrain.checks import Count
     from regrain.papers.reproducing import Reproduction
     from regrain.papers.rows import Recipe
     from regrain.papers.scales import Scale
@@ -23,7 +24,7 @@ def reproduce(
     recipes: Sequence[str] = (),
     *,
     scale: Scale = "small",
-    seeds: int = 1,
+    seeds: Count = 1,
     every: bool = False,
     most_hours: float | None = None,
     rate: float | None = None,

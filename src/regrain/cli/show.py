@@ -69,6 +69,7 @@ def callbacks(names: tuple[str, ...]) -> dict[str, Callable[..., None]]:
         "on_run": notices if "on_trial" in names else trained,
         "on_trial": trial,
         "on_method": lambda name: say(f"training {name} ...", err=True),
+        "on_step": lambda step: say(f"... {step}", err=True),
         "say": lambda step: say(f"... {step}", err=True),
     }
     return {name: known[name] for name in names}
@@ -278,6 +279,30 @@ def _predicted(table: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:
     at = Counter(table["answer_level"].dropna())
     answered = {level: at[level] for level in levels if level in at}
     return levels, {"answered": answered, "abstained": len(table) - at.total()}
+
+
+def auto(found: Any, given: Given) -> None:
+    table = Table("tried on training samples that were held out", "method", Right("score"), Right("above the features"))
+    for contender in found.contenders:
+        score = "" if contender.score is None else f"{100 * contender.score:.1f}"
+        ends = "" if contender.low is None else f" ({100 * contender.low:.1f} to {100 * contender.high:.1f})"
+        above = "" if contender.difference is None else f"{100 * contender.difference:+.1f}{ends}"
+        table.row(contender.method, score, contender.problem or above)
+    table.show()
+    for line in found.verdict:
+        say(line)
+    for command in found.commands:
+        say(f"  {command}")
+
+
+def clean(found: Any, given: Given) -> None:
+    table = Table("doubtful labels", "split", "level", Right("labels"), Right("doubtful"))
+    for row in found.counts.to_dict("records"):
+        table.row(row["split"], row["level"], row["labels"], row["doubtful"])
+    table.show()
+    _lines(found.notes)
+    where = given["out"]
+    say(f"the doubtful samples, each with a proposed class, are in {where}" if where else "--out FILE lists them")
 
 
 def calibrate(made: Any, given: Given) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regrain.checks import Count
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import Score, chosen_protocols
@@ -147,7 +148,7 @@ def _curve(
     values: Sequence[float],
     place: Path,
     *,
-    seeds: int = 3,
+    seeds: Count = 3,
     protocols: Sequence[str] = ("linear",),
     judging: Mapping[str, Any] | None = None,
     baselines: bool = True,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrain.checks import Count
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation import Representation, Score, Task
@@ -232,7 +233,7 @@ def isotropy(
     subclass: str,
     to: str,
     out: str | Path,
-    seeds: int = 1,
+    seeds: Count = 1,
     device: Device = "auto",
     on_run: Callable[[Run], None] | None = None,
     **options: Any,

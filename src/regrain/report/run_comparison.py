@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation.results import class_names, figure_text
@@ -153,7 +154,7 @@ def compare(
     levels: Sequence[str] | None = None,
     paired: bool = True,
     sort: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda step: None,
     **reading: Any,

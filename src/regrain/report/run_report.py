@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from regrain.checks import Seed
 from regrain.errors import UserError
 from regrain.report.build import build_content
 from regrain.report.extra import require_packages
@@ -28,7 +29,7 @@ def report(
     split: str = "test",
     levels: Sequence[str] | None = None,
     map_samples: int = MAP_SAMPLES,
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda step: None,
     **reading: Any,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regrain.checks import BelowOne, Seed
 from regrain.data.cells import label_names, plain
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
@@ -178,9 +179,9 @@ def adapt(
     *,
     data: Any = None,
     level: str | None = None,
-    abstain: float = 0.05,
+    abstain: BelowOne = 0.05,
     inverse_penalty: float | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
     **reader_options: Unpack[ReaderOptions],
 ) -> Run:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from regrain.checks import Count, Seed
 from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
@@ -137,8 +138,8 @@ def attention_of(
     judged: Dataset,
     train: Dataset,
     *,
-    samples: int = 10,
-    seed: int = 0,
+    samples: Count = 10,
+    seed: Seed = 0,
 ) -> Attention:
     """What some samples attend to, equally many of every superclass.
 

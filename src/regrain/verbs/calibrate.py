@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
+from regrain.checks import Share
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
@@ -22,7 +23,7 @@ def calibrate(
     data: Any = None,
     *,
     split: str | None = None,
-    precision: float = 0.95,
+    precision: Share = 0.95,
     judge: str | None = None,
     levels: Sequence[str] | None = None,
     **reader_options: Unpack[ReaderOptions],

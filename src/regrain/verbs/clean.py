@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch.nn import functional
 
+from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import embed
@@ -68,7 +69,7 @@ def clean(
     *,
     out: str | Path | None = None,
     levels: Sequence[str] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
     **reader_options: Any,
 ) -> Cleaning:
@@ -82,16 +83,17 @@ def clean(
     Parameters
     ----------
     run : Run or path
+        A run folder, or a Run.
     data : optional
-        Other data than the run's own, whose labels are judged; whatever :func:`load` reads.
+        Other data than the run's own, whose labels are judged: whatever :func:`load` reads, such as a path.
     out : path, optional
-        A ``.csv`` or ``.parquet`` table of the doubtful samples.
+        A table of the doubtful samples, .csv or .parquet.
     levels : sequence of str, optional
-        The levels to judge; default all that have labels.
+        A label level to judge; default: all that have labels.
     seed : int
         Of the folds.
     overwrite : bool
-        Replace the file at ``out``.
+        Replace the file.
     **reader_options
         See :func:`load`.
 

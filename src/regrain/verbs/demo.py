@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.evaluation.representations import raw_representation
 from regrain.evaluation.retrieval import per_query
@@ -72,7 +73,7 @@ class Demonstration:
 def demo(
     out: str | Path = "runs/demo",
     *,
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
     on_method: Callable[[str], None] | None = None,
 ) -> Demonstration:

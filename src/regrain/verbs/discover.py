@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Unpack
 
+from regrain.checks import Count, CountFromZero, Seed
 from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.runs.class_count import class_count_of
@@ -21,16 +22,16 @@ def discover(
     *,
     out: str | Path | None = None,
     superclass: str | None = None,
-    subclasses: int | None = None,
-    each: int | None = None,
+    subclasses: Count | None = None,
+    each: Count | None = None,
     balanced: bool = False,
     names: str | Path | None = None,
     ignore_coarse_labels: bool = False,
-    exemplars: int = 10,
+    exemplars: CountFromZero = 10,
     grids: str | Path | None = None,
     estimate_classes: bool = False,
     overwrite: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
     write: bool = True,
     **reader_options: Unpack[ReaderOptions],
 ) -> Discovery:

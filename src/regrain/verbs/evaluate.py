@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 import torch
 
+from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.data.rows import examples
@@ -32,7 +33,7 @@ def evaluate(
     baselines: bool = True,
     projection: bool | None = None,
     unseen_superclasses: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
     write: bool = True,
     **reader_options: Unpack[ReaderOptions],
 ) -> Evaluation:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from regrain.checks import hyperparameters
+from regrain.checks import Count, hyperparameters
 from regrain.data.dataset import Dataset
 from regrain.data.readers import named_twice, options_of, parsed
 from regrain.errors import NoLabelsError, UserError, nearest, warn_of_data
@@ -166,7 +166,7 @@ def fit(
     seed: int | None = None,
     holdout: float | None = None,
     device: Device = "auto",
-    devices: int = 1,
+    devices: Count = 1,
     overwrite: bool = False,
     progress: bool = False,
     tensorboard: bool = False,

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any, Unpack
 
+from regrain.checks import Count
 from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.runs.assemble import assemble
@@ -26,7 +27,7 @@ def resume(
     data: Any = None,
     *,
     device: Device = "auto",
-    devices: int = 1,
+    devices: Count = 1,
     progress: bool = False,
     interrupt: threading.Event | None = None,
     **reader_options: Unpack[ReaderOptions],

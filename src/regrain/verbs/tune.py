@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from regrain.checks import Count
 from regrain.errors import UserError
 from regrain.evaluation import CRITERIA, criterion_values, obstacles
 from regrain.methods import method_class
@@ -26,7 +27,7 @@ def tune(
     *,
     ranges: Sequence[str] = (),
     criterion: Literal["agreement", "coarse-knn", "stability"] = "agreement",
-    trials: int = 12,
+    trials: Count = 12,
     validation: float = 0.2,
     out: str | Path | None = None,
     device: Device = "auto",
