@@ -119,7 +119,7 @@ def test_discover_name_and_predict(regrain: Command, trained: None, table: Path,
     assert "predictions of kind and subclass" in out
     assert "the first" in set(pd.read_csv(tmp_path / "predicted.csv")["subclass"])
     code, _, err = regrain("discover", "run", "--columns", "f*")
-    assert (code, "no --data was given" in err) == (2, True)
+    assert (code, "without other data (--data)" in err) == (2, True)
 
 
 def test_tables_without_labels_are_read_as_the_runs_own(
