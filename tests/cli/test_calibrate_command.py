@@ -79,7 +79,7 @@ def test_a_run_is_calibrated_judged_and_answers(regrain: Command, table: Path, t
         (("--split", "dev"), "run has no split 'dev': there are"),
         (("--judge", "val"), "not judged on what they were calibrated on"),
         (("--judge", "nowhere"), "no split 'nowhere'"),
-        (("--columns", "f*"), "no --data was given"),
+        (("--columns", "f*"), "without other data (--data)"),
         (("--data", "bare.csv"), "none of the 60 samples has a label of kind or sub"),
         (("--data", "digits", "--split", "test"), "image"),
         (("--precision", "0"), "above 0 and at most 1"),

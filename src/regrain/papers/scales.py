@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 
 from regrain.encoders import build_encoder, default_encoder
+from regrain.evaluation import PROTOCOLS
 from regrain.methods import method_class
 from regrain.papers.datasets.synthetic import FINE, SAMPLES
 from regrain.papers.rows import Recipe
@@ -71,7 +72,7 @@ def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
     scaled = replace(
         recipe,
         data=_data(recipe, scale),
-        judge={**recipe.judge, "options": _judged(recipe.judge.get("options", {}), scale)},
+        judge={**recipe.judge, "options": _judged(recipe.judge, scale)},
     )
     training = dict(resolved["training"])
     epochs, batch = training["epochs"], training["batch_size"]
@@ -172,8 +173,10 @@ def _method(method: Mapping[str, Any], scale: Scale, share: float, count: int) -
     return result
 
 
-def _judged(options: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
-    result = {**options, **(_SMALL_JUDGE if scale == "small" else _TINY_JUDGE)}
+def _judged(judge: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
+    known = {option for name in judge["protocols"] for option in PROTOCOLS[name].options}
+    fewer = _SMALL_JUDGE if scale == "small" else _TINY_JUDGE
+    result = {**judge.get("options", {}), **{name: value for name, value in fewer.items() if name in known}}
     if result.get("linear_epochs"):
         result["linear_epochs"] = min(result["linear_epochs"], _SMALL_EPOCHS if scale == "small" else 1)
     return result

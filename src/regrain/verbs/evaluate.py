@@ -73,7 +73,7 @@ def evaluate(
     UserError
         For an unknown split, protocol or level, or K larger than the set.
     """
-    chosen_protocols(protocols, options or {})
+    chosen = chosen_protocols(protocols, options or {})
     notes: list[str] = []
     if run.finds_own(data, reader_options):
         data, reader_options = None, {}
@@ -83,7 +83,7 @@ def evaluate(
     else:
         parts, where = run.splits_of(dataset, split, notes), dataset.name
         levels = None if reader_options.get("label_paths") else levels  # it named the column of paths
-    strange = next((p for p in chosen_protocols(protocols, options or {}) if p.other_data), None)
+    strange = next((p for p in chosen if p.other_data), None)
     if strange is not None and (
         data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])
     ):
