@@ -53,7 +53,7 @@ def test_attend_on_the_command_line(regrain: Command, tmp_path: Path) -> None:
     for wrong, expected in (
         (("--out", "a.png"), "a.png exists"),
         (("--split", "val"), "no split 'val'"),
-        (("--columns", "f*"), "no --data was given"),
+        (("--columns", "f*"), "without other data (--data)"),
     ):
         code, _, err = regrain("attend", "run", *wrong)
         assert (code, expected in err) == (2, True), (wrong, err)
