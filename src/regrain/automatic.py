@@ -393,18 +393,20 @@ class _Choice:
     def describe(self, method: str, contenders: Sequence[Contender]) -> list[str]:
         """What was compared, by what, and what was chosen."""
         encoder = self.features.model.config["encoder"]
-        lines = [
-            f"encoder: {encoder['name']}, {'pretrained' if self.pretrained else 'without pretrained weights'}; "
-            f"{len(self.train):,} samples were tried on, {len(self.held_out):,} compared on"
-        ]
-        compared = [found for found in contenders if found.score is not None]
-        lines += [found.describe() for found in contenders]
+        weights = "pretrained" if self.pretrained else "from random weights"
+        compared = {found.method: found for found in contenders if found.score is not None}
+        lines = [f"The encoder is {encoder['name']}, {weights}."]
+        if len(compared) > 1:
+            merged = " of the given class, after training on merged classes" if self.groups is not None else ""
+            by = "named aspects" if self.situation == "aspects" else f"nearest neighbours{merged}"
+            lines.append(f"Methods were compared on {len(self.held_out):,} held-out training samples by their {by}.")
         if method == FEATURES:
-            lines.append("the untouched features are kept: no training was above them")
-        elif len(compared) < 2:
-            lines.append(f"{method} was taken without a comparison")
+            lines.append("The untouched features are kept: no training was above them there.")
+        elif method not in compared:
+            reasons = dict.fromkeys(found.problem for found in contenders if found.problem)
+            lines.append(f"{method} was taken without a comparison: {'; '.join(reasons)}.")
         else:
-            lines.append(f"{method} was taken: the highest of them")
+            lines.append(f"{compared[method].describe()}: the highest, so it was taken.")
         return lines
 
 
@@ -464,20 +466,13 @@ def _judged(run: Run) -> tuple[Evaluation | None, str]:
 
 def _of_evaluation(evaluation: Evaluation | None, problem: str) -> list[str]:
     if evaluation is None:
-        return [f"not judged on a test split: {problem}"]
-    rows = {(row.representation, row.level): row for row in evaluation.rows if row.metric == "recall@1"}
-    lines = []
-    for (representation, level), row in rows.items():
-        if representation == "model":
-            raw = rows.get(("start", level)) or rows.get(("raw", level))
-            beside = "" if raw is None else f", {raw.representation} {100 * raw.score.value:.1f}%"
-            lines.append(f"test, level '{level}': recall@1 {100 * row.score.value:.1f}%{beside}")
-    return lines
+        return [f"It was not judged: {problem}."]
+    return [finding.sentence for finding in evaluation.verdict]
 
 
 def _of_subclasses(found: Discovery) -> str:
     above = f" within the classes of '{found.level}'" if found.level is not None else ""
-    return f"{len(found.subclasses)} subclasses were found{above}: look at them before you trust them"
+    return f"{len(found.subclasses)} subclasses were found{above}: look at them before you trust them."
 
 
 def _next(run: Run, place: Path, *, subclasses: bool) -> list[str]:

@@ -282,7 +282,7 @@ def _predicted(table: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:
 
 
 def auto(found: Any, given: Given) -> None:
-    table = Table("tried on training samples that were held out", "method", Right("score"), Right("above the features"))
+    table = Table("on held-out training samples", "method", Right("hits"), Right("above the features"))
     for contender in found.contenders:
         score = "" if contender.score is None else f"{100 * contender.score:.1f}"
         ends = "" if contender.low is None else f" ({100 * contender.low:.1f} to {100 * contender.high:.1f})"
