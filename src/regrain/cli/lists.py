@@ -32,6 +32,7 @@ _ENTRY_FIELDS = (
 _LARGE = 256  # pixels, from which images are kept encoded
 _SOURCE_WIDTH = 110  # characters of a source in the table
 _ADVICE = (
+    ("anything", "a run to use, and what is in the data", "`regrain auto DATA`; single methods below"),
     ("coarse labels", "embeddings that tell fine classes apart", "maskcon; grafit, coins beside it"),
     ("coarse labels, fine classes look alike inside", "the same", "grafit or coins with a small weight; selfcon"),
     ("coarse labels, and only coarse classes matter", "a classifier", "sup-ce"),
@@ -40,7 +41,7 @@ _ADVICE = (
     (
         "labels at several levels or aspects",
         "one representation for all",
-        "mlcl; himulcone, multi-ce; guided of a tree",
+        "multi-ce; mlcl, himulcone beside it; guided of a tree",
     ),
     ("no labels", "embeddings", "simclr or selfcon; nnclr"),
     ("no labels, a good frozen encoder", "classes", "kmeans; turtle (texts), self-classifier (photos) beside it"),
