@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from regrain.verbs.discover import discover
     from regrain.verbs.embed import embed, export_embeddings
     from regrain.verbs.evaluate import evaluate
-    from regrain.verbs.export import export
+    from regrain.verbs.export import export, push_to_hub
     from regrain.verbs.fit import fit
     from regrain.verbs.load import load
     from regrain.verbs.predict import predict, predict_proba
@@ -65,6 +65,7 @@ __all__ = [
     "low_data",
     "predict",
     "predict_proba",
+    "push_to_hub",
     "regroup",
     "reproduce",
     "resume",
@@ -81,7 +82,7 @@ _VERBS = {
         "discover": ("discover",),
         "embed": ("embed", "export_embeddings"),
         "evaluate": ("evaluate",),
-        "export": ("export",),
+        "export": ("export", "push_to_hub"),
         "predict": ("predict", "predict_proba"),
     }.items()
     for name in names

@@ -1,37 +1,43 @@
 """A trained model to and from the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors``, a model card.
 
 Nothing in it is a pickle. A folder in this layout is what :func:`from_pretrained` loads, what ``--weights`` starts an
-encoder from, and what ``hf upload`` or :func:`push` shares.
+encoder from, and what ``hf upload`` or :func:`regrain.push_to_hub` shares.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 from torch import Tensor
+from torch.nn import functional
 
 from regrain.data.dataset import Dataset
+from regrain.data.options import ReaderOptions
 from regrain.encoders.weights import first_line, why_no_download
-from regrain.errors import UserError
+from regrain.errors import UserError, warn_of_data
 from regrain.evaluation import embed
 from regrain.labels import Labels
 from regrain.model import Model, load_model
-from regrain.runs.classifier import FewShotClassifier, level_proba
+from regrain.runs.classifier import FewShotClassifier, level_proba, predicted_classes
+from regrain.runs.evaluations import figures_in_markdown
 from regrain.runs.export import Export, input_in_words
 from regrain.runs.prediction import predicted_columns
 from regrain.runs.run import Run
 from regrain.runs.selective import SelectiveClassifier
-from regrain.runs.source import read_alike
+from regrain.runs.source import SAMPLE_OPTIONS, read_alike
 from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.files import MANIFEST, Folder, read_json, replace_file
 
 _NEEDED = ("config.json", "model.safetensors")
+_READER = "reader.json"
+_ReaderForm = dict[str, str | int | float | list[str] | list[int]]
 _KNOWN = {
     *_NEEDED,
     "README.md",
@@ -39,6 +45,7 @@ _KNOWN = {
     "classifier.json",
     "classifier.safetensors",
     MANIFEST,
+    _READER,
     "image_encoder",
     "text_encoder",
 }
@@ -60,12 +67,15 @@ class Pretrained:
         Of a model that was adapted.
     selective : SelectiveClassifier or None
         Of a model that was calibrated.
+    reader : dict
+        Which columns of a table were its samples.
     """
 
     model: Model
     labels: Labels
     classifier: FewShotClassifier | None = None
     selective: SelectiveClassifier | None = None
+    reader: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         adapted = f", adapted to '{self.classifier.level}'" if self.classifier is not None else ""
@@ -73,22 +83,26 @@ class Pretrained:
         modality = self.model.config["inputs"]["modality"]
         return f"<Pretrained {self.model.method.name} of {modality} samples; levels: {levels or 'none'}{adapted}>"
 
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Level -> its classes, in the order of :meth:`predict_proba`: of each level that the model predicts."""
+        return predicted_classes(self.labels if self.model.method.has_classifier else None, self.classifier)
+
     @verb
-    def embed(self, data: Any, **reader_options: Any) -> Tensor:
-        """Embeddings (N, width), float32 on the CPU, of whatever :func:`regrain.load` reads.
+    def embed(self, data: Any, *, normalise: bool = False, **reader_options: Unpack[ReaderOptions]) -> Tensor:
+        """Embeddings (N, width), float32 on the CPU: see :func:`regrain.embed`.
 
         Raises
         ------
         UserError
             For samples unlike those that the model was trained on.
         """
-        return embed(self.model, self._read(data, reader_options))
+        vectors = embed(self.model, self._read(data, reader_options))
+        return functional.normalize(vectors, dim=1) if normalise else vectors
 
     @verb
-    def predict_proba(self, data: Any, level: str, **reader_options: Any) -> Tensor:
-        """Class probabilities (N, classes) at a label level, in the order of ``labels.names(level)``.
-
-        At the level that the model was adapted to the classes are in the order of ``classifier.classes``.
+    def predict_proba(self, data: Any, level: str, **reader_options: Unpack[ReaderOptions]) -> Tensor:
+        """Class probabilities (N, classes) at a label level, in the order of ``classes[level]``.
 
         Raises
         ------
@@ -98,8 +112,16 @@ class Pretrained:
         return level_proba(self.model, self.labels, self._read(data, reader_options), level, self.classifier)
 
     @verb
-    def predict(self, data: Any, **reader_options: Any) -> pd.DataFrame:
-        """Ids and, for every level that the model predicts, classes and probabilities: see :func:`regrain.predict`."""
+    def predict(self, data: Any, **reader_options: Unpack[ReaderOptions]) -> pd.DataFrame:
+        """Ids and, for every level that the model predicts, classes and probabilities: see :func:`regrain.predict`.
+
+        Parameters
+        ----------
+        data
+            Paths of images, texts, an array, a DataFrame, or whatever else :func:`regrain.load` reads.
+        **reader_options
+            See :func:`regrain.load`.
+        """
         dataset = self._read(data, reader_options)
         columns = predicted_columns(
             self.model, self.labels, dataset, classifier=self.classifier, selective=self.selective
@@ -107,7 +129,8 @@ class Pretrained:
         return pd.DataFrame(columns)
 
     def _read(self, data: Any, options: Mapping[str, Any]) -> Dataset:
-        dataset = read_alike(data, self.model, {}, self.labels.levels, wanted="none", options=options)
+        dataset = read_alike(data, self.model, self.reader, self.labels.levels, wanted="none", options=options)
+        warn_of_data(dataset.name, dataset.notes.get("messages", ()))
         return self.model.fitting(dataset, "the model")
 
 
@@ -120,7 +143,14 @@ def export_to_hub(run: Run, out: Path, *, licence: str | None = None, overwrite:
 
 
 @verb
-def save_to_directory(run: RunOrPath, out: str | Path, *, licence: str | None = None, overwrite: bool = False) -> Path:
+def save_to_directory(
+    run: RunOrPath,
+    out: str | Path,
+    *,
+    licence: str | None = None,
+    overwrite: bool = False,
+    repository: str | None = None,
+) -> Path:
     """Write a run's model in the Hub's layout.
 
     Parameters
@@ -132,6 +162,8 @@ def save_to_directory(run: RunOrPath, out: str | Path, *, licence: str | None = 
         The Hub's name of a licence, such as ``apache-2.0``, for the card.
     overwrite : bool
         Replace such a folder, in which nothing else lies.
+    repository : str, optional
+        ``owner/name`` on the Hub, for the lines of the card that load the model; default: the folder's name.
 
     Raises
     ------
@@ -170,7 +202,11 @@ def save_to_directory(run: RunOrPath, out: str | Path, *, licence: str | None = 
     new, old = (place.with_name(f".{place.name}.{os.getpid()}.{part}") for part in ("new", "old"))
     try:
         shutil.copytree(run.folder.model_folder, new)
-        card = _card(run, model, licence)
+        recorded = run.recipe["data"]["reader"]
+        told = {name: recorded[name] for name in SAMPLE_OPTIONS if recorded.get(name) is not None}
+        if told:
+            Folder(new).write_json(_READER, told)
+        card = _card(run, model, repository or place.name, licence)
         replace_file(new / "README.md", lambda file: file.write_text(card, encoding="utf-8"))
         if place.exists():
             place.rename(old)
@@ -212,40 +248,6 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, verify: 
     return _loaded(_downloaded(str(source), revision), source, verify)
 
 
-@verb
-def push(source: str | Path, repository: str, *, private: bool = True, token: str | None = None) -> str:
-    """Upload a folder that :func:`save_to_directory` wrote to the Hub, and give back its address.
-
-    Parameters
-    ----------
-    source : path
-        A folder in the layout of ``regrain export --format hub``.
-    repository : str
-        ``owner/name``; made where there is none.
-    private : bool
-        Of a repository that is made.
-    token : str, optional
-        Default: what ``hf auth login`` keeps.
-
-    Raises
-    ------
-    UserError
-        If the folder is not in the Hub's layout, or the Hub refuses or cannot be reached.
-    """
-    from huggingface_hub import HfApi
-
-    if not _is_ours(Path(source)):
-        raise UserError(
-            f"{source} is not in the Hub's layout: `regrain export RUN --format hub` writes it", code="missing_file"
-        )
-    hub = HfApi(token=token)
-    try:
-        hub.create_repo(repository, private=private, exist_ok=True)
-        return str(hub.upload_folder(repo_id=repository, folder_path=source))
-    except Exception as error:  # the hub's HTTP library, and so the exception, has changed from version to version
-        raise UserError(f"{repository} could not be written to: {first_line(error)}", code="not_writable") from error
-
-
 def _is_ours(folder: Path) -> bool:
     """Whether a folder holds a model that Regrain wrote, and its card; other libraries name files alike."""
     if not all((folder / name).is_file() for name in (*_NEEDED, "README.md")):
@@ -269,9 +271,9 @@ def _loaded(folder: Path, source: str | Path, verify: bool | None) -> Pretrained
     files = Folder(folder, verify=verify)
     model, labels = load_model(folder, verify=verify)
     classifier = FewShotClassifier.load(files)
-    return Pretrained(
-        model, labels, classifier, None if classifier is not None else SelectiveClassifier.load(files, labels)
-    )
+    selective = None if classifier is not None else SelectiveClassifier.load(files, labels)
+    told = files.read_json(_READER, _ReaderForm, missing={})
+    return Pretrained(model, labels, classifier, selective, {n: told[n] for n in SAMPLE_OPTIONS if n in told})
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
@@ -300,8 +302,8 @@ def _downloaded(repository: str, revision: str | None) -> Path:
     )
 
 
-def _card(run: Run, model: Model, licence: str | None) -> str:
-    """``README.md``: what the Hub reads of a model, the run's card, and how to load it."""
+def _card(run: Run, model: Model, name: str, licence: str | None) -> str:
+    """``README.md``: what the Hub reads of a model, the run's card, how to use it, and how good it is."""
     from huggingface_hub import ModelCardData
 
     modality = model.config["inputs"]["modality"]
@@ -311,20 +313,35 @@ def _card(run: Run, model: Model, licence: str | None) -> str:
         pipeline_tag=_TASKS.get(modality),
         tags=["regrain", "coarse-to-fine", "representation-learning", model.method.name, modality],
     )
-    about = run.folder.read_card() or f"# {model.method.name}\n"
-    classes = {level: list(run.labels.names(level)) for level in run.labels.levels}
-    if run.classifier is not None:
-        classes[run.classifier.level] = list(run.classifier.classes)
-    predicts = model.method.has_classifier or run.classifier is not None
-    known = "".join(f"- {level}: {_few(names)}\n" for level, names in classes.items())
-    return (
-        f"---\n{data.to_yaml()}\n---\n\n{about.rstrip()}\n\n"
-        + (f"## Classes\n\n{known}\n" if known else "")
-        + "## Use\n\n```python\nfrom regrain.hub import from_pretrained\n\n"
-        'model = from_pretrained("FOLDER-OR-OWNER/NAME")\nvectors = model.embed("DATA")\n'
-        + ('table = model.predict("DATA")\n' if classes and predicts else "")
-        + "```\n"
-    )
+    sections = [f"---\n{data.to_yaml()}\n---", (run.folder.read_card() or f"# {model.method.name}").rstrip()]
+    sections.append(f"## Use\n\n```python\n{_use(run, model, name)}\n```")
+    classes = dict(zip(run.labels.levels, run.labels.classes, strict=True)) | run.classes
+    known = "\n".join(f"- {level}: {_few(list(names))}" for level, names in classes.items())
+    sections += [f"## Classes\n\n{known}"] if known else []
+    figures = figures_in_markdown(run.folder, "test")
+    sections += [f"## Figures\n\n{figures}"] if figures else []
+    return "\n\n".join(sections) + "\n"
+
+
+def _use(run: Run, model: Model, name: str) -> str:
+    """Lines of Python that load the model and use it on samples of its kind."""
+    inputs = model.config["inputs"]
+    shape = (2, *inputs["shape"])
+    samples = {
+        "image": 'samples = ["photo.jpg"]  # paths, a folder, or an array (N, C, H, W) of uint8',
+        "text": 'samples = ["a text", "another"]',
+    }.get(inputs["modality"], f"samples = np.zeros({shape}, dtype=np.float32)  # or a DataFrame")
+    if inputs.get("static"):
+        samples = 'samples = "data.parquet"  # or a DataFrame: series with static features'
+    lines = ["import numpy as np", ""] if "np." in samples else []
+    lines += ["from regrain.hub import from_pretrained", "", f"model = from_pretrained({json.dumps(name)})", samples]
+    lines.append("vectors = model.embed(samples)  # (N, width)")
+    if run.classes:
+        level = list(run.classes)[-1]
+        lines.append("table = model.predict(samples)  # a DataFrame")
+        quoted = json.dumps(level, ensure_ascii=False)
+        lines.append(f"shares = model.predict_proba(samples, {quoted})  # in the order of model.classes[{quoted}]")
+    return "\n".join(lines)
 
 
 def _few(names: list[Any], most: int = 20) -> str:

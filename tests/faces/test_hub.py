@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import regrain as package
 from regrain.errors import RegrainWarning, UserError
-from regrain.hub import from_pretrained, push, save_to_directory
+from regrain.hub import from_pretrained, save_to_directory
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +131,8 @@ def test_a_run_or_a_hub_folder_is_a_start(run: package.Run, tmp_path: Path, kind
 def test_what_cannot_be_loaded(run: package.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"config\.json and model\.safetensors missing"):
         from_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is not in the Hub's layout"):
-        push(tmp_path, "owner/name")
+    with pytest.raises(UserError, match="holds no run"):
+        package.push_to_hub(tmp_path, "owner/name")
     place = save_to_directory(run, tmp_path / "shared")
     (place / "config.json").write_text(json.dumps({"hidden_size": 4}))
     with pytest.raises(UserError, match=r"is no model of Regrain's: its config\.json has no 'method'"):
@@ -136,6 +140,115 @@ def test_what_cannot_be_loaded(run: package.Run, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("regrain.hub.why_no_download", lambda repository: "no network")
     with pytest.raises(UserError, match=r"'owner/name' is no folder, and could not be had .*: no network"):
         from_pretrained("owner/name")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> package.Run:
+    """A run that was adapted to finer classes, of texts in a column that has to be named."""
+    place = tmp_path_factory.mktemp("texts")
+    animals = [
+        f"{what} {kind} number {n}" for kind in ("cats", "dogs") for what in ("small", "large") for n in range(12)
+    ]
+    table = pd.DataFrame(
+        {
+            "question": animals,
+            "remark": [f"remark {n} says nothing of it, at some length" for n in range(48)],
+            "kind": ["cat"] * 24 + ["dog"] * 24,
+        }
+    )
+    settings = ["epochs=2", "batch_size=16"]
+    run = package.fit(
+        "sup-ce", table, levels=["kind"], text="question", encoder="hash-text", out=place / "run", settings=settings
+    )
+    table["size"] = [text.split()[0] for text in animals]
+    return run.adapt(table, place / "mine", level="size", text="question")
+
+
+def test_predictions_are_the_runs(run: package.Run, texts: package.Run, tmp_path: Path) -> None:
+    loaded = from_pretrained(save_to_directory(texts, tmp_path / "texts"))
+    assert loaded.classes == texts.classes == {"kind": ("cat", "dog"), "size": ("large", "small")}
+    questions = ["small cats", "large dogs"]
+    frame = pd.DataFrame({"remark": ["a longer remark on nothing at all"] * 2, "question": questions})
+    table = tmp_path / "new.csv"
+    frame.to_csv(table, index=False)
+    for data in (frame, table, questions):
+        found = loaded.predict(data)
+        pd.testing.assert_frame_equal(found, texts.predict(data))
+        assert {"kind", "size", "size_probability", "abstained"} <= set(found)
+        assert torch.equal(loaded.predict_proba(data, "size"), texts.predict_proba(data, "size"))
+        assert torch.equal(loaded.embed(data, normalise=True), texts.embed(data, normalise=True))
+    lengths = loaded.embed(frame, normalise=True).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones(2))
+
+    loaded = from_pretrained(save_to_directory(run, tmp_path / "images"))
+    pixels = run.splits()["test"].samples.take(torch.arange(3)).numpy()
+    files = [str(tmp_path / f"{n}.png") for n in range(3)]
+    for file, image in zip(files, pixels, strict=True):
+        Image.fromarray(image[0]).save(file)
+    for data in (files, pixels, files[0]):
+        pd.testing.assert_frame_equal(loaded.predict(data), run.predict(data))
+    assert loaded.predict(files)["id"].tolist() == files
+
+
+def test_the_cards_lines_run_and_its_figures_are_the_evaluations(
+    run: package.Run, texts: package.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (20, 30), 90).save("photo.jpg")
+    for trained, rows, level in ((run, 1, "group"), (texts, 2, "size")):
+        place = save_to_directory(trained, f"shared-{level}")
+        body = (place / "README.md").read_text(encoding="utf-8")
+        assert "## Figures" not in body
+        (code,) = re.findall(r"^```python\n(.*?)^```", body, re.DOTALL | re.MULTILINE)
+        names: dict[str, Any] = {}
+        exec(code, names)
+        assert len(names["table"]) == len(names["vectors"]) == rows
+        assert names["shares"].shape == (rows, len(trained.classes[level]))
+
+    judged = run.evaluate(levels=["digit"], protocols=["recall"])
+    try:
+        body = (save_to_directory(run, tmp_path / "judged") / "README.md").read_text(encoding="utf-8")
+    finally:
+        (run.path / "evaluation.json").unlink()
+    _, figures = body.split("## Figures\n")
+    assert all(finding.sentence in figures for finding in judged.verdict)
+    assert judged.verdict
+    recall = next(row for row in judged.rows if (row.representation, row.metric) == ("model", "recall@1"))
+    line = next(line for line in figures.splitlines() if line.startswith("| digit | recall@1 |"))
+    assert f"{100 * recall.score.value:.2f}" in line
+    assert f"{100 * recall.score.low:.2f} to {100 * recall.score.high:.2f}" in line
+    assert str(run.path) not in body
+
+
+def test_a_model_is_pushed(run: package.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an API that keeps what it is given in a folder."""
+    calls: list[tuple[Any, ...]] = []
+
+    class Api:
+        def __init__(self, token: str | None = None) -> None:
+            self.token = token
+
+        def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> str:
+            calls.append((self.token, repo_id, private, exist_ok))
+            return f"https://hub/{repo_id}"
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+            if repo_id == "owner/closed":
+                raise OSError("403 Forbidden")
+            shutil.copytree(folder_path, tmp_path / repo_id)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    assert run.push_to_hub("owner/one", licence="mit", token="secret") == "https://hub/owner/one"
+    assert calls == [("secret", "owner/one", True, True)]
+    card = (tmp_path / "owner/one/README.md").read_text(encoding="utf-8")
+    assert 'from_pretrained("owner/one")' in card
+    assert "license: mit" in card
+    pushed, test = from_pretrained(tmp_path / "owner/one"), run.splits()["test"]
+    assert torch.equal(pushed.embed(test), run.embed())
+    package.push_to_hub(run.path, "owner/two", private=False)
+    assert calls[1:] == [(None, "owner/two", False, True)]
+    with pytest.raises(UserError, match=r"owner/closed could not be written to: .*403 Forbidden"):
+        run.push_to_hub("owner/closed")
 
 
 def test_on_the_command_line(run: package.Run, regrain: Callable[..., tuple[int, str, str]]) -> None:

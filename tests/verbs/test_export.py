@@ -45,7 +45,7 @@ def model_of(encoder: nn.Module, inputs: Mapping[str, Any], method: str = "simcl
 def image_model(name: str, shape: tuple[int, ...], method: str = "simclr", *classes: int, **options: Any) -> Model:
     channels = shape[0]
     encoder = build_encoder(name, modality="image", sample_shape=shape, seed=0, **options)
-    inputs = {"modality": "image", "shape": list(shape), "size": shape[1]}
+    inputs = {"modality": "image", "shape": list(shape), "size": shape[1], "white": 255}
     return model_of(encoder, inputs | {"mean": [0.4] * channels, "std": [0.2] * channels}, method, *classes)
 
 
@@ -321,7 +321,7 @@ def test_onnx_agrees_at_other_batch_sizes(make: Callable[[], Model], sample: Any
 def test_nothing_is_written_where_onnxruntime_disagrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = record_model("mlp", "vector", (6,))
     monkeypatch.setattr(onnx_graph, "TOLERANCE", -1.0)
-    with pytest.raises(UserError, match="nothing written: onnxruntime's embeddings differ"):
+    with pytest.raises(UserError, match="nothing written: onnxruntime's output 'embedding' differs"):
         written(model, "onnx", tmp_path)
     assert not list(tmp_path.iterdir())
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -398,11 +398,12 @@ def test_runs_are_exported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     data = run.splits()["test"].select(torch.arange(40))
     x = run.model.prepare(data.samples.take(torch.arange(40)))
-    (found,) = onnxruntime.InferenceSession(made.path).run(None, {"image": x.numpy()})
+    found, _ = onnxruntime.InferenceSession(made.path).run(None, {"image": x.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), run.embed(data), rtol=0, atol=1e-4)
 
     made = regrain.export(run.path, format="safetensors")
-    assert not made.notices  # a run of scgm embeds by the encoder, which is all in the file
+    (notice,) = made.notices  # a run of scgm embeds by the encoder, which is all in the file; its classifier is not
+    assert notice.startswith("the classifier of 'group' is not in it")
     with pytest.raises(UserError, match="exists: choose another"):
         regrain.export(run, format="safetensors")
     assert regrain.export(run, format="safetensors", overwrite=True) == made

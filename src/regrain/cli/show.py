@@ -353,6 +353,7 @@ def export_json(made: Any, given: Given) -> Any:
     if made.format == "hub":
         return {"out": str(made.path), "format": "hub", "files": _files(made.path)}
     kept = {"tensors": made.keys, "input": made.input, "loading": made.loading, "notices": made.notices}
+    kept |= {"beside": [str(file) for file in made.beside]} if made.beside else {}
     return {"out": str(made.path), "format": made.format, **kept}
 
 
@@ -364,6 +365,8 @@ def export(made: Any, given: Given) -> None:
     else:
         _notes(made.notices)
         say(f"{made.keys} tensors written to {made.path}")
+        for file in made.beside:
+            say(f"{file} goes with it")
         say(f"input     {made.input}")
         say("load it with")
         lines = made.loading

@@ -27,7 +27,7 @@ LARGE_SIDE = 256
 
 _MEMORY_LIMIT = 8 << 30
 _CHUNK = 256
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _HEADERS = 256
 _DEPTHS = (8, 10, 12, 14, 16)
 _THREADED_PIXELS = 128 * 128
@@ -88,7 +88,7 @@ def decode_image(
     """
     from PIL import Image, ImageOps
 
-    mode = _MODES[channels]
+    mode = MODES[channels]
     target = (size, size) if isinstance(size, int) else size
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
@@ -144,7 +144,7 @@ def fitted_images(images: np.ndarray, channels: int, size: tuple[int, int]) -> n
     result = np.empty((len(images), channels, *size), dtype=np.uint8)
     for row, pixels in enumerate(images):
         image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-        result[row] = _as_array(image.convert(_MODES[channels]), size)
+        result[row] = _as_array(image.convert(MODES[channels]), size)
     return result
 
 
@@ -259,7 +259,7 @@ def choose_storage(
             "--cache (cache=True) keeps them in a memory-mapped file"
         )
     large = np.median([h * w for h, w in sizes]) > _THREADED_PIXELS
-    plain = all(header.mode == _MODES[channels] and header.size == (height, width) for header in headers)
+    plain = all(header.mode == MODES[channels] and header.size == (height, width) for header in headers)
     threads = min(8, os.cpu_count() or 1) if large else 1
     return Storage(form, in_memory, plain, threads, tuple(messages), white is not None or bool(brightest))
 

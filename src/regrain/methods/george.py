@@ -151,17 +151,18 @@ class GEORGE(Method):
 
     def _masked(self, logits: Tensor) -> Tensor:
         """Without the places that no cluster took, where there are clusters."""
-        if not self.has_clusters:
-            return logits
-        return logits.masked_fill(self.superclass_of < 0, torch.finfo(logits.dtype).min)
+        unused = self.superclass_of < 0
+        return logits.masked_fill(unused & ~unused.all(), torch.finfo(logits.dtype).min)
 
     def class_proba(self, x: Any) -> dict[str, Tensor]:
         features = self.encoder(x)
-        if not self.has_subclasses:
-            return {"coarse": self.coarse_classifier(features).float().softmax(dim=1)}
+        first = self.coarse_classifier(features).float().softmax(dim=1)
+        if self.group_dro:
+            return {"coarse": first}
         subclasses = self._masked(self.subclass_classifier(features)).float().softmax(dim=1)
         owner = self.superclass_of.clamp(min=0)
-        return {"coarse": subclasses.new_zeros(len(subclasses), self.classes[0]).index_add_(1, owner, subclasses)}
+        summed = torch.zeros_like(first).index_add_(1, owner, subclasses)
+        return {"coarse": torch.where((self.superclass_of >= 0).any(), summed, first)}
 
     @property
     def has_subclasses(self) -> bool:

@@ -37,5 +37,5 @@ def summed_above(p: Tensor, over: Tensor, classes: int) -> Tensor:
 
     ``over`` (leaves,) is the class of that level over each leaf, -1 where there is none.
     """
-    known = over >= 0
-    return p.new_zeros(len(p), classes).index_add_(1, over[known], p[:, known])
+    place = torch.where(over >= 0, over, classes)  # one column more, for leaves without a class
+    return p.new_zeros(p.shape[0], classes + 1).index_add_(1, place, p)[:, :classes]

@@ -113,7 +113,7 @@ class FewShotClassifier:
         """The class of each embedding (N, d), how sure that is, and whether to abstain."""
         probabilities, codes = self.probabilities(embeddings).max(dim=1)
         typicality = _typicality(_unit(embeddings), self.means.double())
-        abstained = torch.zeros(len(codes), dtype=torch.bool) if self.threshold is None else typicality < self.threshold
+        abstained = torch.zeros_like(codes, dtype=torch.bool) if self.threshold is None else typicality < self.threshold
         return Named(codes, probabilities, typicality, abstained)
 
     def save(self, folder: Folder) -> None:
@@ -147,6 +147,20 @@ class FewShotClassifier:
                 f"{folder.path / _WEIGHTS} is damaged: weights and means do not fit together", code="damaged_file"
             )
         return cls(**(content | tensors))
+
+
+def predicted_classes(labels: Labels | None, classifier: FewShotClassifier | None) -> dict[str, tuple[str, ...]]:
+    """Level -> names of its classes, in the order of their probabilities.
+
+    Parameters
+    ----------
+    labels : Labels or None
+        Those of the method's classifier; None where it has none.
+    classifier : FewShotClassifier or None
+        Of an adapted run; it answers at its level.
+    """
+    own = {} if labels is None else dict(zip(labels.levels, labels.classes, strict=True))
+    return own if classifier is None else own | {classifier.level: classifier.classes}
 
 
 def level_proba(

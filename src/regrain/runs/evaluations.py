@@ -11,6 +11,7 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict
 
 from regrain.evaluation import Evaluation
+from regrain.evaluation.results import figure_text
 from regrain.storage.files import Finite
 from regrain.storage.run_folder import RunFolder
 
@@ -100,6 +101,28 @@ def evaluation_of(folder: RunFolder, split: str) -> dict[str, Any] | None:
     if not found:
         return None
     return found[-1] | {"rows": [row for row in found[-1]["rows"] if row["score"]["value"] is not None]}
+
+
+def figures_in_markdown(folder: RunFolder, split: str) -> str:
+    """The evaluation of a split for a model card: verdict, and a table of its main figures; empty without any."""
+    found = evaluation_of(folder, split)
+    rows = [] if found is None else [row for row in found["rows"] if row.get("brief", True)]
+    if found is None or not rows:
+        return ""
+    names = list(dict.fromkeys(row["representation"] for row in rows))
+    cells: dict[tuple[str, str, str], Any] = {_place(row): row["score"] for row in rows}
+    table = ["| level | metric | " + " | ".join(names) + " | 95% interval |", "| --- " * (len(names) + 3) + "|"]
+    for level, metric in dict.fromkeys((row["level"], row["metric"]) for row in rows):
+        scores = [cells.get((name, level, metric)) for name in names]
+        texts = ["" if s is None else figure_text(s["value"], count=s["count"]) for s in scores]
+        own = scores[0] or {"low": None, "high": None}
+        ends = [own[end] for end in ("low", "high") if own[end] is not None]
+        interval = " to ".join(figure_text(end, count=own["count"]) for end in ends)
+        shown = [cell.replace("|", "\\|") for cell in (level, metric, *texts, interval)]
+        table.append(f"| {' | '.join(shown)} |")
+    said = [finding["sentence"] for finding in found.get("verdict", [])]
+    samples = f"{found['samples']} samples of the split {split}; shares in per cent."
+    return "\n\n".join([*said, samples, "\n".join(table)])
 
 
 def _read(folder: RunFolder) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import io
 import json
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from regrain.data.images import MODES
 from regrain.encoders.image import TimmEncoder
 from regrain.encoders.text import TextEncoder
 from regrain.encoders.vision import VisionEncoder
 from regrain.errors import UserError, nearest
 from regrain.methods import Method
 from regrain.model import Model
-from regrain.runs.onnx_graph import graph_inputs, onnx_graph
+from regrain.runs.onnx_graph import Classifiers, graph_inputs, onnx_graph
+from regrain.runs.preprocessing import preprocessing_script
 from regrain.runs.tables import require_writable
 from regrain.storage.files import replace_file
 
@@ -94,6 +96,8 @@ class Export:
     loading : tuple of str
         The lines, of Python or of a configuration, that load it.
     notices : tuple of str
+    beside : tuple of Path
+        Files that go with it: of an ONNX graph what its outputs mean, and how image files are read.
     """
 
     path: Path
@@ -102,6 +106,7 @@ class Export:
     input: str
     loading: tuple[str, ...]
     notices: tuple[str, ...]
+    beside: tuple[Path, ...] = ()
 
 
 def check_export(format: str, path: Path, *, overwrite: bool = False) -> None:
@@ -109,10 +114,14 @@ def check_export(format: str, path: Path, *, overwrite: bool = False) -> None:
     if format not in FORMATS:
         raise UserError(f"unknown export format '{format}': {nearest(format, (*FORMATS, 'hub'))}", code="unknown_name")
     require_writable(path, overwrite, suffixes=FORMATS[format], content=f"{format} exports")
+    for file in _beside(path) if format == "onnx" else ():
+        require_writable(file, overwrite, suffixes=(file.suffix,))
 
 
-def write_export(model: Model, format: str, path: Path, *, model_folder: Path) -> Export:
-    """Write a model's encoder, or for ``onnx`` all that leads to its embeddings.
+def write_export(
+    model: Model, format: str, path: Path, *, model_folder: Path, classifiers: Classifiers | None = None
+) -> Export:
+    """Write a model's encoder, or for ``onnx`` all that leads to its embeddings and class probabilities.
 
     Parameters
     ----------
@@ -124,6 +133,8 @@ def write_export(model: Model, format: str, path: Path, *, model_folder: Path) -
         Its ending is one of the format's. What lies there is replaced.
     model_folder : Path
         Where the model was loaded from; a text encoder's tokenizer stays there.
+    classifiers : Classifiers, optional
+        What the run predicts with; formats other than ``onnx`` hold none of it.
 
     Raises
     ------
@@ -136,21 +147,44 @@ def write_export(model: Model, format: str, path: Path, *, model_folder: Path) -
         fitting = " or ".join(fitting_formats(model)) or "none"
         raise UserError(f"{reason}; formats that fit this run: {fitting}")
     if format == "onnx":
-        graph = onnx_graph(model, _described(model))
-        replace_file(path, lambda temporary: temporary.write_bytes(graph.content))
-        fed = ", ".join(f'"{name}": {name}' for name in graph_inputs(model))
-        lines = (
-            "import onnxruntime",
-            f"session = onnxruntime.InferenceSession({_quoted(path)})",
-            f"(embedding,) = session.run(None, {{{fed}}})  # arrays of float32",
-        )
-        return Export(path, format, graph.tensors, input_in_words(model), lines, (graph.notice,))
+        return _write_graph(model, path, classifiers or Classifiers())
     layout = _LAYOUTS[format](model, path) if format in _LAYOUTS else plain_layout(model, path, model_folder)
     width = model.method.encoder_width if format == "safetensors" else _network(model).width
-    described = _described(model) | {"width": str(width)}
-    content = _content(layout, path.suffix.lower(), described)
+    described = _described(model) | {"width": width}
+    content = _content(layout, path.suffix.lower(), _strings(described))
     replace_file(path, lambda temporary: temporary.write_bytes(content))
     return Export(path, format, len(layout.tensors), input_in_words(model), layout.loading, layout.notices)
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Where the description of an ONNX graph and the script that reads image files for it go."""
+    return path.with_suffix(".json"), path.with_name(f"{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_preprocess.py")
+
+
+def _write_graph(model: Model, path: Path, classifiers: Classifiers) -> Export:
+    described = _described(model) | classifiers.described()
+    graph = onnx_graph(model, classifiers, _strings(described))
+    about, script = _beside(path)
+    outputs = {"model": path.name, "inputs": list(graph_inputs(model)), "outputs": list(graph.outputs)}
+    files: dict[Path, bytes] = {
+        path: graph.content,
+        about: json.dumps(outputs | described, indent=2, ensure_ascii=False).encode(),
+    }
+    fed = ", ".join(f'"{name}": {name}' for name in graph_inputs(model))
+    loading = [
+        "import json",
+        "import onnxruntime",
+        f"about = json.load(open({_quoted(about)}, encoding='utf-8'))",
+        f"session = onnxruntime.InferenceSession({_quoted(path)})",
+        f"found = dict(zip(about['outputs'], session.run(about['outputs'], {{{fed}}})))  # arrays of float32",
+    ]
+    if model.storage is not None and model.storage.shape[0] in MODES:
+        files[script] = preprocessing_script(model, path.name, about.name).encode()
+        loading.append(f"# or: python {script} PHOTO ...  # reads image files as Regrain does, and predicts")
+    for file, content in files.items():
+        replace_file(file, lambda temporary, content=content: temporary.write_bytes(content))  # type: ignore[misc]
+    beside = tuple(file for file in files if file != path)
+    return Export(path, "onnx", graph.tensors, input_in_words(model), tuple(loading), (graph.notice,), beside)
 
 
 def fitting_formats(model: Model) -> list[str]:
@@ -384,21 +418,29 @@ def _projection_left_out(model: Model) -> list[str]:
     ]
 
 
-def _described(model: Model) -> dict[str, str]:
-    """What a file says of itself, all of it strings; the width of what it gives comes on top."""
+def _described(model: Model) -> dict[str, Any]:
+    """What a file says of itself, in plain values; the width of what it gives comes on top."""
     inputs = model.config["inputs"]
-    described = {
+    described: dict[str, Any] = {
         "method": model.method.name,
         "architecture": _name(model),
         "modality": inputs["modality"],
         "origin": model.config["encoder"]["origin"],
         "input": input_in_words(model),
-        "input_size": json.dumps(_sample_shape(model)),
-        "encoder": json.dumps(model.config["encoder"]),
+        "input_size": _sample_shape(model),
+        "encoder": model.config["encoder"],
     }
     if inputs["modality"] == "image":
-        described |= {key: json.dumps(inputs[key]) for key in ("mean", "std")}
-    return described | {k: json.dumps(inputs[k]) for k in ("columns", "static_columns") if inputs.get(k)}
+        described |= {key: inputs[key] for key in ("mean", "std")}
+    return described | {key: inputs[key] for key in ("columns", "static_columns") if inputs.get(key)}
+
+
+def _strings(described: Mapping[str, Any]) -> dict[str, str]:
+    """As metadata, which are strings: all else as JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in described.items()
+    }
 
 
 def input_in_words(model: Model) -> str:

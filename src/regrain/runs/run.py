@@ -20,7 +20,7 @@ from regrain.errors import MissingDataError, UserError, speaks_python, warn_of_d
 from regrain.labels import Labels
 from regrain.model import Model, load_model
 from regrain.registry import catalogue_of, verb_of_runs, verbs_of_runs
-from regrain.runs.classifier import FewShotClassifier
+from regrain.runs.classifier import FewShotClassifier, predicted_classes
 from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import (
     inherited_options,
@@ -77,6 +77,7 @@ class Run:
         export_embeddings = _embed.export_embeddings
         predict = _predict.predict
         predict_proba = _predict.predict_proba
+        push_to_hub = _export.push_to_hub
 
     def __repr__(self) -> str:
         try:
@@ -162,6 +163,11 @@ class Run:
     def selective(self) -> SelectiveClassifier | None:
         """What :func:`calibrate` settled; None for a run that was not calibrated, or was adapted since."""
         return None if self.classifier is not None else SelectiveClassifier.load(self.folder.model, self.labels)
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Level -> its classes, in the order of :func:`predict_proba`: of each level that the run predicts."""
+        return predicted_classes(self.labels if self.model.method.has_classifier else None, self.classifier)
 
     def splits(self) -> dict[str, Dataset]:
         """The splits of the data it was made from."""

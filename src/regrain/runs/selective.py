@@ -145,17 +145,17 @@ class SelectiveClassifier:
     def predict(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy) -> Prediction:
         """The answer for every sample at levels that nest; arguments as of :meth:`level_predictions`."""
         codes, confidence = self.level_predictions(probabilities, taxonomy)
-        level = torch.full((len(codes),), -1)
+        level = torch.full_like(codes[:, 0], -1)
         for index, threshold in enumerate(self.thresholds):  # the finest comes last, and wins
             if threshold is not None:
-                level[confidence[:, index] >= threshold] = index
-        said = torch.full_like(codes, UNKNOWN)
+                level = torch.where(confidence[:, index] >= threshold, index, level)
+        said = [torch.full_like(level, UNKNOWN) for _ in self.levels]
         for index, name in enumerate(self.levels):
-            rows = level == index
             for upper in range(index + 1):
-                said[rows, upper] = taxonomy.ancestors(name, self.levels[upper])[codes[rows, index]]
+                above = taxonomy.ancestors(name, self.levels[upper])[codes[:, index]]
+                said[upper] = torch.where(level == index, above, said[upper])
         own = confidence.gather(1, level.clamp(min=0)[:, None])[:, 0]
-        return Prediction(level, said, torch.where(level >= 0, own, confidence.max(dim=1).values))
+        return Prediction(level, torch.stack(said, dim=1), torch.where(level >= 0, own, confidence.max(dim=1).values))
 
     def notes(self) -> list[str]:
         """What the reader of confidences and thresholds must know."""

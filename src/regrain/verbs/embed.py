@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from torch import Tensor
+from torch.nn import functional
 
 from regrain.data.options import ReaderOptions
 from regrain.evaluation import embed as embeddings_of
@@ -19,7 +20,12 @@ from regrain.training.processes import is_first_process
 
 @verb
 def embed(
-    run: RunOrPath, data: Any = None, *, split: str | None = None, **reader_options: Unpack[ReaderOptions]
+    run: RunOrPath,
+    data: Any = None,
+    *,
+    split: str | None = None,
+    normalise: bool = False,
+    **reader_options: Unpack[ReaderOptions],
 ) -> Tensor:
     """Embeddings (N, width), float32 on the CPU, of data or of the run's own.
 
@@ -30,6 +36,9 @@ def embed(
         Whatever :func:`load` reads, read as the run's own data were; default: those.
     split : str, optional
         Default ``test`` of the run's own data, and all of others.
+    normalise : bool
+        Divide every embedding by its length, as cosine similarity does. An index of inner products or of Euclidean
+        distances then ranks by cosine, as `regrain evaluate` does.
     **reader_options
         See :func:`load`.
 
@@ -44,7 +53,8 @@ def embed(
     else:
         dataset = run.read(data, wanted="none", **reader_options)
         dataset = dataset if split is None else dataset.split(split)
-    return embeddings_of(run.model, run.fitting(dataset))
+    vectors = embeddings_of(run.model, run.fitting(dataset))
+    return functional.normalize(vectors, dim=1) if normalise else vectors
 
 
 @verb
@@ -55,6 +65,7 @@ def export_embeddings(
     *,
     split: str | None = None,
     levels: Sequence[str] | None = None,
+    normalise: bool = False,
     overwrite: bool = False,
     **reader_options: Unpack[ReaderOptions],
 ) -> tuple[int, int]:
@@ -73,6 +84,8 @@ def export_embeddings(
         Only this split; default: all.
     levels : sequence of str, optional
         A label level (column) of other data, from coarse to fine.
+    normalise : bool
+        Divide every embedding by its length: an index of inner products or of distances then ranks by cosine.
     overwrite : bool
         Replace the file.
     **reader_options
@@ -93,6 +106,8 @@ def export_embeddings(
     if split is not None:
         splits = {split: get_split(splits, split, str(run.path) if dataset is None else dataset.name)}
     embedded = {name: (part, embeddings_of(run.model, run.fitting(part))) for name, part in splits.items()}
+    if normalise:
+        embedded = {name: (part, functional.normalize(vectors, dim=1)) for name, (part, vectors) in embedded.items()}
     if is_first_process():
         return write_embeddings(embedded, Path(out))
     return sum(len(part) for part in splits.values()), next(iter(embedded.values()))[1].shape[1]
