@@ -322,7 +322,7 @@ def _misfit(model: Model, format: str) -> str | None:
     """Why a format does not take the weights, or None."""
     import timm
 
-    encoder, name, channels = model.backbone or model.method.encoder, _name(model), _sample_shape(model)[0]
+    encoder, name = model.backbone or model.method.encoder, _name(model)
     if format == "safetensors":
         has_weights = model.backbone is not None or model.method.encoder.state_dict()
         return None if has_weights else f"the encoder '{name}' has no weights"
@@ -337,6 +337,7 @@ def _misfit(model: Model, format: str) -> str | None:
         return None
     if _architecture(model) not in RESNETS:
         return f"'{name}' is none of the ResNets that {format} has ({', '.join(RESNETS)})"
+    channels = _sample_shape(model)[0]
     if format == "torchvision":
         return None if channels == 3 else f"torchvision's ResNets take 3 channels, and this encoder takes {channels}"
     if _has_small_stem(encoder):
