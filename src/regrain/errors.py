@@ -158,6 +158,20 @@ def command_line() -> Iterator[None]:
         _ON_COMMAND_LINE.reset(token)
 
 
+def python_only(advice: str) -> str:
+    """Advice that the command line has no word for: empty there.
+
+    Examples
+    --------
+    >>> python_only(", or give unknown=[...]")
+    ', or give unknown=[...]'
+    >>> with command_line():
+    ...     python_only(", or give unknown=[...]")
+    ''
+    """
+    return "" if _ON_COMMAND_LINE.get() else advice
+
+
 def speaks_python(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """A function of the Python face: its errors are short, in Python's words, and an interrupt says how to go on.
 

@@ -214,7 +214,7 @@ def test_what_comes_out_trains_by_its_own_commands(
     taxonomy = Taxonomy.from_json(outcome.folder / "taxonomy.json")
     assert taxonomy.levels == ("kind", "subclass")
     assert len(taxonomy.classes[1]) == 6
-    for what, more in (("fit", ("--set", "epochs=1", "--device", "cpu")), ("adapt", ())):
+    for what, more in (("fit", ("--device", "cpu")), ("adapt", ())):
         arguments = shlex.split(outcome.commands[what])[1:]
         arguments[arguments.index("--out") + 1] = str(tmp_path / what)
         code, _, err = regrain(*arguments, *more)
@@ -439,18 +439,29 @@ def test_hidden_labels_change_nothing_unless_their_level_is_named(session: Sessi
     other.close()
 
 
-def test_training_anew_leaves_what_was_confirmed(run_folder: Path, table: Path) -> None:
+def test_a_run_that_replaces_another_has_none_of_its_names_and_nothing_confirmed_is_lost(
+    run_folder: Path, table: Path
+) -> None:
+    options = {"levels": ["kind", "sub"], "out": run_folder, "epochs": 1, "device": "cpu"}
     opened = Session(regrain.Run.open(run_folder, device="cpu"))
     Hand(opened)("confirm", samples=[5])
-    before = opened.collection.embeddings
+    with raises("not_writable"):
+        regrain.fit("supcon", str(table), overwrite=True, **options)
+    assert regrain.Run.open(run_folder).folder.is_complete
     opened.close()
-    settings = ["epochs=2", "batch_size=48"]
-    regrain.fit(
-        "supcon", str(table), levels=["kind", "sub"], out=run_folder, settings=settings, overwrite=True, device="cpu"
-    )
+    with raises("would_overwrite"):
+        regrain.fit("supcon", str(table), **options)
+    assert (run_folder / "explorer").is_dir()
+    for number in (1, 2):
+        made = regrain.fit("supcon", str(table), overwrite=True, **options)
+        assert any(f"moved to explorer-{number}/" in notice for notice in made.notices)
+        again = Session(regrain.Run.open(run_folder, device="cpu"))
+        assert again.state.seq == 0
+        again.close()
+    (run_folder / "explorer").rename(run_folder / "explorer-3")
+    (run_folder / "explorer-1").rename(run_folder / "explorer")
     again = Session(regrain.Run.open(run_folder, device="cpu"))
     assert again.state.confirmed.nonzero()[0].tolist() == [5]
-    assert not torch.equal(again.collection.embeddings, before)
     again.close()
 
 
@@ -533,6 +544,6 @@ def test_a_name_below_two_superclasses_has_one_spelling_in_all_files(
     assert set(Taxonomy.from_json(outcome.folder / "taxonomy.json").classes[1]) == expected
     arguments = shlex.split(outcome.commands["fit"])[1:]
     arguments[arguments.index("--out") + 1] = str(tmp_path / "fit")
-    code, _, err = regrain(*arguments, "--set", "epochs=1", "--device", "cpu")
+    code, _, err = regrain(*arguments, "--device", "cpu")
     assert code == 0, err
     assert set(Run.open(tmp_path / "fit").labels.names("subclass")) == expected

@@ -16,7 +16,7 @@ from regrain.data.images import Storage, choose_storage, decode_images
 from regrain.data.readers import find_rows
 from regrain.data.rows import RowError, Rows, Twins, examples, twins
 from regrain.data.samples import Modality
-from regrain.errors import UserError
+from regrain.errors import UserError, python_only
 from regrain.labels import UNKNOWN, Labels
 
 _SHOWN = 5
@@ -352,8 +352,8 @@ def _label_issues(rows: Rows, labels: Labels) -> Iterator[Issue]:
             shown = examples(repr(names[code]) for code in doubtful)
             yield Issue(
                 "class like unknown",
-                f"level {level} has the class {shown}; if it means that the class is not known, empty these cells, or "
-                "give unknown=[...] in Python",
+                f"level {level} has the class {shown}; if it means that the class is not known, empty these cells"
+                + python_only(", or give unknown=[...]"),
                 tuple(map(rows.describe_row, np.flatnonzero(np.isin(codes, doubtful)).tolist())),
             )
         if place and splits is not None:

@@ -26,7 +26,7 @@ from regrain.data.notation import plain_number
 from regrain.data.options import TABLE_SUFFIXES, RoleOptions
 from regrain.data.rows import RowError, Rows, examples
 from regrain.data.table import Table
-from regrain.errors import UserError
+from regrain.errors import UserError, python_only
 from regrain.labels import missing
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -477,7 +477,8 @@ def read_parquet_folder(path: str | Path, *, splits: Sequence[str] | None = None
     rows = parquet_table(list(files), list(files.values()), folder.resolve().name).rows(**roles)
     unread = [name for name in present if name.endswith(".parquet") and folder / name not in files]
     if unread:
-        rows.notes["messages"].append(f"not read, being no split: {', '.join(unread)}; splits=[...] names what to read")
+        advice = python_only("; splits=[...] names what to read")
+        rows.notes["messages"].append(f"not read, being no split: {', '.join(unread)}{advice}")
     return rows
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from regrain.data.cells import LOOKED_AT, SPLITS, Column, Contents, as_floats, label_names, spelled
 from regrain.data.folder import image_suffixes
 from regrain.data.rows import examples
-from regrain.errors import NoLabelsError, Notable, UserError
+from regrain.errors import NoLabelsError, Notable, UserError, python_only
 from regrain.labels import Labels, Relation, Taxonomy, missing
 
 _IMAGE_WORDS = ("image", "images", "img", "picture", "photo", "file", "filename", "filepath", "path")
@@ -220,7 +220,7 @@ class Guesses:
         raise NoLabelsError(
             f"{self.where}: no column looks like labels (few different values, many times each)"
             f"{f', of {listed}' if listed else ''}. Name the label columns from coarse to fine (--level; "
-            "levels=[...]); in Python levels=[] reads data without labels"
+            "levels=[...])" + python_only("; levels=[] reads data without labels")
         )
 
     def usable(self, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +20,17 @@ from regrain.explorer.collection import Collection
 from regrain.explorer.proposals import Proposals
 from regrain.explorer.session import Session
 from regrain.labels import Labels
-from regrain.runs.tables import sample_columns, write_columns
+from regrain.runs.commands import command, fit_options
+from regrain.runs.retraining import retraining
+from regrain.runs.tables import free_name, sample_columns, write_columns
 from regrain.storage.files import json_writer, replace_file, write_text
 
 TableFormat = Literal["csv", "parquet"]
 
 _PATIENCE = 600.0
+
+_MADE = ("adapted", "trained")
+"""What the runs that the commands make are called, beside the run."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Outcome:
     files : tuple of str
         In it.
     commands : dict of str to str
-        ``fit`` trains on the samples; ``adapt`` makes a classifier on the run as it is.
+        ``fit`` trains on the samples, ``evaluate`` judges that; ``adapt`` makes a classifier on the run as it is.
     notices : tuple of str
         Sentences for the user.
     """
@@ -58,7 +62,8 @@ def write_outcome(session: Session, table: TableFormat = "csv") -> Outcome:
     ``held_out_edit`` (spoken of by the user, and not of the training split), and for each level its class, and behind
     ``_source``, ``_confidence`` and ``_time`` whether that is given, proposed or confirmed, how sure and since when.
     ``confirmed.csv`` has id and class of the training samples whose class is confirmed or given, ``samples.parquet``
-    all samples with the labels that are not mere proposals, ``taxonomy.json`` the classes.
+    all samples with the labels that are not mere proposals, and those of the data's other levels for judging,
+    ``taxonomy.json`` the classes. ``commands.txt`` trains on with the run's encoder, length and seed.
 
     One export is written at a time; another one waits.
 
@@ -103,19 +108,19 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
     confirmed = {"id": _taken(columns["id"], taught), level: _taken(columns[level], taught)}
     write_columns(confirmed, folder / "confirmed.csv")
     replace_file(folder / "taxonomy.json", json_writer(_taxonomy([*classes, *bare], level, above)))
-    commands = {
-        "adapt": _command(
-            "adapt", session.run.path, "--support", folder / "confirmed.csv", "--out", _beside(session, seq)
-        )
-    }
+    adapted, trained = (session.run.path.with_name(f"{session.run.path.name}-{what}-{seq}") for what in _MADE)
+    commands = {"adapt": command("adapt", session.run.path, "--support", folder / "confirmed.csv", "--out", adapted)}
     files = [f"labels.{table}", "confirmed.csv", "taxonomy.json"]
-    samples = _sample_table(session, columns, sure, folder / "samples.parquet")
+    file = folder / "samples.parquet"
+    samples = _sample_table(session, columns, sure, file)
     if samples is None:
         notices.append("records with static features are not written as samples: fit on their own table instead")
     else:
-        write_columns(samples, folder / "samples.parquet")
-        files.append("samples.parquet")
-        commands["fit"] = _fit_command(session, folder / "samples.parquet", samples, seq)
+        write_columns(samples.columns, file)
+        files.append(file.name)
+        commands["fit"] = _fit_command(session, file, samples, trained)
+        commands["evaluate"] = _evaluate_command(session, file, samples, trained)
+        notices += _judgeable(session, sure, samples)
     write_text(folder / "commands.txt", "".join(f"{command}\n" for command in commands.values()))
     return Outcome(folder, (*files, "commands.txt"), commands, tuple(notices))
 
@@ -202,26 +207,66 @@ def _taken(values: Any, rows: np.ndarray) -> list[Any]:
     return [values[row] for row in rows.tolist()]
 
 
-def _sample_table(
-    session: Session, columns: Mapping[str, Any], sure: np.ndarray, out: Path
-) -> dict[str, Column] | None:
-    """Samples with their labels, as `regrain fit` reads them; None for what one table cannot hold.
+@dataclass(frozen=True)
+class _SampleTable:
+    """Samples with their labels, as `regrain fit` reads them.
 
-    A superclass that was only proposed stays away.
+    Attributes
+    ----------
+    columns : dict of str to column
+    names : dict of str to str
+        The columns that hold ``split`` and ``group``, where there are such.
+    samples : tuple of str
+        The columns that hold the samples.
+    unseen : tuple of str
+        Levels of the data that training does not read, and that the samples held out have labels of.
     """
-    start = session.collection.start
+
+    columns: dict[str, Column]
+    names: dict[str, str]
+    samples: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+
+def _sample_table(session: Session, columns: Mapping[str, Any], sure: np.ndarray, out: Path) -> _SampleTable | None:
+    """The table; None for what one table cannot hold.
+
+    A superclass that was only proposed stays away. So do the splits where all samples were trained on:
+    `regrain fit` then holds some out.
+    """
+    start, parts, order = session.collection.start, session.collection.parts, session.collection.order
     rows = _rows_of(session.collection)
     if rows is None:
         return None
-    table: dict[str, Column] = {"id": columns["id"], "split": columns["split"]}
+    table: dict[str, Column] = {"id": columns["id"]}
     if start.superclass_level is not None:
         kinds = columns[f"{start.superclass_level}_source"]
-        names = zip(columns[start.superclass_level], kinds, strict=True)
-        table[start.superclass_level] = [name if kind != "proposed" else None for name, kind in names]
+        known = zip(columns[start.superclass_level], kinds, strict=True)
+        table[start.superclass_level] = [name if kind != "proposed" else None for name, kind in known]
     table[start.level] = [
         name if known else None for name, known in zip(columns[start.level], sure.tolist(), strict=True)
     ]
-    return table | sample_columns(rows, out, beside=table)
+    held_out, unseen = ~session.collection.training, []
+    for level in (level for level in parts[0].labels.levels if level not in table):
+        found = [_names(part.labels, level) for part in parts]
+        every = np.array([name for names in found for name in names], dtype=object)[order]
+        table[level] = every.tolist()
+        if any(name is not None for name in every[held_out]):
+            unseen.append(level)
+    names = {}
+    if held_out.any():
+        names["split"] = free_name("split", table)
+        table[names["split"]] = columns["split"]
+    if all(part.groups is not None for part in parts):
+        names["group"] = free_name("group", table)
+        table[names["group"]] = np.concatenate([part.groups for part in parts if part.groups is not None])[order]
+    samples = sample_columns(rows, out, beside=table)
+    return _SampleTable(table | samples, names, tuple(samples), tuple(unseen))
+
+
+def _names(labels: Labels, level: str) -> list[str | None]:
+    names = labels.names(level)
+    return [names[code] if code >= 0 else None for code in labels.level(level).tolist()]
 
 
 def _rows_of(collection: Collection) -> Rows | None:
@@ -248,39 +293,47 @@ def _sources(samples: Any) -> Sequence[Any]:
     return samples.sources if isinstance(samples, ImageSamples) else list(samples.tensor.numpy())
 
 
-def _fit_command(session: Session, file: Path, table: Mapping[str, Column], seq: int) -> str:
-    """`regrain fit` on the table, with the encoder of the run."""
-    start, recipe = session.collection.start, session.run.recipe
-    levels = [level for level in (start.superclass_level, start.level) if level is not None]
-    options: list[Any] = ["fit", "mixed" if len(levels) > 1 else "sup-ce", file]
+def _fit_command(session: Session, file: Path, table: _SampleTable, out: Path) -> str:
+    """`regrain fit` on the table, as the run was trained."""
+    collection = session.collection
+    levels = [level for level in (collection.start.superclass_level, collection.start.level) if level is not None]
+    method = "mixed" if len(levels) > 1 else "sup-ce"
+    options: list[Any] = []
     for level in levels:
         options += ["--level", level]
-    options += ["--id-column", "id", "--split-column", "split"]
-    fixed = {"id", "split", *levels}
-    modality = session.collection.modality
-    if modality in ("image", "text"):
-        options += [f"--{modality}", modality]
-    else:
-        for name in table:
-            options += [] if name in fixed else ["--columns", name]
-    if modality == "series":
-        options += ["--series-shape", "x".join(map(str, session.collection.parts[0].samples.shape))]
-    encoder = dict(recipe["encoder"])
-    pretrained = encoder.pop("pretrained", False)
-    options += ["--encoder", encoder.pop("name")]
-    options += ["--frozen"] if encoder.pop("frozen", False) else []
-    options += [] if not pretrained else ["--pretrained"] if pretrained is True else ["--weights", pretrained]
-    for key, value in encoder.items():
-        options += ["--set", f"encoder.{key}={value}"]
-    if "size" in recipe["views"]:
-        options += ["--set", f"views.size={recipe['views']['size']}"]
-    return _command(*options, "--out", _beside(session, seq, "trained"))
+    options += ["--id-column", "id"]
+    for name in ("split", "group"):
+        options += [f"--{name}-column", table.names[name]] if name in table.names else []
+    for name in table.samples:
+        options += [f"--{collection.modality}" if collection.modality in ("image", "text") else "--columns", name]
+    if collection.modality == "series":
+        options += ["--series-shape", "x".join(map(str, collection.parts[0].samples.shape))]
+    options += fit_options(retraining(session.run, method, collection.parts[0]))
+    return command("fit", method, file, *options, "--out", out)
 
 
-def _beside(session: Session, seq: int, what: str = "adapted") -> Path:
-    path = session.run.path
-    return path.with_name(f"{path.name}-{what}-{seq}")
+def _evaluate_command(session: Session, file: Path, table: _SampleTable, out: Path) -> str:
+    """`regrain evaluate` of what was trained, at the levels of the data that training did not see too."""
+    if not table.unseen:
+        return command("evaluate", out)
+    labels = session.collection.parts[0].labels
+    above = session.collection.start.superclass_level
+    levels = [level for level in labels.levels if level in table.unseen or level == above]
+    options = [word for level in levels for word in ("--level", level)]
+    options += ["--relation", "aspects"] if len(levels) > 1 and labels.taxonomy is None else []
+    return command("evaluate", out, "--data", file, *options)
 
 
-def _command(*options: Any) -> str:
-    return shlex.join(["regrain", *map(str, options)])
+def _judgeable(session: Session, sure: np.ndarray, table: _SampleTable) -> list[str]:
+    """A sentence on what the new run can be judged by, where that is not the new level."""
+    held_out, level = ~session.collection.training, session.collection.start.level
+    if not held_out.any():
+        return [f"the run was trained on all samples: the new one holds some out, by which level '{level}' is judged"]
+    if (sure & held_out).any():
+        return []
+    by = [*table.unseen] or [session.collection.start.superclass_level]
+    judged = f"by {', '.join(map(repr, by))}" if by != [None] else "by nothing"
+    return [
+        f"no sample held out has a class of level '{level}': the new run is judged {judged} until some are confirmed "
+        "here"
+    ]

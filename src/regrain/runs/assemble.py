@@ -131,28 +131,25 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
             "are enlarged; --set views.size sets another side, smaller ones are faster"
         )
     frozen = bool(encoder_section.get("frozen"))
-    seen_as = "vector" if frozen else train.modality  # what the method trains on
     chosen = method_class(recipe["method"]["name"])
     as_it_is = frozen or name == "identity"  # what the method sees is good as it is
     if frozen:
-        adapter = {} if chosen.trains_encoder else {"adapter": "identity"}
-        of_method = recipe_for("vector", chosen.name, features=True).get("encoder", {})
-        encoder_section = {**adapter, **of_method, **encoder_section}
+        encoder_section = {**_adapter_of(chosen), **encoder_section}
     seed = int(recipe.get("seed", 0))
     static = getattr(train.samples, "static_width", 0)
     encoder = build_encoder(
         name, modality=train.modality, sample_shape=shape, static_width=static, seed=seed, **encoder_section
     )
-    from_scratch = train.modality == "text" and not is_pretrained(encoder.origin)  # a fine-tuning rate is far too low
     if not chosen.trains_encoder and not is_pretrained(encoder.origin) and any(True for _ in encoder.parameters()):
         packaged = ", --encoder lite" * (train.modality == "image")
         notices.append(
             f"{chosen.name} does not train the encoder, and '{name}' has random weights: give --pretrained or "
             f"--weights{packaged}, or --encoder identity for the input as it is"
         )
-    kind = "vector" if from_scratch else seen_as
     weights = is_pretrained(encoder.origin)
-    own = recipe_for(kind, chosen.name, small=size <= SMALL_IMAGE, features=as_it_is, pretrained=weights)
+    named = {"name": name, **encoder_section}
+    kind = _recipes_of(train.modality, named, pretrained=weights)
+    own = packaged_recipe(chosen, modality=train.modality, encoder=named, size=size, pretrained=weights)
     if as_it_is and "features" in recipes_of_method(chosen.name):
         _fit_batch(own["training"], recipe_for(kind, "").get("training", {}), len(train))
     given = merge(own, recipe)
@@ -214,7 +211,15 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         take_statistics(encoder, values)
         inputs |= {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
 
-    presets = _presets(given.get("views", {}), method.name, method.view_names(settings), train, seen_as)
+    presets = given.get("views", {}).get("presets")
+    usual = default_presets(method, settings, train, frozen=frozen)
+    if presets is None:
+        presets = usual
+    elif not isinstance(presets, list) or len(presets) != len(usual):
+        raise UserError(
+            f"{method.name} takes {len(usual)} views, and views.presets is {presets!r}: give a list of {len(usual)} "
+            "presets"
+        )
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
     model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)
     model.method.setup(reduced.labels)
@@ -320,18 +325,43 @@ def _fit_steps(
     return options
 
 
-def _presets(views: Mapping[str, Any], method: str, default: Sequence[str], train: Dataset, modality: str) -> list[Any]:
-    wanted = len(default)
-    presets = views.get("presets")
-    if presets is None:
-        strong, weak = (modality == "image" and train.notes.get("views")) or ("strong", "weak")
-        own = {"strong": strong, "weak": weak}
-        if strong != "strong":  # what these pictures bear, others' crops and colours are not
-            own |= dict.fromkeys(("jitter", "simclr", "global", "local"), strong)
-        names = [own.get(name, name) for name in default]
-        return [_VIEW_ALIASES.get(modality, {}).get(name, name) for name in names]
-    if not isinstance(presets, list) or len(presets) != wanted:
-        raise UserError(
-            f"{method} takes {wanted} views, and views.presets is {presets!r}: give a list of {wanted} presets"
-        )
-    return list(presets)
+def default_presets(method: type[Method], settings: Mapping[str, Any], train: Dataset, *, frozen: bool) -> list[Any]:
+    """The views of a method's samples, or of their features where the encoder is ``frozen``, unless the user says."""
+    strong, weak = (train.modality == "image" and not frozen and train.notes.get("views")) or ("strong", "weak")
+    own = {"strong": strong, "weak": weak}
+    if strong != "strong":  # what these pictures bear, others' crops and colours are not
+        own |= dict.fromkeys(("jitter", "simclr", "global", "local"), strong)
+    names = [own.get(name, name) for name in method.view_names(settings)]
+    return [_VIEW_ALIASES.get("vector" if frozen else train.modality, {}).get(name, name) for name in names]
+
+
+def packaged_recipe(
+    method: type[Method], *, modality: str, encoder: Mapping[str, Any], size: int, pretrained: bool
+) -> dict[str, Any]:
+    """The package's recipe for a method, on samples of a modality seen through an encoder.
+
+    Parameters
+    ----------
+    encoder : mapping
+        Its section of the recipe.
+    size : int
+        The side of a view in pixels; 0 where samples are no images.
+    pretrained : bool
+        Whether the encoder starts from weights.
+    """
+    frozen = bool(encoder.get("frozen"))
+    kind = _recipes_of(modality, encoder, pretrained=pretrained)
+    features = frozen or encoder["name"] == "identity"
+    found = recipe_for(kind, method.name, small=size <= SMALL_IMAGE, features=features, pretrained=pretrained)
+    return merge(found, {"encoder": _adapter_of(method)}) if frozen else found
+
+
+def _recipes_of(modality: str, encoder: Mapping[str, Any], *, pretrained: bool) -> str:
+    """The modality whose recipes hold: a text encoder from scratch learns too little at a rate for fine-tuning."""
+    return "vector" if encoder.get("frozen") or (modality == "text" and not pretrained) else modality
+
+
+def _adapter_of(method: type[Method]) -> dict[str, Any]:
+    """What of a frozen encoder's section a method decides."""
+    adapter = {} if method.trains_encoder else {"adapter": "identity"}
+    return adapter | recipe_for("vector", method.name, features=True).get("encoder", {})

@@ -109,14 +109,27 @@ def sample_columns(rows: Rows, out: Path, *, beside: Collection[str]) -> dict[st
         Names of columns that are taken. Features keep their own names where none of these is among them.
     """
     if rows.modality == "text":
-        return {"text": list(map(str, rows.values))}
+        return {free_name("text", beside): list(map(str, rows.values))}
     if rows.modality == "image":
-        return {"image": _images(rows, out)}
+        return {free_name("image", beside): _images(rows, out)}
     values = np.asarray(rows.values).reshape(len(rows), -1)
     names = list(rows.notes.get("columns", ())) if rows.modality == "vector" else []
     if len(names) != values.shape[1] or any(name in beside for name in names):
         names = [f"f{place}" for place in range(values.shape[1])]
     return dict(zip(names, values.T, strict=True))
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A name that is not taken yet.
+
+    Examples
+    --------
+    >>> free_name("group", ["id", "group"])
+    'group_'
+    """
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _images(rows: Rows, out: Path) -> list[str] | list[bytes]:

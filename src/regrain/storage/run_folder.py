@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,7 @@ from regrain.storage.files import (
     read_yaml,
     replace_file,
     save_tensors,
+    sync,
 )
 
 _LOCK = ".lock"
@@ -231,13 +233,15 @@ class RunFolder(Folder):
         finally:
             self._lock.release()
 
-    def begin(self, *, overwrite: bool = False) -> None:
-        """Make room for a new run, within :meth:`writing`.
+    def begin(self, *, overwrite: bool = False) -> list[str]:
+        """Make room for a new run, within :meth:`writing`; gives sentences for the user.
+
+        An exploration is about the samples and subclasses of the run that is replaced: it is moved aside.
 
         Raises
         ------
         UserError
-            If a run lies there and ``overwrite`` is not set.
+            If a run lies there and ``overwrite`` is not set, or an exploration of it is open.
         """
         if not overwrite and self.is_run:
             advice = "" if self._is_whole() else f", continue it with `regrain resume {self.path}`"
@@ -246,8 +250,28 @@ class RunFolder(Folder):
                 code="would_overwrite",
             )
         self._written.clear()
+        notices = self._keep_exploration()
         if self.is_run or self._is_listed:
             self._clear()
+        return notices
+
+    def _keep_exploration(self) -> list[str]:
+        """Move ``explorer/`` to where no run finds it."""
+        explored = self.path / "explorer"
+        if not explored.is_dir():
+            return []
+        if _is_locked(explored / "journal.jsonl"):
+            raise UserError(
+                f"{self.path} is in use: a `regrain explore` works on this run. Stop it, or choose another --out",
+                code="not_writable",
+            )
+        number = next(n for n in itertools.count(1) if not (self.path / f"explorer-{n}").exists())
+        explored.rename(self.path / f"explorer-{number}")
+        sync(self.path)
+        return [
+            f"what was named and confirmed of the run that was replaced was moved to explorer-{number}/: renamed to "
+            "explorer/ it goes on, if the data are the same"
+        ]
 
     def _is_whole(self) -> bool:
         try:
@@ -447,6 +471,22 @@ class RunFolder(Folder):
             (self.path / name).unlink(missing_ok=True)
         for name in _FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+def _is_locked(file: Path) -> bool:
+    """Whether another process has a file locked by flock."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or its file system has no locks
+        return False
+    return False
 
 
 def _versions() -> dict[str, Callable[[Path], object]]:

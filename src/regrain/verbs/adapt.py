@@ -248,7 +248,7 @@ def adapt(
     ]
     folder = RunFolder(place, verify=run.folder.verify)
     with folder.writing():
-        folder.begin(overwrite=overwrite)
+        notices += folder.begin(overwrite=overwrite)
         folder.write_text("card.md", run.folder.read_card() + "\n" + "".join(f"- {line}\n" for line in added))
         folder.copy_model(run.folder, classifier.save)
     return Run(folder, run.data, run.device, notices)

@@ -281,7 +281,7 @@ def fit(
     with writing(folder):
         if is_first_process():
             if not again:
-                folder.begin(overwrite=overwrite)
+                run.notices += folder.begin(overwrite=overwrite)
                 folder.write_start(assembly.recipe, labels_to_json(training.labels))
             if assembly.visits is not None:
                 visits = {"id": assembly.dataset.ids, "visits": assembly.visits.numpy()}
