@@ -26,6 +26,7 @@ from regrain.evaluation import embed
 from regrain.labels import Labels
 from regrain.model import Model, load_model
 from regrain.runs.classifier import FewShotClassifier, level_proba, predicted_classes
+from regrain.runs.discovery import SubclassModel, read_discovery, read_subclasses, write_subclasses
 from regrain.runs.evaluations import figures_in_markdown
 from regrain.runs.export import Export, input_in_words
 from regrain.runs.prediction import predicted_columns
@@ -44,12 +45,13 @@ _KNOWN = {
     "answers.json",
     "classifier.json",
     "classifier.safetensors",
+    "discovery",
     MANIFEST,
     _READER,
     "image_encoder",
     "text_encoder",
 }
-"""What may lie in a model's folder here: what training, ``adapt`` and ``calibrate`` write, and the card."""
+"""What may be in a model's folder here: what ``fit``, ``adapt``, ``calibrate`` and ``discover`` write, and the card."""
 _TASKS = {"image": "image-feature-extraction", "text": "feature-extraction"}
 
 
@@ -67,6 +69,8 @@ class Pretrained:
         Of a model that was adapted.
     selective : SelectiveClassifier or None
         Of a model that was calibrated.
+    subclasses : SubclassModel or None
+        Of a run whose subclasses were discovered.
     reader : dict
         Which columns of a table were its samples.
     """
@@ -75,6 +79,7 @@ class Pretrained:
     labels: Labels
     classifier: FewShotClassifier | None = None
     selective: SelectiveClassifier | None = None
+    subclasses: SubclassModel | None = None
     reader: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -124,7 +129,12 @@ class Pretrained:
         """
         dataset = self._read(data, reader_options)
         columns = predicted_columns(
-            self.model, self.labels, dataset, classifier=self.classifier, selective=self.selective
+            self.model,
+            self.labels,
+            dataset,
+            classifier=self.classifier,
+            subclasses=self.subclasses,
+            selective=self.selective,
         )
         return pd.DataFrame(columns)
 
@@ -138,8 +148,7 @@ def export_to_hub(run: Run, out: Path, *, licence: str | None = None, overwrite:
     """The files of :func:`save_to_directory`, in the words of the other formats."""
     place = save_to_directory(run, out, licence=licence, overwrite=overwrite)
     lines = ("from regrain.hub import from_pretrained", f"model = from_pretrained({str(place)!r})")
-    notices = ["names of discovered subclasses are not in it"] if (run.path / "discovery").exists() else []
-    return Export(place, "hub", len(run.model.method.shared_state()), input_in_words(run.model), lines, tuple(notices))
+    return Export(place, "hub", len(run.model.method.shared_state()), input_in_words(run.model), lines, ())
 
 
 @verb
@@ -206,6 +215,10 @@ def save_to_directory(
         told = {name: recorded[name] for name in SAMPLE_OPTIONS if recorded.get(name) is not None}
         if told:
             Folder(new).write_json(_READER, told)
+        subclasses = read_discovery(run)
+        if subclasses is not None:
+            (new / "discovery").mkdir()
+            write_subclasses(Folder(new), subclasses)
         card = _card(run, model, repository or place.name, licence)
         replace_file(new / "README.md", lambda file: file.write_text(card, encoding="utf-8"))
         if place.exists():
@@ -273,7 +286,10 @@ def _loaded(folder: Path, source: str | Path, verify: bool | None) -> Pretrained
     classifier = FewShotClassifier.load(files)
     selective = None if classifier is not None else SelectiveClassifier.load(files, labels)
     told = files.read_json(_READER, _ReaderForm, missing={})
-    return Pretrained(model, labels, classifier, selective, {n: told[n] for n in SAMPLE_OPTIONS if n in told})
+    subclasses = read_subclasses(files, model)
+    return Pretrained(
+        model, labels, classifier, selective, subclasses, {n: told[n] for n in SAMPLE_OPTIONS if n in told}
+    )
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
@@ -336,9 +352,10 @@ def _use(run: Run, model: Model, name: str) -> str:
     lines = ["import numpy as np", ""] if "np." in samples else []
     lines += ["from regrain.hub import from_pretrained", "", f"model = from_pretrained({json.dumps(name)})", samples]
     lines.append("vectors = model.embed(samples)  # (N, width)")
+    if run.classes or (run.path / "discovery").exists():
+        lines.append("table = model.predict(samples)  # a DataFrame")
     if run.classes:
         level = list(run.classes)[-1]
-        lines.append("table = model.predict(samples)  # a DataFrame")
         quoted = json.dumps(level, ensure_ascii=False)
         lines.append(f"shares = model.predict_proba(samples, {quoted})  # in the order of model.classes[{quoted}]")
     return "\n".join(lines)

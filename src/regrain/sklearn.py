@@ -197,7 +197,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         if self._role is None:  # one class
             return np.ones((len(data), 1))
         method = self.model_.method
-        found = apply_model(self.model_, data, partial(method.predict_proba, level=self._role))
+        found = apply_model(self.model_, data, partial(method.predict_proba, role=self._role))
         return found[:, self._order].double().numpy()
 
     def predict(self, X: Any) -> np.ndarray:

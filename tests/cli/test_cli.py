@@ -76,6 +76,12 @@ def test_fit_evaluate_embed_on_a_folder(regrain: Command, photos: Path, tmp_path
     assert written.column_names == ["id", "split", "level1", "level2", "embedding"]
     code, _, err = regrain("embed", "run", "--data", photos, "--out", "vectors.parquet")
     assert (code, "--overwrite" in err) == (2, True)
+    code, _, err = regrain("embed", "run", "--data", photos, "--normalise", "--out", "units.parquet")
+    assert code == 0, err
+    units, vectors = (
+        np.stack(table["embedding"].to_pylist()) for table in (pq.read_table(tmp_path / "units.parquet"), written)
+    )
+    np.testing.assert_allclose(units, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), atol=1e-6)
 
 
 def test_a_table_trains_and_the_finished_run_is_safe(regrain: Command, table: Path, tmp_path: Path) -> None:

@@ -156,10 +156,9 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> package.Run:
             "kind": ["cat"] * 24 + ["dog"] * 24,
         }
     )
-    settings = ["epochs=2", "batch_size=16"]
-    run = package.fit(
-        "sup-ce", table, levels=["kind"], text="question", encoder="hash-text", out=place / "run", settings=settings
-    )
+    table.to_csv(place / "animals.csv", index=False)
+    options = {"encoder": "hash-text", "settings": ["epochs=2", "batch_size=16"]}
+    run = package.fit("sup-ce", place / "animals.csv", levels=["kind"], text="question", out=place / "run", **options)
     table["size"] = [text.split()[0] for text in animals]
     return run.adapt(table, place / "mine", level="size", text="question")
 
@@ -188,6 +187,24 @@ def test_predictions_are_the_runs(run: package.Run, texts: package.Run, tmp_path
     for data in (files, pixels, files[0]):
         pd.testing.assert_frame_equal(loaded.predict(data), run.predict(data))
     assert loaded.predict(files)["id"].tolist() == files
+
+
+def test_discovered_subclasses_are_predicted_by_their_names(texts: package.Run, tmp_path: Path) -> None:
+    run = package.Run.load(texts.path.with_name("run"))
+    found = run.discover(each=2)
+    first = found.subclasses[0]
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({first.number: "mine"}))
+    run.discover(names=names)
+    place = save_to_directory(run, tmp_path / "named")
+    said = "".join(file.read_text() for file in place.rglob("*.json"))
+    assert "exemplars" not in said  # ids and texts of the run's own samples stay at home
+    asked = ["small cats", "large dogs", "small dogs number 4", "large cats number 3"]
+    table = from_pretrained(place).predict(asked)
+    pd.testing.assert_frame_equal(table, run.predict(asked))
+    assert "mine" in from_pretrained(place).subclasses.names.values()
+    assert "subclass_probability" in table
+    save_to_directory(run, place, overwrite=True)
 
 
 def test_the_cards_lines_run_and_its_figures_are_the_evaluations(

@@ -27,7 +27,7 @@ from regrain.metrics import clustering_metrics
 from regrain.model import Model
 from regrain.runs.class_count import ClassCount
 from regrain.runs.run import Run
-from regrain.storage.files import json_writer, read_json, save_tensors
+from regrain.storage.files import Folder, json_writer, read_json, save_tensors
 from regrain.storage.run_folder import RunFolder
 
 _SUBCLASSES, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
@@ -541,42 +541,51 @@ def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
 
 def write_discovery(run: RunFolder, discovery: Discovery, fitted: SubclassModel) -> None:
     """Write the run folder's ``discovery/``."""
-    content = {
-        "superclass_level": fitted.level,
-        "superclasses": list(fitted.superclasses),
-        "figures": discovery.figures,
-        "notes": discovery.notes,
-        "subclasses": [s.to_json() for s in discovery.subclasses],
-    }
+    told = {"figures": discovery.figures, "notes": discovery.notes}
+    _write(run, fitted, told | {"subclasses": [s.to_json() for s in discovery.subclasses]})
+
+
+def write_subclasses(folder: Folder, fitted: SubclassModel) -> None:
+    """Write what tells the subclasses of new samples, and nothing that was said of the run's own."""
+    _write(folder, fitted, {"subclasses": [{"number": n, "name": name} for n, name in fitted.names.items()]})
+
+
+def _write(folder: Folder, fitted: SubclassModel, told: Mapping[str, Any]) -> None:
+    content = {"superclass_level": fitted.level, "superclasses": list(fitted.superclasses), **told}
     writers = {_SUBCLASSES: json_writer(content)}
     if fitted.centres is not None:
         tensors = {name: getattr(fitted, name) for name in ("centres", "owners", "offsets")}
         writers[_CENTRES] = lambda file: save_tensors(file, tensors)
-    run.write(writers)
+    folder.write(writers)
 
 
 def read_discovery(run: Run) -> SubclassModel | None:
-    """The subclasses that :func:`write_discovery` settled; None without any.
+    """The subclasses that :func:`write_discovery` settled; None without any: see :func:`read_subclasses`."""
+    return read_subclasses(run.folder, run.model) if (run.path / _SUBCLASSES).exists() else None
+
+
+def read_subclasses(folder: Folder, model: Model) -> SubclassModel | None:
+    """The subclasses that a folder holds for a model; None without any.
 
     Raises
     ------
     UserError
-        If one of its files is missing or damaged, or does not fit the run.
+        If one of its files is missing or damaged, or does not fit the model.
     """
-    if not (run.path / _SUBCLASSES).exists():
+    if not (folder.path / _SUBCLASSES).exists():
         return None
-    content = run.folder.read_json(_SUBCLASSES, _DiscoveryForm)
+    content = folder.read_json(_SUBCLASSES, _DiscoveryForm)
     level, superclasses = content["superclass_level"], tuple(content["superclasses"])
     names = {s["number"]: s["name"] for s in content["subclasses"]}
-    if run.model.method.has_subclasses:
+    if model.method.has_subclasses:
         return SubclassModel(level, superclasses, names=names)
-    tensors = run.folder.read_tensors(_CENTRES, {"centres": (None, None), "owners": (None,), "offsets": (None,)})
+    tensors = folder.read_tensors(_CENTRES, {"centres": (None, None), "owners": (None,), "offsets": (None,)})
     counts = {len(tensor) for tensor in tensors.values()}
     owners = tensors["owners"]
     known = range(max(len(superclasses), 1))
     if len(counts) > 1 or owners.dtype != torch.long or not set(owners.tolist()) <= set(known):
         raise UserError(
-            f"{run.path / _CENTRES} does not fit {run.path / _SUBCLASSES}: settle the subclasses again",
+            f"{folder.path / _CENTRES} does not fit {folder.path / _SUBCLASSES}: settle the subclasses again",
             code="damaged_file",
         )
     return SubclassModel(level, superclasses, **tensors, names=names)
