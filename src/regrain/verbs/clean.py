@@ -128,8 +128,8 @@ def clean(
     notes: list[str] = []
     frames: list[pd.DataFrame] = []
     counts: list[dict[str, Any]] = []
-    fitted = {level: _Fitted.of(vectors, train, level, notes) for level in chosen}
-    fitted = {level: found for level, found in fitted.items() if found is not None}
+    tried = {level: _Fitted.of(vectors, train, level, notes) for level in chosen}
+    fitted = {level: found for level, found in tried.items() if found is not None}
     if not fitted:
         raise UserError(f"no label can be judged: {'; '.join(notes)}", code="no_labels")
     for name, part in splits.items():
@@ -152,7 +152,7 @@ def clean(
     judged_levels = list(dict.fromkeys(found["level"] for found in counts))
     result = Cleaning(_doubtful(frames, judged_levels), pd.DataFrame(counts), notes)
     if out is not None:
-        write_columns({name: list(result.table[name]) for name in result.table}, Path(out))
+        write_columns({str(name): column.tolist() for name, column in result.table.items()}, Path(out))
     return result
 
 
