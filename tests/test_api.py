@@ -289,7 +289,8 @@ def test_frozen_encoder_trains_an_adapter_on_cached_features(tmp_path: Path) -> 
     opened = regrain.Run.open(run.path, device="cpu")
     assert torch.allclose(opened.embed(texts()), run.embed(texts()), atol=1e-6)
     flat = regrain.evaluate(opened, texts(), protocols=["recall"], options={"ks": [1]}).flat()
-    assert flat["test/intent/recall@1.random"] == pytest.approx(flat["test/intent/recall@1.raw"])  # adapters start at x
+    assert "test/intent/recall@1.raw" in flat
+    assert "test/intent/recall@1.random" not in flat  # adapters start at x: random weights are the raw features
 
 
 @pytest.mark.parametrize("method", ["maskcon", "george"])

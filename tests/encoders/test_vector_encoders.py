@@ -44,9 +44,9 @@ def test_constant_columns_and_bad_statistics() -> None:
         encoder.set_statistics(torch.zeros(3), torch.ones(3))
     with raises("not_finite"):
         encoder.set_statistics(torch.zeros(2), torch.tensor([1.0, float("nan")]))
-    with raises("unknown_name"):
+    with raises("out_of_range"):
         MLPEncoder((2,), norm="bath")  # type: ignore[arg-type]
-    with raises("unknown_name"):
+    with raises("out_of_range"):
         MLPEncoder((2,), activation="tanh")  # type: ignore[arg-type]
 
 

@@ -507,7 +507,7 @@ def test_the_command_line_exports_and_says_what_is_wrong(
 ) -> None:
     code, _, err = regrain("explore", run_folder, "--export", "csv")
     assert (code, "name a subclass first" in err) == (2, True)
-    opened = Session(regrain.Run.open(run_folder, device="cpu"))
+    opened = Session(Run.open(run_folder, device="cpu"))
     group = sorted(opened.state.groups)[0]
     Hand(opened)("name", group=group, name="wren", samples=opened.members(group)["exemplars"])
     code, _, err = regrain("explore", run_folder, "--export", "csv")

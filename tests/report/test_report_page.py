@@ -229,7 +229,7 @@ def test_command_writes_page_and_figures(regrain: Command, tmp_path: Path) -> No
         (["--out", "run/report.html"], "exists: choose another --out"),
         (["--out", "page.pdf"], "reports are written to .html"),
         (["--split", "val"], "no split 'val'"),
-        (["--text", "x"], "no --data was given"),
+        (["--text", "x"], "without other data (--data)"),
     ):
         code, _, err = regrain("report", "run", *wrong)
         assert code == 2

@@ -58,7 +58,7 @@ def test_what_is_asked_for_stands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("modality", "name", "shape", "expected"),
-    [("text", "hash-text", (), 1.0), ("vector", "mlp", (4,), 1.0), ("series", "dccn", (16, 2), 0.5)],
+    [("text", "hash-text", (), 1.0), ("vector", "mlp", (4,), 1.0), ("series", "dccn", (16, 2), 1.0)],
 )
 def test_neighbours_of_words_and_numbers_mean_something_from_the_start(
     modality: str, name: str, shape: tuple[int, ...], expected: float

@@ -458,7 +458,7 @@ def call(name: str, command: Command, options: Mapping[str, Option], given: dict
         for text in arguments.get("options", ()):
             key, sign, value = text.partition("=")
             if not sign:
-                raise UserError(f"-o takes key=value, such as cluster_starts=20; got '{text}'", code="invalid_input")
+                raise UserError(f"-o takes key=value, such as cluster_starts=20; got '{text}'")
             chosen[key.strip()] = value.strip()
         arguments["options"] = chosen
     with shared_out() if command.opens else nullcontext():

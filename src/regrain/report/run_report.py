@@ -89,9 +89,7 @@ def report(
     require_writable(target, overwrite or out is None, suffixes=(".html",), content="reports")
     if map_samples < 1:
         raise UserError(f"the map shows at least one sample; got {map_samples}", code="too_few")
-    if run.finds_own(data, reading):
-        data = None
-    dataset = None if data is None else run.read(data, levels=levels, **reading)
+    dataset = run.given_or_own(data, reading, levels=levels)
     content = build_content(run, dataset, split=split, seed=seed, map_samples=map_samples, say=say)
     say("page")
     write_text(target, report_page(content))
