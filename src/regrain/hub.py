@@ -347,17 +347,19 @@ def _use(run: Run, model: Model, name: str) -> str:
         "image": 'samples = ["photo.jpg"]  # paths, a folder, or an array (N, C, H, W) of uint8',
         "text": 'samples = ["a text", "another"]',
     }.get(inputs["modality"], f"samples = np.zeros({shape}, dtype=np.float32)  # or a DataFrame")
-    if inputs.get("static"):
-        samples = 'samples = "data.parquet"  # or a DataFrame: series with static features'
     lines = ["import numpy as np", ""] if "np." in samples else []
     lines += ["from regrain.hub import from_pretrained", "", f"model = from_pretrained({json.dumps(name)})", samples]
-    lines.append("vectors = model.embed(samples)  # (N, width)")
+    given = "samples"
+    if inputs.get("static"):
+        lines.append(f"static = np.zeros({(2, inputs['static'])}, dtype=np.float32)  # features beside the series")
+        given = "samples, static=static"
+    lines.append(f"vectors = model.embed({given})  # (N, width)")
     if run.classes or (run.path / "discovery").exists():
-        lines.append("table = model.predict(samples)  # a DataFrame")
+        lines.append(f"table = model.predict({given})  # a DataFrame")
     if run.classes:
-        level = list(run.classes)[-1]
-        quoted = json.dumps(level, ensure_ascii=False)
-        lines.append(f"shares = model.predict_proba(samples, {quoted})  # in the order of model.classes[{quoted}]")
+        level = json.dumps(list(run.classes)[-1], ensure_ascii=False)
+        lines.append(f"shares = model.predict_proba({given.replace('samples', f'samples, {level}', 1)})")
+        lines.append(f"names = model.classes[{level}]  # of the columns of shares")
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -212,15 +213,20 @@ def test_the_cards_lines_run_and_its_figures_are_the_evaluations(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("L", (20, 30), 90).save("photo.jpg")
-    for trained, rows, level in ((run, 1, "group"), (texts, 2, "size")):
-        place = save_to_directory(trained, f"shared-{level}")
-        body = (place / "README.md").read_text(encoding="utf-8")
+    generator = np.random.default_rng(0)
+    values, beside = (generator.normal(size=(24, *shape)).astype(np.float32) for shape in ((5, 2), (3,)))
+    series = package.load(values, static=beside, labels={'a "kind"': ["x", "y"] * 12})
+    walks = package.fit("sup-ce", series, out=tmp_path / "walks", settings=["epochs=1", "batch_size=8"])
+    for place, (trained, rows, level) in enumerate(((run, 1, "group"), (texts, 2, "size"), (walks, 2, 'a "kind"'))):
+        folder = save_to_directory(trained, f"shared-{place}")
+        body = (folder / "README.md").read_text(encoding="utf-8")
         assert "## Figures" not in body
         (code,) = re.findall(r"^```python\n(.*?)^```", body, re.DOTALL | re.MULTILINE)
         names: dict[str, Any] = {}
         exec(code, names)
         assert len(names["table"]) == len(names["vectors"]) == rows
         assert names["shares"].shape == (rows, len(trained.classes[level]))
+        assert names["names"] == trained.classes[level]
 
     judged = run.evaluate(levels=["digit"], protocols=["recall"])
     try:
