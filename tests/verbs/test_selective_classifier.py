@@ -330,7 +330,7 @@ def test_a_run_of_ragged_levels_falls_back_to_the_parent(tmp_path: Path) -> None
     run = regrain.fit("mixed", data, out=tmp_path / "run", settings=settings, device="cpu")
     made = regrain.calibrate(run, precision=0.9, judge="test")
     kind, sub = made.figures.levels
-    assert made.answers.calibrated_on == f"val of {run.path}"
+    assert made.answers.calibrated_on == f"val of {run.path.name}"
     assert made.answers.samples == (100, 100)
     assert min(kind.precision or 1, sub.precision or 0) >= 0.9
     assert made.judged is not None

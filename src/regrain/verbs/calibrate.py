@@ -106,7 +106,8 @@ def calibrate(
     judged = None
     if judge is not None:
         judged = get_split(parts, judge, where) if judge in parts else get_split(run.splits(), judge, str(run.path))
-    answers = fit_selective_classifier(*seen, taxonomy, precision=precision, calibrated_on=f"{name} of {where}")
+    on = f"{name} of {run.path.name if dataset is None else where}"  # no path: the Hub's folder holds it too
+    answers = fit_selective_classifier(*seen, taxonomy, precision=precision, calibrated_on=on)
     made = Calibration(
         answers,
         evaluate_answers(answers, *seen, taxonomy, split=name),
