@@ -41,7 +41,7 @@ from regrain.verbs.fit import fit, plan_fit
 FEATURES = "features"
 """The method that trains nothing: what every other one is compared with."""
 
-_TRIED = {"one": ("maskcon", "scgm"), "nested": ("mixed", "mlcl"), "aspects": ("mlcl", "multi-ce"), "none": ()}
+_TRIED = {"one": ("maskcon", "scgm"), "nested": ("multi-ce", "mixed"), "aspects": ("mlcl", "multi-ce"), "none": ()}
 """What is tried, by the labels that are there: of one level, of levels that nest, of aspects, or none. The first one
 stands where nothing can be compared: on frozen features it is at or above the untouched ones in all our tables."""
 

@@ -37,7 +37,11 @@ _ADVICE = (
     ("coarse labels, fine classes look alike inside", "the same", "grafit or coins with a small weight; selfcon"),
     ("coarse labels, and only coarse classes matter", "a classifier", "sup-ce"),
     ("coarse classes that look nothing alike inside", "a classifier", "sup-ce; sclre, tsc beside it"),
-    ("fine labels of some, coarse ones of more", "a classifier of both, embeddings", "mixed, then `regrain calibrate`"),
+    (
+        "fine labels of some, coarse ones of more",
+        "a classifier of both, embeddings",
+        "mixed (texts), multi-ce (photos), then `calibrate`",
+    ),
     (
         "labels at several levels or aspects",
         "one representation for all",

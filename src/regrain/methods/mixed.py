@@ -21,6 +21,9 @@ _INVERSE_PENALTIES, _PARTIAL_WEIGHTS = (10.0, 100.0), (1.0, 0.3, 0.1)
 class Mixed(MomentumContrast):
     r"""Contrast in the measure of what is known, then a classifier of the taxonomy's leaves that uses every label.
 
+    On frozen features of texts (CLINC150) it is at or above the others; on photographs (CIFAR-100, Grocery)
+    ``multi-ce`` is above or level at a tenth of the time.
+
     In training each kind of sample has its part:
 
     .. math:: L = L_{MaskCon} + \sum_{l > 1} \rho_l L_{SupCon}^{(l)}

@@ -339,14 +339,12 @@ def _misfit(model: Model, format: str) -> str | None:
         return f"'{name}' is none of the ResNets that {format} has ({', '.join(RESNETS)})"
     channels = _sample_shape(model)[0]
     if format == "torchvision":
-        channels = _sample_shape(model)[0]
         return None if channels == 3 else f"torchvision's ResNets take 3 channels, and this encoder takes {channels}"
     if _has_small_stem(encoder):
         return (
             "detectron2's ResNets start with a 7x7 convolution and a max-pool, and this one was made for small images "
             "(train it with --set encoder.small_stem=false)"
         )
-    channels = _sample_shape(model)[0]
     return None if channels in _PIL_MODES else f"detectron2 reads images of 1 or 3 channels, and this has {channels}"
 
 
