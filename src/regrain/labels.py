@@ -328,6 +328,28 @@ class Taxonomy:
                     result[list(parents)] = True
         return result
 
+    def paths(self) -> Tensor:
+        """The way down to every class without children: LongTensor (leaves, L), a code a level, -1 for none.
+
+        Raises
+        ------
+        UserError
+            If a class lies under two of a level.
+
+        Examples
+        --------
+        >>> Taxonomy.from_paths(["cat/siamese", "dog/beagle", "fish"], ["animal", "breed"]).paths().tolist()
+        [[2, -1], [0, 0], [1, 1]]
+        """
+        found = []
+        for index, level in enumerate(self.levels):
+            leaves = ~self.has_children(level)
+            path = torch.full((int(leaves.sum()), len(self.levels)), UNKNOWN)
+            for upper in range(index + 1):
+                path[:, upper] = self.ancestors(level, self.levels[upper])[leaves]
+            found.append(path)
+        return torch.cat(found)
+
     def keep(self, levels: Sequence[str]) -> Taxonomy:
         """The taxonomy of some of the levels, parents carried over the levels left out."""
         kept = sorted(self.level_index(level) for level in levels)

@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support import raises
 from torch import Tensor
 
 import regrain
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import RegrainWarning, UserError, in_python
 from regrain.labels import Labels, Taxonomy
-from regrain.metrics import confidence_error
+from regrain.metrics import confidence_error, guaranteed_threshold, root_threshold
 from regrain.runs.selective import (
+    Counts,
     SelectiveClassifier,
     evaluate_answers,
     fit_selective_classifier,
     known_classes,
+    share_of_misses,
     taxonomy_of,
 )
 from regrain.storage.files import Folder
@@ -55,55 +59,70 @@ def ancestor(level: int, code: int, above: int) -> int:
     return code
 
 
-def naive_confidences(
-    answers: SelectiveClassifier, probabilities: dict[str, Tensor], row: int
-) -> list[tuple[int, float]]:
-    found: list[tuple[int, float]] = []
-    for level, temperature, shift in zip(answers.levels, answers.temperatures, answers.shifts, strict=True):
-        p = [float(v) for v in probabilities[level][row].double()]
-        code = p.index(max(p))
-        logit = np.log(p[code] / (1 - p[code]))
-        found.append((code, float(1 / (1 + np.exp(-logit / temperature - shift)))))
-    return [
-        (code, max([sure] + [s for below, (c, s) in enumerate(found) if below > at and ancestor(below, c, at) == code]))
-        for at, (code, sure) in enumerate(found)
-    ]
+def naive_path(probabilities: dict[str, Tensor], row: int) -> list[int]:
+    """The path of the largest mean probability, -1 where it has no class."""
+    found = []
+    for level, names in enumerate(TREE.classes):
+        for code in range(len(names)):
+            if level < 2 and any(ancestor(level + 1, c, level) == code for c in range(len(TREE.classes[level + 1]))):
+                continue
+            path = [ancestor(level, code, above) for above in range(level + 1)]
+            mean = np.mean([float(probabilities[TREE.levels[at]][row, c]) for at, c in enumerate(path)])
+            found.append((mean, path + [-1] * (2 - level)))
+    return max(found)[1]
 
 
+def naive_masses(answers: SelectiveClassifier, probabilities: dict[str, Tensor], row: int) -> list[tuple[int, float]]:
+    """The path, and what the thresholds see: nothing where there is no class, or another is surer there or above."""
+    path = naive_path(probabilities, row)
+    scales = [(1.0, 0.0)] * 3 if answers.keeps_promise else list(zip(answers.temperatures, answers.shifts, strict=True))
+
+    def scaled(level: int, p: float) -> float:
+        temperature, shift = scales[level]
+        return float(1 / (1 + np.exp(-np.log(p / (1 - p)) / temperature - shift)))
+
+    values = [[float(v) for v in probabilities[level][row].double()] for level in answers.levels]
+    sure = [scaled(at, values[at][code]) if code >= 0 else -1.0 for at, code in enumerate(path)]
+    sure = [max(sure[at:]) if path[at] >= 0 else -1.0 for at in range(3)]
+    others = [scaled(at, max(v)) if code >= 0 and max(v) > v[code] else 0.0
+              for at, (code, v) in enumerate(zip(path, values, strict=True))]  # fmt: skip
+    return [(code, -1.0 if max(others[: at + 1]) > sure[at] else sure[at]) for at, code in enumerate(path)]
+
+
+@pytest.mark.parametrize("confidence", [None, 0.9])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_rule_is_that_of_a_naive_loop(seed: int) -> None:
+def test_the_rule_is_that_of_a_naive_loop(seed: int, confidence: float | None) -> None:
     probabilities, _ = random_case(seed)
     answers = SelectiveClassifier(
-        TREE.levels, (0.7, 1.0, 2.0), (0.1, 0.0, -0.2), (0.6, None, 0.7), 0.9, "", (0, 0, 0), (0, 0, 0)
+        TREE.levels, (0.7, 1.0, 2.0), (0.1, 0.0, -0.2), (0.6, None, 0.7), 0.9, "", (0, 0, 0), (0, 0, 0), confidence
     )
     answered = answers.predict(probabilities, TREE)
     for row in range(400):
-        found = naive_confidences(answers, probabilities, row)
+        found = naive_masses(answers, probabilities, row)
         expected = next((at for at in (2, 0) if found[at][1] >= (answers.thresholds[at] or 2)), -1)
         assert int(answered.level[row]) == expected
-        code = found[expected][0]
-        path = [ancestor(expected, code, above) for above in range(expected + 1)] + [-1] * (2 - expected)
-        assert answered.codes[row].tolist() == (path if expected >= 0 else [-1] * 3)
-        sure = found[expected][1] if expected >= 0 else max(s for _, s in found)
-        assert float(answered.confidence[row]) == pytest.approx(sure, abs=1e-6)
+        path = [code for code, _ in found[: expected + 1]]
+        assert answered.codes[row].tolist() == path + [-1] * (2 - expected)
+        if confidence is None and expected >= 0:
+            assert float(answered.confidence[row]) == pytest.approx(found[expected][1], abs=1e-6)
     assert {-1, 0, 2} == set(answered.level.tolist())
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_thresholds_are_the_smallest_that_reach_the_precision(seed: int) -> None:
+def test_thresholds_are_the_smallest_above_a_half_that_reach_the_precision(seed: int) -> None:
     probabilities, truth = random_case(seed)
     answers = fit_selective_classifier(probabilities, truth, TREE, precision=0.8)
-    codes, confidence = answers.level_predictions(probabilities, TREE)
+    codes, _, mass = answers.level_predictions(probabilities, TREE)
     left = set(range(400))
     for index in (2, 1, 0):
-        rows = [row for row in left if truth[row, index] != -1]
-        sure = {row: float(confidence[row, index]) for row in rows}
+        rows = [row for row in left if truth[row, index] != -1 and not mass[row, index].isnan()]
+        sure = {row: float(mass[row, index]) for row in rows}
         right = {row: bool(codes[row, index] == truth[row, index]) for row in rows}
-        fit = [t for t in sure.values() if np.mean([right[r] for r in rows if sure[r] >= t]) >= 0.8]
+        fit = [t for t in sure.values() if t >= 0.5 and np.mean([right[r] for r in rows if sure[r] >= t]) >= 0.8]
         threshold = min(fit, default=None)
         assert answers.thresholds[index] == threshold
         assert answers.support[index] == (0 if threshold is None else sum(s >= threshold for s in sure.values()))
-        left = {row for row in left if threshold is None or float(confidence[row, index]) < threshold}
+        left = {row for row in left if threshold is None or not float(mass[row, index]) >= threshold}
     figures = evaluate_answers(answers, probabilities, truth, TREE, split="val")
     for level in figures.levels:
         assert level.precision is None or level.precision >= 0.8
@@ -114,6 +133,76 @@ def test_thresholds_are_the_smallest_that_reach_the_precision(seed: int) -> None
     assert figures.levels[0].named == pytest.approx(figures.answered)
     assert figures.levels[2].named == figures.levels[2].answered
     assert sum(level.judged for level in figures.levels) == figures.judged
+    below = torch.bincount(TREE.ancestors("low", "top"), minlength=3).clamp(min=1).double()
+    says = {0: 1 - below.log() / np.log(6), 1: 1 - torch.tensor([2.0, 1.0, 2.0]).log() / np.log(6), 2: torch.ones(5)}
+    answered = answers.predict(probabilities, TREE)
+    told = [
+        float(says[at][answered.codes[row, at]]) if at >= 0 else 0.0 for row, at in enumerate(answered.level.tolist())
+    ]
+    assert figures.information == pytest.approx(np.mean(told))
+
+
+PAIRS = Taxonomy.from_edges([(f"c{i}", f"p{i // 2}") for i in range(6)], ["pair", "class"])
+
+
+def drawn(count: int, seed: int, power: float = 1.0) -> tuple[dict[str, Tensor], Tensor]:
+    """Leaf probabilities and their sums, too sure by a power, and labels drawn from the honest ones."""
+    generator = torch.Generator().manual_seed(seed)
+    honest = (3 * torch.randn(count, 6, generator=generator)).softmax(dim=1)
+    fine = torch.multinomial(honest, 1, generator=generator)[:, 0]
+    said = (honest**power / (honest**power).sum(dim=1, keepdim=True)).double()
+    return {"pair": said.reshape(count, 3, 2).sum(dim=2), "class": said}, torch.stack([fine // 2, fine], dim=1)
+
+
+def test_a_promise_is_kept_by_probabilities_and_one_threshold() -> None:
+    seen, truth = drawn(1000, 0, 2.0)
+    promised = fit_selective_classifier(seen, truth, PAIRS, precision=0.9, confidence=0.9)
+    codes, _, mass = promised.level_predictions(seen, PAIRS)
+    known = (codes == truth).long()
+    assert promised.thresholds == (guaranteed_threshold(mass, known, precision=0.9),) * 2
+    roots = fit_selective_classifier(seen, truth, PAIRS, precision=0.9, confidence=0.9, counts="roots")
+    assert roots.thresholds == (root_threshold(mass, known, precision=0.9),) * 2
+    in_the_mean = fit_selective_classifier(seen, truth, PAIRS, precision=0.9, counts="roots")
+    assert in_the_mean.thresholds[0] == root_threshold(mass, known, precision=0.9, confidence=None)
+    future, later = drawn(50_000, 1, 2.0)
+    figures = evaluate_answers(promised, future, later, PAIRS, split="later")
+    assert figures.precision is not None
+    assert figures.precision >= 0.9
+    aimed = fit_selective_classifier(seen, truth, PAIRS, precision=0.9)
+    assert figures.information < evaluate_answers(aimed, future, later, PAIRS, split="later").information
+    others = drawn(2000, 2, 2.0)
+    kept, missed = (share_of_misses(c, (seen, truth), others, PAIRS) for c in (promised, aimed))
+    assert kept <= 0.2 < missed
+    assert share_of_misses(roots, (seen, truth), others, PAIRS) <= 0.2
+
+
+def test_labels_known_only_above_the_answer_count_neither_way() -> None:
+    seen, truth = drawn(600, 3)
+    coarse = truth.clone()
+    coarse[:300, 1] = -1
+    found = fit_selective_classifier(seen, coarse, PAIRS, precision=0.85, confidence=0.8)
+    at = found.predict(seen, PAIRS).level
+    assert found.support[1] == int((at[300:] == 1).sum())
+    assert found.support[0] == int((at == 0).sum())
+
+
+@pytest.mark.parametrize("counts", ["answers", "roots"])
+def test_what_the_samples_cannot_show_is_refused_with_what_they_can(counts: Counts) -> None:
+    seen, truth = drawn(20, 0)
+    asked = partial(fit_selective_classifier, taxonomy=PAIRS, counts=counts)
+    with pytest.warns(RegrainWarning), raises("too_few", "needs 22 labelled samples, all right; there are 20") as few:
+        asked(seen, truth, precision=0.9, confidence=0.9)
+    assert "precision=0.891 with confidence=0.9, or 0.9 with 0.878" in in_python(str(few.value))
+    many, labels = drawn(300, 0)
+    if counts == "answers":
+        with raises("too_few", "0.99 of the answers are right with confidence 0.9: --precision 0.[89]"):
+            asked(many, torch.where(torch.arange(300)[:, None] % 20 == 0, -2, labels), precision=0.99, confidence=0.9)
+        with raises("too_few", "they show no such share at all"):
+            asked(many, torch.full((300, 2), -2), precision=0.9, confidence=0.9)
+    with raises("out_of_range"):
+        asked(many, labels, precision=1.0, confidence=0.9)
+    with raises("out_of_range"):
+        asked(many, labels, precision=0.9, confidence=1.0)
 
 
 def test_a_level_that_no_threshold_helps_is_never_answered() -> None:

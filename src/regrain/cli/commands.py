@@ -231,7 +231,7 @@ COMMANDS: dict[str, Command] = {
         opens=True,
         examples=(
             "`regrain calibrate runs/mixed-photos-s0 --judge test`",
-            "`regrain calibrate runs/x --data labelled.csv --precision 0.9`",
+            "`regrain calibrate runs/x --data labelled.csv --precision 0.9 --confidence 0.9`",
         ),
     ),
     "predict": Command(

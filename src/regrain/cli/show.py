@@ -314,6 +314,11 @@ def calibrate(made: Any, given: Given) -> None:
         "threshold": ["never" if t is None else f"{t:.3f}" for t in answers.thresholds],
         "answers that it rests on": [str(support) for support in answers.support],
     }
+    promise = "" if answers.confidence is None else f" with confidence {answers.confidence:g}"
+    share = "answers" if answers.counts == "answers" else "samples (no answer counts as right)"
+    if answers.keeps_promise:
+        settled["threshold (of the probability)"] = settled.pop("threshold")
+        say(f"{answers.precision:g} of the {share} are right{promise}")
     _show_answers(made.figures, f"calibrated on {answers.calibrated_on}", settled)
     if made.judged is not None:
         _show_answers(made.judged, f"judged on {made.judged.split}", {})
@@ -341,7 +346,13 @@ def _show_answers(judged: SelectiveReport, title: str, settled: Mapping[str, lis
     line("right of those", (right(f.precision, f.judged) for f in levels), right(judged.precision, judged.judged))
     line("answered here or finer", (_percent(f.named) for f in levels))
     line("right of those at this level", (_percent(f.named_precision) for f in levels))
-    line("abstained", ("" for _ in levels), _percent(judged.abstained))
+    none = ["" for _ in levels]
+    line("abstained", none, _percent(judged.abstained))
+    line("information (0: nothing, 1: a finest class)", none, f"{judged.information:.3f}")
+    if judged.risk_coverage_area is not None:
+        line("hAURC (lower is better)", none, f"{judged.risk_coverage_area:.4f}")
+    if judged.misses is not None:
+        line("redraws that fall short of the share", none, _percent(judged.misses))
     table.show()
 
 

@@ -13,7 +13,14 @@ from .logistic import LogisticRegressions, fit_logistic_regressions
 from .neighbours import nearest_neighbours
 from .noisy_labels import LabelQuality, label_quality, neighbour_probabilities
 from .retrieval import Retrieval, recall_at_k, retrieval_metrics
-from .selective import ThresholdAnswers, answers_at, guaranteed_threshold, risk_coverage_area, root_threshold
+from .selective import (
+    ThresholdAnswers,
+    answers_at,
+    fewest_samples,
+    guaranteed_threshold,
+    risk_coverage_area,
+    root_threshold,
+)
 from .severity import hops, least_cost_classes
 
 __all__ = [
@@ -34,6 +41,7 @@ __all__ = [
     "confidence_error",
     "draw_episodes",
     "few_shot_accuracy",
+    "fewest_samples",
     "fit_logistic_regressions",
     "guaranteed_threshold",
     "hierarchy_metrics",

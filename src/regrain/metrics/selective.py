@@ -6,6 +6,7 @@ finest node whose probability reaches t; where none does, there is no answer.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -92,8 +93,9 @@ def guaranteed_threshold(
     confidence : float in (0, 1)
     grid
         Thresholds, falling; they must not depend on ``right``. Default: 96 from 0.999 to 0.05 in three walks, begun
-        where a half, a quarter and an eighth of the samples get an answer (those that could pass with so few); six
-        tenths of 1 - confidence go to the first, two to each other, and the lowest threshold counts (Bonferroni).
+        where a half, a quarter and an eighth of the samples get an answer (those that could pass with so few; with few
+        samples one, where enough of them do); six tenths of 1 - confidence go to the first, two to each other, and the
+        lowest threshold counts (Bonferroni).
 
     Returns
     -------
@@ -111,30 +113,48 @@ def guaranteed_threshold(
     probabilities, truth = _checked(mass, right)
     _require_shares(precision=precision, confidence=confidence)
     if grid is None:
+        thresholds = _GRID
         answered = np.nanmax(np.where(np.isnan(probabilities), -1, probabilities), axis=1)
         shares = (answered >= _GRID[:, None]).mean(axis=1)
+        fewest = fewest_samples(precision, confidence) / len(probabilities)
         walks = []
         for share, part in _STARTS:
             start = int(np.argmax(shares >= share))  # 0 where none reaches it, and then too few answer there
             if len(probabilities) * shares[start] >= np.log((1 - confidence) * part) / np.log(precision):
-                walks.append((_GRID[start:], part))
-        walks = walks or [(_GRID[int(np.argmax(shares >= min(0.5, shares[-1]))) :], 1.0)]
+                walks.append((start, part))
+        if not walks:  # a half is too few: begin where there are enough, should all be right
+            walks = [(int(np.argmax(shares >= min(max(0.5, fewest), shares[-1]))), 1.0)]
     else:
         thresholds = np.asarray(grid, dtype=np.float64)
         if thresholds.ndim != 1 or not len(thresholds) or (np.diff(thresholds) >= 0).any():
             raise UserError("grid holds thresholds in falling order, at least one", code="wrong_shape")
-        walks = [(thresholds, 1.0)]
+        walks = [(0, 1.0)]
+
+    @cache
+    def chance(index: int) -> float:
+        outcome = _outcomes(probabilities, truth, float(thresholds[index]))[1]
+        return float(binom.sf(int((outcome == 1).sum()) - 1, int((outcome >= 0).sum()), precision))
+
     total = sum(part for _, part in walks)
     found = []
-    for thresholds, part in walks:
-        for threshold in thresholds.tolist():
-            _, outcome = _outcomes(probabilities, truth, threshold)
-            judged = outcome >= 0
-            chance = binom.sf(int(outcome[judged].sum()) - 1, int(judged.sum()), precision)
-            if chance > (1 - confidence) * part / total:
+    for start, part in walks:
+        for index in range(start, len(thresholds)):
+            if chance(index) > (1 - confidence) * part / total:
                 break
-            found.append(threshold)
+            found.append(float(thresholds[index]))
     return min(found, default=None)
+
+
+def fewest_samples(precision: float, confidence: float) -> int:
+    """Samples that show a precision with a confidence where all of them are right: precision^n <= 1 - confidence.
+
+    Examples
+    --------
+    >>> fewest_samples(0.9, 0.9), fewest_samples(0.95, 0.9), fewest_samples(0.99, 0.95)
+    (22, 45, 299)
+    """
+    _require_shares(precision=precision, confidence=confidence)
+    return int(np.ceil(np.log(1 - confidence) / np.log(precision)))
 
 
 def root_threshold(
@@ -166,9 +186,7 @@ def root_threshold(
     """
     probabilities, truth = _checked(mass, right)
     _require_shares(precision=precision, **({} if confidence is None else {"confidence": confidence}))
-    present = ~np.isnan(probabilities)
-    finest = present.shape[1] - 1 - present[:, ::-1].argmax(axis=1)
-    known = present.any(axis=1) & (truth[np.arange(len(truth)), finest] >= 0)
+    present, known = ~np.isnan(probabilities), _judged_to_the_end(probabilities, truth)
     wrong = np.where(present & (truth == 0), probabilities, -np.inf)[known].max(axis=1, initial=-np.inf)
     tight = np.sort(np.where(wrong >= 0, np.nextafter(wrong, np.inf), 0.0))
     count = len(tight)
@@ -197,7 +215,7 @@ def risk_coverage_area(coverage: ArrayLike | Tensor, mass: ArrayLike | Tensor, r
 
     Returns
     -------
-    The area from coverage 0 to the largest reached, divided by it.
+    The area from coverage 0 to the largest reached, divided by it; NaN where no sample can be judged.
 
     Examples
     --------
@@ -208,6 +226,10 @@ def risk_coverage_area(coverage: ArrayLike | Tensor, mass: ArrayLike | Tensor, r
     says = np.asarray(torch.as_tensor(coverage).cpu(), dtype=np.float64)
     if says.shape != probabilities.shape:
         raise UserError(f"coverage must be {probabilities.shape}, as mass is; got {says.shape}", code="wrong_shape")
+    known = _judged_to_the_end(probabilities, truth)
+    if not known.any():
+        return float("nan")
+    probabilities, truth, says = probabilities[known], truth[known], says[known]
     values = np.unique(probabilities[~np.isnan(probabilities)])
     if len(values) > _POINTS:
         values = np.unique(np.quantile(values, np.linspace(0, 1, _POINTS), method="nearest"))
@@ -242,6 +264,14 @@ def _require_shares(**shares: float) -> None:
     for name, value in shares.items():
         if not 0 < value < 1:
             raise UserError(f"{name} lies between 0 and 1, such as 0.9; got {value}", code="out_of_range")
+
+
+def _judged_to_the_end(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Whether it is known of a path's finest node (n,) if it is right."""
+    present = ~np.isnan(probabilities)
+    finest = present.shape[1] - 1 - present[:, ::-1].argmax(axis=1)
+    known: np.ndarray = present.any(axis=1) & (truth[np.arange(len(truth)), finest] >= 0)
+    return known
 
 
 def _outcomes(probabilities: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

@@ -120,9 +120,9 @@ def _answers(selective: SelectiveClassifier, probabilities: Mapping[str, Tensor]
     """The answers of a calibrated run: of levels that nest one, of aspects one for each."""
     taxonomy = taxonomy_of(labels)
     if taxonomy is None:
-        codes, sure = selective.level_predictions(probabilities, None)
+        codes, sure, mass = selective.level_predictions(probabilities, None)
         limits = torch.tensor([torch.inf if t is None else t for t in selective.thresholds], dtype=sure.dtype)
-        answers = torch.where(sure >= limits, codes, -1)
+        answers = torch.where(mass >= limits, codes, -1)
         return {"answers": answers, "answer_probabilities": sure.float()}
     said = selective.predict(probabilities, taxonomy)
     return {"answers": said.codes, "answer_level": said.level, "answer_probability": said.confidence.float()}

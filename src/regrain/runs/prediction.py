@@ -16,7 +16,7 @@ from regrain.labels import Labels
 from regrain.model import Model
 from regrain.runs.classifier import FewShotClassifier
 from regrain.runs.discovery import SubclassModel
-from regrain.runs.selective import SelectiveClassifier, taxonomy_of
+from regrain.runs.selective import SelectiveClassifier, predicted_codes, taxonomy_of
 
 
 def predicted_columns(
@@ -57,9 +57,11 @@ def predicted_columns(
         columns["split"] = [str(name) for name in dataset.splits]
     own = len(columns)
     probabilities = level_probabilities(model, labels, dataset)
-    for level, values in probabilities.items():
-        if classifier is None or level != classifier.level:
-            _put(columns, level, *_most_probable(values, labels.names(level)))
+    codes = predicted_codes(probabilities, taxonomy_of(labels)) if probabilities else None
+    for index, (level, values) in enumerate(probabilities.items()):
+        if codes is not None and (classifier is None or level != classifier.level):
+            own = [labels.names(level)[code] if code >= 0 else None for code in codes[:, index].tolist()]
+            _put(columns, level, own, values.gather(1, codes[:, [index]].clamp(min=0))[:, 0].numpy())
     if selective is not None:
         _put_answers(columns, selective, probabilities, labels)
     if classifier is not None:
@@ -89,9 +91,9 @@ def _put_answers(
 ) -> None:
     taxonomy = taxonomy_of(labels)
     if taxonomy is None:
-        codes, sure = selective.level_predictions(probabilities, None)
+        codes, sure, mass = selective.level_predictions(probabilities, None)
         for index, (level, threshold) in enumerate(zip(selective.levels, selective.thresholds, strict=True)):
-            said = torch.zeros(len(sure), dtype=torch.bool) if threshold is None else sure[:, index] >= threshold
+            said = torch.zeros(len(sure), dtype=torch.bool) if threshold is None else mass[:, index] >= threshold
             pairs = zip(codes[:, index].tolist(), said.tolist(), strict=True)
             own = [labels.names(level)[code] if known else None for code, known in pairs]
             _put(columns, f"{level}_answer", own, sure[:, index].numpy())

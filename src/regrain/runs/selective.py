@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,13 @@ from typing_extensions import TypedDict
 
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import UNKNOWN, Labels, Taxonomy
-from regrain.metrics import confidence_error
+from regrain.metrics import (
+    confidence_error,
+    fewest_samples,
+    guaranteed_threshold,
+    risk_coverage_area,
+    root_threshold,
+)
 from regrain.storage.files import Finite, Folder
 
 _FEWEST = 50
@@ -28,6 +34,14 @@ _FEWEST_ANSWERS = 20
 
 _NONE = UNKNOWN - 1
 """The truth of a sample that has none of the run's classes at a level: whatever is predicted there is wrong."""
+
+_LEAST_SURE = 0.5
+"""An answer less sure than that is more likely wrong than right, however many surer ones make up for it."""
+
+_REDRAWS = 100
+
+Counts = Literal["answers", "roots"]
+"""What a share of right ones is a share of: of the answers; or of all samples, none being right as an answer."""
 
 _SLOPES = (1e-3, 1e3)
 """1 / T lies between them."""
@@ -47,6 +61,27 @@ class _AnswersForm(TypedDict):
     calibrated_on: str
     samples: list[int]
     support: list[int]
+    confidence: Finite | None
+    counts: Counts
+
+
+class LevelPredictions(NamedTuple):
+    """What a run says of N samples at every level.
+
+    Attributes
+    ----------
+    codes : LongTensor (N, L)
+        The class; where levels nest a path of the tree, -1 where it has no class.
+    confidence : Tensor (N, L)
+        Of that class; NaN where there is none.
+    mass : Tensor (N, L)
+        What the thresholds are compared with; NaN where there is no class, and where a prediction of that level or a
+        coarser one contradicts the path and is surer.
+    """
+
+    codes: Tensor
+    confidence: Tensor
+    mass: Tensor
 
 
 class Prediction(NamedTuple):
@@ -71,14 +106,16 @@ class Prediction(NamedTuple):
 class SelectiveClassifier:
     r"""When a run answers at which level.
 
-    At every level the most probable class is the prediction, and its confidence is
+    The predictions of levels that nest are a path of the tree (:func:`predicted_codes`), with a confidence each,
 
-    .. math:: s_l = \sigma(\operatorname{logit}(\max_c p_l(c)) / T_l + b_l)
+    .. math:: s_l = \sigma(\operatorname{logit}(p_l(c_l)) / T_l + b_l)
 
-    but never less than that of a finer level's prediction which lies under it. The answer is the prediction at the
-    finest level whose confidence reaches its threshold; what is said at coarser levels are the ancestors of that class,
-    so that an answer's parents and children always agree. Where no level reaches its threshold, nothing is answered. A
-    class without children is answered at its own level.
+    but never less than that of a finer level on the path. The answer is the prediction at the finest level whose
+    confidence reaches its threshold, and no class off the path is surer at that level or above. Its ancestors come with
+    it. Where no level reaches its threshold, nothing is answered. A class without children is answered at its level.
+
+    Where thresholds keep a promise (``confidence``, or ``counts`` of roots) they are compared with the probabilities
+    :math:`p_l(c_l)` instead: T and b are fitted on the samples that test the promise, and would break it.
 
     Aspects, which do not nest, are answered one by one: each has its own temperature, shift and threshold.
 
@@ -91,12 +128,16 @@ class SelectiveClassifier:
     thresholds : tuple of float or None
         None: no threshold reached the precision, and this level is never answered.
     precision : float
-        The share of right answers that was asked for.
+        The share of right ones that was asked for.
     calibrated_on : str
     samples : tuple of int
         Labelled samples of every level that it was calibrated on.
     support : tuple of int
         Those of them that the threshold rests on.
+    confidence : float or None
+        The probability with which that share is reached; None: it is aimed at.
+    counts : str
+        ``answers``: it is the share of the answers. ``roots``: of all samples, no answer counting as right.
     nested : bool
         Whether the levels nest.
     """
@@ -109,6 +150,8 @@ class SelectiveClassifier:
     calibrated_on: str
     samples: tuple[int, ...]
     support: tuple[int, ...]
+    confidence: float | None = None
+    counts: Counts = "answers"
     nested: bool = True
 
     def of_aspect(self, index: int) -> SelectiveClassifier:
@@ -116,10 +159,13 @@ class SelectiveClassifier:
         own: dict[str, Any] = {name: (getattr(self, name)[index],) for name in ("levels", *_ONE_EACH)}
         return replace(self, nested=True, **own)
 
-    def level_predictions(
-        self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None
-    ) -> tuple[Tensor, Tensor]:
-        """The class (N, L) predicted at every level, and the confidence (N, L) of each.
+    @property
+    def keeps_promise(self) -> bool:
+        """Whether thresholds are compared with probabilities instead of confidences."""
+        return self.confidence is not None or self.counts == "roots"
+
+    def level_predictions(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None) -> LevelPredictions:
+        """What is predicted at every level, and how sure that is.
 
         Parameters
         ----------
@@ -128,34 +174,39 @@ class SelectiveClassifier:
         taxonomy : Taxonomy or None
             Of these levels; None where they are aspects.
         """
-        best = [probabilities[level].double().max(dim=1) for level in self.levels]
-        codes = torch.stack([found.indices for found in best], dim=1)
-        logits = torch.stack([_logits(found.values) for found in best], dim=1)
-        temperatures, shifts = (torch.tensor(v, dtype=torch.float64) for v in (self.temperatures, self.shifts))
-        confidence = (logits / temperatures + shifts).sigmoid()
-        if taxonomy is None:
-            return codes, confidence
-        for fine in range(len(self.levels) - 1, 0, -1):
-            for upper in range(fine):
-                above = taxonomy.ancestors(self.levels[fine], self.levels[upper])[codes[:, fine]]
-                under = torch.where(above == codes[:, upper], confidence[:, fine], 0.0)
-                confidence[:, upper] = torch.maximum(confidence[:, upper], under)
-        return codes, confidence
+        codes = predicted_codes(probabilities, taxonomy)
+        own = torch.stack(
+            [
+                probabilities[level].double().gather(1, codes[:, [index]].clamp(min=0))[:, 0].clamp(max=1)
+                for index, level in enumerate(self.levels)
+            ],
+            dim=1,
+        )
+        best = torch.stack([probabilities[level].double().max(dim=1).values for level in self.levels], dim=1)
+        confidence, mass, rival = self._scaled(own), own, best
+        if taxonomy is not None:
+            present = codes != UNKNOWN
+            confidence, mass = (_along_path(values, present) for values in (confidence, mass))
+        if not self.keeps_promise:
+            mass, rival = confidence, self._scaled(best)
+        if taxonomy is not None:
+            others = torch.where(present & (best > own), rival, 0.0)
+            contradicts = torch.stack([others[:, : at + 1].max(dim=1).values for at in range(len(self.levels))], dim=1)
+            mass = mass.masked_fill(contradicts > mass, torch.nan)
+        return LevelPredictions(codes, confidence, mass)
 
     def predict(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy) -> Prediction:
         """The answer for every sample at levels that nest; arguments as of :meth:`level_predictions`."""
-        codes, confidence = self.level_predictions(probabilities, taxonomy)
-        level = torch.full_like(codes[:, 0], -1)
-        for index, threshold in enumerate(self.thresholds):  # the finest comes last, and wins
-            if threshold is not None:
-                level = torch.where(confidence[:, index] >= threshold, index, level)
-        said = [torch.full_like(level, UNKNOWN) for _ in self.levels]
-        for index, name in enumerate(self.levels):
-            for upper in range(index + 1):
-                above = taxonomy.ancestors(name, self.levels[upper])[codes[:, index]]
-                said[upper] = torch.where(level == index, above, said[upper])
-        own = confidence.gather(1, level.clamp(min=0)[:, None])[:, 0]
-        return Prediction(level, torch.stack(said, dim=1), torch.where(level >= 0, own, confidence.max(dim=1).values))
+        found = self.level_predictions(probabilities, taxonomy)
+        level = _answered(found.mass, self.thresholds)
+        said = torch.where(torch.arange(len(self.levels)) <= level[:, None], found.codes, UNKNOWN)
+        own = found.confidence.gather(1, level.clamp(min=0)[:, None])[:, 0]
+        surest = torch.where(found.confidence.isnan(), 0.0, found.confidence).max(dim=1).values
+        return Prediction(level, said, torch.where(level >= 0, own, surest))
+
+    def _scaled(self, probabilities: Tensor) -> Tensor:
+        temperatures, shifts = (torch.tensor(v, dtype=torch.float64) for v in (self.temperatures, self.shifts))
+        return (_logits(probabilities) / temperatures + shifts).sigmoid()
 
     def notes(self) -> list[str]:
         """What the reader of confidences and thresholds must know."""
@@ -248,6 +299,14 @@ class SelectiveReport:
         Share of right answers.
     calibration_error : float or None
         Of the answers' confidences; None for aspects, whose own are in ``levels``.
+    information : float
+        How much the answers say, in the mean over samples: 1 - log(leaves below) / log(leaves), 1 for a leaf, 0 for
+        none.
+    risk_coverage_area : float or None
+        hAURC of the confidences, whatever the thresholds (:func:`regrain.metrics.risk_coverage_area`); lower is better.
+    misses : float or None
+        Share of redraws in which the share of right ones falls short: calibration samples, as many as there were, are
+        drawn from both splits together, and judged on the rest.
     """
 
     split: str
@@ -258,6 +317,9 @@ class SelectiveReport:
     judged: int
     precision: float | None
     calibration_error: float | None
+    information: float
+    risk_coverage_area: float | None
+    misses: float | None = None
 
 
 @dataclass(frozen=True)
@@ -333,12 +395,39 @@ def known_classes(labels: Labels, own: Labels) -> Tensor:
     return torch.where((given == _NONE) | absent, _NONE, known.codes)
 
 
+def predicted_codes(probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None) -> Tensor:
+    """The class (N, L) predicted at every level: LongTensor.
+
+    Where levels nest it is the path from the top to a class without children with the largest mean probability of its
+    classes, so the largest expected share of right ones; -1 at levels where it has none. Else, or where classes have
+    several parents, it is the most probable class of each level.
+
+    Examples
+    --------
+    >>> taxonomy = Taxonomy.from_edges([("beagle", "dog"), ("poodle", "dog"), ("tabby", "cat")], ["animal", "breed"])
+    >>> at_odds = {"animal": torch.tensor([[0.2, 0.8]]), "breed": torch.tensor([[0.3, 0.2, 0.5]])}
+    >>> predicted_codes(at_odds, taxonomy).tolist()  # cat, dog; beagle, poodle, tabby
+    [[1, 0]]
+    """
+    if taxonomy is None or not taxonomy.is_tree:
+        return torch.stack([found.argmax(dim=1) for found in probabilities.values()], dim=1)
+    paths = taxonomy.paths()
+    shares = [
+        probabilities[level][:, column.clamp(min=0)].float() * (column >= 0)
+        for level, column in zip(taxonomy.levels, paths.T, strict=True)
+    ]
+    best = (sum(shares[1:], shares[0]) / (paths >= 0).sum(dim=1)).argmax(dim=1)
+    return paths[best]
+
+
 def fit_selective_classifier(
     probabilities: Mapping[str, Tensor],
     truth: Tensor,
     taxonomy: Taxonomy | None,
     *,
     precision: float = 0.95,
+    confidence: float | None = None,
+    counts: Counts = "answers",
     calibrated_on: str = "",
 ) -> SelectiveClassifier:
     """Temperatures, shifts and thresholds from samples that training has not seen.
@@ -347,13 +436,20 @@ def fit_selective_classifier(
     targets a little inside of zero and one, so that a few samples without any error do not give certainty. The
     temperature is positive: what the run is surer of stays surer.
 
-    The threshold of a level, from the finest up, is the smallest one at which the share of right answers among the
-    labelled samples answered there, which no finer level answers, is at least ``precision``; where finer levels answer
-    all of them, the share among all labelled samples counts. Where none reaches it, the level is never answered.
+    Without ``confidence`` the threshold of a level, from the finest up, is the smallest one, and at least one half, at
+    which the share of right answers among the labelled samples answered there, which no finer level answers, is at
+    least ``precision``; where finer levels answer all of them, the share among all labelled samples counts. Where none
+    reaches it, the level is never answered. What that gives on new samples is an estimate: of n answers and a share p
+    it has a standard error of sqrt(p (1 - p) / n), and choosing the smallest threshold flatters it, so that about every
+    second draw of the samples falls short. ``support`` holds n.
 
-    What that gives on new samples is an estimate from these few: of n answers and a share p it has a standard error of
-    sqrt(p (1 - p) / n), and choosing the smallest threshold flatters it. ``support`` holds n: a threshold may rest on
-    a single right answer. Judge it on another split.
+    With ``confidence`` one threshold serves all levels, that of :func:`regrain.metrics.guaranteed_threshold`: the share
+    of right answers reaches ``precision`` with that probability. The promise is for samples such as the labelled ones:
+    an answer below the level at which a sample is labelled counts neither way. Each aspect keeps its own.
+
+    ``counts`` of roots is the rule of hierarchical selective classification
+    (:func:`regrain.metrics.root_threshold`): the share is that of all samples, and no answer counts as right. Without
+    ``confidence`` it is reached in the mean over draws.
 
     Parameters
     ----------
@@ -364,7 +460,11 @@ def fit_selective_classifier(
     taxonomy : Taxonomy or None
         Of the levels; None where they are aspects, each of which is calibrated by itself.
     precision : float
-        In (0, 1].
+        In (0, 1]; with a promise below 1.
+    confidence : float, optional
+        In (0, 1).
+    counts : str
+        ``answers`` or ``roots``.
     calibrated_on : str
         For the record.
 
@@ -376,7 +476,8 @@ def fit_selective_classifier(
     Raises
     ------
     UserError
-        If no sample is labelled, or the precision lies outside its range.
+        If no sample is labelled, a number lies outside its range, or the samples cannot show the precision with that
+        confidence; then the message says what they can.
 
     Examples
     --------
@@ -387,18 +488,27 @@ def fit_selective_classifier(
     >>> classifier = fit_selective_classifier(both, truth, taxonomy)
     >>> (classifier.predict(both, taxonomy).level == 1).sum().item() == classifier.support[1]
     True
+    >>> promised = fit_selective_classifier(both, truth, taxonomy, precision=0.9, confidence=0.9)
+    >>> promised.thresholds[0] == promised.thresholds[1] > 0.5
+    True
     """
     if not 0 < precision <= 1:
-        raise UserError(f"precision is a share of right answers, above 0 and at most 1; got {precision}")
+        raise UserError(
+            f"precision is a share of right answers, above 0 and at most 1; got {precision}", code="out_of_range"
+        )
+    if counts not in get_args(Counts):
+        raise UserError(f"counts is {' or '.join(get_args(Counts))}; got {counts!r}", code="unknown_name")
     levels = tuple(probabilities) if taxonomy is None else taxonomy.levels
     samples = (truth != UNKNOWN).sum(dim=0).tolist()
     if not any(samples):
-        raise UserError(f"none of the {len(truth)} samples has a label of {' or '.join(levels)}")
+        raise UserError(f"none of the {len(truth)} samples has a label of {' or '.join(levels)}", code="no_labels")
+    codes = predicted_codes({level: probabilities[level] for level in levels}, taxonomy)
+    right = _right(codes, truth)
     temperatures, shifts = [], []
     for index, level in enumerate(levels):
-        known = truth[:, index] != UNKNOWN
-        best, codes = probabilities[level].double().max(dim=1)
-        temperature, shift = _scaling(_logits(best)[known], (codes == truth[:, index])[known])
+        judged = right[:, index] >= 0
+        own = probabilities[level].double().gather(1, codes[:, [index]].clamp(min=0))[:, 0]
+        temperature, shift = _scaling(_logits(own)[judged], right[judged, index] == 1)
         temperatures.append(temperature)
         shifts.append(shift)
         if samples[index] < _FEWEST:
@@ -418,24 +528,174 @@ def fit_selective_classifier(
         calibrated_on,
         tuple(samples),
         (0,) * count,
+        confidence,
+        counts,
         nested=taxonomy is not None,
     )
-    codes, confidence = settled.level_predictions(probabilities, taxonomy)
-    thresholds: list[float | None] = [None] * count
-    support = [0] * count
-    unanswered = torch.ones(len(truth), dtype=torch.bool)
+    mass = settled.level_predictions(probabilities, taxonomy).mass
+    if settled.keeps_promise:
+        _require_bearable(settled, mass, right)
+    thresholds, support = _all_thresholds(settled, mass, right)
+    if settled.keeps_promise and all(threshold is None for threshold in thresholds):
+        best = max(_best_precision(settled, mass[:, part], right[:, part]) for part in _parts(settled))
+        raise UserError(
+            f"the samples do not show that {precision:g} of the {_SHARE_OF[counts]} are right{_with(confidence)}: "
+            + (f"--precision {best:g} is the most that they show" if best else "they show no such share at all"),
+            code="too_few",
+        )
+    return replace(settled, thresholds=thresholds, support=support)
+
+
+_SHARE_OF = {"answers": "answers", "roots": "samples, no answer counted as right,"}
+
+
+def _with(confidence: float | None) -> str:
+    return "" if confidence is None else f" with confidence {confidence:g}"
+
+
+def _right(codes: Tensor, truth: Tensor) -> Tensor:
+    """Whether predictions (N, L) are right: 1, 0, or -1 where nobody knows or nothing is predicted."""
+    return torch.where((truth == UNKNOWN) | (codes == UNKNOWN), -1, (codes == truth).long())
+
+
+def _parts(classifier: SelectiveClassifier) -> list[slice]:
+    """The levels that are answered together: all that nest, each aspect by itself."""
+    count = len(classifier.levels)
+    return [slice(0, count)] if classifier.nested else [slice(index, index + 1) for index in range(count)]
+
+
+def _require_bearable(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> None:
+    """Refuse what so few samples could not show were all of them right."""
+    precision, confidence = settled.precision, settled.confidence
+    if precision == 1:
+        raise UserError(
+            "no samples show that all answers are right: --precision lies below 1 here", code="out_of_range"
+        )
+    if confidence is None:
+        needed = int(np.ceil(precision / (1 - precision) - 1e-9))
+    else:
+        needed = fewest_samples(precision, confidence)
+    judged = (right >= 0) & ~mass.isnan()
+    count = max(int(judged[:, part].any(dim=1).sum()) for part in _parts(settled))
+    if count >= needed:
+        return
+    if confidence is None:
+        possible = f"--precision {np.floor(1000 * count / (count + 1)) / 1000:g} at most"
+    elif count:
+        share, chance = (np.floor(1000 * v) / 1000 for v in ((1 - confidence) ** (1 / count), 1 - precision**count))
+        possible = f"--precision {share:g} with --confidence {confidence:g}, or {precision:g} with {chance:g}, at most"
+    else:
+        possible = "nothing"
+    raise UserError(
+        f"precision {precision:g}{_with(confidence)} needs {needed} labelled samples, all right; there are {count}, "
+        f"which could show {possible}",
+        code="too_few",
+    )
+
+
+def _best_precision(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> float:
+    """The largest share, in hundredths, that the samples show; 0 for none."""
+    low, high = 0, int(100 * settled.precision)
+    while low < high:
+        middle = (low + high + 1) // 2
+        found = _promised(replace(settled, precision=middle / 100), mass, right)
+        low, high = (middle, high) if found is not None else (low, middle - 1)
+    return low / 100 if low < 100 * settled.precision else 0.0
+
+
+def _promised(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> float | None:
+    if settled.counts == "roots":
+        return root_threshold(mass, right, precision=settled.precision, confidence=settled.confidence)
+    assert settled.confidence is not None
+    return guaranteed_threshold(mass, right, precision=settled.precision, confidence=settled.confidence)
+
+
+def _all_thresholds(
+    settled: SelectiveClassifier, mass: Tensor, right: Tensor
+) -> tuple[tuple[float | None, ...], tuple[int, ...]]:
+    """The threshold of every level, and the judged answers that it rests on."""
+    thresholds: list[float | None] = []
+    support: list[int] = []
+    for part in _parts(settled):
+        found, rests_on = _thresholds(settled, mass[:, part], right[:, part])
+        thresholds += found
+        support += rests_on
+    return tuple(thresholds), tuple(support)
+
+
+def _thresholds(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> tuple[list[float | None], list[int]]:
+    """The same of levels that are answered together, by the rule that is asked for."""
+    count = mass.shape[1]
+    if settled.keeps_promise:
+        thresholds = [_promised(settled, mass, right)] * count
+        level = _answered(mass, thresholds)
+        return thresholds, [int(((level == index) & (right[:, index] >= 0)).sum()) for index in range(count)]
+    thresholds, support = [None] * count, [0] * count
+    unanswered = torch.ones(len(right), dtype=torch.bool)
     for index in range(count - 1, -1, -1):
-        labelled = truth[:, index] != UNKNOWN
-        if taxonomy is None:
-            unanswered[:] = True
+        sure = mass[:, index]
+        labelled = (right[:, index] >= 0) & ~sure.isnan()
         judged = unanswered & labelled if bool((unanswered & labelled).any()) else labelled
-        sure, right = confidence[:, index], codes[:, index] == truth[:, index]
-        threshold = _threshold(sure[judged], right[judged], precision)
+        threshold = threshold_reaching(sure[judged], right[judged, index] == 1, settled.precision)
         if threshold is not None:
             thresholds[index] = threshold
             support[index] = int((sure[judged] >= threshold).sum())
-            unanswered &= sure < threshold
-    return replace(settled, thresholds=tuple(thresholds), support=tuple(support))
+            unanswered &= ~(sure >= threshold)
+    return thresholds, support
+
+
+def _answered(mass: Tensor, thresholds: Sequence[float | None]) -> Tensor:
+    """The level (N,) that is answered at, -1 for none."""
+    level = torch.full_like(mass[:, 0], -1, dtype=torch.long)
+    for index, threshold in enumerate(thresholds):  # the finest comes last, and wins
+        if threshold is not None:
+            level = torch.where(mass[:, index] >= threshold, index, level)
+    return level
+
+
+def share_of_misses(
+    classifier: SelectiveClassifier,
+    seen: tuple[Mapping[str, Tensor], Tensor],
+    judged: tuple[Mapping[str, Tensor], Tensor],
+    taxonomy: Taxonomy | None,
+) -> float:
+    """In which share of redraws the share of right ones falls short of ``precision``; in the mean over aspects.
+
+    Of both splits' samples together as many as were calibrated on are drawn, 100 times from a fixed seed; thresholds
+    are chosen on these, temperatures and shifts staying as they are, and judged on the rest. A draw that shows no
+    threshold does not miss, for nothing is answered.
+
+    Parameters
+    ----------
+    classifier : SelectiveClassifier
+    seen, judged : (probabilities, truth)
+        Of the samples that it was calibrated on, and of others; as of :func:`fit_selective_classifier`.
+    taxonomy : Taxonomy or None
+    """
+    pooled = []
+    for probabilities, truth in (seen, judged):
+        found = classifier.level_predictions(probabilities, taxonomy)
+        pooled.append((found.mass, _right(found.codes, truth)))
+    mass, right = (torch.cat(both) for both in zip(*pooled, strict=True))
+    generator = torch.Generator().manual_seed(0)
+    missed = []
+    for _ in range(_REDRAWS):
+        order = torch.randperm(len(mass), generator=generator)
+        drawn, rest = order[: len(seen[1])], order[len(seen[1]) :]
+        for part in _parts(classifier):
+            level = _answered(mass[rest, part], _thresholds(classifier, mass[drawn, part], right[drawn, part])[0])
+            share = _right_share(level, right[rest, part], mass[rest, part], classifier.counts)
+            missed.append(share is not None and share < classifier.precision)
+    return float(np.mean(missed))
+
+
+def _right_share(level: Tensor, right: Tensor, mass: Tensor, counts: Counts) -> float | None:
+    """The share that is promised, of the samples that can be judged."""
+    outcome = torch.where(level >= 0, right.gather(1, level.clamp(min=0)[:, None])[:, 0], -1)
+    if counts == "roots":
+        finest = (~mass.isnan()).long().cumsum(dim=1).argmax(dim=1)
+        outcome = torch.where(level < 0, torch.where(right.gather(1, finest[:, None])[:, 0] >= 0, 1, -1), outcome)
+    return _share(outcome[outcome >= 0] == 1)
 
 
 def evaluate_answers(
@@ -452,41 +712,56 @@ def evaluate_answers(
     """
     if taxonomy is None:
         return _evaluate_aspects(classifier, probabilities, truth, split)
-    codes, confidence = classifier.level_predictions(probabilities, taxonomy)
+    found = classifier.level_predictions(probabilities, taxonomy)
     answered = classifier.predict(probabilities, taxonomy)
-    known = truth != UNKNOWN
+    right = _right(found.codes, truth)
+    nowhere = (found.codes == UNKNOWN) & (truth == _NONE)  # rightly no class of that level
     levels = []
     for index, level in enumerate(classifier.levels):
-        labelled, here, named = known[:, index], answered.level == index, answered.codes[:, index] != UNKNOWN
-        right, said_right = codes[:, index] == truth[:, index], answered.codes[:, index] == truth[:, index]
+        labelled = (truth[:, index] != UNKNOWN) & ~nowhere[:, index]
+        judged, own = right[:, index] >= 0, right[:, index] == 1
+        here, named = answered.level == index, answered.codes[:, index] != UNKNOWN
         levels.append(
             LevelReport(
                 level,
                 int(labelled.sum()),
-                _share(right[labelled]),
-                _error(confidence[labelled, index], right[labelled]),
+                _share(own[labelled]),
+                _error(found.confidence[judged, index], own[judged]),
                 float(here.double().mean()),
-                int((here & labelled).sum()),
-                _share(said_right[here & labelled]),
+                int((here & judged).sum()),
+                _share(own[here & judged]),
                 float(named.double().mean()),
-                _share(said_right[named & labelled]),
+                _share(own[named & judged]),
             )
         )
     at = answered.level.clamp(min=0)[:, None]
-    own = truth.gather(1, at)[:, 0]
-    judged = (answered.level >= 0) & (own != UNKNOWN)
-    hits = (answered.codes.gather(1, at)[:, 0] == own)[judged]
+    outcome = torch.where(answered.level >= 0, right.gather(1, at)[:, 0], -1)
     share = float((answered.level >= 0).double().mean())
+    says = _information(found.codes, taxonomy)
+    area = risk_coverage_area(says, found.confidence, right)
     return SelectiveReport(
         split,
         len(truth),
         tuple(levels),
         share,
         1 - share,
-        int(judged.sum()),
-        _share(hits),
-        _error(answered.confidence[judged], hits),
+        int((outcome >= 0).sum()),
+        _share(outcome[outcome >= 0] == 1),
+        _error(answered.confidence[outcome >= 0], outcome[outcome >= 0] == 1),
+        float(torch.where(answered.level >= 0, says.gather(1, at)[:, 0], 0.0).mean()),
+        None if np.isnan(area) else area,
     )
+
+
+def _information(codes: Tensor, taxonomy: Taxonomy) -> Tensor:
+    """How much a class (N, L) says: 1 - log(leaves below) / log(leaves); 0 for none."""
+    paths = taxonomy.paths()
+    result = torch.zeros(codes.shape, dtype=torch.float64)
+    for index, names in enumerate(taxonomy.classes):
+        below = paths[paths[:, index] >= 0, index].bincount(minlength=len(names))
+        says = 1 - below.double().log() / np.log(max(len(paths), 2))
+        result[:, index] = torch.cat([says, torch.zeros(1, dtype=torch.float64)])[codes[:, index]]
+    return result
 
 
 def _evaluate_aspects(
@@ -501,6 +776,7 @@ def _evaluate_aspects(
     answered = sum(one.answered for one in found) / len(found)
     judged = sum(one.judged for one in found)
     right = sum(one.precision * one.judged for one in found if one.precision is not None)
+    areas = [one.risk_coverage_area for one in found if one.risk_coverage_area is not None]
     return SelectiveReport(
         split,
         len(truth),
@@ -510,11 +786,20 @@ def _evaluate_aspects(
         judged,
         right / judged if judged else None,
         None,
+        answered,
+        float(np.mean(areas)) if areas else None,
     )
 
 
+def _along_path(values: Tensor, present: Tensor) -> Tensor:
+    """Values (N, L) that are never less than those of a finer level; NaN where there is no class."""
+    there = torch.where(present, values, -1.0)
+    finer = torch.stack([there[:, at:].max(dim=1).values for at in range(there.shape[1])], dim=1)
+    return finer.masked_fill(~present, torch.nan)
+
+
 def _logits(probabilities: Tensor) -> Tensor:
-    return probabilities.logit().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
+    return probabilities.clamp(0, 1).logit().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
 
 
 def _scaling(logits: Tensor, right: Tensor) -> tuple[float, float]:
@@ -541,8 +826,9 @@ def _scaling(logits: Tensor, right: Tensor) -> tuple[float, float]:
     return 1 / slope, shift
 
 
-def _threshold(confidence: Tensor, right: Tensor, precision: float) -> float | None:
-    """The smallest confidence from which on the share of right predictions is high enough; None where none is."""
+def threshold_reaching(confidence: Tensor, right: Tensor, precision: float) -> float | None:
+    """The smallest confidence, one half at least, from which on the share of right ones is high enough; None: none."""
+    right, confidence = right[confidence >= _LEAST_SURE], confidence[confidence >= _LEAST_SURE]
     values, order = confidence.sort(descending=True)
     shares = right[order].double().cumsum(dim=0) / torch.arange(1, len(values) + 1)
     last = torch.cat([values[1:] < values[:-1], torch.ones(min(len(values), 1), dtype=torch.bool)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Unpack
 
 from torch import Tensor
@@ -13,7 +14,15 @@ from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.evaluation import level_probabilities
 from regrain.runs.run import Run, get_split
-from regrain.runs.selective import Calibration, evaluate_answers, fit_selective_classifier, known_classes, taxonomy_of
+from regrain.runs.selective import (
+    Calibration,
+    Counts,
+    evaluate_answers,
+    fit_selective_classifier,
+    known_classes,
+    share_of_misses,
+    taxonomy_of,
+)
 from regrain.runs.verb import RunOrPath, verb
 
 
@@ -24,15 +33,18 @@ def calibrate(
     *,
     split: str | None = None,
     precision: Share = 0.95,
+    confidence: float | None = None,
+    counts: Counts = "answers",
     judge: str | None = None,
     levels: Sequence[str] | None = None,
     **reader_options: Unpack[ReaderOptions],
 ) -> Calibration:
     """Let a run answer at the most specific level that it is sure of, or not at all.
 
-    A level is answered where its confidence reaches a threshold, so that the answers at that level are right as often
-    as ``precision`` says on labelled samples that training has not seen. An answer's ancestors come with it. Aspects,
-    which do not nest, are answered one by one.
+    A level is answered where it is sure enough: so that, on labelled samples that training has not seen, answers are
+    right as often as ``precision`` says. On new samples such a choice falls short about every second time; with
+    ``confidence`` the share is reached with that probability, and somewhat less is answered. An answer's ancestors come
+    with it. Aspects, which do not nest, are answered one by one.
 
     Afterwards :func:`predict` adds the answers. The rule is that of
     :class:`regrain.runs.selective.SelectiveClassifier`; :func:`regrain.runs.selective.fit_selective_classifier` says
@@ -47,7 +59,12 @@ def calibrate(
     split : str, optional
         The split to calibrate on; default: val, or all of ``data`` without splits.
     precision : float
-        The share of right answers to aim at, level by level.
+        The share of right answers: aimed at level by level, or with ``confidence`` reached by all answers together.
+    confidence : float, optional
+        The probability with which ``precision`` is reached, such as 0.9; the samples must be such as will be predicted.
+        So few that they cannot show it are refused, and the message says what they can.
+    counts : str
+        What the share is of: the answers, or all samples, of which those without an answer count as right (roots).
     judge : str, optional
         Another split, to evaluate the answers on; of ``data`` if they have it, else of the run's own.
     levels : sequence of str, optional
@@ -68,7 +85,8 @@ def calibrate(
     Raises
     ------
     UserError
-        If there are no labelled samples that training has not seen, or the run predicts no level.
+        If there are no labelled samples that training has not seen, they cannot show the precision with that
+        confidence, or the run predicts no level.
     """
     if run.classifier is not None:
         raise UserError(
@@ -107,13 +125,28 @@ def calibrate(
     if judge is not None:
         judged = get_split(parts, judge, where) if judge in parts else get_split(run.splits(), judge, str(run.path))
     on = f"{name} of {run.path.name if dataset is None else where}"  # no path: the Hub's folder holds it too
-    answers = fit_selective_classifier(*seen, taxonomy, precision=precision, calibrated_on=on)
-    made = Calibration(
-        answers,
-        evaluate_answers(answers, *seen, taxonomy, split=name),
-        None if judged is None else evaluate_answers(answers, *_predicted(run, judged), taxonomy, split=str(judge)),
-        [*notes, *answers.notes()],
+    answers = fit_selective_classifier(
+        *seen,
+        taxonomy,
+        precision=precision,
+        confidence=confidence,
+        counts=counts,
+        calibrated_on=on,
     )
+    if not answers.keeps_promise:
+        notes.append(
+            f"{precision:g} is aimed at, and about every second calibration falls short of it on new samples: "
+            "--confidence 0.9 keeps it"
+        )
+    figures = evaluate_answers(answers, *seen, taxonomy, split=name)
+    report = None
+    if judged is not None:
+        others = _predicted(run, judged)
+        report = replace(
+            evaluate_answers(answers, *others, taxonomy, split=str(judge)),
+            misses=share_of_misses(answers, seen, others, taxonomy),
+        )
+    made = Calibration(answers, figures, report, [*notes, *answers.notes()])
     with run.folder.writing():
         answers.save(run.folder.model)
         run.folder.write_json("answers.json", made.to_json())
