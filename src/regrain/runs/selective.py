@@ -737,7 +737,7 @@ def evaluate_answers(
     at = answered.level.clamp(min=0)[:, None]
     outcome = torch.where(answered.level >= 0, right.gather(1, at)[:, 0], -1)
     share = float((answered.level >= 0).double().mean())
-    says = _information(found.codes, taxonomy)
+    says = class_information(found.codes, taxonomy)
     area = risk_coverage_area(says, found.confidence, right)
     return SelectiveReport(
         split,
@@ -753,7 +753,7 @@ def evaluate_answers(
     )
 
 
-def _information(codes: Tensor, taxonomy: Taxonomy) -> Tensor:
+def class_information(codes: Tensor, taxonomy: Taxonomy) -> Tensor:
     """How much a class (N, L) says: 1 - log(leaves below) / log(leaves); 0 for none."""
     paths = taxonomy.paths()
     result = torch.zeros(codes.shape, dtype=torch.float64)
