@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from support import raises
 
 import regrain
 from regrain.data.dataset import Dataset
@@ -170,6 +172,47 @@ def test_probabilities_are_calibrated_and_strangers_abstained_from() -> None:
     assert fixed.inverse_penalty == 3.0
 
 
+def test_what_is_not_sure_is_abstained_from() -> None:
+    names = tuple("abcdef")
+    support, labels = blobs(30, 0.6, 0)
+    plain = fit_classifier(support, labels, level="letter", classes=names)
+    assert plain.least_probability == 0.5
+    test, truth = blobs(400, 0.6, 1)
+    named = plain.name(test)
+    unsure = (named.probabilities < 0.5) & (named.typicality >= (plain.threshold or 1))
+    assert unsure.any()
+    assert named.abstained[unsure].all()
+    assert float((named.codes == truth)[unsure].double().mean()) < 0.6
+    shares = []
+    for asked in ({}, {"precision": 0.9}, {"precision": 0.9, "confidence": 0.9}):
+        classifier = fit_classifier(support, labels, level="letter", classes=names, abstain=0.0, **asked)
+        found = classifier.name(test)
+        assert torch.equal(found.abstained, found.probabilities < (classifier.least_probability or 0.0))
+        shares.append((float((found.codes == truth)[~found.abstained].double().mean()), int(found.abstained.sum())))
+    assert shares[0][1] == 0  # no abstention was asked for
+    assert shares[0][0] < 0.87 < shares[1][0] <= shares[2][0]
+    assert shares[1][1] <= shares[2][1]
+    assert shares[2][0] > 0.88
+    loose = fit_classifier(support, labels, level="letter", classes=names, precision=0.1)
+    assert loose.least_probability is not None
+    assert loose.least_probability >= 0.5
+
+
+def test_a_precision_that_the_support_cannot_show_is_refused() -> None:
+    support, labels = blobs(3, 0.3, 0)
+    asked = partial(fit_classifier, level="letter", classes=tuple("abcdef"))
+    with raises("too_few", "needs 22 labelled samples, all right; there are 18"):
+        asked(support, labels, precision=0.9, confidence=0.9)
+    with raises("too_few", "one sample: none could be held out"):
+        asked(support[:6], labels[:6], precision=0.9)
+    with raises("too_few", "show no probability from which on 0.99 are right with confidence 0.9"):
+        asked(*blobs(80, 1.5, 0), precision=0.99, confidence=0.9)
+    with raises("out_of_range"):
+        asked(support, labels, precision=1.5)
+    with raises("conflicting_options"):
+        asked(support, labels, confidence=0.9)
+
+
 def test_a_classifier_is_kept_without_a_pickle(tmp_path: Path) -> None:
     support, labels = blobs(4, 0.2, 0)
     classifier = fit_classifier(support, labels, level="letter", classes=tuple("abcdef"))
@@ -178,11 +221,8 @@ def test_a_classifier_is_kept_without_a_pickle(tmp_path: Path) -> None:
     loaded = FewShotClassifier.load(Folder(tmp_path))
     assert loaded is not None
     assert torch.equal(loaded.probabilities(support), classifier.probabilities(support))
-    assert (loaded.classes, loaded.threshold, loaded.notices) == (
-        classifier.classes,
-        classifier.threshold,
-        classifier.notices,
-    )
+    for name in ("classes", "threshold", "least_probability", "precision", "confidence", "notices"):
+        assert getattr(loaded, name) == getattr(classifier, name)
     weights = (tmp_path / "classifier.safetensors").read_bytes()
     (tmp_path / "classifier.safetensors").write_bytes(b"torn")
     with pytest.raises(UserError, match=r"classifier\.safetensors is damaged"):

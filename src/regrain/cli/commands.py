@@ -216,7 +216,7 @@ COMMANDS: dict[str, Command] = {
         opens=True,
         examples=(
             "`regrain adapt runs/maskcon-digits-s0 --support labelled.csv --out runs/digits-adapted`",
-            "`regrain adapt runs/x --support questions.csv --text question --level intent --out runs/y --abstain 0.1`",
+            "`regrain adapt runs/x --support new.csv --text question --level intent --out runs/y --precision 0.9`",
         ),
     ),
     "clean": Command(

@@ -242,7 +242,7 @@ def attend(found: Any, given: Given) -> None:
 
 def adapt_json(made: Run, given: Given) -> Any:
     classifier: Any = made.classifier
-    kept = ("level", "classes", "inverse_penalty", "temperature", "threshold")
+    kept = ("level", "classes", "inverse_penalty", "temperature", "threshold", "least_probability")
     return {"run": str(made.path), **{name: getattr(classifier, name) for name in kept}, "notices": made.notices}
 
 

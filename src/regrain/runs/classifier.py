@@ -18,8 +18,9 @@ from regrain.data.dataset import Dataset
 from regrain.errors import RegrainWarning, UserError, nearest
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
-from regrain.metrics import fit_logistic_regressions
+from regrain.metrics import fit_logistic_regressions, guaranteed_threshold
 from regrain.model import Model
+from regrain.runs.selective import LEAST_SURE, require_enough, threshold_reaching
 from regrain.storage.files import Finite, Folder, json_writer, save_tensors
 
 _FOLDS = 5
@@ -36,7 +37,10 @@ class _ClassifierForm(TypedDict):
     classes: list[str]
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     threshold: Finite | None
+    least_probability: Finite | None
     abstain: Finite
+    precision: Finite | None
+    confidence: Finite | None
     inverse_penalty: Finite
     notices: list[str]
 
@@ -53,7 +57,7 @@ class Named(NamedTuple):
     typicality : Tensor (N,)
         Cosine to the nearest class mean.
     abstained : BoolTensor (N,)
-        Whether the sample is less like any class than nearly all support samples were.
+        Whether the sample is less like any class than nearly all support samples were, or its class not sure enough.
     """
 
     codes: Tensor
@@ -79,9 +83,16 @@ class FewShotClassifier:
     temperature : float
         Logits are divided by it.
     threshold : float or None
-        Samples of smaller typicality are abstained from; None: the support could not tell, and nothing is.
+        Samples of smaller typicality are abstained from; None: the support could not tell, and none is.
+    least_probability : float or None
+        Samples whose class is less probable are abstained from; None: as above.
     abstain : float
         The share of held-out support samples that lies below the threshold.
+    precision : float or None
+        The share of right ones among the held-out samples that are sure enough; None: none was asked for, and the least
+        probability is one half.
+    confidence : float or None
+        The probability with which that share is reached; None: it is aimed at.
     inverse_penalty : float
         C.
     notices : tuple of str
@@ -95,7 +106,10 @@ class FewShotClassifier:
     means: Tensor = field(repr=False)
     temperature: float = 1.0
     threshold: float | None = None
+    least_probability: float | None = None
     abstain: float = 0.05
+    precision: float | None = None
+    confidence: float | None = None
     inverse_penalty: float = 1.0
     notices: tuple[str, ...] = field(default=())
 
@@ -113,7 +127,10 @@ class FewShotClassifier:
         """The class of each embedding (N, d), how sure that is, and whether to abstain."""
         probabilities, codes = self.probabilities(embeddings).max(dim=1)
         typicality = _typicality(_unit(embeddings), self.means.double())
-        abstained = torch.zeros_like(codes, dtype=torch.bool) if self.threshold is None else typicality < self.threshold
+        abstained = torch.zeros_like(codes, dtype=torch.bool)
+        for values, least in ((typicality, self.threshold), (probabilities, self.least_probability)):
+            if least is not None:
+                abstained = abstained | (values < least)
         return Named(codes, probabilities, typicality, abstained)
 
     def save(self, folder: Folder) -> None:
@@ -198,6 +215,8 @@ def fit_classifier(
     level: str,
     classes: tuple[str, ...],
     abstain: float = 0.05,
+    precision: float | None = None,
+    confidence: float | None = None,
     inverse_penalty: float | None = None,
     seed: int = 0,
 ) -> FewShotClassifier:
@@ -207,9 +226,14 @@ def fit_classifier(
     judged by a classifier that was fitted without it (5 folds). C is the one of 1, 10, 100 with the lowest held-out
     calibrated cross entropy, where every class has three samples at least, else 1. The temperature minimises the
     held-out cross entropy, with targets a little below one (Platt's), so that a support without any error does not give
-    certainty. The threshold is the ``abstain`` quantile of the held-out samples' typicality, the cosine to the nearest
-    class mean: on CLINC150 it told out-of-scope texts better than the calibrated probability did
-    (``benchmarks/abstention.py``).
+    certainty.
+
+    Two things are abstained from. *Unlike*: a typicality, the cosine to the nearest class mean, below the ``abstain``
+    quantile of the held-out samples' (on CLINC150 it told out-of-scope texts better than the calibrated probability
+    did, ``benchmarks/abstention.py``). *Unsure*: a probability below one half; or with ``precision`` below the smallest
+    probability from which on the held-out samples are right so often, never less than one half; or with ``confidence``
+    below :func:`regrain.metrics.guaranteed_threshold` of them. That promise is for samples such as the support, and as
+    good as cross-validation is: classifiers that have seen four fifths of the support stand for the one that is kept.
 
     Parameters
     ----------
@@ -219,7 +243,12 @@ def fit_classifier(
     level : str
     classes : tuple of str
     abstain : float
-        In [0, 1): the share of support samples that the classifier would abstain from, had it not seen them.
+        In [0, 1): the share of support samples that are unlike the rest of it; 0: nothing is abstained from, unless
+        ``precision`` asks for it.
+    precision : float, optional
+        In (0, 1]: the share of right ones among the samples that are not abstained from as unsure.
+    confidence : float, optional
+        In (0, 1), with ``precision``: the probability with which it is reached.
     inverse_penalty : float, optional
         C, instead of choosing.
     seed : int
@@ -228,7 +257,7 @@ def fit_classifier(
     Raises
     ------
     UserError
-        If there is one class only, or a number lies outside its range.
+        If there is one class only, a number lies outside its range, or the held-out support cannot show the precision.
 
     Examples
     --------
@@ -244,7 +273,17 @@ def fit_classifier(
         names = f": '{classes[0]}'" if classes else ""
         raise UserError(f"the support labels {len(classes)} class{names}; a classifier needs two to tell apart")
     if not 0 <= abstain < 1:
-        raise UserError(f"abstain is a share of the support, at least 0 and below 1; got {abstain}")
+        raise UserError(
+            f"abstain is a share of the support, at least 0 and below 1; got {abstain}", code="out_of_range"
+        )
+    if precision is not None and not 0 < precision <= 1:
+        raise UserError(
+            f"precision is a share of right ones, above 0 and at most 1; got {precision}", code="out_of_range"
+        )
+    if confidence is not None and precision is None:
+        raise UserError(
+            "--confidence says how surely --precision is reached: give that too", code="conflicting_options"
+        )
     x = _unit(embeddings)
     counts = labels.bincount(minlength=len(classes))
     fewest = f"class '{classes[int(counts.argmin())]}' has {int(counts.min())}"
@@ -255,13 +294,13 @@ def fit_classifier(
     if inverse_penalty is None and int(counts.min()) < _FEWEST_FOR_CHOICE:
         candidates = [1.0]
         notices.append(f"C = 1: {fewest} of the {_FEWEST_FOR_CHOICE} samples that choosing needs")
-    best: tuple[float, float, float] | None = None
+    best: tuple[float, float, float, Tensor] | None = None
     if (held >= 0).any():
         for penalty in candidates:
             logits = _held_out_logits(x, labels, held, len(classes), penalty)
             temperature, entropy = _calibrated(logits, labels[held >= 0])
             if best is None or entropy < best[0]:
-                best = (entropy, penalty, temperature)
+                best = (entropy, penalty, temperature, logits)
     if best is None:
         notices.append(
             "probabilities are not calibrated and nothing is abstained from: every class has one sample, so that none "
@@ -270,12 +309,27 @@ def fit_classifier(
     else:
         judged = int((held >= 0).sum())
         notices.append(f"C = {best[1]:g} and temperature {best[2]:.3g} by {judged} held-out support samples")
-    penalty, temperature = (candidates[0], 1.0) if best is None else best[1:]
+    penalty, temperature = (candidates[0], 1.0) if best is None else best[1:3]
     threshold = None
     if best is not None and abstain > 0:
         threshold = float(np.quantile(_held_out_typicality(x, labels, held, len(classes)).numpy(), abstain))
         notices.append(
             f"abstains below a cosine of {threshold:.3f} to every class mean: {abstain:.0%} of held-out support"
+        )
+    least = None
+    if best is not None and (abstain > 0 or precision is not None):
+        sure, codes = (best[3] / temperature).softmax(dim=1).max(dim=1)
+        right = codes == labels[held >= 0]
+        least = _least_probability(sure, right, precision, confidence)
+        kept = sure >= least
+        notices.append(
+            f"abstains below a probability of {least:.3f}: {float((~kept).double().mean()):.0%} of held-out support; "
+            f"{_percent(right[kept])} of the rest are right, {_percent(right)} of all"
+        )
+    elif precision is not None:
+        raise UserError(
+            f"every class of the support has one sample: none could be held out to show --precision {precision:g}",
+            code="too_few",
         )
     weights, intercepts = _fit(x, labels, len(classes), penalty)
     return FewShotClassifier(
@@ -286,10 +340,36 @@ def fit_classifier(
         _means(x, labels, len(classes)).float(),
         temperature,
         threshold,
+        least,
         abstain,
+        precision,
+        confidence,
         penalty,
         tuple(notices),
     )
+
+
+def _least_probability(sure: Tensor, right: Tensor, precision: float | None, confidence: float | None) -> float:
+    """Of held-out samples, from which on the share of right ones is as asked for."""
+    if precision is None:
+        return LEAST_SURE
+    if confidence is None:
+        found = threshold_reaching(sure, right, precision)
+    else:
+        require_enough(len(sure), precision, confidence)
+        found = guaranteed_threshold(sure[:, None], right[:, None], precision=precision, confidence=confidence)
+    if found is None:
+        with_confidence = "" if confidence is None else f" with confidence {confidence:g}"
+        raise UserError(
+            f"{len(sure)} held-out support samples, {_percent(right)} of them right, show no probability from which on "
+            f"{precision:g} are right{with_confidence}: ask for less, or label more",
+            code="too_few",
+        )
+    return found
+
+
+def _percent(right: Tensor) -> str:
+    return f"{float(right.double().mean()):.0%}" if len(right) else "none"
 
 
 def _unit(embeddings: Tensor) -> Tensor:

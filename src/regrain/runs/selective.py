@@ -35,7 +35,7 @@ _FEWEST_ANSWERS = 20
 _NONE = UNKNOWN - 1
 """The truth of a sample that has none of the run's classes at a level: whatever is predicted there is wrong."""
 
-_LEAST_SURE = 0.5
+LEAST_SURE = 0.5
 """An answer less sure than that is more likely wrong than right, however many surer ones make up for it."""
 
 _REDRAWS = 100
@@ -566,17 +566,26 @@ def _parts(classifier: SelectiveClassifier) -> list[slice]:
 
 def _require_bearable(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> None:
     """Refuse what so few samples could not show were all of them right."""
-    precision, confidence = settled.precision, settled.confidence
+    judged = (right >= 0) & ~mass.isnan()
+    count = max(int(judged[:, part].any(dim=1).sum()) for part in _parts(settled))
+    require_enough(count, settled.precision, settled.confidence)
+
+
+def require_enough(count: int, precision: float, confidence: float | None) -> None:
+    """Refuse a promise that so many samples could not show were all of them right; the message says what they could.
+
+    Parameters
+    ----------
+    count : int
+    precision, confidence : float
+        In (0, 1). Without confidence: that the rank of :func:`regrain.metrics.root_threshold` exists.
+    """
     if precision == 1:
-        raise UserError(
-            "no samples show that all answers are right: --precision lies below 1 here", code="out_of_range"
-        )
+        raise UserError("no samples show that all are right: --precision lies below 1 here", code="out_of_range")
     if confidence is None:
         needed = int(np.ceil(precision / (1 - precision) - 1e-9))
     else:
         needed = fewest_samples(precision, confidence)
-    judged = (right >= 0) & ~mass.isnan()
-    count = max(int(judged[:, part].any(dim=1).sum()) for part in _parts(settled))
     if count >= needed:
         return
     if confidence is None:
@@ -828,7 +837,7 @@ def _scaling(logits: Tensor, right: Tensor) -> tuple[float, float]:
 
 def threshold_reaching(confidence: Tensor, right: Tensor, precision: float) -> float | None:
     """The smallest confidence, one half at least, from which on the share of right ones is high enough; None: none."""
-    right, confidence = right[confidence >= _LEAST_SURE], confidence[confidence >= _LEAST_SURE]
+    right, confidence = right[confidence >= LEAST_SURE], confidence[confidence >= LEAST_SURE]
     values, order = confidence.sort(descending=True)
     shares = right[order].double().cumsum(dim=0) / torch.arange(1, len(values) + 1)
     last = torch.cat([values[1:] < values[:-1], torch.ones(min(len(values), 1), dtype=torch.bool)])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrain.checks import BelowOne, Seed
+from regrain.checks import BelowOne, Seed, Share
 from regrain.data.cells import label_names, plain
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
@@ -180,6 +180,8 @@ def adapt(
     data: Any = None,
     level: str | None = None,
     abstain: BelowOne = 0.05,
+    precision: Share | None = None,
+    confidence: Share | None = None,
     inverse_penalty: float | None = None,
     seed: Seed = 0,
     overwrite: bool = False,
@@ -188,8 +190,9 @@ def adapt(
     """Make a classifier of a few labelled samples on a run's embeddings; `regrain predict` uses it.
 
     A table with a column `id` and one column of labels speaks of the run's own data (`regrain embed` writes their ids);
-    any other support holds samples and labels itself. Probabilities are calibrated on held-out support, and samples
-    unlike all of it are abstained from.
+    any other support holds samples and labels itself. Probabilities are calibrated on held-out support. Abstained from
+    are samples unlike all of it, and samples whose class is more likely wrong than right, or not sure enough for
+    ``precision``.
 
     Parameters
     ----------
@@ -204,7 +207,13 @@ def adapt(
     level : str, optional
         The column of the labels; default the only one beside the ids, or the finest.
     abstain : float
-        Share of held-out support samples that would be abstained from.
+        Share of held-out support samples that would be abstained from because they are unlike the rest; 0: nothing is
+        abstained from, unless ``precision`` asks for it.
+    precision : float, optional
+        Share of right ones among the held-out support samples that are sure enough, others being abstained from;
+        default: those of a probability below one half are.
+    confidence : float, optional
+        The probability with which ``precision`` is reached, such as 0.9; without it the share is aimed at.
     inverse_penalty : float, optional
         C of the logistic regression; default: chosen.
     seed : int
@@ -222,7 +231,8 @@ def adapt(
     Raises
     ------
     UserError
-        For a support that names unknown ids, fewer than two classes, or samples that do not fit the run.
+        For a support that names unknown ids, fewer than two classes, or samples that do not fit the run; and where the
+        held-out support cannot show the precision.
     """
     place = Path(out)
     if place.resolve() == run.path.resolve():
@@ -238,6 +248,8 @@ def adapt(
         level=found.level,
         classes=found.classes,
         abstain=abstain,
+        precision=precision,
+        confidence=confidence,
         inverse_penalty=inverse_penalty,
         seed=seed,
     )

@@ -33,7 +33,7 @@ def calibrate(
     *,
     split: str | None = None,
     precision: Share = 0.95,
-    confidence: float | None = None,
+    confidence: Share | None = None,
     counts: Counts = "answers",
     judge: str | None = None,
     levels: Sequence[str] | None = None,
