@@ -48,7 +48,7 @@ class Classifiers:
         return predicted_classes(self.labels, self.few_shot)
 
     def described(self) -> dict[str, Any]:
-        """Plain values for those who read the outputs: classes, and below which typicality is abstained."""
+        """Plain values for those who read the outputs: classes, and below which typicality and which probability is abstained."""
         found: dict[str, Any] = {}
         if self.classes:
             found["levels"] = {
@@ -56,6 +56,7 @@ class Classifiers:
             }
         if self.few_shot is not None:
             found["abstains_below"] = self.few_shot.threshold
+            found["unsure_below"] = self.few_shot.least_probability
         if self.selective is not None:
             found["answers"] = {
                 "precision": self.selective.precision,
