@@ -60,8 +60,8 @@ def predicted_columns(
     codes = predicted_codes(probabilities, taxonomy_of(labels)) if probabilities else None
     for index, (level, values) in enumerate(probabilities.items()):
         if codes is not None and (classifier is None or level != classifier.level):
-            own = [labels.names(level)[code] if code >= 0 else None for code in codes[:, index].tolist()]
-            _put(columns, level, own, values.gather(1, codes[:, [index]].clamp(min=0))[:, 0].numpy())
+            names = [labels.names(level)[code] if code >= 0 else None for code in codes[:, index].tolist()]
+            _put(columns, level, names, values.gather(1, codes[:, [index]].clamp(min=0))[:, 0].numpy())
     if selective is not None:
         _put_answers(columns, selective, probabilities, labels)
     if classifier is not None:
