@@ -341,14 +341,17 @@ class Taxonomy:
         >>> Taxonomy.from_paths(["cat/siamese", "dog/beagle", "fish"], ["animal", "breed"]).paths().tolist()
         [[2, -1], [0, 0], [1, 1]]
         """
+        places = [(index, code) for index, names in enumerate(self.classes) for code in range(len(names))]
+        inner = {(upper, parent) for place in places for upper, above in [self._above(*place)] for parent in above}
         found = []
-        for index, level in enumerate(self.levels):
-            leaves = ~self.has_children(level)
-            path = torch.full((int(leaves.sum()), len(self.levels)), UNKNOWN)
-            for upper in range(index + 1):
-                path[:, upper] = self.ancestors(level, self.levels[upper])[leaves]
-            found.append(path)
-        return torch.cat(found)
+        for index, code in places:
+            if (index, code) not in inner:
+                reached = [self._reached(index, code, upper) for upper in range(index + 1)]
+                if any(len(classes) > 1 for classes in reached):
+                    self.require_tree()
+                path = [next(iter(classes), UNKNOWN) for classes in reached]
+                found.append(path + [UNKNOWN] * (len(self.levels) - len(path)))
+        return torch.tensor(found, dtype=torch.long)
 
     def keep(self, levels: Sequence[str]) -> Taxonomy:
         """The taxonomy of some of the levels, parents carried over the levels left out."""

@@ -48,7 +48,7 @@ class Classifiers:
         return predicted_classes(self.labels, self.few_shot)
 
     def described(self) -> dict[str, Any]:
-        """Plain values for those who read the outputs: classes, and below which typicality or probability is abstained."""
+        """Plain values for those who read the outputs: classes, and what is abstained from."""
         found: dict[str, Any] = {}
         if self.classes:
             found["levels"] = {
