@@ -4,7 +4,7 @@
 
 For 5 and 10 training texts an intent: accuracy on the test split, the area under the ROC curve of in-scope against the
 1000 out-of-scope test texts by typicality (what abstention goes by) and by the calibrated probability, the shares
-abstained from, and calibration. Means over support draws.
+abstained from, in all and as unlike the support alone, and calibration. Means over support draws.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="*", default=[5, 10])
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--abstain", type=float, default=0.05)
+    parser.add_argument("--precision", type=float)
+    parser.add_argument("--confidence", type=float)
     parser.add_argument("--frozen-only", action="store_true")
     arguments = parser.parse_args()
     model = Run.open(arguments.run).model
@@ -69,9 +71,11 @@ def main() -> None:
                     level=LEVEL,
                     classes=classes,
                     abstain=arguments.abstain,
+                    precision=arguments.precision,
+                    confidence=arguments.confidence,
                 )
                 inside, outside = classifier.name(vectors["test"]), classifier.name(vectors["strange"])
-                right = inside.codes == labels["test"]
+                right, least = inside.codes == labels["test"], classifier.threshold or -1.0
                 scope = np.repeat([1, 0], [len(right), len(outside.codes)])
                 figures.append(
                     {
@@ -82,6 +86,9 @@ def main() -> None:
                         "AUROC by probability": roc_auc_score(scope, torch.cat([inside[1], outside[1]]).numpy()),
                         "abstained in scope": float(inside.abstained.double().mean()),
                         "abstained out of scope": float(outside.abstained.double().mean()),
+                        "of these unlike, in scope": float((inside.typicality < least).double().mean()),
+                        "of these unlike, out of scope": float((outside.typicality < least).double().mean()),
+                        "accuracy where not unlike": float(right[inside.typicality >= least].double().mean()),
                         "C": classifier.inverse_penalty,
                     }
                 )
