@@ -269,6 +269,9 @@ def test_guesses_are_warned_of_once(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         regrain.load(tmp_path / "guessed.csv")
         regrain.load(table(), columns=["f*"], levels=["kind"], id_column="key")
+    (tmp_path / "guessed.csv").rename(tmp_path / "other.csv")
+    with pytest.warns(regrain.DataWarning, match="other: levels, coarse to fine"):  # another data set, the same guess
+        regrain.load(tmp_path / "other.csv")
 
 
 def test_the_hubs_layout_from_python_keeps_an_adapted_classifier(

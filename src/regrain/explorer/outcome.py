@@ -331,8 +331,9 @@ def _judgeable(session: Session, sure: np.ndarray, table: _SampleTable) -> list[
         return [f"the run was trained on all samples: the new one holds some out, by which level '{level}' is judged"]
     if (sure & held_out).any():
         return []
-    by = [*table.unseen] or [session.collection.start.superclass_level]
-    judged = f"by {', '.join(map(repr, by))}" if by != [None] else "by nothing"
+    above = session.collection.start.superclass_level
+    by = table.unseen or ((above,) if above is not None else ())
+    judged = f"by {', '.join(map(repr, by))}" if by else "by nothing"
     return [
         f"no sample held out has a class of level '{level}': the new run is judged {judged} until some are confirmed "
         "here"
