@@ -41,7 +41,9 @@ TEXT_PRESETS: dict[str, TextPreset] = {
 
 
 class TextViews(Views[TextPreset]):
-    """Views of texts. Two ``plain`` views are equal: then the encoder's own dropout is all that sets them apart.
+    """Views of texts. Two ``plain`` views are equal, and encoders are fine-tuned without dropout.
+
+    Contrast needs another preset.
 
     Parameters
     ----------
