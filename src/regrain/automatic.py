@@ -42,8 +42,8 @@ FEATURES = "features"
 """The method that trains nothing: what every other one is compared with."""
 
 _TRIED = {"one": ("maskcon", "scgm"), "nested": ("multi-ce", "mixed"), "aspects": ("mlcl", "multi-ce"), "none": ()}
-"""What is tried, by the labels that are there: of one level, of levels that nest, of aspects, or none. The first one
-stands where nothing can be compared: on frozen features it is at or above the untouched ones in all our tables."""
+"""Methods to try, by the kind of labels: of one level, of levels that nest, of aspects, or none. The first method is
+used if no comparison is possible: on frozen features it is at or above the untouched ones in all our tables."""
 
 _VALIDATION = 0.2
 _MOST_SAMPLES = 20_000
@@ -91,7 +91,7 @@ class Contender:
 
 @dataclass
 class Auto:
-    """What :func:`auto` chose, and why.
+    """Choice of :func:`auto`, and the reasons for it.
 
     Attributes
     ----------
@@ -374,7 +374,7 @@ class _Choice:
         return known
 
     def _hits(self, run: Run) -> np.ndarray:
-        """What counts of each judged sample, in [0, 1]."""
+        """Score of each judged sample, in [0, 1]."""
         held, rows, codes = embed(run.model, self.held_out), self._judged(), self.held_out.labels.codes
         if self.situation == "aspects":
             return _probed(embed(run.model, self.train), self.train.labels.codes, held[rows], codes[rows])
@@ -391,7 +391,7 @@ class _Choice:
         return max(compared, key=lambda found: found.score or 0.0).method
 
     def describe(self, method: str, contenders: Sequence[Contender]) -> list[str]:
-        """What was compared, by what, and what was chosen."""
+        """Describe the comparison, its criterion and the choice."""
         encoder = self.features.model.config["encoder"]
         weights = "pretrained" if self.pretrained else "from random weights"
         compared = {found.method: found for found in contenders if found.score is not None}

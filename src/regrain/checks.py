@@ -133,7 +133,7 @@ def is_whole(annotation: Any) -> bool:
 
 
 def expected(annotation: Any) -> str:
-    """What a setting takes, in words.
+    """Describe in words the values that a setting takes.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def _parameters(constructor: Any) -> tuple[inspect.Parameter, ...]:
 
 @functools.cache
 def _adapter(annotation: Any) -> Any:
-    """What checks and converts a value; dear to make, and made once for every annotation."""
+    """Return the validator of an annotation; it is expensive to build, so it is built once per annotation."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(annotation)

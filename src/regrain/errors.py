@@ -60,7 +60,7 @@ Code = Literal[
     "not_supported",  # what this method, encoder or machine does not do
     "stale",  # somebody else changed what an action is about
 ]
-"""What kind of mistake an error reports, in a word that stays when its message is rephrased."""
+"""Kind of mistake that an error reports: one word, which stays the same when the message is rephrased."""
 
 
 class UserError(ValueError):

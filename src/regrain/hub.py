@@ -51,7 +51,7 @@ _KNOWN = {
     "image_encoder",
     "text_encoder",
 }
-"""What may be in a model's folder here: what ``fit``, ``adapt``, ``calibrate`` and ``discover`` write, and the card."""
+"""Files allowed in a model's folder: the files of ``fit``, ``adapt``, ``calibrate`` and ``discover``, and the card."""
 _TASKS = {"image": "image-feature-extraction", "text": "feature-extraction"}
 
 
@@ -177,7 +177,7 @@ def save_to_directory(
     Raises
     ------
     UserError
-        If the run is not finished, or something else lies at ``out``.
+        If the run is not finished, or ``out`` holds something else.
 
     Examples
     --------
@@ -246,7 +246,7 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, verify: 
     Raises
     ------
     UserError
-        If there is no such folder and the repository cannot be had, or what is there is no model of Regrain's.
+        If there is no such folder and the repository cannot be had, or the source is not a Regrain model.
     """
     folder = Path(os.path.expanduser(source))
     if folder.is_dir():
@@ -293,7 +293,7 @@ def _loaded(folder: Path, source: str | Path, verify: bool | None) -> Pretrained
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
-    """What was downloaded before, which may be a part of it alone."""
+    """Return the earlier download, which may be incomplete."""
     from huggingface_hub import snapshot_download
 
     try:

@@ -652,7 +652,7 @@ def tree_similarity(codes: Tensor) -> Tensor:
     Raises
     ------
     UserError
-        If codes are no integers of this shape, or there is no level.
+        If codes are not integers of this shape, or there is no level.
 
     Examples
     --------

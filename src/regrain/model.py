@@ -282,7 +282,7 @@ class Model:
     def take_features(self, features: Dataset) -> None:
         """Let adapter and views know mean and spread of the backbone's features over the training samples.
 
-        Copies of the adapter, such as a momentum twin's, are told too.
+        Copies of the adapter, such as a momentum twin's, get them too.
         """
         values = features.samples.take(torch.arange(len(features)))
         for module in self.method.modules():

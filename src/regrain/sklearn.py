@@ -54,7 +54,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
     device : {"cpu", "cuda", "auto"}
         Where to train; the fitted model is on the CPU.
     run_folder : path, optional
-        Keep the run there, in place of a temporary folder; a run that lies there is replaced.
+        Keep the run there instead of in a temporary folder; an existing run there is replaced.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ def read_arrays(
     - uint8 (N, H, W), (N, C, H, W) or (N, H, W, C) are images, C being 1, 3 or 4; where both would do, tensors are
       taken for (N, C, H, W) and NumPy arrays for (N, H, W, C) unless ``layout`` says otherwise. So are uint16 with
       ``modality="image"``, or of four dimensions; ``white`` says which value is white.
-    - Other numbers: (N, D) are vectors, (N, T, C) series, in which NaN means missing and beside which ``static``
+    - Other numbers: (N, D) are vectors, (N, T, C) series, in which NaN means missing and next to which ``static``
       (N, S) gives features that do not change in time; four dimensions images in [0, 1], which become uint8 with a
       warning.
     - A list of texts; of paths to image files, when all of them end like images.
@@ -55,7 +55,7 @@ def read_arrays(
     Raises
     ------
     UserError
-        For lengths that differ, giving both, and for shapes that are no samples.
+        For lengths that differ, giving both, and for shapes that are not samples.
     """
     messages: list[str] = []
     found, values, wrong = _array_samples(samples, modality, layout, messages)
@@ -101,7 +101,7 @@ def read_arrays(
 
 
 def _listed(values: Any) -> list[Any]:
-    """The values one by one; those of NumPy keep their type, as floats of 32 bits have fewer digits."""
+    """List the values one by one; NumPy values keep their type, because 32-bit floats have fewer digits."""
     return list(np.asarray(values.detach().cpu()) if isinstance(values, torch.Tensor) else values)
 
 

@@ -1,7 +1,7 @@
-"""Tables that are dear to compute, kept in memory-mapped files named after what they were computed from.
+"""Tables that are expensive to compute, kept in memory-mapped files named after their inputs.
 
 A file holds one array in NumPy's ``.npy`` format. It is written under a temporary name and renamed when it is whole, so
-that a run that is killed leaves no half a table. Of several processes that need the same table one computes it.
+that a killed run never leaves half a table. If several processes need the same table, only one computes it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def cached_tensor(
     *,
     dtype: str = "float32",
 ) -> Tensor:
-    """The tensor that ``make_batches`` computes, from the cache where it is there.
+    """Return the tensor that ``make_batches`` computes, from the cache if it is there.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def cached_tensor(
     shape : tuple of int
         Of the whole tensor; the first dimension counts rows.
     make_batches : callable
-        Returns consecutive blocks of rows; called only when the file is not there or damaged, and of several processes
-        on a machine in one alone: the others wait, and open its file.
+        Returns consecutive blocks of rows. It is called only when the file is missing or damaged, and by only one
+        process on a machine: the others wait and open its file.
     dtype : "float32" or "uint8"
 
     Returns
@@ -103,7 +103,7 @@ def features(key: str, rows: int, width: int, make_batches: Callable[[], Iterabl
 
 @contextmanager
 def _one_at_a_time(file: Path) -> Iterator[None]:
-    """Within it no other process computes the file; those of one training would all do so at once."""
+    """Let only one process compute the file; otherwise all processes of a training would do so at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = file.with_suffix(".lock")
     with FileLock(lock):
@@ -115,12 +115,12 @@ def _one_at_a_time(file: Path) -> Iterator[None]:
 
 
 def _written_at(file: Path) -> int | None:
-    """When a file was written, in nanoseconds; None where there is none."""
+    """Return the time a file was written, in nanoseconds; None if there is no file."""
     return file.stat().st_mtime_ns if file.exists() else None
 
 
 def _open(file: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
-    """The file's array; None when there is no file, or, with a warning, when it is not what was written."""
+    """Read the file's array; return None if there is no file, or, with a warning, if it is damaged."""
     if not file.exists():
         return None
     try:

@@ -26,11 +26,11 @@ Column = Sequence[Any] | np.ndarray
 """A list of cells, None where there is none, or an array of numbers (N,) or (N, D)."""
 
 Kind = Literal["bytes", "numbers", "booleans", "vectors", "dates", "text", "empty", "other"]
-"""What a column holds; bytes are encoded images."""
+"""Kinds of content of a column; bytes are encoded images."""
 
 
 class Contents(NamedTuple):
-    """Contents of a column: their kind, how texts write numbers (None: none do), and why there are no numbers."""
+    """Contents of a column: their kind, the notation of numbers (None: no text is a number), why none are numbers."""
 
     kind: Kind
     notation: Notation | None = None
@@ -50,10 +50,10 @@ SPLITS = {
 """Names of splits in lower case, and what they are called here."""
 
 LOOKED_AT = 1000
-"""How many cells, at most, a column is judged by."""
+"""Largest number of cells by which a column is judged."""
 
 _UNKNOWN = ("", "nan", "NaN")
-"""Labels that are not known, beside empty cells: whatever else stands in a cell may be the name of a class."""
+"""Spellings of unknown labels, besides empty cells: any other text in a cell may be the name of a class."""
 
 LIKE_UNKNOWN = ("na", "n/a", "none", "null", "unknown", "?", "-")
 """Classes, in lower case, that a warning asks about."""
@@ -68,7 +68,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def escape_formula(text: str) -> str:
-    """A cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
+    """Escape a CSV cell so that no spreadsheet runs it as a formula; numbers stay as they are.
 
     Spreadsheets run what begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return (OWASP, "CSV injection"),
     and show what follows an apostrophe as it is. Where apostrophes stand before such a character already, one more is
@@ -83,7 +83,7 @@ def escape_formula(text: str) -> str:
 
 
 def unescape_formula(text: str) -> str:
-    """What :func:`escape_formula` was given.
+    """Undo :func:`escape_formula`.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def numbered(count: int, splits: Sequence[str] | None = None) -> list[str]:
 
 
 def spelled(cell: Any) -> str:
-    """A cell as an id, a group or a class writes it; texts stay as they are, but for spaces around them.
+    """Spell a cell as an id, a group or a class; texts keep their spelling without surrounding spaces.
 
     Examples
     --------
@@ -228,7 +228,7 @@ def meaning(name: str) -> str:
 
 
 def look_alikes(names: Iterable[str]) -> list[list[str]]:
-    """Classes whose names differ in nothing but case, width, Unicode form, spaces or the spelling of a number.
+    """Find classes whose names differ only in case, width, Unicode form, spaces or the spelling of a number.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
 
 
 def spelled_as(labels: Labels, own: Labels) -> Labels:
-    """Labels whose classes have the names that a run gave them, where they mean the same: its ``1.0`` for a ``1``.
+    """Rename classes to a run's own names where both mean the same: the run's ``1.0`` for a ``1``.
 
     Examples
     --------
@@ -292,7 +292,7 @@ def as_matrix(
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Columns of numbers side by side as float32 (N, D), and what is wrong with the first bad cell of a row.
 
-    With ``missing_allowed`` an empty cell, NaN and NA are no fault; they are NaN in the result.
+    With ``missing_allowed`` an empty cell, NaN and NA are not faults; they are NaN in the result.
 
     Examples
     --------
@@ -314,7 +314,7 @@ def as_matrix(
 
 
 def as_floats(column: Column) -> np.ndarray:
-    """A column as float64 (N, D); NaN where there is no number in plain notation."""
+    """Convert a column to float64 (N, D); NaN for cells that are not numbers in plain notation."""
     if isinstance(column, np.ndarray):
         return column.astype(np.float64).reshape(len(column), -1)
     if isinstance(next((cell for cell in column if not missing(cell)), None), list | tuple | np.ndarray):
@@ -382,7 +382,7 @@ def _as_float(cell: Any) -> float:
 
 
 def _only_lacks_numbers(cell: Any, numbers: np.ndarray) -> bool:
-    """Whether all that is wrong with a cell, or with the numbers of a list, is that some are not there."""
+    """Whether the only fault of a cell, or of a list of numbers, is missing numbers."""
     if np.isinf(numbers).any():
         return False
     if not isinstance(cell, list | tuple | np.ndarray):
@@ -392,7 +392,7 @@ def _only_lacks_numbers(cell: Any, numbers: np.ndarray) -> bool:
 
 
 def is_missing_number(cell: Any) -> bool:
-    """Whether a cell among numbers says that there is none: it is empty, or holds NaN or NA.
+    """Whether a cell in a column of numbers is missing: empty, NaN or NA.
 
     Examples
     --------
@@ -419,7 +419,7 @@ def _what_is_wrong(name: str, column: Column, row: int, numbers: np.ndarray) -> 
 
 
 def contents_of(column: Column, notation: Notation | None = None) -> Contents:
-    """The contents of a column; its notation of numbers, if not the plain one, is judged by every cell.
+    """Determine the contents of a column; a notation of numbers other than the plain one is judged by every cell.
 
     Parameters
     ----------
@@ -471,7 +471,7 @@ def contents_of(column: Column, notation: Notation | None = None) -> Contents:
         return Contents("booleans" if notation.truth else "numbers", notation)  # type: ignore[union-attr]
     if sum(np.isfinite(_as_float(c)) for c in cells) >= 0.9 * len(cells):
         written = None if len(whole) == 0 else _fewer_faults(whole)
-        return Contents("numbers", written or PLAIN)  # a stray word in a column of numbers is a mistake to be told
+        return Contents("numbers", written or PLAIN)  # a stray word in a column of numbers is a mistake to report
     if not isinstance(first, str):
         return Contents("other", reason="holds numbers and texts")
     return _of_texts(whole)

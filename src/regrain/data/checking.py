@@ -1,4 +1,4 @@
-"""What is wrong with a data set, all of it at once, before anything is trained on it."""
+"""Check a data set for all its faults at once, before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HELD_OUT = ("val", "test")
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing that is wrong.
+    """One fault of a data set.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Issue:
     message : str
         A sentence.
     rows : tuple of str
-        Every row that it concerns, as the user finds it, with details.
+        Every row with the fault, as the user finds it, with details.
     severity : "error" or "warning"
         Errors are what :func:`regrain.data.read` refuses.
     """
@@ -49,7 +49,7 @@ class Issue:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`check` found.
+    """Report of :func:`check`.
 
     Parameters
     ----------
@@ -58,16 +58,16 @@ class Report:
     shape : tuple of int
         Of one sample as it will be stored.
     samples : dict of split to number
-        One entry, "all", when there are no splits.
+        One entry, "all", if the data have no splits.
     levels : dict
         Per level: ``classes``, ``min``, ``median``, ``max`` samples of a class, and ``unknown``, the samples without a
         label (a class without children needs none below).
     issues : tuple of Issue
         Errors first.
     messages : tuple of str
-        What the reader has to tell.
+        Messages of the reader.
     static : int
-        Number of static features beside a series.
+        Number of static features of a series.
     """
 
     name: str
@@ -113,14 +113,14 @@ class Report:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with every row of every issue."""
+        """Return all fields as plain values, with every row of every issue."""
         issues = [{**asdict(issue), "count": len(issue.rows), "rows": list(issue.rows)} for issue in self.issues]
         lists = {"shape": list(self.shape), "messages": list(self.messages), "issues": issues}
         return {"schema": 1, "ok": self.ok, **asdict(self), **lists}
 
 
 def check(source: Any, **options: Any) -> Report:
-    """List everything that is wrong with a data set, bad rows one by one.
+    """List every fault of a data set, with all its bad rows.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def check(source: Any, **options: Any) -> Report:
     Raises
     ------
     UserError
-        Only if there are no rows to look at: no such path, no such column.
+        Only if there are no rows to check: no such path, no such column.
 
     Examples
     --------
@@ -191,7 +191,7 @@ def _shape(rows: Rows) -> tuple[int, ...]:
 
 
 def _unlabelled(labels: Labels, level: str) -> np.ndarray:
-    """The rows whose class at a level nobody knows; not those whose class has nothing below it down there."""
+    """Return the rows of unknown class at a level, except rows whose class has no children at that level."""
     return np.flatnonzero((labels.level(level) == UNKNOWN).numpy() & ~labels.absent(level).numpy())
 
 
@@ -215,7 +215,7 @@ def _balance(labels: Labels) -> dict[str, dict[str, float]]:
 
 
 def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], list[RowError]]:
-    """A digest of every sample (None where there is none), and the images that cannot be decoded."""
+    """Return a digest of every sample (None for a missing one), and the images that cannot be decoded."""
     if storage is None and rows.static is not None:
         pairs = zip(rows.values, rows.static, strict=True)
         return [_digest(np.concatenate([np.ravel(series), static])) for series, static in pairs], []
@@ -304,7 +304,7 @@ def _duplicate_ids(rows: Rows) -> Iterator[Issue]:
 
 
 def _torn_rows(rows: Rows) -> Iterator[str]:
-    """The rows whose class has another parent in most other rows: those to look at when levels do not nest."""
+    """Return the rows whose class has another parent in most rows: the rows to check when levels do not nest."""
     labels = rows.lenient_labels()
     for above, level in zip(labels.levels, labels.levels[1:], strict=False):
         parents, children = labels.level(above).numpy(), labels.level(level).numpy()
@@ -361,7 +361,7 @@ def _label_issues(rows: Rows, labels: Labels) -> Iterator[Issue]:
 
 
 def _rows_of(rows: Rows, labels: Labels, found: Twins) -> Iterator[str]:
-    """Of every group of twins the first row of each class."""
+    """Return the first row of each class in every group of twins."""
     codes, names = labels.level(found.level).tolist(), labels.names(found.level)
     first = {code: row for row, code in reversed(list(enumerate(codes)))}
     counts = Counter(codes)

@@ -1,4 +1,4 @@
-"""What an experiment takes from a training split: samples, labels, or their truth."""
+"""Reduce or corrupt a training split for an experiment: fewer samples, hidden labels, or wrong labels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from regrain.labels import UNKNOWN, Labels
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
-    """How a training split is made poorer before a method sees it; in the order of the fields.
+    """Corruption of a training split before a method sees it, applied in the order of the fields.
 
     Attributes
     ----------
     samples : int, optional
-        So many samples in all: see :func:`subsample`.
+        Number of samples to keep: see :func:`subsample`.
     limit_per_class : int, optional
-        At most so many of every class of the finest level in use.
+        Largest number of samples of every class of the finest level in use.
     label_noise : float, or mapping of level to float
         See :func:`with_label_noise`.
     noise_within : str, optional
-        The level whose classes wrong labels do not leave.
+        Draw wrong labels only from the same class at this level.
     hide_labels : float, or mapping of level to float
         See :func:`hide_labels`.
     draw : int
@@ -52,7 +52,7 @@ class Corruption:
         Raises
         ------
         UserError
-            If a number lies outside its range, a level is unknown, or more samples are asked for than there are.
+            If a number is outside its range, a level is unknown, or more samples are asked for than there are.
         """
         if self.samples is not None:
             train = subsample(train, self.samples, seed=self.draw)
@@ -103,9 +103,10 @@ def with_label_noise(
     within: str | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """The same samples, some with a wrong label: a label is drawn anew with probability ``share``.
+    """Replace labels by random ones: each label is redrawn with probability ``share``.
 
-    It is drawn from all classes, its own among them, so that 1 makes labels random (MLCL, supplement 8.1). Where
+    The new label is drawn from all classes, the old one included, so that 1 makes labels random (MLCL, supplement
+    8.1). Where
     levels nest, the labels above follow the new one, and a finer one that does not lie below it is lost. A larger
     share keeps the wrong labels of a smaller one.
 
@@ -117,14 +118,14 @@ def with_label_noise(
     levels : sequence of str, optional
         Those in use, which one number is for; default all.
     within : str, optional
-        A level of which classes are not left: wrong labels are confusions between siblings below it. Samples known
-        at no level below it keep their labels.
+        Draw wrong labels only within classes of this level: they are confusions between siblings. Samples without a
+        known label below it keep their labels.
     seed : int
 
     Raises
     ------
     UserError
-        If a share lies outside [0, 1], a level is unknown, or ``within`` is none above a noisy level.
+        If a share is outside [0, 1], a level is unknown, or ``within`` is not above a noisy level.
     """
     labels, taxonomy = data.labels, data.labels.taxonomy
     named = isinstance(share, Mapping)
@@ -163,7 +164,7 @@ def with_label_noise(
 def hide_labels(
     data: Dataset, share: float | Mapping[str, float], *, within: str | None = None, seed: int = 0
 ) -> Dataset:
-    """The same samples, of which a share has lost its labels: what few labels are worth.
+    """Hide the labels of a share of the samples, to measure the value of few labels.
 
     Drawn by seed within the classes of one level, each of which keeps one label at least; a larger share hides all
     that a smaller one hides.
@@ -181,7 +182,7 @@ def hide_labels(
     Raises
     ------
     UserError
-        If a share lies outside [0, 1), a level is unknown, or there are no labels.
+        If a share is outside [0, 1), a level is unknown, or the data have no labels.
     """
     labels = data.labels
     if not labels.levels:
@@ -199,7 +200,7 @@ def hide_labels(
 
 
 def _siblings_drawn(labels: Labels, level: str, within: str, old: Tensor, draws: Tensor) -> Tensor:
-    """For each code, one of the classes with the same ancestor at level ``within``, itself among them."""
+    """Draw for each code a class with the same ancestor at level ``within``, possibly the same class."""
     if labels.taxonomy is None or labels.level_index(within) >= labels.level_index(level):
         raise UserError(f"labels of level '{level}' stay within classes of a level above it: '{within}' is none")
     above = labels.taxonomy.ancestors(level, within)

@@ -20,7 +20,7 @@ from regrain.labels import Labels
 
 
 class Batch(NamedTuple):
-    """What a method trains on.
+    """A batch of samples for training.
 
     views : tuple of Tensor or dict, one per view, each of B samples
     labels : LongTensor (B, levels needed), -1 unknown
@@ -266,7 +266,7 @@ class Dataset:
         return self.select(~held), self.select(held)
 
     def rows_by_class(self, level: str | None, generator: np.random.Generator) -> list[np.ndarray]:
-        """The rows of every class in a random order that hangs on the samples' ids, not on the order of rows."""
+        """Return the rows of every class in a random order that depends on the samples' ids, not on the row order."""
         codes = np.zeros(len(self), dtype=np.int64) if level is None else self.labels.level(level).numpy()
         by_id = np.argsort(self.keys.numpy(), kind="stable")
         return [generator.permutation(by_id[codes[by_id] == code]) for code in np.unique(codes)]

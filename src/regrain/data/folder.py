@@ -32,13 +32,13 @@ _JUNK = re.compile(
     r"|lost\+found|\w*quota\.(user|group)",  # Linux
     re.IGNORECASE,
 )
-"""Names that are nobody's data."""
+"""Names of system files, which are never data."""
 
 _LOOKED_FOR = "files ending in .jpg, .jpeg, .png, .tif, .webp or another way that Pillow reads"
 _SNIFFED = 100
 
 _MOST_PATHS = 1000
-"""By so many paths links may lead to one folder."""
+"""Largest number of paths by which links may lead to one folder."""
 
 _PSEUDO = ("/proc", "/sys")
 
@@ -56,7 +56,7 @@ class Walk:
     unreadable : dict of str
         Unreadable paths, and why.
     circles : dict of str
-        Links that lead back to a folder in which they lie, and where to: they are not followed.
+        Links that lead back to a folder that contains them, and their targets: they are not followed.
     outside : dict of str
         Links to folders outside, and where to: they are followed.
     """
@@ -197,7 +197,7 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
     Raises
     ------
     UserError
-        If there are no images, naming what was looked for and what is there.
+        If the folder holds no images; the message names the formats looked for and the files found.
     """
     folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
@@ -261,7 +261,7 @@ def _no_images(folder: Path, found: Walk) -> str:
 
 
 def _messages(folder: Path, found: Walk) -> Iterator[str]:
-    """Notes on what the user may not expect: files passed over, spellings of names, links that lead elsewhere."""
+    """Return notes on surprises: files passed over, spellings of names, links that lead elsewhere."""
     spelled_so = [identity for path in found.images if (identity := readable(path)) != path]
     if spelled_so:
         yield f"{_count(spelled_so, 'name')} not UTF-8, whose bytes are spelled as in {spelled_so[0]}"

@@ -169,7 +169,7 @@ class _Record(NamedTuple):
 def _csv_table(path: Path, text: str) -> Table:
     """Cells stay texts, so that a class ``01`` or ``NA`` stays what it is; broken lines are kept as faults.
 
-    The apostrophe that guards a cell against being taken for a formula is no part of it (``cells.escape_formula``).
+    The apostrophe that keeps a cell from being run as a formula is not part of it (``cells.escape_formula``).
     """
     lines = list(io.StringIO(text, newline=""))
     start = next((number for number, line in enumerate(lines) if line.strip()), 0)

@@ -1,4 +1,4 @@
-"""What the columns of a table may be when nobody names them."""
+"""Guesses about the roles of a table's columns that the user did not name."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _ID_NAMES = (
 
 
 class Roles:
-    """Which column is what: a feature or a label or a group or an id or a split or a record's key, never two.
+    """Role of each column: a feature, a label, a group, an id, a split or a record's key, never two.
 
     An image's path may also be its id, and a record may be its own group. ``of`` maps columns to roles.
     """
@@ -111,7 +111,7 @@ class Guesses:
     declared : sequence of str
         Columns that the source declares to be class labels.
     split_known : bool
-        Whether files tell the split already.
+        Whether the files already name the split.
     roles : Roles
         Columns that have a role are not guessed about; what is guessed is noted there.
     """
@@ -242,7 +242,7 @@ class Guesses:
         return [name for name in names if name not in left], left
 
     def numbers(self) -> list[str]:
-        """All columns of numbers that are nothing else, neither labels nor a count of the rows."""
+        """Return all columns of numbers without another role, except labels and row counts."""
         names, left = self.usable(self._free)
         left |= {name: "holds lists of numbers" for name in names if self.contents(name).kind == "vectors"}
         names = [name for name in names if name not in left]

@@ -1,4 +1,4 @@
-"""Images on their way into memory: how they are decoded, and in which form they are stored."""
+"""Decode images and choose the form in which they are stored."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ImageForm(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """How images will be kept.
+    """The chosen form of stored images.
 
     ``lossless`` says whether the form loses nothing, ``deep`` whether ``white`` was chosen: by an option, or for images
     of more than 8 bits.
@@ -278,7 +278,7 @@ def _require_options(image_size: int | tuple[int, int] | None, channels: int | N
 
 
 def _header(source: str | bytes) -> _Header | None:
-    """None when there is no readable header; of pixels of more than 8 bits the brightest is looked for."""
+    """Read an image's header, and the brightest pixel of more than 8 bits; return None if it is not readable."""
     from PIL import ExifTags, Image
 
     try:
@@ -306,7 +306,7 @@ def _white(brightest: int) -> int:
 
 
 def _losses(headers: Sequence[_Header], channels: int, white: int, brightest: int | None) -> Iterator[str]:
-    """Notes on what is scaled or dropped when images are stored at 8 bits, in so many channels."""
+    """Return notes on what is scaled or dropped when images are stored at 8 bits, in this number of channels."""
     total = len(headers)
     deep = sum(header.brightest is not None for header in headers)
     if deep:

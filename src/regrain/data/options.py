@@ -143,7 +143,7 @@ class _Place(TypedDict, total=False):
 
 
 class _InMemory(TypedDict, total=False):
-    """What comes with samples in memory: one entry a sample, and what the array holds."""
+    """Options of samples in memory: one entry per sample, and the content of the array."""
 
     ids: Sequence[Any] | Any | None
     groups: Sequence[Any] | Any | None
@@ -156,7 +156,7 @@ class FolderOptions(StorageOptions, _Levels, _Name, total=False):
 
 
 class RoleOptions(SampleOptions, _Levels, _LabelPaths, _Relation, ColumnOptions, _Written, _Name, total=False):
-    """What the columns of a table are; what is not named is guessed."""
+    """Roles of a table's columns; columns that are not named are guessed."""
 
 
 class TableOptions(RoleOptions, StorageOptions, total=False):
@@ -178,7 +178,7 @@ class ArrayOptions(_Levels, _Relation, _Splits, _InMemory, _Name, StorageOptions
     layout : "NCHW" or "NHWC", optional
         Where the channels of images are.
     static : array (N, S), optional
-        Static features beside series (N, T, C); S may be 0.
+        Static features of series (N, T, C); S may be 0.
     """
 
     static: Any
@@ -192,13 +192,13 @@ class ReaderOptions(
     _Place, SampleOptions, _LabelPaths, _Relation, ColumnOptions, _Written, _Splits, _InMemory, _Name, StorageOptions,
     total=False,
 ):  # fmt: skip
-    """Options of any reader, as the verbs take them beside ``levels``; each is for the sources that know it."""
+    """Options of all readers, which the verbs take in addition to ``levels``; each is for sources that know it."""
 
     labels: Any
 
 
 class CorruptionOptions(TypedDict, total=False):
-    """What an experiment takes from a training split; see :class:`regrain.data.corruption.Corruption`."""
+    """Corruption of a training split for an experiment; see :class:`regrain.data.corruption.Corruption`."""
 
     samples: Annotated[int | None, "Train on this many samples alone, drawn whatever their classes."]
     limit_per_class: Annotated[

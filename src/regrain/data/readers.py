@@ -41,7 +41,7 @@ def read(source: Any, **options: Any) -> Dataset:
           a split, or to a table: CSV, TSV, Parquet, JSON;
         - a DataFrame, columns in a mapping, or a Hugging Face data set: tables with one row a sample, or one a time
           step. ClassLabel columns are the levels unless others are named;
-        - an array, a tensor or a list (:func:`regrain.data.arrays.read_arrays`); so is a DataFrame beside ``labels``.
+        - an array, a tensor or a list (:func:`regrain.data.arrays.read_arrays`); so is a DataFrame with ``labels``.
     options
         Those of the reader that fits: see :mod:`regrain.data.options`. Columns that no option names are guessed, and
         ``notes["messages"]`` reports the guesses. The same table gives the same data set in every format: numbers and
@@ -51,7 +51,7 @@ def read(source: Any, **options: Any) -> Dataset:
     Raises
     ------
     UserError
-        If there is no such thing (the nearest name of the catalogue is given), for an option that the reader does not
+        If there is no such source (the nearest name of the catalogue is given), for an option that the reader does not
         have, and for what is wrong with the data, by row.
 
     Examples
@@ -99,7 +99,7 @@ def find_rows(source: Any, **options: Any) -> tuple[Rows, dict[str, Any]]:
     Raises
     ------
     UserError
-        As :func:`read`, but for what is wrong with single rows.
+        As :func:`read`, except for faults of single rows.
     """
     reader, known, what = _reader(source, options)
     _require_known(options, known, what)
@@ -113,7 +113,7 @@ def find_rows(source: Any, **options: Any) -> tuple[Rows, dict[str, Any]]:
 def options_of(source: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options that the reader of a source knows, by name; none for a :class:`Dataset`.
 
-    Those that are given may decide which reader it is: a DataFrame beside ``labels`` holds numbers alone.
+    Those that are given may decide which reader it is: a DataFrame given with ``labels`` holds only numbers.
     """
     return _reader(source, options)[1]
 

@@ -25,12 +25,12 @@ _HOLE, _PAUSE = 1.5, 10.0
 """Longer steps, in usual ones, are holes of a regular clock, and worth a warning of any other."""
 
 _OVERLAPPING = 10
-"""Times that go back are clocks that restart, not rows in any order, if that happens once in so many rows at most."""
+"""Times that go back are clocks that restart, not rows in any order, if that happens at most once in this many rows."""
 
 
 @dataclass(frozen=True)
 class StepColumns:
-    """What the columns of a table of time steps are, and how its records are cut into windows.
+    """Roles of the columns of a table of time steps, and the cutting of its records into windows.
 
     Attributes
     ----------
@@ -290,9 +290,9 @@ def cut(
         In steps; the default stride is the width, so that no step belongs to two samples.
     times : float array (rows,), optional
     limit : float
-        The longest step of time within a window: records are cut anew after a longer one.
+        The longest step of time within a window: a longer one starts a new window.
     messages : list of str
-        Is told what was left out.
+        Collects notes on what was left out.
 
     Raises
     ------
@@ -360,7 +360,7 @@ def window_labels(
     Where the labelled rows of a window agree, it has their class; else that of its last labelled row: a window that
     ends in another class than it began in stands for what it ends in. Where levels nest, that is decided from coarse
     to fine, each level among the rows of the class that was chosen above, so that the classes of a window are always
-    those of a row. ``messages`` tells how many windows hold several classes.
+    those of a row. ``messages`` reports how many windows hold several classes.
 
     Parameters
     ----------
@@ -428,7 +428,7 @@ def static_features(
     where: str,
     describe_row: Callable[[int], str],
 ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
-    """Static features (S,) of every record, NaN where no row has a value; and by row, what is no number.
+    """Static features (S,) of every record, NaN if no row has a value; and by row, the faulty cells.
 
     Raises
     ------

@@ -50,7 +50,7 @@ class RowError(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """What a reader found.
+    """Rows that a reader found.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ class Rows:
         The column that the ids come from.
     splits, groups : sequences of str, optional
     static : float array (N, S), optional
-        Static features beside series; NaN is missing.
+        Static features of series; NaN is missing.
     known_errors : tuple of RowError
-        What the reader already knows to be unusable.
+        Rows that the reader already knows to be unusable.
     notes : dict
         As in :class:`Dataset`; ``notes["messages"]`` are sentences for the user, ``notes["warnings"]`` those about what
         looks wrong.
@@ -433,7 +433,7 @@ def examples(items: Any, limit: int = 3) -> str:
 
 
 def missing_message(series: np.ndarray, static: np.ndarray | None = None) -> list[str]:
-    """What to tell about missing values of series; nothing where there are none.
+    """Describe the missing values of series; empty if there are none.
 
     Examples
     --------

@@ -144,7 +144,7 @@ class Table:
 
 
 class _Reading:
-    """What the columns of a table are, by options and guesses; and the rows that follow from it."""
+    """Roles of a table's columns, by options and guesses; and the resulting rows."""
 
     def __init__(self, table: Table, options: RoleOptions) -> None:
         self.table, self.options = table, options

@@ -24,7 +24,7 @@ _DATA = resources.files("regrain.data")
 
 @dataclass(frozen=True)
 class TaxonomyInfo:
-    """What is told of a taxonomy that comes with the package.
+    """Description of a taxonomy that comes with the package.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def taxonomy(source: str | Path) -> Taxonomy:
     Raises
     ------
     UserError
-        For a name that is not known (the nearest is given), a file of another kind, and rows that are no edges or
+        For a name that is not known (the nearest is given), a file of another kind, and rows that are not edges or
         paths, by the line of the file.
 
     Examples
@@ -115,7 +115,7 @@ def display_names(source: str | Path) -> dict[str, str]:
 
 @cache
 def grouping(name: str) -> dict[str, Any]:
-    """What a file of ``groupings/`` holds; ``classes`` gives the ancestors of every class as a list, coarsest first."""
+    """Content of a file of ``groupings/``; ``classes`` gives the ancestors of every class as a list, coarsest first."""
     content: dict[str, Any] = json.loads((_DATA / "groupings" / f"{name}.json").read_text(encoding="utf-8"))
     content["classes"] = {
         fine: [above] if isinstance(above, str) else above for fine, above in content["classes"].items()

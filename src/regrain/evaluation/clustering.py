@@ -20,7 +20,7 @@ MOST_FITTED = 20_000
 """Training samples that k-means is fitted on at most: more move its centres little, and cost time."""
 
 MOST_LINKED = 10_000
-"""Samples that linkage takes at most: it holds the distances of all pairs, 0.4 GB of so many."""
+"""Largest number of samples for linkage: it holds the distances of all pairs, 0.4 GB for this many."""
 
 _BLOCK = 512
 _METRICS = ("acc", "nmi", "ami", "ari", "purity", "homogeneity")

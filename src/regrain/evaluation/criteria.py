@@ -177,7 +177,7 @@ def _looked_at(part: Dataset) -> Dataset:
 
 
 def _coarse(part: Dataset) -> Tensor:
-    """Codes (N,) of the coarse level; where there are no labels, all samples are of one class."""
+    """Return codes (N,) of the coarse level; without labels, all samples are in one class."""
     if not part.labels.levels:
         return torch.zeros(len(part), dtype=torch.long)
     return part.labels.level(part.labels.levels[0])

@@ -96,7 +96,7 @@ def apply_to_views(
 ) -> Tensor:
     """``function`` of augmented views of all samples: (copies, N, width) float32 on the CPU, in the order of the data.
 
-    Copy c is the view of epoch ``first`` + c under ``seed``: it hangs on these and the sample's id alone. The model
+    Copy c is the view of epoch ``first`` + c under ``seed``: it depends only on these and the sample's id. The model
     works in evaluation mode; where it has a frozen backbone the views are of the backbone's features.
     """
     method, views = model.method, model.views.with_presets([preset])

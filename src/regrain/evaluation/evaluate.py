@@ -1,4 +1,4 @@
-"""Evaluates a model beside its baselines: every protocol, at every level where it works."""
+"""Evaluate a model and its baselines: every protocol, at every level where it works."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def evaluate_model(
     seed: int = 0,
     workers: int = 2,
 ) -> Evaluation:
-    """Evaluate a model's embeddings, and beside them raw inputs and a network with random weights.
+    """Evaluate a model's embeddings, compared with raw inputs and a network with random weights.
 
     Parameters
     ----------

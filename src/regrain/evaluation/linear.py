@@ -37,7 +37,7 @@ def linear(representation: Representation, task: Task, *, linear_epochs: CountFr
     representation : Representation
     task : Task
     linear_epochs : int
-        Epochs of SGD with augmentations, beside the convex solver.
+        Epochs of SGD with augmentations, in addition to the convex solver.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.metrics import balanced_accuracy, path_metrics
 
 ALL = "all"
-"""What figures of all levels together have in place of a level."""
+"""Name in place of a level for figures of all levels together."""
 
 
 @protocol("train", "probabilities", levels="together", classifies=True)

@@ -42,7 +42,7 @@ class _Scale:
 
 @dataclass(frozen=True)
 class Probed:
-    """What a linear classifier is fitted on: labelled training embeddings, scaled, and a fifth of them held out.
+    """Training data of a linear classifier: labelled training embeddings, scaled, and a fifth of them held out.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a protocol declares, what it is given and what it returns."""
+"""Protocols: their declaration, their inputs and their results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Score:
     over : str
         What the interval is over: ``queries``, ``seeds``, ``episodes``, ``subjects``; empty without one.
     note : str
-        What the reader of the figure must know.
+        A caveat for the reader of the figure.
     count : bool
         Whether the value is a number of things, or a mean number of them, not a share.
     detail : bool
@@ -233,14 +233,14 @@ def protocol(
     Parameters
     ----------
     *needs
-        The parts of a :class:`Representation` that it looks at beside ``test``.
+        The parts of a :class:`Representation` that it uses besides ``test``.
     levels
         Where it works when the user chose no levels: at ``each`` alone, at the ``finest`` alone, at those that the
         method ``read`` (else the coarsest); or it gets all levels ``together``.
     default
         Whether it runs when the user asks for no protocol.
     classifies
-        Whether its figures are to stand beside those of a guess at the majority class.
+        Whether its figures are shown next to those of a guess at the majority class.
     other_data
         Whether it works on data that the model was not trained on only.
     """

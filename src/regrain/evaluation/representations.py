@@ -1,4 +1,4 @@
-"""What is evaluated: the model's embeddings, and beside them weak baselines."""
+"""Representations to evaluate: the model's embeddings, and weak baselines."""
 
 from __future__ import annotations
 

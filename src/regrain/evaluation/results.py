@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """The trained model beside an untrained representation, by one metric.
+    """Comparison of the trained model with an untrained representation, by one metric.
 
     Attributes
     ----------
@@ -78,11 +78,11 @@ class Evaluation:
     samples : int
     rows : list of Row
     notes : list of str
-        What the reader of the figures must know.
+        Caveats for the reader of the figures.
     judged : dict
         Fingerprints of the samples and of their labels: figures of other samples are not paired with these.
     verdict : list of Finding
-        Whether training helped, beside each untrained representation; see :mod:`regrain.evaluation.verdicts`.
+        Whether training helped, compared with each untrained representation; see :mod:`regrain.evaluation.verdicts`.
     """
 
     split: str

@@ -57,7 +57,7 @@ def recall(representation: Representation, task: Task, *, ks: list[Count] | None
 
 
 def per_query(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int]) -> dict[str, Tensor]:
-    """What :func:`recall` takes means of, query by query, to pair two models on the same samples.
+    """Return the figures of :func:`recall` query by query, to pair two models on the same samples.
 
     Parameters
     ----------

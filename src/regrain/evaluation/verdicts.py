@@ -12,7 +12,7 @@ from regrain.metrics import bootstrap_interval
 def verdict(
     rows: Sequence[Row], levels: Sequence[str], raw: str, advice: Mapping[str, str], *, seed: int
 ) -> list[Finding]:
-    """The model beside each untrained representation.
+    """Compare the model with each untrained representation.
 
     The metric is the first that is known sample by sample of the first protocol that gives one, at the finest level
     where it gives it: recall@1 unless other protocols or K were asked for. So it is fixed before any figure is seen.

@@ -37,7 +37,7 @@ _VIEW_ALIASES = {
     "vector": {"jitter": "strong", "simclr": "strong", "global": "weak", "local": "strong"},
     "series": {"jitter": "strong", "simclr": "strong", "global": "weak", "local": "strong"},
 }
-"""What the views that methods ask for are called where there are no pictures; dropout makes text views differ."""
+"""Names of the views for samples that are not images; text views differ by dropout."""
 
 _COUNTED_TEXTS = 20_000
 _SMALLEST_BATCH = 32
@@ -45,7 +45,7 @@ _SMALLEST_BATCH = 32
 
 @dataclass
 class Assembly:
-    """What a training needs.
+    """Everything that a training needs.
 
     Attributes
     ----------
@@ -362,6 +362,6 @@ def _recipes_of(modality: str, encoder: Mapping[str, Any], *, pretrained: bool) 
 
 
 def _adapter_of(method: type[Method]) -> dict[str, Any]:
-    """What of a frozen encoder's section a method decides."""
+    """Return the part of a frozen encoder's section that the method decides."""
     adapter = {} if method.trains_encoder else {"adapter": "identity"}
     return adapter | recipe_for("vector", method.name, features=True).get("encoder", {})

@@ -46,7 +46,7 @@ class _ClassifierForm(TypedDict):
 
 
 class Named(NamedTuple):
-    """What a classifier says of N samples.
+    """Predictions of a classifier for N samples.
 
     Attributes
     ----------

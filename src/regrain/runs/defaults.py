@@ -1,4 +1,4 @@
-"""What a training is where the user does not say: encoder, side of the views, epochs; and the time it takes.
+"""Defaults of a training: encoder, side of the views, epochs; and an estimate of its time.
 
 An encoder whose weights are at hand is taken as it is: features of published weights win over anything that is trained
 on few photos or texts, and cost minutes. Nothing is downloaded unless the user names an encoder or asks for weights.

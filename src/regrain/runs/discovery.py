@@ -86,7 +86,7 @@ class Subclass:
 
 @dataclass
 class Discovery:
-    """What was found.
+    """Discovered subclasses of samples.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class Discovery:
 
 @dataclass(frozen=True)
 class SubclassModel:
-    """What tells the subclass of any sample.
+    """Model that assigns a subclass to any sample.
 
     Attributes
     ----------
@@ -268,7 +268,7 @@ def assign_subclasses(
     ----------
     model : Model
     parts : mapping of split to Dataset
-        k-means is fitted on ``train``, or on all where there is no such split.
+        k-means is fitted on ``train``, or on all samples if there is no such split.
     fitted : SubclassModel
         With the centres of an earlier call, those are used.
     subclasses, each : int, optional
@@ -417,7 +417,7 @@ def _describe(
 
 
 def _own_name(number: int, superclass: str | None) -> str:
-    """That of a subclass nobody has named."""
+    """Return the name of a subclass that the user has not named."""
     return f"{superclass}/{number}" if superclass else f"subclass {number}"
 
 
@@ -427,7 +427,7 @@ def is_own_name(number: int, name: str) -> bool:
 
 
 def _texts(parts: Sequence[Dataset], rows: np.ndarray) -> list[str]:
-    """The texts of rows of all parts together; none where samples are no texts."""
+    """Return the texts of rows of all parts together; none if samples are not texts."""
     if parts[0].modality != "text":
         return []
     starts = np.cumsum([0, *map(len, parts)])
@@ -516,7 +516,7 @@ def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
     Raises
     ------
     UserError
-        If the file is no such mapping, or names a subclass that does not exist.
+        If the file is not such a mapping, or names a subclass that does not exist.
     """
     path = Path(file)
     if not path.exists():

@@ -37,7 +37,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
 
 
 class _ResNet(NamedTuple):
-    """What detectron2's configuration says of a ResNet that torchvision and timm know by one name."""
+    """detectron2's configuration of a ResNet that torchvision and timm know by one name."""
 
     depth: int
     groups: int = 1
@@ -72,7 +72,7 @@ class Layout:
     notices : tuple of str
         What the file does not hold, or where it fits only in part.
     beside : dict, optional
-        What a framework's files have beside the tensors, which are under ``model`` then.
+        Further entries of a framework's files; the tensors are then under ``model``.
     """
 
     tensors: dict[str, Tensor]
@@ -130,7 +130,7 @@ def write_export(
     format : str
         One of :data:`FORMATS`.
     path : Path
-        Its ending is one of the format's. What lies there is replaced.
+        Its ending is one of the format's. An existing file is replaced.
     model_folder : Path
         Where the model was loaded from; a text encoder's tokenizer stays there.
     classifiers : Classifiers, optional
@@ -296,7 +296,7 @@ def plain_layout(model: Model, path: Path, model_folder: Path) -> Layout:
         state = {f"adapter.{name}": value for name, value in state.items()}
         state |= {f"backbone.{name}": value for name, value in _state(model.backbone).items()}
     from_library = isinstance(model.backbone or model.method.encoder, TextEncoder | VisionEncoder)
-    where = f", folder={_quoted(model_folder)}" if from_library else ""  # configuration and tokenizer are no tensors
+    where = f", folder={_quoted(model_folder)}" if from_library else ""  # configuration and tokenizer are not tensors
     lines = (
         "import json",
         "from safetensors import safe_open",
@@ -401,7 +401,7 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _left_out(model: Model) -> list[str]:
-    """What the weights of the image network alone do not hold."""
+    """List the parts of the model that the weights of the image network do not hold."""
     if model.backbone is not None:
         return [
             "the network was frozen: these are its weights as training found them; what was learned is the adapter "
@@ -420,7 +420,7 @@ def _projection_left_out(model: Model) -> list[str]:
 
 
 def _described(model: Model) -> dict[str, Any]:
-    """What a file says of itself, in plain values; the width of what it gives comes on top."""
+    """Return a file's metadata in plain values, including the width of its output."""
     inputs = model.config["inputs"]
     described: dict[str, Any] = {
         "method": model.method.name,

@@ -70,7 +70,7 @@ def write_grids(
     Raises
     ------
     UserError
-        If the samples are no images, or there is no such split.
+        If the samples are not images, or there is no such split.
     """
     first = next(iter(parts.values()))
     require_drawable(folder, first.modality, first.name, overwrite=True)
@@ -99,7 +99,7 @@ def write_grids(
 def purity_ranks(
     discovery: Discovery, parts: Mapping[str, Dataset], shown: np.ndarray, numbers: Sequence[int]
 ) -> tuple[dict[int, float], dict[int, str]]:
-    """What the subclasses are sorted by (see :func:`write_grids`), and in words what they mostly hold.
+    """Return the sort keys of the subclasses (see :func:`write_grids`), and in words their main content.
 
     Parameters
     ----------

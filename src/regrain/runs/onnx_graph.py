@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Classifiers:
-    """What a run predicts classes with, beside its embeddings.
+    """Classifiers of a run, besides its embeddings.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class OnnxGraph:
 
 
 class _Network(nn.Module):
-    """What evaluation uses of a sample, with the frozen backbone where there is one, and what is predicted from it."""
+    """Network from a sample to its embedding, with the frozen backbone if there is one, and to its predictions."""
 
     def __init__(self, model: Model, classifiers: Classifiers) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def _answers(selective: SelectiveClassifier, probabilities: Mapping[str, Tensor]
 
 
 def graph_inputs(model: Model) -> tuple[str, ...]:
-    """Names of the graph's inputs: the modality, and ``static`` for the features beside series."""
+    """Names of the graph's inputs: the modality, and ``static`` for the static features of series."""
     inputs = model.config["inputs"]
     return (inputs["modality"], "static") if inputs.get("static") else (inputs["modality"],)
 
@@ -242,7 +242,7 @@ def _agreement(content: bytes, network: _Network, model: Model) -> str:
         if not expected.is_floating_point():
             continue
         difference = float(np.abs(output - expected.numpy()).max())
-        if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):  # a NaN is no agreement
+        if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):  # a NaN is not agreement
             raise UserError(
                 f"nothing written: onnxruntime's output '{name}' differs from the model's by {difference:.2g}, and the "
                 f"limit is {TOLERANCE:g}"

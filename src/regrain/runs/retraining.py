@@ -16,7 +16,7 @@ from regrain.training.options import TrainingOptions
 
 
 def retraining(run: Run, method: str, train: Dataset) -> dict[str, Any]:
-    """What carries over of a run's recipe where another method, or the same, is trained on its samples with new labels.
+    """Return the part of a run's recipe that another training on its samples with new labels keeps.
 
     Encoder, side of the views, length and seed are the run's, whatever the defaults are then. So are the settings that
     were chosen for it; those that the package's recipe gave its method are left to that of the new one. Methods that do

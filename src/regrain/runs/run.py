@@ -129,7 +129,7 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Path of the run's folder."""
         return self.folder.path
 
     @cached_property
@@ -156,12 +156,12 @@ class Run:
 
     @cached_property
     def classifier(self) -> FewShotClassifier | None:
-        """What :func:`adapt` made of a few labelled samples; None for a run that was not adapted."""
+        """Classifier that :func:`adapt` fitted on a few labelled samples; None for a run that was not adapted."""
         return FewShotClassifier.load(self.folder.model)
 
     @cached_property
     def selective(self) -> SelectiveClassifier | None:
-        """What :func:`calibrate` settled; None for a run that was not calibrated, or was adapted since."""
+        """Classifier that :func:`calibrate` fitted; None for a run that was not calibrated, or was adapted since."""
         return None if self.classifier is not None else SelectiveClassifier.load(self.folder.model, self.labels)
 
     @property
@@ -280,7 +280,7 @@ class Run:
         levels: Sequence[str] | None = None,
         wanted: Literal["any", "some", "own"] = "any",
     ) -> Dataset | None:
-        """What a verb was given, read as the run's own data were; None where the run's own are meant.
+        """Read the data that a verb was given as the run's own were; None if the run's own are meant.
 
         ``levels`` are those that a table is read with: the run's own data have theirs.
 

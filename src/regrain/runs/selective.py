@@ -41,7 +41,7 @@ LEAST_SURE = 0.5
 _REDRAWS = 100
 
 Counts = Literal["answers", "roots"]
-"""What a share of right ones is a share of: of the answers; or of all samples, none being right as an answer."""
+"""Denominators of the share of right answers: the answers; or all samples, where no answer counts as right."""
 
 _SLOPES = (1e-3, 1e3)
 """1 / T lies between them."""
@@ -66,7 +66,7 @@ class _AnswersForm(TypedDict):
 
 
 class LevelPredictions(NamedTuple):
-    """What a run says of N samples at every level.
+    """Predictions of a run for N samples at every level.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class LevelPredictions(NamedTuple):
     confidence : Tensor (N, L)
         Of that class; NaN where there is none.
     mass : Tensor (N, L)
-        What the thresholds are compared with; NaN where there is no class, and where a prediction of that level or a
+        Value compared with the thresholds; NaN where there is no class, and where a prediction of that level or a
         coarser one contradicts the path and is surer.
     """
 
@@ -165,7 +165,7 @@ class SelectiveClassifier:
         return self.confidence is not None or self.counts == "roots"
 
     def level_predictions(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None) -> LevelPredictions:
-        """What is predicted at every level, and how sure that is.
+        """Return the prediction at every level, and its confidence.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class SelectiveClassifier:
         return (_logits(probabilities) / temperatures + shifts).sigmoid()
 
     def notes(self) -> list[str]:
-        """What the reader of confidences and thresholds must know."""
+        """Return caveats for the reader of confidences and thresholds."""
         few = [
             f"the threshold of level '{level}' rests on {support} answers: its share of right ones says little"
             for level, support in zip(self.levels, self.support, strict=True)
@@ -324,7 +324,7 @@ class SelectiveReport:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibration settled, and how well it does.
+    """Result of a calibration, and its figures.
 
     Attributes
     ----------
@@ -565,14 +565,14 @@ def _parts(classifier: SelectiveClassifier) -> list[slice]:
 
 
 def _require_bearable(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> None:
-    """Refuse what so few samples could not show were all of them right."""
+    """Refuse a promise that this few samples could not show even if all were right."""
     judged = (right >= 0) & ~mass.isnan()
     count = max(int(judged[:, part].any(dim=1).sum()) for part in _parts(settled))
     require_enough(count, settled.precision, settled.confidence)
 
 
 def require_enough(count: int, precision: float, confidence: float | None) -> None:
-    """Refuse a promise that so many samples could not show were all of them right; the message says what they could.
+    """Refuse a promise that this many samples could not show even if all were right; the message says what they can.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def data_section(
     roles: Mapping[str, str],
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What a recipe says of its data: arguments win over what an earlier recipe ``recorded``.
+    """Make the data section of a recipe: arguments win over values that an earlier recipe ``recorded``.
 
     ``levels`` is None where nobody said any; fields of ``corruption`` that are missing or None were not given.
     ``roles`` are those that levels were chosen for; the recorded ones hold for the recorded levels.
@@ -91,8 +91,8 @@ def data_section(
 def with_levels(data: Any, levels: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the reader of ``data``, its levels among them.
 
-    None lets the reader find them, ``[]`` means that there are no labels. Data that know their own levels are not told
-    any; an option ``levels`` stays: it is the column of a path, whose levels have other names.
+    None lets the reader find them, ``[]`` means that there are no labels. Data that know their own levels get
+    none; an option ``levels`` stays: it is the column of a path, whose levels have other names.
     """
     known = levels is None or isinstance(data, Dataset) or (isinstance(data, str) and catalogue_of(data))
     return dict(options) if known or levels is None else {"levels": list(levels), **options}

@@ -77,7 +77,7 @@ def _write_parquet(table: pa.Table, file: Path) -> None:
 
 
 def write_embeddings(parts: Mapping[str, tuple[Dataset, Tensor]], out: Path) -> tuple[int, int]:
-    """Write embeddings (N, width) of every split as Parquet, beside ids and class names; gives (rows, width)."""
+    """Write embeddings (N, width) of every split as Parquet, with ids and class names; gives (rows, width)."""
     import pyarrow as pa
 
     tables = []

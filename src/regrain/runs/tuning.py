@@ -112,7 +112,7 @@ class Range:
         return not 0.05 < (at - low) / (high - low) < 0.95
 
     def distribution(self, *, whole: bool) -> Any:
-        """What scikit-learn's samplers draw from."""
+        """Return the distribution for scikit-learn's samplers."""
         if self.values:
             return list(self.values)
         if whole and not self.log:
@@ -192,7 +192,7 @@ class Plan:
         return [{n: _plain(v, whole=whole[n]) for n, v in point.items()} for point in drawn]
 
     def to_json(self) -> dict[str, Any]:
-        """What ``plan.json`` keeps: all but the number of trials, which may grow."""
+        """Return the content of ``plan.json``: everything except the number of trials, which may grow."""
         return {k: v for k, v in asdict(self).items() if k != "trials"} | {"ranges": [str(r) for r in self.ranges]}
 
 
@@ -263,7 +263,7 @@ class Tuning:
         Raises
         ------
         UserError
-            If another search, or anything else, lies there.
+            If the folder holds another search, or anything else.
         """
         tuning = cls(path, plan)
         if begin_plan(path, {"plan": plan.to_json(), "circumstances": circumstances}, "search"):
@@ -282,7 +282,7 @@ class Tuning:
         return [Trial(n, settings) for n, settings in enumerate(self.plan.settings()) if n not in done]
 
     def trial_path(self, number: int) -> Path:
-        """Where a trial's run folder lies."""
+        """Return the path of a trial's run folder."""
         return self.path / "trials" / f"{number:03d}"
 
     def add(self, trial: Trial) -> None:
@@ -312,7 +312,7 @@ class Tuning:
         return sorted(self.trials, key=lambda t: -t.criteria.get(self.plan.criterion, -math.inf))
 
     def conclude(self, recipe: Mapping[str, Any]) -> Trial:
-        """Write ``best.yaml``, and warn where the winner lies at the end of a range or does not stand out.
+        """Write ``best.yaml``, and warn if the winner is at the end of a range or does not stand out.
 
         Parameters
         ----------

@@ -44,7 +44,7 @@ class _Manifest(TypedDict):
 
 
 def replace_file(out: Path, write: Callable[[Path], object], *, durable: bool = False) -> None:
-    """Let ``write`` write to a temporary name beside ``out``, and rename that; what fails leaves nothing behind.
+    """Let ``write`` write to a temporary file next to ``out``, then rename it; a failure leaves nothing behind.
 
     Threads and processes that write the same file do not disturb each other: the last rename wins. The file's mode
     follows the umask, whatever ``write`` makes of it. A durable one is on disk before it gets its name.
@@ -280,7 +280,7 @@ def _adapter(form: Any) -> Any:
 
 
 class Folder:
-    """Files that are loaded again, beside a manifest of their checksums.
+    """A folder of files that are loaded again, with a manifest of their checksums.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) 
     Raises
     ------
     UserError
-        If another plan, or anything else, lies there.
+        If the folder holds another plan, or anything else.
     """
     plain = json.loads(json.dumps(content))
     file = path / "plan.json"

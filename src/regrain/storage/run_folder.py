@@ -211,7 +211,7 @@ class RunFolder(Folder):
         Raises
         ------
         UserError
-            If another process goes on writing, or something that is no run lies there.
+            If another process goes on writing, or the folder holds something that is not a run.
         """
         if self._lock.is_locked:
             yield
@@ -241,7 +241,7 @@ class RunFolder(Folder):
         Raises
         ------
         UserError
-            If a run lies there and ``overwrite`` is not set, or an exploration of it is open.
+            If the folder holds a run and ``overwrite`` is not set, or an exploration of it is open.
         """
         if not overwrite and self.is_run:
             advice = "" if self._is_whole() else f", continue it with `regrain resume {self.path}`"
@@ -276,11 +276,11 @@ class RunFolder(Folder):
     def _is_whole(self) -> bool:
         try:
             return self.is_complete
-        except UserError:  # damaged, so that resuming is no advice
+        except UserError:  # damaged, so resuming would not help
             return True
 
     def _require_own(self) -> None:
-        """Refuse a folder in which something else lies: it is never written to, and nothing in it deleted."""
+        """Refuse a folder that holds something else: it is never written to, and nothing in it is deleted."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; a run needs a folder of its own", code="would_overwrite")
         lying = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
@@ -289,7 +289,7 @@ class RunFolder(Folder):
             raise UserError(f"{self.path} is not empty and holds no run; choose another --out", code="would_overwrite")
 
     def _is_first_of(self, names: list[str]) -> bool:
-        """Whether nothing lies here but what a run writes before its recipe."""
+        """Whether the folder holds only files that a run writes before its recipe."""
         if not {*names} <= {"versions.json", "labels.json"}:
             return False
         try:
@@ -299,7 +299,7 @@ class RunFolder(Folder):
 
     @property
     def is_run(self) -> bool:
-        """Whether the files lie here that a run begins with; a file called recipe.yaml alone does not prove it."""
+        """Whether the folder holds the files that a run begins with; recipe.yaml alone does not prove it."""
         return all((self.path / name).is_file() for name in ("recipe.yaml", "versions.json"))
 
     @property
@@ -384,7 +384,7 @@ class RunFolder(Folder):
         self.write({**self._metrics(rows), "checkpoints/last.ckpt": save})
 
     def append_metrics(self, row: Mapping[str, float]) -> None:
-        """Put one epoch's row behind those of earlier epochs; later ones, from before a resume, go."""
+        """Append an epoch's row, and drop rows of later epochs that an interrupted run left."""
         self.write(self._metrics([row]))
 
     def _metrics(self, added: list[Mapping[str, float]]) -> dict[str, Callable[[Path], object]]:
@@ -421,7 +421,7 @@ class RunFolder(Folder):
     def write_model(
         self, state: Mapping[str, Tensor], config: Mapping[str, Any], save_extra: Callable[[Path], None]
     ) -> None:
-        """Write ``model/``: weights, config, and what ``save_extra`` puts beside them."""
+        """Write ``model/``: weights, config, and the files that ``save_extra`` adds."""
 
         def fill(new: Path) -> None:
             new.mkdir()

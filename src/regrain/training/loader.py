@@ -53,7 +53,7 @@ def on_device(raw: Any, device: torch.device) -> Any:
 
 
 def view_keys(ids: Tensor, visits: Tensor) -> Tensor:
-    """What the views' draws of an epoch hang on: the id of a sample at its first visit, and numbers of their own after.
+    """Random key of each view: the sample id on its first visit in the epoch, a derived key on later visits.
 
     Examples
     --------

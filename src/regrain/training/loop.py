@@ -316,7 +316,7 @@ def train(
 
 
 def _together(layout: ProcessLayout, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
-    """What tells Lightning which processes train together."""
+    """Return the settings that tell Lightning which processes train together."""
     return {
         "accelerator": "gpu" if device == "cuda" else "cpu",
         "devices": layout.devices,

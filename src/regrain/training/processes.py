@@ -1,4 +1,4 @@
-"""Several processes: how many, which of them writes and speaks, and what they share out beside training."""
+"""Several processes: their number, the one that writes and prints, and the work they share besides training."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def _support(
     unlabelled: int,
     where: str,
 ) -> Support:
-    """Only the classes that occur, numbered anew."""
+    """Keep only the classes that occur, and renumber them."""
     if not len(codes):
         raise UserError(f"{where} labels no sample: every label of '{level}' is empty")
     if unlabelled:
@@ -205,7 +205,7 @@ def adapt(
     data : optional
         Where the run's own data are now: a path or a data set's name.
     level : str, optional
-        The column of the labels; default the only one beside the ids, or the finest.
+        The column of the labels; default the only one besides the ids, or the finest.
     abstain : float
         Share of held-out support samples that would be abstained from because they are unlike the rest; 0: nothing is
         abstained from, unless ``precision`` asks for it.
@@ -219,7 +219,7 @@ def adapt(
     seed : int
         Of the folds.
     overwrite : bool
-        Replace the run that lies at ``out``.
+        Replace the run at ``out``.
     **reader_options
         See :func:`load`.
 

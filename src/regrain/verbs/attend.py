@@ -76,7 +76,7 @@ class Attended:
 
 @dataclass
 class Attention:
-    """What some samples of a run attend to.
+    """Attention of some samples of a run.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ def attention_of(
     samples: Count = 10,
     seed: Seed = 0,
 ) -> Attention:
-    """What some samples attend to, equally many of every superclass.
+    """Show what some samples attend to, equally many of every superclass.
 
     Parameters
     ----------

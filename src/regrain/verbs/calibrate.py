@@ -85,8 +85,8 @@ def calibrate(
     Raises
     ------
     UserError
-        If there are no labelled samples that training has not seen, they cannot show the precision with that
-        confidence, or the run predicts no level.
+        If there are no labelled samples that training has not seen, if the samples cannot show the precision with
+        that confidence, or if the run predicts no level.
     """
     if run.classifier is not None:
         raise UserError(

@@ -163,7 +163,7 @@ def _units(run: Any, part: Dataset) -> np.ndarray:
 
 @dataclass
 class _Fitted:
-    """What one level's classifier learns from: training samples of classes that two samples or more have."""
+    """Training samples of one level's classifier: those whose class has at least two samples."""
 
     vectors: np.ndarray
     codes: np.ndarray

@@ -45,7 +45,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What :func:`demo` found.
+    """Result of :func:`demo`.
 
     Attributes
     ----------

@@ -39,9 +39,9 @@ def discover(
 
     Labels finer than the superclass are used for nothing but the purity that is shown.
 
-    The first call settles them, in the run's ``discovery/`` folder: by the method's own subclasses, or by k-means
+    The first call fixes them, in the run's ``discovery/`` folder: by the method's own subclasses, or by k-means
     within each superclass where it has none. Later calls use the same, so that names stay true; options of k-means, or
-    another superclass, settle them anew.
+    another superclass, find them again.
 
     Parameters
     ----------

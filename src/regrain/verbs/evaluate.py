@@ -1,4 +1,4 @@
-"""Judging a run beside its baselines."""
+"""Evaluation of a run compared with its baselines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def evaluate(
     write: bool = True,
     **reader_options: Unpack[ReaderOptions],
 ) -> Evaluation:
-    """Evaluate a run at every label level, beside raw inputs and a network with random weights.
+    """Evaluate a run at every label level, compared with raw inputs and a network with random weights.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def evaluate(
     unseen_superclasses : bool
         Evaluate only samples whose superclass training never saw.
     write : bool
-        Whether to keep the figures in the run's ``evaluation.json``, beside those of other protocols, levels, splits
+        Whether to keep the figures in the run's ``evaluation.json``, next to those of other protocols, levels, splits
         and data.
     **reader_options
         See :func:`load`.
@@ -124,7 +124,7 @@ def evaluate(
 def evaluate_run(
     run: Run, test: Dataset, train: Dataset | None, notes: list[str], *, baselines: bool, **options: Any
 ) -> Evaluation:
-    """What :func:`regrain.evaluation.evaluate_model` makes of a run, with what only the run knows."""
+    """Call :func:`regrain.evaluation.evaluate_model` on a run, with the information that only the run has."""
     evaluation = evaluate_model(
         run.model,
         test,
@@ -142,7 +142,7 @@ def evaluate_run(
 
 
 def _advice(run: Run) -> dict[str, str]:
-    """What to do where an untrained representation is better than the run's."""
+    """Advise what to do if an untrained representation is better than the run's."""
     encoder, pretrained = run.recipe["encoder"], run.model.backbone is not None
     weights = " --pretrained" if encoder.get("pretrained") is True else ""
     keep = f"Keep the features as they are: `regrain fit features DATA --encoder {encoder['name']}{weights}`."

@@ -42,7 +42,7 @@ from regrain.training.processes import is_first_process, layout_of, leave_unguar
 
 @dataclass(frozen=True)
 class FitPlan:
-    """What was asked for: the recipe so far, all data, and the training samples among them."""
+    """Request of the user: the recipe so far, all data, and the training samples among them."""
 
     recipe: dict[str, Any]
     dataset: Dataset
@@ -214,7 +214,7 @@ def fit(
     devices : int
         How many devices.
     overwrite : bool
-        Replace the run that lies at ``out``.
+        Replace the run at ``out``.
     progress : bool
         Show a progress bar.
     tensorboard : bool
@@ -294,7 +294,7 @@ def fit(
 
 
 def _is_of(folder: RunFolder, recipe: Mapping[str, Any]) -> bool:
-    """Whether the run that lies there has this very recipe."""
+    """Whether the existing run has this very recipe."""
     return folder.is_run and folder.read_recipe() == yaml.safe_load(yaml.safe_dump(recipe, allow_unicode=True))
 
 

@@ -230,7 +230,7 @@ def _notices(dropped: Mapping[str, int], absent: set[str], unlabelled: int, leve
 
 
 def _how_to_read(rows: Rows) -> Iterator[str]:
-    """What a reader may not guess of the table."""
+    """Return the columns of the table that a reader may not guess."""
     options = [] if rows.groups is None else ["--group-column group"]
     if not all(map(is_split, rows.splits or ())):
         options.append("--split-column split")
@@ -255,7 +255,7 @@ def regroup(
 
     A table is written that `regrain check` and `regrain fit` read as it is: id, split and group where there are some,
     superclass, label, and the samples (paths of image files, which stay where they are; texts; features; images that
-    are no files as bytes, in Parquet).
+    are not files as bytes, in Parquet).
 
     Parameters
     ----------
