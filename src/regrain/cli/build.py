@@ -1,7 +1,7 @@
-"""A command from a verb's signature and docstring, read from its source: help and typos need no torch.
+"""Make a command from a verb's signature and docstring, read from its source, so that help needs no torch.
 
-An option's type is its parameter's annotation, its help the first sentence of the parameter's text in the docstring, or
-of the text in ``Annotated[type, text]`` where a TypedDict declares it, its default the default.
+An option takes its type from the parameter's annotation and its default from the signature. Its help is the first
+sentence of the parameter's text in the docstring, or of the text in ``Annotated[type, text]`` in a TypedDict.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Option:
     Parameters
     ----------
     name : str
-        In Python.
+        The parameter's name in Python.
     kind : type
-        One that typer knows; a list where the option may be repeated.
+        A type that typer knows; a list if the option may be repeated.
     default : object
-        ``...`` where the user must give it.
+        ``...`` if the user must give a value.
     help : str
     convert : callable, optional
-        Makes the value that Python takes of what was typed.
+        Turns the typed text into the value for Python.
     choices : tuple of str
     low, high : float, optional
         The range of a number, ends included.
@@ -74,13 +74,13 @@ class _Unsayable(Exception):
 
 
 def folder_of(module: str) -> Path:
-    """Where a module of regrain lies, or its file without its ending; nothing is imported."""
+    """Path of a regrain package, or of a module's file without its suffix; imports nothing."""
     return Path(regrain.__file__).parent.joinpath(*module.split(".")[1:])
 
 
 @cache
 def source_of(module: str) -> str:
-    """The text of a module, which is not imported; nor are the packages that it lies in."""
+    """Source text of a module; imports neither the module nor its packages."""
     place = folder_of(module)
     return (place / "__init__.py" if place.is_dir() else place.with_suffix(".py")).read_text(encoding="utf-8")
 
@@ -98,7 +98,7 @@ def head_of(target: str) -> tuple[ast.FunctionDef, str]:
 
 @cache
 def _statements(module: str) -> dict[str, ast.stmt | str]:
-    """What the names of a module are: a class, the value that is assigned, or the module that has it."""
+    """Map a module's names to a class, the assigned value, or the module they are imported from."""
     found: dict[str, Any] = {}
     body = ast.parse(source_of(module)).body
     for node in [*body, *(inner for outer in body if isinstance(outer, ast.If) for inner in outer.body)]:
@@ -114,7 +114,7 @@ def _statements(module: str) -> dict[str, ast.stmt | str]:
 
 
 def _resolved(name: str, module: str) -> tuple[Any, str]:
-    """What a name stands for in a module, and the module where it is assigned."""
+    """Find the definition of a module's name, and the module that defines it."""
     found = _statements(module).get(name)
     while isinstance(found, str) and found.startswith("regrain"):
         module, name = found.split(":")
@@ -123,7 +123,7 @@ def _resolved(name: str, module: str) -> tuple[Any, str]:
 
 
 def value_of(node: ast.expr, module: str) -> Any:
-    """The value of an expression of constants and names of constants."""
+    """Evaluate an expression of constants and names of constants."""
     if isinstance(node, ast.Name):
         found, module = _resolved(node.id, module)
         return value_of(found, module)
@@ -133,7 +133,7 @@ def value_of(node: ast.expr, module: str) -> Any:
 
 
 def keys_of(module: str, name: str) -> list[str]:
-    """The texts in a literal tuple, or the keys in a literal dict and in those nested in it."""
+    """Strings of a literal tuple, or keys of a literal dict and of the dicts nested in it."""
     return list(_texts(*_resolved(name, module)))
 
 
@@ -151,7 +151,7 @@ def _texts(node: Any, module: str) -> Iterator[str]:
 
 
 def _shares(flag: str, given: list[str]) -> Any:
-    """One share, or shares by level."""
+    """Parse one share, or shares by level."""
     try:
         if len(given) == 1 and "=" not in given[0]:
             return float(given[0])
@@ -161,7 +161,7 @@ def _shares(flag: str, given: list[str]) -> Any:
 
 
 def _several(single: Option) -> Callable[[str, list[str]], list[Any]]:
-    """Several values, with commas between them or as the option is repeated; ``all`` is None."""
+    """Parse several values, separated by commas or given by repeated options; ``all`` is None."""
 
     def convert(flag: str, given: list[str]) -> list[Any]:
         texts = list(dict.fromkeys(part.strip() for text in given for part in text.split(",")))
@@ -204,7 +204,7 @@ _SIMPLE: dict[str, Any] = {
 
 
 def _typed(node: ast.expr, module: str, option: Option) -> Option:
-    """The option with the type of an annotation; of a union, the first that can be typed."""
+    """Give the option the type of an annotation; of a union, the first type that a user can type."""
     if isinstance(node, ast.BinOp):
         return _of_union([m for m in _members(node) if ast.unparse(m) != "None"], module, option)
     if isinstance(node, ast.Subscript):
@@ -274,7 +274,7 @@ def _members(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def parameters_of(target: str) -> dict[str, Option]:
-    """The parameters of a function that can be typed, or the options that a TypedDict declares with a text."""
+    """Options for a function's parameters that a user can type, or for a TypedDict's annotated keys."""
     module, name = target.split(":")
     if f"\nclass {name}(" in source_of(module):
         return {n: option for n, option in _declared(name, module) if option.help}
@@ -331,7 +331,7 @@ def plain(text: str) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """As a terminal shows it.
+    """First sentence of a docstring's text, without markup.
 
     Examples
     --------
@@ -378,14 +378,14 @@ def options_of(command: Command) -> dict[str, tuple[Option, str | None]]:
 
 
 def _of_protocol(option: Option) -> Option:
-    """An option of a protocol: without a value it has none, for one that is given asks for the protocol."""
+    """Make a protocol's option default to None, since a given value selects the protocol."""
     default = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
     text = first_sentence(option.help).rstrip(".")
     return replace(option, default=None, help=text + (f"; default {default}." if default not in (None, "") else "."))
 
 
 def as_typer(name: str, command: Command) -> typer.Typer:
-    """An application of one command."""
+    """Build a typer application with one command."""
     options = options_of(command)
     parameters = [_as_parameter(option, panel) for option, panel in options.values()]
 
@@ -432,7 +432,7 @@ def _as_parameter(option: Option, panel: str | None) -> inspect.Parameter:
 
 
 def call(name: str, command: Command, options: Mapping[str, Option], given: dict[str, Any]) -> None:
-    """Check the names, then import the verb, call it, and show what it gives."""
+    """Check the names, import the verb, call it, and show its result."""
     arguments: dict[str, Any] = {}
     for option in options.values():
         value, flag = given[option.name], flag_of(option.name).split()[0]
@@ -488,7 +488,7 @@ def _open_runs(arguments: dict[str, Any]) -> None:
 
 @cache
 def protocols() -> dict[str, str]:
-    """The protocols, by name: where the functions are that are protocols."""
+    """Protocols by name, with the location of their functions."""
     folder = folder_of("regrain.evaluation")
     found: dict[str, str] = {}
     for module in (f"regrain.evaluation.{file.stem}" for file in sorted(folder.glob("*.py"))):

@@ -1,4 +1,4 @@
-"""The commands: which verb each calls, and the little about them that no signature can say."""
+"""The commands: the verb that each one calls, and details that a signature cannot express."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHORT = "regrain.cli.commands:ShortOptions"
 
 
 class ShortOptions(TypedDict, total=False):
-    """Short ways to say what a verb takes in another place."""
+    """Short forms of values that a verb takes elsewhere."""
 
     epochs: Annotated[int | None, "Passes over the training samples."]
     batch_size: Annotated[int | None, "Samples of a batch."]
@@ -29,26 +29,26 @@ class Command:
     target : str
         ``module:function``: the verb.
     also : tuple of str
-        Other functions and TypedDicts whose parameters the verb passes on by ``**``.
+        Other functions and TypedDicts whose parameters the verb accepts through ``**``.
     examples : tuple of str
     opens : bool
-        The run is opened on ``--device``, which the verb does not take.
+        Open the run on ``--device``; the verb itself has no such parameter.
     json : bool
-        Has ``--json``.
+        Whether the command has ``--json``.
     required : tuple of str
-        Parameters that Python does not require.
+        Parameters that the command line requires and Python does not.
     without : tuple of str
         Parameters that the command line does not offer.
     panel : str, optional
         Where ``regrain --help`` lists it.
     processes : bool
-        Several processes may do it together.
+        Whether several processes may run it together.
     calls : tuple of str
-        What the verb calls as it goes; see :func:`regrain.cli.show.callbacks`.
+        Callbacks of the verb; see :func:`regrain.cli.show.callbacks`.
     protocols : bool
-        Takes the options of protocols.
+        Whether the command takes the options of protocols.
     goes_on : str, optional
-        After an interrupt, how to go on; default `regrain resume`.
+        How to continue after an interrupt; default `regrain resume`.
     """
 
     target: str
@@ -80,10 +80,10 @@ FLAGS = {
     "ks": "--k",
     "options": "--option -o",
 }
-"""Flags that are not the parameter's name."""
+"""Flags that differ from the parameter's name."""
 
 HELP = {"progress": "Show no progress."}
-"""Of flags that say the opposite of their parameter."""
+"""Help of flags that mean the opposite of their parameter."""
 
 METAVARS = {
     "mapping": "MAPPING",
@@ -95,10 +95,10 @@ METAVARS = {
 }
 
 OPTIONS = {"out", "support"}
-"""Parameters that are options on the command line whatever their place in Python."""
+"""Parameters that are always options on the command line, even if positional in Python."""
 
 ARGUMENTS = {"name", "recipes"}
-"""Parameters that may be left out, and are arguments nevertheless."""
+"""Optional parameters that are arguments, not options, on the command line."""
 
 PROTOCOL_OPTIONS = (
     *("ks", "neighbours", "cluster_seeds", "taxonomy", "linear_epochs"),

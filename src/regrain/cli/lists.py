@@ -246,7 +246,7 @@ def _listed(value: Any) -> str:
 
 
 def _tree(taxonomy: Taxonomy, words: Mapping[str, str]) -> Iterator[str]:
-    """A line for every class with classes under it, indented by its depth; those that have none are listed in it."""
+    """One indented line for each class that has children; the line lists its leaf classes."""
     under: dict[tuple[int, int], list[tuple[int, int]]] = {}
     tops: list[tuple[int, int]] = []
     for index, names in enumerate(taxonomy.classes):

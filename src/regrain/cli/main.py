@@ -23,7 +23,7 @@ _EPILOG = "Start with `regrain demo`, then `regrain methods`: which method for m
 
 
 class _Command(TyperCommand):
-    """A command whose parameters are made when they are first looked at."""
+    """A command that builds its parameters on first access."""
 
     def __init__(self, name: str) -> None:
         command = COMMANDS[name]
@@ -42,7 +42,7 @@ class _Command(TyperCommand):
 
 
 class _Group(TyperGroup):
-    """The commands; what a message repeats of the arguments does not steer the terminal."""
+    """The commands; messages escape control characters in the arguments that they repeat."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**(attributes | {"commands": {name: _Command(name) for name in COMMANDS}}))
@@ -61,7 +61,7 @@ class _Group(TyperGroup):
 
 
 def _shown(error: Exception) -> Exception:
-    """An error of the arguments (typer's have a ``message``) without what would steer the terminal."""
+    """Escape control characters in an argument error (typer's errors have a ``message``)."""
     if isinstance(getattr(error, "message", None), str):
         error.message = shown(error.message)  # type: ignore[attr-defined]
     return error
@@ -133,7 +133,7 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 
 
 def _require_shareable(arguments: list[str]) -> None:
-    """Refuse to do the same work in each of torchrun's processes."""
+    """Refuse a command that every torchrun process would repeat."""
     shared = {name for name, command in COMMANDS.items() if command.processes}
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     if under_torchrun() and layout_of(1).processes > 1 and command is not None and command not in shared:
@@ -141,5 +141,5 @@ def _require_shareable(arguments: list[str]) -> None:
 
 
 def _which() -> str:
-    """Which of several processes speaks; nothing for the first."""
+    """Label of the process that prints; empty for the first one."""
     return "" if is_first_process() else f" in process {os.environ.get('RANK') or os.environ.get('LOCAL_RANK')}"

@@ -1,4 +1,4 @@
-"""Names are checked before torch is imported, which takes seconds; a typo is an error in the words that Python has."""
+"""Check names before importing torch, which takes seconds; a typo raises the same error as in Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regrain.errors import UserError, nearest
 
 
 def check(parameter: str, flag: str, value: Any, choices: Collection[str]) -> None:
-    """A UserError that names the nearest choice, for a value that is none."""
+    """Raise a UserError that names the nearest choice if the value is not one of the choices."""
     for text in value if isinstance(value, list) else () if value is None else (value,):
         if choices and text not in choices:
             raise UserError(f"{flag} has no choice '{text}': {nearest(text, choices)}", code="unknown_name")
@@ -65,7 +65,7 @@ def _encoder(name: str) -> None:
 
 
 def _timm_models() -> Sequence[str]:
-    """The names of timm's models, from its source: importing it takes seconds."""
+    """Read the names of timm's models from its source, since importing it takes seconds."""
     spec = find_spec("timm")
     if spec is None or not spec.submodule_search_locations:
         return ()

@@ -35,7 +35,7 @@ def reproduce(
     device: Device = "auto",
     as_json: bool = False,
 ) -> None:
-    """Run the rows of papers' tables, and show ours beside theirs.
+    """Run the rows of papers' tables, and show ours next to theirs.
 
     A row whose data are not there, or whose method is not implemented, is named and left out. The same command again
     goes on where it stopped.
@@ -75,7 +75,7 @@ def reproduce(
     if not recipes and not every:
         raise UserError("name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all")
     found: list[Reproduction] = []
-    beside: set[str] = set()  # baselines are those of the first row that is judged alike
+    beside: set[str] = set()  # rows that are judged alike share the baselines of the first one
     tell = notice_teller()
     asked: list[str | None] = [*recipes] if recipes else [None]
     chosen = {recipe.name: recipe for name in asked for recipe in select(name)}
@@ -201,7 +201,7 @@ def _one(recipe: Recipe, scale: Scale, rate: float | None) -> None:
 
 
 def _duration(hours: float | None) -> str:
-    """Hours, or days where they are many; a question mark where nobody knows."""
+    """Format hours, or days if there are many; a question mark if unknown."""
     if hours is None:
         return "?"
     return f"{hours:.2g}" if hours < 48 else f"{hours:,.0f} ({hours / 24:,.0f} days)"

@@ -1,7 +1,7 @@
-"""What the commands show of the verbs' results: tables and notes, or JSON.
+"""Show the verbs' results: tables and notes, or JSON.
 
-``COMMAND(result, given)`` shows a result, ``COMMAND_json(result, given)`` gives what ``--json`` prints, where it is not
-``result.to_json()``. ``given`` is what was typed.
+``COMMAND(result, given)`` shows a result. ``COMMAND_json(result, given)`` returns the output of ``--json`` if it
+differs from ``result.to_json()``. ``given`` holds the typed arguments.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 Given = Mapping[str, Any]
 
 _HEADLINES = re.compile(r"recall@1|map@r|knn@\d+|kmeans-acc|head1-acc|linear")
-"""The metrics of `compare` on the screen; the page and --json have all."""
+"""Metrics that `compare` shows on the screen; the page and --json have all of them."""
 _MANY = 40
 
 
 def stoppable(work: Callable[[], Any], go_on: str | None = None) -> Any:
-    """What a training gives; after Ctrl-C a word on how to go on (default: `regrain resume` the run), and exit 130."""
+    """Run a training; after Ctrl-C, say how to continue (default: `regrain resume` the run) and exit with 130."""
     from regrain.errors import Stopped
     from regrain.training.processes import is_first_process
 
@@ -52,7 +52,7 @@ def stoppable(work: Callable[[], Any], go_on: str | None = None) -> Any:
 
 
 def callbacks(names: tuple[str, ...]) -> dict[str, Callable[..., None]]:
-    """What the verbs call as they go, by parameter."""
+    """Callbacks for the verbs, by parameter."""
     notices = notice_teller()
 
     def trained(run: Run) -> None:
@@ -76,7 +76,7 @@ def callbacks(names: tuple[str, ...]) -> dict[str, Callable[..., None]]:
 
 
 def notice_teller() -> Callable[[Run], None]:
-    """What tells, run by run, what was chosen for the user; nothing is told twice."""
+    """Make a callback that reports each run's automatic choices, each of them once."""
     told: set[str] = set()
 
     def tell(run: Run) -> None:
@@ -156,7 +156,7 @@ def evaluate_json(evaluation: Evaluation, given: Given) -> Any:
 
 
 def evaluate(evaluation: Evaluation, given: Given) -> None:
-    """The verdict; then one line a metric, one column a representation."""
+    """Show the verdict, then a table with a row per metric and a column per representation."""
     from regrain.evaluation.results import figure_text
 
     for finding in evaluation.verdict:
@@ -186,7 +186,7 @@ def _lines(notes: Any) -> None:
 
 
 def mean_cell(score: Score) -> str:
-    """A mean over seeds, shares in per cent, and its interval."""
+    """Format a mean over seeds with its interval; shares in per cent."""
     scale, digits = (1, 2) if score.count else (100, 1)
     ends = [score.low, score.high] if score.low is not None and score.high is not None else []
     spread = " to ".join(f"{scale * end:.{digits}f}" for end in ends)
@@ -266,7 +266,7 @@ def predict(table: pd.DataFrame, given: Given) -> None:
 
 
 def _predicted(table: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:
-    """The levels that were predicted, and how many answers and abstentions there are."""
+    """List the predicted levels, and count answers and abstentions."""
     ends = [name.removesuffix("_probability") for name in map(str, table) if name.endswith("_probability")]
     levels = [name for name in ends if name != "answer" and not name.endswith("_answer")]
     aspects = [level for level in levels if f"{level}_answer" in ends]
@@ -326,7 +326,7 @@ def calibrate(made: Any, given: Given) -> None:
 
 
 def _show_answers(judged: SelectiveReport, title: str, settled: Mapping[str, list[str]]) -> None:
-    """One line a figure, one column a level, and one for all answers."""
+    """Show a row per figure, a column per level, and a column for all answers."""
     levels = judged.levels
     table = Table(f"{title}: {judged.samples} samples", "", *(Right(f.level) for f in levels), Right("all answers"))
 
@@ -402,7 +402,7 @@ def regroup_json(made: Any, given: Given) -> Any:
 
 
 def regroup(made: Any, given: Given) -> None:
-    """One line a superclass, one column a split."""
+    """Show a row per superclass and a column per split."""
     _notes(made.notices)
     table = Table(
         f"samples of every superclass, of {made.level}", "superclass", *map(Right, ("classes", *made.imbalance))

@@ -1,4 +1,4 @@
-"""Tables on the terminal; apart from :mod:`regrain.cli.terminal` since rich takes its time to be imported."""
+"""Tables on the terminal; separate from :mod:`regrain.cli.terminal` because importing rich is slow."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from regrain.spelling import shown
 
 
 class Right(str):
-    """The header of a column that is aligned to the right; its lines are separated by line breaks."""
+    """Header of a right-aligned column; may have several lines."""
 
 
 class Whole(str):
-    """The header of a column whose texts are never folded, so that they can be copied."""
+    """Header of a column whose texts are never wrapped, so that they can be copied."""
 
 
 class Table(rich.table.Table):
-    """A table of plain texts: nothing in them is markup or steers the terminal, and long ones are folded."""
+    """A table of plain texts: markup and control characters are escaped, long texts are wrapped."""
 
     def __init__(self, title: str, *columns: str) -> None:
         super().__init__(title=_text(title), title_justify="left")
@@ -31,7 +31,7 @@ class Table(rich.table.Table):
             self.add_column(header, justify=justify, overflow="fold", no_wrap=isinstance(column, Whole))
 
     def row(self, *cells: object) -> None:
-        """A row."""
+        """Add a row."""
         self.add_row(*map(_text, cells))
 
     def show(self) -> None:

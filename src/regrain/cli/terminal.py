@@ -1,6 +1,6 @@
-"""All that a command shows goes through here, so that no name in the data moves the cursor, colours or hides a thing.
+"""Output of all commands; escapes control characters, so that names in the data cannot steer the terminal.
 
-``tests/cli/test_terminal.py`` looks that no command prints by itself; JSON for machines escapes such characters anyway.
+``tests/cli/test_terminal.py`` checks that every command prints through this module. JSON escapes them itself.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ from regrain.spelling import shown
 
 
 def say(line: object = "", *, err: bool = False, flush: bool = False) -> None:
-    """One line, on standard output or standard error; what would steer the terminal is an escape."""
+    """Print a line on standard output or standard error, with control characters escaped."""
     print(shown(line), file=sys.stderr if err else sys.stdout, flush=flush)

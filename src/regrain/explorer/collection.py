@@ -1,6 +1,6 @@
-"""What is explored: the samples of a run, where they lie, and the subclasses that the exploration starts from.
+"""The explored data: the samples of a run, their map positions, and the initial subclasses.
 
-The start is written once, to ``start.parquet`` and ``start.json``: the journal's events are about its rows and groups.
+The start is written once, to ``start.parquet`` and ``start.json``; the journal's events refer to its rows and groups.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from regrain.storage.files import Folder, json_writer, save_tensors
 from regrain.verbs.discover import discover
 
 NAMED_LEVEL = "subclass"
-"""The level that names are given at, unless the user says otherwise."""
+"""Default level of the names that a user gives."""
 
 _VECTORS = "vectors.safetensors"
 
@@ -53,24 +53,24 @@ class _StartForm(TypedDict):
 
 @dataclass(frozen=True)
 class Start:
-    """Where an exploration begins.
+    """Initial state of an exploration.
 
     Attributes
     ----------
     level : str
-        What names are names of.
+        Level of the classes that the user names.
     superclass_level : str or None
-        Name of the level whose classes the subclasses lie in; None where there is one group of all samples.
+        Name of the level whose classes hold the subclasses; None if all samples form one group.
     groups : tuple of Group
-        Where the exploration starts: clusters, or classes of a finer level.
+        Initial groups: clusters, or classes of a finer level.
     ids, splits : arrays of str (N,)
     group : int32 array (N,)
     superclass : tuple of str or None (N,)
-        The label, or what is predicted.
+        The label, or the prediction.
     superclass_given, given : bool arrays (N,)
         Whether the superclass, and the class of ``level``, is a label that came with the data.
     probability : float32 array (N,)
-        Of the discovered subclass.
+        Probability of the discovered subclass.
     """
 
     level: str
@@ -92,13 +92,13 @@ class Collection:
     Attributes
     ----------
     parts : tuple of Dataset
-        One after the other.
+        Parts to concatenate.
     order : int64 array (N,)
-        The place, in the parts one after the other, of every row of the start.
+        Position of every row of the start in the concatenated parts.
     embeddings : Tensor (N, d)
         Unit vectors.
     positions : float32 array (N, 2)
-        Of the map.
+        Positions on the map.
     """
 
     start: Start
@@ -116,12 +116,12 @@ class Collection:
 
     @property
     def training(self) -> np.ndarray:
-        """bool (N,): what the run was trained on, and what may be learned from."""
+        """Samples that the run was trained on, and that proposals may learn from: bool (N,)."""
         return self.start.splits == "train"
 
     @cached_property
     def key(self) -> str:
-        """A hash of the ids by row, and of the data: what is shown of a row stays the same as long as this does."""
+        """Hash of the ids by row and of the data; while it stays the same, so does the display of each row."""
         content = hashlib.blake2b(digest_size=16)
         for part in self.parts:
             content.update(part.fingerprint().encode())
@@ -131,14 +131,14 @@ class Collection:
 
     @cached_property
     def texts(self) -> list[str] | None:
-        """Texts in lower case, where the samples are texts; for the search."""
+        """Lower-case texts for the search, if the samples are texts."""
         if self.modality != "text":
             return None
         every = [text.lower() for part in self.parts for text in part.samples.take(torch.arange(len(part)))]
         return [every[place] for place in self.order]
 
     def place(self, row: int) -> tuple[Dataset, int]:
-        """The part that a row of the start lies in, and its row there."""
+        """Find the part that holds a row of the start, and the row in it."""
         at = int(self.order[row])
         for part in self.parts:
             if at < len(part):
@@ -150,24 +150,24 @@ class Collection:
 def open_collection(
     run: Run, folder: Path, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0
 ) -> Collection:
-    """The samples of a run, from where an earlier exploration started, or from its discovered subclasses.
+    """Open the samples of a run, with the start of an earlier exploration or from the discovered subclasses.
 
     Parameters
     ----------
     folder : path
-        Where the start and what is dear to compute are kept.
+        Folder for the start and for results that are slow to compute.
     level : str, optional
-        A level of the data: its labels are shown and may be corrected. Default: a new level, and no label finer than
-        the superclasses is looked at.
+        A level of the data, whose labels are shown and may be corrected. Default: a new level; labels finer than the
+        superclasses stay unread.
     map_kind : {"auto", "pca", "tsne"}
     seed : int
-        Of the map and of clustering.
+        Seed of the map and of clustering.
 
     Raises
     ------
     UserError
-        If the run's data are gone, or are no longer those that the exploration started from; if ``level`` is no level
-        below the superclasses, or not the one that the exploration started with.
+        If the run's data are gone or differ from the start of the exploration; if ``level`` is not a level below the
+        superclasses, or differs from the level that the exploration started with.
     """
     parts = run.splits()
     store = Folder(folder, verify=run.folder.verify)
@@ -276,7 +276,7 @@ def _start_of(content: Mapping[str, Any], table: pd.DataFrame) -> Start:
 
 
 def _order(every: np.ndarray, ids: np.ndarray, where: Path) -> np.ndarray:
-    """Where the data now have the samples that the exploration started from."""
+    """Current positions in the data of the samples that the exploration started from."""
     places = {identity: place for place, identity in enumerate(every.tolist())}
     lost = [identity for identity in ids.tolist() if identity not in places]
     if lost or len(ids) != len(every):
@@ -293,7 +293,7 @@ def _order(every: np.ndarray, ids: np.ndarray, where: Path) -> np.ndarray:
 def _vectors(
     run: Run, store: Folder, parts: tuple[Dataset, ...], order: np.ndarray, map_kind: MapKind, seed: int
 ) -> tuple[Tensor, np.ndarray]:
-    """Embeddings and places on the map: kept until the model or the map's kind changes."""
+    """Embeddings and map positions, cached until the model or the map's kind changes."""
     from safetensors import SafetensorError, safe_open
 
     weights = (run.folder.model_folder / "model.safetensors").read_bytes()

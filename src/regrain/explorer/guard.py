@@ -1,6 +1,6 @@
-"""Who may talk to the explorer: this machine's browsers, after a link that works once.
+"""Access control of the explorer: only browsers on this machine, after a link that works once.
 
-The guard stands before everything else: names of hosts, origins, cookies, sizes, and the headers of every answer.
+The guard checks every request first: host names, origins, cookies and sizes. It also sets the headers of every answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 16 << 20
-"""Of a request; an action on a million samples fits."""
+"""Most bytes of a request; an action on a million samples fits."""
 
 _HEADERS = {
     "content-security-policy": (
@@ -34,14 +34,14 @@ _HEADERS = {
 
 
 class OneTimeTokens:
-    """One-time tokens, and the cookies that they were exchanged for.
+    """One-time tokens, and the cookies exchanged for them.
 
     Parameters
     ----------
     port : int
-        The cookie's name has it: browsers keep cookies by host alone.
+        Part of the cookie's name, since browsers separate cookies only by host.
     on_used : callable, optional
-        Called after a token was used up.
+        Called after a token is used.
     """
 
     def __init__(self, port: int, on_used: Callable[[], object] | None = None) -> None:
@@ -53,14 +53,14 @@ class OneTimeTokens:
         self._lock = threading.Lock()
 
     def link(self) -> str:
-        """An address that lets one more browser in."""
+        """Make an address that admits one more browser."""
         token = secrets.token_urlsafe(32)
         with self._lock:
             self._tokens.add(token)
         return f"http://127.0.0.1:{self._port}/?token={token}"
 
     def exchange(self, token: str) -> str | None:
-        """A cookie for a token, which is then used up; None where it is none."""
+        """Exchange a token for a cookie and invalidate the token; None for an unknown token."""
         with self._lock:
             known = next((t for t in self._tokens if _same(t, token)), None)
             if known is None:
@@ -73,7 +73,7 @@ class OneTimeTokens:
         return session
 
     def admits(self, header: str | None) -> bool:
-        """Whether a Cookie header has a cookie that was given."""
+        """Whether a Cookie header holds an issued cookie."""
         try:
             found = SimpleCookie(header or "").get(self.cookie)
         except CookieError:
@@ -87,12 +87,12 @@ def _same(one: str, other: str) -> bool:
 
 
 class AccessMiddleware:
-    """ASGI middleware that refuses what does not come from the explorer's own page.
+    """ASGI middleware that refuses requests from outside the explorer's own page.
 
     Parameters
     ----------
     port : int
-        The one that is listened at.
+        The server's port.
     """
 
     def __init__(self, app: ASGIApp, tokens: OneTimeTokens, port: int) -> None:
@@ -121,7 +121,7 @@ class AccessMiddleware:
             await self.app(scope, _limited(receive), send_guarded)
 
     def _answer(self, scope: Scope) -> Response | None:
-        """What is answered without asking the application; None where the request may pass."""
+        """Answer a request without the application; None if the request may pass."""
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
@@ -169,7 +169,7 @@ def _refusal(status: HTTPStatus, message: str) -> Response:
 
 
 def _limited(receive: Receive) -> Receive:
-    """The same messages, and no more bytes of a body than are allowed, whatever its header said."""
+    """Pass messages on, and limit the bytes of the body whatever its header says."""
     taken = 0
 
     async def limited() -> Message:

@@ -1,7 +1,7 @@
-"""The journal: every action, one JSON line each, on disk before anybody is told that it was done.
+"""The journal: every action as one JSON line, written to disk before it is confirmed.
 
-A line holds a sequence number, the time, the event, and a checksum over these and the line before. So a torn or altered
-line is found, and so is one that is missing.
+A line holds a sequence number, the time, the event, and a checksum over these and the line before. A torn, altered or
+missing line is therefore detected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from regrain.storage.files import sync
 
 
 class JournalEntry(NamedTuple):
-    """One line: its sequence number from 1, its time (ISO 8601, UTC), and what happened."""
+    """One line: its sequence number from 1, its time (ISO 8601, UTC), and its event."""
 
     seq: int
     time: str
@@ -33,19 +33,19 @@ class Journal:
     Parameters
     ----------
     path : path
-        Made where it does not exist; its folder exists.
+        Created if absent; its folder must exist.
 
     Attributes
     ----------
     entries : list of JournalEntry
-        All of the file, in its order.
+        All entries of the file, in order.
     notices : list of str
-        What was set aside at opening.
+        Messages on lines set aside at opening.
 
     Raises
     ------
     UserError
-        If another process holds the journal, or a line that is not the last one is damaged.
+        If another process holds the journal, or a line before the last one is damaged.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class Journal:
         Raises
         ------
         UserError
-            If it could not be written; then nothing of it is in the journal.
+            If the event cannot be written; the journal then holds no part of it.
         """
         if self._broken is not None:
             raise UserError(
@@ -133,9 +133,9 @@ class Journal:
             ) from None
 
     def _read(self) -> int:
-        """Take the lines in; what is damaged at the end is set aside. Gives the length of what is sound.
+        """Read the lines, set a damaged end aside, and return the length of the sound part.
 
-        A last line that lacks nothing but its newline is whole: its checksum says so.
+        A last line that lacks only its newline is complete, as its checksum shows.
         """
         content = _read_all(self._file)
         sound, at = 0, 0
@@ -157,7 +157,7 @@ class Journal:
         return sound
 
     def _take(self, line: bytes) -> bool:
-        """Take a line in where it is whole and follows the one before."""
+        """Accept a line if it is complete and follows the one before."""
         if not line.endswith(b"\n"):
             return False
         try:
@@ -173,7 +173,7 @@ class Journal:
         return True
 
     def _end_line(self, length: int) -> int:
-        """Let the file end there, with the newline that the last line lacks; gives the length that it then has."""
+        """Truncate the file there, add the last line's missing newline, and return the new length."""
         os.ftruncate(self._file, length)
         _write_all(self._file, b"\n")
         os.fsync(self._file)
@@ -205,7 +205,7 @@ class Journal:
         )
 
     def _take_back(self, error: OSError) -> None:
-        """What was half written must not stay before the next line."""
+        """Remove a half-written line, so that it does not precede the next one."""
         try:
             os.ftruncate(self._file, self._length)
             os.fsync(self._file)
@@ -214,7 +214,7 @@ class Journal:
 
 
 def _line(entry: JournalEntry, before: str) -> tuple[bytes, str]:
-    """A line's bytes, and its checksum: over its content and the checksum of the line before."""
+    """Make a line's bytes and its checksum over its content and the checksum of the line before."""
     content = json.dumps(entry._asdict(), separators=(",", ":"), sort_keys=True)
     checksum = hashlib.blake2b(f"{before}|{content}".encode(), digest_size=12).hexdigest()
     return f'{content[:-1]},"sum":"{checksum}"}}\n'.encode(), checksum

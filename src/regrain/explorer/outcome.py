@@ -1,4 +1,4 @@
-"""What comes out: labels by id with their sources, a taxonomy, samples to train on, and the commands that do so."""
+"""Export: labels by id with their sources, a taxonomy, training samples, and the commands that use them."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ TableFormat = Literal["csv", "parquet"]
 _PATIENCE = 600.0
 
 _MADE = ("adapted", "trained")
-"""What the runs that the commands make are called, beside the run."""
+"""Suffixes for the names of the runs that the commands make."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was written.
+    """A written export.
 
     Attributes
     ----------
     folder : Path
-        Where the files were written.
+        Folder of the files.
     files : tuple of str
-        In it.
+        Names of the files in it.
     commands : dict of str to str
-        ``fit`` trains on the samples, ``evaluate`` judges that; ``adapt`` makes a classifier on the run as it is.
+        ``fit`` trains on the samples, ``evaluate`` judges the new run, ``adapt`` makes a classifier on the present run.
     notices : tuple of str
         Sentences for the user.
     """
@@ -56,21 +56,21 @@ class Outcome:
 
 
 def write_outcome(session: Session, table: TableFormat = "csv") -> Outcome:
-    """Write ``explorer/exports/NUMBER/`` into the run folder, NUMBER being that of the last action.
+    """Write ``explorer/exports/NUMBER/`` into the run folder; NUMBER is that of the last action.
 
     ``labels`` (.csv or .parquet) has a row for every sample: ``id``, ``split``, ``cluster`` (a number), ``outlier``,
-    ``held_out_edit`` (spoken of by the user, and not of the training split), and for each level its class, and behind
-    ``_source``, ``_confidence`` and ``_time`` whether that is given, proposed or confirmed, how sure and since when.
+    ``held_out_edit`` (edited by the user, outside the training split). For each level it has the class, and in columns
+    ``_source``, ``_confidence`` and ``_time`` whether it is given, proposed or confirmed, how sure, and since when.
     ``confirmed.csv`` has id and class of the training samples whose class is confirmed or given, ``samples.parquet``
-    all samples with the labels that are not mere proposals, and those of the data's other levels for judging,
-    ``taxonomy.json`` the classes. ``commands.txt`` trains on with the run's encoder, length and seed.
+    all samples with the labels that are more than proposals, and with the data's other levels for judging,
+    ``taxonomy.json`` the classes. ``commands.txt`` continues training with the run's encoder, length and seed.
 
-    One export is written at a time; another one waits.
+    Exports are written one at a time.
 
     Raises
     ------
     UserError
-        If no sample has a class yet that is more than a proposal.
+        If every class is only a proposal so far.
     """
     with session.exporting:
         return _write_outcome(session, table)
@@ -90,7 +90,7 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
     notices = list(proposals.notices)
     classes = _classes(columns, level, above, sure)
     repeated = [name for name, count in Counter(name for _, name in classes).items() if count > 1]
-    if above is not None and repeated:  # one spelling in all files, and in what is trained on them
+    if above is not None and repeated:  # one spelling in all files and in training
         columns[level] = [
             None if name is None or over is None else f"{over}/{name}"
             for over, name in zip(columns[above], columns[level], strict=True)
@@ -126,7 +126,7 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
 
 
 def label_columns(session: Session, proposals: Proposals) -> dict[str, Any]:
-    """The table of labels by id."""
+    """Make the table of labels by id."""
     state, start = session.state, session.collection.start
     times = [entry.time for entry in session.journal.entries]
     numbers = state.group.tolist()
@@ -189,7 +189,7 @@ def _put(
 def _classes(
     columns: Mapping[str, Any], level: str, above: str | None, sure: np.ndarray
 ) -> dict[tuple[str | None, str | None], None]:
-    """Superclass and class of the samples whose class is sure."""
+    """Superclass and class of the samples with a sure class."""
     return dict.fromkeys(
         (columns[above][row] if above else None, columns[level][row]) for row in np.flatnonzero(sure).tolist()
     )
@@ -215,11 +215,11 @@ class _SampleTable:
     ----------
     columns : dict of str to column
     names : dict of str to str
-        The columns that hold ``split`` and ``group``, where there are such.
+        The columns that hold ``split`` and ``group``, if any.
     samples : tuple of str
         The columns that hold the samples.
     unseen : tuple of str
-        Levels of the data that training does not read, and that the samples held out have labels of.
+        Levels of the data that training does not read and that label held-out samples.
     """
 
     columns: dict[str, Column]
@@ -229,10 +229,10 @@ class _SampleTable:
 
 
 def _sample_table(session: Session, columns: Mapping[str, Any], sure: np.ndarray, out: Path) -> _SampleTable | None:
-    """The table; None for what one table cannot hold.
+    """Make the sample table; None if one table cannot hold the samples.
 
-    A superclass that was only proposed stays away. So do the splits where all samples were trained on:
-    `regrain fit` then holds some out.
+    The table leaves out superclasses that are only proposed. It also leaves out the splits if all samples were trained
+    on; `regrain fit` then holds some out.
     """
     start, parts, order = session.collection.start, session.collection.parts, session.collection.order
     rows = _rows_of(session.collection)
@@ -294,7 +294,7 @@ def _sources(samples: Any) -> Sequence[Any]:
 
 
 def _fit_command(session: Session, file: Path, table: _SampleTable, out: Path) -> str:
-    """`regrain fit` on the table, as the run was trained."""
+    """Write the `regrain fit` command for the table, with the settings of the run."""
     collection = session.collection
     levels = [level for level in (collection.start.superclass_level, collection.start.level) if level is not None]
     method = "mixed" if len(levels) > 1 else "sup-ce"
@@ -313,7 +313,7 @@ def _fit_command(session: Session, file: Path, table: _SampleTable, out: Path) -
 
 
 def _evaluate_command(session: Session, file: Path, table: _SampleTable, out: Path) -> str:
-    """`regrain evaluate` of what was trained, at the levels of the data that training did not see too."""
+    """Write the `regrain evaluate` command for the new run, including levels that training did not see."""
     if not table.unseen:
         return command("evaluate", out)
     labels = session.collection.parts[0].labels
@@ -325,7 +325,7 @@ def _evaluate_command(session: Session, file: Path, table: _SampleTable, out: Pa
 
 
 def _judgeable(session: Session, sure: np.ndarray, table: _SampleTable) -> list[str]:
-    """A sentence on what the new run can be judged by, where that is not the new level."""
+    """Say which labels can judge the new run, if the new level cannot."""
     held_out, level = ~session.collection.training, session.collection.start.level
     if not held_out.any():
         return [f"the run was trained on all samples: the new one holds some out, by which level '{level}' is judged"]

@@ -1,4 +1,4 @@
-"""Proposals: the few-shot classifier of what was confirmed so far, fitted anew in the background."""
+"""Proposals: a few-shot classifier of the confirmed samples, refitted in the background."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from regrain.explorer.state import Group
 from regrain.runs.classifier import FewShotClassifier, fit_classifier
 
 _MOST_PER_CLASS = 50
-"""Support samples of a class that are learned from; more of them cost time and change little."""
+"""Most support samples per class; more cost time and change little."""
 
 _CHUNK = 20_000
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What proposals are made of: the state after an event, as it concerns the classifier.
+    """Input of the classifier: the state after an event.
 
     Attributes
     ----------
     seq : int
-        Number of the last action that is counted.
+        Number of the last action that is included.
     groups : tuple of Group
-        Those with names.
+        Groups with names.
     group : int array (N,)
     support : bool array (N,)
-        Samples to learn from; those of groups without a name are passed over.
+        Samples to learn from; samples in groups without a name are skipped.
     """
 
     seq: int
@@ -43,12 +43,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Proposals:
-    """What the classifier says of N samples.
+    """The classifier's proposals for N samples.
 
     Attributes
     ----------
     seq : int
-        Of the event after which they were made.
+        Number of the event after which they were made.
     time : str
         When they were made, ISO 8601.
     group : int32 array (N,)
@@ -69,10 +69,10 @@ class Proposals:
 def propose(
     embeddings: Tensor, evidence: Evidence, superclass: Sequence[str | None], given: np.ndarray, *, seed: int = 0
 ) -> Proposals:
-    """Fit the classifier of :func:`regrain.runs.classifier.fit_classifier`, and ask it about all samples.
+    """Fit the classifier of :func:`regrain.runs.classifier.fit_classifier`, and apply it to all samples.
 
-    A sample whose superclass is a label is proposed a class of that superclass only; the confidence stays the
-    probability among all classes.
+    A sample with a labelled superclass gets a proposal from that superclass only; the confidence stays the probability
+    among all classes.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def propose(
     given : bool array (N,)
         Whether the superclass is a label.
     seed : int
-        Of the folds.
+        Seed of the folds.
     """
     count = len(embeddings)
     keys = {(g.superclass, g.name): g.number for g in sorted(evidence.groups, key=lambda g: -g.number)}
@@ -110,7 +110,7 @@ def propose(
 
 
 def _limited(rows: np.ndarray, codes: np.ndarray, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many rows of every class, drawn by seed."""
+    """Draw at most :data:`_MOST_PER_CLASS` rows of every class by seed."""
     drawn = np.random.default_rng(seed).permutation(len(rows))
     kept = np.sort(np.concatenate([drawn[codes[drawn] == code][:_MOST_PER_CLASS] for code in range(classes)]))
     return rows[kept], codes[kept]
@@ -123,7 +123,7 @@ def _most_probable(
     superclass: Sequence[str | None],
     given: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The class (N,) of each sample among those its superclass allows, -1 where there is none, and its probability."""
+    """Find each sample's most probable allowed class (N,), -1 if there is none, and its probability."""
     names = {name: code for code, name in enumerate(dict.fromkeys([*owners, *superclass]))}
     owner = torch.tensor([names[name] for name in owners])
     above = torch.tensor([names[name] for name in superclass])
@@ -139,7 +139,7 @@ def _most_probable(
 
 
 def no_proposals(evidence: Evidence, count: int, notice: str) -> Proposals:
-    """No proposal for any of ``count`` samples, and why."""
+    """Make empty proposals for ``count`` samples, with the reason."""
     return Proposals(
         evidence.seq, _now(), np.full(count, -1, dtype=np.int32), np.zeros(count, dtype=np.float32), (notice,)
     )
@@ -150,12 +150,12 @@ def _now() -> str:
 
 
 class Proposer:
-    """Makes proposals in a thread of its own, whenever it was asked and always of the newest evidence.
+    """Make proposals in a separate thread, on request and always from the newest evidence.
 
     Parameters
     ----------
     make : callable
-        Gives proposals of the newest evidence.
+        Makes proposals from the newest evidence.
     done : callable
         Called with them, in the thread.
     """
@@ -168,13 +168,13 @@ class Proposer:
         self._thread.start()
 
     def ask(self) -> None:
-        """There is new evidence."""
+        """Request new proposals."""
         with self._asked:
             self._wanted = True
             self._asked.notify_all()
 
     def stop(self) -> None:
-        """End the thread; proposals being made are waited for."""
+        """End the thread after the proposals in progress."""
         with self._asked:
             self._stopped = True
             self._asked.notify_all()

@@ -1,4 +1,4 @@
-"""The explorer's web application, and the server of it."""
+"""The explorer's web application and its server."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _MoveThem(_Action):
 
 
 class _Label(_Action):
-    """Without ``superclass``, every sample is labelled within its own."""
+    """A label action; without ``superclass``, every sample stays within its own."""
 
     kind: Literal["label"]
     samples: Rows
@@ -106,7 +106,7 @@ class _Export(_Request):
 
 
 def application(session: Session, tokens: OneTimeTokens, port: int) -> AccessMiddleware:
-    """The ASGI application of an open exploration, behind its guard."""
+    """Build the ASGI application of an open exploration, behind its guard."""
     app = FastAPI(title="regrain explore", docs_url=None, redoc_url=None, openapi_url=None)
     _add_pages(app)
     _add_looks(app, session)
@@ -130,7 +130,7 @@ def application(session: Session, tokens: OneTimeTokens, port: int) -> AccessMid
 
 
 def _add_pages(app: FastAPI) -> None:
-    """The front end: read once, found by name in a dictionary, so that no path of a request reaches the disk."""
+    """Add the front end: read once and looked up by name, so that a request's path never reaches the disk."""
     files = {
         file.name: (file.read_bytes(), _TYPES[file.name[file.name.rindex(".") :]])
         for file in resources.files("regrain.explorer").joinpath("static").iterdir()
@@ -153,7 +153,7 @@ def _add_pages(app: FastAPI) -> None:
 
 
 def _add_looks(app: FastAPI, session: Session) -> None:
-    """What only looks."""
+    """Add the read-only routes."""
     collection = session.collection
     start = collection.start
 
@@ -212,7 +212,7 @@ def _add_looks(app: FastAPI, session: Session) -> None:
             raise HTTPException(404, f"samples are numbered from 0 to {len(collection) - 1}")
 
     def _picture(row: int, key: str, *, small: bool) -> Response:
-        """Browsers keep pictures by address: they may where that names these very samples."""
+        """Serve a picture; browsers may cache it if the address names exactly these samples."""
         require_row(row)
         if collection.modality != "image":
             raise HTTPException(404, f"these samples are {collection.modality}s, and no images")
@@ -239,7 +239,7 @@ def _add_looks(app: FastAPI, session: Session) -> None:
 
 
 async def _standings(session: Session) -> AsyncIterator[str]:
-    """A line at every change, and now and then one that shows that the connection lives."""
+    """Send a line at every change, and regular lines that keep the connection alive."""
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
     forget = session.listen(lambda: loop.call_soon_threadsafe(changed.set))
     try:
@@ -255,7 +255,7 @@ async def _standings(session: Session) -> AsyncIterator[str]:
 
 
 def _add_actions(app: FastAPI, session: Session, tokens: OneTimeTokens) -> None:
-    """What changes something."""
+    """Add the routes that change the exploration."""
 
     @app.post("/api/act")
     def act(action: Action) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def _add_actions(app: FastAPI, session: Session, tokens: OneTimeTokens) -> None:
 
 
 def bound_socket(port: int) -> socket.socket:
-    """A socket on 127.0.0.1; port 0 takes a free one.
+    """Bind a socket on 127.0.0.1; port 0 takes a free one.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def bound_socket(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(("127.0.0.1", port))
-        bound.listen()  # whoever gets the link may come before the server is up
+        bound.listen()  # the link may be used before the server is up
     except OSError as error:
         bound.close()
         raise UserError(
@@ -298,9 +298,9 @@ def bound_socket(port: int) -> socket.socket:
 
 
 def web_server(session: Session, bound: socket.socket, on_link: Callable[[str], object]) -> uvicorn.Server:
-    """A server of an open exploration, to be run at a bound socket.
+    """Make a server of an open exploration, to run at a bound socket.
 
-    ``on_link`` is told the address that lets the next browser in, now and whenever one was used.
+    ``on_link`` receives the address that admits the next browser, now and after each use.
     """
     port = bound.getsockname()[1]
     tokens = OneTimeTokens(port, on_used=lambda: on_link(tokens.link()))
@@ -319,7 +319,7 @@ def web_server(session: Session, bound: socket.socket, on_link: Callable[[str], 
 
 
 class _Server(uvicorn.Server):
-    """Ends what browsers watch before it waits for their connections."""
+    """A server that ends the event streams before it waits for connections to close."""
 
     def __init__(self, config: uvicorn.Config, session: Session) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""One open exploration: actions come in from any browser, are ordered, written to the journal, and then applied."""
+"""One open exploration: order actions from all browsers, write them to the journal, and apply them."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from regrain.pictures.map import MapKind
 from regrain.runs.run import Run
 
 CONFIRMED, OUTLIER, GIVEN = 1, 2, 4
-"""Bits of a sample's flags."""
+"""Bits of the sample flags."""
 
 _EXEMPLARS = 10
 _MOST_FOUND = 5_000
 _MANY, _FEW_STARTS = 5_000, 2
-"""A split of so many samples starts k-means from fewer places, so that nobody waits."""
+"""From this many samples on, a split starts k-means fewer times, to stay fast."""
 
 
 class StaleError(UserError):
-    """Somebody else changed what an action is about, after its user last looked."""
+    """Another user changed the target of an action after this user's last update."""
 
     code = "stale"
 
 
 class Session:
-    """The exploration of a run; one at a time can be open.
+    """The exploration of a run; only one can be open at a time.
 
     Parameters
     ----------
     level : str, optional
-        Whose names the groups start with; default the level below the superclasses, where there is one.
+        Level whose names the groups start with; see :func:`regrain.explorer.collection.open_collection`.
     map_kind : {"auto", "pca", "tsne"}
     seed : int
         See :func:`regrain.explorer.collection.open_collection`.
@@ -51,20 +51,20 @@ class Session:
     folder : Path
         ``explorer/`` in the run.
     proposals : Proposals or None
-        The last that were made.
+        The latest proposals.
     notices : list of str
         Sentences for the user.
     hung_up : bool
-        Whether listeners shall go.
+        Whether listeners should stop.
     lock : RLock
-        Held by whoever reads the state more than once.
+        Hold it to read the state more than once.
     exporting : Lock
-        Held by whoever writes what comes out.
+        Held while an export is written.
 
     Raises
     ------
     UserError
-        If another process explores the run, or its journal or data are not what they were.
+        If another process explores the run, or its journal or data have changed.
     """
 
     def __init__(self, run: Run, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0) -> None:
@@ -109,27 +109,27 @@ class Session:
         return state
 
     def close(self) -> None:
-        """Stop proposing, and let another process explore the run."""
+        """Stop making proposals, and release the run for other processes."""
         self._proposer.stop()
         self.journal.close()
 
     # Actions
 
     def act(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what a user asks, once it is in the journal; gives :meth:`changes` since what the user saw.
+        """Write a user's action to the journal, apply it, and return :meth:`changes` since the user's last update.
 
         Parameters
         ----------
         request : mapping
-            ``kind``, ``seen`` (the sequence number that the user's page stands at), ``action`` (an id made up by the
-            page: a request that is repeated is done once), and what the kind needs.
+            ``kind``, ``seen`` (the sequence number of the user's page), ``action`` (an id made by the page, so that a
+            repeated request is applied once), and the fields of the kind.
 
         Raises
         ------
         StaleError
-            If what the action is about was changed after ``seen``.
+            If the target of the action changed after ``seen``.
         UserError
-            If it cannot be done.
+            If the action is not possible.
         """
         with self.lock:
             seen, action = int(request["seen"]), str(request["action"])
@@ -149,7 +149,7 @@ class Session:
             return self.changes(seen)
 
     def _event(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What goes into the journal: everything decided, so that a replay decides nothing."""
+        """Build the journal event with all decisions, so that a replay makes none."""
         kind = request["kind"]
         if kind == "split":
             return {
@@ -171,7 +171,7 @@ class Session:
         return {"kind": kind} | {name: request[name] for name in fields.get(kind, ())}
 
     def _label(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """A move to the class of a name: in the superclass asked for, else for every sample in its own."""
+        """Move samples to the class of a name, in the requested superclass or in each sample's own."""
         name, rows = clean_name(request["name"]), self.state.known_rows(request["samples"])
         own, _ = self.superclass_of(rows)
         wanted = own
@@ -200,7 +200,7 @@ class Session:
         return {"kind": "move", "moves": moves} | ({"new": new} if new else {})
 
     def _parts(self, number: int, count: int) -> list[dict[str, Any]]:
-        """A group's samples clustered; the cluster with most of what is confirmed, or the largest, keeps the group."""
+        """Cluster a group's samples; the cluster with most confirmed samples, or the largest, keeps the group."""
         if number not in self.state.groups:
             raise UserError(f"there is no subclass {number} (any more)", code="unknown_name")
         rows = self.state.members(number)
@@ -242,7 +242,7 @@ class Session:
             raise StaleError("somebody changed these samples or subclasses meanwhile; look again, then repeat it")
 
     def _held_out(self, event: Mapping[str, Any]) -> int:
-        """How many samples outside the training split an action speaks of, or takes another label from the data."""
+        """Count samples outside the training split that an action names, or whose given label it changes."""
         state, spoken = self.state, np.zeros(len(self.collection), dtype=bool)
         if event["kind"] == "name" and clean_name(event["name"]) != state.groups[event["group"]].name:
             spoken |= self.collection.start.given & (state.group == event["group"])
@@ -254,10 +254,10 @@ class Session:
             spoken[np.asarray(told.get("samples", ()), dtype=np.int64)] = True
         return int((spoken & ~self.collection.training).sum())
 
-    # What browsers are told
+    # Messages to browsers
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call ``listener``, from any thread, after every change; what is given back ends that."""
+        """Call ``listener``, from any thread, after every change; returns a function that ends this."""
         with self.lock:
             self._listeners.append(listener)
 
@@ -268,7 +268,7 @@ class Session:
         return forget
 
     def hang_up(self) -> None:
-        """Let all that listen go."""
+        """Stop all listeners."""
         self.hung_up = True
         self._tell()
 
@@ -277,12 +277,12 @@ class Session:
             listener()
 
     def standing(self) -> dict[str, int]:
-        """The sequence number, and that of the event after which proposals were made (-1 before the first)."""
+        """Sequence numbers of the state and of the latest proposals (-1 before the first)."""
         with self.lock:
             return {"seq": self.state.seq, "proposed": -1 if self.proposals is None else self.proposals.seq}
 
     def changes(self, since: int) -> dict[str, Any]:
-        """All groups, and the samples changed after an event."""
+        """All groups, and the samples that changed after an event."""
         with self.lock:
             renamed = [number for number, seq in self.state.group_changed.items() if seq > since]
             told_anew = self.collection.start.given & np.isin(self.state.group, renamed)
@@ -318,29 +318,29 @@ class Session:
         return list(dict.fromkeys(g.superclass for g in self.collection.start.groups))
 
     def flags(self) -> np.ndarray:
-        """uint8 (N,)."""
+        """Flags of the samples: uint8 (N,)."""
         state = self.state
         return (CONFIRMED * self.confirmed() + OUTLIER * state.outlier + GIVEN * self.still_given()).astype(np.uint8)
 
     def retold(self) -> np.ndarray:
-        """bool (N,): labels that came with the data, and whose class the user renamed, merged or parted, or moved."""
+        """Given labels whose class the user renamed, merged, split or moved: bool (N,)."""
         state, start = self.state, self.collection.start
         names = {g.number: g.name for g in start.groups}
         renamed = [g.number for g in state.groups.values() if g.number in names and g.name != names[g.number]]
         return start.given & ((state.group != start.group) | np.isin(state.group, renamed))
 
     def still_given(self) -> np.ndarray:
-        """bool (N,): labels that came with the data, and that nobody has spoken of."""
+        """Given labels that the user has not touched: bool (N,)."""
         return self.collection.start.given & (self.state.said == 0) & ~self.retold()
 
     def confirmed(self) -> np.ndarray:
-        """bool (N,): what the user confirmed, or gave another class's name than came with the data; no outliers."""
+        """Samples that the user confirmed, or whose given class the user changed; without outliers: bool (N,)."""
         state = self.state
         named = [g.number for g in state.groups.values() if g.name is not None]
         return state.confirmed | (self.retold() & ~state.outlier & np.isin(state.group, named))
 
     def said(self) -> np.ndarray:
-        """int64 (N,): the number of the event by which a sample got what is said of it; 0: nobody spoke of it."""
+        """Number of the event that gave a sample its present statement; 0 if there is none: int64 (N,)."""
         state = self.state
         renamed = np.zeros(state.next_number, dtype=np.int64)
         for group in state.groups.values():
@@ -348,7 +348,7 @@ class Session:
         return np.where(self.retold(), np.maximum(state.placed, renamed[state.group]).clip(min=state.said), state.said)
 
     def superclass_of(self, rows: np.ndarray) -> tuple[list[str | None], np.ndarray]:
-        """The superclass of rows (n,), and whether (n,) it is one that the user took them to."""
+        """Superclass of rows (n,), and whether the user moved them there (n,)."""
         state, start = self.state, self.collection.start
         before = {g.number: g.superclass for g in start.groups}
         first = [before[number] for number in start.group[rows].tolist()]
@@ -369,7 +369,7 @@ class Session:
             return self.state.seq, b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)
 
     def members(self, number: int) -> dict[str, Any]:
-        """A group's samples, the nearest to its mean first, outliers last; and its exemplars.
+        """A group's samples, nearest to its mean first and outliers last, and its exemplars.
 
         Exemplars are the first training samples whose superclass is the group's.
         """
@@ -387,13 +387,13 @@ class Session:
         return {"rows": [*ordered.tolist(), *aside.tolist()], "exemplars": exemplars[:_EXEMPLARS]}
 
     def neighbours(self, row: int, count: int) -> list[int]:
-        """The samples most like one, that one first."""
+        """The samples most similar to one; that sample comes first."""
         vectors = self.collection.embeddings
         _, found = nearest_neighbours(vectors[row : row + 1], vectors, min(count, len(vectors)), exclude_self=False)
         return [row, *(r for r in found[0].tolist() if r != row)]
 
     def search(self, query: str) -> dict[str, Any]:
-        """Groups and samples in whose name, superclass, id or text a query occurs, whatever the case."""
+        """Find groups and samples by name, superclass, id or text, ignoring case."""
         wanted = query.strip().lower()
         if not wanted:
             return {"groups": [], "rows": [], "total": 0}
@@ -410,7 +410,7 @@ class Session:
     # Proposals
 
     def evidence(self) -> Evidence:
-        """What proposals are to be made of: training samples that are confirmed or came with a label."""
+        """Evidence for proposals: training samples that are confirmed or have a given label."""
         with self.lock:
             state = self.state
             told = (self.confirmed() | self.still_given()) & ~state.outlier
@@ -425,7 +425,7 @@ class Session:
             )
         except UserError as error:
             return no_proposals(evidence, len(self.collection), f"no proposals: {error}")
-        except Exception as error:  # whatever it is, the next action asks again, and an export must not wait for ever
+        except Exception as error:  # on any error: the next action asks again, and an export must not wait for ever
             reason = f"{type(error).__name__}: {error}"
             return no_proposals(evidence, len(self.collection), f"no proposals, by an error of the program: {reason}")
 
@@ -436,7 +436,7 @@ class Session:
             self._tell()
 
     def newest_proposals(self, timeout: float | None = None) -> Proposals | None:
-        """Proposals of all that was said, once they are made; None where that takes longer than ``timeout`` seconds."""
+        """Wait for proposals from the newest evidence; None after ``timeout`` seconds."""
         with self.lock:
             ready = self._proposed.wait_for(
                 lambda: self.proposals is not None and self.proposals.seq >= self.state.seq, timeout

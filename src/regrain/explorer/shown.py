@@ -1,4 +1,4 @@
-"""What browsers are shown of samples: pictures by row, texts, and a few numbers of vectors and series."""
+"""Samples for browsers: pictures by row, texts, and a few numbers of vectors and series."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from regrain.pictures.numbers import thinned
 from regrain.pictures.tiles import tiles
 
 MOST_TEXT = 2_000
-"""Characters of a text that are shown."""
+"""Most characters of a displayed text."""
 
 
 def picture(collection: Collection, row: int, *, small: bool) -> bytes:
-    """An image sample as PNG: as a tile, or as it is stored."""
+    """Encode an image sample as PNG, as a tile or at its stored size."""
     part, place = collection.place(row)
     index = torch.tensor([place])
     if small:
@@ -34,7 +34,7 @@ def picture(collection: Collection, row: int, *, small: bool) -> bytes:
 
 
 def cell(collection: Collection, row: int) -> dict[str, Any]:
-    """A sample in words and numbers: ``id``, ``split``, ``superclass``; ``text``, or ``lines`` (channels of numbers).
+    """Describe a sample: ``id``, ``split``, ``superclass``; ``text``, or ``lines`` (channels of numbers).
 
     Numbers are thinned, and scaled to [0, 1] within a channel; missing ones are None.
     """

@@ -1,8 +1,8 @@
-"""From the journal's events to who belongs where: pure, without a clock or a draw, so that a replay gives the same.
+"""Group membership from the journal's events: pure, without clock or randomness, so that a replay is exact.
 
-Samples lie in groups. A group is a discovered subclass, a class whose labels came with the data, or one that the user
-made; with a name it is a class of its superclass, and several groups of one name there are one class. What a user says
-about a sample (confirm, move, mark as an outlier) makes it confirmed.
+Samples belong to groups. A group is a discovered subclass, a class whose labels came with the data, or a group that the
+user made. A named group is a class of its superclass; groups that share a name in one superclass are one class. Any
+statement of the user about a sample (confirm, move, mark as an outlier) makes it confirmed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Group:
     Attributes
     ----------
     number : int
-        Never used again for another one.
+        Never reused for another group.
     renamed : int
-        Sequence number of the event that gave it its name; 0: it was made with that.
+        Sequence number of the event that named it; 0 if it was made with its name.
     """
 
     number: int
@@ -38,7 +38,7 @@ class Group:
 
 @dataclass
 class _Patch:
-    """What an action changed, as it was before; :meth:`State._swap` exchanges it with what is now."""
+    """Earlier values of everything an action changed; :meth:`State._swap` exchanges them with the current ones."""
 
     rows: np.ndarray
     columns: tuple[np.ndarray, ...]
@@ -46,12 +46,12 @@ class _Patch:
 
 
 class State:
-    """Where N samples stand.
+    """State of N samples.
 
     Parameters
     ----------
     group : array (N,)
-        The number of every sample's group at the start.
+        Number of every sample's initial group.
 
     Attributes
     ----------
@@ -60,15 +60,15 @@ class State:
     group : int32 array (N,)
     confirmed, outlier : bool arrays (N,)
     said : int64 array (N,)
-        Sequence number of the event by which a sample was last confirmed or marked; 0: nobody spoke of it.
+        Sequence number of the event by which a sample was last confirmed or marked; 0 if none.
     placed : int64 array (N,)
-        Sequence number of the event by which a sample came into its group; 0: it started there.
+        Sequence number of the event by which a sample came into its group; 0 if it started there.
     changed : int64 array (N,)
         Sequence number of the event that last changed anything of a sample, undo and redo included.
     group_changed : dict of int to int
-        The same of groups themselves, also of those that are gone; who is in them is no matter here.
+        The same for groups, including deleted ones; changes of membership do not count.
     seq : int
-        Of the last event.
+        Sequence number of the last event.
 
     Examples
     --------
@@ -114,16 +114,16 @@ class State:
         return bool(self._undone)
 
     def members(self, number: int) -> np.ndarray:
-        """The rows (n,) of a group, outliers left out."""
+        """The rows (n,) of a group, without outliers."""
         return np.flatnonzero((self.group == number) & ~self.outlier)
 
     def known_rows(self, samples: Sequence[int]) -> np.ndarray:
-        """Samples as rows (n,), each of them once.
+        """Convert samples to rows (n,), each once.
 
         Raises
         ------
         UserError
-            If there is none, or one is out of range.
+            If the list is empty, or a sample is out of range.
         """
         return np.unique(self._rows(samples, some=True))
 
@@ -133,7 +133,7 @@ class State:
         return min(found, key=lambda g: g.number, default=None)
 
     def check(self, event: Mapping[str, Any]) -> None:
-        """Raise a UserError where an event cannot be applied; :meth:`apply` then changes nothing."""
+        """Raise a UserError if an event cannot be applied."""
         kind = event.get("kind")
         if kind == "undo" and not self._done:
             raise UserError("there is nothing to undo", code="out_of_range")
@@ -149,7 +149,7 @@ class State:
         getattr(self, f"_check_{kind}")(event)
 
     def apply(self, seq: int, event: Mapping[str, Any]) -> None:
-        """Apply the event of a sequence number, the next one."""
+        """Apply the event with the next sequence number."""
         self.check(event)
         self.seq = seq
         kind = event["kind"]
@@ -163,7 +163,7 @@ class State:
             self._done.append(patch)
             self._note(patch)
 
-    # What each action needs, and does
+    # Requirements and effects of each action
 
     def _check_name(self, event: Mapping[str, Any]) -> None:
         self._require_group(event["group"])
@@ -318,7 +318,7 @@ _ACTIONS = ("name", "confirm", "outlier", "move", "merge", "split")
 
 
 def clean_name(name: Any) -> str:
-    """A name without spaces around it.
+    """Strip the spaces around a name, and check it.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""How a method fares as its training split gets poorer: fewer samples (``low-data``), wrong labels (``label-noise``).
+"""Measure a method on a poorer training split: fewer samples (``low-data``) or wrong labels (``label-noise``).
 
-An experiment's folder holds ``plan.json`` (what was asked for), a run folder for each value and seed (``1000-s0``) and
-``curve.json`` (what came out).
+An experiment's folder holds ``plan.json`` (the request), a run folder for each value and seed (``1000-s0``) and
+``curve.json`` (the results).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from regrain.verbs.fit import plan_fit
 
 @dataclass(frozen=True)
 class Curve:
-    """An experiment's outcome.
+    """Results of an experiment.
 
     Attributes
     ----------
@@ -40,11 +40,11 @@ class Curve:
         The field of :class:`~regrain.data.corruption.Corruption` that was varied.
     values : tuple of float
     seeds : tuple of int
-        Of the trainings; each has a draw of its own too.
+        Seeds of the trainings; each has its own draw too.
     figures : tuple of tuple of mapping
-        For each value and seed, the figures by key (``split/level/metric``, of a baseline with ``.NAME``).
+        For each value and seed, the figures by key (``split/level/metric``, with ``.NAME`` for a baseline).
     counted : frozenset of str
-        Keys of figures that are numbers of things, not shares.
+        Keys of figures that are counts, not shares.
     notes : tuple of str
     """
 
@@ -58,7 +58,7 @@ class Curve:
     notes: tuple[str, ...] = ()
 
     def scores(self) -> dict[str, list[Score]]:
-        """Key of a figure -> its mean over seeds at each value; only keys that every training has."""
+        """Means over seeds at each value, by figure key; only keys that every training has."""
         shared = set.intersection(*(set(flat) for seeds in self.figures for flat in seeds))
         ordered = [key for key in self.figures[0][0] if key in shared]
         return {
@@ -82,8 +82,8 @@ class Curve:
 def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, **options: Any) -> Curve:
     """Train a method on ever fewer samples, and evaluate each model on the whole test split.
 
-    Every seed of the training has a draw of its own, ``draw`` plus the seed; of one draw, the smaller set lies in the
-    larger. The same call goes on where an earlier one stopped, and may ask for more sizes and seeds.
+    Every training seed has its own draw, ``draw`` plus the seed; within one draw, a smaller set is a subset of a larger
+    one. The same call continues where an earlier one stopped, and may ask for more sizes and seeds.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
     sizes : sequence of int
         Numbers of training samples, such as 1000,5000.
     out : path
-        The folder; the same command again goes on in it. See :mod:`regrain.papers.curve`.
+        The folder; repeat the command to continue in it. See :mod:`regrain.papers.curve`.
     **options
         ``seeds`` (default 3), ``protocols`` (default linear), ``judging`` (``options`` of :func:`evaluate`),
         ``baselines``, ``device``, ``on_run``, and those of :func:`fit`: levels, encoder, pretrained, frozen, recipe,
@@ -101,8 +101,8 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
     Raises
     ------
     UserError
-        If the data have fewer samples, a training or the judging is not possible, or another experiment lies at
-        ``out``.
+        If the data have fewer samples, a training or the evaluation is not possible, or ``out`` holds another
+        experiment.
 
     Examples
     --------
@@ -122,14 +122,14 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
 def label_noise(method: str, data: Any, *, rates: Sequence[float], out: str | Path, **options: Any) -> Curve:
     """Train a method with ever more wrong labels, and evaluate each model on the test split, which has none.
 
-    ``noise_within`` makes wrong labels confusions between classes of one superclass.
+    ``noise_within`` limits wrong labels to confusions between classes of one superclass.
 
     Parameters
     ----------
     out : path
-        The folder; the same command again goes on in it.
+        The folder; repeat the command to continue in it.
     method, data, **options
-        As in :func:`low_data`; ``noise_within`` names the level whose classes wrong labels do not leave.
+        As in :func:`low_data`; ``noise_within`` names a level: wrong labels stay within its classes.
     rates : sequence of float
         Shares of the labels that are replaced by random ones, such as 0,0.3,0.5.
 
@@ -156,7 +156,7 @@ def _curve(
     on_run: Callable[[Run], None] | None = None,
     **options: Any,
 ) -> Curve:
-    """Trainings on a training split that is corrupted more and more, each judged on the whole test split.
+    """Train on an increasingly corrupted training split, and evaluate each model on the whole test split.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def _curve(
     def corrupted(value: float, seed: int) -> dict[str, Dataset]:
         return split_dataset(plan.dataset, section | {corruption: value, "draw": section["draw"] + seed})
 
-    for value in values:  # what cannot work is said before anything is trained
+    for value in values:  # raise errors before any training
         parts = corrupted(value, first)
         get_split(parts, "test", plan.dataset.name)
         assemble(plan.recipe, parts["train"].with_levels(section["levels"]))

@@ -1,4 +1,4 @@
-"""Runs a row of a paper's table, and sets our figures beside the paper's, for a screen and for a page."""
+"""Run a row of a paper's table, and compare our figures with the paper's, on screen and on a page."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ BASELINES = {
     "random": "random weights",
     "start": "pretrained start",
 }
-"""Baselines of a model -> their names in a table."""
+"""Names of a model's baselines in a table."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A recipe, run at a scale.
+    """Results of a recipe at one scale.
 
     Attributes
     ----------
@@ -50,13 +50,13 @@ class Reproduction:
     scale : Scale
     seeds : tuple of int
     figures : dict of str to tuple of float
-        Title to one figure a seed, in per cent; a title is left out where the data have no such class.
+        Title to one figure per seed, in per cent; a title is left out if the data have no such class.
     problem : str
-        Why there are no figures; empty where there are.
+        Why figures are missing; empty if there are figures.
     settings : tuple of str
-        ``key=value``: what was changed of the recipe.
+        Changes to the recipe, as ``key=value``.
     beside : dict of str to dict of str to tuple of float
-        Baseline (of :data:`BASELINES`) to its figures, where it was judged too.
+        Baseline (of :data:`BASELINES`) to its figures, if it was judged too.
     """
 
     recipe: Recipe
@@ -69,7 +69,7 @@ class Reproduction:
 
     @property
     def command(self) -> str:
-        """The command that gives these figures, where the data lie under REGRAIN_DATA."""
+        """The command that gives these figures, with the data under REGRAIN_DATA."""
         seeds = f" --seeds {len(self.seeds)}" if len(self.seeds) > 1 else ""
         changed = "".join(f" --set {shlex.quote(setting)}" for setting in self.settings)
         return f"regrain reproduce {self.recipe.name} --scale {self.scale}{seeds}{changed}"
@@ -102,18 +102,17 @@ def run_name(recipe: Recipe) -> str:
 
 
 def judges_alike(recipe: Recipe) -> str:
-    """A key that rows share where the baselines beside them are the same: data, protocols, columns and encoder."""
+    """A key that rows with the same baselines share: data, protocols, columns and encoder."""
     data = {name: value for name, value in recipe.data.items() if name != "levels"}
     encoder = recipe.sections.get("encoder", {}), recipe.view_size
     return _digest([recipe.paper, recipe.table, data, recipe.judge, recipe.metrics, encoder])
 
 
 def judged_once(recipe: Recipe, run: Path, judge: Any, *, baselines: bool) -> dict[str, dict[str, float]]:
-    """The figures of a run by title, as ``judge()`` gives them under their keys; judged but once.
+    """Figures of a run by title, from ``judge()``, which gives them by key and is called only once.
 
-    They are in per cent, costs in hours and GB. They are kept in the run folder, in a file of their own for every way
-    to judge. The model's stand under ``model``, and with ``baselines`` theirs under the names of
-    :data:`BASELINES`.
+    Shares are in per cent, costs in hours and GB. The run folder keeps the figures, in one file for each way to judge.
+    ``model`` holds the model's figures; with ``baselines``, the names of :data:`BASELINES` hold the baselines' figures.
     """
     file = run / f"judged-{_digest([recipe.judge, 'baselines'] if baselines else recipe.judge)}.json"
     if not file.exists():
@@ -129,7 +128,7 @@ def judged_once(recipe: Recipe, run: Path, judge: Any, *, baselines: bool) -> di
 
 
 def over_seeds(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
-    """One value in per cent as it is, several as their mean with its 95% interval; with a ``sign`` differences.
+    """Format one value in per cent, or several as mean with 95% interval; ``sign`` is for differences.
 
     Examples
     --------
@@ -150,7 +149,7 @@ class RecipeGroup(NamedTuple):
     rows: list[Reproduction]
 
     def lines(self) -> list[list[str]]:
-        """Label and cells of every line: baselines first, then the rows, ours and the paper's metric by metric."""
+        """Label and cells of every line: baselines first, then rows with our and the paper's figures by metric."""
         several = sum(bool(row.beside) for row in self.rows) > 1
         beside = [
             [f"{words} ({row.recipe.label})" if several else words, *self._ours(row.beside[name])]
@@ -161,7 +160,7 @@ class RecipeGroup(NamedTuple):
         return beside + [[row.recipe.label, *self._cells(row)] for row in self.rows]
 
     def _ours(self, figures: Mapping[str, tuple[float, ...]]) -> list[str]:
-        """Means of a baseline, with nothing where a paper's figure would stand."""
+        """Means of a baseline, with empty cells for the paper's figures."""
         own = [figures.get(title, ()) for title in self.metrics]
         return [cell for values in own for cell in (f"{sum(values) / len(values):.1f}" if values else "", "")]
 
@@ -176,7 +175,7 @@ class RecipeGroup(NamedTuple):
         ]
 
     def remarks(self) -> list[str]:
-        """Notes on the rows, each with the rows that it is about where not all; why some have no figures."""
+        """Notes on the rows, with the rows they concern if not all, and reasons for missing figures."""
         about: dict[str, list[str]] = {}
         for row in self.rows:
             for note in row.recipe.notes:
@@ -193,7 +192,7 @@ class RecipeGroup(NamedTuple):
 
 
 def grouped(found: Sequence[Reproduction]) -> list[RecipeGroup]:
-    """The rows, table by table."""
+    """Group the rows by table."""
     groups: dict[tuple[str, tuple[str, ...]], RecipeGroup] = {}
     for row in found:
         recipe = row.recipe
@@ -205,7 +204,7 @@ def grouped(found: Sequence[Reproduction]) -> list[RecipeGroup]:
 
 
 def markdown(found: Sequence[Reproduction]) -> str:
-    """A table of Markdown for every group: ours, and the paper's, metric by metric, with the scale and the commands."""
+    """Make a Markdown table for every group: our and the paper's figures by metric, the scale and the commands."""
     parts = []
     for group in grouped(found):
         seeds = max(len(row.seeds) for row in group.rows)
@@ -224,7 +223,7 @@ def markdown(found: Sequence[Reproduction]) -> str:
 
 
 def append(file: Path, text: str) -> None:
-    """Add a text to the end of a page, under a heading of its own that is made once; what is there stays."""
+    """Append a text to a page, under a heading that is added once; the existing text stays."""
     heading = "## Reproductions\n"
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     if heading not in before:
@@ -250,10 +249,10 @@ def reproduce(
     baselines: bool = True,
     on_run: Callable[[Run], None] | None = None,
 ) -> Reproduction:
-    """Run one row of a paper's table, and set its figures beside the paper's.
+    """Run one row of a paper's table, and compare its figures with the paper's.
 
-    Trainings that are finished under ``out`` are not repeated, interrupted ones go on, and rows of several tables that
-    are trained alike share a run.
+    Finished trainings under ``out`` are not repeated, and interrupted ones continue. Rows that are trained alike share
+    a run, also across tables.
 
     Parameters
     ----------
@@ -262,7 +261,7 @@ def reproduce(
     scale : {"tiny", "small", "paper"}
         See :mod:`regrain.papers.scales`; ``tiny`` runs on generated data.
     seeds : int
-        How many trainings, of the seeds from 0 upwards.
+        Number of trainings, with seeds from 0 upwards.
     out : path
     root : path, optional
         Where the catalogue's data lie; see :func:`load`.
@@ -271,14 +270,14 @@ def reproduce(
     device
         As in :func:`fit`.
     baselines : bool
-        Whether raw inputs and random weights are judged too, and the majority class beside a classifier.
+        Whether to judge raw inputs and random weights too, and the majority class for classifiers.
     on_run : callable, optional
-        Called with each run that was trained.
+        Called with each trained run.
 
     Returns
     -------
     Reproduction
-        With its ``problem`` where the data are not there or the method is not implemented.
+        Has a ``problem`` if the data are missing or the method is not implemented.
 
     Raises
     ------
@@ -342,7 +341,7 @@ def reproduce(
 
 
 def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any], *, baselines: bool) -> dict[str, float]:
-    """The figures of a recipe's protocols."""
+    """Evaluate a run with the recipe's protocols."""
     judge = recipe.judge
     other = judge.get("data")
     flat = evaluate(
@@ -361,7 +360,7 @@ def _judged(run: Run, recipe: Recipe, seed: int, reader: Mapping[str, Any], *, b
 
 
 def _costs(run: Run) -> dict[str, float]:
-    """Hours of training, the most memory in use, and the size of all that training holds, queues included; in GB."""
+    """Training hours, peak memory, and size of the training state including queues; in GB."""
     epochs = run.folder.read_metrics()
     whole = run.model.untrained(run.folder.model_folder, 0).method.state_dict().values()
     size = sum(value.numel() * value.element_size() for value in whole if isinstance(value, torch.Tensor))

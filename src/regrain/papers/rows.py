@@ -30,10 +30,10 @@ from regrain.training.options import TrainingOptions
 from regrain.views import preset_names
 
 OF_RUN = "run/"
-"""How the keys of a run's own figures begin."""
+"""Prefix of the keys of a run's own figures."""
 
 SECTIONS = ("method", "encoder", "views", "training")
-"""What a recipe gives :func:`regrain.fit` as its ``recipe``."""
+"""Sections of a recipe that :func:`regrain.fit` takes as its ``recipe``."""
 
 _DATA = ("source", "levels", "reader", *CORRUPTIONS)
 _JUDGE = ("level", "protocols", "options", "data", "unseen_superclasses")
@@ -50,14 +50,14 @@ class Recipe:
     Attributes
     ----------
     paper, table, title, row, variant : str
-        The paper, the table's number and what it is about, the row as printed, and which of its data or settings.
+        Paper, table number, table title, row as printed, and the row's variant of data or settings.
     name : str
         ``PAPER/TABLE/ROW``.
     data : dict
         ``source`` (a name of the catalogue), ``levels``, ``reader``, and what corrupts the training split
         (:class:`~regrain.data.corruption.Corruption`).
     sections : dict
-        ``method``, ``encoder``, ``views``, ``training``, as far as the recipe says anything.
+        ``method``, ``encoder``, ``views``, ``training``, as far as the recipe gives them.
     judge : dict
         ``level`` (``all``: all together), ``protocols``, ``options``; ``data`` where other data are judged than those
         trained on, and ``unseen_superclasses``.
@@ -67,9 +67,9 @@ class Recipe:
         Title to the paper's figure, in per cent.
     notes : tuple of str
     absent : str
-        Why it cannot be run; empty where it can.
+        Why the recipe cannot be run; empty if it can.
     decimals : int
-        Those of the table's figures.
+        Decimals of the table's figures.
     """
 
     paper: str
@@ -93,7 +93,7 @@ class Recipe:
         return f"{self.row}, {self.variant}" if self.variant else self.row
 
     def printed(self, title: str) -> str:
-        """The paper's figure as it prints it; nothing where there is none."""
+        """The figure as the paper prints it; empty if there is none."""
         return f"{self.figures[title]:.{self.decimals}f}" if title in self.figures else ""
 
     @property
@@ -103,12 +103,12 @@ class Recipe:
 
     @property
     def entry(self) -> Entry:
-        """The data set it is trained on."""
+        """The training data set."""
         return entries()[self.data["source"]]
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The data sets it is trained and judged on."""
+        """The data sets for training and evaluation."""
         return tuple(dict.fromkeys((self.data["source"], self.judge.get("data", self.data["source"]))))
 
     @property
@@ -117,12 +117,12 @@ class Recipe:
         return list(self.data.get("levels") or self.entry.levels)
 
     def keys(self) -> dict[str, str]:
-        """Title -> the key of ``evaluate --json``, or ``run/hours``, ``run/memory``, ``run/size``: what a run costs."""
+        """Title to key of ``evaluate --json``, or to a cost: ``run/hours``, ``run/memory``, ``run/size``."""
         upper = f"test/{self.judge['level']}/"
         return {title: key if key.startswith(OF_RUN) else upper + key for title, key in self.metrics.items()}
 
     def resolved(self) -> dict[str, Any]:
-        """Method and training with every default, as checked against the signatures that declare them.
+        """Resolve method and training with every default, checked against the declaring signatures.
 
         Raises
         ------
@@ -146,7 +146,7 @@ class Recipe:
 
     @property
     def view_size(self) -> int:
-        """The side of a view in pixels; 0 where samples are no images."""
+        """Side of a view in pixels; 0 if samples are not images."""
         if self.entry.modality != "image":
             return 0
         stored = self.data.get("reader", {}).get("image_size") or self.entry.side
@@ -166,12 +166,12 @@ def recipes() -> dict[str, Recipe]:
 
 
 def select(name: str | None) -> list[Recipe]:
-    """The recipes of a name: of one recipe, a table (``maskcon/table2``) or a paper (``maskcon``); all for None.
+    """Select recipes by the name of a recipe, a table (``maskcon/table2``) or a paper (``maskcon``); None selects all.
 
     Raises
     ------
     UserError
-        For a name that is none of these; the nearest is given.
+        For an unknown name; the message gives the nearest.
 
     Examples
     --------
@@ -187,14 +187,14 @@ def select(name: str | None) -> list[Recipe]:
 
 
 def select_one(name: str) -> Recipe:
-    """The recipe of a name; a UserError names the nearest where there is none."""
+    """Select one recipe by name; a UserError names the nearest if there is none."""
     if name not in recipes():
         raise UserError(f"no recipe '{name}': {nearest(name, recipes())}")
     return recipes()[name]
 
 
 def published(table: str, variant: str = "") -> dict[str, str]:
-    """Row -> the first figure that a table prints of it, under one of its variants.
+    """First printed figure of each row of a table, under one of its variants.
 
     Examples
     --------
@@ -220,13 +220,13 @@ def _recipes() -> dict[str, Recipe]:
 
 
 def read_paper(name: str, content: Mapping[str, Any]) -> Iterator[Recipe]:
-    """The recipes of one file.
+    """Read the recipes of one file.
 
     Raises
     ------
     UserError
-        For a key that is not known, a row of a method that is neither declared nor absent, and figures that do not fit
-        the metrics; the message says where.
+        For an unknown key, a row whose method is neither declared nor absent, or figures that do not fit the metrics;
+        the message says where.
     """
     _require_keys(content, _FILE, name)
     for table, shared in content["tables"].items():
@@ -255,9 +255,9 @@ def _recipe(
     labels: tuple[str, str],
     own: Sequence[Mapping[str, Any]],
 ) -> Recipe:
-    """One row under one variant. ``own`` are the variant's settings, the row's, and the row's under the variant.
+    """Make the recipe of one row and variant; ``own`` has settings of the variant, the row, and the row's variant.
 
-    Of file, method, table and these, the inner one wins.
+    Of file, method, table and ``own``, the innermost setting wins.
     """
     shared = content["tables"][table]
     row, inner = own[1:]
@@ -303,7 +303,7 @@ def check_row(recipe: Recipe) -> None:
     Raises
     ------
     UserError
-        For what does not exist; the message begins with the recipe's name.
+        If something does not exist; the message begins with the recipe's name.
     """
     if recipe.absent:
         return
@@ -349,7 +349,7 @@ def _is_encoder(name: str, modality: str) -> bool:
 
 
 def overridden(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe with some settings of its sections replaced."""
+    """Replace some settings of the recipe's sections."""
     return replace(recipe, sections=merge(recipe.sections, settings))
 
 

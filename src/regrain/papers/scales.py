@@ -1,16 +1,16 @@
-"""The scales at which a paper's recipe is run, and what a run costs.
+"""The scales at which a paper's recipe runs, and the cost of a run.
 
-``paper`` is the recipe as it is. ``small`` and ``tiny`` follow from it by the rules below, the same for every recipe:
-their figures show that a method learns, and are not the paper's experiment.
+``paper`` is the unchanged recipe. ``small`` and ``tiny`` follow from it by the rules below, which are the same for
+every recipe. Their figures show that a method learns; they do not repeat the paper's experiment.
 
 small, minutes on a laptop
     Images at 64 pixels at most, by a ResNet-18 of width 16; texts by the encoder at hand. About 5,000 training samples,
     the same number of every class; 10 epochs at most, warm-up, cycles and stages in proportion; batches of 128 at most,
     the learning rate in proportion; queues of half the samples at most; 200 episodes.
 tiny, seconds
-    Generated samples in the layout of the data set (:mod:`regrain.papers.datasets.synthetic`), noise but for a colour
-    or a word of each class; images of 16 pixels by four convolutions, texts by their hashed words; one epoch, or one of
-    each stage; whatever counts classes or samples is cut to the data. It shows that the recipe runs, and nothing else.
+    Generated samples in the layout of the data set (:mod:`regrain.papers.datasets.synthetic`), noise with a colour
+    or a word for each class; images of 16 pixels by four convolutions, texts by their hashed words; one epoch, or one
+    per stage; counts of classes or samples are cut to the data. It shows only that the recipe runs.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("tiny", "small", "paper")
 
 RATE = 3e11
-"""Operations a second of a training on two CPU cores with bf16, counted as :func:`flops` counts them: 713 images/s of
+"""Training operations per second on two CPU cores with bf16, counted as :func:`flops` counts them: 713 images/s of
 MaskCon with resnet18-w16 at 32 pixels (`python benchmarks/step.py`, docs/speed.md)."""
 
 _SMALL_SAMPLES, _SMALL_EPOCHS, _SMALL_BATCH, _SMALL_SIDE = 5000, 10, 128, 64
 _TINY_BATCH, _TINY_SIDE, _TINY_SAMPLES = 32, 16, 60
 _PASSES = 3
-"""A step is a forward pass, and a backward one of twice its operations."""
+"""A step is a forward pass and a backward pass of twice its operations."""
 
 _TEXT_FLOPS = {"google-bert/bert-base-uncased": 2 * 85e6 * 128}
-"""Of a forward pass: two operations for each weight of the layers and each of 128 tokens."""
+"""Operations of a forward pass: two for each layer weight and each of 128 tokens."""
 
 _SMALL_JUDGE = {"episodes": 200}
 _TINY_JUDGE = {
@@ -57,7 +57,7 @@ _TINY_METHOD = {"hidden": 32, "bank_size": 16, "queue_size": 24, "subclasses": F
 
 
 def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
-    """The recipe at a scale, by the rules of this module.
+    """Scale a recipe by the rules of this module.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
     training["learning_rate"] *= training["batch_size"] / batch
     for name in ("warmup_epochs", "restart_epochs"):
         training[name] = training[name] and training[name] * share
-    if recipe.entry.modality == "text":  # the rate that fine-tunes a transformer is not that of another encoder
+    if recipe.entry.modality == "text":  # a transformer's fine-tuning rate does not suit another encoder
         training = {name: training[name] for name in ("epochs", "batch_size", "workers")}
     sections = {
         "method": _method(resolved["method"], scale, share, samples(scaled)),
@@ -101,7 +101,7 @@ def at_scale(recipe: Recipe, scale: Scale) -> Recipe:
 
 
 def samples(recipe: Recipe) -> int:
-    """How many training samples a recipe has."""
+    """Number of training samples of a recipe."""
     entry, limit = recipe.entry, recipe.data.get("limit_per_class")
     limits = [entry.samples["train"], recipe.data.get("samples")]
     limits += [limit * entry.levels[recipe.levels[-1]]] if limit else []
@@ -109,9 +109,9 @@ def samples(recipe: Recipe) -> int:
 
 
 def flops(recipe: Recipe) -> float | None:
-    """Operations of a training: samples x epochs x views x 3 x those of the encoder's forward pass; None if unknown.
+    """Operations of a training: samples x epochs x views x 3 x operations of a forward pass; None if unknown.
 
-    Smaller views count by their area. What a method computes beside the encoder is not counted.
+    Smaller views count by their area. Only the encoder's computation is counted.
     """
     resolved = recipe.resolved()
     method = dict(resolved["method"])
@@ -128,7 +128,7 @@ def flops(recipe: Recipe) -> float | None:
 
 
 def hours(operations: float | None, rate: float = RATE) -> float | None:
-    """How long so many operations take at a rate."""
+    """Hours that a number of operations takes at a rate."""
     return None if operations is None else operations / rate / 3600
 
 
@@ -192,7 +192,7 @@ def _forward(recipe: Recipe, encoder: Mapping[str, Any], side: int) -> float | N
 
 @cache
 def _image_forward(name: str, side: int, small_stem: bool, channels: int) -> float:
-    """Counted by torch, on tensors without content."""
+    """Operations of a forward pass, counted by torch on meta tensors."""
     from torch.utils.flop_counter import FlopCounterMode
 
     options: dict[str, Any] = ({"small_stem": True} if small_stem else {}) | (

@@ -1,10 +1,10 @@
-"""Where a subclass goes when its training labels are moved to another superclass (SCLRE, supplement E, table 5).
+"""Move a subclass's training labels to another superclass and follow its predictions (SCLRE, supplement E, table 5).
 
-A method that learns superclasses follows the new label as far as the samples bear it. Self-supervised pretraining has
-no direction: whatever label the subclass is given, its features serve it as well.
+A method that learns superclasses follows the new label as far as the samples allow. Self-supervised pretraining has
+no direction: its features serve any label of the subclass equally well.
 
-An experiment's folder holds ``plan.json`` (what was asked for), a run folder for each seed and labelling (``s0-given``
-and ``s0-moved``; ``s0`` alone for methods that read no labels) and ``isotropy.json`` (what came out).
+An experiment's folder holds ``plan.json`` (the request), a run folder for each seed and labelling (``s0-given`` and
+``s0-moved``; only ``s0`` for methods that read no labels) and ``isotropy.json`` (the results).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from regrain.verbs.fit import plan_fit
 
 @dataclass(frozen=True)
 class Move:
-    """A subclass, the superclass it belongs to, and the one its training labels are moved to.
+    """A subclass, its superclass, and the superclass that its training labels move to.
 
     Attributes
     ----------
@@ -53,21 +53,21 @@ class Move:
 
     @classmethod
     def of(cls, train: Dataset, test: Dataset, levels: Sequence[str], subclass: str, target: str) -> Move:
-        """A move that the data allow.
+        """Make a move that the data allow.
 
         Parameters
         ----------
         train, test : Dataset
             Parts of one data set.
         levels : sequence of str
-            In use, coarse to fine: the superclasses are of the first, the subclass of the last.
+            Levels in use, coarse to fine: superclasses are classes of the first, the subclass is a class of the last.
         subclass, target : str
 
         Raises
         ------
         UserError
-            If there are fewer than two levels, no class of that name, the subclass lies under the target already or is
-            all that its superclass has, or either part has no samples for the comparison.
+            If there are fewer than two levels, no class of that name, the subclass already belongs to the target or
+            is the only one of its superclass, or either part has no samples for the comparison.
         """
         if len(levels) < 2:
             raise UserError(
@@ -105,14 +105,14 @@ class Move:
         return cls(fine, subclass, coarse, origin, target)
 
     def members(self, dataset: Dataset) -> Tensor:
-        """BoolTensor (N,): the samples of the subclass."""
+        """Mark the samples of the subclass: BoolTensor (N,)."""
         return _members(dataset, self.level, self.subclass)
 
     def apply(self, train: Dataset) -> Dataset:
-        """The training samples with the moved labels, at the superclasses' level alone.
+        """Training samples with the moved labels, at the superclass level only.
 
-        The other levels go: between them and the moved labels classes would have two parents, and no method whose
-        training is compared reads them.
+        The other levels are dropped: with the moved labels, some classes would have two parents, and none of the
+        compared methods reads these levels.
         """
         seen = train.with_levels([self.superclass_level])
         codes = seen.labels.codes.clone()
@@ -127,12 +127,12 @@ def _members(dataset: Dataset, level: str, name: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Fate:
-    """Where the subclass's test samples go, as shares, and the accuracy of all other test samples.
+    """Predicted superclasses of the subclass's test samples, as shares, and the accuracy on all other test samples.
 
     Attributes
     ----------
     own, new, others : float
-        Predicted as the superclass it belongs to, as the one it was moved to, as any other.
+        Shares predicted as the original superclass, as the target, and as any other.
     accuracy : float
     """
 
@@ -143,18 +143,18 @@ class Fate:
 
 
 def fate_of(run: Run, train: Dataset, test: Dataset, move: Move) -> Fate:
-    """What a run makes of the test samples.
+    """Count a run's predictions for the test samples.
 
-    Predictions are those of the method's own classifier, else of logistic regression on the training embeddings
+    Predictions come from the method's own classifier, else from logistic regression on the training embeddings
     (:mod:`regrain.evaluation.probe`).
 
     Parameters
     ----------
     run : Run
     train : Dataset
-        With the superclass labels that the run was trained on; of a method that reads none, those to predict by.
+        Has the superclass labels that the run was trained on; for a method without labels, the labels to predict from.
     test : Dataset
-        With its true labels.
+        Has its true labels.
     move : Move
     """
     names = test.labels.names(move.superclass_level)
@@ -176,20 +176,20 @@ def fate_of(run: Run, train: Dataset, test: Dataset, move: Move) -> Fate:
 
 @dataclass(frozen=True)
 class Isotropy:
-    """An experiment's outcome.
+    """Results of an experiment.
 
     Attributes
     ----------
     path : Path
     method : str
     judged_by : str
-        Whose predictions were counted.
+        Source of the counted predictions.
     move : Move
     samples, others : int
         Test samples of the subclass, and all others with a superclass.
     seeds : tuple of int
     given, moved : tuple of Fate
-        Seed by seed, with the labels as they are and with the moved ones.
+        For each seed, with the original and with the moved labels.
     """
 
     path: Path
@@ -203,7 +203,7 @@ class Isotropy:
     moved: tuple[Fate, ...]
 
     def figures(self) -> dict[str, dict[str, Score]]:
-        """``given`` and ``moved``, then the names of :class:`Fate` -> mean and 95% interval over seeds."""
+        """Mean and 95% interval over seeds, by ``given`` or ``moved`` and by the names of :class:`Fate`."""
         return {
             labelling: {f.name: Score.mean([getattr(fate, f.name) for fate in fates], "seeds") for f in fields(Fate)}
             for labelling, fates in (("given", self.given), ("moved", self.moved))
@@ -241,8 +241,8 @@ def isotropy(
     """Move the training labels of a subclass to another superclass, and see where its test samples go.
 
     The experiment of SCLRE's table 5: the training labels of one class of the finest level are moved to another class
-    of the coarsest, everything else is equal. A method that reads no labels is trained once, and judged by both. The
-    same call goes on where an earlier one stopped, and may ask for more seeds.
+    of the coarsest, everything else stays the same. A method that reads no labels is trained once and judged with both
+    labellings. The same call continues where an earlier one stopped, and may ask for more seeds.
 
     Parameters
     ----------
@@ -253,9 +253,9 @@ def isotropy(
     to : str
         The superclass (of the first level in use) that its training labels move to.
     out : path
-        The folder; the same command again goes on in it. See :mod:`regrain.papers.swapping`.
+        The folder; repeat the command to continue in it. See :mod:`regrain.papers.swapping`.
     seeds : int
-        Trainings with each labelling, of the seeds from ``seed`` upwards.
+        Trainings with each labelling, with seeds from ``seed`` upwards.
     on_run : callable, optional
         Called with each finished run.
     device
@@ -267,8 +267,8 @@ def isotropy(
     Raises
     ------
     UserError
-        If the method reads finer labels, the data have no such classes, the subclass lies under the superclass already,
-        there is nothing to compare, or another experiment lies at ``out``.
+        If the method reads finer labels, the data have no such classes, the subclass already belongs to the superclass,
+        there is nothing to compare, or ``out`` holds another experiment.
 
     Examples
     --------
@@ -299,7 +299,7 @@ def isotropy(
     test = get_split(split_dataset(plan.dataset, plan.recipe["data"]), "test", plan.dataset.name)
     move = Move.of(train, test, in_use, subclass, to)
     labelled = {"given": train.with_levels([move.superclass_level]), "moved": move.apply(train)}
-    assemble(plan.recipe, labelled["moved"])  # what cannot work is said before anything is trained
+    assemble(plan.recipe, labelled["moved"])  # raise errors before any training
     shared = {section: values for section, values in plan.recipe.items() if section not in ("data", "seed")}
     place, first = Path(out), plan.recipe.get("seed", 0)
     circumstances = {"recipe": shared, "data": plan.recipe["data"], "labels": train.labels.fingerprint()}

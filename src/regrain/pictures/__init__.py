@@ -1,1 +1,1 @@
-"""Drawings of reports, the explorer and grids: samples as tiles, embeddings as a map."""
+"""Drawings for reports, the explorer and grids: samples as tiles, embeddings as a map."""

@@ -1,4 +1,4 @@
-"""A map of embeddings: points in the plane, near where embeddings are near."""
+"""Map embeddings to points in the plane; near embeddings get near points."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from regrain.storage.files import replace_file
 MapKind = Literal["auto", "pca", "tsne"]
 
 _FEWEST = 8
-"""Samples of a t-SNE."""
+"""Fewest samples for t-SNE."""
 
 _MOST_TSNE, _MOST_OPEN_TSNE = 6_000, 20_000
-"""Samples that t-SNE places in about a minute, by scikit-learn and by openTSNE."""
+"""Number of samples that t-SNE places in about a minute, with scikit-learn and with openTSNE."""
 
 _AROUND = 10
-"""Samples whose median place is that of a mean."""
+"""Number of nearest samples whose median position places a class mean."""
 
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """Places in the plane; they have no unit, and only near ones say anything.
+    """Points in the plane, without a unit; only small distances are meaningful.
 
     Attributes
     ----------
@@ -46,14 +46,14 @@ class EmbeddingMap:
     vectors: Tensor
 
     def in_square(self) -> np.ndarray:
-        """The points about their middle, scaled to [-1, 1] by the longer side: float32 (N, 2)."""
+        """Points centred and scaled to [-1, 1] by the longer side: float32 (N, 2)."""
         found = self.points - (self.points.max(axis=0) + self.points.min(axis=0)) / 2
         return np.ascontiguousarray(found / max(float(np.abs(found).max()), 1e-12), dtype=np.float32)
 
     def means(self, codes: Tensor, classes: int) -> np.ndarray:
-        """Where the classes' mean embeddings lie: float32 (classes, 2), NaN for a class without a sample.
+        """Positions of the classes' mean embeddings: float32 (classes, 2), NaN for a class without samples.
 
-        A mean is put at the median of the ten samples nearest to it by cosine, as new points are put into a t-SNE.
+        A mean gets the median position of the ten samples nearest to it by cosine, as for new points in a t-SNE.
 
         Parameters
         ----------
@@ -80,22 +80,22 @@ def embedding_map(
     seed: int = 0,
     cache: str | Path | None = None,
 ) -> EmbeddingMap:
-    """Places of embeddings in the plane; the same embeddings and seed give the same map on one machine.
+    """Map embeddings to the plane; the same embeddings and seed give the same map on one machine.
 
     Parameters
     ----------
     vectors : Tensor (N, d)
         On the CPU; compared by cosine.
     kind : {"tsne", "pca", "auto"}
-        t-SNE (van der Maaten and Hinton 2008) started from principal components, by openTSNE where it is installed,
-        else by scikit-learn; the first two principal components; or t-SNE where that takes about a minute (at most
-        20,000 samples with openTSNE, 6,000 without), else principal components.
+        ``tsne`` is t-SNE (van der Maaten and Hinton 2008) started from principal components, by openTSNE if installed,
+        else by scikit-learn. ``pca`` is the first two principal components. ``auto`` is t-SNE if that takes about a
+        minute (at most 20,000 samples with openTSNE, 6,000 without), else principal components.
     perplexity : float
-        About how many neighbours a point of t-SNE has; at most a third of the others.
+        Approximate number of neighbours of a point in t-SNE; at most a third of the other points.
     seed : int
-        Of the start and of the descent.
+        Seed of the start and of the descent.
     cache : path, optional
-        An ``.npz`` file: read where it holds the map of these embeddings, else written.
+        An ``.npz`` file: read if it holds the map of these embeddings, else written.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _principal(unit: Tensor, seed: int) -> np.ndarray:
 
 
 def _tsne(unit: Tensor, perplexity: float, seed: int) -> np.ndarray:
-    """(N, 2) float32 from exact neighbours; one thread, so that sums are made in one order."""
+    """Run t-SNE on exact neighbours, in one thread for a fixed order of sums: float32 (N, 2)."""
     if not _has_open():
         from sklearn.manifold import TSNE
 
@@ -162,7 +162,7 @@ def _tsne(unit: Tensor, perplexity: float, seed: int) -> np.ndarray:
 
 
 def _read(file: Path, key: str) -> np.ndarray | None:
-    """The points under this key; None where the file is absent, of other embeddings, or damaged."""
+    """Read the points; None if the file is absent, damaged, or of other embeddings."""
     try:
         with np.load(file) as content:
             return content["points"] if str(content["key"]) == key else None

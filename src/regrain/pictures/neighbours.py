@@ -19,7 +19,7 @@ _RIGHT, _WRONG = (0, 145, 90), (222, 222, 222)
 
 
 class Panel(NamedTuple):
-    """A title with a line under it, and of each query its neighbours (Q, K) and whether they share its class."""
+    """A title, a line under it, and each query's neighbours (Q, K) with a flag if they share its class."""
 
     title: str
     line: str
@@ -35,14 +35,14 @@ def write_neighbours(
     Parameters
     ----------
     dataset : Dataset
-        Of images.
+        Image samples.
     queries : LongTensor (Q,)
-        Places in ``dataset``.
+        Positions in ``dataset``.
     panels : sequence of Panel
-        All with as many neighbours.
+        All with the same number of neighbours.
     out : path
     title, foot : str
-        Above and below it all.
+        Texts above and below the picture.
     """
     step = _TILE + _GAP
     count = panels[0].neighbours.shape[1]

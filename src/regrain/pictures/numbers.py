@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 STEPS = 64
-"""Bars of a vector, steps of a series: more are averaged."""
+"""Most bars of a vector or steps of a series; longer ones are averaged."""
 
 CHANNELS = 4
-"""Curves of a series: the first ones."""
+"""Most curves of a series: the first channels."""
 
 
 def thinned(raw: Any) -> Tensor:
-    """Raw vectors (n, D) or series (n, T, C), with at most :data:`STEPS` columns or steps and :data:`CHANNELS`.
+    """Shorten raw vectors (n, D) or series (n, T, C) to at most :data:`STEPS` columns or steps and :data:`CHANNELS`.
 
     Missing values are left out of the averages.
 
@@ -33,7 +33,7 @@ def thinned(raw: Any) -> Tensor:
 
 
 def _pooled(values: Tensor) -> Tensor:
-    """(n, C, T) -> (n, C, at most 64), means that leave missing values out."""
+    """Average (n, C, T) to (n, C, at most 64), leaving out missing values."""
     if values.shape[2] <= STEPS:
         return values
     known = functional.adaptive_avg_pool1d((~values.isnan()).float(), STEPS)

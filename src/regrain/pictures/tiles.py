@@ -15,7 +15,7 @@ from regrain.errors import UserError
 from regrain.storage.files import replace_file
 
 COLUMNS = 10
-"""Tiles of a row."""
+"""Number of tiles in a row."""
 
 _TILE, _GAP, _TITLE, _CAPTION = 64, 4, 22, 16
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
@@ -24,7 +24,7 @@ _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 class TileRow(NamedTuple):
-    """A title, at most :data:`COLUMNS` tiles, and where there are any the captions under them."""
+    """A title, at most :data:`COLUMNS` tiles, and optional captions under them."""
 
     title: str
     images: Sequence[Image.Image]
@@ -32,25 +32,25 @@ class TileRow(NamedTuple):
 
 
 def require_images(modality: str, where: str, what: str, instead: str) -> None:
-    """Raise a UserError where samples are no images: ``what`` shows images, and ``instead`` would be right."""
+    """Raise a UserError if samples are not images: ``what`` shows images, ``instead`` is the alternative."""
     if modality != "image":
         raise UserError(f"{what} show images, and {where} holds {modality} samples: {instead}", code="not_supported")
 
 
 def tiles(dataset: Dataset, rows: Tensor, side: int = _TILE) -> list[Image.Image]:
-    """The samples at these places (n,) as tiles whose longer side has so many pixels, in this order."""
+    """Draw the samples at rows (n,) as tiles whose longer side has ``side`` pixels, in this order."""
     raw: Tensor = dataset.samples.take(rows)
     return [_tile(image, side) for image in raw]
 
 
 def write_page(rows: Sequence[TileRow], out: Path) -> None:
-    """Write rows below each other as a PNG, to a temporary name, then rename it."""
+    """Write rows below each other as a PNG, under a temporary name that is then renamed."""
     page = _page(rows)
     replace_file(out, lambda temporary: page.save(temporary, format="png"))
 
 
 def _tile(image: Tensor, side: int) -> Image.Image:
-    """(C, H, W) of 0 to 255 -> a picture whose longer side is ``side``; more or fewer than 3 channels as grey."""
+    """Turn (C, H, W) of 0 to 255 into a picture with longer side ``side``; grey unless C is 3."""
     grey = image.float().mean(dim=0, keepdim=True).expand(3, -1, -1)
     colours = image.float() if len(image) == 3 else grey
     height, width = colours.shape[1:]
@@ -80,7 +80,7 @@ def _page(rows: Sequence[TileRow]) -> Image.Image:
 
 
 def _fitting(text: str, font: _Font, width: int) -> str:
-    """The text, cut where it would leave its place."""
+    """Cut a text to a width."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "...") > width:

@@ -1,4 +1,4 @@
-"""Pages to look at: the report of one run, the comparison of several. A face over :mod:`regrain.verbs`."""
+"""HTML pages: the report of one run, the comparison of several. Built on :mod:`regrain.verbs`."""
 
 from __future__ import annotations
 

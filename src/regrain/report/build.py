@@ -1,4 +1,4 @@
-"""Works out what a report shows from a run and the samples it is judged on; no HTML, no pictures."""
+"""Compute a report's content from a run and the judged samples; makes no HTML and no pictures."""
 
 from __future__ import annotations
 
@@ -73,20 +73,20 @@ def build_content(
     map_samples: int,
     say: Callable[[str], None],
 ) -> Content:
-    """Work out what the page shows; sections that cannot be are missing, with the reason.
+    """Compute the page's content; a section that cannot be computed is missing, with the reason.
 
     Parameters
     ----------
     data : Dataset, optional
-        Other data than the run's own.
+        Data to use in place of the run's own.
     split : str
-        The samples that are judged.
+        Split of the judged samples.
     seed : int
-        Of everything that is drawn.
+        Seed of all random draws.
     map_samples : int
-        At most so many samples are on the map.
+        Most samples on the map.
     say : callable
-        Told what is being done.
+        Called with messages on progress.
     """
     notes: list[str] = []
     parts = run.splits() if data is None else run.splits_of(data, split, notes)
@@ -122,7 +122,7 @@ def build_content(
 
 
 def curves_of(run: Run) -> list[Chart]:
-    """One chart for the losses, one for each other column of ``metrics.csv``; none after a single look at the data."""
+    """Make a chart of the losses and one of each other column of ``metrics.csv``; none after a single epoch."""
     rows = run.folder.read_metrics()
     if len(rows) < 2:
         return []
@@ -142,7 +142,7 @@ def curves_of(run: Run) -> list[Chart]:
 
 
 def _section(content: Content, name: str, build: Callable[[], None]) -> None:
-    """Build a section; where its input is absent the page says so instead."""
+    """Build a section, or record the reason if its input is absent."""
     try:
         build()
     except UserError as error:
@@ -150,7 +150,7 @@ def _section(content: Content, name: str, build: Callable[[], None]) -> None:
 
 
 def _about(run: Run, judged: Dataset, split: str) -> list[tuple[str, str]]:
-    """What was trained on what, for the head of the page."""
+    """Method and training data, for the head of the page."""
     recipe = run.recipe
     lines = [line[2:] for line in run.folder.read_card().splitlines() if line.startswith("- ")]
     said = [(name, value) for name, colon, value in (line.partition(": ") for line in lines) if colon]
@@ -204,7 +204,7 @@ def _metrics(
 
 
 def _figure(score: dict[str, Any] | None) -> str:
-    """A share in per cent, a count as it is, nothing where there is no such figure."""
+    """Format a share in per cent or a count; empty if the figure is missing."""
     if score is None:
         return ""
     return figure_text(score["value"], count=score["count"])
@@ -225,7 +225,7 @@ def _map(content: Content, run: Run, vectors: Tensor, levels: Sequence[str], mos
 
 
 def _drawn(dataset: Dataset, most: int, seed: int) -> Tensor:
-    """Rows of at most so many samples, drawn by the seed and the samples' ids, in the order of the data."""
+    """Draw at most ``most`` rows by the seed and the samples' ids, in the order of the data."""
     order = dataset.keys.argsort()
     chosen = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))[:most]]
     return chosen.sort().values
@@ -255,7 +255,7 @@ def _retrieval(content: Content, vectors: Tensor, levels: Sequence[str], seed: i
 
 
 def _queries(judged: Dataset, codes: Tensor, seed: int) -> Tensor:
-    """Rows of labelled samples: a random one of every class in turn, until there are enough."""
+    """Draw rows of labelled samples, one random sample of each class in turn, until there are enough."""
     order = judged.keys.argsort()
     order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))]
     order = order[codes[order] >= 0]
@@ -269,16 +269,16 @@ def _queries(judged: Dataset, codes: Tensor, seed: int) -> Tensor:
 
 
 def _nearest_others(vectors: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-    """(q, k) cosines and rows of the nearest others of a few queries."""
+    """Find the nearest other samples of a few queries: cosines and rows (q, k)."""
     most = min(_TOP, len(vectors) - 1)
     similarity, index = nearest_neighbours(vectors[queries], vectors, most + 1, exclude_self=False)
     others = index != queries[:, None]
-    others[others.all(dim=1), -1] = False  # a duplicate stands where the query would: the farthest goes
+    others[others.all(dim=1), -1] = False  # a duplicate of the query took its place: drop the farthest
     return similarity[others].view(-1, most), index[others].view(-1, most)
 
 
 def _verdict(codes: Sequence[Tensor], row: int, other: int) -> str:
-    """Codes from the finest level up: do two samples share their finest known class, or one above."""
+    """Compare two samples from the finest level up: same finest known class, or same class above."""
     compared = [bool(level[row] == level[other]) for level in codes if level[row] >= 0 and level[other] >= 0]
     if not compared:
         return "unknown"
@@ -286,7 +286,7 @@ def _verdict(codes: Sequence[Tensor], row: int, other: int) -> str:
 
 
 def _caption(judged: Dataset, levels: Sequence[str], row: int) -> str:
-    """The sample's finest known class."""
+    """Name the sample's finest known class."""
     for level in reversed(levels):
         code = int(judged.labels.level(level)[row])
         if code >= 0:
@@ -325,7 +325,7 @@ def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[st
 
 
 def _add_to_map(target: Map, level: str, numbers: Sequence[int], names: dict[int, str], codes: np.ndarray) -> None:
-    """Discovered subclasses as one more level of the map; their means are the medians of their points."""
+    """Add discovered subclasses as a level of the map; their means are the medians of their points."""
     compact = {number: place for place, number in enumerate(sorted(numbers))}
     own = np.array([compact.get(code, -1) for code in codes[target.rows].tolist()])
     means = np.full((len(compact), 2), np.nan, np.float32)
@@ -336,7 +336,7 @@ def _add_to_map(target: Map, level: str, numbers: Sequence[int], names: dict[int
 
 
 def _confusion(content: Content, run: Run, vectors: Tensor, levels: Sequence[str]) -> None:
-    """Confusion and doubtful labels of every level: both come from probabilities."""
+    """Add confusion and doubtful labels of every level; both come from probabilities."""
     _require_levels(levels)
     judged = content.judged
     own = own_probabilities(run.model, judged, run.labels)
@@ -440,7 +440,7 @@ def _few_shot(
 
 
 def _stored(folder: RunFolder, cache: str) -> dict[str, Any]:
-    """Curves worked out before; none where the file is absent or damaged."""
+    """Read the stored curves; none if the file is absent or damaged."""
     try:
         curves: dict[str, Any] = folder.read_json(cache, _CurvesForm, missing={"curves": {}})["curves"]
     except UserError:

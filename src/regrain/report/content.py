@@ -1,4 +1,4 @@
-"""What a report shows: plain values, from which the page and the figures are drawn."""
+"""Content of a report: plain values, from which the page and the figures are drawn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from regrain.data.dataset import Dataset
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: its name, places and values, and where there is one the interval."""
+    """A curve: name, x and y values, and an optional interval."""
 
     name: str
     x: list[float]
@@ -22,7 +22,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves under a title, with what the axes are and their units."""
+    """Curves under a title, with the axes' names and units."""
 
     title: str
     y: str
@@ -33,7 +33,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class LevelTable:
-    """Figures of one level: a row a metric, a column a representation; numbers as they are shown."""
+    """Figures of one level as shown: a row per metric, a column per representation."""
 
     level: str
     representations: list[str]
@@ -42,7 +42,7 @@ class LevelTable:
 
 @dataclass(frozen=True)
 class Shown:
-    """A sample on the page: its row among those judged, and what is written under it."""
+    """A sample on the page: its row among the judged samples, and its caption."""
 
     row: int
     caption: str
@@ -50,7 +50,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Found:
-    """What a query retrieved at one rank; the verdict is right, above (right one level up or more), wrong, unknown."""
+    """A query's neighbour at one rank; the verdict is right, above (right at a coarser level), wrong or unknown."""
 
     row: int
     verdict: str
@@ -60,7 +60,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Query:
-    """A query and its nearest others."""
+    """A query and its nearest neighbours."""
 
     row: int
     caption: str
@@ -69,7 +69,7 @@ class Query:
 
 @dataclass(frozen=True)
 class ShownSubclass:
-    """A discovered subclass: some of its samples."""
+    """A discovered subclass and some of its samples."""
 
     name: str
     size: int
@@ -79,7 +79,7 @@ class ShownSubclass:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Predictions of one level: ``counts`` (C, C), rows are labels; classes in the order of those above them.
+    """Predictions of one level: ``counts`` (C, C), rows are labels; classes are ordered by their parents.
 
     ``above`` names the class one level up (empty without one); ``within`` is the share of the errors that stay in it;
     ``pairs`` are the most frequent errors: label, prediction, count, share of the label's samples, whether they share
@@ -98,9 +98,9 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Doubt:
-    """The labels of one level that are most doubtful: sample, given, proposed, score in [0, 1], lowest first.
+    """The most doubtful labels of one level: sample, given, proposed, score in [0, 1], lowest first.
 
-    ``counted`` of ``labelled`` are counted as wrong by confident learning; the rows are those another class outdoes.
+    Confident learning counts ``counted`` of ``labelled`` as wrong; the rows are labels that another class outscores.
     """
 
     level: str
@@ -111,7 +111,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Map:
-    """The map of the drawn samples ``rows``; the means of every level's classes lie in ``means``."""
+    """The map of the drawn samples ``rows``; ``means`` holds the class means of every level."""
 
     rows: np.ndarray
     total: int
@@ -123,7 +123,7 @@ class Map:
 
 @dataclass
 class Content:
-    """Everything on the page. ``missing`` says in one line why a section is not there."""
+    """Everything on the page; ``missing`` gives the reason for each absent section."""
 
     title: str
     split: str

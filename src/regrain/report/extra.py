@@ -8,7 +8,7 @@ from regrain.errors import UserError
 
 
 def require_packages(*names: str) -> None:
-    """Raise a UserError, before anything is computed, where one of the packages is not installed."""
+    """Raise a UserError, before any computation, if one of the packages is not installed."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise UserError(

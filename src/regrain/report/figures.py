@@ -1,4 +1,4 @@
-"""The figures of a page as PNG and SVG, by matplotlib."""
+"""Draw the figures of a page as PNG and SVG with matplotlib."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LEGEND = 20
 
 
 def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Path]:
-    """Write every chart, map, confusion matrix, and of images the galleries and grids.
+    """Write every chart, map and confusion matrix, and for images the galleries and grids.
 
     Parameters
     ----------
     folder : path
-        Made where it does not exist.
+        Created if absent.
     overwrite : bool
-        Replace files.
+        Replace existing files.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Pa
     Raises
     ------
     UserError
-        If a file would be lost.
+        If a file would be overwritten.
     """
     drawn: dict[str, Callable[[Any], None]] = _charts([*content.curves, *content.few_shot])
     if content.map is not None:
@@ -53,7 +53,7 @@ def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Pa
 
 
 def write_charts(charts: Sequence[Chart], folder: Path, *, overwrite: bool) -> list[Path]:
-    """Write charts alone; see :func:`write_figures`."""
+    """Write only the charts; see :func:`write_figures`."""
     return _write(_charts(charts), folder, overwrite)
 
 
@@ -134,7 +134,7 @@ def _draw_confusion(found: Confusion, axes: Any) -> None:
 
 
 def _write_pictures(content: Content, folder: Path, overwrite: bool) -> list[Path]:
-    """Galleries and grids of images."""
+    """Write galleries and grids of images."""
     import torch
 
     def row(title: str, rows: Sequence[int], captions: Sequence[str]) -> TileRow:
@@ -171,7 +171,7 @@ def _slug(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text in which matplotlib finds no mathematics, nor a label to hide."""
+    """Escape a text, so that matplotlib reads no mathematics in it and does not hide it as a label."""
     return " " * text.startswith("_") + text.replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""One file of HTML from a template: styles, script, data and pictures inside, nothing fetched."""
+"""Render one self-contained HTML file from a template, with styles, script, data and pictures inside."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from regrain.report.content import Chart, Content
 from regrain.report.sprite import TILE, Cells
 
 _MAP_CELLS = 3000
-"""Points of the map whose sample can be seen; more would make the file too large."""
+"""Most map points with a visible sample; more would make the file too large."""
 
 
 def report_page(content: Content) -> str:
-    """The report as HTML."""
+    """Render the report as HTML."""
     cells = Cells(content.judged)
     cells.add(s.row for group in content.groups for s in group.samples)
     cells.add(row for query in content.queries for row in (query.row, *(found.row for found in query.found)))
@@ -52,16 +52,16 @@ def report_page(content: Content) -> str:
 
 
 def render(template: str, payload: Mapping[str, Any], **values: Any) -> str:
-    """A template of this package, filled; every text is escaped.
+    """Fill a template of this package; every text is escaped.
 
     Parameters
     ----------
     template : str
         Name of a file in ``report/templates``.
     payload : mapping
-        What the script draws; arrays in it are packed.
+        Data for the script; arrays are packed.
     **values
-        What the template shows.
+        Values for the template.
     """
     import jinja2
 
@@ -80,7 +80,7 @@ def render(template: str, payload: Mapping[str, Any], **values: Any) -> str:
 
 
 def chart_payload(chart: Chart) -> dict[str, Any]:
-    """A chart as the script draws it."""
+    """Convert a chart for the script."""
     return {
         "title": chart.title,
         "x": chart.x,
@@ -106,7 +106,7 @@ def _map_payload(content: Content, cells: Cells) -> dict[str, Any]:
 
 
 def _packed(value: Any) -> Any:
-    """Arrays as base64 of their bytes, with type and shape; everything else as it is."""
+    """Encode arrays as base64 of their bytes, with type and shape; return other values unchanged."""
     if isinstance(value, np.ndarray):
         kept = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("<")))
         return {"dtype": kept.dtype.name, "shape": kept.shape, "base64": base64.b64encode(kept.tobytes()).decode()}

@@ -1,4 +1,4 @@
-"""``compare``: several runs beside each other; differences paired over the same samples or seeds."""
+"""``compare``: compare several runs, with differences paired over the same samples or seeds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from regrain.runs.tables import require_writable
 from regrain.storage.files import write_text
 
 COSTS = {"seconds": "training, s", "samples_per_second": "samples / s", "peak_memory_mb": "peak memory, MB"}
-"""What a run cost, and the words for it."""
+"""Costs of a run, with their titles."""
 
 _SMALLER_IS_BETTER = ("seconds", "peak_memory_mb", "calibration-error", "tree-distance")
 _NOT_SETTINGS = ("seed", "data.labels_fingerprint")
@@ -39,7 +39,7 @@ _OTHER_LABELS = "the same samples have other labels at level"
 
 @dataclass(frozen=True)
 class ComparedFigure:
-    """A value, or a difference; with the ends of its 95% interval, and what that is over, where there is one."""
+    """A value or a difference, with an optional 95% interval and the units that it is taken over."""
 
     value: float
     low: float | None = None
@@ -49,11 +49,11 @@ class ComparedFigure:
 
     @property
     def stands_out(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     def text(self, *, sign: bool = False) -> str:
-        """In per cent, with the interval; counts as they are."""
+        """Format in per cent with the interval; counts unchanged."""
         shown = partial(figure_text, count=self.count, sign=sign)
         between = "" if self.low is None else f" ({shown(self.low)} to {shown(self.high or 0)})"
         return f"{shown(self.value)}{between}"
@@ -68,11 +68,11 @@ class Compared:
     name : str
     runs, seeds
     settings : dict
-        The recipe's values that are not the same in all of them, by dotted key.
+        Recipe values that differ between the compared runs, by dotted key.
     figures : dict of str to ComparedFigure
         ``split/level/metric`` -> value; over seeds the mean with its interval.
     differences : dict of str to ComparedFigure
-        To the first run of the comparison.
+        Differences to the first run of the comparison.
     cost : dict of str to float
         See :data:`COSTS`; means over seeds.
     """
@@ -88,13 +88,13 @@ class Compared:
 
 @dataclass
 class Comparison:
-    """Runs beside each other.
+    """A comparison of runs.
 
     Attributes
     ----------
     rows : list of Compared
     reference : str
-        The name of the row that differences are to.
+        Name of the row that the others are compared with.
     curves : list of Chart
     notes : list of str
     """
@@ -111,11 +111,11 @@ class Comparison:
 
     @property
     def settings(self) -> list[str]:
-        """The recipe's keys that differ."""
+        """Keys of the recipe that differ."""
         return list(dict.fromkeys(key for row in self.rows for key in row.settings))
 
     def sorted_by(self, key: str) -> list[Compared]:
-        """The rows, the best first; those without the figure last.
+        """Sort the rows, best first; rows without the figure come last.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class Comparison:
         Raises
         ------
         UserError
-            If no row has it, or it means several figures.
+            If no row has the figure, or the key matches several figures.
         """
         if key in COSTS:
             sign = 1 if key in _SMALLER_IS_BETTER else -1
@@ -140,7 +140,7 @@ class Comparison:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Convert to plain values."""
         return {"reference": self.reference, "notes": self.notes, "runs": [asdict(row) for row in self.rows]}
 
 
@@ -159,12 +159,12 @@ def compare(
     say: Callable[[str], None] = lambda step: None,
     **reading: Any,
 ) -> Comparison:
-    """Set runs beside each other: what their recipes differ in, their figures with paired differences, their cost.
+    """Compare runs: differing recipe settings, figures with paired differences, and cost.
 
-    Figures are those of ``evaluation.json``. Runs whose recipes differ in the seed alone are one row: mean, and
-    interval over seeds. Differences are to the first run given, and paired: over seeds where both rows have
-    two or more in common, each pair judged on the same samples; else over the test samples, which are embedded again
-    for recall@1 and MAP@R, with the interval bootstrapped over samples. Where that cannot be, a note says why.
+    Figures come from ``evaluation.json``. Runs whose recipes differ only in the seed share one row, with mean and
+    interval over seeds. Differences are to the first run given. They are paired over seeds if both rows share at
+    least two, each pair judged on the same samples. Otherwise they are paired over the test samples, which are embedded
+    again for recall@1 and MAP@R, with an interval bootstrapped over samples. If neither works, a note says why.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def compare(
     seed : int
         Of intervals.
     say : callable
-        Told what is being done.
+        Called with messages on progress.
     out : path, optional
         A page, .html, with everything.
     figures : path, optional
@@ -197,7 +197,7 @@ def compare(
     Raises
     ------
     UserError
-        If there are fewer than two runs, one is no run, one comes twice, or the figure to sort by is unknown.
+        If there are fewer than two runs, one is not a run, one comes twice, or the figure to sort by is unknown.
 
     Examples
     --------
@@ -224,7 +224,7 @@ def compare(
     grouped = _grouped(opened, names, split, notes)
     rows = [row for row, _ in grouped]
     _tell_settings_apart(grouped)
-    found_own = [run.finds_own(data, reading) for run in opened]  # each of them, also behind one that does not
+    found_own = [run.finds_own(data, reading) for run in opened]  # each of them, also after one that does not
     if all(found_own):
         data = None
     dataset = None if data is None else opened[0].read(data, levels=levels, **reading)
@@ -279,12 +279,12 @@ def write_comparison(
     figures : path, optional
         A folder.
     overwrite : bool
-        Replace files.
+        Replace existing files.
 
     Raises
     ------
     UserError
-        If a file would be lost, or a package of the extra ``report`` is missing.
+        If a file would be overwritten, or a package of the extra ``report`` is missing.
     """
     require_packages(*(["jinja2"] if out is not None else []), *(["matplotlib"] if figures is not None else []))
     if figures is not None:
@@ -298,7 +298,7 @@ def write_comparison(
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Folder names, or paths where two folders have one name."""
+    """Folder names, or paths if two folders share a name."""
     short = [run.path.resolve().name for run in runs]
     return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
 
@@ -306,7 +306,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _grouped(
     runs: Sequence[Run], names: Sequence[str], split: str, notes: list[str]
 ) -> list[tuple[Compared, list[Run]]]:
-    """Rows with their runs: those of one recipe are together, one run a seed."""
+    """Group runs into rows: one recipe per row, one run per seed."""
     groups: dict[str, dict[int, int]] = {}
     for index, run in enumerate(runs):
         seeds = groups.setdefault(repr(sorted(_flat(run.recipe).items())), {})
@@ -327,7 +327,7 @@ def _grouped(
 
 
 def _tell_what_was_judged(runs: Sequence[Run], split: str, notes: list[str]) -> None:
-    """Notes on figures that are missing, or of other samples."""
+    """Add notes on missing figures and on figures of different samples."""
     counts = set()
     for run in runs:
         if not _figures(run, split):
@@ -345,7 +345,7 @@ def _tell_what_was_judged(runs: Sequence[Run], split: str, notes: list[str]) -> 
 
 
 def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys -> values, without what is no setting."""
+    """Flatten a recipe to dotted keys, leaving out entries that are not settings."""
     result: dict[str, Any] = {}
     for key, value in recipe.items():
         name = f"{prefix}{key}"
@@ -373,7 +373,7 @@ def _figures(run: Run, split: str) -> dict[str, ComparedFigure]:
 
 
 def _mean(figures: Sequence[Mapping[str, ComparedFigure]]) -> dict[str, ComparedFigure]:
-    """One run's figures, or their means over seeds."""
+    """Figures of one run, or means over seeds."""
     if len(figures) == 1:
         return dict(figures[0])
     keys = [key for key in figures[0] if all(key in f for f in figures)]
@@ -399,7 +399,7 @@ def _cost(run: Run) -> dict[str, float]:
 def _over_seeds(
     first: Sequence[Run], own: Sequence[Run], common: Sequence[int], split: str
 ) -> dict[str, ComparedFigure]:
-    """Differences of runs of the same seed: mean, and Student's interval over seeds."""
+    """Differences between runs of the same seed: mean and Student's interval over seeds."""
     sides = [{run.recipe["seed"]: run for run in side} for side in (first, own)]
     couples = [(sides[0][seed], sides[1][seed]) for seed in common]
     for one, other in couples:
@@ -417,7 +417,7 @@ def _require_same_judged(one: Run, other: Run, split: str) -> None:
     found = [evaluation_of(run.folder, split) for run in (one, other)]
     judged = [content["judged"] for content in found if content is not None]
     if len(judged) < 2:
-        return  # no figures of this split to pair, which is told elsewhere
+        return  # no figures of this split to pair; another note reports it
     if judged[0]["samples"] != judged[1]["samples"]:
         raise UserError(f"{_OTHER_SAMPLES} (seed {one.recipe['seed']})", code="other_data")
     for level, labels in judged[0]["labels"].items():
@@ -426,14 +426,14 @@ def _require_same_judged(one: Run, other: Run, split: str) -> None:
 
 
 def _of_seed(runs: Sequence[Run], seeds: Sequence[int]) -> Run:
-    """The run of the seed that both have, else the first."""
+    """Pick the run of a seed that both rows have, else the first run."""
     return next((run for run in runs if run.recipe["seed"] in seeds), runs[0])
 
 
 def _over_samples(
     first: tuple[Dataset, Tensor], other: tuple[Dataset, Tensor], split: str, seed: int
 ) -> dict[str, ComparedFigure]:
-    """Differences query by query, of the embeddings of the same samples."""
+    """Differences query by query, from embeddings of the same samples."""
     judged, theirs = first[0], other[0]
     if judged.ids.tolist() != theirs.ids.tolist():
         raise UserError(_OTHER_SAMPLES, code="other_data")
@@ -460,7 +460,7 @@ def _judged(run: Run, data: Dataset | None, split: str) -> Dataset:
 
 
 def _queries(vectors: Tensor, codes: Tensor) -> dict[str, Tensor]:
-    """Recall@1 and MAP@R query by query; none where no class has two samples."""
+    """Recall@1 and MAP@R query by query; none if no class has two samples."""
     known = codes >= 0
     if int(known.sum()) < 2 or int(torch.bincount(codes[known]).max()) < 2:
         return {}
@@ -468,7 +468,7 @@ def _queries(vectors: Tensor, codes: Tensor) -> dict[str, Tensor]:
 
 
 def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
-    """The runs' curves over each other: a chart for every curve of any of them."""
+    """Overlay the runs' curves: a chart for every curve that any run has."""
     charts: dict[tuple[str, str], Chart] = {}
     for run, name in zip(runs, names, strict=True):
         for chart in curves_of(run):

@@ -36,8 +36,8 @@ def report(
 ) -> Path:
     """Write a page about a run, one file that opens anywhere: metrics, map, nearest samples, subclasses, errors.
 
-    What is on disk is used: ``evaluation.json`` where it is of this split, subclasses settled by ``discover``, the map
-    and few-shot curves of an earlier report. What is missing is worked out. A section whose input is absent says why.
+    The report reuses results on disk: ``evaluation.json`` if it is of this split, subclasses settled by ``discover``,
+    the map and few-shot curves of an earlier report. It computes the rest. A section whose input is absent says why.
 
     Parameters
     ----------
@@ -60,20 +60,20 @@ def report(
     overwrite : bool
         Replace the file at ``out``, and figures.
     say : callable
-        Told what is being done.
+        Called with messages on progress.
     **reading
         Of the reader; see :func:`regrain.load`.
 
     Returns
     -------
     Path
-        The file.
+        The written file.
 
     Raises
     ------
     UserError
-        If the run is not finished, the data do not fit it or have no such split, a file would be lost, or a package of
-        the extra ``report`` is missing.
+        If the run is not finished, the data do not fit it or have no such split, a file would be overwritten, or a
+        package of the extra ``report`` is missing.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Samples as the page shows them: pictures in one sprite, texts cut short, vectors as bars, series as small curves."""
+"""Prepare samples for the page: pictures in one sprite, short texts, vectors as bars, series as small curves."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Sprite:
 
 @dataclass
 class Cells:
-    """The samples of a data set that are drawn on the page, each once."""
+    """The samples of a data set that the page draws, each once."""
 
     judged: Dataset
     places: dict[int, int] = field(default_factory=dict)
 
     def add(self, rows: Iterable[int]) -> None:
-        """More samples, by their row."""
+        """Add samples by row."""
         for row in rows:
             self.places.setdefault(int(row), len(self.places))
 
@@ -52,7 +52,7 @@ class Cells:
         return torch.tensor(list(self.places), dtype=torch.long)
 
     def sprite(self) -> Sprite | None:
-        """The pictures of images; None for other samples, or without any."""
+        """Pictures of image samples; None for other modalities or without samples."""
         if self.judged.modality != "image" or not self.places:
             return None
         down = -(-len(self.places) // _ACROSS)
@@ -67,7 +67,7 @@ class Cells:
         return Sprite(stream.getvalue(), _ACROSS, down)
 
     def payload(self) -> dict[str, Any]:
-        """What the page's script draws: ``kind``, and for texts ``texts``, for numbers ``values`` in bytes.
+        """Data for the page's script: ``kind``, with ``texts`` for texts and ``values`` in bytes for numbers.
 
         Bytes are 0 to 254 over the range of a column (mean +- 3 standard deviations), 255 where a value is missing.
         """
@@ -90,7 +90,7 @@ class Cells:
         }
 
     def words(self) -> str:
-        """How samples are shown, in one line; empty for images and texts that are whole."""
+        """Say in one line how samples are shown; empty for images and complete texts."""
         shape = self.judged.samples.shape
         if self.judged.modality == "vector":
             pooled = f", {shape[0]} columns averaged to {STEPS}" if shape[0] > STEPS else ""

@@ -1,7 +1,7 @@
-"""Data sets by name: where they come from, what they hold, and how to read them in the layouts people have.
+"""Data sets by name: their sources, contents, and readers for the common layouts.
 
-Nothing is downloaded unless it is asked for. Groupings of classes into coarser ones are facts of the papers, kept with
-their sources in ``groupings/*.json``; :mod:`regrain.data.taxonomies` reads them.
+Nothing is downloaded unless the user asks for it. Groupings of classes into coarser ones come from the papers and are
+kept with their sources in ``groupings/*.json``; :mod:`regrain.data.taxonomies` reads them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Dialysis-like records, synthetic: made up by a seeded generator, with no patient behind them.
+"""Synthetic dialysis-like records from a seeded generator, without real patients.
 
 SCGM's case study (section 4.3) has one year of 673 hemodialysis patients: 40 temporal features of every session, 28
-static ones, windows of five sessions, and whether an event follows, of one of two subtypes. Those data are private.
-What is generated here has their form, not their content: no figure on it says anything about patients or compares with
-the paper's.
+static ones, windows of five sessions, and whether an event follows, of one of two subtypes. The real data are private.
+The generated records share only their form: figures on them say nothing about patients and do not compare with the
+paper's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CARRIERS = 8
 """Channels that carry each hidden course."""
 
 _LABORATORY = 6
-"""Channels that are measured at every third session only."""
+"""Channels that are measured only at every third session."""
 
 
 def dialysis_records(
@@ -40,15 +40,15 @@ def dialysis_records(
     In one mode an event (subtype ``sudden``) follows a high course, in the other (``gradual``) a low one; sessions
     without an event have the subtypes ``steady`` and ``rebound``, by the mode as well. A rising course and some static
     features add to the risk. Course and mode each show in the levels of some channels, the mode also in how pairs of
-    channels vary together; the subjects' own levels, and noise, lie over them. So who learns to foresee events has use
-    for the mode, which nobody labels, and no linear model can use it.
+    channels vary together; the subjects' own levels and noise are added. A model that predicts events therefore needs
+    the unlabelled mode, and a linear model cannot use it.
 
     Parameters
     ----------
     subjects, sessions : int
-        Sessions of each subject, of which the first ``window`` have no label.
+        Number of subjects, and of sessions per subject; the first ``window`` sessions have no label.
     window, stride : int
-        Width of a sample in sessions, and how far samples lie apart; the label is that of the session after the window.
+        Width of a sample and distance between samples, in sessions; the label is that of the session after the window.
     missing : float in [0, 1)
         Share of the values that are missing at random; besides, laboratory values are there at every third session
         only, and a session in a hundred is lost.
@@ -104,7 +104,7 @@ def dialysis_rows(
         )
     if not 0 <= missing < 1 or not 0 < test_share < 1:
         raise UserError(f"missing lies in [0, 1) and test_share in (0, 1); got {missing} and {test_share}")
-    world = np.random.default_rng(20220425)  # what channels mean is the same for every seed
+    world = np.random.default_rng(20220425)  # the channels' meaning is the same for every seed
     loading = world.uniform(0.6, 1.2, size=(2, _CARRIERS)) * world.choice([-1, 1], size=(2, _CARRIERS))
     level_of = world.normal(size=(STATIC, TEMPORAL)) / np.sqrt(STATIC)
     direction = world.normal(size=STATIC) / np.sqrt(STATIC)
@@ -177,7 +177,7 @@ def _switching(random: np.random.Generator, subjects: int, sessions: int) -> np.
 
 
 def _lose(random: np.random.Generator, values: np.ndarray, share: float) -> None:
-    """Make values missing in place: at random, laboratory values but at every third session, and whole sessions."""
+    """Remove values in place: at random, laboratory values outside every third session, and whole sessions."""
     if share == 0:
         return
     values[random.random(values.shape) < share] = np.nan

@@ -1,6 +1,6 @@
 """Products, cars, birds and flowers in their authors' layouts, and tieredImageNet and ImageNet at 32 pixels.
 
-Every function takes the folder where the user keeps data, and returns None when its data set is not there.
+Every function takes the folder where the user keeps data, and returns None if its data set is absent.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def cub200(root: Path) -> Rows | None:
 
 
 def flowers102(root: Path) -> Rows | None:
-    """``jpg/image_00001.jpg`` and so on beside ``imagelabels.mat`` and ``setid.mat``, as torchvision unpacks them."""
+    """``jpg/image_00001.jpg`` and so on, with ``imagelabels.mat`` and ``setid.mat``, as torchvision unpacks them."""
     folder = first_folder(root, ("flowers-102", "flowers102", "."), "imagelabels.mat")
     if folder is None:
         return None
@@ -223,7 +223,7 @@ def imagenet32(root: Path) -> Rows | None:
 
 @cache
 def imagenet32_classes() -> tuple[str, ...]:
-    """The WordNet ids of the labels 1 to 1000 of the downsampled files, which have an order of their own."""
+    """The WordNet ids of the labels 1 to 1000 of the downsampled files, which are in their own order."""
     text = (resources.files("regrain.papers.datasets") / "imagenet_32.json").read_text(encoding="utf-8")
     wnids = sorted(grouping("imagenet_12")["classes"])
     return tuple(wnids[number] for number in json.loads(text)["order"])
@@ -254,7 +254,7 @@ def _cars_by_lists(folder: Path) -> Rows:
 
 
 def _pairs(path: Path) -> dict[str, str]:
-    """A list of numbers and what each stands for, one in a line."""
+    """Read a list with a number and its text on each line."""
     lines = (line.split(None, 1) for line in complete_text(path).splitlines())
     return {line[0]: line[1].strip() for line in lines if len(line) == 2}
 
@@ -273,7 +273,7 @@ def _mat(path: Path) -> dict[str, Any]:
 
 
 def _flat(values: Any) -> Iterator[Any]:
-    """The scalars in MATLAB's nested arrays."""
+    """Flatten MATLAB's nested arrays to scalars."""
     for value in np.ravel(np.asarray(values, dtype=object)):
         if isinstance(value, np.ndarray):
             yield from _flat(value)
@@ -296,10 +296,10 @@ def _category(folder: str) -> str:
 
 
 def _cars() -> dict[str, str]:
-    """The class names, by what is left of them in any spelling."""
+    """Class names by a key that is the same for every spelling."""
     return {_plain(name): name for name in grouping("cars196_8")["classes"]}
 
 
 def _plain(name: str) -> str:
-    """A name as any file system bears it: one class has a slash, in whose place copies have something else."""
+    """Make a name that any file system allows: one class has a slash, which copies replace differently."""
     return re.sub(r"[^a-z0-9]+", "", name.lower())

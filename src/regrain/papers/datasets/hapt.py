@@ -57,7 +57,8 @@ def hapt(root: Path) -> Rows | None:
     """``RawData`` of UCI's HAPT: ``acc_expNN_userNN.txt``, ``gyro_expNN_userNN.txt`` and ``labels.txt``.
 
     Windows of 128 steps, 64 apart, within a labelled segment; a shorter segment gives one window centred on it, which
-    reaches into its neighbours. Other steps without a label are left out. Groups are subjects; the authors test nine.
+    reaches into its neighbours. Other unlabelled steps are left out. Groups are subjects, nine of them for
+    testing by the authors' split.
     """
     folder = first_folder(root, _PLACES, "acc_exp*_user*.txt")
     if folder is None:

@@ -1,4 +1,4 @@
-"""The catalogue: ``entries.yaml``, read."""
+"""Read the catalogue, ``entries.yaml``."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ class Entry:
     samples : mapping of split to number of samples
     source, licence : str
     layouts : tuple of str
-        The files looked for under the root.
+        Files that the reader looks for under the root.
     views : tuple of str
-        Names of presets for the two views to train on; empty: the modality's own.
+        Preset names of the two training views; empty for the modality's own.
     notes : tuple of str
-        To be known before quoting numbers.
+        Facts to know before quoting numbers.
     side : int
-        Of its images in pixels; 256, at which large ones are stored, where they are of many sizes.
+        Side of the images in pixels; 256, the stored side of large images, if sizes vary.
     relation : Relation
-        How the levels hang together.
+        Relation between the levels.
     original : callable
-        Reads the authors' layout under a root; None when it is not there.
+        Reads the authors' layout under a root; returns None if it is absent.
     grouping : str, optional
-        The file of ``groupings/`` that gives coarse classes where a layout does not hold them.
+        The file of ``groupings/`` that gives coarse classes if a layout lacks them.
     folder : str, optional
         Name of the folder of Parquet files.
     stored : mapping of level to number of classes, optional
-        The levels of those files to read, where ``grouping`` gives the others; default all.
+        The levels to read from these files, if ``grouping`` gives the others; default all.
     roles : mapping
-        Options that say what the columns of those files are (:class:`~regrain.data.options.TableOptions`); default: a
-        column named like the modality.
+        Options that assign roles to the columns of these files (:class:`~regrain.data.options.TableOptions`); default:
+        a column named like the modality.
     torchvision : str, optional
-        The class of torchvision's that downloads it.
+        The torchvision class that downloads it.
     seen : bool
-        Whether a real copy was at hand to try the layouts on.
+        Whether the layouts were tested on a real copy.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Entry:
 
 
 class _Catalogue(Mapping[str, Entry]):
-    """Entries by name, each made when it is asked for: whether there is one takes no more than its name."""
+    """Entries by name, each built on first access; a membership test only looks up the name."""
 
     @cached_property
     def _text(self) -> str:
@@ -128,7 +128,7 @@ def _entry(name: str, own: Mapping[str, Any], families: Mapping[str, Mapping[str
 
 
 def _original(parser: str, *arguments: Any, **options: Any) -> Rows | None:
-    """What a parser ``module.function`` makes of the published files."""
+    """Make a reader of the published files from a parser ``module.function``."""
     module, function = parser.split(".")
     found: Rows | None = getattr(import_module(f"regrain.papers.datasets.{module}"), function)(*arguments, **options)
     return found

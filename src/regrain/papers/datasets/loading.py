@@ -1,4 +1,4 @@
-"""Finding a data set of the catalogue on the disk, and reading it."""
+"""Find a data set of the catalogue on disk, and read it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regrain.papers.datasets.listing import Entry, entries
 
 
 def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
-    """A data set of the catalogue.
+    """Load a data set of the catalogue.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
     Raises
     ------
     UserError
-        For a name that is not in the catalogue, and if the data are not found: the message says what was looked for,
-        and where.
+        If the name is not in the catalogue, or the data are not found; the message lists the expected files and
+        places.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def _with_splits(found: Rows, entry: Entry, splits: Sequence[str] | None) -> Row
 
 
 def _grouped(found: Rows, entry: Entry) -> Rows:
-    """Coarse labels from the finest ones where the layout does not hold them; classes that the grouping drops leave."""
+    """Add missing coarse labels from the finest ones; remove classes that the grouping drops."""
     labels = dict(found.label_columns)
     if entry.grouping is None or set(labels) == set(entry.levels):
         return found

@@ -1,6 +1,6 @@
 """The layouts in which the catalogue's data sets are distributed by their authors, each read into rows.
 
-Every function takes the folder where the user keeps data, and returns None when its data set is not there.
+Every function takes the folder where the user keeps data, and returns None if its data set is absent.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def clinc150(root: Path) -> Rows | None:
 def tabbed_texts(root: Path, *, name: str) -> Rows | None:
     """``train.tsv`` and ``test.tsv`` (text, category) of github.com/Lackel/Hierarchical_Weighted_SCL.
 
-    Lines of more cells than two, texts with a tab, are left out, as its authors leave them out.
+    Lines with more than two cells (texts with a tab) are left out, as by the authors.
     """
     folder = first_folder(root, (name, f"data/{name}", name.upper()), "train.tsv")
     if folder is None:
@@ -206,9 +206,9 @@ def deepfashion(root: Path) -> Rows | None:
 
 
 def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
-    """An ImageFolder copy of ILSVRC 2012, ``train/WNID/*.JPEG`` and ``val/WNID/*.JPEG``, of which ``val`` is tested.
+    """An ImageFolder copy of ILSVRC 2012, ``train/WNID/*.JPEG`` and ``val/WNID/*.JPEG``, with ``val`` as test split.
 
-    Only the folders of the classes of the grouping ``classes_of`` are looked into.
+    Reads only the class folders of the grouping ``classes_of``.
     """
     folder = class_folders(root)
     if folder is None:
@@ -235,7 +235,7 @@ def ilsvrc(root: Path, *, classes_of: str) -> Rows | None:
 
 
 def class_folders(root: Path) -> Path | None:
-    """The folder under ``root`` that holds an ImageFolder copy of ILSVRC 2012; None where there is none."""
+    """The folder under ``root`` that holds an ImageFolder copy of ILSVRC 2012; None if absent."""
     found = (first_folder(root, _ILSVRC_PLACES, sign) for sign in _ILSVRC_SIGNS)
     return next((place for place in found if place is not None), None)
 
@@ -251,7 +251,7 @@ def _listed(path: Path) -> list[tuple[str, str]]:
 
 
 def image_files(folder: Path) -> list[str]:
-    """Names of the images right in a folder, in order; none where there is no such folder."""
+    """Names of the images directly in a folder, in order; none if the folder is absent."""
     if not folder.is_dir():
         return []
     names = (entry.name for entry in os.scandir(folder))
@@ -259,7 +259,7 @@ def image_files(folder: Path) -> list[str]:
 
 
 def _no_class_folders(folder: Path, wnids: Sequence[str]) -> str:
-    """What was looked for, what is there, and how to arrange it."""
+    """Message with the expected folders, the folders found, and how to arrange them."""
     present = sorted(entry.name for entry in os.scandir(folder))
     message = (
         f"{folder} has no images in folders of classes: looked for {folder}/{wnids[0]}/*.JPEG and {len(wnids) - 1} "
@@ -279,7 +279,7 @@ def _no_class_folders(folder: Path, wnids: Sequence[str]) -> str:
 def found_rows(
     where: Path | str, modality: Any, values: Any, labels: dict[str, list[Any]], ids: list[str], splits: list[str]
 ) -> Rows:
-    """Rows of a data set that comes in splits, as its folder or file holds them."""
+    """Make rows of a data set with given splits, as its folder or file holds them."""
     return Rows(
         where=str(where),
         name="",
@@ -294,7 +294,7 @@ def found_rows(
 
 
 def first_folder(root: Path, places: Sequence[str], holds: str) -> Path | None:
-    """The first of some folders under ``root`` that holds a file, given as a pattern."""
+    """Find the first of some folders under ``root`` that holds a file matching a pattern."""
     for place in places:
         folder = root / place
         if folder.is_dir() and next(folder.glob(holds), None) is not None:
@@ -303,7 +303,7 @@ def first_folder(root: Path, places: Sequence[str], holds: str) -> Path | None:
 
 
 def complete_text(path: Path) -> str:
-    """The text of a file that the data set cannot do without."""
+    """Read the text of a required file."""
     if not path.is_file():
         raise UserError(f"{path} is missing: the data set is not complete")
     return utf8_text(path)
@@ -323,7 +323,7 @@ def _pixels(path: Path, batch: dict[str, Any]) -> np.ndarray:
 
 
 def plain_pickle(path: Path) -> dict[str, Any]:
-    """A CIFAR batch. Anything in it but arrays and plain containers is refused before it is built."""
+    """Load a CIFAR batch; refuse anything except arrays and plain containers before it is built."""
     try:
         with path.open("rb") as stream:
             content = _PlainUnpickler(stream, encoding="latin1").load()

@@ -1,9 +1,9 @@
 """Reviews rated in several aspects, in their authors' layouts.
 
-Every function takes the folder where the user keeps data, and returns None when its data set is not there. Files are
+Every function takes the folder where the user keeps data, and returns None if its data set is absent. Files are
 read line by line. A rating becomes a sentiment (:func:`sentiment`); reviews without a text or without any rating are
-left out. None of the data sets comes in splits: a sixth of what is reviewed, such as hotels, is tested, chosen by a
-checksum of its id, and so the reviews of one hotel are in one split whatever else is there.
+left out. The data sets come without splits: a checksum of the id puts a sixth of the reviewed items, such as hotels,
+into the test split, so that all reviews of one hotel are in one split.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from regrain.errors import UserError
 from regrain.papers.datasets.originals import first_folder, found_rows
 
 BEER_ASPECTS = ("overall", "appearance", "aroma", "palate", "taste")
-"""What BeerAdvocate rates."""
+"""Aspects of BeerAdvocate."""
 
 HOTEL_ASPECTS = ("overall", "value", "rooms", "location", "cleanliness", "service")
-"""What both versions of LARA's TripAdvisor reviews rate, and MLCL names."""
+"""Aspects of both versions of LARA's TripAdvisor reviews that MLCL names."""
 
 STAY_ASPECTS = ("overall", "cleanliness", "value", "location", "rooms", "sleep_quality")
-"""What the sample of Li et al.'s TripAdvisor reviews rates."""
+"""Aspects of Li et al.'s sample of TripAdvisor reviews."""
 
 _BEER_PLACES = (".", "beeradvocate", "BeerAdvocate")
 _STAY_PLACES = ("tripadvisor", "HotelRec", ".")
@@ -81,7 +81,7 @@ def tripadvisor(root: Path) -> Rows | None:
 
 
 def tripadvisor_lara(root: Path) -> Rows | None:
-    """LARA's files of hotels: ``hotel_ID.dat`` with lines such as ``<Rooms>4``, or ``ID.json``; -1 is no rating."""
+    """LARA's files of hotels: ``hotel_ID.dat`` with lines such as ``<Rooms>4``, or ``ID.json``; -1 means unrated."""
     for pattern, read in zip(_HOTEL_FILES, (_tagged_hotel, _json_hotel), strict=True):
         folder = first_folder(root, _HOTEL_PLACES, pattern)
         if folder is not None:
@@ -91,12 +91,12 @@ def tripadvisor_lara(root: Path) -> Rows | None:
 
 
 def sentiment(rating: Any) -> str | None:
-    """Of up to five stars, four or more are positive, three or more neutral, less are negative; none is no rating.
+    """Map stars to a sentiment: four or more are positive, three or more neutral, fewer negative; none is unrated.
 
     Raises
     ------
     ValueError
-        For what is no such number.
+        If the rating is not a number of this kind.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def _beer_review(record: Mapping[str, Any]) -> _Review:
 
 
 def _tagged_hotel(path: Path) -> Iterator[_Review]:
-    """Reviews of one hotel; what the file tells of the hotel itself stands before the first author."""
+    """Read the reviews of one hotel; facts on the hotel itself come before the first author."""
     for record in _records(path, _HOTEL_LINE, "Author"):
         if "Author" in record:
             yield _hotel_review(path, record.get("Content"), record)
@@ -178,7 +178,7 @@ def _blocks(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _records(path: Path, form: re.Pattern[str], first: str) -> Iterator[dict[str, str]]:
-    """Lines that a pattern parts into key and value, gathered; the key ``first`` begins the next record."""
+    """Collect records from lines of key and value; the key ``first`` begins the next record."""
     record: dict[str, str] = {}
     for line in _lines(path):
         found = form.match(line)
@@ -193,7 +193,7 @@ def _records(path: Path, form: re.Pattern[str], first: str) -> Iterator[dict[str
 
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
-    """The object in each line, as JSON or as Python writes a dict, as McAuley's files have it; nothing is run."""
+    """Parse the object on each line, as JSON or as a Python dict literal (McAuley's files), without running it."""
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -210,7 +210,7 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a text, unpacked; one that is not UTF-8 is taken as Latin-1."""
+    """Decompressed lines of a text; a line that is not UTF-8 is read as Latin-1."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             for line in stream:

@@ -1,7 +1,7 @@
-"""The data sets that SCLRE (CVPR 2023) regroups into superclasses, beside CIFAR-100, in their authors' layouts.
+"""The data sets besides CIFAR-100 that SCLRE (CVPR 2023) regroups into superclasses, in their authors' layouts.
 
-Every function takes the folder where the user keeps data, and returns None when its data set is not there. SCLRE names
-the superclasses, and for FMoW alone says what belongs to them: the other rules are ours, told in the catalogue's notes.
+Every function takes the folder where the user keeps data, and returns None if its data set is absent. SCLRE names the
+superclasses, but lists their classes only for FMoW. The other rules are ours; the catalogue's notes state them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _AGES = {
 
 
 def mini_imagenet(root: Path) -> Rows | None:
-    """``train.csv``, ``val.csv`` and ``test.csv`` of Ravi and Larochelle (filename,label) beside ``images``."""
+    """``train.csv``, ``val.csv`` and ``test.csv`` of Ravi and Larochelle (filename,label), next to ``images``."""
     folder = first_folder(root, _MINI_PLACES, "train.csv")
     if folder is None or not (folder / "images").is_dir():
         return None
@@ -63,7 +63,7 @@ def voc(root: Path, *, year: int, splits: Mapping[str, str]) -> Rows | None:
     """``VOCdevkit/VOC<year>``: the images whose objects are all biotic or all abiotic.
 
     ``splits`` names the lists in ``ImageSets/Main`` to read, and the split that each becomes. The class of an image is
-    known where all its objects are of one.
+    known if all its objects share one.
     """
     folder = first_folder(root, (f"VOCdevkit/VOC{year}", f"VOC{year}"), "ImageSets/Main/train*.txt")
     if folder is None:
@@ -124,10 +124,10 @@ def fmow(root: Path) -> Rows | None:
 
 
 def adience(root: Path) -> Rows | None:
-    """The five lists of faces beside ``aligned/USER/landmark_aligned_face.FACE.IMAGE``; the last fold is tested.
+    """The five lists of faces next to ``aligned/USER/landmark_aligned_face.FACE.IMAGE``; the last fold is tested.
 
-    All faces where their lists are there, else the frontal ones. Groups are users, whose albums show few people each;
-    the authors' folds do not tear them.
+    Reads all faces if their lists are present, else the frontal ones. Groups are users, whose albums show few people
+    each; the authors' folds keep each user together.
     """
     found = ((first_folder(root, _ADIENCE_PLACES, files.format(0)), files) for files in _ADIENCE_LISTS)
     folder, files = next(((place, files) for place, files in found if place is not None), (None, ""))
@@ -149,7 +149,7 @@ def adience(root: Path) -> Rows | None:
 
 
 def age_group(label: str) -> str | None:
-    """Of Adience's eight age groups the one that an age or a range of ages overlaps, else the nearest; None for two.
+    """Adience age group (of eight) that an age or age range overlaps, else the nearest; None if two overlap.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def _images(
 
 
 def _cells(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> list[tuple[str, ...]]:
-    """Some columns of a table with a header, row by row."""
+    """Read some columns of a table with a header, row by row."""
     reader = csv.reader(io.StringIO(complete_text(path), newline=""), delimiter=delimiter)
     header = [name.strip() for name in next(reader, [])]
     for column in columns:
@@ -191,7 +191,7 @@ def _cells(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> list[
 
 
 def _objects(path: Path, known: Mapping[str, str]) -> set[str]:
-    """The classes of the objects of an image, those marked difficult included."""
+    """Classes of an image's objects, including objects marked difficult."""
     try:
         objects = ElementTree.parse(path).getroot().findall("object")
     except FileNotFoundError:
@@ -206,7 +206,7 @@ def _objects(path: Path, known: Mapping[str, str]) -> set[str]:
 
 
 def _wilds_split(part: str, time: str) -> str | None:
-    """WILDS' split of an image, by FMoW's own split and the year; None for what WILDS leaves out."""
+    """WILDS' split of an image, by FMoW's own split and the year; None if WILDS leaves the image out."""
     year = time[:4]
     if year < "2013":
         return {"train": "train", "val": "id_val", "test": "id_test"}.get(part)

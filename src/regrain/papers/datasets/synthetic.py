@@ -1,7 +1,7 @@
-"""A few generated samples in the layout of a data set of the catalogue: to see that something runs, never to judge it.
+"""A few generated samples in the layout of a data set of the catalogue, to check that code runs, not to judge it.
 
-Classes are the data set's own, three superclasses of three classes each where it has any. Images are noise around a
-colour of their class, texts hold a word of their class; sizes and lists are those of the authors' layout.
+Classes are the data set's own: three superclasses of three classes each, if it has superclasses. Images are noise
+around a colour of their class, texts hold a word of their class. Sizes and lists follow the authors' layout.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from regrain.papers.datasets.fine_grained import imagenet32_classes
 
 SUPERCLASSES = 3
 FINE = 9
-"""Classes that are written."""
+"""Number of written classes."""
 
 SAMPLES = 8
-"""Of every class, in each split."""
+"""Samples of every class in each split."""
 
 _SIDE = 40
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -33,7 +33,7 @@ _STARS = (1, 3, 5)
 
 
 def write_synthetic(name: str, root: Path) -> None:
-    """Write the samples of a data set under ``root``; what lies there of it already is left as it is.
+    """Write the samples of a data set under ``root``; existing files stay as they are.
 
     Raises
     ------
@@ -52,12 +52,12 @@ def write_synthetic(name: str, root: Path) -> None:
 
 
 def synthetic_names() -> list[str]:
-    """The data sets that are generated."""
+    """Names of the data sets that can be generated."""
     return list(_WRITERS)
 
 
 def few_classes(name: str) -> list[str]:
-    """Some classes of a grouping: three of each of three superclasses, those that have enough first."""
+    """Pick three classes of each of three superclasses of a grouping, first those with enough classes."""
     under: dict[str, list[str]] = {}
     for fine, above in grouping(name)["classes"].items():
         if above[0] is not None:
@@ -133,7 +133,7 @@ def _tiered(root: Path) -> None:
 
 
 def _sop(root: Path, *, of: str) -> None:
-    """Whole products, some of which the split trains on and some it tests."""
+    """Whole products, some in the training split and some in the test split."""
     content = grouping(of)
     tested = set(content.get("test_products", ()))
     folder = root / "Stanford_Online_Products"
@@ -220,7 +220,7 @@ def _beers(root: Path) -> None:
 
 
 def _reviews(aspects: int) -> Iterator[list[tuple[str, list[int]]]]:
-    """The reviews of some subjects: a word and its stars for every aspect."""
+    """Reviews of some subjects, with a word and stars for every aspect."""
     for subject in range(4 * FINE):
         draw = np.random.default_rng(subject)
         found = []
@@ -232,7 +232,7 @@ def _reviews(aspects: int) -> Iterator[list[tuple[str, list[int]]]]:
 
 
 def _each(labels: Sequence[str], splits: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    """Split, class, and a number that no other image of the class has."""
+    """Split, class, and an image number that is unique within the class."""
     for part, split in enumerate(splits):
         for label, index in itertools.product(labels, range(SAMPLES)):
             yield split, label, index + part * SAMPLES
