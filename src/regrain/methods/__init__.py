@@ -71,11 +71,11 @@ _HOMES = {
 """Name on the command line -> module and class."""
 
 ALIASES = {"coarse": "sup-ce", "fine": "sup-fine"}
-"""What other papers call a method -> its name."""
+"""Name of a method in other papers -> its name here."""
 
 
 class _Methods(MutableMapping[str, "type[Method]"]):
-    """Name -> class; a class of this package is imported when it is asked for."""
+    """Name -> class; a class of this package is imported on first access."""
 
     def __init__(self) -> None:
         self._known: dict[str, str | type[Method]] = dict(_HOMES)
@@ -104,11 +104,11 @@ class _Methods(MutableMapping[str, "type[Method]"]):
 
 
 METHODS: MutableMapping[str, type[Method]] = _Methods()
-"""Name on the command line -> class; a method of one's own is registered by putting it here."""
+"""Name on the command line -> class; add an entry to register a method of your own."""
 
 
 def method_name(name: str) -> str:
-    """The name of a method, of which there may be aliases; a UserError names the nearest one.
+    """Return the name of a method, given its name or an alias; for an unknown one, a UserError names the nearest.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def method_name(name: str) -> str:
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a method by name; a UserError names the nearest one.
+    """Return the class of a method by name; for an unknown name, a UserError names the nearest.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""ANCOR: angular contrast within superclasses beside a coarse classifier (Bukchin et al., CVPR 2021)."""
+"""ANCOR: angular contrast within superclasses plus a coarse classifier (Bukchin et al., CVPR 2021)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class ANCOR(EmbedderMethod):
     encoder, classes
         See :class:`~regrain.methods.embedder.EmbedderMethod`; ``classes`` holds the number of coarse classes.
     temperature : float
-        Of the angular contrast, > 0.
+        Temperature of the angular contrast, > 0.
     queue_size : int
         Keys kept of each superclass, as published; ``regrain fit`` keeps fewer where a superclass has fewer than twice
-        as many training samples in the mean.
+        as many training samples on average.
     momentum : float
-        Of the twin, in [0, 1).
+        Momentum of the twin, in [0, 1).
     embedder_width, embedder_layers : int
-        Of the embedder, an MLP with one hidden layer as in MoCo v2.
+        Output width and hidden layers of the embedder, an MLP with one hidden layer as in MoCo v2.
     """
 
     name = "ancor"

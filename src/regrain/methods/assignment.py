@@ -1,4 +1,4 @@
-"""The E-step's memory: which subclass every training sample has, and how it is found by balanced transport."""
+"""The E-step's memory: the subclass of every training sample, found by balanced transport."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from regrain.objectives.gathering import gather
 from regrain.objectives.transport import sinkhorn_potentials
 
 _TOLERANCE = 1e-4
-"""Of the subclass sizes, in sum: beyond it no hard code changes that matters."""
+"""Tolerance on the subclass sizes, in sum: a smaller one changes no hard code that matters."""
 
 _LOW_AGREEMENT = 0.6
 """Neighbour agreement of k-means' clusters was 0.74 to 0.93 on six data sets, that of a random start 0.22 to 0.56."""
 
 _UNCHANGED, _FEW_RENEWALS, _STILL = 1e-3, 3, 0.25
-"""Codes stand still where E-steps change less than this share; told after so many, and where that began this early."""
+"""Codes are settled where E-steps change less than this share; warn after this many, if settled this early."""
 
 _ROWS = 65536
 _NEIGHBOUR_SAMPLES = 1000
@@ -36,7 +36,7 @@ class Assignments(nn.Module):
     Parameters
     ----------
     clusters : int
-        r.
+        Number of subclasses r.
     period : int
         Epochs between E-steps; the first is before the first epoch.
 
@@ -45,7 +45,7 @@ class Assignments(nn.Module):
     epochs : int
         Epochs that have begun.
     potentials : Tensor (r,) or None
-        Of the last transport, from which the next one starts.
+        Potentials of the last transport; the next one starts from them.
 
     Examples
     --------
@@ -72,12 +72,12 @@ class Assignments(nn.Module):
         self._renewals_unchanged = 0
 
     def due(self) -> bool:
-        """Count an epoch that begins, and say whether its E-step is due."""
+        """Count an epoch that begins; return whether its E-step is due."""
         self.epochs += 1
         return (self.epochs - 1) % self.period == 0
 
     def renew(self, ids: Tensor, codes: Tensor) -> None:
-        """Take the codes (N,) of all training samples, ids (N,)."""
+        """Store the codes (N,) of all training samples with ids (N,)."""
         order = ids.argsort()
         old = self.lookup(ids[order])
         self._changed = float((old != codes[order]).float().mean())
@@ -88,7 +88,7 @@ class Assignments(nn.Module):
         self._ids, self._codes = ids[order], codes[order]
 
     def lookup(self, ids: Tensor) -> Tensor:
-        """The codes (B,) of samples, -1 where there is none yet."""
+        """Return the codes (B,) of samples, -1 where a sample has none yet."""
         self._ids, self._codes = self._ids.to(ids.device), self._codes.to(ids.device)
         if not len(self._ids):
             return torch.full_like(ids, -1)
@@ -96,7 +96,7 @@ class Assignments(nn.Module):
         return torch.where(self._ids[places] == ids, self._codes[places], -1)
 
     def sizes(self) -> Tensor:
-        """(r,): how many samples every subclass has."""
+        """Return the number of samples in every subclass, (r,)."""
         return torch.bincount(self._codes, minlength=self.clusters)
 
     def warn_if_meaningless(self, features: Tensor, ids: Tensor, superclasses: Tensor | None = None) -> None:
@@ -114,7 +114,7 @@ class Assignments(nn.Module):
             )
 
     def warn_at_end(self) -> None:
-        """Warn of subclasses without a sample, and of codes that stood still for most of the training."""
+        """Warn about subclasses without a sample, and about codes that did not change for most of the training."""
         dead = int((self.sizes() == 0).sum())
         if dead:
             warnings.warn(
@@ -131,7 +131,7 @@ class Assignments(nn.Module):
             )
 
     def summary(self) -> dict[str, Tensor]:
-        """For the log: share of codes that the last E-step changed, subclasses without a sample, extreme sizes."""
+        """Return log values: share of codes that the last E-step changed, empty subclasses, extreme sizes."""
         sizes = self.sizes()
         numbers = {
             "codes_changed": self._changed,
@@ -161,9 +161,9 @@ class Assignments(nn.Module):
 def count_subclasses(
     settings: dict[str, Any], training: Training, *, better: str = "regrain tune --range subclasses=..."
 ) -> list[str]:
-    """The number of subclasses where the user gave none, and a notice that names what is ``better``.
+    """Choose the number of subclasses if the user gave none; the notice names the ``better`` way.
 
-    10 a superclass, or 100 without labels; fewer where that is less than 20 samples each.
+    10 per superclass, or 100 without labels; fewer where subclasses would have less than 20 samples each.
     """
     if settings["subclasses"] is not None:
         return []
@@ -172,7 +172,7 @@ def count_subclasses(
 
 
 def rule_of_thumb(training: Training) -> int:
-    """A number of subclasses, see :func:`count_subclasses`."""
+    """Return a number of subclasses, see :func:`count_subclasses`."""
     fewest, wanted = (training.classes[0], 10 * training.classes[0]) if training.classes else (2, 100)
     return max(fewest, min(wanted, training.samples // 20))
 
@@ -181,7 +181,7 @@ def rule_of_thumb(training: Training) -> int:
 def over_training_set(
     method: Method, training_set: TrainingPass, function: Callable[[Any], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``function`` of every training sample's un-augmented view, the labels and the ids, in evaluation mode.
+    """Apply ``function`` to every training sample's un-augmented view in evaluation mode; also return labels and ids.
 
     All processes get all samples.
     """
@@ -193,7 +193,7 @@ def over_training_set(
 def over_own_share(
     method: Method, training_set: TrainingPass, function: Callable[[Any], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What :func:`over_training_set` gives, of this process's share of the samples."""
+    """Run :func:`over_training_set` on this process's share of the samples."""
     modes = {module: module.training for module in method.modules()}
     method.eval()
     try:
@@ -207,10 +207,10 @@ def over_own_share(
 
 @torch.no_grad()
 def neighbour_agreement(features: Tensor, codes: Tensor, superclasses: Tensor | None = None) -> float:
-    """How far the nearest neighbour in features has the same code, between chance (0) and always (1).
+    """Measure how often the nearest neighbour in features has the same code, from chance (0) to always (1).
 
-    Over at most 1000 evenly spaced samples, their neighbours by cosine among all samples of the same superclass; chance
-    is what codes drawn by their shares within the superclass would give.
+    Uses at most 1000 evenly spaced samples and their neighbours by cosine among all samples of the same superclass.
+    Chance is the agreement of codes drawn by their shares within the superclass.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def neighbour_agreement(features: Tensor, codes: Tensor, superclasses: Tensor | 
     codes : (N,)
         -1 unknown.
     superclasses : (N,), optional
-        -1 unknown: such samples are left out. Default: all samples are of one.
+        -1 unknown: such samples are left out. Default: all samples belong to one superclass.
 
     Examples
     --------
@@ -248,7 +248,7 @@ def neighbour_agreement(features: Tensor, codes: Tensor, superclasses: Tensor | 
 def transported(
     log_scores: Tensor, *, sharpness: float, cluster_marginal: Tensor | None = None, warm_start: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The hard codes argmax_z Q_iz (n,) of the balanced plan over log_scores (n, r), and its potentials (r,)."""
+    """Return the hard codes argmax_z Q_iz (n,) of the balanced plan over log_scores (n, r), and its potentials (r,)."""
     potentials = sinkhorn_potentials(
         log_scores,
         sharpness=sharpness,

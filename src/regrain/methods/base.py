@@ -1,4 +1,4 @@
-"""What a method is: an ``nn.Module`` that turns a batch of views into losses, with no trainer in sight."""
+"""Base class of methods: an ``nn.Module`` that turns a batch of views into losses, independent of the trainer."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ TrainingPass = Callable[[], Iterable[tuple[Any, Tensor, Tensor]]]
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method asks of the data.
+    """Requirements of a method on the data.
 
     Attributes
     ----------
     levels : tuple of str
-        Roles of the label levels it reads, ``coarse`` or ``fine``, or :data:`EVERY` alone; no other label reaches it.
+        Roles of the label levels that it reads: ``coarse`` or ``fine``, or :data:`EVERY` alone. It gets no other label.
     views : tuple of str
         Default view presets, one per view of a sample.
     minimum_classes : int
-        Fewest classes a level it reads may have.
+        Smallest number of classes that a level it reads may have.
     """
 
     levels: tuple[str, ...]
@@ -42,15 +42,16 @@ class Needs:
 
 @dataclass(frozen=True)
 class Training:
-    """What a method's settings may follow: see :meth:`Method.fit_settings`.
+    """Facts about the training that a method's settings may depend on, see :meth:`Method.fit_settings`.
 
     Attributes
     ----------
     samples, epochs : int
+        Numbers of training samples and epochs.
     classes : tuple of int
-        Of every level that the method reads.
+        Number of classes of every level that the method reads.
     encoder : nn.Module
-        As training starts from it.
+        The encoder at the start of training.
     given : frozenset of str
         Names of the settings that the user gave.
     """
@@ -66,12 +67,12 @@ class Method(nn.Module):
     """Base of all methods.
 
     A method implements :meth:`forward_views`, which works row by row, and :meth:`loss`, which sees the whole batch.
-    What the first returns is gathered from all processes in between, so that every objective is a function of the
-    global batch, computed wholly on every process; see :func:`regrain.objectives.gather` for why the gradients
-    are exact.
+    The trainer gathers the output of the first from all processes, so that every objective is a function of the global
+    batch, and every process computes it completely; :func:`regrain.objectives.gather` explains why the gradients are
+    exact.
 
-    Settings are keyword-only arguments of the constructor, their ranges annotations (:mod:`regrain.checks`); what is
-    out of range is a UserError.
+    Settings are keyword-only arguments of the constructor, with ranges as annotations (:mod:`regrain.checks`); a value
+    out of range raises a UserError.
 
     Parameters
     ----------
@@ -87,17 +88,17 @@ class Method(nn.Module):
     training_only: ClassVar[tuple[str, ...]] = ()
     """Submodules that only training needs; a shared model does not hold them."""
     uses_in_batch_negatives: ClassVar[bool] = False
-    """Whether the loss contrasts samples of one batch with each other; then large batches pay."""
+    """Whether the loss contrasts samples of one batch with each other; such a loss gains from large batches."""
     trains_encoder: ClassVar[bool] = True
-    """Whether the encoder learns; otherwise its features are taken as they are."""
+    """Whether the encoder is trained; otherwise its features are used unchanged."""
     fit_once: ClassVar[bool] = False
-    """Whether one call of :meth:`before_epoch` is the whole training, without any step."""
+    """Whether one call of :meth:`before_epoch` is the whole training, without optimiser steps."""
     judges_projection: ClassVar[bool] = False
-    """Whether ``evaluate`` judges :meth:`embed_projected` too unless told otherwise: papers keep or drop that head."""
+    """Whether ``evaluate`` also judges :meth:`embed_projected` by default: some papers keep that head, some drop it."""
     fewest_steps: ClassVar[int] = 0
     """Steps below which training is too short to find subclasses: the default batch is halved to get there."""
     multi_stage: ClassVar[bool] = False
-    """Whether the loss becomes another one on the way, so that its values before and after do not compare."""
+    """Whether the loss changes its form during training, so that values before and after are not comparable."""
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
@@ -129,7 +130,7 @@ class Method(nn.Module):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of the levels it reads, in order."""
+        """Roles of the levels that the method reads, in order."""
         return self.roles_of(len(self.classes))
 
     @property
@@ -146,68 +147,68 @@ class Method(nn.Module):
 
     @classmethod
     def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
-        """Choose in place what is left open (None) or does not fit the data; returns a notice for each choice.
+        """Choose, in place, settings that are None or do not fit the data; return a notice for each choice.
 
         Raises
         ------
         UserError
-            Where the user's settings and the data exclude each other.
+            If the user's settings contradict the data.
         """
         return []
 
     def setup(self, labels: Labels) -> None:
-        """Called once before training: the training samples' labels at the levels that are read, in their order."""
+        """Prepare for training, once; ``labels`` are the training samples' labels at the levels read, in order."""
 
     # -- training --------------------------------------------------------------------------------------------------
 
     def forward_views(self, batch: Batch) -> dict[str, Tensor]:
-        """Everything the loss needs, row by row: tensors (B, ...) by the names of :meth:`loss`'s arguments."""
+        """Compute all inputs of the loss row by row: tensors (B, ...) by the names of :meth:`loss`'s arguments."""
         raise NotImplementedError
 
     def loss(self, *args: Any, **projected: Any) -> dict[str, Tensor]:
-        """``loss`` and its named terms (detached numbers for the log) from :meth:`forward_views` of the global batch.
+        """Return ``loss`` and its named terms (detached, for the log) from :meth:`forward_views` of the global batch.
 
         Methods name the arguments.
         """
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss`` (a scalar with gradient) and named terms of one batch."""
+        """Return ``loss`` (a scalar with gradient) and the named terms of one batch."""
         projected = self.forward_views(batch)
         return self.loss(**{name: gather(rows, with_gradient=rows.requires_grad) for name, rows in projected.items()})
 
     def after_step(self) -> None:
-        """Called after every optimiser step."""
+        """Update the method's state after every optimiser step."""
 
     def before_epoch(self, training_set: TrainingPass) -> None:
-        """Called before every epoch."""
+        """Prepare for an epoch; called before each."""
 
     def after_training(self, training_set: TrainingPass) -> None:
-        """Called once after the last step, before the last checkpoint and the model are saved."""
+        """Finish training; called once after the last step, before the last checkpoint and the model are saved."""
 
     # -- use -------------------------------------------------------------------------------------------------------
 
     def embed(self, x: Any) -> Tensor:
-        """What evaluation uses: f(x), (B, width)."""
+        """Return the embedding that evaluation uses: f(x), (B, width)."""
         return self.encoder(x)
 
     def embed_projected(self, x: Any) -> Tensor:
-        """h(f(x)), where the loss compares; a UserError where the method has no projection head."""
+        """Return h(f(x)), as the loss compares it; raise a UserError if the method has no projection head."""
         raise UserError(f"{self.name} has no projection head whose output could be judged", code="not_supported")
 
     def class_logits(self, x: Any) -> dict[str, Tensor]:
-        """Logits (B, classes) by role, of the levels that the method classifies; a UserError where it does not."""
+        """Return logits (B, classes) by role of the levels that are classified; raise a UserError if there are none."""
         raise UserError(
             f"{self.name} learns embeddings and has no classifier; judge it by recall, knn or clustering",
             code="not_supported",
         )
 
     def class_proba(self, x: Any) -> dict[str, Tensor]:
-        """Class probabilities (B, classes) by role; x is encoded once for all."""
+        """Return class probabilities (B, classes) by role; x is encoded once for all roles."""
         return {role: logits.float().softmax(dim=1) for role, logits in self.class_logits(x).items()}
 
     def predict_proba(self, x: Any, role: str) -> Tensor:
-        """Class probabilities (B, classes) at the level of a role; a UserError where the method has none for it."""
+        """Return class probabilities (B, classes) at the level of a role; raise a UserError if there are none."""
         found = self.class_proba(x)
         if role not in found:
             raise UserError(
@@ -222,9 +223,9 @@ class Method(nn.Module):
         return cls.class_logits is not Method.class_logits or cls.class_proba is not Method.class_proba
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
-        """Probabilities (B, r) of the subclasses that training found, given coarse labels (B,), -1 unknown, or none.
+        """Return probabilities (B, r) of the subclasses found in training; coarse labels (B,) are optional, -1 unknown.
 
-        A UserError where the method has no subclasses of its own.
+        Raises a UserError if the method has no subclasses of its own.
         """
         raise UserError(
             f"{self.name} has no subclasses of its own; `regrain discover` clusters its embeddings",
@@ -232,9 +233,9 @@ class Method(nn.Module):
         )
 
     def partitions(self, x: Any) -> tuple[Tensor, ...]:
-        """Probabilities (B, C) by each partition of the samples that training made of its own.
+        """Return probabilities (B, C) for each partition of the samples that training found.
 
-        The first is what ``regrain discover`` shows. A UserError where the method has no subclasses of its own.
+        ``regrain discover`` shows the first. Raises a UserError if the method has no subclasses of its own.
         """
         return (self.subclass_proba(x),)
 
@@ -244,6 +245,6 @@ class Method(nn.Module):
         return type(self).subclass_proba is not Method.subclass_proba
 
     def shared_state(self) -> dict[str, Tensor]:
-        """The part of the state dict that a shared model holds."""
+        """Return the part of the state dict that a shared model contains."""
         state = self.state_dict()
         return {n: v for n, v in state.items() if n.split(".")[0] not in self.training_only}

@@ -68,12 +68,12 @@ class SupCE(_CrossEntropy):
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
     label_smoothing : float
-        In [0, 1).
+        Smoothing of the target labels, in [0, 1).
     balance_classes : bool
         Weigh samples against the size of their class.
     normalise_classifier : bool
-        Scale f(x) to unit length before the classifier: it fits the training labels less closely, which is worth much
-        where many of these are wrong. Evaluation takes f(x) as it is.
+        Scale f(x) to unit length before the classifier: it fits the training labels less closely, which helps much
+        where many labels are wrong. Evaluation uses the unscaled f(x).
     """
 
     name = "sup-ce"
@@ -82,7 +82,7 @@ class SupCE(_CrossEntropy):
 
 
 class SupFINE(_CrossEntropy):
-    """Cross entropy on the fine labels: what coarse-trained methods are measured against, not a fair rival.
+    """Cross entropy on the fine labels: an upper bound for coarse-trained methods, not a fair rival.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the methods with a classifier share."""
+"""Helpers for the methods with a classifier."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 _FACTORS = (1e-3, 1e4)
-"""A fitted factor lies between them."""
+"""Bounds of a fitted factor."""
 
 
 def balanced_weights(codes: Tensor, classes: int) -> Tensor:
-    """Weights of classes (C,) inverse to their sizes among codes (N,), -1 unknown; 1 in the mean over samples.
+    """Return class weights (C,) inverse to the class sizes among codes (N,), -1 unknown; their mean over samples is 1.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def balanced_weights(codes: Tensor, classes: int) -> Tensor:
 
 @torch.no_grad()
 def fitted_factor(logits: Tensor, labels: Tensor) -> Tensor:
-    """The factor s > 0 of logits (B, classes) whose softmax fits labels (B,) best, in cross entropy; a scalar.
+    """Return the factor s > 0 of logits (B, classes) whose softmax fits labels (B,) best in cross entropy, a scalar.
 
     Targets are smoothed as by Platt (1999), a class against the rest, so that s is finite where all labels are met: the
     label of a class of n samples counts (n + 1) / (n + 2), the other classes share the rest.
@@ -61,7 +61,7 @@ def fitted_factor(logits: Tensor, labels: Tensor) -> Tensor:
 def labelled_cross_entropy(
     logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, weight: Tensor | None = None
 ) -> Tensor:
-    """Mean cross entropy in float32 over the rows of known label; without any, zero with zero gradient.
+    """Return the mean cross entropy in float32 over rows of known label; without any, zero with zero gradient.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def labelled_cross_entropy(
     labels : (B,), -1 unknown
     label_smoothing : float in [0, 1)
     weight : (classes,), optional
-        Of the classes; the mean is weighted.
+        Class weights; the mean is weighted.
 
     Examples
     --------

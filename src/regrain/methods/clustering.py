@@ -1,4 +1,4 @@
-"""k-means by scikit-learn, as everything here that clusters calls it, and clusters within superclasses."""
+"""k-means by scikit-learn, shared by all methods that cluster, and clusters within superclasses."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from regrain.errors import UserError
 from regrain.objectives.transport import sinkhorn_potentials
 
 STARTS = 10
-"""From a single start, k-means merges and splits some of many clusters even where they are well apart."""
+"""Number of k-means starts: from a single start it merges and splits some clusters even if they are well apart."""
 
 CLUSTER_VARIANCE = 0.1
-"""Of a cluster on the unit sphere, for probabilities: SCGM's sigma^2."""
+"""Variance of a cluster on the unit sphere, for probabilities: SCGM's sigma^2."""
 
 _SILHOUETTE_SAMPLES = 2000
 _BALANCED_SHARPNESS = 100.0
-"""Of the cosine: plans this sharp are nearly hard."""
+"""Sharpness of the transport on cosines: plans this sharp are nearly hard."""
 _BALANCED_ROUNDS = 20
 
 
 def kmeans(
     vectors: Tensor, count: int, *, starts: int = STARTS, seed: int = 0, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """k-means from k-means++ starts, of which that of lowest inertia is kept (Lloyd 1982).
+    """Run k-means from several k-means++ starts and keep the result of lowest inertia (Lloyd 1982).
 
     Parameters
     ----------
     vectors : (N, d)
     count : int
-        At most N. With fewer distinct vectors some clusters stay empty.
+        Number of clusters, at most N. With fewer distinct vectors some clusters stay empty.
     starts, seed : int
+        Number of starts, and their seed.
     weights : (N,), optional
-        Of the vectors.
+        Weights of the vectors.
 
     Returns
     -------
@@ -67,14 +68,14 @@ class Subclusters:
     Attributes
     ----------
     codes : LongTensor (N,)
-        The cluster of every sample; one of unknown superclass joins the nearest centre of all.
+        The cluster of every sample; a sample of unknown superclass joins the nearest of all centres.
     centres : Tensor (r, d)
         Unit vectors.
     superclass : LongTensor (r,)
-        The superclass each cluster lies in.
+        The superclass of each cluster.
     offsets : Tensor (r,)
-        What is added to a sample's cosine to a centre before the largest is taken: 0 but for balanced clusters, whose
-        sizes it keeps equal.
+        Added to a sample's cosine to a centre before the largest is taken: it keeps balanced clusters equal in size,
+        and is 0 for other clusters.
     """
 
     codes: Tensor
@@ -93,7 +94,7 @@ def cluster_within(
     balanced: bool = False,
     seed: int = 0,
 ) -> Subclusters:
-    """k-means on unit vectors within each superclass.
+    """Run k-means on unit vectors within each superclass.
 
     Parameters
     ----------
@@ -101,15 +102,17 @@ def cluster_within(
     coarse : (N,)
         -1 unknown.
     each : int, optional
-        Clusters of every superclass.
+        Number of clusters in every superclass.
     total : int, optional
-        Clusters in all, shared out in proportion to the superclasses' sizes, at least one each. Without ``each`` and
-        ``total`` the number, 1 to ``largest`` in each superclass, is that of the largest mean silhouette (over at most
-        2000 samples; 1 where no partition has a positive one).
+        Number of clusters overall, divided in proportion to the superclasses' sizes, at least one each. Without
+        ``each`` and ``total`` each superclass gets the number of clusters with the largest mean silhouette (over at
+        most 2000 samples; 1 where no partition has a positive one).
     largest : int
+        Largest number of clusters in a superclass where the silhouette decides.
     balanced : bool
-        Clusters of equal size within a superclass: Sinkhorn assignments and means take turns, from the k-means start.
+        Make clusters of equal size within a superclass: Sinkhorn assignments and means alternate, starting at k-means.
     seed : int
+        Seed of k-means.
 
     Returns
     -------
@@ -160,7 +163,7 @@ def cluster_within(
 
 
 def _shares(sizes: dict[int, int], total: int) -> dict[int, int | None]:
-    """``total`` shared out in proportion to the sizes, at least one each: the largest remainders get what is left."""
+    """Divide ``total`` in proportion to the sizes, at least one each; the largest remainders get the rest."""
     if total < len(sizes):
         raise UserError(f"{total} clusters cannot be shared out over {len(sizes)} superclasses")
     spare, samples = total - len(sizes), sum(sizes.values())
@@ -173,7 +176,7 @@ def _shares(sizes: dict[int, int], total: int) -> dict[int, int | None]:
 
 
 def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Codes and unit centres of one superclass; empty centres do not occur but where there are too few samples."""
+    """Return codes and unit centres of one superclass; centres are empty only where there are too few samples."""
     from sklearn.metrics import silhouette_score
 
     distinct = len(np.unique(vectors.numpy(), axis=0))
@@ -181,7 +184,7 @@ def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tup
     def fitted(k: int) -> tuple[Tensor, Tensor]:
         codes, centres = kmeans(vectors, min(k, len(vectors)), seed=seed)
         means = functional.normalize(centres, dim=1)
-        if k > len(means):  # more clusters than samples: the others lie at the mean, and stay empty
+        if k > len(means):  # more clusters than samples: the others are placed at the mean, and stay empty
             means = torch.cat([means, means[:1].expand(k - len(means), -1)])
         return codes, means
 
@@ -202,7 +205,7 @@ def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tup
 
 
 def _balance(vectors: Tensor, means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Lloyd's algorithm with assignments of equal cluster sizes: codes, unit centres, offsets (mean 0)."""
+    """Run Lloyd's algorithm with equal cluster sizes; return codes, unit centres and offsets (mean 0)."""
     codes = torch.full((len(vectors),), -1)
     potentials = torch.zeros(len(means), dtype=torch.float64)
     for _ in range(_BALANCED_ROUNDS):

@@ -1,4 +1,4 @@
-"""Base of the methods that train on v, an embedder's output on the unit sphere, and what angular contrast remembers."""
+"""Base of the methods that train on v, an embedder's output on the unit sphere, and memory of angular contrast."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class EmbedderMethod(Method):
         self.embedder = projector(self.encoder_width, self.encoder_width, embedder_width, layers=embedder_layers)
 
     def embed_projected(self, x: Any) -> Tensor:
-        """v, (B, embedder_width)."""
+        """Return v, (B, embedder_width)."""
         return self.unit_embedding(self.encoder(x))
 
     def unit_embedding(self, features: Tensor) -> Tensor:
-        """The unit vectors v of f(x), (B, embedder_width)."""
+        """Return the unit vectors v of f(x), (B, embedder_width)."""
         return functional.normalize(self.embedder(features).float(), dim=1)
 
 
 class AngularMemory(nn.Module):
-    """What angular contrast within superclasses remembers: the momentum twin, and a queue for every superclass."""
+    """Memory of angular contrast within superclasses: the momentum twin, and a queue for every superclass."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class AngularMemory(nn.Module):
         self.queues = Queue(queue_size, width, owners=classes)
 
     def loss(self, query: Tensor, key: Tensor, coarse: Tensor, ids: Tensor, means: Tensor) -> Tensor:
-        """The angular InfoNCE loss of the global batch, whose keys enter the queues after the step."""
+        """Return the angular InfoNCE loss of the global batch, whose keys enter the queues after the step."""
         mask, queues = self.queues.candidate_mask(ids, coarse), self.queues.by_owner
         self.queues.stage(key, ids, owner=coarse)
         return angular_info_nce_loss(
@@ -83,6 +83,6 @@ class AngularMemory(nn.Module):
         )
 
     def after_step(self, encoder: nn.Module, embedder: nn.Module) -> None:
-        """Let the keys in, and the twin follow the network."""
+        """Add the staged keys to the queues and update the twin."""
         self.queues.commit()
         self.twin.update(encoder, embedder)

@@ -1,4 +1,4 @@
-"""An encoder's features as they are: nothing is trained."""
+"""An encoder's features without training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from regrain.methods.base import Method, Needs
 
 
 class Features(Method):
-    """f(x), untouched: the run to keep where no training beats it, and the one to compare a training with.
+    """f(x) without training: the baseline for every training, and the run to keep if no training beats it.
 
     With a pretrained encoder these are its features; with ``--encoder identity`` the raw input. ``discover`` clusters
     them within each superclass, ``adapt`` fits a classifier on them.

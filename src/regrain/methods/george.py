@@ -47,7 +47,7 @@ class GEORGE(Method):
     coarse_epochs : int, optional
         Length of stage 1, at least 1; default half of the training (10 outside ``regrain fit``).
     largest : int
-        Most subclasses of a superclass: as many as have the largest mean silhouette.
+        Largest number of subclasses in a superclass; the number with the largest mean silhouette is used.
     group_dro : bool
         Train against the worst subclass, with eta = 0.01.
     """
@@ -150,7 +150,7 @@ class GEORGE(Method):
             module.load_state_dict(first.state_dict())
 
     def _masked(self, logits: Tensor) -> Tensor:
-        """Without the places that no cluster took, where there are clusters."""
+        """Mask the logits of unused places, once there are clusters."""
         unused = self.superclass_of < 0
         return logits.masked_fill(unused & ~unused.all(), torch.finfo(logits.dtype).min)
 

@@ -21,8 +21,8 @@ class Guided(Method):
     """Classification by the distance to a prototype of every finest class; prototypes keep the tree's distances.
 
     See :func:`~regrain.objectives.hierarchy.metric_guided_loss`; the distance of two classes is the number of edges
-    between them in the taxonomy. A sample that is known at a coarser level only takes part with the probability of its
-    class there, the sum over the finest classes below. Evaluation uses the vectors that are compared with prototypes.
+    between them in the taxonomy. A sample known only at a coarser level contributes the probability of its class there,
+    the sum over the finest classes below. Evaluation uses the vectors that are compared with prototypes.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Guided(Method):
     distortion_weight : float
         lambda, at least 0.
     width : int
-        Of vectors and prototypes.
+        Width of vectors and prototypes.
     """
 
     name = "guided"
@@ -85,7 +85,7 @@ class Guided(Method):
         return {**terms, "loss": terms["loss"] + partial, "partly_known": partial.detach()}
 
     def _partly_known(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """-log p of the finest known class, over the samples whose finest level is unknown."""
+        """Return -log p of the finest known class, over the samples whose finest level is unknown."""
         log_p = prototype_logits(vectors, self.prototypes).log_softmax(dim=1)
         partly = (labels[:, -1] < 0) & (labels >= 0).any(dim=1)
         losses = -log_within(log_p, under_finest_known(labels, self.above))

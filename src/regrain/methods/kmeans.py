@@ -1,4 +1,4 @@
-"""k-means: the classes that an encoder's features hold as they are."""
+"""k-means: classes found in an encoder's unchanged features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class KMeans(Method):
               p(z|v) \propto \exp(-\lVert v - \mu_z \rVert^2 / 2\sigma^2), \quad \sigma^2 = 0.1
 
     with v = f(x) scaled to unit length. Nothing is trained by gradients, so there are no epochs: one pass over the
-    un-augmented samples, then scikit-learn's k-means from ``starts`` k-means++ starts, of which the tightest counts.
+    un-augmented samples, then scikit-learn's k-means from ``starts`` k-means++ starts, of which the tightest is kept.
     With ``--encoder identity`` it works on the raw input.
 
     Parameters
@@ -34,7 +34,7 @@ class KMeans(Method):
     subclasses : int, optional
         Number of clusters, at least 2; default 100, or one for 20 training samples where that is fewer.
     starts : int
-        At least 1.
+        Number of k-means++ starts, at least 1.
     """
 
     name = "kmeans"

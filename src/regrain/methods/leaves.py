@@ -1,4 +1,4 @@
-"""What methods share that classify the leaves of a taxonomy and learn from labels at any level of it."""
+"""Helpers for methods that classify the leaves of a taxonomy and learn from labels at any level of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def under_finest_known(labels: Tensor, above: Tensor) -> Tensor:
-    """(B, leaves): whether a leaf lies under the finest class that is known; all do where none is.
+    """Return whether each leaf is under the finest known class, (B, leaves); all leaves are where no class is known.
 
     Parameters
     ----------
@@ -28,12 +28,12 @@ def under_finest_known(labels: Tensor, above: Tensor) -> Tensor:
 
 
 def log_within(log_p: Tensor, allowed: Tensor) -> Tensor:
-    """(B,): log of the sum of p over the allowed leaves, of log p (B, leaves)."""
+    """Return the log of the sum of p over the allowed leaves, (B,), from log p (B, leaves)."""
     return log_p.masked_fill(~allowed, torch.finfo(log_p.dtype).min).logsumexp(dim=1)
 
 
 def summed_above(p: Tensor, over: Tensor, classes: int) -> Tensor:
-    """(B, classes) of a level from p (B, leaves): the sum over the leaves under each class.
+    """Return a level's probabilities (B, classes) from p (B, leaves): the sum over the leaves under each class.
 
     ``over`` (leaves,) is the class of that level over each leaf, -1 where there is none.
     """

@@ -19,14 +19,14 @@ from regrain.methods.leaves import log_within, summed_above, under_finest_known
 
 _ITERATIONS, _ITERATIONS_TO_CHOOSE = 1000, 100
 _PRECISION, _PRECISION_TO_CHOOSE = 1e-9, 1e-7
-"""Of the mean loss, between two steps: where the solution counts as found."""
+"""Change of the mean loss between two steps at which the solution counts as found."""
 
 _HELD_OUT, _FEWEST_TO_CHOOSE = 5, 10
 _MOST_TO_CHOOSE = 10_000
-"""Samples that the choice is made with, where there are more."""
+"""Largest number of samples used for the choice."""
 
 _USUAL_PENALTY = 10.0
-"""C where too few samples are there to choose it by, or the nearest that is allowed."""
+"""C where there are too few samples to choose it, or the nearest allowed value."""
 
 
 class LevelClassifier(nn.Linear):
@@ -41,7 +41,7 @@ class LevelClassifier(nn.Linear):
     Parameters
     ----------
     width : int
-        Of f(x).
+        Width of f(x).
     classes : sequence of int
         Number of classes of every level, coarse to fine.
 
@@ -67,7 +67,7 @@ class LevelClassifier(nn.Linear):
         self.register_buffer("nested", torch.tensor(False))
 
     def setup(self, labels: Labels) -> None:
-        """Learn from the training labels which classes lie below which."""
+        """Learn from the training labels which classes are below which."""
         taxonomy = labels.taxonomy
         if taxonomy is None:
             return
@@ -81,12 +81,12 @@ class LevelClassifier(nn.Linear):
             start = rows.stop
 
     def predict(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Probabilities (B, classes) of every level."""
+        """Return probabilities (B, classes) of every level."""
         p = self._log_p(self(features)).exp()
         return tuple(summed_above(p, above, count) for above, count in zip(self.above, self.classes, strict=True))
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean over levels of -log p of the known classes; each level leaves out the samples without its label."""
+        """Return the mean over levels of -log p of the known classes; each level skips samples without its label."""
         log_p = self._log_p(logits)
         losses = []
         for codes, above in zip(labels.T, self.above, strict=True):
@@ -142,7 +142,7 @@ class LevelClassifier(nn.Linear):
     def _chosen(
         self, samples: _Samples, inverse_penalties: Sequence[float], partial_weights: Sequence[float]
     ) -> tuple[float, float, Tensor]:
-        """C, the weight of samples not known to the leaf, by held-out ones that are, and weights to start from."""
+        """Choose C and the weight of samples without a leaf label on held-out ones with one; also return a start."""
         start = samples.x.new_zeros(self.out_features, samples.x.shape[1])
         options = [(c, u) for u in partial_weights for c in sorted(inverse_penalties)]
         if len(options) == 1:
@@ -169,7 +169,7 @@ class LevelClassifier(nn.Linear):
         return penalty, weight, sure[penalty]
 
     def _likelihood(self, solution: Tensor, samples: _Samples) -> float:
-        """Mean log p of what is known."""
+        """Return the mean log p of the known classes."""
         log_p = self._log_p(samples.x @ solution.T)
         return float(torch.cat([log_within(log_p, term)[term.any(dim=1)] for term in samples.terms]).mean())
 
@@ -202,7 +202,7 @@ class LevelClassifier(nn.Linear):
         return solution.detach()
 
     def _log_p(self, logits: Tensor) -> Tensor:
-        """(B, all classes): log p of the leaves, the lowest number elsewhere; of aspects each by itself."""
+        """Return log p of the leaves (B, all classes), the lowest number elsewhere; each aspect is separate."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if not bool(self.nested):
             return torch.cat([part.log_softmax(dim=1) for part in logits.split(self.classes, dim=1)], dim=1)

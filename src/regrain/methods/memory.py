@@ -1,4 +1,4 @@
-"""What a method remembers between steps: a queue of keys, and a momentum twin of its network."""
+"""Memory of a method between steps: a queue of keys, and a momentum twin of its network."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ from regrain.methods.contrast import ContrastiveMethod
 class Queue(nn.Module):
     """A first-in-first-out store of unit keys with their labels and sample ids, of any length and for any batch size.
 
-    It starts empty and :attr:`keys` gives what it holds, so no random key ever poses as a sample. What is put in by
-    :meth:`stage` enters with :meth:`commit`, after the optimiser's step: no batch meets its own keys, and the batches
+    It starts empty, and :attr:`keys` gives its entries, so that a random key never counts as a sample. Keys passed to
+    :meth:`stage` enter with :meth:`commit`, after the optimiser's step: no batch meets its own keys, and the batches
     of an accumulated step meet the same queue. Everything is part of the state dict.
 
-    With ``owners`` there is a queue for each of so many owners (superclasses); :attr:`by_owner` gives their keys.
+    With ``owners`` there is one queue for each owner (superclass); :attr:`by_owner` gives their keys.
 
     Parameters
     ----------
     size : int
-        Entries (of each owner), at least 0.
+        Number of entries (of each owner), at least 0.
     width : int
         Width of a key.
     levels : int
         Label levels kept with each key.
     owners : int
+        Number of owners.
 
     Examples
     --------
@@ -93,14 +94,14 @@ class Queue(nn.Module):
         return self._keys[:-1].view(self.owners, self.size, -1)
 
     def stage(self, keys: Tensor, ids: Tensor, labels: Tensor | None = None, owner: Tensor | None = None) -> None:
-        """Keep a batch (B, width), (B,), (B, levels) of owners (B,), -1 unknown: dropped, until :meth:`commit`."""
+        """Hold a batch (B, width), (B,), (B, levels) until :meth:`commit`; drop rows whose owner (B,) is -1."""
         labels = ids.new_empty(len(ids), 0) if labels is None else labels
         owner = torch.zeros_like(ids) if owner is None else owner
         self._staged.append((keys.detach(), ids, labels, owner))
 
     @torch.no_grad()
     def commit(self) -> None:
-        """Let the staged batches in, over the oldest entries."""
+        """Write the staged batches over the oldest entries."""
         for keys, ids, labels, owner in self._staged if self.size else ():
             owner = torch.where(owner < 0, self.owners, owner)
             counts = torch.zeros_like(self._filled).index_add_(0, owner, torch.ones_like(owner))
@@ -119,9 +120,9 @@ class Queue(nn.Module):
         self._staged.clear()
 
     def candidate_mask(self, ids: Tensor, owner: Tensor | None = None) -> Tensor:
-        """BoolTensor (B, 1 + filled), or (B, 1 + size) of the owners' queues: False at a sample's own old keys.
+        """Return a BoolTensor (B, 1 + filled), or (B, 1 + size) with owners: False at a sample's own old keys.
 
-        The first column is the own new key.
+        The first column is the sample's own new key.
         """
         if owner is None:
             allowed = ids[:, None] != self.ids
@@ -139,9 +140,9 @@ class Queue(nn.Module):
 
 
 def fit_queue(settings: dict[str, Any], training: Training, *, of_each: int = 1) -> list[str]:
-    """A queue shorter than the data, of the samples of each of ``of_each`` superclasses.
+    """Make the queue shorter than the data, or than the mean share of ``of_each`` superclasses.
 
-    The default gives way, with a notice; what the user asked for is refused.
+    The default is reduced, with a notice; a length that the user gave is refused.
     """
     size, samples = settings["queue_size"], training.samples // of_each
     each, of = (" for each superclass", " of a superclass in the mean") if of_each > 1 else ("", "")
@@ -169,7 +170,7 @@ class MomentumTwin(nn.Module):
     Parameters
     ----------
     *parts : nn.Module
-        Called one after the other.
+        Modules applied in sequence.
     momentum : float in [0, 1)
     """
 
@@ -183,12 +184,12 @@ class MomentumTwin(nn.Module):
         return self.network(x)
 
     def key(self, view: Any) -> Tensor:
-        """Unit keys (B, width) of a view, without gradient."""
+        """Return unit keys (B, width) of a view, without gradient."""
         return functional.normalize(self(view).float(), dim=1)
 
     @torch.no_grad()
     def update(self, *parts: nn.Module) -> None:
-        """One step towards the network of ``parts``."""
+        """Move one step towards the network of ``parts``."""
         own: list[Tensor] = list(self.network.parameters())
         other: list[Tensor] = [parameter for part in parts for parameter in part.parameters()]
         buffers = [buffer for part in parts for buffer in part.buffers()]
@@ -213,7 +214,7 @@ class MomentumContrast(ContrastiveMethod):
     queue_size : int
         Entries of the queue; ``regrain fit`` takes half of the training samples where they are fewer than twice it.
     momentum : float
-        Of the twin, in [0, 1).
+        Momentum of the twin, in [0, 1).
     **contrast
         See :class:`~regrain.methods.contrast.ContrastiveMethod`.
     """
@@ -244,7 +245,7 @@ class MomentumContrast(ContrastiveMethod):
         return {"query": query, "key": key, "labels": batch.labels, "ids": batch.ids, **self.forward_features(features)}
 
     def forward_features(self, features: Tensor) -> dict[str, Tensor]:
-        """Further rows computed from f(view 1), such as class logits; :meth:`contrast` gets them by name."""
+        """Compute further rows from f(view 1), such as class logits; :meth:`contrast` gets them by name."""
         return {}
 
     def loss(self, query: Tensor, key: Tensor, labels: Tensor, ids: Tensor, **features: Tensor) -> dict[str, Tensor]:
@@ -253,11 +254,11 @@ class MomentumContrast(ContrastiveMethod):
         return losses
 
     def contrast(self, *args: Any, **features: Any) -> dict[str, Tensor]:
-        """``loss`` and terms from query, key, labels and mask (B, 1 + queue), which leaves own old keys out."""
+        """Return ``loss`` and terms from query, key, labels and mask (B, 1 + queue), which excludes own old keys."""
         raise NotImplementedError
 
     def share_without_positives(self, coarse: Tensor, mask: Tensor) -> Tensor:
-        """The share of rows that no queue entry but their own old keys is a positive of: their relation is self."""
+        """Return the share of rows without a positive in the queue besides own old keys: their relation is self."""
         labels = self.queue.labels[:, 0]
         entries = torch.zeros(self.classes[0] + 1, dtype=torch.long, device=coarse.device)
         entries.index_add_(0, labels % len(entries), torch.ones_like(labels))  # -1 counts in the last place
@@ -271,7 +272,7 @@ class MomentumContrast(ContrastiveMethod):
 
 
 class WeightedContrast(MomentumContrast):
-    """Base of the methods that mix what coarse labels say with the relation to oneself by a ``weight`` w.
+    """Base of the methods that mix the coarse-label relation with the self relation by a ``weight`` w.
 
     Parameters
     ----------
@@ -284,7 +285,7 @@ class WeightedContrast(MomentumContrast):
     """
 
     weights: ClassVar[tuple[float, float]]
-    """Defaults of w: where neighbours mean little at the start; where they mean much."""
+    """Defaults of w: where neighbours are unreliable at the start, and where they are reliable."""
 
     def __init__(
         self, encoder: nn.Module, classes: Sequence[int], *, weight: Share | None = None, **memory: Any
@@ -302,9 +303,9 @@ class WeightedContrast(MomentumContrast):
 
     @classmethod
     def default_weight(cls, encoder: nn.Module) -> tuple[float, str]:
-        """w for an encoder as it starts, and why.
+        """Return w for an encoder at the start of training, and the reason.
 
-        A random network keeps the neighbours of vectors, words and movements; those of pictures it has yet to find.
+        A random network preserves the neighbours of vectors, words and movements, but not of pictures.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Ours: one training from samples labelled at any mixture of levels, some fine, more coarse, others not at all."""
+"""Our method: one training on samples labelled at any mixture of levels: fine, coarse, or not at all."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _INVERSE_PENALTIES, _PARTIAL_WEIGHTS = (10.0, 100.0), (1.0, 0.3, 0.1)
 
 
 class Mixed(MomentumContrast):
-    r"""Contrast in the measure of what is known, then a classifier of the taxonomy's leaves that uses every label.
+    r"""Contrast each sample as far as its labels allow, then fit a leaf classifier that uses labels at every level.
 
     On frozen features of texts (CLINC150) it is at or above the others; on photographs (CIFAR-100, Grocery)
     ``multi-ce`` is above or level at a tenth of the time.
 
-    In training each kind of sample has its part:
+    The training loss has terms for each kind of sample:
 
     .. math:: L = L_{MaskCon} + \sum_{l > 1} \rho_l L_{SupCon}^{(l)}
 
-    MaskCon over all samples, soft within the coarse class where it is known, and against everything where it is not;
-    and, for the samples known at a finer level l, SupCon against the queue's samples known there, in the measure of
+    MaskCon is over all samples, soft within the coarse class where it is known, and against everything where it is not.
+    For the samples known at a finer level l, SupCon contrasts them with the queue's samples known there, weighted by
     their share rho of the batch.
 
-    At the end a logistic regression on the training samples' f(x) is solved to its optimum:
+    At the end, a logistic regression on the training samples' f(x) is solved to its optimum:
 
     .. math:: \min_W \; C \sum_{i \text{ labelled}} -u_i \log \sum_{leaf \in y_i} p_W(leaf | x_i) + \tfrac12 |W|^2
 
     with u_i = 1 where the leaf is known, else u, and y_i the finest class that is known: a sample of
     known leaf says which, one of known coarse class only that it is among the leaves below. A class of any level has
-    the sum of its leaves' probabilities: they add up, though the most probable classes of two levels may lie on
+    the sum of its leaves' probabilities: they add up, though the most probable classes of two levels may be on
     different branches (``regrain calibrate`` gives answers that never do). A coarse class without finer ones is a leaf
     itself. The sum within the logarithm makes the problem non-convex; it starts from the solution of the samples
     whose leaf is known. Evaluation uses f(x).

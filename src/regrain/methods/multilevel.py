@@ -43,7 +43,7 @@ class _MultiLevel(Method):
         self.classifier.setup(labels)
 
     def classified(self, features: Tensor) -> Tensor:
-        """The classifier's view of f(x)."""
+        """Return f(x) as the classifier sees it."""
         return functional.normalize(features.float(), dim=1) if self.normalise_classifier else features
 
     def solve(self, training_set: TrainingPass) -> None:
@@ -102,19 +102,19 @@ class MLCL(_MultiLevel):
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
     temperatures : tuple of float, optional
-        Of every level, coarse to fine, > 0; default from 0.5 to 0.1 in equal ratios where levels nest, and 0.1 for
-        aspects and with a global head.
+        Temperature of every level, coarse to fine, > 0; default from 0.5 to 0.1 in equal ratios where levels nest, and
+        0.1 for aspects and with a global head.
     weights : tuple of float, optional
-        alpha of every level; default what ``global_weight`` and ``ce_weight`` leave of 1, in equal parts.
+        alpha of every level; default equal parts of the rest of 1 after ``global_weight`` and ``ce_weight``.
     global_weight, ce_weight : float
-        In [0, 1]; the paper's texts have 0.1 and 0.7.
+        Weights in [0, 1]; the paper's texts have 0.1 and 0.7.
     threshold : float
         t in [0, 1): overlap above which two samples are positives of the global head.
     orders : tuple of tuple of str, optional
         For the global head: the classes of every level from lowest to highest, or one list that is every level's.
-        Needed where class names are no numbers.
+        Needed where class names are not numbers.
     projector_hidden : int
-        Of every head; on images 2048 by recipe, as SupCon has it.
+        Hidden width of every head; on images 2048 by recipe, as in SupCon.
     projector_width : int or tuple of int
         Output of every head, or of each: the levels', coarse to fine, and the global one's last.
     normalise_heads : bool
@@ -213,7 +213,7 @@ class MLCL(_MultiLevel):
         self.solve(training_set)
 
     def _ordinals(self, labels: Tensor) -> Tensor:
-        """(n, L) ranks from 1, 0 unknown."""
+        """Return ranks (n, L) from 1, 0 unknown."""
         self._ranks = [ranks.to(labels.device) for ranks in self._ranks]
         columns = [
             torch.where(labels[:, level] >= 0, ranks[labels[:, level].clamp(min=0)] + 1, 0)
@@ -233,11 +233,11 @@ class HiMulConE(_MultiLevel):
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
     temperature : float
-        > 0.
+        Temperature, > 0.
     level_weights : tuple of float, optional
         lambda of every level, coarse to fine; default halved with every step up.
     projector_hidden, projector_width : int
-        On images 2048 hidden ones by recipe, as SupCon has them.
+        Hidden and output width of the projection head; on images 2048 hidden units by recipe, as in SupCon.
     """
 
     name = "himulcone"
@@ -288,7 +288,7 @@ class HiMulConE(_MultiLevel):
 
 
 def _ranks(names: Sequence[str], order: Sequence[str] | None) -> Tensor:
-    """(classes,): the place of every class in its order, lowest first; that of numbers needs no declaration."""
+    """Return the rank of every class in its order (classes,), lowest first; numbers need no declared order."""
     if order is None:
         values = [_number(name) for name in names]
         if not all(map(math.isfinite, values)):
@@ -304,7 +304,7 @@ def _ranks(names: Sequence[str], order: Sequence[str] | None) -> Tensor:
 
 
 def _number(name: str) -> float:
-    """The number that a class is called by, NaN where it is called otherwise."""
+    """Return the number in a class name, NaN if the name is not a number."""
     try:
         return float(name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Who a training sample's nearest neighbours are, and one of them drawn every epoch."""
+"""Nearest neighbours of training samples, one of which is drawn every epoch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from regrain.views.random import uniform
 
 
 class Neighbourhood(nn.Module):
-    """The training samples' features, and whose nearest neighbours they are; goes into checkpoints.
+    """The training samples' features and nearest neighbours; part of checkpoints.
 
-    Nearest is by cosine of the features less their mean over the training set, since those of many networks all point
-    one way.
+    Neighbours are nearest by cosine of the features minus their mean over the training set, since the features of many
+    networks all point in one direction.
 
     Parameters
     ----------
     size : int
         Neighbours of a sample; all others where there are fewer. A sample is not a neighbour of itself.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Attributes
     ----------
@@ -51,11 +51,11 @@ class Neighbourhood(nn.Module):
 
     @property
     def neighbours(self) -> Tensor:
-        """(N, size): places of every sample's neighbours, samples being in the order of their ids."""
+        """Positions of every sample's neighbours, (N, size), with samples in the order of their ids."""
         return self._rows["neighbours"]
 
     def take(self, ids: Tensor, features: Tensor) -> None:
-        """Features (N, d) of the samples with these ids (N,); the first time their neighbours are found."""
+        """Store the features (N, d) of the samples with these ids (N,); the first call also finds their neighbours."""
         order = ids.argsort()
         self._rows |= {"ids": ids[order], "features": features[order]}
         if "neighbours" not in self._rows:
@@ -63,7 +63,7 @@ class Neighbourhood(nn.Module):
             self._rows["neighbours"] = nearest_neighbours(ordered, ordered, count, exclude_self=True)[1]
 
     def draw(self, ids: Tensor) -> Tensor:
-        """(B, d): the features of one neighbour of each sample, drawn by seed, epoch and the sample's id."""
+        """Return the features (B, d) of one neighbour of each sample, drawn by seed, epoch and the sample's id."""
         self._rows = {name: rows.to(ids.device) for name, rows in self._rows.items()}
         own = self._rows["neighbours"][torch.searchsorted(self._rows["ids"], ids)]
         drawn = (uniform(ids, seed=self.seed, epoch=self.epochs, view=0, count=1) * own.shape[1]).long()

@@ -27,12 +27,12 @@ class SCAN(Method):
 
     1. ``pretext_epochs`` of SimCLR on two views; 0 with features that are good as they are.
     2. The ``neighbours`` nearest neighbours of every training sample by cosine of the un-augmented f(x), found once;
-       then :func:`~regrain.objectives.scan.scan_loss` between the weak view and one of them, drawn anew every epoch.
-    3. After ``clustering_epochs`` of that, :func:`~regrain.objectives.scan.self_labelling_loss` to the end: what the
-       weak view is sure of is the strong view's label.
+       then :func:`~regrain.objectives.scan.scan_loss` between the weak view and one of them, redrawn every epoch.
+    3. After ``clustering_epochs`` of that, :func:`~regrain.objectives.scan.self_labelling_loss` to the end: a class
+       that the weak view is sure of becomes the strong view's label.
 
     The neighbour's features are those of the epoch's beginning, so that the gradient reaches the encoder by the sample
-    alone: every sample is a neighbour of others in its turn, and mostly of those that are its own. One head; the paper
+    alone: every sample is in turn a neighbour of others, and mostly of its own neighbours. There is one head; the paper
     trains ten and keeps the one of lowest loss. The stages share one optimiser and schedule.
 
     On the photographs measured here (CIFAR-100, CIFAR-10, Grocery) it finds classes no better than k-means does on the
@@ -45,6 +45,7 @@ class SCAN(Method):
     subclasses : int, optional
         Number of clusters C, at least 2; default 100, or one for 20 training samples where that is fewer.
     neighbours : int
+        Number of nearest neighbours of a sample.
     entropy_weight : float
         lambda of the clustering loss, at least 0.
     threshold : float
@@ -52,7 +53,7 @@ class SCAN(Method):
     pretext_epochs, clustering_epochs : int, optional
         Default 6 and 2 tenths of the training, with frozen features none and half (10 each outside ``regrain fit``).
     temperature : float
-        Of the pretext, > 0.
+        Temperature of the pretext, > 0.
     """
 
     name = "scan"
@@ -106,7 +107,7 @@ class SCAN(Method):
 
     @property
     def stage(self) -> int:
-        """1 to 3: what the current epoch trains."""
+        """Stage of the current epoch, 1 to 3."""
         if self.mined.epochs <= self.pretext_epochs:
             return 1
         return 2 if self.mined.epochs <= self.pretext_epochs + self.clustering_epochs else 3

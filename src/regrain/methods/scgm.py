@@ -25,7 +25,7 @@ from regrain.objectives.scgm import Mixture, scgm_log_joint, scgm_losses, scgm_o
 
 _PER_SUPERCLASS = 10
 _ASSIGNMENTS = 40
-"""A training has about so many E-steps."""
+"""Approximate number of E-steps in a training."""
 
 
 class SCGM(EmbedderMethod):
@@ -48,7 +48,7 @@ class SCGM(EmbedderMethod):
 
     Samples of unknown coarse label take part without the terms in y.
 
-    On digits and on Grocery (84.7 against 86.2) its recall@1 lies below that of the raw features: take it for hidden
+    On digits and on Grocery (84.7 against 86.2) its recall@1 is below that of the raw features: use it for hidden
     subclasses and for classifiers from a few labels, not for retrieval (docs/results.md).
 
     Parameters
@@ -163,7 +163,7 @@ class SCGM(EmbedderMethod):
 
     @property
     def _owned(self) -> bool:
-        """Whether a subclass belongs to one superclass in training too."""
+        """Whether each subclass belongs to one superclass during training too."""
         return self.initial_means == "k-means"
 
     def superclass_logits(self, embedding: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class SCGM(EmbedderMethod):
             self.assignments.warn_if_meaningless(together, ids, gather(coarse, with_gradient=False))
 
     def _marginal(self, coarse: Tensor) -> Tensor:
-        """(r,) relative sizes that the transport gives the subclasses; those of a superclass fill its samples."""
+        """Return relative subclass sizes (r,) for the transport; within a superclass they add up to its samples."""
         sizes = self.subclass_sizes.double()
         if not self._owned or not bool((coarse >= 0).any()):
             return sizes
@@ -226,7 +226,7 @@ class SCGM(EmbedderMethod):
 
     @torch.no_grad()
     def _start_from(self, features: Tensor, coarse: Tensor) -> None:
-        """What the first look at the data decides: the prior, and the means where they come from k-means."""
+        """Set the prior, and the means if they come from k-means, from the first pass over the data."""
         self.assignments.potentials = None
         features, coarse = gather(features, with_gradient=False), gather(coarse, with_gradient=False)
         if self.prior_kind == "frequency":
@@ -246,7 +246,7 @@ class SCGM(EmbedderMethod):
 
     @torch.no_grad()
     def _nearest_superclasses(self) -> Tensor:
-        """(r,): the superclass whose mean each subclass is nearest to; every superclass has one at least."""
+        """Return the superclass with the nearest mean for each subclass, (r,); every superclass gets at least one."""
         affinity = (
             functional.normalize(self.subclass_means, dim=1) @ functional.normalize(self.superclass_weights, dim=1).T
         )
@@ -283,7 +283,7 @@ class SCGM(EmbedderMethod):
 
 
 class SCGMA(SCGM):
-    """SCGM-A: SCGM-G beside the angular InfoNCE within each superclass (section 3.3), view 2 through a momentum twin.
+    """SCGM-A: SCGM-G plus the angular InfoNCE within each superclass (section 3.3), view 2 through a momentum twin.
 
     The subclass means are trained as in SCGM-G; the released code leaves them at their random start.
 

@@ -23,13 +23,13 @@ from regrain.objectives.attention import attention_spread, attention_weights, cr
 from regrain.objectives.targets import sclre_contrastive_loss, target_loss, uniform_targets
 
 _ENTROPY_AT_START = 0.4
-"""Of its maximum, in the first batch: of 64 samples each attends to about five, itself first among them."""
+"""Share of the maximal entropy in the first batch: of 64 samples each attends to about five, most to itself."""
 
 _SCALES, _HALVINGS = (0.01, 100.0), 10
 """Where the scale of W_Q and W_K is looked for, to one per cent: a last digit of z does not move it."""
 
 _UNIFORM, _SINK = 0.95, 0.25
-"""Entropy from which attention says nothing, and reach below which all attend to few: means over an epoch."""
+"""Entropy above which attention is uniform, and reach below which all attend to a few: means over an epoch."""
 
 
 class SCLRE(Method):
@@ -53,7 +53,7 @@ class SCLRE(Method):
     uniform, or a sink.
 
     Measured on frozen features: level with a plain classifier (sup-ce) where labels are right. ``attention="none"``,
-    which keeps contrast, targets and unit length, has been as good or better there: try it beside this.
+    which keeps contrast, targets and unit length, was as good or better there: try both.
 
     At inference a sample attends to itself and to a bank: training embeddings z, chosen at random by the seed, equally
     many of every superclass, made by the final weights and kept in the model. So a prediction depends on the sample
@@ -67,20 +67,20 @@ class SCLRE(Method):
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of superclasses.
     attention : {"bank", "batch", "none"}
-        What a sample attends to at inference; ``batch`` is transductive, as published; ``none`` leaves attention out of
-        training too: v is z scaled to unit length.
+        The samples that a sample attends to at inference; ``batch`` is transductive, as published; ``none`` leaves
+        attention out of training too: v is z scaled to unit length.
     form : {"normalised", "published"}
-        Of the attention, see above.
+        Form of the attention, see above.
     contrastive_weight, ce_weight, target_weight : float
         At least 0; 0 switches a part off. The classifier is trained by ``ce_weight`` alone.
     temperature : float
-        T of both adjustments, > 0.
+        Temperature T of both adjustments, > 0.
     heads : int
-        Of the attention; their queries and keys are 2 ``width`` wide in all.
+        Number of attention heads; their queries and keys are 2 ``width`` wide in all.
     hidden, width : int
-        Of g; ``width`` is that of z and v.
+        Widths of g's hidden layer and output; ``width`` is also the width of z and v.
     bank_size : int
-        Samples of the bank in all, one for each superclass at least.
+        Samples in the bank in total, at least one for each superclass.
     balance_classes : bool
         Weigh samples against the size of their superclass in the cross entropy.
     """
@@ -179,7 +179,7 @@ class SCLRE(Method):
 
     @torch.no_grad()
     def _describe(self, z: Tensor) -> dict[str, Tensor]:
-        """How attention within the batch is spread; in the first one it is made to tell samples apart."""
+        """Return how attention within the batch is spread; in the first batch, scale it to separate samples."""
         if self.attention == "none" or len(z) < 2:
             return {}
         if self.training and not bool(self.begun):
@@ -208,7 +208,7 @@ class SCLRE(Method):
         self.begun.fill_(True)
 
     def _warn_of_attention(self) -> None:
-        """Say once each where the attention of the last epoch was uniform, or a sink."""
+        """Warn, once each, if the attention of the last epoch was uniform, or a sink."""
         if not self._spread:
             return
         entropy, own, reach = torch.stack(self._spread).mean(dim=0).tolist()
@@ -242,7 +242,7 @@ class SCLRE(Method):
             self.fill_bank(training_set)
 
     def fill_bank(self, training_set: TrainingPass) -> None:
-        """Draw the bank's samples by the seed, and embed them by the weights as they are."""
+        """Draw the bank's samples by the seed, and embed them with the current weights."""
         z, labels, ids = over_training_set(self, training_set, self.projections)
         order = ids.argsort()
         z, coarse, ids = z[order], labels[order, 0], ids[order]
@@ -258,9 +258,9 @@ class SCLRE(Method):
         return self.bank_ids[: int(self.bank_count)]
 
     def attends_to(self, x: Any) -> tuple[Tensor, Tensor]:
-        """Attention (B, m) of samples to the bank, mean over heads, and the ids (m,) of the bank's samples.
+        """Return the attention (B, m) of samples to the bank, mean over heads, and the ids (m,) of the bank's samples.
 
-        A UserError where the model was trained without attention.
+        Raises a UserError if the model was trained without attention.
         """
         if self.attention == "none":
             raise UserError("this sclre was trained without attention: there is nothing that samples attend to")
@@ -283,11 +283,11 @@ class SCLRE(Method):
         return {"coarse": self.classifier(self.embed(x))}
 
     def _filled_bank(self) -> Tensor:
-        """(m, width); empty before the end of training, when a sample attends to itself alone."""
+        """Return the bank (m, width); before the end of training it is empty, and a sample attends to itself alone."""
         return self.bank[: int(self.bank_count)]
 
     def _enhanced(self, z: Tensor, bank: Tensor | None) -> Tensor:
-        """v of the samples; attention over the bank, or over the batch itself."""
+        """Return v of the samples, by attention over the bank or over the batch itself."""
         own = functional.normalize(z, dim=1)
         if self.attention == "none":
             return own
@@ -297,7 +297,7 @@ class SCLRE(Method):
 
 
 def drawn_by_class(coarse: Tensor, count: int, classes: int, seed: int) -> Tensor:
-    """(at most count,) rows of labelled samples: equally many of every class where it has so many."""
+    """Draw at most ``count`` rows of labelled samples, equally many of every class as far as it has enough."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(coarse), generator=generator).to(coarse.device)
     order = order[coarse[order] >= 0]

@@ -40,7 +40,7 @@ class SeLa(EmbedderMethod):
     assignment_period : int
         Epochs between E-steps.
     initial_means : {"k-means", "random"}
-        Of the classifier's weights.
+        Start of the classifier's weights.
     embedder_width, embedder_layers : int
         See :class:`~regrain.methods.embedder.EmbedderMethod`.
     """
@@ -75,7 +75,7 @@ class SeLa(EmbedderMethod):
         return count_subclasses(settings, training)
 
     def logits(self, features: Tensor) -> Tensor:
-        """(B, r) of f(x)."""
+        """Return logits (B, r) of f(x)."""
         return self.classifier(self.unit_embedding(features))
 
     def forward_views(self, batch: Batch) -> dict[str, Tensor]:
@@ -104,7 +104,7 @@ class SeLa(EmbedderMethod):
 
     @torch.no_grad()
     def _start_from(self, features: Tensor) -> None:
-        """Weights of a classifier by the nearest mean of v, with the variance that clusters have elsewhere."""
+        """Set the weights of a nearest-mean classifier of v, with the variance used elsewhere for clusters."""
         features = gather(features, with_gradient=False)
         count = len(self.classifier.weight)
         found = cluster_within(

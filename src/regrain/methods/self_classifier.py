@@ -27,7 +27,7 @@ _FEW_CLASSES = 0.1
 """Share of the classes in use below which an epoch is called collapsed."""
 
 _PRIOR_SUM = 1e-3
-"""How far from 1 the sum of a prior may be, its shares being rounded."""
+"""Largest deviation of a prior's sum from 1, since its shares may be rounded."""
 
 
 class SelfClassifier(Method):
@@ -56,24 +56,24 @@ class SelfClassifier(Method):
         C of every classifier, each at least 2; default one, of 100 classes, or of one for 20 training samples where
         that is fewer. The paper's 1000, 2000, 4000, 8000 are for ImageNet.
     class_prior : tuple of float, optional
-        p(y), the share of each class, the same for all classifiers: positive, with sum 1; default uniform. The classes
-        it is of are numbered as here.
+        p(y), the share of each class, the same for all classifiers: positive, with sum 1; default uniform. Classes keep
+        the order given here.
     row_temperature, column_temperature : float
-        Of the softmax over classes and over the batch, > 0.
+        Temperatures of the softmax over classes and over the batch, > 0.
     local_views : int
-        Small crops beside the two global ones.
+        Number of small crops besides the two global ones.
     queue_size : int
         Entries of the nearest-neighbour queue; 0: none. Shorter than the training data: the paper's 262,144 is for
         ImageNet.
     neighbours : int
-        How many nearest training samples the second view is drawn from, in place of the queue; 0: it is another view of
-        the sample. The neighbour's f(x) is that of the epoch's beginning and passes no gradient.
+        Number of nearest training samples from which the second view is drawn, in place of the queue; 0: it is another
+        view of the sample. The neighbour's f(x) is from the beginning of the epoch and passes no gradient.
     restarts : int
-        Sets of classifiers, MLP included, trained side by side. At the end the one stays whose classes a sample shares
-        most with its ``neighbours``, by :func:`~regrain.metrics.neighbour_information` over the training samples: no
-        label is looked at.
+        Number of sets of classifiers, MLP included, trained side by side. At the end the set is kept whose classes
+        samples share most with their ``neighbours``, by :func:`~regrain.metrics.neighbour_information` over the
+        training samples: labels are not used.
     hidden, width, layers, batch_norm
-        Of the MLP, see :class:`~regrain.encoders.heads.ClassHeads`.
+        Shape of the MLP, see :class:`~regrain.encoders.heads.ClassHeads`.
     """
 
     name = "self-classifier"
@@ -222,7 +222,7 @@ class SelfClassifier(Method):
         return [self.heads, *self.others]  # type: ignore[list-item]  # all are ClassHeads; nn.Module does not know
 
     def _restart_classes(self, x: Any) -> Tensor:
-        """(B, restarts): the class by the first classifier of each restart."""
+        """Return the class by the first classifier of each restart, (B, restarts)."""
         features = self.encoder(x)
         return torch.stack([heads.logits(heads(features))[0].argmax(dim=1) for heads in self._restarts], dim=1)
 
@@ -238,7 +238,7 @@ class SelfClassifier(Method):
 
 
 def _checked_prior(class_prior: Sequence[float] | None, counts: Sequence[int]) -> Tensor | None:
-    """(C,) of a prior that fits all classifiers."""
+    """Return the prior (C,), after checking that it fits all classifiers."""
     if class_prior is None:
         return None
     if any(count != len(class_prior) for count in counts):
@@ -256,7 +256,7 @@ def _checked_prior(class_prior: Sequence[float] | None, counts: Sequence[int]) -
 
 
 def _encode_by_size(encoder: nn.Module, views: Sequence[Any]) -> list[Tensor]:
-    """f of every view, with one pass over consecutive views of one shape; texts and records go view by view."""
+    """Encode every view, with one pass over consecutive views of one shape; texts and records go view by view."""
     features: list[Tensor] = []
     start = 0
     while start < len(views):

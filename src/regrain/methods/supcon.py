@@ -22,7 +22,7 @@ class SupCon(InBatchContrast):
     encoder, classes
         See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
     unknown : {"drop", "self"}
-        What samples without a coarse label do: leave the loss, or keep their own other views as positives.
+        Treatment of samples without a coarse label: leave them out, or keep their own other views as positives.
     **contrast
         See :class:`~regrain.methods.contrast.InBatchContrast`.
     """

@@ -15,14 +15,14 @@ from regrain.methods.memory import MomentumContrast
 from regrain.objectives.targets import match_targets, tsc_loss, uniform_targets
 
 _KEPT = 0.9
-"""Share of a class's running centroid that a step keeps."""
+"""Share of a class's running centroid that each step keeps."""
 
 
 class TSC(MomentumContrast):
     """Key, sampled positives of the class and the class's target in one softmax (:func:`~.targets.tsc_loss`).
 
     Every step the classes' running centroids of the keys are matched to the targets by the Hungarian algorithm. The
-    published method trains its classifier afterwards; here a linear one learns beside it on f(x), without gradient to
+    published method trains its classifier afterwards; here a linear one learns alongside on f(x), without gradient to
     the encoder. Evaluation uses f(x).
 
     Parameters
@@ -34,7 +34,7 @@ class TSC(MomentumContrast):
     target_weight : float
         lambda, at least 0; 0 leaves the targets' term out.
     temperature : float
-        > 0.
+        Temperature, > 0.
     **memory
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
@@ -86,7 +86,7 @@ class TSC(MomentumContrast):
 
     @torch.no_grad()
     def _move_centroids(self, key: Tensor, coarse: Tensor) -> None:
-        """Move the centroids of the classes that occur; a class's first mean is taken whole."""
+        """Move the centroids of the classes that occur; a class's first mean is used unchanged."""
         known = coarse >= 0
         counts = torch.bincount(coarse[known], minlength=self.classes[0])
         sums = torch.zeros_like(self.centroids).index_add_(0, coarse[known], key[known].to(self.centroids.dtype))
@@ -100,7 +100,7 @@ class TSC(MomentumContrast):
 
 
 def _sampled(eligible: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """(B, Q): at most ``count`` of the eligible entries of every row, drawn at random."""
+    """Draw at random at most ``count`` of the eligible entries of every row, (B, Q)."""
     if count >= eligible.shape[1]:
         return eligible
     if count == 0:

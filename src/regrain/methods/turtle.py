@@ -34,6 +34,7 @@ class Turtle(Method):
     entropy_weight : float
         gamma, at least 0: how much classes of unequal size cost.
     inner_steps : int
+        Gradient-descent steps of W in each training step.
     """
 
     name = "turtle"
