@@ -39,7 +39,7 @@ from regrain.verbs.finished import finished_run
 from regrain.verbs.fit import fit, plan_fit
 
 FEATURES = "features"
-"""The method that trains nothing: what every other one is compared with."""
+"""The method that trains nothing: the baseline of all others."""
 
 _TRIED = {"one": ("maskcon", "scgm"), "nested": ("multi-ce", "mixed"), "aspects": ("mlcl", "multi-ce"), "none": ()}
 """Methods to try, by the kind of labels: of one level, of levels that nest, of aspects, or none. The first method is
@@ -47,7 +47,7 @@ used if no comparison is possible: on frozen features it is at or above the unto
 
 _VALIDATION = 0.2
 _MOST_SAMPLES = 20_000
-"""Samples on which methods are tried: more change the choice less than another seed does."""
+"""Largest number of samples for the comparison: more samples change the choice less than another seed does."""
 
 _FEWEST = 40
 """Held-out samples below which an interval says nothing."""
@@ -65,7 +65,7 @@ class Contender:
     difference, low, high : float or None
         The score less that of the untouched features, and its 95% interval over the same samples.
     seconds : float
-        How long training and judging it took.
+        Time of training and judging it.
     problem : str
         Why it was not compared.
     """
@@ -154,8 +154,8 @@ def auto(
 ) -> Auto:
     """Choose, train, judge: from data to the run to use.
 
-    The data are embedded with the best encoder at hand, and the methods that fit the labels that are there are trained
-    on its features. The choice sees no hidden label and no test sample: a fifth of the training samples is held out to
+    The data are embedded with the best encoder at hand, and the methods that fit the given labels are trained on its
+    features. The choice sees no hidden label and no test sample: a fifth of the training samples is held out to
     compare the methods with the untouched features, and a method that is not above them is not used. With labels of
     one level the comparison is one level up: classes that look alike are merged, the methods learn the merged classes,
     and a hit is a nearest neighbour of the same given class. With levels that nest a hit is a nearest neighbour of the
@@ -311,7 +311,7 @@ class _Choice:
         return finished_run(place, train_it, train, self.device, None)
 
     def contenders(self) -> list[Contender]:
-        """All that were tried, the untouched features first; kept in a file, so that the same call goes on."""
+        """Return all contenders, the untouched features first; kept in a file, so that the same call goes on."""
         file = self.place / "contenders.json"
         known = {name: Contender(**found) for name, found in (read_json(file) if file.exists() else {}).items()}
         obstacle = self._obstacle()
@@ -355,7 +355,7 @@ class _Choice:
         return replace(self.train, labels=Labels.from_columns({"group": names}))
 
     def _obstacle(self) -> str:
-        """Why methods cannot be compared on these data; empty where they can."""
+        """Return the reason why methods cannot be compared on these data; empty if they can."""
         if self.situation == "none":
             return "the data have no labels to compare by"
         if self.situation == "one" and self.groups is None:
@@ -369,7 +369,7 @@ class _Choice:
         if self.situation == "aspects":
             return (codes >= 0).any(dim=1)
         known = codes[:, -1] >= 0
-        if self.groups is not None:  # a class that was merged with no other is not to be told from its group
+        if self.groups is not None:  # a class that was not merged equals its group
             known &= torch.bincount(self.groups)[self.groups[codes[:, -1].clamp(min=0)]] > 1
         return known
 
@@ -447,7 +447,7 @@ def _probed(train: Tensor, train_codes: Tensor, held: Tensor, codes: Tensor) -> 
 
 
 def _situation(labels: Labels) -> str:
-    """Which of the keys of ``_TRIED`` the labels are."""
+    """Return the key of ``_TRIED`` that fits the labels."""
     known = [level for level in labels.levels if bool((labels.level(level) >= 0).any())]
     if len(known) < 2:
         return "one" if known else "none"
@@ -455,7 +455,7 @@ def _situation(labels: Labels) -> str:
 
 
 def _judged(run: Run) -> tuple[Evaluation | None, str]:
-    """The run's figures on the test split, or why there are none."""
+    """Return the run's figures on the test split, or the reason why there are none."""
     if "test" not in run.splits():
         return None, "the data have no test split"
     try:

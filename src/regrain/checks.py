@@ -1,4 +1,4 @@
-"""Settings: declared in signatures, with their ranges as annotations, and nowhere else; read and checked here."""
+"""Read and check settings, which are declared only in signatures, with their ranges as annotations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Share = Annotated[float, Ge(0), Le(1)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
 Count = Annotated[int, Ge(1)]
 CountFromZero = Annotated[int, Ge(0)]
-"""A number of things, of which 0 means none."""
+"""A count, which may be 0."""
 Several = Annotated[int, Ge(2)]
 Seed = Annotated[int, Ge(0), Le(4_294_967_295)]
 
@@ -30,7 +30,7 @@ Class = TypeVar("Class", bound=type)
 
 
 def hyperparameters(owner: Any) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters of a function or a constructor, those passed on to base classes by ``**`` included.
+    """Return the keyword-only parameters of a function or constructor, those passed to bases by ``**`` included.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def hyperparameters(owner: Any) -> dict[str, inspect.Parameter]:
 
 
 def check_values(values: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], owner: str) -> dict[str, Any]:
-    """All settings of a section: the given values, checked and converted, and the signature's defaults for the rest.
+    """Return all settings of a section: the given values, checked and converted, and the defaults for the rest.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def checks_settings(cls: Class) -> Class:
 
 
 def is_whole(annotation: Any) -> bool:
-    """Whether a setting takes whole numbers, be they optional.
+    """Whether a setting takes whole numbers, optional or not.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def expected(annotation: Any) -> str:
 
 
 def _checked(value: Any, annotation: Any, where: str) -> Any:
-    from pydantic import ValidationError  # here, for objectives and encoders load without it
+    from pydantic import ValidationError  # imported here, because objectives and encoders load without it
 
     try:
         return _adapter(annotation).validate_python(value)

@@ -1,4 +1,4 @@
-"""Errors of the input: one exception type that every face turns into one clear message.
+"""Input errors: one exception type that every interface turns into one clear message.
 
 Messages are written in the words of the command line. :func:`speaks_python` gives the functions of the Python face the
 words of Python.
@@ -24,14 +24,14 @@ Result = TypeVar("Result")
 _MOST = 40
 
 _ON_COMMAND_LINE: ContextVar[bool] = ContextVar("_ON_COMMAND_LINE", default=False)
-"""Whether the command line is the face: its messages stay as they are written, and it prints what was guessed."""
+"""Whether the interface is the command line: messages stay as written, and guesses are printed."""
 
 _VERBS = ("adapt", "attend", "calibrate", "discover", "evaluate", "export", "fit", "isotropy", "load", "predict",
           "regroup", "reproduce", "resume", "tune")  # fmt: skip
 _SWITCHES = ("balanced", "cache", "download", "drop-unknown", "estimate-classes", "frozen", "label-paths", "overwrite",
              "pretrained", "skip-unreadable", "tensorboard", "ignore-coarse-labels", "unseen-superclasses")  # fmt: skip
 _KEYWORDS = {"level": "levels", "set": "settings", "weights": "pretrained", "range": "ranges", "p": "protocols"}
-"""Options of the command line that Python calls otherwise."""
+"""Options of the command line that have other names in Python."""
 
 
 Code = Literal[
@@ -58,13 +58,13 @@ Code = Literal[
     "missing_package",
     "not_reachable",  # a download that failed
     "not_supported",  # what this method, encoder or machine does not do
-    "stale",  # somebody else changed what an action is about
+    "stale",  # another process changed the object of an action
 ]
 """Kind of mistake that an error reports: one word, which stays the same when the message is rephrased."""
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: the message says what is wrong, where, and what would be right.
+    """A mistake in the user's input: the message says what is wrong, where, and what would be right.
 
     The command line prints the message without a traceback and exits with code 2.
 
@@ -94,13 +94,13 @@ class UserError(ValueError):
 
 
 class NoLabelsError(UserError):
-    """The data have nothing that looks like labels; who needs none reads them without."""
+    """The data have nothing that looks like labels; callers that need none read them without labels."""
 
     code = "no_labels"
 
 
 class MissingDataError(UserError):
-    """A data set of the catalogue is not where it was looked for; who runs many experiments goes on with the others."""
+    """A data set of the catalogue was not found; a caller with many experiments can go on with the others."""
 
     code = "missing_data"
 
@@ -114,11 +114,11 @@ class RegrainWarning(UserWarning):
 
 
 class DataWarning(RegrainWarning):
-    """A guess of a reader, such as the columns of labels, or an oddity of the data; options say otherwise."""
+    """A guess of a reader, such as the label columns, or an oddity of the data; options override guesses."""
 
 
 class Notable(str):
-    """A message of a reader that Python warns of: what it guessed, or found strange."""
+    """A reader's message that becomes a Python warning: a guess, or an oddity of the data."""
 
 
 _WARNED: set[tuple[str, str]] = set()
@@ -134,13 +134,13 @@ def warn_of_data(where: str, messages: Iterable[str]) -> None:
 
 
 def warn(message: str) -> None:
-    """Warn, in the words of the face, whoever called the package."""
+    """Warn the caller of the package, in the words of the interface in use."""
     text = message if _ON_COMMAND_LINE.get() else in_python(message)
     warnings.warn(text, RegrainWarning, stacklevel=_outside())
 
 
 def _outside() -> int:
-    """How far up the stack the caller of the package is."""
+    """Return the stack level of the package's caller."""
     level = 1
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("regrain", "contextlib"):
@@ -150,7 +150,7 @@ def _outside() -> int:
 
 @contextmanager
 def command_line() -> Iterator[None]:
-    """The time in which the command line is the face."""
+    """Within it, the interface is the command line."""
     token = _ON_COMMAND_LINE.set(True)
     try:
         yield
@@ -159,7 +159,7 @@ def command_line() -> Iterator[None]:
 
 
 def python_only(advice: str) -> str:
-    """Advice that the command line has no word for: empty there.
+    """Return advice that only Python users need: empty on the command line.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A trained model to and from the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors``, a model card.
+"""Save and load models in the Hugging Face Hub's layout: ``config.json``, ``model.safetensors``, a model card.
 
 Nothing in it is a pickle. A folder in this layout is what :func:`from_pretrained` loads, what ``--weights`` starts an
 encoder from, and what ``hf upload`` or :func:`regrain.push_to_hub` shares.
@@ -170,7 +170,7 @@ def save_to_directory(
     licence : str, optional
         The Hub's name of a licence, such as ``apache-2.0``, for the card.
     overwrite : bool
-        Replace such a folder, in which nothing else lies.
+        Replace such a folder, if it holds nothing else.
     repository : str, optional
         ``owner/name`` on the Hub, for the lines of the card that load the model; default: the folder's name.
 
@@ -255,14 +255,14 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, verify: 
     if cached is not None:
         try:
             return _loaded(cached, source, verify)
-        except UserError:  # perhaps a download that broke off: the Hub has the rest
+        except UserError:  # perhaps an interrupted download: the Hub has the rest
             if why_no_download(str(source)) is not None:
                 raise
     return _loaded(_downloaded(str(source), revision), source, verify)
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds a model that Regrain wrote, and its card; other libraries name files alike."""
+    """Whether a folder holds a model that Regrain wrote, and its card; other libraries use the same file names."""
     if not all((folder / name).is_file() for name in (*_NEEDED, "README.md")):
         return False
     try:
@@ -298,7 +298,7 @@ def _cached(repository: str, revision: str | None) -> Path | None:
 
     try:
         return Path(snapshot_download(repository, revision=revision, local_files_only=True))
-    except Exception:  # not in the cache, or no id of a repository at all: asking the Hub tells
+    except Exception:  # not in the cache, or not a repository id: the Hub knows
         return None
 
 
@@ -319,7 +319,7 @@ def _downloaded(repository: str, revision: str | None) -> Path:
 
 
 def _card(run: Run, model: Model, name: str, licence: str | None) -> str:
-    """``README.md``: what the Hub reads of a model, the run's card, how to use it, and how good it is."""
+    """Return ``README.md``: the Hub's metadata, the run's card, how to use the model, and its figures."""
     from huggingface_hub import ModelCardData
 
     modality = model.config["inputs"]["modality"]

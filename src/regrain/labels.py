@@ -1,8 +1,8 @@
-"""Labels at several levels, and how the levels hang together.
+"""Labels at several levels, and the relation between the levels.
 
 A *level* is one column of labels, coarse before fine (``superclass``, ``label``). Levels form a taxonomy (every fine
 class has a parent one level up) or are *aspects* of the sample that do not nest (``rooms``, ``location``). A sample
-may be labelled at any mixture of levels: code -1 means that nobody knows, and never equals another -1.
+may be labelled at any mixture of levels: code -1 means unknown, and never equals another -1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SOURCES = ("given", "filled")
 """Where a label comes from: read from the data, or filled in from a finer label by the taxonomy."""
 
 Relation = Literal["tree", "paths", "aspects"]
-"""How levels hang together.
+"""Relations between levels.
 
 ``tree``: a class is its name, and has one parent (two parents are an error). ``paths``: a class is its name together
 with its ancestors' (``a/other`` is not ``b/other``). ``aspects``: levels do not nest.
@@ -41,7 +41,7 @@ _MOST_CODES = 10_000_000
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """Which classes of a level lie under which classes of the level above.
+    """Parents of the classes of each level in the level above.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Taxonomy:
     parents : tuple of tuple of frozenset of int
         ``parents[l][c]`` are the classes of level ``l - 1`` above class ``c`` of level ``l``; the sets of the coarsest
         level are empty. More than one parent is allowed here; methods that need a tree call :meth:`require_tree`. An
-        empty set below the coarsest level means that the class has no parent there, or that nobody knows it.
+        empty set below the coarsest level means that the class has no parent there, or an unknown one.
     skipped : mapping of (int, int) to (int, frozenset of int)
         For a class without a parent one level up, given as (level, class): the nearest level further up where it has
         some, and those.
@@ -301,7 +301,7 @@ class Taxonomy:
         return result
 
     def _above(self, index: int, code: int) -> tuple[int, frozenset[int]]:
-        """The nearest level where a class has parents, and those; the next one up, and none, where it has none."""
+        """Return the nearest level where a class has parents, and the parents; without any, the next level up."""
         parents = self.parents[index][code]
         return (index - 1, parents) if parents else self.skipped.get((index, code), (index - 1, parents))
 
@@ -329,7 +329,7 @@ class Taxonomy:
         return result
 
     def paths(self) -> Tensor:
-        """The way down to every class without children: LongTensor (leaves, L), a code a level, -1 for none.
+        """Return the path to every class without children: LongTensor (leaves, L), one code per level, -1 for none.
 
         Raises
         ------
@@ -354,7 +354,7 @@ class Taxonomy:
         return torch.tensor(found, dtype=torch.long)
 
     def keep(self, levels: Sequence[str]) -> Taxonomy:
-        """The taxonomy of some of the levels, parents carried over the levels left out."""
+        """Return the taxonomy of some of the levels; parents are carried over the levels left out."""
         kept = sorted(self.level_index(level) for level in levels)
         parents: list[tuple[frozenset[int], ...]] = []
         skipped: dict[tuple[int, int], tuple[int, frozenset[int]]] = {}
@@ -431,7 +431,7 @@ class Labels:
 
     @classmethod
     def empty(cls, count: int) -> Labels:
-        """No level at all, for data without labels."""
+        """Return labels without any level, for data without labels."""
         return cls(torch.empty(count, 0, dtype=torch.long), (), ())
 
     @classmethod
@@ -603,7 +603,7 @@ class Labels:
         )
 
     def keep(self, levels: Sequence[str]) -> Labels:
-        """Only these levels, in the order given by the data: no trace of the others remains."""
+        """Keep only these levels, in the order given by the data: no trace of the others remains."""
         kept = sorted({self.level_index(level) for level in levels})
         return Labels(
             self.codes[:, kept].clone(),
@@ -614,7 +614,7 @@ class Labels:
         )
 
     def hide(self, levels: Sequence[str]) -> Labels:
-        """All levels but these. What a method does not need never reaches it."""
+        """Drop these levels. Levels that a method does not need never reach it."""
         hidden = {self.level_index(level) for level in levels}
         return self.keep([level for i, level in enumerate(self.levels) if i not in hidden])
 
@@ -625,7 +625,7 @@ class Labels:
         return content.hexdigest()
 
     def filled_in(self) -> Labels:
-        """The same labels with unknown ancestors of known classes filled in, from fine to coarse."""
+        """Fill in unknown ancestors of known classes, from fine to coarse."""
         assert self.taxonomy is not None
         codes = self.codes.clone()
         for index in range(len(self.levels) - 1, 0, -1):
@@ -637,13 +637,13 @@ class Labels:
 
 
 def tree_similarity(codes: Tensor) -> Tensor:
-    """How far down two samples share their classes: the levels agreed on before the first at which they part, over L.
+    """Share of the L levels, from the top, on which two samples agree before the first level on which they differ.
 
     Parameters
     ----------
     codes : Tensor (n, L)
-        Integers, coarse to fine, -1 unknown. An unknown label agrees with nothing, another unknown one included, so
-        that a sample is only as similar to itself as it is known from the top.
+        Integers, coarse to fine, -1 unknown. An unknown label agrees with nothing, not even another unknown one, so a
+        sample's similarity to itself is its share of levels known from the top.
 
     Returns
     -------
@@ -682,7 +682,7 @@ def _index_of(level: str, levels: Sequence[str]) -> int:
 
 
 def level_names(levels: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """The names that were given for ``count`` levels; without any label, or level1, level2, ..."""
+    """Return the names given for ``count`` levels; the default is ``label``, or level1, level2, ..."""
     if levels is None:
         return tuple(f"level{i + 1}" for i in range(count)) if count != 1 else ("label",)
     if len(levels) != count:
@@ -713,7 +713,7 @@ def _require_order(taxonomy: Taxonomy) -> None:
 
 
 def missing(cell: Any) -> bool:
-    """Whether a cell says nothing, so that a label is unknown: None, NaN, NA, a masked value, or nothing but spaces.
+    """Whether a cell is an unknown label: None, NaN, NA, a masked value, or only spaces.
 
     Examples
     --------
@@ -766,7 +766,7 @@ def _name(value: Any) -> str | None:
 
 
 def _qualify(names: list[list[str | None]]) -> list[list[str | None]]:
-    """Each class becomes its path from the top; without a known ancestor nobody can say which class it is."""
+    """Turn each class into its path from the top; without a known ancestor the class is unknown."""
     result: list[list[str | None]] = []
     for depth in range(1, len(names) + 1):
         rows = zip(*names[:depth], strict=True)
@@ -775,7 +775,7 @@ def _qualify(names: list[list[str | None]]) -> list[list[str | None]]:
 
 
 def _class_order(name: str) -> tuple[int, float, str]:
-    """Numbers by value, before names in alphabetical order."""
+    """Sort numbers by value, before names in alphabetical order."""
     try:
         value = float(name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A trained thing as one object: method, encoder, and how raw samples become its input; built, saved, loaded."""
+"""A trained model as one object: method, encoder and preprocessing; build, save and load it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from regrain.views.base import Views
 
 _STATISTICS_SAMPLES = 2000
 _LARGEST_VIEW = 4096
-"""Pixels at the side of a view: no more memory than that is asked for on the word of a file."""
+"""Largest side of a view in pixels: a file cannot make the loader allocate more memory."""
 
 _LARGEST_SIDE = 100_000_000
 """Of any sample."""
@@ -49,7 +49,7 @@ _LARGEST_SIDE = 100_000_000
 _MOST_STEPS = 10_000
 
 _NEVER_FROM_A_FILE = ("folder", "pretrained", "seed")
-"""Options of :func:`~regrain.encoders.build_encoder` that name files, or belong to whoever calls."""
+"""Options of :func:`~regrain.encoders.build_encoder` that name files, or belong to the caller."""
 
 _DTYPES = {
     "F64": torch.float64,
@@ -92,7 +92,7 @@ def series_statistics(samples: Tensor | Mapping[str, Tensor]) -> dict[str, list[
 
 
 def take_statistics(encoder: nn.Module, samples: Tensor | Mapping[str, Tensor]) -> None:
-    """Let an encoder of tables or series standardise its input by the training samples; others need nothing."""
+    """Fit an encoder's standardisation of tables or series to the training samples; other encoders need none."""
     if isinstance(encoder, ScaledEncoder):
         encoder.take_statistics(samples)
 
@@ -197,12 +197,12 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the method is."""
+        """Device of the method."""
         return next((p.device for p in self.method.parameters()), torch.device("cpu"))
 
     @property
     def storage(self) -> ImageForm | None:
-        """How the images that it was trained on were stored, and all it is given are; None for other samples."""
+        """Stored form of the training images, and of all images given to the model; None for other samples."""
         inputs = self.config["inputs"]
         if inputs["modality"] != "image":
             return None
@@ -280,7 +280,7 @@ class Model:
         )
 
     def take_features(self, features: Dataset) -> None:
-        """Let adapter and views know mean and spread of the backbone's features over the training samples.
+        """Give adapter and views the mean and spread of the backbone's features over the training samples.
 
         Copies of the adapter, such as a momentum twin's, get them too.
         """
@@ -292,7 +292,7 @@ class Model:
         self.views = VectorViews(views.presets, seed=views.seed, mean=mean, std=std).to(self.device)
 
     def recall_features(self) -> None:
-        """Let the views of a backbone's features know what the adapter remembers of their mean and spread.
+        """Give the views of a backbone's features the mean and spread that the adapter has stored.
 
         A saved model has no other record of them, and noise of unit spread would drown features of a smaller one.
         """
@@ -302,7 +302,7 @@ class Model:
             self.views = VectorViews(views.presets, seed=views.seed, mean=mean, std=std).to(self.device)
 
     def untrained(self, folder: Path | None, seed: int) -> Model:
-        """The same structure with random weights: the baseline that tells what training brought."""
+        """Return the same structure with random weights: the baseline that shows the effect of training."""
         encoder = build_encoder(**self.config["encoder"], folder=folder, seed=seed)
         if isinstance(encoder, FrozenEncoder) and self.backbone is not None:
             encoder.backbone = self.backbone
@@ -311,7 +311,7 @@ class Model:
             self.config["method"], hyperparameters, self.config["classes"], encoder, self.config["inputs"], seed=seed
         )
         own = self.method.encoder
-        if isinstance(own, ScaledEncoder):  # how columns are scaled is not what training brought
+        if isinstance(own, ScaledEncoder):  # the scaling of columns is not an effect of training
             assert isinstance(model.method.encoder, ScaledEncoder)
             model.method.encoder.copy_statistics(own)
         model.recall_features()
@@ -363,8 +363,8 @@ class _ConfigForm(TypedDict):
 def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model, Labels]:
     """A saved model, and the levels and classes it was trained on (labels of no samples).
 
-    The configuration may be anybody's. Nothing in it reaches the file system, and nothing is built in memory before its
-    shapes are those of the weights.
+    The configuration is not trusted. Nothing in it reaches the file system, and nothing is built in memory before its
+    shapes match the weights.
 
     Parameters
     ----------
@@ -398,7 +398,7 @@ def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model
         ) from None
     if "queue_size" in given:
         given["queue_size"] = 0  # a queue is for training; a shared model has none
-    for file in files.path.glob("*_encoder/*"):  # what transformers reads
+    for file in files.path.glob("*_encoder/*"):  # the name that transformers reads
         files.checked(str(file.relative_to(files.path)))
     file = files.checked("model.safetensors")
     header = _header(file)
@@ -451,7 +451,7 @@ def _require_inputs(inputs: Mapping[str, Any], encoder: Mapping[str, Any], where
 
 
 def _header(file: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Types and shapes of the tensors in a safetensors file, none of which is read."""
+    """Return types and shapes of the tensors in a safetensors file, without reading the tensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -470,7 +470,7 @@ def _header(file: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
 def _require_same(
     wanted: Mapping[str, Tensor], header: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], file: Path
 ) -> None:
-    """Refuse weights that are not those of the structure."""
+    """Refuse weights that do not match the structure."""
     if wanted.keys() != header.keys():
         odd = ", ".join(sorted(wanted.keys() ^ header.keys())[:3])
         raise UserError(f"{file} does not fit its config.json: {odd} differ", code="damaged_file")

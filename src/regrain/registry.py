@@ -1,4 +1,4 @@
-"""Things by name that lie above those who look them up: data sets for the readers, verbs for runs.
+"""Registry of objects from higher layers, looked up by name: data sets for the readers, verbs for runs.
 
 A registered module of data sets has ``entries()``, a mapping whose keys are the names; ``rows(name, **options)``, which
 reads one; and ``CatalogOptions``, a TypedDict of those options.
@@ -19,7 +19,7 @@ _verbs: dict[str, str] = {}
 
 
 def register_datasets(module: str) -> None:
-    """Let the readers know the data sets of a module, which is imported when a name is first looked up.
+    """Register a module's data sets for the readers; it is imported when a name is first looked up.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def catalogue_of(name: str) -> ModuleType | None:
 
 
 def register_verbs(modules: Mapping[str, str]) -> None:
-    """Let runs have verbs as methods: functions whose first parameter is the run, by name the module that has each."""
+    """Register verbs as methods of runs: a mapping of function name to module; the first parameter is the run."""
     _verbs.update(modules)
 
 
@@ -58,7 +58,7 @@ def verbs_of_runs() -> dict[str, str]:
 
 
 def verb_of_runs(name: str) -> Callable[..., Any]:
-    """A registered verb; its module is imported when it is first looked up.
+    """Return a registered verb; its module is imported at the first look-up.
 
     Examples
     --------

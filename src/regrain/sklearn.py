@@ -69,7 +69,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
     --------
     >>> from sklearn.datasets import load_digits
     >>> X, digit = load_digits(return_X_y=True)
-    >>> model = CoarseToFine(epochs=2, random_state=0).fit(X, digit % 2)  # of the digits only odd or even is known
+    >>> model = CoarseToFine(epochs=2, random_state=0).fit(X, digit % 2)  # only the parity of the digits is known
     >>> model.transform(X).shape, model.predict(X[:3]).shape
     ((1797, 128), (3,))
     """
@@ -127,7 +127,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         known = [_codes(column, self.unknown) for column in columns]
         if known:
             self._require_level(known)
-        for name in ("classes_", "_role", "_order", "_classifier"):  # of an earlier fit
+        for name in ("classes_", "_role", "_order", "_classifier"):  # left by an earlier fit
             if hasattr(self, name):
                 delattr(self, name)
         data = _dataset(X, _labels(known) if known else Labels.empty(len(X)))
@@ -165,11 +165,11 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
             )
             loaded = Run(run.folder, data, "cpu")
             assert loaded.recipe
-            assert loaded.model  # read before a temporary folder goes
+            assert loaded.model  # read before the temporary folder is removed
             return loaded
 
     def _settle_classifier(self, run: Run, data: Dataset, codes: np.ndarray) -> None:
-        """Who predicts: the method's own classifier, or a logistic regression on the training embeddings."""
+        """Choose the classifier: the method's own, or a logistic regression on the training embeddings."""
         level = data.labels.levels[self.predict_level]
         roles = {name: role for role, name in run.recipe["data"]["roles"].items()}
         self._role = roles.get(level) if self.model_.method.has_classifier else None
@@ -246,7 +246,7 @@ def _columns(y: Any, unknown: Any) -> list[np.ndarray]:
 
 
 def _unknown(column: np.ndarray, unknown: Any) -> np.ndarray:
-    """Which labels are None, NaN or what says unknown."""
+    """Find the labels that are None, NaN or the value for unknown."""
     return np.array([missing(value) or (unknown is not None and bool(value == unknown)) for value in column.tolist()])
 
 

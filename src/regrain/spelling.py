@@ -1,4 +1,4 @@
-"""Texts that come from outside, spelled so that files can hold them and terminals can show them."""
+"""Spell external texts so that files can hold them and terminals can show them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _JOINERS = "\u200c\u200d"
-"""Persian, Indian scripts and emoji need these two; they move nothing."""
+"""Two joiners that Persian, Indian scripts and emoji need; they do not move the cursor."""
 _NUMBER_SIGNS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 """Formatting characters by Unicode's table, which have a shape of their own."""
 

@@ -1,4 +1,4 @@
-"""Contents of a column's cells: numbers, class names, names of splits, or nothing.
+"""Contents of a column's cells: numbers, class names, names of splits, or missing.
 
 One parser for all formats: a column of CSV, Parquet, JSON, a DataFrame or an array that says the same gives the same
 numbers, class names and ids.
@@ -264,7 +264,7 @@ def spelled_as(labels: Labels, own: Labels) -> Labels:
 
 
 def _renamed(names: Sequence[str], own: Sequence[str]) -> dict[str, str]:
-    """For names that a run does not know, those of its classes that mean the same number, truth or letters."""
+    """Map names unknown to a run to its classes that mean the same number, truth value or letters."""
     strangers = [name for name in names if name not in set(own)]
     if not strangers:
         return {}
@@ -335,7 +335,7 @@ def as_floats(column: Column) -> np.ndarray:
 
 
 def _all_numbers(column: Sequence[Any]) -> np.ndarray | None:
-    """A column of nothing but plain numbers as float64 (N,), converted at once; None for any other."""
+    """Convert a column of only plain numbers to float64 (N,) at once; return None for any other."""
     texts = [cell for cell in column if isinstance(cell, str)]
     if "_" in "".join(texts) or max(map(len, texts), default=0) > 64:  # Python reads 1_0 as 10
         return None
@@ -348,7 +348,7 @@ def _all_numbers(column: Sequence[Any]) -> np.ndarray | None:
 
 
 def numbers_of(column: Column, contents: Contents) -> Column:
-    """The column with numbers where its texts, in their own notation, hold some; all else stays what it was.
+    """Convert texts of a column that hold numbers in its notation; other cells stay unchanged.
 
     Examples
     --------
@@ -511,7 +511,7 @@ def _two(texts: Sequence[str]) -> str:
 
 
 def _listed(text: str) -> Any:
-    """The list of numbers that a cell spells in brackets; the cell itself where it does not."""
+    """Parse a list of numbers that a cell spells in brackets; return any other cell unchanged."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

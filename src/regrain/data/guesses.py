@@ -81,7 +81,7 @@ class Roles:
         self._levels: list[str] = []
 
     def take(self, name: str | None, role: str) -> str | None:
-        """The column that the user named for a role; a UserError where it does not exist or has another one."""
+        """Return the column that the user named for a role; a UserError if it does not exist or has another role."""
         if name is None:
             return None
         name = self.require(name, role)
@@ -141,7 +141,7 @@ class Guesses:
         return [name for name in self.columns if name not in self.roles.of]
 
     def split(self) -> str | None:
-        """A column whose name says split and whose cells are names of splits.
+        """Find a column whose name says split and whose cells are names of splits.
 
         One with ``train`` and another of them is taken whatever else it holds: a gap or a slip in it must be seen.
         """
@@ -154,7 +154,7 @@ class Guesses:
         return None
 
     def samples(self) -> tuple[str | None, str | None, list[str] | None]:
-        """The column of images, or of texts, or of vectors; all None when there is none."""
+        """Find the column of images, or of texts, or of vectors; all None if there is none."""
         free = self._free
         encoded = [name for name in free if self.contents(name).kind == "bytes"]
         strings = [name for name in free if self.contents(name).kind == "text"]
@@ -224,7 +224,7 @@ class Guesses:
         )
 
     def usable(self, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """Of some columns those that can be features, and why each of the others is not one."""
+        """Return the columns that can be features, and the reason why each other one cannot."""
         left: dict[str, str] = {}
         for name in names:
             if name in self.roles.of:
@@ -261,7 +261,7 @@ class Guesses:
         return names
 
     def group(self) -> str | None:
-        """A column named like a person or a group, whose values come back."""
+        """Find a column named like a person or a group, whose values repeat."""
         named = [name for name in self._free if _has_word(name, _GROUP_WORDS)]
         for name in named:
             cells = self.columns[name]

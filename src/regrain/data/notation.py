@@ -1,4 +1,4 @@
-"""How a column of texts writes its numbers: plain, between marks of thousands, with a currency, or as yes and no."""
+"""Notation of numbers in a column of texts: plain, with thousands separators, with a currency, or as yes and no."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Notation:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Notation | None:
-        """The notation that every one of these cells is written in; None where there is none.
+        """Find the notation that all of these cells are written in; None if there is none.
 
         Raises
         ------
@@ -103,11 +103,11 @@ class Notation:
         return fitting[0]
 
     def fits(self, text: str) -> bool:
-        """Whether a cell is written so."""
+        """Whether a cell is written in this notation."""
         return self.read(text) is not None
 
     def read(self, text: str) -> float | None:
-        """The number in a cell, None where it is not written so."""
+        """Read the number in a cell; None if it is not written in this notation."""
         if self.truth is not None:
             word = text.strip().lower()
             return float(word == self.truth[0]) if word in self.truth else None

@@ -128,7 +128,7 @@ def clock_of(steps: Mapping[str, np.ndarray], times: np.ndarray, gap: float | No
 def clock_warnings(
     steps: Mapping[str, np.ndarray], times: np.ndarray, clock: Clock, cuts: bool, describe_row: Callable[[int], str]
 ) -> list[Notable]:
-    """Notes on the steps of time: holes, pauses, and rows of one time."""
+    """Return notes on the time steps: holes, pauses, and rows with the same time."""
     told: list[Notable] = []
     beyond = min(clock.limit, _HOLE * clock.usual if clock.regular else _PAUSE * clock.usual)
     far, longest, place, equal, first = 0, 0.0, -1, 0, -1
@@ -210,7 +210,7 @@ def steps_of(records: Sequence[str | None], times: np.ndarray | None) -> dict[st
     Parameters
     ----------
     records : sequence of str (N,)
-        None: the row belongs to no record and is left out.
+        None: the row does not belong to a record and is left out.
     times : float or int array (N,), optional
         Steps of one time keep the order of the table.
 

@@ -37,7 +37,7 @@ _DECODE_BYTES = 64 << 20
 
 
 class RowError(NamedTuple):
-    """Why a row cannot be used: kind of fault, position (-1: not even a row), name as the user finds it, details."""
+    """A row that cannot be used: kind of fault, position (-1: not even a row), name as the user finds it, details."""
 
     kind: str
     row: int
@@ -68,7 +68,7 @@ class Rows:
     describe_row : callable
         How the user finds the row at a position: "line 7", "cats/3.jpg".
     relation : Relation
-        How the levels of a mapping hang together.
+        Relation between the levels of a mapping.
     id_column : str, optional
         The column that the ids come from.
     splits, groups : sequences of str, optional
@@ -202,7 +202,7 @@ class Rows:
         return {level: [None if code < 0 else names[code] for code in codes] for level, names, codes in named}
 
     def strict_labels(self) -> Labels:
-        """The labels; a UserError if they do not hang together as they should."""
+        """Return the labels; raise a UserError if their levels contradict each other."""
         if isinstance(self.labels, Labels):
             return self.labels
         if not self.labels:
@@ -210,7 +210,7 @@ class Rows:
         return Labels.from_columns(self.labels, relation=self.relation)
 
     def lenient_labels(self) -> Labels:
-        """The labels whatever is wrong with them: classes may have several parents, nothing is filled in."""
+        """Return the labels despite contradictions: classes may have several parents, nothing is filled in."""
         if isinstance(self.labels, Labels) or not self.labels or self.relation != "tree":
             return self.strict_labels()
         labels = Labels.from_columns(self.labels, relation="aspects")
@@ -232,8 +232,8 @@ class Rows:
         Raises
         ------
         UserError
-            For rows that cannot be used, unless they are to be left out; for labels that do not hang together and for
-            ids that are not unique. The message names rows as the user finds them.
+            For rows that cannot be used, unless they are to be left out; for labels that contradict each other and
+            for ids that are not unique. The message names rows as the user finds them.
         """
         rows = self.usable(skip_unreadable)
         try:
@@ -244,7 +244,7 @@ class Rows:
         rows = replace(rows, notes={**rows.notes, "messages": messages})
         storage_messages: tuple[str, ...] = ()
         notes: dict[str, Any] = {}
-        if self.modality == "image":  # what is cheap to find out comes first
+        if self.modality == "image":  # cheap checks come first
             storage = choose_storage(rows.values, image_size, channels, white)
             usable = rows
             rows, samples = usable._image_samples(storage, skip_unreadable, cache)
@@ -388,7 +388,7 @@ def _why_unreadable(path: str) -> tuple[str, str] | None:
         kind = os.stat(path).st_mode
     except PermissionError:
         return "no permission", "is in a folder that you have no permission to read"
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # not a valid file name
         return "missing file", "names a file that does not exist"
     if not stat.S_ISREG(kind):
         return "not a file", "names what is not a file but a folder, a pipe or a device"

@@ -19,7 +19,7 @@ Modality = Literal["image", "text", "vector", "series"]
 
 @runtime_checkable
 class Samples(Protocol):
-    """Where raw samples come from. ``shape`` is one raw sample's: (C, H, W), (D,), (T, C), or () for text."""
+    """A source of raw samples. ``shape`` is that of one raw sample: (C, H, W), (D,), (T, C), or () for text."""
 
     @property
     def modality(self) -> Modality: ...
@@ -218,7 +218,7 @@ class ImageSamples:
 
     @property
     def form(self) -> ImageForm:
-        """How the images are handed on."""
+        """Form of the images that are handed on."""
         return ImageForm(self.shape, self.white)
 
     def __len__(self) -> int:

@@ -39,9 +39,9 @@ class Support:
         Into ``classes``.
     level : str
     classes : tuple of str
-        Only those that occur.
+        Only classes that occur.
     notices : tuple of str
-        What was left out, and what the user may not mean.
+        Notes on samples left out, and on input that may be a mistake.
     """
 
     parts: tuple[Dataset, ...]
@@ -101,7 +101,7 @@ def read_support(
 
 
 def _speaks_of(table: Table, id_column: str, own_splits: Callable[[], Mapping[str, Dataset]]) -> bool:
-    """Whether a table with more columns has ids of the run's data; with samples of its own, its ids mean nothing."""
+    """Whether a table with more columns has ids of the run's data; the ids of a table with samples are ignored."""
     try:
         parts = own_splits()
     except UserError:  # the run's own data are gone, or were in memory
@@ -187,12 +187,12 @@ def adapt(
     overwrite: bool = False,
     **reader_options: Unpack[ReaderOptions],
 ) -> Run:
-    """Make a classifier of a few labelled samples on a run's embeddings; `regrain predict` uses it.
+    """Fit a classifier on a run's embeddings of a few labelled samples; `regrain predict` uses it.
 
     A table with a column `id` and one column of labels speaks of the run's own data (`regrain embed` writes their ids);
-    any other support holds samples and labels itself. Probabilities are calibrated on held-out support. Abstained from
-    are samples unlike all of it, and samples whose class is more likely wrong than right, or not sure enough for
-    ``precision``.
+    any other support holds samples and labels itself. Probabilities are calibrated on held-out support. The
+    classifier abstains from samples unlike all of the support, and from samples whose class is more likely wrong than
+    right, or not sure enough for ``precision``.
 
     Parameters
     ----------
@@ -207,11 +207,11 @@ def adapt(
     level : str, optional
         The column of the labels; default the only one besides the ids, or the finest.
     abstain : float
-        Share of held-out support samples that would be abstained from because they are unlike the rest; 0: nothing is
-        abstained from, unless ``precision`` asks for it.
+        Share of held-out support samples from which the classifier would abstain because they are unlike the rest; 0:
+        it never abstains, unless ``precision`` asks for it.
     precision : float, optional
-        Share of right ones among the held-out support samples that are sure enough, others being abstained from;
-        default: those of a probability below one half are.
+        Share of right predictions among the held-out support samples that are sure enough; the classifier abstains
+        from the others. Default: it abstains below a probability of one half.
     confidence : float, optional
         The probability with which ``precision`` is reached, such as 0.9; without it the share is aimed at.
     inverse_penalty : float, optional

@@ -27,7 +27,7 @@ from regrain.runs.tables import WRITABLE_SUFFIXES, require_writable, write_colum
 from regrain.runs.verb import RunOrPath, verb
 
 _SHARES = 3
-"""Superclasses that a title names."""
+"""Largest number of superclasses in a title."""
 
 
 class Reference(NamedTuple):
@@ -67,7 +67,7 @@ class Attended:
     itself: float
 
     def title(self) -> str:
-        """One line: what it is, what it was taken for, where the attention goes."""
+        """Return one line: the true class, the predicted one, and where the attention goes."""
         said = f"{self.superclass or 'unknown'} (predicted {self.predicted})"
         finer = "".join(f", {level} {name}" for level, name in self.finer.items())
         shares = ", ".join(f"{name} {100 * share:.0f}%" for name, share in list(self.shares.items())[:_SHARES])
@@ -249,7 +249,7 @@ def attend(
     overwrite: bool = False,
     **reader_options: Unpack[ReaderOptions],
 ) -> Attention:
-    """Show what attends to what in a run of sclre: samples, and the training samples that they attend to most.
+    """Show attention in a run of sclre: samples, and the training samples that they attend to most.
 
     Parameters
     ----------

@@ -42,9 +42,9 @@ def calibrate(
     """Let a run answer at the most specific level that it is sure of, or not at all.
 
     A level is answered where it is sure enough: so that, on labelled samples that training has not seen, answers are
-    right as often as ``precision`` says. On new samples such a choice falls short about every second time; with
-    ``confidence`` the share is reached with that probability, and somewhat less is answered. An answer's ancestors come
-    with it. Aspects, which do not nest, are answered one by one.
+    right as often as ``precision`` says. On new samples the share falls short about every second time; with
+    ``confidence`` it is reached with that probability, and fewer samples are answered. An answer's ancestors come with
+    it. Aspects, which do not nest, are answered one by one.
 
     Afterwards :func:`predict` adds the answers. The rule is that of
     :class:`regrain.runs.selective.SelectiveClassifier`; :func:`regrain.runs.selective.fit_selective_classifier` says
@@ -61,10 +61,10 @@ def calibrate(
     precision : float
         The share of right answers: aimed at level by level, or with ``confidence`` reached by all answers together.
     confidence : float, optional
-        The probability with which ``precision`` is reached, such as 0.9; the samples must be such as will be predicted.
-        So few that they cannot show it are refused, and the message says what they can.
+        The probability with which ``precision`` is reached, such as 0.9; the samples must be like those to
+        predict. Too few samples to show it are refused; the message says what they can show.
     counts : str
-        What the share is of: the answers, or all samples, of which those without an answer count as right (roots).
+        The share is of the answers, or of all samples (roots), where a sample without an answer counts as right.
     judge : str, optional
         Another split, to evaluate the answers on; of ``data`` if they have it, else of the run's own.
     levels : sequence of str, optional

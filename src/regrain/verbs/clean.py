@@ -32,7 +32,7 @@ _INVERSE_PENALTY = 10.0
 
 @dataclass
 class Cleaning:
-    """Doubtful labels.
+    """Doubtful labels of a run.
 
     Attributes
     ----------

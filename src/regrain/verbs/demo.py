@@ -1,4 +1,4 @@
-"""``demo``: what coarse labels teach, on drawings that come with the package."""
+"""``demo``: the effect of coarse labels, on drawings that come with the package."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Demonstration:
     Attributes
     ----------
     data : str
-        What the data are.
+        Description of the data.
     figures : list of Figure
         Raw pixels, random weights, SupCE, MaskCon, SupFINE.
     gain : tuple of float
@@ -90,7 +90,7 @@ def demo(
     seed : int
         Fixes everything.
     overwrite : bool
-        Replace what an earlier demo left.
+        Replace the files of an earlier demo.
     on_method : callable, optional
         Called with the name of each method before it is trained.
 

@@ -37,7 +37,7 @@ def discover(
 ) -> Discovery:
     """Find the hidden subclasses of a run: which sample has which, their sizes, exemplars, outliers.
 
-    Labels finer than the superclass are used for nothing but the purity that is shown.
+    Labels finer than the superclass are used only for the purity that is shown.
 
     The first call fixes them, in the run's ``discovery/`` folder: by the method's own subclasses, or by k-means
     within each superclass where it has none. Later calls use the same, so that names stay true; options of k-means, or
@@ -49,7 +49,7 @@ def discover(
         A run folder, or a Run.
     data : optional
         Other data than the run's own: whatever :func:`load` reads, such as a path or a data set's name. Their samples
-        are told apart by the subclasses that were found in the run's own.
+        get the subclasses that were found in the run's own.
     out : path, optional
         The table of samples, .csv or .parquet; default ``RUN/discovery/samples.parquet`` for the run's own data.
     superclass : str, optional
@@ -76,7 +76,7 @@ def discover(
     seed : int
         Of k-means, where subclasses are found.
     write : bool
-        Whether the run keeps what is settled here, and the table of its own samples.
+        Whether the run keeps the subclasses found here, and the table of its own samples.
     **reader_options
         See :func:`load`.
 

@@ -27,7 +27,7 @@ def embed(
     normalise: bool = False,
     **reader_options: Unpack[ReaderOptions],
 ) -> Tensor:
-    """Embeddings (N, width), float32 on the CPU, of data or of the run's own.
+    """Compute embeddings (N, width), float32 on the CPU, of data or of the run's own.
 
     Parameters
     ----------

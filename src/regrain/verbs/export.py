@@ -25,7 +25,7 @@ def export(
     licence: str | None = None,
     overwrite: bool = False,
 ) -> Export:
-    """Write a run's encoder for other software, and say how it is loaded and what it takes.
+    """Write a run's encoder for other software, and say how to load it and what input it takes.
 
     timm, torchvision, detectron2: its weights under the names of that framework. safetensors: the weights of any
     encoder under Regrain's own names. onnx: a graph from normalised input to the embedding and the class probabilities
@@ -44,7 +44,7 @@ def export(
     out : path, optional
         The file to write (hub: the folder); default: in RUN/export. A .pth or .pkl is a pickle.
     format : {"timm", "torchvision", "detectron2", "safetensors", "onnx", "hub"}
-        What is to load the file. Weights are under that framework's names (``safetensors``: under Regrain's own, of any
+        The software that loads the file. Weights are under its names (``safetensors``: under Regrain's own, of any
         encoder; detectron2: as a .pth, or .pkl, with its configuration); ``onnx`` is a graph from normalised input to
         what evaluation uses and what :func:`predict` says; ``hub`` a folder that :mod:`regrain.hub` loads and
         ``pretrained`` takes.
@@ -130,7 +130,7 @@ def push_to_hub(
 
 
 def _left_out_of(run: Run, format: str) -> list[str]:
-    """Sentences on what predicts classes of the run and is not in the file."""
+    """Return sentences on classifiers of the run that are not in the file."""
     found = []
     if format != "onnx":
         found += [f"the classifier of '{level}' is" for level in run.classes]

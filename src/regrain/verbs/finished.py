@@ -1,4 +1,4 @@
-"""Runs that are trained once, and taken up where an experiment goes on."""
+"""Runs that are trained once, and reused when an experiment goes on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def finished_run(
     device: Device,
     on_run: Callable[[Run], None] | None,
 ) -> Run:
-    """The finished run at a place; where there is none yet it is trained there, or an interrupted one resumed."""
+    """Return the finished run of a folder; train it if there is none, or resume an interrupted one."""
     folder = RunFolder(place)
     if folder.is_run and folder.is_complete:
         return Run(folder, data, device)

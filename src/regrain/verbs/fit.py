@@ -1,4 +1,4 @@
-"""``fit``: a method is trained on data."""
+"""``fit``: train a method on data."""
 
 from __future__ import annotations
 
@@ -190,8 +190,8 @@ def fit(
     coarse : str, optional
         The level that plays coarse; default the first. Methods that read coarse labels train on it.
     fine : str, optional
-        The level that plays fine; default the last. Methods that read fine labels train on it; for others it is what
-        they are to find.
+        The level that plays fine; default the last. Methods that read fine labels train on it; others
+        are to find it.
     encoder : str, optional
         An encoder, such as resnet18-w16, minilm, mlp; default by the data. See :func:`regrain.encoders.encoder_names`.
     pretrained : bool or path
@@ -231,7 +231,7 @@ def fit(
     Raises
     ------
     UserError
-        For whatever in the options or the data cannot work.
+        If the options or the data cannot work.
 
     Examples
     --------

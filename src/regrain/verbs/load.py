@@ -1,4 +1,4 @@
-"""``load``: data from wherever they are."""
+"""``load``: read data from any source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from regrain.runs.verb import verb
 
 @verb
 def load(source: Any, **reader_options: Any) -> Dataset:
-    """Data from a catalog name, a path, arrays, a DataFrame or a Hugging Face data set.
+    """Load data from a catalog name, a path, arrays, a DataFrame or a Hugging Face data set.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def predict(
     Raises
     ------
     UserError
-        If the file's ending is unknown, the data do not fit the run, or it has nothing to predict with.
+        If the file's ending is unknown, the data do not fit the run, or the run cannot predict anything.
     """
     if out is not None:
         require_writable(Path(out), overwrite)
@@ -80,7 +80,7 @@ def predict(
 
 @verb
 def predict_proba(run: RunOrPath, data: Any, level: str, **reader_options: Unpack[ReaderOptions]) -> Tensor:
-    """Class probabilities (N, classes) at a label level.
+    """Predict class probabilities (N, classes) at a label level.
 
     Classes are in the order of ``run.labels.names(level)``, those of an adapted run's support in that of
     ``run.classifier.classes``.

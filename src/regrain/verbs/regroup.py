@@ -1,4 +1,4 @@
-"""``regroup``: a superclass data set out of a fine-labelled one."""
+"""``regroup``: make a superclass data set from a fine-labelled one."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def regroup_rows(
     mapping : Taxonomy
         Its classes, of any level, are looked up by name.
     out : path
-        Where the table will lie: images below its folder get paths relative to it, others absolute ones. Images that
-        are in memory or encoded go into Parquet alone.
+        Path of the table to write: images below its folder get paths relative to it, others absolute ones. Images that
+        are in memory or encoded go only into Parquet.
     level : str, optional
         The level of the data whose classes are looked up; default the finest.
     superclass : str, optional
@@ -282,7 +282,7 @@ def regroup(
     Returns
     -------
     Regrouping
-        What was written, and its balance.
+        The table written, and its balance.
 
     Raises
     ------

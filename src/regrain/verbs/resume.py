@@ -1,4 +1,4 @@
-"""``resume``: an interrupted training goes on."""
+"""``resume``: continue an interrupted training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resume(
     interrupt: threading.Event | None = None,
     **reader_options: Unpack[ReaderOptions],
 ) -> Run:
-    """Go on with an interrupted run; it ends with the weights of one that was never interrupted.
+    """Continue an interrupted run; it ends with the weights of one that was never interrupted.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def resume(
     interrupt
         As in :func:`fit`.
     **reader_options
-        See :func:`load`; what is left out is as it was.
+        See :func:`load`; options that are left out stay as they were.
 
     Raises
     ------

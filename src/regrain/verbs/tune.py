@@ -40,9 +40,9 @@ def tune(
     agreement: a view of a sample finds the sample's other view. coarse-knn: neighbours name the coarse class of samples
     kept from training. stability: two halves of the samples give the same clusters within coarse classes.
 
-    The training split alone is used: a part of it (whole groups, or samples in the shares of the coarse classes) is
-    kept from training and judges every trial. Levels but the first and those that the method reads are taken away
-    before anything. The same call goes on where an earlier one stopped.
+    Only the training split is used: a part of it (whole groups, or samples in the shares of the coarse classes) is
+    kept from training and judges every trial. All levels except the first and those that the method reads are
+    removed first. The same call goes on where an earlier one stopped.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def tune(
         NAME=A,B,C or NAME=LOW:HIGH or NAME=LOW:HIGH:log; default: the learning rate, and w and the soft temperature
         where the method has them. See :meth:`regrain.runs.tuning.Range.parse`.
     criterion : {"agreement", "coarse-knn", "stability"}
-        What chooses; all are computed. See :mod:`regrain.evaluation.criteria`.
+        The criterion of the choice; all are computed. See :mod:`regrain.evaluation.criteria`.
     trials : int
         Trainings.
     validation : float
@@ -94,7 +94,7 @@ def tune(
     seen = plan.training.with_levels(list(dict.fromkeys([*in_use[:1], *roles.values()])))
     stratify = seen.labels.levels[0] if seen.labels.levels and seen.groups is None else None
     train_part, validation_part = seen.hold_out(validation, stratify=stratify)
-    resolved = assemble(plan.recipe, train_part)  # what cannot work in any trial is said before the first
+    resolved = assemble(plan.recipe, train_part)  # faults that affect every trial are reported before the first
     parsed = [Range.parse(text) for text in ranges] or default_ranges(method, resolved.options.learning_rate)
     search = Plan(method, tuple(parsed), criterion, trials, plan.recipe.get("seed", 0))
     hindered = obstacles(train_part, validation_part)
