@@ -26,7 +26,7 @@ Need = Literal["train", "augmented", "augment_train", "partitions", "probabiliti
 
 @dataclass(frozen=True)
 class Score:
-    """A figure, with the ends of its 95% interval where there is one.
+    """A figure, with the ends of its 95% interval if it has one.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """As users write it."""
+        """Name of the protocol as users write it."""
         return self.function.__name__.replace("_", "-")
 
     @cached_property

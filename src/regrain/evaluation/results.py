@@ -49,7 +49,7 @@ class Finding:
     difference, low, high : float
         value - baseline_value, and its 95% interval, bootstrapped over the same samples of both.
     count : int
-        How many those are.
+        Number of these samples.
     """
 
     sentence: str
@@ -102,7 +102,7 @@ class Evaluation:
         return f"<Evaluation of {self.split}, {self.samples} samples: {shown or 'no figures'}{more}>{said}"
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a figure, with the ends of its interval (NaN without one); ``count``: whether it is not a share.
+        """One row per figure, with the ends of its interval (NaN without one); ``count``: whether it is not a share.
 
         Examples
         --------

@@ -57,7 +57,7 @@ class Assembly:
     recipe : dict
         Resolved.
     notices : list of str
-        What was chosen for the user and they may want to know.
+        Choices made for the user.
     visits : Tensor (N,), optional
         How often the first epoch visits every sample, where that is not once each.
     """
@@ -117,7 +117,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     Raises
     ------
     UserError
-        For whatever in the recipe or the data cannot work: the message names it and what would be right.
+        If the recipe or the data cannot work: the message names it and what would be right.
     """
     notices: list[str] = []
     asked = _encoder_section(recipe.get("encoder", {}))
@@ -235,7 +235,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
 
 
 def _count_truncated(encoder: Encoder, train: Dataset, notices: list[str]) -> None:
-    """Say how many texts are longer than the encoder reads; of many, counted on the first."""
+    """Report how many texts are longer than the encoder reads; of many texts, only the first are counted."""
     if train.modality != "text":
         return
     counted = min(len(train), _COUNTED_TEXTS)
@@ -264,7 +264,7 @@ def _encoder_section(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_role(labels: Labels, levels: Sequence[str]) -> Labels:
-    """Only these levels, in the order of the roles."""
+    """Keep only these levels, in the order of the roles."""
     kept = labels.keep(levels)
     order = [kept.levels.index(level) for level in levels]
     return replace(

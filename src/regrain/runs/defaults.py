@@ -33,7 +33,7 @@ _STEPS: dict[Regime, tuple[int, int, int]] = {
     "fine-tuning": (1_200, 5, 50),
     "from scratch": (80_000, 90, 200),
 }
-"""Steps that suffice, and the fewest and the most epochs that are made of them."""
+"""Number of steps that suffices, and the smallest and largest number of epochs for them."""
 
 _FEW = 5_000
 """Samples below which photos or texts hardly teach an encoder that starts from random weights."""
@@ -103,7 +103,7 @@ def is_drawing(train: Dataset) -> bool:
 
 
 def _wants_to_learn(section: Mapping[str, Any], recipe: Mapping[str, Any]) -> bool:
-    """Whether the user speaks of an encoder that learns: its weights, its rates, or views of raw samples."""
+    """Whether the user's settings are for an encoder that learns: its weights, its rates, or views of raw samples."""
     training = recipe.get("training", {})
     presets = recipe.get("views", {}).get("presets") or ()
     of_features = preset_names("vector")
@@ -175,7 +175,7 @@ def default_epochs(regime: Regime, samples: int, batch_size: int) -> int:
 def announce_time(
     model: Model, train: Dataset, options: TrainingOptions, recipe: Mapping[str, Any], device: str, processes: int
 ) -> list[str]:
-    """Say how long a training will take where it is long, or is not worth it, and what is faster.
+    """Report how long a training will take if it is long or not worthwhile, and name a faster one.
 
     Steps on a few samples are timed on the spot, in a copy: training finds everything as it was. What is said of hours
     is a warning; what is returned, notes.
@@ -265,7 +265,7 @@ def _measure(model: Model, train: Dataset, options: TrainingOptions, device: str
 
 
 def _words(seconds: float) -> str:
-    """A time in words.
+    """Describe a time in words.
 
     Examples
     --------

@@ -70,7 +70,7 @@ class Layout:
     loading : tuple of str
         The lines, of Python or of a configuration, that load the file.
     notices : tuple of str
-        What the file does not hold, or where it fits only in part.
+        Parts that the file does not hold, or where it fits only in part.
     beside : dict, optional
         Further entries of a framework's files; the tensors are then under ``model``.
     """
@@ -92,7 +92,7 @@ class Export:
     keys : int
         Number of tensors in it.
     input : str
-        What the network wants to be given, in words.
+        Input that the network expects, in words.
     loading : tuple of str
         The lines, of Python or of a configuration, that load it.
     notices : tuple of str
@@ -134,7 +134,7 @@ def write_export(
     model_folder : Path
         Where the model was loaded from; a text encoder's tokenizer stays there.
     classifiers : Classifiers, optional
-        What the run predicts with; formats other than ``onnx`` hold none of it.
+        Classifiers of the run; only ``onnx`` holds them.
 
     Raises
     ------
@@ -319,7 +319,7 @@ _PIL_MODES = {1: "L", 3: "RGB"}
 
 
 def _misfit(model: Model, format: str) -> str | None:
-    """Why a format does not take the weights, or None."""
+    """Return the reason why a format cannot hold the weights, or None."""
     import timm
 
     encoder, name = model.backbone or model.method.encoder, _name(model)

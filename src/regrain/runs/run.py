@@ -134,7 +134,7 @@ class Run:
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
-        """Everything the run was made of."""
+        """The resolved recipe of the run."""
         return self.folder.read_recipe()
 
     @cached_property
@@ -188,7 +188,7 @@ class Run:
         return parts
 
     def _read_recorded(self, settings: Mapping[str, Any]) -> Dataset:
-        """The run's data from where they were."""
+        """Read the run's data from their recorded place."""
         source = settings["source"]
         if not catalogue_of(source) and not Path(source).exists():
             raise MissingDataError(
@@ -201,7 +201,7 @@ class Run:
             raise MissingDataError(f"the data of {self.path} are gone: {error}; {advice}") from None
 
     def take_data(self, data: Any, **reader_options: Any) -> None:
-        """Say where the run's own data are now; ``reader_options`` win over those that they were read with.
+        """Set the place of the run's own data; ``reader_options`` win over the recorded ones.
 
         Raises
         ------

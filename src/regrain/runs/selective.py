@@ -104,7 +104,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class SelectiveClassifier:
-    r"""When a run answers at which level.
+    r"""Rule that decides at which level a run answers.
 
     The predictions of levels that nest are a path of the tree (:func:`predicted_codes`), with a confidence each,
 
@@ -250,7 +250,7 @@ class SelectiveClassifier:
 
 @dataclass(frozen=True)
 class LevelReport:
-    """How one level is predicted and answered.
+    """Figures of the predictions and answers of one level.
 
     Attributes
     ----------
@@ -284,7 +284,7 @@ class LevelReport:
 
 @dataclass(frozen=True)
 class SelectiveReport:
-    """How the samples of a split are answered.
+    """Figures of the answers for a split.
 
     Attributes
     ----------
@@ -763,7 +763,7 @@ def evaluate_answers(
 
 
 def class_information(codes: Tensor, taxonomy: Taxonomy) -> Tensor:
-    """How much a class (N, L) says: 1 - log(leaves below) / log(leaves); 0 for none."""
+    """Information of a class (N, L): 1 - log(leaves below) / log(leaves); 0 for none."""
     paths = taxonomy.paths()
     result = torch.zeros(codes.shape, dtype=torch.float64)
     for index, names in enumerate(taxonomy.classes):

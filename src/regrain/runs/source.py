@@ -99,7 +99,7 @@ def with_levels(data: Any, levels: Sequence[str] | None, options: Mapping[str, A
 
 
 def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]) -> Dataset:
-    """Data as they are, or read with these levels: see :func:`with_levels`."""
+    """Return data as they are, or read them with these levels: see :func:`with_levels`."""
     return read(data, **with_levels(data, levels, reader))
 
 

@@ -251,7 +251,7 @@ class Tuning:
 
     @classmethod
     def open(cls, path: Path, plan: Plan, circumstances: Mapping[str, Any]) -> Tuning:
-        """A new folder, or one in which the same search was begun.
+        """Open a new folder, or one in which the same search was begun.
 
         Parameters
         ----------

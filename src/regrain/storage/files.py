@@ -2,7 +2,7 @@
 
 A folder's ``manifest.json`` lists the size and the BLAKE2b hash of every file that is loaded from it. It is written
 before the files are: until a file is in its place, its entry holds what it was as well. So a process that is killed at
-any moment leaves a sound folder, and a file that is none of what its entry lists is damaged.
+any moment leaves a sound folder, and a file that matches nothing in its entry is damaged.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _temporary(out: Path) -> Path:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name is what a killed process left of one that it was writing."""
+    """Whether the name is that of a temporary file that a killed process left."""
     return name.startswith(".") and name.endswith(".tmp")
 
 

@@ -256,7 +256,7 @@ class RunFolder(Folder):
         return notices
 
     def _keep_exploration(self) -> list[str]:
-        """Move ``explorer/`` to where no run finds it."""
+        """Move ``explorer/`` to a place where no run finds it."""
         explored = self.path / "explorer"
         if not explored.is_dir():
             return []
@@ -361,7 +361,7 @@ class RunFolder(Folder):
         return self.checked("card.md").read_text(encoding="utf-8", errors="replace")
 
     def read_versions(self) -> dict[str, str | None]:
-        """Versions of what the run was made with."""
+        """Read the library versions that the run was made with."""
         versions: dict[str, str | None] = self.read_json("versions.json", _VersionsForm)["versions"]
         return versions
 

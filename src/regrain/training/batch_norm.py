@@ -54,7 +54,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         return result.to(input.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        """Let the running statistics follow."""
+        """Update the running statistics."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)

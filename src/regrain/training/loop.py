@@ -158,7 +158,7 @@ class _EpochCheckpoint(lightning.pytorch.callbacks.Checkpoint):
 
 
 def _agreed(trainer: lightning.Trainer, wish: bool) -> bool:
-    """Whether any process wishes it: all must save together, for saving waits for all."""
+    """Whether any process asks for it: all must save together, because saving waits for all."""
     return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
 
 

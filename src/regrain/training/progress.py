@@ -1,4 +1,4 @@
-"""How far a training is and how long it still takes: a bar on a terminal, lines in a log."""
+"""Progress of a training and the time left: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 

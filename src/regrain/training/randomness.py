@@ -1,4 +1,4 @@
-"""The random state of whoever calls: what the library draws belongs to a seed, and moves no generator of the caller."""
+"""Random state of the caller: the library draws from its own seeds and leaves the caller's generators unchanged."""
 
 from __future__ import annotations
 
