@@ -1,4 +1,4 @@
-"""What every encoder f has in common: a modality, a width, and where its weights come from."""
+"""Base class of encoders f: a modality, a width, and the origin of the weights."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 class ScaledEncoder(Encoder):
     """An encoder that knows the scale of its input from the training samples: what to subtract and divide by.
 
-    What it knows are buffers whose names start with ``input_``; they are saved with the weights.
+    The scale is stored in buffers whose names start with ``input_``; they are saved with the weights.
     """
 
     @abstractmethod
@@ -133,7 +133,7 @@ def column_statistics(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def record_parts(samples: Tensor | Mapping[str, Tensor], static_width: int) -> tuple[Tensor, Tensor | None]:
-    """Series, or any other samples, and the static features (B, S) beside them; None where S is 0.
+    """Split samples into series, or any other input, and their static features (B, S); None where S is 0.
 
     Raises
     ------

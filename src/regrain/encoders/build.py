@@ -97,7 +97,7 @@ def build_encoder(
     sample_shape : tuple of int
         (C, H, W) of the views, (D,), (T, C), or () for texts.
     static_width : int, default 0
-        Number of static features beside a series.
+        Number of static features of a series.
     pretrained : bool or str, default False
         Images: True for timm's published weights. A path loads a local weights file. Text models carry their weights,
         and so does EfficientNet-Lite ("lite").
@@ -161,7 +161,7 @@ def build_encoder(
 
 
 def encoder_config(encoder: nn.Module) -> dict[str, Any]:
-    """What ``build_encoder(**config)`` needs to give the same structure again, as plain JSON values.
+    """Return the arguments with which ``build_encoder(**config)`` rebuilds the structure, as plain JSON values.
 
     The weights are not part of it (load a state dict), nor are a text model's tokenizer and configuration
     (``encoder.save_extra(folder)``, then ``build_encoder(**config, folder=folder)``).

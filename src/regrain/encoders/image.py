@@ -219,7 +219,7 @@ def _load_packaged(net: nn.Module, name: str, channels: int) -> str:
 
 
 def _conversion(net: nn.Module) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
-    """What timm does to weights on their way into a model: names, and position embeddings of another image size."""
+    """Convert weights as timm does on loading: names, and position embeddings of another image size."""
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     return None if convert is None else lambda given: convert(given, net)
 
@@ -241,7 +241,7 @@ def _pretrained_card(name: str) -> Any:
 
 
 def _weights_source(name: str, card: Any) -> dict[str, Any]:
-    """What timm must be told to find the published weights; a UserError when there are none to be had."""
+    """Return timm's arguments for loading the published weights; raise a UserError if they are unavailable."""
     if not (card.hf_hub_id or card.url or card.file):
         raise UserError(
             f"timm has no published weights for '{name}': give a weights file, or drop --pretrained",
@@ -315,7 +315,7 @@ def output_width(net: nn.Module, name: str, sample_shape: Sequence[int]) -> int:
 
 
 def _published_origin(weights: dict[str, Any]) -> str:
-    """What the model card says of timm's weights; the tag names the data ("a1_in1k", "lvd142m", "augreg_in21k")."""
+    """Describe timm's weights for the model card; the tag names the data ("a1_in1k", "lvd142m", "augreg_in21k")."""
     tag = weights.get("tag") or ""
     seen = " and ".join(label for key, label in _DATA_IN_TAG.items() if key in tag)
     if any(word in tag for word in _SELF_SUPERVISED_TAGS) and "_ft_" not in tag:

@@ -1,4 +1,4 @@
-"""Encoders of records: time series with static features beside them."""
+"""Encoders of records: time series with static features."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class DCCNEncoder(ScaledEncoder):
         return embedding
 
     def _filled(self, values: Tensor, missing: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        """Standardised values, 0 where missing; with ``missing_inputs`` beside them where they are missing."""
+        """Return standardised values, 0 where missing; with ``missing_inputs`` also indicators of missing values."""
         scaled = ((values.to(mean.dtype) - mean) / std).masked_fill(missing, 0.0)
         return torch.cat([scaled, missing.to(scaled.dtype)], dim=-1) if self.missing_inputs else scaled
 

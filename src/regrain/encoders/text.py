@@ -40,7 +40,7 @@ class TextEncoder(Encoder):
     max_length : int, default 128
         Tokens a text is cut to, the special ones counted.
     frozen_layers : int, optional
-        Keep the token embeddings and so many of the transformer's lowest layers as they are; 0 for the embeddings
+        Freeze the token embeddings and this many of the transformer's lowest layers; 0 for the embeddings
         alone. Default: everything is trained.
     folder : str or Path, optional
         Where ``save_extra`` wrote: rebuilds the structure and the tokenizer from there, with random weights.

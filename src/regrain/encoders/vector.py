@@ -87,7 +87,7 @@ class MLPEncoder(_Standardised):
     sample_shape : tuple of int
         Shape of one sample: (D,) for vectors; (T, C) or (C, H, W) are flattened.
     static_width : int
-        Number of static features beside a series.
+        Number of static features of a series.
     hidden : sequence of int, default (256, 256)
         Widths of the hidden layers.
     width : int, default 128
@@ -136,7 +136,7 @@ class ResidualEncoder(_Standardised):
     sample_shape : tuple of int
         Shape of one sample; the embedding is as wide as the flattened sample.
     static_width : int
-        Number of static features beside a series.
+        Number of static features of a series.
     hidden, norm, activation, dropout
         As in :class:`MLPEncoder`; one hidden layer of 512 by default.
 

@@ -85,7 +85,7 @@ def from_disk_or_hub(read: Callable[[bool], Model], source: str) -> Model:
 
 
 def rebuilt_model(folder: Path, kind: str, read: Callable[[], Model]) -> Model:
-    """What ``read()`` makes of the configuration that ``save_extra`` wrote into a folder."""
+    """Return the result of ``read()`` on the configuration that ``save_extra`` wrote into a folder."""
     if not (folder / "config.json").is_file():
         raise UserError(
             f"{folder} lacks the {kind} encoder's configuration; was the model folder copied whole?",

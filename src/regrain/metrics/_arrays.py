@@ -1,4 +1,4 @@
-"""What every metric asks of its arguments, and the precision it computes in."""
+"""Checks of metrics' arguments, and the precision of the computations."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def clustering_accuracy(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor
 def match_clusters(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> dict[int, int]:
     """Cluster -> class by the best one-to-one assignment; further clusters go to their majority class.
 
-    What :func:`clustering_accuracy` scores on the labels it was fitted on; fitted on other samples, it is a classifier.
+    :func:`clustering_accuracy` scores it on the labels it was fitted on; fitted on other samples, it is a classifier.
     It depends on the partition and on the order of the samples, and not on the numbers of clusters and classes.
 
     Parameters

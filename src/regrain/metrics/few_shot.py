@@ -27,7 +27,7 @@ _CHUNK_ELEMENTS = 2**22
 _LARGE = 10_000
 """Vectors times classes of an episode from which on its logistic regression is solved in float32.
 
-The logits then still lie within 6e-6 of the optimum's, as measured on unit vectors of 100 classes.
+The logits are then still within 6e-6 of the optimum's, as measured on unit vectors of 100 classes.
 """
 
 
@@ -55,7 +55,7 @@ class Episodes:
 
 @dataclass(frozen=True)
 class FewShot:
-    """What few-shot episodes gave.
+    """Result of few-shot episodes.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class FewShot:
     episodes : Tensor (episodes,)
         The accuracy of each.
     notes : tuple of str
-        What was not as asked for: classes with fewer queries than the others.
+        Deviations from the request: classes with fewer queries than the others.
     """
 
     accuracy: float
@@ -106,7 +106,7 @@ def few_shot_accuracy(
         Samples of each class to name; ``"rest"``: all others. A class that has fewer gives all it has, and the notes
         say so.
     episodes
-        How many.
+        Number of episodes.
     augmented
         (copies, N, d) embeddings of augmented views of the samples: they are what a classifier is fitted on, ``copies``
         times ``shots`` vectors a class. None: the embeddings themselves.

@@ -18,7 +18,7 @@ from ._arrays import known_pairs
 
 
 class HierarchyMetrics(NamedTuple):
-    """What :func:`hierarchy_metrics` gives.
+    """Result of :func:`hierarchy_metrics`.
 
     Attributes
     ----------
@@ -100,10 +100,10 @@ def hierarchy_metrics(
 
 
 def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, taxonomy: Taxonomy) -> dict[str, float]:
-    """How predictions at several levels that nest lie along the hierarchy.
+    """Judge predictions at several nested levels by their paths in the hierarchy.
 
     A sample's path holds its class at the finest level that is known of it, and the classes above; so does the path of
-    its prediction, cut off below that level, for nobody knows what would be right there. With P and T the classes of
+    its prediction, cut off below that level, because the truth there is unknown. With P and T the classes of
     both paths,
 
         hierarchical precision = sum |P & T| / sum |P|,    recall = sum |P & T| / sum |T|,
@@ -121,13 +121,13 @@ def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, ta
 
     Returns
     -------
-    dict with ``path-consistency``, the share of samples whose predictions all lie on one path, ``tree-distance``, its
+    dict with ``path-consistency``, the share of samples whose predictions are all on one path, ``tree-distance``, its
     mean, and ``hierarchical-precision``, ``-recall`` and ``-f1``.
 
     Raises
     ------
     UserError
-        If shapes do not fit the taxonomy, no label is known, or a class lies under two of a level.
+        If shapes do not fit the taxonomy, no label is known, or a class is under two classes of a level.
 
     Examples
     --------

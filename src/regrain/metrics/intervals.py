@@ -31,7 +31,7 @@ def student_interval(values: ArrayLike | Tensor, confidence: float = 0.95) -> tu
     Raises
     ------
     UserError
-        If there are fewer than two values, one is not finite, or the confidence lies outside (0, 1).
+        If there are fewer than two values, one is not finite, or the confidence is outside (0, 1).
 
     Examples
     --------
@@ -49,7 +49,7 @@ def mean_interval(
 ) -> tuple[float, float, float]:
     r"""Mean of values of a few independent runs, and the ends of its confidence interval.
 
-    For shares the interval is Student's on the scale of the logit, and so lies within [0, 1]: with the standard error s
+    For shares the interval is Student's on the scale of the logit, and so is within [0, 1]: with the standard error s
     of the mean m, by the delta method,
 
     .. math:: \operatorname{logit}(m) \pm t \, \frac{s}{m (1 - m)}
@@ -95,7 +95,7 @@ def bootstrap_interval(
     values
         (n,) finite numbers or booleans, n >= 2, one for each query (such as ``Retrieval.hits[1]``).
     seed
-        Of the resampling: the same seed gives the same interval.
+        Seed of the resampling: the same seed gives the same interval.
     resamples
         Number of resamples, each of n queries with replacement.
     confidence
@@ -108,7 +108,7 @@ def bootstrap_interval(
     Raises
     ------
     UserError
-        If there are fewer than two values, one is not finite, or a number lies outside its range.
+        If there are fewer than two values, one is not finite, or a number is outside its range.
 
     Examples
     --------

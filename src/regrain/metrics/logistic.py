@@ -18,10 +18,10 @@ _PRIMAL_MEMORY = 16
 """Steps that L-BFGS looks back on; problems in the Gram form need few steps at all."""
 
 _MOST_CURVATURE = 100.0
-"""Where the penalty is weaker than this beside the data (C = 100 and more), the Gram form would take too many steps."""
+"""Where the penalty is weaker than this relative to the data (C >= 100), the Gram form would take too many steps."""
 
 _LEAST_CURVATURE = 0.5
-"""Where the data's share of the Hessian is smaller than this beside the penalty's, the preconditioner is left out."""
+"""Where the Hessian's data term is smaller than this relative to the penalty's, there is no preconditioner."""
 
 _CHUNK_ELEMENTS = 2**22
 """Numbers of support vectors solved at once: 32 MB, about what stays near the processor."""
@@ -85,11 +85,11 @@ def fit_logistic_regressions(
         C, positive.
     tolerance : float
         The gradient is no longer than this at the solution. As the penalty makes the objective strongly convex, the
-        weights then lie within this distance of the optimum's.
+        weights are then within this distance of the optimum's.
     max_iterations : int
         A RegrainWarning says how many problems have not converged by then.
     dtype : torch.dtype
-        What is solved in. float32 halves the time of large problems; it reaches a tolerance of about 1e-4 for unit
+        Solver precision. float32 halves the time of large problems; it reaches a tolerance of about 1e-4 for unit
         vectors and C = 1. The Gram matrix, and weights made of it, have the precision of the features.
 
     Returns
@@ -210,7 +210,7 @@ def _solve(
 
 
 class _Step(NamedTuple):
-    """One that was taken: the way and its image, the gradient's change, that preconditioned and its image."""
+    """A past L-BFGS step: direction, its image, gradient difference, the preconditioned difference and its image."""
 
     way: Tensor
     image: Tensor

@@ -17,7 +17,7 @@ BLOCK_ELEMENTS = 2**22
 """Elements of the similarities that are held at once: 16 MB in float32."""
 
 FEW_NEIGHBOURS = 128
-"""More neighbours than this are sought in whole rows: keeping so many up to date from block to block costs more."""
+"""More neighbours than this are sought in whole rows: updating that many from block to block costs more."""
 
 
 def nearest_neighbours(
@@ -25,7 +25,7 @@ def nearest_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """The k most similar gallery rows of each query: exact, and of equally similar rows the first ones.
 
-    Beside inputs and results at most some 200 MB are held (float32). Where ``gallery`` is the very object ``query``,
+    Besides inputs and results at most some 200 MB are held (float32). Where ``gallery`` is the very object ``query``,
     only one triangle of the similarities is computed.
 
     Parameters

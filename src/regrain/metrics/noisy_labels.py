@@ -16,7 +16,7 @@ from .neighbours import neighbour_blocks
 
 @dataclass(frozen=True)
 class LabelQuality:
-    """What :func:`label_quality` says of every label. Tensors (n,), in the order of the rows."""
+    """Result of :func:`label_quality` for every label: tensors (n,), in the order of the rows."""
 
     score: Tensor
     """In [0, 1], low where the label is doubtful; NaN where there is no label."""
@@ -61,7 +61,7 @@ def neighbour_probabilities(
     Raises
     ------
     UserError
-        If a shape does not fit, a number lies outside its range, fewer than two labels are known, or an embedding is
+        If a shape does not fit, a number is outside its range, fewer than two labels are known, or an embedding is
         not finite.
 
     Examples

@@ -17,7 +17,7 @@ from .neighbours import neighbour_blocks
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What :func:`retrieval_metrics` found. Per-query tensors are on the CPU, in the order of the labelled queries."""
+    """Result of :func:`retrieval_metrics`. Per-query tensors are on the CPU, in the order of the labelled queries."""
 
     recall: dict[int, float]
     """Recall@K: the share of queries with an item of their class among the K nearest."""

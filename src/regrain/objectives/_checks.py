@@ -1,4 +1,4 @@
-"""What every objective asks of its arguments: shapes, types and numbers; no wait for a device to read values."""
+"""Checks of objectives' arguments: shapes, types and numbers, without waiting for a device to read values."""
 
 from __future__ import annotations
 

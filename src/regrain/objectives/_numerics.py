@@ -1,4 +1,4 @@
-"""What every objective shares: precision, unit vectors, and the mean over rows in chunks."""
+"""Shared numerics of objectives: precision, unit vectors, and the mean over rows in chunks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def counted_mean(losses: Tensor, counted: Tensor) -> Tensor:
 def mean_over_rows(rows_loss: RowsLoss, *tensors: Tensor, rows: int, columns: int) -> Tensor:
     """Mean of the losses of those rows that count; no such row gives zero, with zero gradient.
 
-    ``rows_loss(slice, *tensors)`` is called with so many rows at a time that a (rows, ``columns``) matrix keeps within
+    ``rows_loss(slice, *tensors)`` is called with as many rows at a time as keep a (rows, ``columns``) matrix within
     ``CHUNK_ELEMENTS``. Every tensor that needs a gradient must be among ``tensors``: where several chunks are needed, a
     chunk's gradient is taken together with its value, and only their sums are kept. So neither the whole matrix nor a
     second pass over it is needed; such a loss can be differentiated once.

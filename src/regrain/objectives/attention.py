@@ -31,7 +31,7 @@ def attention_weights(
     heads: int,
     include_self: bool = False,
 ) -> Tensor:
-    """What every sample attends to.
+    """Compute the attention of every sample to the candidates.
 
     Parameters
     ----------

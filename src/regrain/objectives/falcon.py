@@ -1,4 +1,4 @@
-"""FALCON: hidden fine classes under coarse labels, and which coarse class each lies under (Grcic et al., ICML 2024)."""
+"""FALCON: hidden fine classes under coarse labels, and the coarse class of each (Grcic et al., ICML 2024)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def falcon_losses(
     neighbour_logits : Tensor (n, k, K_f)
         s' of k neighbours of each sample.
     relations : BoolTensor (K_f, K_c)
-        M: every fine class lies under one coarse class; see :func:`falcon_relations`.
+        M: every fine class is under one coarse class; see :func:`falcon_relations`.
     coarse : LongTensor (n,)
         -1 is unknown: the sample leaves the coarse term, and q runs over all fine classes.
     target_temperature : float
@@ -94,7 +94,7 @@ def falcon_losses(
 
 
 def falcon_relations(cost: Tensor, *, balance: float) -> Tensor:
-    r"""Which coarse class every fine class lies under: the relations M with the highest
+    r"""Assign every fine class to a coarse class: the relations M with the highest
 
     .. math:: \sum_{fc} C_{fc} M_{fc} - \beta \sum_c s_c^2 / K_c,
         \qquad s_c = \sum_f M_{fc} \ge 1,\quad \sum_c M_{fc} = 1

@@ -45,15 +45,15 @@ def gather(tensor: Tensor, *, with_gradient: bool) -> Tensor:
 
 
 def from_first(tensor: Tensor) -> Tensor:
-    """What the first process holds, on every process; the tensor itself where there is one process.
+    """Send the first process's tensor to every process; return the tensor itself where there is one process.
 
-    For what every process computes alike but for rounding, and must agree on to the last bit: clusters by a library
-    whose sums run in no fixed order.
+    For results that differ between processes only by rounding but must agree to the last bit, such as clusters by a
+    library whose sums have no fixed order.
 
     Parameters
     ----------
     tensor
-        Of one shape and type on all processes.
+        The same shape and type on all processes.
 
     Examples
     --------

@@ -151,7 +151,7 @@ Similarity = Callable[[Tensor], Tensor]
 def weighted_supcon_loss(
     embeddings: Tensor, similarity: Tensor | Similarity, labels: Tensor | None = None, *, temperature: float
 ) -> Tensor:
-    """Contrast in the measure of any similarity of the labels: R is the similarity to the others, rows summing to one.
+    """Contrast weighted by any similarity of the labels: R is the similarity to the others, rows summing to one.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-r"""Relations between a batch and a queue: MaskCon, Grafit, SupCon; and the two losses beside them, CoIns and NNCLR.
+r"""Relations between a batch and a queue: MaskCon, Grafit, SupCon; and the two related losses, CoIns and NNCLR.
 
 Candidates are each query's own key, then the queue. A relation gives the own key 1 and the queue entries of the same
 coarse label a weight each; rows are normalised and mixed with the self relation (1 at the own key, else 0):

@@ -65,7 +65,7 @@ def scgm_posterior(
     ------
     UserError
         If a shape or type differs from the above, a variance is not positive, the mixture is unknown, or the prior
-        is no distribution.
+        is not a distribution.
 
     Examples
     --------
@@ -266,7 +266,7 @@ def _log_prior(superclass_prior: Tensor | None, affinity: Tensor) -> Tensor:
 
 
 def _log_mixture(affinity: Tensor, log_prior: Tensor, coarse: Tensor | None, mixture: Mixture) -> Tensor:
-    """(B or 1, r): log of the weight each subclass has beside exp(v . mu_z / sigma^2)."""
+    """Return the log of the factor of each subclass besides exp(v . mu_z / sigma^2), (B or 1, r)."""
     if mixture == "uniform":
         return affinity.new_zeros(1, affinity.shape[0])
     log_pi = affinity.log_softmax(dim=0)  # (r, C), sums to 1 over the subclasses

@@ -40,9 +40,9 @@ def uniform_targets(
     dimension
         d, at least 1.
     temperature
-        tau of what is minimised, positive; the simplex does not depend on it.
+        tau of the minimised objective, positive; the simplex does not depend on it.
     steps
-        Of gradient descent.
+        Number of steps of gradient descent.
     seed
         The same seed gives the same targets, on every machine up to rounding.
 
@@ -165,7 +165,7 @@ def target_loss(embeddings: Tensor, labels: Tensor, targets: Tensor, *, temperat
 
 @full_precision
 def match_targets(centroids: Tensor, targets: Tensor) -> Tensor:
-    """The target of every class, such that the classes' centroids lie nearest to theirs in sum (Hungarian algorithm).
+    """Match a target to every class so that the centroids are nearest to their targets in sum (Hungarian algorithm).
 
     Parameters
     ----------

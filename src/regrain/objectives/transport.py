@@ -173,7 +173,7 @@ class _Problem:
     def solve(
         self, sharpness: float, potentials: Tensor, tolerance: float, iterations: int, left: int
     ) -> tuple[_State, int]:
-        """The state after at most so many steps from some potentials, and how many steps are left."""
+        """Return the state after at most ``iterations`` steps from some potentials, and the number of steps left."""
         state, damping = self.evaluate(potentials, sharpness), _LEAST_DAMPING
         for _ in range(iterations):
             if state.error < tolerance:

@@ -68,7 +68,7 @@ _MAGNITUDES = {
 
 
 def draw_policy(draws: Tensor) -> tuple[Tensor, Tensor]:
-    """What happens to each sample, from ``draws`` (B, POLICY_DRAWS) in [0, 1).
+    """Choose each sample's operations and magnitudes from ``draws`` (B, POLICY_DRAWS) in [0, 1).
 
     Returns
     -------

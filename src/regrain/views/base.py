@@ -1,4 +1,4 @@
-"""What the views of all modalities share: presets by name, the loop over views, and the checks."""
+"""Shared parts of the views of all modalities: presets by name, the loop over views, and the checks."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Views(nn.Module, Generic[PresetType]):
 
     @abstractmethod
     def _prepare(self, raw: Any, device: torch.device) -> tuple[Any, int, torch.device]:
-        """What all views start from (computed once per batch), the batch size, and the device the views live on."""
+        """Return the common input of all views (computed once per batch), the batch size, and the views' device."""
 
     @abstractmethod
     def _view(self, prepared: Any, preset: PresetType, draws: Draws) -> Any:

@@ -201,7 +201,7 @@ def warp(
     matrix : Tensor (B, 3, 3), from square coordinates of the output to square coordinates of the box
     boxes : Tensor (B, 4)
     size : side of the output, pixels
-    fill : what lies outside the box; ``None``: the image goes on there, and its edge pixels beyond it
+    fill : value outside the box; ``None``: the image goes on there, and its edge pixels beyond it
     mode : "bilinear" or "nearest"
 
     Notes

@@ -1,4 +1,4 @@
-"""What may happen to an image in a view, and the named presets."""
+"""Settings of the transforms of an image view, and the named presets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BLUR_FROM_SIZE = 64  # SimCLR blurs ImageNet, not CIFAR: below this size blur r
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePreset:
-    """What happens to an image, in this order; the defaults do nothing.
+    """Transforms of an image, in this order; the defaults do nothing.
 
     Parameters
     ----------

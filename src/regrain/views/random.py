@@ -51,7 +51,7 @@ class Draws:
 
         Values are multiples of 2^-24 in [0, 1).
         """
-        # Samples lie next to each other in memory: what is computed from a draw runs over the batch at full speed.
+        # Samples are contiguous in memory, so that computations on a draw run over the batch at full speed.
         bits = _mix_(self._state + _counters(tuple(counts.items()), self._state.device)[:, None])
         draws = (bits >> (_BITS - 24)).bitwise_and_(2**24 - 1).to(torch.float32).mul_(2.0**-24)
         return dict(zip(counts, draws.t().split(list(counts.values()), dim=1), strict=True))

@@ -16,7 +16,7 @@ from regrain.views.random import Draws
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesPreset:
-    """What happens to a series, in this order; the defaults do nothing.
+    """Transforms of a series, in this order; the defaults do nothing.
 
     Scale, noise and mask are in standard deviations from the mean of the channel; see :class:`SeriesViews`.
 
@@ -25,7 +25,7 @@ class SeriesPreset:
     crop
         Share of the time span of a random window (from, to), stretched to the full length; ``None``: the whole span.
     scale
-        What a channel differs from its mean by is multiplied by a factor from [1 - scale, 1 + scale].
+        A channel's deviation from its mean is multiplied by a factor from [1 - scale, 1 + scale].
     noise
         Standard deviation of the Gaussian noise at every step, in standard deviations of the channel.
     mask, mask_probability

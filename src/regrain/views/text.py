@@ -16,7 +16,7 @@ from regrain.views.random import Draws
 
 @dataclass(frozen=True, kw_only=True)
 class TextPreset:
-    """What happens to the tokens of a text; the defaults do nothing.
+    """Transforms of the tokens of a text; the defaults do nothing.
 
     Parameters
     ----------

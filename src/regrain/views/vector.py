@@ -16,7 +16,7 @@ from regrain.views.random import Draws
 
 @dataclass(frozen=True, kw_only=True)
 class VectorPreset:
-    """What happens to the features of a record; the defaults do nothing.
+    """Transforms of the features of a record; the defaults do nothing.
 
     Parameters
     ----------
