@@ -91,7 +91,7 @@ class ScaledEncoder(Encoder):
         """Take means and standard deviations over the training samples, missing values (NaN) left out."""
 
     def copy_statistics(self, other: ScaledEncoder) -> None:
-        """Take what another encoder of the same form knows."""
+        """Copy the input scale of another encoder of the same form."""
         known = dict(other.named_buffers(recurse=False))
         for name, buffer in self.named_buffers(recurse=False):
             if name.startswith("input_"):

@@ -24,7 +24,7 @@ class DCCNEncoder(ScaledEncoder):
     and a second perceptron projects them to the embedding. Without static features there is the temporal channel alone.
 
     Channels and static features are standardised by means and standard deviations over the training samples. A missing
-    value (NaN) counts as the training mean, which is 0 then; with ``missing_inputs`` the network is also told which
+    value (NaN) counts as the training mean, which is 0 then; with ``missing_inputs`` the network also sees which
     values are missing. A step without any value gets no attention, unless all steps are such.
 
     Parameters

@@ -126,7 +126,7 @@ def neighbour_information(clusters: ArrayLike | Tensor, neighbours: ArrayLike | 
     """Mutual information between a sample's cluster and its neighbours' clusters, over log C: no label is looked at.
 
     Clusters that neighbours share, and that are many and of equal size, score high. It ranks partitions of the same
-    samples with the same neighbours; of losses that train on these neighbours it thinks better than of others.
+    samples with the same neighbours; it favours partitions from losses that train on these neighbours.
 
     Parameters
     ----------

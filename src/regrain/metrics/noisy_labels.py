@@ -1,4 +1,4 @@
-"""Which labels are doubtful: confident learning from probabilities that have not seen the label they judge."""
+"""Doubtful labels: confident learning from probabilities of a classifier not fitted on the label it judges."""
 
 from __future__ import annotations
 

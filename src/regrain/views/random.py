@@ -32,6 +32,7 @@ class Draws:
     ids : LongTensor (B,)
         Any int64 values that tell the samples apart (indices, hashes of string ids).
     seed, epoch, view : int
+        Further parts of the hash key.
 
     Examples
     --------
