@@ -26,7 +26,7 @@ CONFIRMED, OUTLIER, GIVEN = 1, 2, 4
 _EXEMPLARS = 10
 _MOST_FOUND = 5_000
 _MANY, _FEW_STARTS = 5_000, 2
-"""From this many samples on, a split starts k-means fewer times, to stay fast."""
+"""Above this many samples, a split starts k-means only this often, to stay fast."""
 
 
 class StaleError(UserError):
