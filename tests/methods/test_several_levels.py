@@ -670,7 +670,16 @@ def test_predictions_have_a_column_for_every_level(name: str, tmp_path: Path) ->
         "digit_probability",
     ]
     assert set(columns["group"]) <= {"g0", "g1"}
+    above = {
+        data.labels.names("digit")[fine]: data.labels.names("group")[coarse]
+        for coarse, fine in data.labels.codes.tolist()
+        if coarse >= 0 and fine >= 0
+    }
+    assert [above[digit] for digit in columns["digit"]] == list(columns["group"])  # one path
     for level in ("group", "digit"):
-        best, codes = run.predict_proba(test, level).max(dim=1)
-        assert list(columns[level]) == [data.labels.names(level)[code] for code in codes]
-        np.testing.assert_allclose(np.asarray(columns[f"{level}_probability"], dtype=float), best, atol=1e-5)
+        probabilities, names = run.predict_proba(test, level), list(data.labels.names(level))
+        codes = torch.tensor([names.index(name) for name in columns[level]])
+        own = probabilities.gather(1, codes[:, None])[:, 0]
+        np.testing.assert_allclose(np.asarray(columns[f"{level}_probability"], dtype=float), own, atol=1e-5)
+        if name != "guided":  # whose classifiers of the levels do not agree
+            assert torch.equal(codes, probabilities.argmax(dim=1))
