@@ -120,7 +120,7 @@ def demo(found: Any, given: Given) -> None:
     table.show()
     say(found.verdict)
     say(f"Picture: {found.picture}. {found.credit}.")
-    say(f"Next: `regrain evaluate {given['out'] / 'maskcon'}`; with your own data `regrain fit maskcon photos/`")
+    say(f"Next: `regrain evaluate {given['out'] / 'maskcon'}`; with your own data `regrain auto photos/`")
 
 
 def fit(run: Run, given: Given) -> None:
