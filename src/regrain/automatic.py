@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -27,6 +28,7 @@ from regrain.evaluation import Evaluation, embed
 from regrain.labels import Labels
 from regrain.metrics import nearest_neighbours
 from regrain.report import report
+from regrain.runs.commands import command
 from regrain.runs.discovery import Discovery
 from regrain.runs.run import Run
 from regrain.runs.verb import verb
@@ -43,7 +45,7 @@ FEATURES = "features"
 
 _TRIED = {"one": ("maskcon", "scgm"), "nested": ("multi-ce", "mixed"), "aspects": ("mlcl", "multi-ce"), "none": ()}
 """Methods to try, by the kind of labels: of one level, of levels that nest, of aspects, or none. The first method is
-used if no comparison is possible: on frozen features it is at or above the untouched ones in all our tables."""
+used if no comparison is possible and the encoder is pretrained."""
 
 _VALIDATION = 0.2
 _MOST_SAMPLES = 20_000
@@ -100,11 +102,11 @@ class Auto:
         The run to use.
     contenders : list of Contender
     evaluation : Evaluation or None
-        Of the run on the test split; None where it has no labels to judge by.
+        The run's figures on the test split; None if that split is missing or has no labels.
     verdict : list of str
         Sentences.
     commands : list of str
-        What to do next.
+        The next commands, for a shell.
     """
 
     folder: Path
@@ -284,7 +286,7 @@ class _Choice:
         self.features = self._trained(FEATURES, self.train)
         self.pretrained = is_pretrained(self.features.model.config["encoder"]["origin"])
         if not self.pretrained and encoder is None and training.modality != "text":
-            self.raw_encoder = "identity"
+            self.raw_encoder = "identity" if training.modality == "image" else "standardised"
             self.features = self._trained(FEATURES, self.train)
         self.groups = self._groups()
 
@@ -357,7 +359,7 @@ class _Choice:
     def _obstacle(self) -> str:
         """Return the reason why methods cannot be compared on these data; empty if they can."""
         if self.situation == "none":
-            return "the data have no labels to compare by"
+            return "the data have no labels, by which methods are compared"
         if self.situation == "one" and self.groups is None:
             return "fewer than three classes cannot be merged and told apart"
         judged = int(self._judged().sum())
@@ -400,11 +402,13 @@ class _Choice:
             merged = " of the given class, after training on merged classes" if self.groups is not None else ""
             by = "named aspects" if self.situation == "aspects" else f"nearest neighbours{merged}"
             lines.append(f"Methods were compared on {len(self.held_out):,} held-out training samples by their {by}.")
-        if method == FEATURES:
+        reasons = "; ".join(dict.fromkeys(found.problem for found in contenders if found.problem))
+        if method == FEATURES and len(compared) > 1:
             lines.append("The untouched features are kept: no training was above them there.")
+        elif method == FEATURES:
+            lines.append(f"The untouched features are kept without a comparison: {reasons}.")
         elif method not in compared:
-            reasons = dict.fromkeys(found.problem for found in contenders if found.problem)
-            lines.append(f"{method} was taken without a comparison: {'; '.join(reasons)}.")
+            lines.append(f"{method} was taken without a comparison: {reasons}.")
         else:
             lines.append(f"{compared[method].describe()}: the highest, so it was taken.")
         return lines
@@ -476,11 +480,10 @@ def _of_subclasses(found: Discovery) -> str:
 
 
 def _next(run: Run, place: Path, *, subclasses: bool) -> list[str]:
-    lines = [f"open {place / 'report.html'}"]
+    lines = [f"open {shlex.quote(str(place / 'report.html'))}"]
     if subclasses:
-        lines.append(f"regrain explore {run.path}   (look at the subclasses and name them)")
-    lines += [
-        f"regrain embed {run.path} --data NEW --out vectors.parquet",
-        f"regrain adapt {run.path} --support FEW.csv --out {place / 'adapted'}   (a classifier from a few fine labels)",
-    ]
+        lines.append(f"{command('explore', run.path)}   (look at the subclasses and name them)")
+    few = command("adapt", run.path, "--support", "FEW.csv", "--out", place / "adapted")
+    lines.append(command("embed", run.path, "--data", "NEW", "--out", "vectors.parquet"))
+    lines.append(f"{few}   (a classifier from a few fine labels)")
     return lines

@@ -50,6 +50,18 @@ def test_constant_columns_and_bad_statistics() -> None:
         MLPEncoder((2,), activation="tanh")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("modality", "shape"), [("vector", (3,)), ("series", (4, 3))])
+def test_standardised_input_is_what_evaluate_calls_raw(modality: str, shape: tuple[int, ...]) -> None:
+    encoder = build_encoder("standardised", modality=modality, sample_shape=shape)
+    x = 7 + 3 * torch.randn(50, *shape)
+    x[0, 0] = float("nan")
+    encoder.take_statistics(x)
+    found = encoder(x)
+    assert found.isfinite().all()
+    assert torch.allclose(found.nanmean(dim=0), torch.zeros(encoder.width), atol=1e-5)
+    assert not list(encoder.parameters())
+
+
 def test_identity() -> None:
     encoder = build_encoder("identity", modality="series", sample_shape=(6, 3))
     x = torch.randn(2, 6, 3)

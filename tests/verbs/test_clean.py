@@ -88,3 +88,37 @@ def test_whole_groups_are_held_out_together(tmp_path: Path) -> None:
     alone = regrain.load(x, labels={"kind": labels})
     copies = regrain.fit("features", alone, encoder="identity", holdout=0, out=tmp_path / "copies")
     assert run.clean().counts["doubtful"].sum() > copies.clean().counts["doubtful"].sum()
+
+
+@pytest.mark.parametrize("each", [2, 3])
+def test_classes_of_fewer_samples_than_folds(tmp_path: Path, each: int) -> None:
+    x = np.eye(4, dtype="float32").repeat(each, axis=0)
+    data = regrain.load(x, labels={"kind": [f"k{code}" for code in range(4) for _ in range(each)]})
+    run = regrain.fit("features", data, encoder="identity", holdout=0, out=tmp_path / "run")
+    found = run.clean()
+    assert int(found.counts["labels"].sum()) == 4 * each
+    assert found.table.empty
+
+
+@pytest.mark.parametrize("groups", [["g0"] * 6 + ["g1"] * 6, ["g0"] * 12])
+def test_a_class_within_one_group_is_not_judged(tmp_path: Path, groups: list[str]) -> None:
+    x = np.eye(2, dtype="float32").repeat(6, axis=0)
+    data = regrain.load(x, labels={"kind": ["a"] * 6 + ["b"] * 6}, groups=groups)
+    run = regrain.fit("features", data, encoder="identity", holdout=0, out=tmp_path / "run")
+    found = run.clean()
+    assert found.table.empty
+    assert int(found.counts["labels"].sum()) == 0
+    assert "12 training samples are not judged" in found.notes[0]
+
+
+def test_a_missing_label_is_proposed_beside_a_doubtful_one(tmp_path: Path) -> None:
+    x = np.eye(4, dtype="float32").repeat(8, axis=0)
+    fine = [f"k{code}" for code in range(4) for _ in range(8)]
+    other: list[str | None] = ["left" if name < "k2" else "right" for name in fine]
+    other[0], fine_known = "right", [None, *fine[1:]]  # the first is wrong at one aspect, unknown at the other
+    data = regrain.load(x, labels={"side": other, "kind": fine_known}, relation="aspects")
+    run = regrain.fit("features", data, encoder="identity", holdout=0, out=tmp_path / "run")
+    first = run.clean().table.iloc[0]
+    assert (first["side"], first["side_proposed"]) == ("right", "left")
+    assert first["kind_proposed"] == "k0"
+    assert first["kind_confidence"] > 0.5

@@ -120,6 +120,20 @@ PANEL_OF = {
 
 _AGAIN = "the same command"
 
+
+def _curve(target: str, examples: tuple[str, ...]) -> Command:
+    """A command that trains at several amounts of a corruption of the training split."""
+    return Command(
+        target,
+        also=("regrain.papers.curve:_curve", FIT, SHORT, CORRUPTION, READER),
+        without=("corruption", "values", "place", "overwrite", "progress", "devices", "tensorboard"),
+        panel="Experiments of papers",
+        calls=("on_run",),
+        goes_on=_AGAIN,
+        examples=examples,
+    )
+
+
 COMMANDS: dict[str, Command] = {
     "demo": Command("regrain.verbs.demo:demo", calls=("on_method",)),
     "auto": Command(
@@ -324,26 +338,16 @@ COMMANDS: dict[str, Command] = {
             "`regrain reproduce scgm/table2 --scale paper --set precision=bf16`",
         ),
     ),
-    "low-data": Command(
+    "low-data": _curve(
         "regrain.papers.curve:low_data",
-        also=("regrain.papers.curve:_curve", FIT, SHORT, CORRUPTION, READER),
-        without=("corruption", "values", "place", "overwrite", "progress", "devices", "tensorboard"),
-        panel="Experiments of papers",
-        calls=("on_run",),
-        goes_on=_AGAIN,
         examples=(
             "`regrain low-data mlcl cifar100 --sizes 1000,5000 --encoder resnet18 --out runs/low`",
             "`regrain low-data multi-ce reviews.csv --relation aspects --sizes 30,60 -p multi-aspect --seeds 5 "
             "--out runs/few`",
         ),
     ),
-    "label-noise": Command(
+    "label-noise": _curve(
         "regrain.papers.curve:label_noise",
-        also=("regrain.papers.curve:_curve", FIT, SHORT, CORRUPTION, READER),
-        without=("corruption", "values", "place", "overwrite", "progress", "devices", "tensorboard"),
-        panel="Experiments of papers",
-        calls=("on_run",),
-        goes_on=_AGAIN,
         examples=(
             "`regrain label-noise mlcl cifar100 --rates 0,0.3,0.5 --encoder resnet18 --out runs/noise`",
             "`regrain label-noise sup-fine photos/ --rates 0.3 --noise-within level1 --out runs/siblings`",

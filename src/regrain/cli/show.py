@@ -442,7 +442,7 @@ def compare(found: Comparison, given: Given) -> None:
 
 
 def low_data(found: Curve, given: Given) -> None:
-    what = "training samples" if found.corruption == "samples" else "share of labels drawn anew"
+    what = "training samples" if found.corruption == "samples" else "share of labels replaced at random"
     table = Table(f"{found.method}, by {what}", "figure", *(Right(f"{value:g}") for value in found.values))
     for key, scores in found.scores().items():
         table.row(key, *map(mean_cell, scores))

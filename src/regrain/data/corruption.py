@@ -116,7 +116,7 @@ def with_label_noise(
         In [0, 1]. One number is for every level where levels do not nest; where they do, for each sample at the
         finest level that is known of it. A mapping is for its levels alone, the coarsest first.
     levels : sequence of str, optional
-        Those in use, which one number is for; default all.
+        Levels in use: one number holds for all of them. Default: all levels.
     within : str, optional
         Draw wrong labels only within classes of this level: they are confusions between siblings. Samples without a
         known label below it keep their labels.

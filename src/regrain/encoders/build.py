@@ -23,7 +23,7 @@ from .frozen import FrozenEncoder
 from .hash_text import HashTextEncoder
 from .series import DCCNEncoder
 from .text import TextEncoder, minilm_is_at_hand
-from .vector import IdentityEncoder, MLPEncoder, ResidualEncoder
+from .vector import IdentityEncoder, MLPEncoder, ResidualEncoder, StandardisedEncoder
 from .vision import VisionEncoder, is_vision_source
 from .weights import load_weights
 
@@ -31,9 +31,11 @@ _ANY_TENSOR: dict[str, type[Encoder]] = {"identity": IdentityEncoder, "mlp": MLP
 _OURS: dict[str, dict[str, type[Encoder]]] = {
     "image": {"conv4": Conv4, "resnet12": ResNet12, **_ANY_TENSOR},
     "text": {"hash-text": HashTextEncoder},
-    "vector": _ANY_TENSOR,
-    "series": {"dccn": DCCNEncoder, **_ANY_TENSOR},
+    "vector": {"standardised": StandardisedEncoder, **_ANY_TENSOR},
+    "series": {"dccn": DCCNEncoder, "standardised": StandardisedEncoder, **_ANY_TENSOR},
 }
+RAW_INPUT = ("identity", "standardised")
+"""Encoders that learn nothing: f(x) is the input, as it is or with its columns scaled alike."""
 _FROM_LIBRARIES = {"image": image.NAMED, "text": ("minilm",)}
 _SAMPLE_DIMENSIONS = {"image": (3, "(C, H, W)"), "text": (0, "()"), "vector": (1, "(D,)"), "series": (2, "(T, C)")}
 _SET_BY_BUILD = {"pretrained", "folder"}

@@ -169,6 +169,38 @@ class ResidualEncoder(_Standardised):
         return flat + self.mlp(self._standardise(flat))
 
 
+class StandardisedEncoder(_Standardised):
+    """The flattened sample with every column at mean 0 and standard deviation 1 over the training samples.
+
+    For tables and series as they are: columns of different units count alike, a missing value (NaN) counts as its
+    column's mean. Nothing is learnt by gradients.
+
+    Parameters
+    ----------
+    sample_shape : sequence of int
+        Shape of a sample without the batch.
+    static_width : int
+        Number of static features beside a series.
+
+    Examples
+    --------
+    >>> encoder = StandardisedEncoder((2,))
+    >>> encoder.set_statistics(mean=torch.tensor([5.0, 0.0]), std=torch.tensor([2.0, 1.0]))
+    >>> encoder(torch.tensor([[7.0, float("nan")]])).tolist()
+    [[1.0, 0.0]]
+    """
+
+    origin = NO_PARAMETERS
+
+    def __init__(self, sample_shape: Sequence[int], static_width: int = 0) -> None:
+        super().__init__(sample_shape, static_width)
+        self.width = self.in_width
+
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """Samples (B, ...) -> (B, width)."""
+        return self._standardise(self._flatten(x))
+
+
 class IdentityEncoder(Encoder):
     """The flattened sample itself, without parameters: for embeddings that come ready-made.
 

@@ -22,7 +22,7 @@ class Mixed(MomentumContrast):
     r"""Contrast each sample as far as its labels allow, then fit a leaf classifier that uses labels at every level.
 
     On frozen features of texts (CLINC150) it is at or above the others; on photographs (CIFAR-100, Grocery)
-    ``multi-ce`` is above or level at a tenth of the time.
+    ``multi-ce`` is above or level, and faster (docs/results.md).
 
     The training loss has terms for each kind of sample:
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from regrain.checks import check_values, hyperparameters
 from regrain.data.dataset import Dataset
 from regrain.data.images import DEEP_WHITE
-from regrain.encoders import Encoder, FrozenEncoder, build_encoder, is_pretrained
+from regrain.encoders import RAW_INPUT, Encoder, FrozenEncoder, build_encoder, is_pretrained
 from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError
 from regrain.labels import Labels
@@ -132,7 +132,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         )
     frozen = bool(encoder_section.get("frozen"))
     chosen = method_class(recipe["method"]["name"])
-    as_it_is = frozen or name == "identity"  # what the method sees is good as it is
+    as_it_is = frozen or name in RAW_INPUT  # what the method sees is good as it is
     if frozen:
         encoder_section = {**_adapter_of(chosen), **encoder_section}
     seed = int(recipe.get("seed", 0))
@@ -144,7 +144,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         packaged = ", --encoder lite" * (train.modality == "image")
         notices.append(
             f"{chosen.name} does not train the encoder, and '{name}' has random weights: give --pretrained or "
-            f"--weights{packaged}, or --encoder identity for the input as it is"
+            f"--weights{packaged}, or --encoder {'identity' if train.modality == 'image' else 'standardised'} for the "
+            "input as it is"
         )
     weights = is_pretrained(encoder.origin)
     named = {"name": name, **encoder_section}
@@ -351,7 +352,7 @@ def packaged_recipe(
     """
     frozen = bool(encoder.get("frozen"))
     kind = _recipes_of(modality, encoder, pretrained=pretrained)
-    features = frozen or encoder["name"] == "identity"
+    features = frozen or encoder["name"] in RAW_INPUT
     found = recipe_for(kind, method.name, small=size <= SMALL_IMAGE, features=features, pretrained=pretrained)
     return merge(found, {"encoder": _adapter_of(method)}) if frozen else found
 

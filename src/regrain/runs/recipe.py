@@ -97,7 +97,8 @@ def recipes_of_method(method: str) -> dict[str, dict[str, Any]]:
     """Modality -> what a method's own recipe says there.
 
     ``small-image`` is for images of at most SMALL_IMAGE pixels, ``pretrained-image`` for encoders that start from
-    weights, ``features`` for those of a frozen encoder, and for the input itself (``--encoder identity``).
+    weights, ``features`` for those of a frozen encoder, and for the input itself (``--encoder identity`` or
+    ``standardised``).
 
     Examples
     --------

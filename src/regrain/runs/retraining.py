@@ -8,7 +8,7 @@ from typing import Any
 
 from regrain.checks import hyperparameters
 from regrain.data.dataset import Dataset
-from regrain.encoders import is_pretrained
+from regrain.encoders import RAW_INPUT, is_pretrained
 from regrain.methods import method_class
 from regrain.runs.assemble import default_presets, packaged_recipe
 from regrain.runs.run import Run
@@ -47,7 +47,7 @@ def retraining(run: Run, method: str, train: Dataset) -> dict[str, Any]:
     result["training"] = _differing(recipe["training"], training) | {"epochs": recipe["training"]["epochs"]}
     if not own.trains_encoder:
         del result["training"]["epochs"]
-        if section["name"] == "identity":
+        if section["name"] in RAW_INPUT:
             result["encoder"] = {}
     if "size" in recipe["views"]:
         result["views"]["size"] = recipe["views"]["size"]

@@ -27,7 +27,7 @@ from regrain.runs.verb import RunOrPath, verb
 
 _FOLDS = 5
 _INVERSE_PENALTY = 10.0
-"""C of the logistic regression on unit vectors: C = 10 and 100 rank flipped labels alike on CLINC150 and Grocery."""
+"""C of the logistic regression, on unit vectors."""
 
 
 @dataclass
@@ -139,8 +139,16 @@ def clean(
         for level, found in fitted.items():
             if level not in part.labels.levels:
                 continue
-            proba = found.cross_fitted(seed) if of_train else found.probabilities(held)
-            judged = _judged(proba, part, level, found.classes)
+            if of_train:
+                proba, seen = found.cross_fitted(seed)
+                apart = int((found.kept & ~seen).sum())
+                if apart:
+                    notes.append(
+                        f"level '{level}': {apart} training samples are not judged: one group holds all of their class"
+                    )
+            else:
+                proba, seen = found.probabilities(held), None
+            judged = _judged(proba, part, level, found.classes, seen)
             frame = pd.concat([frame, judged], axis=1)
             labels = int(judged[f"{level}_score"].notna().sum())
             counts.append(
@@ -191,37 +199,54 @@ class _Fitted:
     def probabilities(self, held: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
         """(m, K) class probabilities by the samples that are kept, and not in the fold."""
         rows = self.kept if fold is None else self.kept & ~fold
+        found = np.zeros((len(held), len(self.classes)))
+        present = np.unique(self.codes[rows])
+        if len(present) == 1:  # a fold that holds out all other classes
+            found[:, present] = 1.0
+            return found
         model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=300, tol=1e-3)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # far closer than a doubt depends on
             model.fit(self.vectors[rows], self.codes[rows])
-        found = np.zeros((len(held), len(self.classes)))
         found[:, model.classes_] = model.predict_proba(held)
         return found
 
-    def cross_fitted(self, seed: int) -> np.ndarray:
-        """(n, K) class probabilities of the training samples, each by a classifier that did not see its label."""
-        grouped = self.groups is not None and len(np.unique(self.groups[self.kept])) >= _FOLDS
-        splitter: Any = (StratifiedGroupKFold if grouped else StratifiedKFold)(_FOLDS, shuffle=True, random_state=seed)
+    def cross_fitted(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """(n, K) class probabilities of the training samples, each by a classifier that did not see its label.
+
+        And (n,) whether that classifier saw the label's class on other samples: else the label cannot be judged.
+        """
         rows = np.flatnonzero(self.kept)
-        found = np.zeros((len(self.codes), len(self.classes)))
-        groups = self.groups[rows] if grouped and self.groups is not None else None
+        found, seen = np.zeros((len(self.codes), len(self.classes))), np.zeros(len(self.codes), dtype=bool)
+        groups = None if self.groups is None else self.groups[rows]
+        most = int(np.bincount(self.codes[rows]).max()) if groups is None else len(np.unique(groups))
+        if most < 2:
+            return found, seen
+        splitter: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # classes of fewer samples than folds: some folds lack them
-            parts = list(splitter.split(rows, self.codes[rows], groups))
-        for _, held in parts:
+            folds = splitter(min(_FOLDS, most), shuffle=True, random_state=seed)
+            parts = list(folds.split(rows, self.codes[rows], groups))
+        for others, held in parts:
             fold = np.zeros(len(self.codes), dtype=bool)
             fold[rows[held]] = True
             found[fold] = self.probabilities(self.vectors[fold], fold)
-        return found
+            seen[fold] = np.isin(self.codes[fold], self.codes[rows[others]])
+        if not self.kept.all():  # their labels, if any, are in no classifier
+            found[~self.kept] = self.probabilities(self.vectors[~self.kept])
+        return found, seen
 
 
-def _judged(proba: np.ndarray, part: Dataset, level: str, classes: Sequence[str]) -> pd.DataFrame:
-    """The columns of one level: labels of classes that training does not have are not judged."""
+def _judged(
+    proba: np.ndarray, part: Dataset, level: str, classes: Sequence[str], seen: np.ndarray | None
+) -> pd.DataFrame:
+    """The columns of one level: labels whose class the classifier did not see are not judged."""
     number = {name: code for code, name in enumerate(classes)}
     labels = class_names(part, level)
     codes = torch.tensor([number.get(name, -1) if name is not None else -1 for name in labels])
     codes[torch.from_numpy(proba.sum(axis=0) == 0)[codes.clamp(min=0)]] = -1
+    if seen is not None:
+        codes[torch.from_numpy(~seen)] = -1
     quality = label_quality(proba, codes)
     best = quality.proposed.numpy()
     return pd.DataFrame(
