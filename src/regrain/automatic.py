@@ -363,7 +363,11 @@ class _Choice:
         if self.situation == "one" and self.groups is None:
             return "fewer than three classes cannot be merged and told apart"
         judged = int(self._judged().sum())
-        return "" if judged >= _FEWEST else f"{judged} held-out samples are too few"
+        return (
+            ""
+            if judged >= _FEWEST
+            else f"too few held-out samples can be compared ({judged}, and {_FEWEST} are needed)"
+        )
 
     def _judged(self) -> Tensor:
         """BoolTensor (M,): the held-out samples that count."""
@@ -471,7 +475,10 @@ def _judged(run: Run) -> tuple[Evaluation | None, str]:
 def _of_evaluation(evaluation: Evaluation | None, problem: str) -> list[str]:
     if evaluation is None:
         return [f"It was not judged: {problem}."]
-    return [finding.sentence for finding in evaluation.verdict]
+    if evaluation.verdict:
+        return [finding.sentence for finding in evaluation.verdict]
+    own = [row for row in evaluation.rows if row.representation == "model" and row.metric == "recall@1"]
+    return [f"On the test split recall@1 at level '{row.level}' is {100 * row.score.value:.1f}." for row in own]
 
 
 def _of_subclasses(found: Discovery) -> str:
