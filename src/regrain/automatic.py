@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from regrain.data.corruption import subsample
 from regrain.data.dataset import Dataset
-from regrain.encoders import is_pretrained
+from regrain.encoders import RAW_INPUT, is_pretrained
 from regrain.errors import UserError
 from regrain.evaluation import Evaluation, embed
 from regrain.labels import Labels
@@ -363,11 +363,9 @@ class _Choice:
         if self.situation == "one" and self.groups is None:
             return "fewer than three classes cannot be merged and told apart"
         judged = int(self._judged().sum())
-        return (
-            ""
-            if judged >= _FEWEST
-            else f"too few held-out samples can be compared ({judged}, and {_FEWEST} are needed)"
-        )
+        if judged < _FEWEST:
+            return f"{_FEWEST} held-out samples are needed to compare by, and there are {judged}"
+        return ""
 
     def _judged(self) -> Tensor:
         """BoolTensor (M,): the held-out samples that count."""
@@ -401,7 +399,10 @@ class _Choice:
         encoder = self.features.model.config["encoder"]
         weights = "pretrained" if self.pretrained else "from random weights"
         compared = {found.method: found for found in contenders if found.score is not None}
-        lines = [f"The encoder is {encoder['name']}, {weights}."]
+        name = encoder["name"]
+        lines = [
+            f"The encoder is {name}, {weights}." if name not in RAW_INPUT else f"The features are the input, {name}."
+        ]
         if len(compared) > 1:
             merged = " of the given class, after training on merged classes" if self.groups is not None else ""
             by = "named aspects" if self.situation == "aspects" else f"nearest neighbours{merged}"
