@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import random
+import shutil
 import subprocess
 import sys
 import traceback
@@ -24,6 +25,7 @@ from regrain import registry
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.hub import from_pretrained
+from regrain.report import compare
 from regrain.training.loop import Stopped
 
 QUICK = {"encoder": "mlp", "epochs": 1, "device": "cpu"}
@@ -300,3 +302,20 @@ def test_a_calibrated_model_is_shared_with_its_answers(digits: Dataset, tmp_path
     found = loaded.predict(digits.split("test"))
     assert "answer_level" in found
     assert json.loads((made.path / "export" / "run-hub" / "answers.json").read_text(encoding="utf-8"))
+
+
+def test_options_that_say_how_to_read_need_data(tmp_path: Path) -> None:
+    runs = [
+        regrain.fit("features", "digits", encoder="identity", seed=seed, out=tmp_path / str(seed)) for seed in range(2)
+    ]
+    begun = tmp_path / "begun"
+    shutil.copytree(runs[0].path, begun)
+    shutil.rmtree(begun / "model")
+
+    for asked in (
+        lambda: compare(runs, text="x"),
+        lambda: regrain.resume(begun, text="x"),
+        lambda: runs[0].clean(text="x"),
+    ):
+        with pytest.raises(UserError, match="no option 'text' without other data"):
+            asked()

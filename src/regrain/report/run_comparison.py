@@ -25,6 +25,7 @@ from regrain.report.figures import write_charts
 from regrain.report.page import chart_payload, render
 from regrain.runs.evaluations import evaluation_of
 from regrain.runs.run import Run, get_split
+from regrain.runs.source import require_no_reading
 from regrain.runs.tables import require_writable
 from regrain.storage.files import write_text
 
@@ -224,6 +225,8 @@ def compare(
     grouped = _grouped(opened, names, split, notes)
     rows = [row for row, _ in grouped]
     _tell_settings_apart(grouped)
+    if data is None:
+        require_no_reading(reading)
     found_own = [run.finds_own(data, reading) for run in opened]  # each of them, also after one that does not
     if all(found_own):
         data = None

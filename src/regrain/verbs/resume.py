@@ -12,6 +12,7 @@ from regrain.errors import UserError
 from regrain.runs.assemble import assemble
 from regrain.runs.recipe import merge
 from regrain.runs.run import Run
+from regrain.runs.source import require_no_reading
 from regrain.runs.training import start_notices, train_run, writing
 from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder
@@ -60,7 +61,9 @@ def resume(
     run = Run(RunFolder.open(path), None, device)
     if run.folder.is_complete:
         raise UserError(f"{path} is finished: nothing to resume")
-    if data is not None:
+    if data is None:
+        require_no_reading(reader_options)
+    else:
         run.take_data(data, **reader_options)
     settings = run.recipe["data"]
     training = run.splits()["train"]
