@@ -108,7 +108,7 @@ def work(table: Table, row: Row, seed: int, root: str, runs: Path) -> list[dict[
     return [
         dict(zip(COLUMNS, (table.name, row.label, str(seed), m, repr(v), f"{seconds:.0f}", told), strict=True))
         for m, v in flat.items()
-        if not _DETAIL.search(m)
+        if isinstance(v, float | int) and not _DETAIL.search(m)
     ]
 
 
