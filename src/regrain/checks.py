@@ -58,10 +58,7 @@ def hyperparameters(owner: Any) -> dict[str, inspect.Parameter]:
 def check_values(values: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], owner: str) -> dict[str, Any]:
     """Return all settings of a section: the given values, checked and converted, and the defaults for the rest.
 
-    Raises
-    ------
-    UserError
-        For an unknown key (the nearest is named), a value of the wrong type or out of range.
+    Raises a UserError for an unknown key (the nearest is named), a value of the wrong type or out of range.
 
     Examples
     --------

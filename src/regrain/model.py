@@ -155,7 +155,6 @@ class Model:
 
         Parameters
         ----------
-        method : str
         hyperparameters : mapping
         classes : sequence of int
             Per level that the method reads.
@@ -368,7 +367,6 @@ def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model
 
     Parameters
     ----------
-    folder : path
     verify : bool, optional
         See :class:`~regrain.storage.files.Folder`.
 

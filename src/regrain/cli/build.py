@@ -49,13 +49,10 @@ class Option:
         A type that typer knows; a list if the option may be repeated.
     default : object
         ``...`` if the user must give a value.
-    help : str
     convert : callable, optional
         Turns the typed text into the value for Python.
-    choices : tuple of str
     low, high : float, optional
         The range of a number, ends included.
-    positional : bool
     """
 
     name: str

@@ -30,7 +30,6 @@ class Command:
         ``module:function``: the verb.
     also : tuple of str
         Other functions and TypedDicts whose parameters the verb accepts through ``**``.
-    examples : tuple of str
     opens : bool
         Open the run on ``--device``; the verb itself has no such parameter.
     json : bool

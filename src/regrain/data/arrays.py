@@ -43,6 +43,8 @@ def read_arrays(
       warning.
     - A list of texts; of paths to image files, when all of them end like images.
 
+    Raises a UserError for lengths that differ, giving both, and for shapes that are not samples.
+
     Parameters
     ----------
     samples : array, tensor, DataFrame or list, N long
@@ -51,11 +53,6 @@ def read_arrays(
         and NaN mean unknown.
     levels, relation, ids, groups, splits, modality, layout, static, name
         See :class:`~regrain.data.options.ArrayOptions`.
-
-    Raises
-    ------
-    UserError
-        For lengths that differ, giving both, and for shapes that are not samples.
     """
     messages: list[str] = []
     found, values, wrong = _array_samples(samples, modality, layout, messages)

@@ -150,10 +150,8 @@ def label_names(cells: Column, unknown: Sequence[str], level: str, messages: lis
     a name are one. Anything else stays as it is written, so that ``007`` is not ``7``. A message reports spellings
     that were put together, and -1 among class numbers, which means unknown as everywhere here.
 
-    Raises
-    ------
-    UserError
-        If the only class numbers are -1 and 1, which could be two classes; for cells that are not class names.
+    Raises a UserError if the only class numbers are -1 and 1, which could be two classes; for cells that are not class
+    names.
 
     Examples
     --------
@@ -423,7 +421,6 @@ def contents_of(column: Column, notation: Notation | None = None) -> Contents:
 
     Parameters
     ----------
-    column : Column
     notation : Notation, optional
         How an earlier table wrote this column: it counts where it fits.
 

@@ -53,8 +53,6 @@ class Report:
 
     Parameters
     ----------
-    name, source : str
-    modality : Modality
     shape : tuple of int
         Of one sample as it will be stored.
     samples : dict of split to number
@@ -126,10 +124,6 @@ def check(source: Any, **options: Any) -> Report:
     ----------
     source, options
         As for :func:`regrain.data.read`. Nothing is left out here, whatever ``skip_unreadable`` says.
-
-    Returns
-    -------
-    Report
 
     Raises
     ------

@@ -98,10 +98,7 @@ def walk(folder: Path) -> Walk:
     Links are followed, a folder that several paths lead to counts once a path, but no link to a folder in which it
     lies itself (and so none to ``/``), nor into ``/proc`` and ``/sys``.
 
-    Raises
-    ------
-    UserError
-        If the folder itself cannot be read, or links multiply without end.
+    Raises a UserError if the folder itself cannot be read, or links multiply without end.
     """
     found = Walk()
     top = os.path.realpath(folder)
@@ -187,17 +184,13 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
     name that is not UTF-8 is spelled ``\\xe9``. Links are followed (:func:`walk`). Passed over, and listed in
     ``notes["passed_over"]``, are files that do not end as images do, hidden ones, and those of systems.
 
+    Raises a UserError if the folder holds no images; the message names the formats looked for and the files found.
+
     Parameters
     ----------
     path : path of the folder
     levels : sequence of str, optional
         Names of the levels, coarse to fine; default level1, level2, ..., or label when there is one. ``[]``: no labels.
-    name : str, optional
-
-    Raises
-    ------
-    UserError
-        If the folder holds no images; the message names the formats looked for and the files found.
     """
     folder = Path(os.path.expanduser(path))
     if not folder.is_dir():

@@ -60,10 +60,7 @@ def as_table(source: Any) -> Table:
 def file_table(path: Path) -> Table:
     """A table file, by its ending.
 
-    Raises
-    ------
-    UserError
-        For an ending that is not known, a file that is not what its ending says, or one without rows.
+    Raises a UserError for an ending that is not known, a file that is not what its ending says, or one without rows.
     """
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
@@ -91,10 +88,7 @@ def _no_collection() -> Iterator[None]:
 def utf8_text(path: Path) -> str:
     """The text of a file, without a byte order mark; UTF-16 with its mark is read too.
 
-    Raises
-    ------
-    UserError
-        For a file in another encoding, naming the line, and for one that cannot be opened.
+    Raises a UserError for a file in another encoding, naming the line, and for one that cannot be opened.
     """
     try:
         content = path.read_bytes()
@@ -458,10 +452,7 @@ def read_parquet_folder(path: str | Path, *, splits: Sequence[str] | None = None
     Shards ``train-00000-of-00002.parquet`` are put together; files of other names are read only when ``splits`` names
     them (without ``.parquet``).
 
-    Raises
-    ------
-    UserError
-        If the folder has no such file, and as :meth:`regrain.data.table.Table.rows`.
+    Raises a UserError if the folder has no such file, and as :meth:`regrain.data.table.Table.rows`.
     """
     folder = Path(os.path.expanduser(path))
     files = parquet_files(folder, splits)
@@ -499,10 +490,8 @@ def parquet_files(folder: Path, splits: Sequence[str] | None = None) -> dict[Pat
 class ParquetColumns(Mapping[str, Column]):
     """The columns of Parquet files under each other, each read when it is first asked for.
 
-    Raises
-    ------
-    UserError
-        For what is not Parquet, columns of one name, and, when a column is read, for more than memory holds.
+    Raises a UserError for what is not Parquet, columns of one name, and, when a column is read, for more than memory
+    holds.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:

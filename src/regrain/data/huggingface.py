@@ -29,10 +29,7 @@ def huggingface_table(dataset: Any) -> Table:
     (PNG, no loss). Rows of one matrix each (Array2D) are series. Where ``train`` is the only split of a DatasetDict, it
     is all of the data: a part of it is held out, as of a table.
 
-    Raises
-    ------
-    UserError
-        For a data set that is streamed, whose samples come once.
+    Raises a UserError for a data set that is streamed, whose samples come once.
     """
     whole = not isinstance(dataset, Mapping)
     parts: dict[str, Any] = {"": dataset} if whole else dict(dataset)

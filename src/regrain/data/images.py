@@ -71,6 +71,8 @@ def decode_image(
 ) -> np.ndarray:
     """One image as uint8 (channels, H, W); with ``size`` its shorter side is resized to it and the centre cut out.
 
+    Raises an OSError if the file is missing or is not an image; the caller knows the row and says so.
+
     Parameters
     ----------
     source : path or encoded bytes
@@ -80,11 +82,6 @@ def decode_image(
         Pixels of the result; one number means a square.
     white : int
         The value of pixels of more than 8 bits that becomes 255; what is above is cut off.
-
-    Raises
-    ------
-    OSError
-        If the file is missing or is not an image; the caller knows the row and says so.
     """
     from PIL import Image, ImageOps
 
@@ -156,7 +153,6 @@ def decode_images(
     Parameters
     ----------
     sources : sequence of path or bytes, N of them
-    form : ImageForm
     threads : int
         More than one pays for photographs only: on tiny images threads wait for each other.
 

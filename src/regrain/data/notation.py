@@ -74,10 +74,7 @@ class Notation:
     def of(cls, texts: Iterable[str]) -> Notation | None:
         """Find the notation that all of these cells are written in; None if there is none.
 
-        Raises
-        ------
-        ValueError
-            Where commas could mark thousands or decimals: the message holds such a cell.
+        Raises a ValueError where commas could mark thousands or decimals: the message holds such a cell.
         """
         cells = {text.strip() for text in texts}
         if not cells or max(map(len, cells)) > _LONGEST:

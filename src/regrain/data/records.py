@@ -94,6 +94,8 @@ class Clock:
 def clock_of(steps: Mapping[str, np.ndarray], times: np.ndarray, gap: float | None = None) -> Clock:
     """The clock of records, and the step of time from which on it has a hole.
 
+    Raises a UserError for a gap that is not above 0.
+
     Parameters
     ----------
     steps : mapping of record to its rows, in time order
@@ -101,11 +103,6 @@ def clock_of(steps: Mapping[str, np.ndarray], times: np.ndarray, gap: float | No
     gap : float, optional
         The longest step of time within a window. Default: 1.5 usual steps of a regular clock, where rows are missing
         beyond; anything else has no limit, for pauses are in its nature.
-
-    Raises
-    ------
-    UserError
-        For a gap that is not above 0.
 
     Examples
     --------
@@ -247,10 +244,7 @@ def in_order_of_time(
 def step_times(column: Column, kind: Kind, name: str, where: str, describe_row: Callable[[int], str]) -> np.ndarray:
     """The times of all rows as numbers that sort, dates in seconds; NaN where the cell is empty.
 
-    Raises
-    ------
-    UserError
-        For a cell that is neither a number nor a date.
+    Raises a UserError for a cell that is neither a number nor a date.
     """
     if kind == "numbers":
         times = as_floats(column)[:, 0]
@@ -283,6 +277,8 @@ def cut(
 ) -> Windows:
     """Windows of one width; without a width every record is one sample, and all must be of one length.
 
+    Raises a UserError for records of different lengths without a width, and where no record is as long as a window.
+
     Parameters
     ----------
     steps : mapping of record to its rows
@@ -293,11 +289,6 @@ def cut(
         The longest step of time within a window: a longer one starts a new window.
     messages : list of str
         Collects notes on what was left out.
-
-    Raises
-    ------
-    UserError
-        For records of different lengths without a width, and where no record is as long as a window.
     """
     for option, value in (("window", width), ("stride", stride)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -366,7 +357,6 @@ def window_labels(
     ----------
     names : mapping of level to class names (rows,), None unknown
         Coarse to fine, with ancestors filled in where levels nest.
-    windows : Windows
     nested : bool
         Whether the levels nest; aspects are decided one by one.
 
@@ -405,10 +395,7 @@ def constant_values(
 ) -> dict[str, Any]:
     """The one value that a column has within each record, empty cells aside; None where all are empty.
 
-    Raises
-    ------
-    UserError
-        For a record with several values; the message names record, column and rows.
+    Raises a UserError for a record with several values; the message names record, column and rows.
     """
     result: dict[str, Any] = {}
     for record, rows in steps.items():
@@ -430,10 +417,7 @@ def static_features(
 ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
     """Static features (S,) of every record, NaN if no row has a value; and by row, the faulty cells.
 
-    Raises
-    ------
-    UserError
-        For a feature that changes within a record.
+    Raises a UserError for a feature that changes within a record.
     """
     values, wrong = as_matrix(columns, missing_allowed=True)
     result = {}

@@ -58,20 +58,17 @@ class Rows:
         The source, for messages.
     name : str
         Of the data set.
-    modality : Modality
     values : sequence or array
         Images: paths and encoded bytes (None: missing), or a uint8 or uint16 array (N, C, H, W). Texts: str or None.
         Vectors (N, D) and series (N, T, C): a float array; NaN in a series is a missing value.
     labels : Labels, or mapping of level to class names
         Names as found, None unknown.
-    ids : sequence of str
     describe_row : callable
         How the user finds the row at a position: "line 7", "cats/3.jpg".
     relation : Relation
         Relation between the levels of a mapping.
     id_column : str, optional
         The column that the ids come from.
-    splits, groups : sequences of str, optional
     static : float array (N, S), optional
         Static features of series; NaN is missing.
     known_errors : tuple of RowError
@@ -159,10 +156,8 @@ class Rows:
     def usable(self, skip_unreadable: bool = False) -> Rows:
         """The rows that can be used, as far as this shows without decoding an image.
 
-        Raises
-        ------
-        UserError
-            If there are none, for rows that cannot be used, unless they are to be left out, and for repeated ids.
+        Raises a UserError if there are none, for rows that cannot be used, unless they are to be left out, and for
+        repeated ids.
         """
         if not len(self) and not self.row_errors:
             raise UserError(f"{self.where} holds no samples")
@@ -229,11 +224,8 @@ class Rows:
     ) -> Dataset:
         """The data set; the options are explained in :class:`~regrain.data.options.StorageOptions`.
 
-        Raises
-        ------
-        UserError
-            For rows that cannot be used, unless they are to be left out; for labels that contradict each other and
-            for ids that are not unique. The message names rows as the user finds them.
+        Raises a UserError for rows that cannot be used, unless they are to be left out; for labels that contradict each
+        other and for ids that are not unique. The message names rows as the user finds them.
         """
         rows = self.usable(skip_unreadable)
         try:

@@ -129,11 +129,8 @@ class Table:
     def rows(self, **options: Unpack[RoleOptions]) -> Rows:
         """The rows of the table, by options and guesses.
 
-        Raises
-        ------
-        UserError
-            For a column that does not exist or is named for two roles, more than one kind of sample, and where a guess
-            is not possible.
+        Raises a UserError for a column that does not exist or is named for two roles, more than one kind of sample, and
+        where a guess is not possible.
         """
         _require_fitting(options)
         for column, written in (options.get("notations") or {}).items():

@@ -28,7 +28,6 @@ class TaxonomyInfo:
 
     Parameters
     ----------
-    name : str
     levels : mapping of level to number of classes, coarse to fine
     source : str
         Where it was published; a RECONSTRUCTION says so here.
@@ -62,18 +61,15 @@ def taxonomies() -> dict[str, TaxonomyInfo]:
 def taxonomy(source: str | Path) -> Taxonomy:
     """A taxonomy by name, or from a file.
 
+    Raises a UserError for a name that is not known (the nearest is given), a file of another kind, and rows that are
+    not edges or paths, by the line of the file.
+
     Parameters
     ----------
     source : str or path
         A name of :func:`taxonomies`, or a file: JSON (:meth:`~regrain.labels.Taxonomy.from_json`); CSV or TSV with one
         edge ``child,parent`` per row, under a header with these two words, in either order, or under none; or ``.txt``
         with one path ``a/b/c`` per line, a class being its whole path.
-
-    Raises
-    ------
-    UserError
-        For a name that is not known (the nearest is given), a file of another kind, and rows that are not edges or
-        paths, by the line of the file.
 
     Examples
     --------

@@ -46,6 +46,9 @@ class VisionEncoder(Encoder):
     The embedding is the model's pooled output; where that comes from a layer on top of the first token, which many
     published weights lack, it is the first token itself. Nothing is scaled to unit length.
 
+    Raises a UserError when transformers is not installed, the model is neither local nor to be had from the hub, or it
+    cannot take samples of this shape.
+
     Parameters
     ----------
     name_or_path : str
@@ -58,12 +61,6 @@ class VisionEncoder(Encoder):
     mean, std : sequence of C floats, optional
         The normalisation that the weights expect. Default: what the model's image processor says, where a folder has
         one.
-
-    Raises
-    ------
-    UserError
-        When transformers is not installed, the model is neither local nor to be had from the hub, or it cannot take
-        samples of this shape.
     """
 
     modality = "image"

@@ -105,10 +105,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Of a folder, its ``model.safetensors``: a run, or a model in the Hugging Face Hub's layout.
 
-    Raises
-    ------
-    UserError
-        When the file is absent, unreadable, or needs unpickling of arbitrary objects.
+    Raises a UserError when the file is absent, unreadable, or needs unpickling of arbitrary objects.
     """
     path = Path(os.path.expanduser(path))
     if path.is_dir():
@@ -164,6 +161,8 @@ def load_weights(
 
     Heads that the network lacks (a classifier, a projector) are left out.
 
+    Raises a UserError when no parameter fits, or one that does is not made of finite floats.
+
     Parameters
     ----------
     path : str or Path
@@ -179,11 +178,6 @@ def load_weights(
     -------
     bool
         Whether the file holds all of the network: parameters and running statistics.
-
-    Raises
-    ------
-    UserError
-        When no parameter fits, or one that does is not made of finite floats.
 
     Warns
     -----

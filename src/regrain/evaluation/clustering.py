@@ -46,8 +46,6 @@ def clustering(
 
     Parameters
     ----------
-    representation : Representation
-    task : Task
     cluster_seeds : int
         Seeds of k-means.
     cluster_starts : int

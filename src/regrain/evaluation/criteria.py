@@ -36,12 +36,10 @@ class Candidate:
 
     Attributes
     ----------
-    model : Model
     train, validation : Dataset
         Both from the training split, with no other level than the coarse one.
     train_embeddings, validation_embeddings : Tensor
         (N, width) and (M, width).
-    seed : int
     """
 
     model: Model
@@ -158,7 +156,6 @@ def criterion_values(model: Model, train: Dataset, validation: Dataset, *, seed:
 
     Parameters
     ----------
-    model : Model
     train, validation : Dataset
         Disjoint parts of the training split. Of their levels only the first is looked at.
     seed : int

@@ -65,12 +65,10 @@ def level_probabilities(model: Model, labels: Labels, dataset: Dataset, *, worke
 
     Parameters
     ----------
-    model : Model
     labels : Labels
         The levels and classes the method was trained on.
     dataset : Dataset
         Its labels are not looked at.
-    workers : int
     """
     if not model.method.has_classifier:
         return {}

@@ -59,7 +59,6 @@ def evaluate_model(
 
     Parameters
     ----------
-    model : Model
     test : Dataset
         The samples to evaluate on.
     train : Dataset, optional
@@ -90,7 +89,6 @@ def evaluate_model(
         Levels and classes that the model was trained on, for predictions of its own classifier.
     advice : mapping of str to str, optional
         Untrained representation -> what the verdict says to do where it is better than the model.
-    seed, workers : int
 
     Raises
     ------

@@ -37,8 +37,6 @@ def few_shot(
 
     Parameters
     ----------
-    representation : Representation
-    task : Task
     shots : tuple of int
         Support samples of a class, such as 1,5.
     ways : tuple of int or None

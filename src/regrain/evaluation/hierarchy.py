@@ -35,8 +35,6 @@ def hierarchy(
 
     Parameters
     ----------
-    representation : Representation
-    task : Task
     taxonomy : Taxonomy, str or path, optional
         A name of ``regrain taxonomies``, or a file, in place of the data's own levels: the names of the leaf classes
         are looked up in it, and its levels that group none of them are left out.

@@ -34,8 +34,6 @@ def linear(representation: Representation, task: Task, *, linear_epochs: CountFr
 
     Parameters
     ----------
-    representation : Representation
-    task : Task
     linear_epochs : int
         Epochs of SGD with augmentations, in addition to the convex solver.
 
@@ -67,8 +65,6 @@ def transfer(representation: Representation, task: Task, *, linear_epochs: Count
 
     Parameters
     ----------
-    representation : Representation
-    task : Task
     linear_epochs : int
         As of :func:`linear`.
 

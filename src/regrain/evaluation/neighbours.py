@@ -16,8 +16,6 @@ def knn(representation: Representation, task: Task, *, neighbours: Count = 20) -
 
     Parameters
     ----------
-    representation : Representation
-    task : Task
     neighbours : int
         K of k-NN; at most the number of labelled training samples.
 

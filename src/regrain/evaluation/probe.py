@@ -116,10 +116,8 @@ def logistic_layer(probed: Probed) -> Layer:
 def class_probabilities(representation: Representation, task: Task, protocol: str) -> tuple[Tensor, str]:
     """(N, classes) of the test samples by the method's own classifier, else by a probe; and in words whose they are.
 
-    Raises
-    ------
-    UserError
-        If the method has no classifier of this level, and fewer than two classes are labelled in the training split.
+    Raises a UserError if the method has no classifier of this level, and fewer than two classes are labelled in the
+    training split.
     """
     own = representation.probabilities.get(task.level)
     if own is not None:

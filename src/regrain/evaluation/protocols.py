@@ -30,7 +30,6 @@ class Score:
 
     Attributes
     ----------
-    value, low, high : float
     over : str
         What the interval is over: ``queries``, ``seeds``, ``episodes``, ``subjects``; empty without one.
     note : str
@@ -118,12 +117,9 @@ class Task:
 
     Attributes
     ----------
-    level : str
-    classes : tuple of str
     test_labels : LongTensor (N,)
         -1 unknown: such samples are left out.
     train_labels : LongTensor (M,) or None
-    seed : int
     superclasses : LongTensor (N,) or None
         The test samples' classes one level up; None at the coarsest level, and where levels do not nest.
     groups : array of str (N,) or None

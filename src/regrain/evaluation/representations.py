@@ -30,13 +30,10 @@ class Sources:
 
     Attributes
     ----------
-    test : Dataset
-    train : Dataset or None
     needs : frozenset of str
         See :func:`~regrain.evaluation.protocols.protocol`.
     augmentation : str or mapping
         The view preset of augmented test samples.
-    seed, workers : int
     """
 
     test: Dataset

@@ -41,11 +41,8 @@ class Finding:
 
     Attributes
     ----------
-    sentence : str
     outcome : {"better", "within noise", "worse"}
         Of the model: ``within noise`` where the interval holds 0.
-    level, metric, baseline : str
-    value, baseline_value : float
     difference, low, high : float
         value - baseline_value, and its 95% interval, bootstrapped over the same samples of both.
     count : int
@@ -74,9 +71,6 @@ class Evaluation:
 
     Attributes
     ----------
-    split : str
-    samples : int
-    rows : list of Row
     notes : list of str
         Caveats for the reader of the figures.
     judged : dict

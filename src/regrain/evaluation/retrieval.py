@@ -24,8 +24,6 @@ def recall(representation: Representation, task: Task, *, ks: list[Count] | None
 
     Parameters
     ----------
-    representation : Representation
-    task : Task
     ks : list of int, optional
         K of recall@K. Default 1, 2, 5 and 10, as far as there are enough samples.
 
@@ -64,7 +62,6 @@ def per_query(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int]) -> dict[
     embeddings : Tensor (n, d)
     labels : LongTensor (n,)
         All known.
-    ks : sequence of int
 
     Returns
     -------

@@ -152,6 +152,9 @@ def open_collection(
 ) -> Collection:
     """Open the samples of a run, with the start of an earlier exploration or from the discovered subclasses.
 
+    Raises a UserError if the run's data are gone or differ from the start of the exploration; if ``level`` is not a
+    level below the superclasses, or differs from the level that the exploration started with.
+
     Parameters
     ----------
     folder : path
@@ -162,12 +165,6 @@ def open_collection(
     map_kind : {"auto", "pca", "tsne"}
     seed : int
         Seed of the map and of clustering.
-
-    Raises
-    ------
-    UserError
-        If the run's data are gone or differ from the start of the exploration; if ``level`` is not a level below the
-        superclasses, or differs from the level that the exploration started with.
     """
     parts = run.splits()
     store = Folder(folder, verify=run.folder.verify)

@@ -30,6 +30,8 @@ class JournalEntry(NamedTuple):
 class Journal:
     """An append-only file that one process at a time may write.
 
+    Raises a UserError if another process holds the journal, or a line before the last one is damaged.
+
     Parameters
     ----------
     path : path
@@ -41,11 +43,6 @@ class Journal:
         All entries of the file, in order.
     notices : list of str
         Messages on lines set aside at opening.
-
-    Raises
-    ------
-    UserError
-        If another process holds the journal, or a line before the last one is damaged.
 
     Examples
     --------
@@ -80,10 +77,7 @@ class Journal:
     def append(self, event: Mapping[str, Any]) -> JournalEntry:
         """Write an event and wait until it is on disk.
 
-        Raises
-        ------
-        UserError
-            If the event cannot be written; the journal then holds no part of it.
+        Raises a UserError if the event cannot be written; the journal then holds no part of it.
         """
         if self._broken is not None:
             raise UserError(

@@ -67,10 +67,7 @@ def write_outcome(session: Session, table: TableFormat = "csv") -> Outcome:
 
     Exports are written one at a time.
 
-    Raises
-    ------
-    UserError
-        If every class is only a proposal so far.
+    Raises a UserError if every class is only a proposal so far.
     """
     with session.exporting:
         return _write_outcome(session, table)

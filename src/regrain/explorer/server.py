@@ -279,10 +279,7 @@ def _add_actions(app: FastAPI, session: Session, tokens: OneTimeTokens) -> None:
 def bound_socket(port: int) -> socket.socket:
     """Bind a socket on 127.0.0.1; port 0 takes a free one.
 
-    Raises
-    ------
-    UserError
-        If the port is taken.
+    Raises a UserError if the port is taken.
     """
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -38,6 +38,8 @@ class StaleError(UserError):
 class Session:
     """The exploration of a run; only one can be open at a time.
 
+    Raises a UserError if another process explores the run, or its journal or data have changed.
+
     Parameters
     ----------
     level : str, optional
@@ -60,11 +62,6 @@ class Session:
         Hold it to read the state more than once.
     exporting : Lock
         Held while an export is written.
-
-    Raises
-    ------
-    UserError
-        If another process explores the run, or its journal or data have changed.
     """
 
     def __init__(self, run: Run, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0) -> None:
@@ -118,18 +115,14 @@ class Session:
     def act(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Write a user's action to the journal, apply it, and return :meth:`changes` since the user's last update.
 
+        Raises a StaleError if the target of the action changed after ``seen``. Raises a UserError if the action is not
+        possible.
+
         Parameters
         ----------
         request : mapping
             ``kind``, ``seen`` (the sequence number of the user's page), ``action`` (an id made by the page, so that a
             repeated request is applied once), and the fields of the kind.
-
-        Raises
-        ------
-        StaleError
-            If the target of the action changed after ``seen``.
-        UserError
-            If the action is not possible.
         """
         with self.lock:
             seen, action = int(request["seen"]), str(request["action"])

@@ -120,10 +120,7 @@ class State:
     def known_rows(self, samples: Sequence[int]) -> np.ndarray:
         """Convert samples to rows (n,), each once.
 
-        Raises
-        ------
-        UserError
-            If the list is empty, or a sample is out of range.
+        Raises a UserError if the list is empty, or a sample is out of range.
         """
         return np.unique(self._rows(samples, some=True))
 
@@ -320,10 +317,7 @@ _ACTIONS = ("name", "confirm", "outlier", "move", "merge", "split")
 def clean_name(name: Any) -> str:
     """Strip the spaces around a name, and check it.
 
-    Raises
-    ------
-    UserError
-        If it is empty, too long, or holds control characters.
+    Raises a UserError if it is empty, too long, or holds control characters.
     """
     text = name.strip() if isinstance(name, str) else ""
     if not text:

@@ -121,10 +121,6 @@ def few_shot_accuracy(
     class_names
         Names of the classes 0, 1, ..., for messages.
 
-    Returns
-    -------
-    FewShot
-
     Raises
     ------
     UserError

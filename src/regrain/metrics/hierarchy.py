@@ -52,10 +52,6 @@ def hierarchy_metrics(
         From the coarsest level to the leaves: level -> (classes,) the class at that level over each leaf class, -1
         where there is none.
 
-    Returns
-    -------
-    HierarchyMetrics
-
     Raises
     ------
     UserError

@@ -92,10 +92,6 @@ def fit_logistic_regressions(
         Solver precision. float32 halves the time of large problems; it reaches a tolerance of about 1e-4 for unit
         vectors and C = 1. The Gram matrix, and weights made of it, have the precision of the features.
 
-    Returns
-    -------
-    LogisticRegressions
-
     Notes
     -----
     L-BFGS, preconditioned by the inverse of the Hessian at W = 0, which is a Kronecker product:

@@ -113,10 +113,6 @@ def label_quality(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor)
     labels
         (n,) integers below C; -1 is unknown.
 
-    Returns
-    -------
-    :class:`LabelQuality`.
-
     Examples
     --------
     >>> found = label_quality([[0.875, 0.125], [0.75, 0.25], [0.125, 0.875], [0.875, 0.125]], [0, 0, 1, 1])

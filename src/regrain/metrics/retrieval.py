@@ -88,10 +88,6 @@ def retrieval_metrics(
     map_at_r
         Whether to compute MAP@R.
 
-    Returns
-    -------
-    :class:`Retrieval`.
-
     Examples
     --------
     >>> import torch

@@ -82,6 +82,8 @@ def embedding_map(
 ) -> EmbeddingMap:
     """Map embeddings to the plane; the same embeddings and seed give the same map on one machine.
 
+    Raises a UserError if t-SNE is asked for and there are fewer than 8 samples.
+
     Parameters
     ----------
     vectors : Tensor (N, d)
@@ -96,11 +98,6 @@ def embedding_map(
         Seed of the start and of the descent.
     cache : path, optional
         An ``.npz`` file: read if it holds the map of these embeddings, else written.
-
-    Raises
-    ------
-    UserError
-        If t-SNE is asked for and there are fewer than 8 samples.
 
     Examples
     --------

@@ -40,7 +40,6 @@ def write_neighbours(
         Positions in ``dataset``.
     panels : sequence of Panel
         All with the same number of neighbours.
-    out : path
     title, foot : str
         Texts above and below the picture.
     """

@@ -23,6 +23,8 @@ _LEGEND = 20
 def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Path]:
     """Write every chart, map and confusion matrix, and for images the galleries and grids.
 
+    Raises a UserError if a file would be overwritten.
+
     Parameters
     ----------
     folder : path
@@ -34,11 +36,6 @@ def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Pa
     -------
     list of Path
         The files written.
-
-    Raises
-    ------
-    UserError
-        If a file would be overwritten.
     """
     drawn: dict[str, Callable[[Any], None]] = _charts([*content.curves, *content.few_shot])
     if content.map is not None:

@@ -66,8 +66,6 @@ class Compared:
 
     Attributes
     ----------
-    name : str
-    runs, seeds
     settings : dict
         Recipe values that differ between the compared runs, by dotted key.
     figures : dict of str to ComparedFigure
@@ -93,11 +91,8 @@ class Comparison:
 
     Attributes
     ----------
-    rows : list of Compared
     reference : str
         Name of the row that the others are compared with.
-    curves : list of Chart
-    notes : list of str
     """
 
     rows: list[Compared]
@@ -276,7 +271,6 @@ def write_comparison(
 
     Parameters
     ----------
-    comparison : Comparison
     out : path, optional
         The ``.html`` file.
     figures : path, optional

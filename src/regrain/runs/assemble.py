@@ -49,11 +49,9 @@ class Assembly:
 
     Attributes
     ----------
-    model : Model
     dataset : Dataset
         For the loader: only the levels the method reads, in its order; features where the encoder has a frozen
         backbone.
-    options : TrainingOptions
     recipe : dict
         Resolved.
     notices : list of str
@@ -75,10 +73,8 @@ def roles_of(method: type[Method], levels: Sequence[str], recorded: Mapping[str,
 
     ``coarse`` is the first of the levels and ``fine`` the last, unless ``recorded`` names others.
 
-    Raises
-    ------
-    UserError
-        If the method reads labels and there are none, or what was asked for does not fit the levels in use.
+    Raises a UserError if the method reads labels and there are none, or what was asked for does not fit the levels in
+    use.
     """
     asked = {role: level for role, level in (recorded or {}).items() if role in ("coarse", "fine")}
     if asked and method.needs.levels in ((), (EVERY,)):
@@ -114,10 +110,7 @@ def roles_of(method: type[Method], levels: Sequence[str], recorded: Mapping[str,
 def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     """Build model, views and options for a recipe; ``train`` holds all the training samples with the levels in use.
 
-    Raises
-    ------
-    UserError
-        If the recipe or the data cannot work: the message names it and what would be right.
+    Raises a UserError if the recipe or the data cannot work: the message names it and what would be right.
     """
     notices: list[str] = []
     asked = _encoder_section(recipe.get("encoder", {}))

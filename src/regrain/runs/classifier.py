@@ -240,8 +240,6 @@ def fit_classifier(
     embeddings : Tensor (S, d)
     labels : LongTensor (S,)
         Into ``classes``; every class occurs.
-    level : str
-    classes : tuple of str
     abstain : float
         In [0, 1): the share of support samples that are unlike the rest of it; 0: nothing is abstained from, unless
         ``precision`` asks for it.

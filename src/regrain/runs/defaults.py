@@ -60,7 +60,6 @@ def default_encoder_section(
         What the user gave.
     recipe : mapping
         What the user gave of everything.
-    train : Dataset
     notices : list of str
         Takes what the user may want to know.
     """
@@ -182,9 +181,6 @@ def announce_time(
 
     Parameters
     ----------
-    model : Model
-    train : Dataset
-    options : TrainingOptions
     recipe : mapping
         Resolved.
     device : {"cpu", "cuda"}

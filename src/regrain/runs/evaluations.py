@@ -71,8 +71,6 @@ def keep_evaluation(folder: RunFolder, made: Evaluation, *, data: str, own_data:
 
     Parameters
     ----------
-    folder : RunFolder
-    made : Evaluation
     data : str
         The data judged on.
     own_data : bool

@@ -87,15 +87,12 @@ class Export:
 
     Attributes
     ----------
-    path : Path
-    format : str
     keys : int
         Number of tensors in it.
     input : str
         Input that the network expects, in words.
     loading : tuple of str
         The lines, of Python or of a configuration, that load it.
-    notices : tuple of str
     beside : tuple of Path
         Files that go with it: of an ONNX graph what its outputs mean, and how image files are read.
     """

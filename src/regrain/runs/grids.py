@@ -23,10 +23,8 @@ def require_drawable(folder: str | Path, modality: str, where: str, *, overwrite
 
     Parameters
     ----------
-    folder : path
     modality : str
         Of the samples of ``where``, a run or a data set.
-    where : str
     overwrite : bool
         Whether pictures in the folder may be replaced.
     """
@@ -53,14 +51,12 @@ def write_grids(
 
     Parameters
     ----------
-    discovery : Discovery
     parts : mapping of split to Dataset
         The samples that were told apart, in the same order.
     folder : path
         Made where it does not exist.
     split : str, optional
         Show and sort by samples of this split only.
-    seed : int
 
     Returns
     -------
@@ -103,7 +99,6 @@ def purity_ranks(
 
     Parameters
     ----------
-    discovery : Discovery
     parts : mapping of split to Dataset
         The samples that were told apart, in the same order.
     shown : array of bool (N,)

@@ -80,7 +80,6 @@ class OnnxGraph:
     content : bytes
     tensors : int
         Number of weights in it.
-    outputs : tuple of str
     notice : str
         How far it agrees with the model.
     """
@@ -138,6 +137,9 @@ def graph_inputs(model: Model) -> tuple[str, ...]:
 def onnx_graph(model: Model, classifiers: Classifiers, described: Mapping[str, str]) -> OnnxGraph:
     """Translate a model to ONNX; the batch may have any size.
 
+    Raises a UserError if the extra ``onnx`` is missing, torch cannot translate the model, or the graph does not agree
+    with it.
+
     Parameters
     ----------
     model : Model
@@ -146,11 +148,6 @@ def onnx_graph(model: Model, classifiers: Classifiers, described: Mapping[str, s
         Each level's probabilities are an output of its own.
     described : mapping of str
         Goes into the file's ``metadata_props``.
-
-    Raises
-    ------
-    UserError
-        If the extra ``onnx`` is missing, torch cannot translate the model, or the graph does not agree with it.
     """
     try:
         import onnx

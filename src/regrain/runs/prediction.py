@@ -32,7 +32,6 @@ def predicted_columns(
 
     Parameters
     ----------
-    model : Model
     labels : Labels
         The levels and classes the method was trained on.
     dataset : Dataset

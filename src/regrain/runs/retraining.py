@@ -24,7 +24,6 @@ def retraining(run: Run, method: str, train: Dataset) -> dict[str, Any]:
 
     Parameters
     ----------
-    run : Run
     method : str
         The one to train.
     train : Dataset

@@ -50,7 +50,6 @@ class Run:
 
     Parameters
     ----------
-    folder : RunFolder
     data : Dataset, optional
         The data it was made from, where they are at hand; otherwise they are read again from the recipe.
     device : {"auto", "cpu", "cuda"}
@@ -117,7 +116,6 @@ class Run:
 
         Parameters
         ----------
-        path : path
         device : {"auto", "cpu", "cuda"}
         verify : bool, optional
             False reads its files without comparing their checksums, which takes about a second a gigabyte; default

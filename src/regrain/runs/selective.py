@@ -129,7 +129,6 @@ class SelectiveClassifier:
         None: no threshold reached the precision, and this level is never answered.
     precision : float
         The share of right ones that was asked for.
-    calibrated_on : str
     samples : tuple of int
         Labelled samples of every level that it was calibrated on.
     support : tuple of int
@@ -254,7 +253,6 @@ class LevelReport:
 
     Attributes
     ----------
-    level : str
     samples : int
         Labelled ones, over which ``accuracy`` and ``calibration_error`` are; the latter of the confidences.
     accuracy, calibration_error : float or None
@@ -288,9 +286,6 @@ class SelectiveReport:
 
     Attributes
     ----------
-    split : str
-    samples : int
-    levels : tuple of LevelReport
     answered, abstained : float
         Shares of all samples.
     judged : int
@@ -328,7 +323,6 @@ class Calibration:
 
     Attributes
     ----------
-    answers : SelectiveClassifier
     figures : SelectiveReport
         On the samples that it was calibrated on, where precision was aimed at: no figure for new samples.
     judged : SelectiveReport or None
@@ -576,7 +570,6 @@ def require_enough(count: int, precision: float, confidence: float | None) -> No
 
     Parameters
     ----------
-    count : int
     precision, confidence : float
         In (0, 1). Without confidence: that the rank of :func:`regrain.metrics.root_threshold` exists.
     """
@@ -676,10 +669,8 @@ def share_of_misses(
 
     Parameters
     ----------
-    classifier : SelectiveClassifier
     seen, judged : (probabilities, truth)
         Of the samples that it was calibrated on, and of others; as of :func:`fit_selective_classifier`.
-    taxonomy : Taxonomy or None
     """
     pooled = []
     for probabilities, truth in (seen, judged):

@@ -167,6 +167,8 @@ def inherited_options(
 
     Options that name columns hold where a table has these. Images are stored as the model's own.
 
+    Raises a UserError for options that would store images otherwise.
+
     Parameters
     ----------
     data
@@ -174,11 +176,6 @@ def inherited_options(
         The one that they are, by :func:`table_of`.
     model, recorded, options
         As :func:`read_alike` takes them.
-
-    Raises
-    ------
-    UserError
-        For options that would store images otherwise.
     """
     if isinstance(data, Dataset):
         return dict(options)
@@ -250,10 +247,7 @@ def split_dataset(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dat
     Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
     The training split is corrupted as the section says.
 
-    Raises
-    ------
-    UserError
-        If the data have splits and none is called ``train``, or they do not allow what the section asks.
+    Raises a UserError if the data have splits and none is called ``train``, or they do not allow what the section asks.
     """
     given = {name: section[name] for name in CORRUPTIONS if name in section}
     corruption = Corruption(**check_values(given, hyperparameters(Corruption), "data"))

@@ -102,7 +102,6 @@ def sample_columns(rows: Rows, out: Path, *, beside: Collection[str]) -> dict[st
 
     Parameters
     ----------
-    rows : Rows
     out : path
         See :func:`regroup_rows`.
     beside : collection of str

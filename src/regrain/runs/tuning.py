@@ -219,7 +219,6 @@ class Trial:
 
     Attributes
     ----------
-    number : int
     settings : dict
     criteria : dict
         Criterion -> value, higher is better; empty where the training failed.
@@ -239,8 +238,6 @@ class Tuning:
 
     Attributes
     ----------
-    path : Path
-    plan : Plan
     trials : list of Trial
         Finished ones.
     """
@@ -255,8 +252,6 @@ class Tuning:
 
         Parameters
         ----------
-        path : Path
-        plan : Plan
         circumstances : mapping
             What else must be equal for trials to compare: fixed settings, data.
 

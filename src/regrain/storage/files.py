@@ -49,10 +49,7 @@ def replace_file(out: Path, write: Callable[[Path], object], *, durable: bool = 
     Threads and processes that write the same file do not disturb each other: the last rename wins. The file's mode
     follows the umask, whatever ``write`` makes of it. A durable one is on disk before it gets its name.
 
-    Raises
-    ------
-    UserError
-        If the file cannot be written, such as on a full disk; the message names it.
+    Raises a UserError if the file cannot be written, such as on a full disk; the message names it.
     """
     temporary = _temporary(out)
     try:
@@ -120,17 +117,13 @@ def sync(path: Path) -> None:
 def read_json(file: Path, form: Any = None) -> dict[str, Any]:
     """The mapping in a JSON file of the project's.
 
+    Raises a UserError if the file is missing, is not JSON, holds something else, numbers that are not finite, or a
+    newer schema; the message names the file and the place in it.
+
     Parameters
     ----------
-    file : path
     form : type, optional
         The form of the content, such as a TypedDict; keys that it does not name may hold anything.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, is not JSON, holds something else, numbers that are not finite, or a newer schema; the
-        message names the file and the place in it.
     """
     try:
         content = json.loads(_text(file), parse_constant=_not_finite, parse_float=_finite)
@@ -217,16 +210,12 @@ def _text(file: Path, newline: str | None = None) -> str:
 def read_tensors(file: Path, shapes: Mapping[str, tuple[int | None, ...]] | None = None) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU.
 
+    Raises a UserError if the file is missing or damaged, has other tensors, or numbers that are not finite.
+
     Parameters
     ----------
-    file : path
     shapes : mapping, optional
         The tensors that there must be, and no others; a dimension may be None.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged, has other tensors, or numbers that are not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -284,7 +273,6 @@ class Folder:
 
     Parameters
     ----------
-    path : path
     verify : bool, optional
         Whether files are compared with the manifest before they are read; default :attr:`verifies`. Hashing takes
         about a second a gigabyte.
@@ -313,10 +301,7 @@ class Folder:
     def checked(self, name: str) -> Path:
         """The path of a file that is as it was written.
 
-        Raises
-        ------
-        UserError
-            If it is missing, or differs from what the manifest says.
+        Raises a UserError if it is missing, or differs from what the manifest says.
         """
         file = self.path / name
         if not self.verify:
@@ -369,10 +354,7 @@ class Folder:
     def write(self, writers: Mapping[str, Callable[[Path], object]]) -> None:
         """Write files by name, each by a function that is given where to; all are on disk before any is in its place.
 
-        Raises
-        ------
-        UserError
-            If one cannot be written: then none of them is changed, and the message names it.
+        Raises a UserError if one cannot be written: then none of them is changed, and the message names it.
         """
         made: dict[str, Path] = {}
         try:

@@ -14,6 +14,8 @@ from regrain.storage.files import read_json, write_text
 def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) -> bool:
     """Whether the plan was begun in the folder before; where it was not, ``plan.json`` is written.
 
+    Raises a UserError if the folder holds another plan, or anything else.
+
     Parameters
     ----------
     path : path
@@ -22,11 +24,6 @@ def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) 
         What must be equal for its trainings to belong together, by section.
     what : str
         What the folder holds, in words.
-
-    Raises
-    ------
-    UserError
-        If the folder holds another plan, or anything else.
     """
     plain = json.loads(json.dumps(content))
     file = path / "plan.json"

@@ -166,7 +166,6 @@ class RunFolder(Folder):
 
     Parameters
     ----------
-    path : path
     verify : bool, optional
         See :class:`~regrain.storage.files.Folder`.
     """

@@ -28,11 +28,9 @@ class Adapter(lightning.LightningModule):
 
     Parameters
     ----------
-    method : Method
     views : nn.Module
         Called as ``views(raw, ids, epoch)`` on the device after the transfer; ``views.plain(raw)`` is the un-augmented
         view.
-    options : TrainingOptions
     seed : int
         Dropout and the like are seeded by (seed, step), so that a resumed run draws what an uninterrupted one does.
     """

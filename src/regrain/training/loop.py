@@ -230,6 +230,9 @@ def train(
 ) -> None:
     """Train a method in a run folder, from the start or from its last checkpoint.
 
+    Raises a Stopped after an interrupt; the checkpoint is written. Raises a UserError when the loss stops being finite,
+    or the checkpoint is damaged.
+
     Parameters
     ----------
     method : Method
@@ -238,9 +241,6 @@ def train(
         Makes the views of a raw batch.
     dataset : Dataset
         With only the label levels that the method needs.
-    options : TrainingOptions
-    run : RunFolder
-    seed : int
     device, devices
         Kind and number of devices; more than one trains by Lightning's DDP, and so do the processes that torchrun
         started, on one machine or several.
@@ -252,13 +252,6 @@ def train(
         Save within an epoch when the last save is this long ago.
     interrupt : threading.Event, optional
         Ask for a stop after the step by setting it, as Ctrl-C does.
-
-    Raises
-    ------
-    Stopped
-        After an interrupt; the checkpoint is written.
-    UserError
-        When the loss stops being finite, or the checkpoint is damaged.
     """
     check_training(method, dataset, options, device=device, devices=devices, tensorboard=tensorboard)
     if options.chunk_size is not None and any(

@@ -77,8 +77,6 @@ def build_schedule(
 
     Parameters
     ----------
-    optimizer : Optimizer
-    name : str
     steps : int
         Optimiser steps in all.
     warmup_steps : int

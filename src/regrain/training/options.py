@@ -45,7 +45,6 @@ class TrainingOptions:
         al. 2020), for encoders whose layers are known: transformers of texts, timm's models.
     momentum : float
         Of SGD and LARS; the first beta of AdamW.
-    weight_decay : float
     schedule : {"cosine", "restarts", "constant"}
     warmup_epochs : float
         Epochs of linear warm-up; fractions count.
@@ -65,7 +64,6 @@ class TrainingOptions:
         Largest norm of the gradient.
     early_stop : {"loss"}, optional
         Stop when the training loss has not fallen for ``patience`` epochs; no label is looked at.
-    patience : int
     workers : int
         Processes that decode images; data in memory need none.
     """

@@ -57,10 +57,7 @@ def leave_unguarded() -> None:
 def layout_of(devices: int) -> ProcessLayout:
     """The processes that ``--devices`` asks for, or those that torchrun started on all machines.
 
-    Raises
-    ------
-    UserError
-        If torchrun started another number of processes than are asked for.
+    Raises a UserError if torchrun started another number of processes than are asked for.
 
     Examples
     --------

@@ -37,7 +37,6 @@ class Support:
         Their samples, one after the other.
     labels : LongTensor (S,)
         Into ``classes``.
-    level : str
     classes : tuple of str
         Only classes that occur.
     notices : tuple of str
@@ -64,7 +63,6 @@ def read_support(
     ----------
     source
         A table's path, a DataFrame, a Dataset, or whatever :func:`regrain.load` reads.
-    level : str, optional
     own_splits : callable
         Gives the run's own data by split; called only where ids are looked up.
     reader : mapping

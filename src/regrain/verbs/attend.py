@@ -44,10 +44,8 @@ class Attended:
 
     Attributes
     ----------
-    id : str
     superclass : str or None
         None where it is not known.
-    predicted : str
     finer : dict of str to str
         Its classes at finer levels, where they are known.
     references : tuple of Reference
@@ -86,7 +84,6 @@ class Attention:
         Training samples in the bank.
     samples : list of Attended
         Sorted by superclass.
-    notes : list of str
     """
 
     level: str
@@ -153,8 +150,6 @@ def attention_of(
         Its samples are drawn by the seed, those with a superclass where any have one.
     train : Dataset
         The run's training samples, to which the bank's ids belong.
-    samples : int
-    seed : int
 
     Raises
     ------
@@ -216,10 +211,8 @@ def write_attention(attention: Attention, judged: Dataset, train: Dataset, out: 
 
     Parameters
     ----------
-    attention : Attention
     judged, train : Dataset
         The samples that :func:`attention_of` was given.
-    out : path
     """
     shown = _tiles_of([s.id for s in attention.samples], judged)
     references = _tiles_of([r.id for s in attention.samples for r in s.references], train)

@@ -55,7 +55,6 @@ class Demonstration:
         Raw pixels, random weights, SupCE, MaskCon, SupFINE.
     gain : tuple of float
         Recall@1 of MaskCon less that of SupCE, in points, and its paired interval.
-    verdict, picture, credit : str
     """
 
     data: str

@@ -31,7 +31,6 @@ def embed(
 
     Parameters
     ----------
-    run : Run or path
     data : optional
         Whatever :func:`load` reads, read as the run's own data were; default: those.
     split : str, optional

@@ -99,7 +99,6 @@ def push_to_hub(
 
     Parameters
     ----------
-    run : Run or path
     repository : str
         ``owner/name``; made where there is none.
     private : bool

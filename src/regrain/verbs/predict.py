@@ -87,7 +87,6 @@ def predict_proba(run: RunOrPath, data: Any, level: str, **reader_options: Unpac
 
     Parameters
     ----------
-    run : Run or path
     data
         As :func:`predict` takes them.
     level : str
