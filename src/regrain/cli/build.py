@@ -39,28 +39,15 @@ from regrain.errors import UserError
 
 @dataclass(frozen=True)
 class Option:
-    """A parameter as the command line takes it.
+    """A parameter as the command line takes it."""
 
-    Parameters
-    ----------
-    name : str
-        The parameter's name in Python.
-    kind : type
-        A type that typer knows; a list if the option may be repeated.
-    default : object
-        ``...`` if the user must give a value.
-    convert : callable, optional
-        Turns the typed text into the value for Python.
-    low, high : float, optional
-        The range of a number, ends included.
-    """
-
-    name: str
-    kind: Any
-    default: Any
+    name: str  # the parameter's name in Python
+    kind: Any  # a type that typer knows; a list if the option may be repeated
+    default: Any  # ``...`` if the user must give a value
     help: str = ""
-    convert: Callable[[str, Any], Any] | None = None
+    convert: Callable[[str, Any], Any] | None = None  # turns the typed text into the value for Python
     choices: tuple[str, ...] = ()
+    # low and high: the range of a number, ends included
     low: float | None = None
     high: float | None = None
     positional: bool = False

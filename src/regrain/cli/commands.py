@@ -22,46 +22,20 @@ class ShortOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Command:
-    """A command.
+    """A command."""
 
-    Parameters
-    ----------
-    target : str
-        ``module:function``: the verb.
-    also : tuple of str
-        Other functions and TypedDicts whose parameters the verb accepts through ``**``.
-    opens : bool
-        Open the run on ``--device``; the verb itself has no such parameter.
-    json : bool
-        Whether the command has ``--json``.
-    required : tuple of str
-        Parameters that the command line requires and Python does not.
-    without : tuple of str
-        Parameters that the command line does not offer.
-    panel : str, optional
-        Where ``regrain --help`` lists it.
-    processes : bool
-        Whether several processes may run it together.
-    calls : tuple of str
-        Callbacks of the verb; see :func:`regrain.cli.show.callbacks`.
-    protocols : bool
-        Whether the command takes the options of protocols.
-    goes_on : str, optional
-        How to continue after an interrupt; default `regrain resume`.
-    """
-
-    target: str
-    also: tuple[str, ...] = ()
+    target: str  # ``module:function``: the verb
+    also: tuple[str, ...] = ()  # other functions and TypedDicts whose parameters the verb accepts through ``**``
     examples: tuple[str, ...] = ()
-    opens: bool = False
-    json: bool = True
-    required: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    panel: str | None = None
-    processes: bool = False
-    calls: tuple[str, ...] = ()
-    protocols: bool = False
-    goes_on: str | None = None
+    opens: bool = False  # open the run on ``--device``; the verb itself has no such parameter
+    json: bool = True  # whether the command has ``--json``
+    required: tuple[str, ...] = ()  # parameters that the command line requires and Python does not
+    without: tuple[str, ...] = ()  # parameters that the command line does not offer
+    panel: str | None = None  # where ``regrain --help`` lists it
+    processes: bool = False  # whether several processes may run it together
+    calls: tuple[str, ...] = ()  # callbacks of the verb; see :func:`regrain.cli.show.callbacks`
+    protocols: bool = False  # whether the command takes the options of protocols
+    goes_on: str | None = None  # how to continue after an interrupt; default `regrain resume`
 
 
 FLAGS = {

@@ -45,28 +45,17 @@ _PSEUDO = ("/proc", "/sys")
 
 @dataclass
 class Walk:
-    """Everything under a folder, as paths relative to it, each in one of these lists.
+    """Everything under a folder, as paths relative to it, each in one of these lists."""
 
-    Attributes
-    ----------
-    images, others : list of str
-        Files by their endings, sorted.
-    junk : list of str
-        Hidden files and folders, and those of systems, which are passed over.
-    unreadable : dict of str
-        Unreadable paths, and why.
-    circles : dict of str
-        Links that lead back to a folder that contains them, and their targets: they are not followed.
-    outside : dict of str
-        Links to folders outside, and where to: they are followed.
-    """
-
+    # images and others: files by their endings, sorted
     images: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    # hidden files and folders, and those of systems, which are passed over
     junk: list[str] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)  # unreadable paths, and why
+    # links that lead back to a folder that contains them, and their targets: they are not followed
     circles: dict[str, str] = field(default_factory=dict)
-    outside: dict[str, str] = field(default_factory=dict)
+    outside: dict[str, str] = field(default_factory=dict)  # links to folders outside, and where to: they are followed
 
 
 @functools.cache

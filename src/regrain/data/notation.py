@@ -28,15 +28,6 @@ _LONGEST = 64
 class Notation:
     """One way to write numbers.
 
-    Parameters
-    ----------
-    thousands, decimal : str
-        The marks between groups of three digits ("" for none) and before the decimals.
-    before, after : str
-        A currency, or a per cent sign.
-    truth : tuple of (str, str), optional
-        The words, in lower case, that mean 1 and 0; such a column has no other numbers.
-
     Examples
     --------
     >>> str(Notation.of(["$1,024.50", "$7"])), Notation.of(["$1,024.50", "$7"]).read("$1,024.50")
@@ -47,10 +38,13 @@ class Notation:
     True
     """
 
+    # thousands and decimal: the marks between groups of three digits ("" for none) and before the decimals
     thousands: str = ""
     decimal: str = "."
+    # before and after: a currency, or a per cent sign
     before: str = ""
     after: str = ""
+    # the words, in lower case, that mean 1 and 0; such a column has no other numbers
     truth: tuple[str, str] | None = None
 
     def __str__(self) -> str:

@@ -30,65 +30,36 @@ _OVERLAPPING = 10
 
 @dataclass(frozen=True)
 class StepColumns:
-    """Roles of the columns of a table of time steps, and the cutting of its records into windows.
+    """Roles of the columns of a table of time steps, and the cutting of its records into windows."""
 
-    Attributes
-    ----------
-    record, time : str
-        Columns of the record's id and of the time; without a time the order of the table counts.
-    series, static : sequences of str
-        Columns of numbers that change in time, and that do not.
-    window, stride : int or None
-        As :func:`cut` takes them.
-    gap : float or None
-        As :func:`clock_of` takes it.
-    """
-
+    # record and time: columns of the record's id and of the time; without a time the order of the table counts
     record: str
     time: str | None
+    # series and static: columns of numbers that change in time, and that do not
     series: Sequence[str]
     static: Sequence[str]
+    # window and stride: as :func:`cut` takes them
     window: int | None
     stride: int | None
-    gap: float | None = None
+    gap: float | None = None  # as :func:`clock_of` takes it
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Which rows of a table make up each sample.
+    """Which rows of a table make up each sample."""
 
-    Attributes
-    ----------
-    rows : LongArray (N, T)
-        Positions of the steps of each window, in time order.
-    records : list of str
-        The record of each window; windows of a record are in time order.
-    ids : list of str
-        ``record:start``, the start counted in steps from 0; ``record`` alone where records are not cut.
-    """
-
-    rows: np.ndarray
-    records: list[str]
-    ids: list[str]
+    rows: np.ndarray  # LongArray (N, T): positions of the steps of each window, in time order
+    records: list[str]  # the record of each window; windows of a record are in time order
+    ids: list[str]  # ``record:start``, the start counted in steps from 0; ``record`` alone where records are not cut
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The steps of time within records.
+    """The steps of time within records."""
 
-    Attributes
-    ----------
-    usual : float
-        The median step, in the unit of the times; 0 where there is none.
-    regular : bool
-        Whether most steps are as long as that.
-    limit : float
-        The longest step that a window may hold; infinity where any may.
-    """
-
-    usual: float = 0.0
-    regular: bool = False
-    limit: float = float("inf")
+    usual: float = 0.0  # the median step, in the unit of the times; 0 where there is none
+    regular: bool = False  # whether most steps are as long as that
+    limit: float = float("inf")  # the longest step that a window may hold; infinity where any may
 
 
 def clock_of(steps: Mapping[str, np.ndarray], times: np.ndarray, gap: float | None = None) -> Clock:

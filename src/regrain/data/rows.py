@@ -50,48 +50,26 @@ class RowError(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that a reader found.
+    """Rows that a reader found."""
 
-    Parameters
-    ----------
-    where : str
-        The source, for messages.
-    name : str
-        Of the data set.
-    values : sequence or array
-        Images: paths and encoded bytes (None: missing), or a uint8 or uint16 array (N, C, H, W). Texts: str or None.
-        Vectors (N, D) and series (N, T, C): a float array; NaN in a series is a missing value.
-    labels : Labels, or mapping of level to class names
-        Names as found, None unknown.
-    describe_row : callable
-        How the user finds the row at a position: "line 7", "cats/3.jpg".
-    relation : Relation
-        Relation between the levels of a mapping.
-    id_column : str, optional
-        The column that the ids come from.
-    static : float array (N, S), optional
-        Static features of series; NaN is missing.
-    known_errors : tuple of RowError
-        Rows that the reader already knows to be unusable.
-    notes : dict
-        As in :class:`Dataset`; ``notes["messages"]`` are sentences for the user, ``notes["warnings"]`` those about what
-        looks wrong.
-    """
-
-    where: str
-    name: str
+    where: str  # the source, for messages
+    name: str  # of the data set
     modality: Modality
+    # images: paths and encoded bytes (None: missing), or a uint8 or uint16 array (N, C, H, W). Texts: str or None.
+    # Vectors (N, D) and series (N, T, C): a float array; NaN in a series is a missing value.
     values: Sequence[Any] | np.ndarray
-    labels: Labels | Mapping[str, Sequence[Any]]
+    labels: Labels | Mapping[str, Sequence[Any]]  # names as found, None unknown
     ids: Sequence[str]
-    describe_row: Callable[[int], str]
-    relation: Relation = "tree"
-    id_column: str | None = None
+    describe_row: Callable[[int], str]  # how the user finds the row at a position: "line 7", "cats/3.jpg"
+    relation: Relation = "tree"  # relation between the levels of a mapping
+    id_column: str | None = None  # the column that the ids come from
     splits: Sequence[str] | None = None
     groups: Sequence[str] | None = None
-    known_errors: tuple[RowError, ...] = ()
+    known_errors: tuple[RowError, ...] = ()  # rows that the reader already knows to be unusable
+    # as in :class:`Dataset`; ``notes["messages"]`` are sentences for the user, ``notes["warnings"]`` those about what
+    # looks wrong
     notes: dict[str, Any] = field(default_factory=dict)
-    static: np.ndarray | None = None
+    static: np.ndarray | None = None  # float array (N, S): static features of series; NaN is missing
 
     def __post_init__(self) -> None:
         for name in ("where", "name", "ids", "splits", "groups", "labels", "notes"):

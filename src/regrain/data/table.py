@@ -52,43 +52,21 @@ from regrain.labels import Labels, missing, path_columns, require_relation
 
 @dataclass
 class Table:
-    """Columns as they were read.
+    """Columns as they were read."""
 
-    Parameters
-    ----------
-    where, name : str
-        The source, for messages, and the data set's name.
-    columns : mapping of name to Column
-        May read a column when it is asked for.
-    describe_row : callable
-        How the user finds the row at a position, such as "line 7".
-    folder : Path
-        Where relative image paths start.
-    splits : sequence of str, optional
-        The split of every row, where files name it.
-    broken : tuple of RowError
-        Lines that are not rows.
-    classes : tuple of str
-        Columns that the source declares to be class labels.
-    messages : tuple of str
-        Notes on how the file was read.
-    shapes : mapping of str to (time, channels)
-        Columns whose rows are matrices, laid out flat.
-    count : int, optional
-        Number of rows; default the length of the columns.
-    """
-
+    # where and name: the source, for messages, and the data set's name
     where: str
     name: str
-    columns: Mapping[str, Column]
-    describe_row: Callable[[int], str]
-    folder: Path
-    splits: Sequence[str] | None = None
-    broken: tuple[RowError, ...] = ()
-    classes: tuple[str, ...] = ()
-    messages: tuple[str, ...] = ()
+    columns: Mapping[str, Column]  # name -> Column: may read a column when it is asked for
+    describe_row: Callable[[int], str]  # how the user finds the row at a position, such as "line 7"
+    folder: Path  # where relative image paths start
+    splits: Sequence[str] | None = None  # the split of every row, where files name it
+    broken: tuple[RowError, ...] = ()  # lines that are not rows
+    classes: tuple[str, ...] = ()  # columns that the source declares to be class labels
+    messages: tuple[str, ...] = ()  # notes on how the file was read
+    # str -> (time, channels): columns whose rows are matrices, laid out flat
     shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    count: int = -1
+    count: int = -1  # number of rows; default the length of the columns
     _contents: dict[str, Contents] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

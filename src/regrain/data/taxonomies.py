@@ -24,26 +24,15 @@ _DATA = resources.files("regrain.data")
 
 @dataclass(frozen=True)
 class TaxonomyInfo:
-    """Description of a taxonomy that comes with the package.
-
-    Parameters
-    ----------
-    levels : mapping of level to number of classes, coarse to fine
-    source : str
-        Where it was published; a RECONSTRUCTION says so here.
-    note : str
-        What one should know before relying on it; may be empty.
-    dropped : tuple of str
-        Classes of the data set that it leaves out.
-    parts : mapping of part to classes of the coarsest level
-        Where coarse classes are shared out over training, validation and test; else empty.
-    """
+    """Description of a taxonomy that comes with the package."""
 
     name: str
-    levels: Mapping[str, int]
-    source: str
-    note: str
-    dropped: tuple[str, ...]
+    levels: Mapping[str, int]  # level -> number of classes, coarse to fine
+    source: str  # where it was published; a RECONSTRUCTION says so here
+    note: str  # what one should know before relying on it; may be empty
+    dropped: tuple[str, ...]  # classes of the data set that it leaves out
+    # part -> classes of the coarsest level: where coarse classes are shared out over training, validation and test;
+    # else empty
     parts: Mapping[str, tuple[str, ...]]
 
 

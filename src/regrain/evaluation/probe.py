@@ -42,29 +42,15 @@ class _Scale:
 
 @dataclass(frozen=True)
 class Probed:
-    """Training data of a linear classifier: labelled training embeddings, scaled, and a fifth of them held out.
+    """Training data of a linear classifier: labelled training embeddings, scaled, and a fifth of them held out."""
 
-    Attributes
-    ----------
-    scale : callable
-        Embeddings (n, d) -> standardised by the training split and divided by the root of their width.
-    fitted : BoolTensor (M,)
-        The training samples that are labelled.
-    train : Tensor (m, d)
-        Scaled.
-    labels : LongTensor (m,)
-        Numbered by the classes that occur.
-    classes : LongTensor (C,)
-        The level's codes of those.
-    kept, held : LongTensor
-        Rows of ``train``.
-    """
-
+    # embeddings (n, d) -> standardised by the training split and divided by the root of their width
     scale: Callable[[Tensor], Tensor]
-    fitted: Tensor
-    train: Tensor
-    labels: Tensor
-    classes: Tensor
+    fitted: Tensor  # BoolTensor (M,): the training samples that are labelled
+    train: Tensor  # (m, d): scaled
+    labels: Tensor  # LongTensor (m,): numbered by the classes that occur
+    classes: Tensor  # LongTensor (C,): the level's codes of those
+    # kept and held: rows of ``train``
     kept: Tensor
     held: Tensor
 

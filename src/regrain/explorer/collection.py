@@ -53,59 +53,33 @@ class _StartForm(TypedDict):
 
 @dataclass(frozen=True)
 class Start:
-    """Initial state of an exploration.
+    """Initial state of an exploration."""
 
-    Attributes
-    ----------
-    level : str
-        Level of the classes that the user names.
-    superclass_level : str or None
-        Name of the level whose classes hold the subclasses; None if all samples form one group.
-    groups : tuple of Group
-        Initial groups: clusters, or classes of a finer level.
-    ids, splits : arrays of str (N,)
-    group : int32 array (N,)
-    superclass : tuple of str or None (N,)
-        The label, or the prediction.
-    superclass_given, given : bool arrays (N,)
-        Whether the superclass, and the class of ``level``, is a label that came with the data.
-    probability : float32 array (N,)
-        Probability of the discovered subclass.
-    """
-
-    level: str
+    level: str  # level of the classes that the user names
+    # name of the level whose classes hold the subclasses; None if all samples form one group
     superclass_level: str | None
-    groups: tuple[Group, ...]
+    groups: tuple[Group, ...]  # initial groups: clusters, or classes of a finer level
+    # ids and splits: arrays of str (N,)
     ids: np.ndarray
     splits: np.ndarray
-    group: np.ndarray
-    superclass: tuple[str | None, ...]
+    group: np.ndarray  # int32 array (N,)
+    superclass: tuple[str | None, ...]  # tuple of str or None (N,): the label, or the prediction
+    # superclass_given and given: bool arrays (N,): whether the superclass, and the class of ``level``, is a label that
+    # came with the data
     superclass_given: np.ndarray
     given: np.ndarray
-    probability: np.ndarray
+    probability: np.ndarray  # float32 array (N,): probability of the discovered subclass
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The samples of a run in the order of its start.
-
-    Attributes
-    ----------
-    parts : tuple of Dataset
-        Parts to concatenate.
-    order : int64 array (N,)
-        Position of every row of the start in the concatenated parts.
-    embeddings : Tensor (N, d)
-        Unit vectors.
-    positions : float32 array (N, 2)
-        Positions on the map.
-    """
+    """The samples of a run in the order of its start."""
 
     start: Start
-    parts: tuple[Dataset, ...]
-    order: np.ndarray
-    embeddings: Tensor
-    positions: np.ndarray
+    parts: tuple[Dataset, ...]  # parts to concatenate
+    order: np.ndarray  # int64 array (N,): position of every row of the start in the concatenated parts
+    embeddings: Tensor  # (N, d): unit vectors
+    positions: np.ndarray  # float32 array (N, 2): positions on the map
 
     def __len__(self) -> int:
         return len(self.order)

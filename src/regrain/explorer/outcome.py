@@ -35,24 +35,14 @@ _MADE = ("adapted", "trained")
 
 @dataclass(frozen=True)
 class Outcome:
-    """A written export.
+    """A written export."""
 
-    Attributes
-    ----------
-    folder : Path
-        Folder of the files.
-    files : tuple of str
-        Names of the files in it.
-    commands : dict of str to str
-        ``fit`` trains on the samples, ``evaluate`` judges the new run, ``adapt`` makes a classifier on the present run.
-    notices : tuple of str
-        Sentences for the user.
-    """
-
-    folder: Path
-    files: tuple[str, ...]
+    folder: Path  # folder of the files
+    files: tuple[str, ...]  # names of the files in it
+    # ``fit`` trains on the samples, ``evaluate`` judges the new run, ``adapt`` makes a classifier on the
+    # present run
     commands: dict[str, str]
-    notices: tuple[str, ...]
+    notices: tuple[str, ...]  # sentences for the user
 
 
 def write_outcome(session: Session, table: TableFormat = "csv") -> Outcome:
@@ -206,23 +196,12 @@ def _taken(values: Any, rows: np.ndarray) -> list[Any]:
 
 @dataclass(frozen=True)
 class _SampleTable:
-    """Samples with their labels, as `regrain fit` reads them.
+    """Samples with their labels, as `regrain fit` reads them."""
 
-    Attributes
-    ----------
-    columns : dict of str to column
-    names : dict of str to str
-        The columns that hold ``split`` and ``group``, if any.
-    samples : tuple of str
-        The columns that hold the samples.
-    unseen : tuple of str
-        Levels of the data that training does not read and that label held-out samples.
-    """
-
-    columns: dict[str, Column]
-    names: dict[str, str]
-    samples: tuple[str, ...]
-    unseen: tuple[str, ...]
+    columns: dict[str, Column]  # by name
+    names: dict[str, str]  # the columns that hold ``split`` and ``group``, if any
+    samples: tuple[str, ...]  # the columns that hold the samples
+    unseen: tuple[str, ...]  # levels of the data that training does not read and that label held-out samples
 
 
 def _sample_table(session: Session, columns: Mapping[str, Any], sure: np.ndarray, out: Path) -> _SampleTable | None:

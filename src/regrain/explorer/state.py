@@ -20,20 +20,12 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Group:
-    """Samples that belong together.
+    """Samples that belong together."""
 
-    Attributes
-    ----------
-    number : int
-        Never reused for another group.
-    renamed : int
-        Sequence number of the event that named it; 0 if it was made with its name.
-    """
-
-    number: int
+    number: int  # never reused for another group
     superclass: str | None
     name: str | None = None
-    renamed: int = 0
+    renamed: int = 0  # sequence number of the event that named it; 0 if it was made with its name
 
 
 @dataclass

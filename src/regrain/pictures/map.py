@@ -32,18 +32,11 @@ _AROUND = 10
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """Points in the plane, without a unit; only small distances are meaningful.
+    """Points in the plane, without a unit; only small distances are meaningful."""
 
-    Attributes
-    ----------
-    points : float32 array (N, 2)
-    vectors : Tensor (N, d)
-        The embeddings.
-    """
-
-    points: np.ndarray
+    points: np.ndarray  # float32 array (N, 2)
     perplexity: float
-    vectors: Tensor
+    vectors: Tensor  # (N, d): the embeddings
 
     def in_square(self) -> np.ndarray:
         """Points centred and scaled to [-1, 1] by the longer side: float32 (N, 2)."""

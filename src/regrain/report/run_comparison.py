@@ -62,41 +62,26 @@ class ComparedFigure:
 
 @dataclass
 class Compared:
-    """A run, or runs of one recipe with several seeds.
-
-    Attributes
-    ----------
-    settings : dict
-        Recipe values that differ between the compared runs, by dotted key.
-    figures : dict of str to ComparedFigure
-        ``split/level/metric`` -> value; over seeds the mean with its interval.
-    differences : dict of str to ComparedFigure
-        Differences to the first run of the comparison.
-    cost : dict of str to float
-        See :data:`COSTS`; means over seeds.
-    """
+    """A run, or runs of one recipe with several seeds."""
 
     name: str
     runs: list[str]
     seeds: list[int]
+    # recipe values that differ between the compared runs, by dotted key
     settings: dict[str, Any] = field(default_factory=dict)
+    # ``split/level/metric`` -> value; over seeds the mean with its interval
     figures: dict[str, ComparedFigure] = field(default_factory=dict)
+    # differences to the first run of the comparison
     differences: dict[str, ComparedFigure] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)  # see :data:`COSTS`; means over seeds
 
 
 @dataclass
 class Comparison:
-    """A comparison of runs.
-
-    Attributes
-    ----------
-    reference : str
-        Name of the row that the others are compared with.
-    """
+    """A comparison of runs."""
 
     rows: list[Compared]
-    reference: str
+    reference: str  # name of the row that the others are compared with
     curves: list[Chart]
     notes: list[str]
 

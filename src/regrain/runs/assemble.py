@@ -45,27 +45,15 @@ _SMALLEST_BATCH = 32
 
 @dataclass
 class Assembly:
-    """Everything that a training needs.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        For the loader: only the levels the method reads, in its order; features where the encoder has a frozen
-        backbone.
-    recipe : dict
-        Resolved.
-    notices : list of str
-        Choices made for the user.
-    visits : Tensor (N,), optional
-        How often the first epoch visits every sample, where that is not once each.
-    """
+    """Everything that a training needs."""
 
     model: Model
+    # for the loader: only the levels the method reads, in its order; features where the encoder has a frozen backbone
     dataset: Dataset
     options: TrainingOptions
-    recipe: dict[str, Any]
-    notices: list[str] = field(default_factory=list)
-    visits: Tensor | None = None
+    recipe: dict[str, Any]  # resolved
+    notices: list[str] = field(default_factory=list)  # choices made for the user
+    visits: Tensor | None = None  # (N,): how often the first epoch visits every sample, where that is not once each
 
 
 def roles_of(method: type[Method], levels: Sequence[str], recorded: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -26,21 +26,11 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Classifiers:
-    """Classifiers of a run, besides its embeddings.
+    """Classifiers of a run, besides its embeddings."""
 
-    Attributes
-    ----------
-    labels : Labels or None
-        Levels and classes of the method's own classifier; None where it has none.
-    few_shot : FewShotClassifier or None
-        Of an adapted run.
-    selective : SelectiveClassifier or None
-        Of a calibrated run.
-    """
-
-    labels: Labels | None = None
-    few_shot: FewShotClassifier | None = None
-    selective: SelectiveClassifier | None = None
+    labels: Labels | None = None  # levels and classes of the method's own classifier; None where it has none
+    few_shot: FewShotClassifier | None = None  # of an adapted run
+    selective: SelectiveClassifier | None = None  # of a calibrated run
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -73,21 +63,12 @@ def output_of(level: str) -> str:
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """A graph as the bytes of its file.
-
-    Attributes
-    ----------
-    content : bytes
-    tensors : int
-        Number of weights in it.
-    notice : str
-        How far it agrees with the model.
-    """
+    """A graph as the bytes of its file."""
 
     content: bytes
-    tensors: int
+    tensors: int  # number of weights in it
     outputs: tuple[str, ...]
-    notice: str
+    notice: str  # how far it agrees with the model
 
 
 class _Network(nn.Module):

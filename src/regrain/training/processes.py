@@ -15,18 +15,10 @@ _shared = False
 
 @dataclass(frozen=True)
 class ProcessLayout:
-    """How many processes train together.
+    """How many processes train together."""
 
-    Attributes
-    ----------
-    devices : int
-        On every machine.
-    nodes : int
-        Machines.
-    """
-
-    devices: int = 1
-    nodes: int = 1
+    devices: int = 1  # on every machine
+    nodes: int = 1  # machines
 
     @property
     def processes(self) -> int:

@@ -45,21 +45,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Result of :func:`demo`.
+    """Result of :func:`demo`."""
 
-    Attributes
-    ----------
-    data : str
-        Description of the data.
-    figures : list of Figure
-        Raw pixels, random weights, SupCE, MaskCon, SupFINE.
-    gain : tuple of float
-        Recall@1 of MaskCon less that of SupCE, in points, and its paired interval.
-    """
-
-    data: str
-    figures: list[Figure]
-    gain: tuple[float, float, float]
+    data: str  # description of the data
+    figures: list[Figure]  # raw pixels, random weights, SupCE, MaskCon, SupFINE
+    gain: tuple[float, float, float]  # recall@1 of MaskCon less that of SupCE, in points, and its paired interval
     verdict: str
     picture: str
     credit: str = CREDIT
