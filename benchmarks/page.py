@@ -1,54 +1,33 @@
-"""From the figures of docs/results.csv to the tables of docs/results.md; the prose between them stays."""
+"""From the figures of docs/results.csv to the tables of the results' pages; the prose between them stays."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import summary
+from figures import Figures
 from tables import TABLES, Row, Table
 
 from regrain.papers.reproducing import BASELINES, over_seeds
 
-_COUNTS = ("-clusters", "tree-distance")
-"""Endings of the metrics that are numbers of things, not shares; baselines' names come behind them."""
 
-
-class Figures:
-    """The CSV's values by table, row, metric and seed."""
-
-    def __init__(self, lines: list[dict[str, str]]) -> None:
-        self.values: dict[tuple[str, str, str], dict[int, float]] = {}
-        self.seconds: dict[tuple[str, str], list[float]] = {}
-        for line in lines:
-            key = line["table"], line["row"], line["metric"]
-            scale = 1 if line["metric"].split(".")[0].endswith(_COUNTS) else 100
-            self.values.setdefault(key, {})[int(line["seed"])] = scale * float(line["value"])
-            self.seconds.setdefault(key[:2], []).append(float(line["seconds"]))
-
-    def of(self, table: Table, row: Row, metric: str) -> dict[int, float]:
-        """Per cent, or a count, by seed; those of the row whose runs serve, where there is one."""
-        owner = tuple(row.same_as.split("/", 1)) if row.same_as else (table.name, row.label)
-        return self.values.get((*owner, metric), {})
-
-    def minutes(self, table: Table, row: Row) -> str:
-        """Of one training, in the mean."""
-        owner = tuple(row.same_as.split("/", 1)) if row.same_as else (table.name, row.label)
-        spent = self.seconds[owner[0], owner[1]]
-        return f"{sum(spent) / len(spent) / 60:.1f}"
-
-
-def write(lines: list[dict[str, str]], page: Path) -> None:
-    """Fill the places between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
+def write(lines: list[dict[str, str]], docs: Path) -> None:
+    """Fill the places between ``<!-- NAME -->`` and ``<!-- /NAME -->`` of all pages, and draw the pictures."""
     figures = Figures(lines)
-    text = page.read_text(encoding="utf-8")
     filled = {line["table"] for line in lines}
-    for table in TABLES:
-        begin, end = f"<!-- {table.name} -->\n", f"<!-- /{table.name} -->"
-        if begin not in text or table.name not in filled:
-            print(f"{table.name}: no place on the page, or no figures yet")
-            continue
-        above, _, rest = text.partition(begin)
-        text = above + begin + _table(table, figures) + end + rest.partition(end)[2]
-    page.write_text(text, encoding="utf-8")
+    blocks = {table.name: _table(table, figures) for table in TABLES if table.name in filled}
+    for face in summary.FACES:
+        blocks[f"summary {face.name}"] = summary.table_of(face, figures)
+        summary.draw(face, figures, docs / "images" / f"results-{face.name}.svg")
+    for page in (docs / "results.md", *sorted((docs / "results").glob("*.md"))):
+        text = page.read_text(encoding="utf-8")
+        for name in [name for name in blocks if f"<!-- {name} -->\n" in text]:
+            above, begin, rest = text.partition(f"<!-- {name} -->\n")
+            end = f"<!-- /{name} -->"
+            text = above + begin + blocks.pop(name) + end + rest.partition(end)[2]
+        page.write_text(text, encoding="utf-8")
+    for name in blocks:
+        print(f"{name}: no place on a page")
 
 
 def _table(table: Table, figures: Figures) -> str:
@@ -86,7 +65,10 @@ def _table(table: Table, figures: Figures) -> str:
         text += f"\nWaiting to be run: {', '.join(waiting)}.\n"
     last = max(seed for row in table.rows for seed in figures.of(table, row, first.key))
     seeds = f"S = 0 to {last}" if last else "S = 0"
-    text += f"\n`python benchmarks/results.py run {table.name}`, or row by row ({seeds}):\n\n```text\n"
+    text += (
+        f'\n<details markdown="1"><summary>Commands: <code>python benchmarks/results.py run {table.name}</code>, '
+        f"or row by row ({seeds})</summary>\n\n```text\n"
+    )
     for row in table.rows:
         if row.same_as:
             text += f"{row.label}: the runs of {row.same_as}: it reads no label that differs\n"
@@ -97,7 +79,7 @@ def _table(table: Table, figures: Figures) -> str:
                 f"{row.label}: regrain fit {row.fit.format(runs='runs/results', seed='S')} --seed S --out RUN"
                 f"{_discovery(row)}\n"
             )
-    return text + f"judged by: regrain {table.verb} RUN {table.evaluate}\n```\n"
+    return text + f"judged by: regrain {table.verb} RUN {table.evaluate}\n```\n\n</details>\n"
 
 
 def _discovery(row: Row) -> str:

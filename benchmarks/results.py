@@ -1,4 +1,4 @@
-"""The tables of docs/results.md: runs every row, keeps the figures in docs/results.csv, and writes the page from them.
+"""The tables of the results: runs every row, keeps the figures in docs/results.csv, and writes the pages from them.
 
     python benchmarks/results.py run TABLE [--root ../shared/data] [--runs runs/results] [--jobs 2] [--only LABEL]
     python benchmarks/results.py write
@@ -177,7 +177,7 @@ def main() -> None:
         for table in TABLES:
             print(f"{table.name}: {len(table.rows)} rows, {table.seeds} seeds: {table.title}")
     elif options.command == "write":
-        page.write(read_figures(), HERE.parent / "docs" / "results.md")
+        page.write(read_figures(), HERE.parent / "docs")
     elif options.command == "one":
         table = tables.by_name(options.table)
         row = next(r for r in table.rows if r.label == options.row)

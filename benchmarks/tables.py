@@ -1,4 +1,4 @@
-"""What docs/results.md tells: its tables, row by row, as commands."""
+"""The tables of the results, row by row, as commands."""
 
 from __future__ import annotations
 
