@@ -596,11 +596,7 @@ class Labels:
         """The labels of some samples; classes and taxonomy stay as they are."""
         rows = torch.as_tensor(np.asarray(index))
         rows = rows.long() if rows.dtype != torch.bool else rows
-        return replace(
-            self,
-            codes=self.codes[rows],
-            source=None if self.source is None else self.source[rows],
-        )
+        return replace(self, codes=self.codes[rows], source=None if self.source is None else self.source[rows])
 
     def keep(self, levels: Sequence[str]) -> Labels:
         """Keep only these levels, in the order given by the data: no trace of the others remains."""

@@ -510,10 +510,7 @@ def _no_larger_than(header: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], w
         if count > 2 * most or size > 2 * largest:  # built twice
             raise UserError(f"{where} does not fit its weights: it describes a far larger model", code="damaged_file")
 
-    hooks = [
-        register_module_parameter_registration_hook(counted),
-        register_module_buffer_registration_hook(counted),
-    ]
+    hooks = [register_module_parameter_registration_hook(counted), register_module_buffer_registration_hook(counted)]
     try:
         yield
     except UserError:

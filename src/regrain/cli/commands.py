@@ -79,10 +79,7 @@ PROTOCOL_OPTIONS = (
 )
 """Options of protocols with a flag of their own; the others are given as ``-o key=value``."""
 
-PANELS = {
-    READER: "Your data",
-    CORRUPTION: "Experiments with the training split",
-}
+PANELS = {READER: "Your data", CORRUPTION: "Experiments with the training split"}
 PANEL_OF = {
     **dict.fromkeys(
         ("weights", "frozen", "batch_size", "holdout", "recipe", "devices", "tensorboard", "overwrite", "progress",

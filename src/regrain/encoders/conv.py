@@ -97,11 +97,7 @@ class _ResNet12Block(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for count in (inputs, outputs, outputs):
-            layers += [
-                nn.Conv2d(count, outputs, 3, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.LeakyReLU(0.1),
-            ]
+            layers += [nn.Conv2d(count, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1)]
         self.residual = nn.Sequential(*layers[:-1])  # the last activation comes after the sum
         self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         for module in self.modules():

@@ -64,16 +64,6 @@ def verdict(
             "worse": f"Training cost {points}: {figures}. {advice.get(name, '')}".rstrip(),
         }[outcome]
         findings.append(
-            Finding(
-                sentence,
-                outcome,
-                model.level,
-                model.metric,
-                name,
-                mine.value,
-                theirs.value,
-                *interval,
-                count,
-            )
+            Finding(sentence, outcome, model.level, model.metric, name, mine.value, theirs.value, *interval, count)
         )
     return findings

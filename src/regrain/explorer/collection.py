@@ -205,9 +205,7 @@ def _write_start(store: Folder, start: Start) -> None:
     }
     groups = [{"number": g.number, "superclass": g.superclass, "name": g.name} for g in start.groups]
     content = {"level": start.level, "superclass_level": start.superclass_level, "groups": groups}
-    store.write(
-        {"start.parquet": table_writer(columns, ".parquet"), "start.json": json_writer(content)},
-    )
+    store.write({"start.parquet": table_writer(columns, ".parquet"), "start.json": json_writer(content)})
 
 
 def _read_start(store: Folder, level: str | None) -> Start:

@@ -27,12 +27,7 @@ class LabelQuality:
 
 
 def neighbour_probabilities(
-    embeddings: ArrayLike | Tensor,
-    labels: ArrayLike | Tensor,
-    *,
-    classes: int,
-    k: int = 20,
-    temperature: float = 0.07,
+    embeddings: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, classes: int, k: int = 20, temperature: float = 0.07
 ) -> Tensor:
     """Class probabilities of every sample by its k nearest labelled others; its own label has no vote.
 

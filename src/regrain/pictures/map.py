@@ -66,12 +66,7 @@ class EmbeddingMap:
 
 
 def embedding_map(
-    vectors: Tensor,
-    *,
-    kind: MapKind = "tsne",
-    perplexity: float = 30.0,
-    seed: int = 0,
-    cache: str | Path | None = None,
+    vectors: Tensor, *, kind: MapKind = "tsne", perplexity: float = 30.0, seed: int = 0, cache: str | Path | None = None
 ) -> EmbeddingMap:
     """Map embeddings to the plane; the same embeddings and seed give the same map on one machine.
 

@@ -65,13 +65,7 @@ _COLUMNS = {
 
 
 def build_content(
-    run: Run,
-    data: Dataset | None,
-    *,
-    split: str,
-    seed: int,
-    map_samples: int,
-    say: Callable[[str], None],
+    run: Run, data: Dataset | None, *, split: str, seed: int, map_samples: int, say: Callable[[str], None]
 ) -> Content:
     """Compute the page's content; a section that cannot be computed is missing, with the reason.
 
@@ -416,12 +410,7 @@ def _few_shot(
             reasons.append(f"level '{level}' has {classes} classes, the smallest of {smallest} samples")
             continue
         queries = min(15, smallest - max(shots))
-        options: dict[str, Any] = {
-            "shots": shots,
-            "queries": queries,
-            "episodes": _EPISODES,
-            "copies": 0,
-        }
+        options: dict[str, Any] = {"shots": shots, "queries": queries, "episodes": _EPISODES, "copies": 0}
         key = hashlib.blake2b(
             json.dumps([level, options, seed, codes.tolist()]).encode() + vectors.numpy().tobytes(), digest_size=16
         ).hexdigest()

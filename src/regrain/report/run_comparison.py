@@ -246,11 +246,7 @@ def compare(
 
 
 def write_comparison(
-    comparison: Comparison,
-    out: str | Path | None = None,
-    *,
-    figures: str | Path | None = None,
-    overwrite: bool = False,
+    comparison: Comparison, out: str | Path | None = None, *, figures: str | Path | None = None, overwrite: bool = False
 ) -> None:
     """Write the page of a comparison, and its charts as PNG and SVG.
 

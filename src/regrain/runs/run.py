@@ -22,13 +22,7 @@ from regrain.model import Model, load_model
 from regrain.registry import catalogue_of, verb_of_runs, verbs_of_runs
 from regrain.runs.classifier import FewShotClassifier, predicted_classes
 from regrain.runs.selective import SelectiveClassifier
-from regrain.runs.source import (
-    inherited_options,
-    read_alike,
-    read_data,
-    require_no_reading,
-    split_dataset,
-)
+from regrain.runs.source import inherited_options, read_alike, read_data, require_no_reading, split_dataset
 from regrain.storage.run_folder import RunFolder
 from regrain.training.loop import Device, resolve_device
 
@@ -255,13 +249,7 @@ class Run:
             data = self._looked_at[1]
         self._looked_at = None
         dataset = read_alike(
-            data,
-            self.model,
-            recorded["reader"],
-            recorded["levels"],
-            levels=levels,
-            wanted=wanted,
-            options=options,
+            data, self.model, recorded["reader"], recorded["levels"], levels=levels, wanted=wanted, options=options
         )
         warn_of_data(dataset.name, dataset.notes.get("messages", ()))
         return dataset

@@ -17,13 +17,7 @@ from typing_extensions import TypedDict
 
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import UNKNOWN, Labels, Taxonomy
-from regrain.metrics import (
-    confidence_error,
-    fewest_samples,
-    guaranteed_threshold,
-    risk_coverage_area,
-    root_threshold,
-)
+from regrain.metrics import confidence_error, fewest_samples, guaranteed_threshold, risk_coverage_area, root_threshold
 from regrain.storage.files import Finite, Folder
 
 _FEWEST = 50

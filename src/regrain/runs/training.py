@@ -10,12 +10,7 @@ from regrain.runs.assemble import Assembly
 from regrain.runs.card import card
 from regrain.runs.run import Run
 from regrain.storage.run_folder import RunFolder, labels_to_json
-from regrain.training.loop import (
-    Device,
-    resolve_device,
-    resolve_precision,
-    train,
-)
+from regrain.training.loop import Device, resolve_device, resolve_precision, train
 from regrain.training.processes import is_first_process
 
 _PATIENCE = 1.0

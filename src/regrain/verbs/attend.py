@@ -130,13 +130,7 @@ def require_attention(method: Method) -> SCLRE:
 
 
 def attention_of(
-    model: Model,
-    labels: Labels,
-    judged: Dataset,
-    train: Dataset,
-    *,
-    samples: Count = 10,
-    seed: Seed = 0,
+    model: Model, labels: Labels, judged: Dataset, train: Dataset, *, samples: Count = 10, seed: Seed = 0
 ) -> Attention:
     """Show what some samples attend to, equally many of every superclass.
 

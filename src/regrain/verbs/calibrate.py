@@ -126,12 +126,7 @@ def calibrate(
         judged = get_split(parts, judge, where) if judge in parts else get_split(run.splits(), judge, str(run.path))
     on = f"{name} of {run.path.name if dataset is None else where}"  # no path: the Hub's folder holds it too
     answers = fit_selective_classifier(
-        *seen,
-        taxonomy,
-        precision=precision,
-        confidence=confidence,
-        counts=counts,
-        calibrated_on=on,
+        *seen, taxonomy, precision=precision, confidence=confidence, counts=counts, calibrated_on=on
     )
     if not answers.keeps_promise:
         notes.append(

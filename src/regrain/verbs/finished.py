@@ -10,9 +10,7 @@ from typing import Any
 from regrain.data.dataset import Dataset
 from regrain.runs.run import Run
 from regrain.storage.run_folder import RunFolder
-from regrain.training.loop import (
-    Device,
-)
+from regrain.training.loop import Device
 from regrain.verbs.fit import fit
 from regrain.verbs.resume import resume
 
@@ -34,11 +32,7 @@ def trained_once(
 
 
 def finished_run(
-    place: Path,
-    train: Callable[[], Run],
-    data: Dataset | None,
-    device: Device,
-    on_run: Callable[[Run], None] | None,
+    place: Path, train: Callable[[], Run], data: Dataset | None, device: Device, on_run: Callable[[Run], None] | None
 ) -> Run:
     """Return the finished run of a folder; train it if there is none, or resume an interrupted one."""
     folder = RunFolder(place)

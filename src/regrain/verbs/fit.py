@@ -21,21 +21,12 @@ from regrain.runs.assemble import assemble
 from regrain.runs.defaults import announce_time
 from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.runs.run import Run
-from regrain.runs.source import (
-    CORRUPTIONS,
-    data_section,
-    read_data,
-    split_dataset,
-)
+from regrain.runs.source import CORRUPTIONS, data_section, read_data, split_dataset
 from regrain.runs.tables import write_columns
 from regrain.runs.training import start_notices, train_run, writing
 from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder, labels_to_json
-from regrain.training.loop import (
-    Device,
-    check_training,
-    resolve_device,
-)
+from regrain.training.loop import Device, check_training, resolve_device
 from regrain.training.options import TrainingOptions
 from regrain.training.processes import is_first_process, layout_of, leave_unguarded, was_restarted
 

@@ -18,9 +18,7 @@ from regrain.data.rows import Rows, examples
 from regrain.data.taxonomies import taxonomies, taxonomy
 from regrain.errors import UserError, nearest
 from regrain.labels import UNKNOWN, Labels, Taxonomy
-from regrain.runs.source import (
-    with_levels,
-)
+from regrain.runs.source import with_levels
 from regrain.runs.tables import require_writable, sample_columns, write_columns
 from regrain.runs.verb import verb
 
