@@ -37,16 +37,8 @@ class Contents(NamedTuple):
     reason: str = ""
 
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
+_SPELLED = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+SPLITS = {spelling: split for split, spellings in _SPELLED.items() for spelling in spellings}
 """Names of splits in lower case, and what they are called here."""
 
 LOOKED_AT = 1000
@@ -499,12 +491,9 @@ def _of_texts(texts: set[str]) -> Contents:
         return Contents("vectors")
     digits = sum(any(map(str.isdigit, text[:40])) and len(text) < 40 for text in few)
     if digits == len(few) and all(_NUMBER_LIKE.match(text.strip()) for text in few):
-        return Contents("text", reason=f"holds numbers in several notations, such as {_two(few)}")
+        ends = sorted(few, key=lambda text: (len(text), text))[:: max(1, len(few) - 1)][:2]
+        return Contents("text", reason=f"holds numbers in several notations, such as {' and '.join(map(repr, ends))}")
     return Contents("text", reason=f"holds texts such as {min(few)[:40]!r}")
-
-
-def _two(texts: Sequence[str]) -> str:
-    return " and ".join(map(repr, sorted(texts, key=lambda text: (len(text), text))[:: max(1, len(texts) - 1)][:2]))
 
 
 def _listed(text: str) -> Any:

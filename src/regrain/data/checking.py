@@ -171,17 +171,13 @@ def check(source: Any, **options: Any) -> Report:
         name=rows.name,
         source=rows.where,
         modality=rows.modality,
-        shape=storage.form.shape if storage else _shape(rows),
+        shape=storage.form.shape if storage else tuple(getattr(rows.values, "shape", (0,))[1:]),
         samples={"all": len(rows)} if rows.splits is None else dict(Counter(rows.splits)),
         levels=_balance(labels),
         issues=tuple(sorted(issues, key=lambda issue: issue.severity != "error")),
         messages=(*rows.notes.get("messages", ()), *(storage.messages if storage else ())),
         static=0 if rows.static is None else rows.static.shape[1],
     )
-
-
-def _shape(rows: Rows) -> tuple[int, ...]:
-    return tuple(rows.values.shape[1:]) if isinstance(rows.values, np.ndarray) else ()
 
 
 def _unlabelled(labels: Labels, level: str) -> np.ndarray:

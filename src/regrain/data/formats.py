@@ -123,7 +123,7 @@ def delimiter_of(path: Path, text: str) -> str:
     said = _SEPARATOR.fullmatch(lines[0].strip("\r\n"))
     if said:
         return said[1]
-    header = _unquoted(lines[0])
+    header = re.sub(r'"[^"]*"', "", lines[0])
     if path.suffix.lower() == ".tsv" and "\t" in header:
         return "\t"
     present = [mark for mark in _DELIMITERS if mark in header]
@@ -137,10 +137,6 @@ def delimiter_of(path: Path, text: str) -> str:
 
     with _long_cells():
         return max(present, key=agreement)
-
-
-def _unquoted(line: str) -> str:
-    return re.sub(r'"[^"]*"', "", line)
 
 
 @contextmanager
@@ -185,25 +181,17 @@ def _csv_table(path: Path, text: str) -> Table:
         messages.append(
             f"{_count(len(empty), 'row')} of empty cells at the end, from line {empty[0].first}, passed over"
         )
-    kept = [record for record in rows if len(record.cells) == len(header)]
-    if len(kept) < len(rows):
-        broken += [
-            RowError(
-                "broken line",
-                -1,
-                f"line {record.first}",
-                f"has {_count(len(record.cells), 'cell')} where the header has {len(header)}",
-            )
-            for record in rows
-            if len(record.cells) != len(header)
-        ]
-    if "\0" in text:
-        broken += [
-            RowError("broken line", -1, f"line {record.first}", "holds a NUL character")
-            for record in kept
-            if any("\0" in cell for cell in record.cells)
-        ]
-        kept = [record for record in kept if not any("\0" in cell for cell in record.cells)]
+    kept = []
+    for record in rows:
+        why = None
+        if len(record.cells) != len(header):
+            why = f"has {_count(len(record.cells), 'cell')} where the header has {len(header)}"
+        elif "\0" in text and any("\0" in cell for cell in record.cells):
+            why = "holds a NUL character"
+        if why is None:
+            kept.append(record)
+        else:
+            broken.append(RowError("broken line", -1, f"line {record.first}", why))
     broken.sort(key=lambda fault: int(fault.name.split()[1]))
     cells: list[Sequence[str]] = list(zip(*(record.cells for record in kept), strict=True)) or [()] * len(header)
     if "'" in text:

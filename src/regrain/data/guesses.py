@@ -51,21 +51,8 @@ _ROLES = {"level": "a level", "static": "a static feature", "columns": "a featur
 _SPLIT_WORDS = ("split", "subset", "partition")
 _GROUP_WORDS = ("group", "subject", "patient", "participant", "person")
 _ID_NAMES = (
-    "id",
-    "uid",
-    "uuid",
-    "key",
-    "sampleid",
-    "imageid",
-    "file",
-    "filename",
-    "filepath",
-    "path",
-    "imagepath",
-    "image",
-    "img",
-    "picture",
-    "photo",
+    *("id", "uid", "uuid", "key", "sampleid", "imageid"),
+    *("file", "filename", "filepath", "path", "imagepath", "image", "img", "picture", "photo"),
 )
 
 

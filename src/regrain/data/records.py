@@ -29,22 +29,6 @@ _OVERLAPPING = 10
 
 
 @dataclass(frozen=True)
-class StepColumns:
-    """Roles of the columns of a table of time steps, and the cutting of its records into windows."""
-
-    # record and time: columns of the record's id and of the time; without a time the order of the table counts
-    record: str
-    time: str | None
-    # series and static: columns of numbers that change in time, and that do not
-    series: Sequence[str]
-    static: Sequence[str]
-    # window and stride: as :func:`cut` takes them
-    window: int | None
-    stride: int | None
-    gap: float | None = None  # as :func:`clock_of` takes it
-
-
-@dataclass(frozen=True)
 class Windows:
     """Which rows of a table make up each sample."""
 
