@@ -573,6 +573,11 @@ class Labels:
         """Class names of one level."""
         return self.classes[self.level_index(level)]
 
+    def column(self, level: str) -> list[str | None]:
+        """The class name of every sample at one level; None where it is unknown."""
+        names = (*self.names(level), None)  # code -1 is the last
+        return [names[code] for code in self.level(level).tolist()]
+
     def present(self, level: str) -> list[int]:
         """The classes of a level that at least one sample has."""
         return [c for c in self.level(level).unique().tolist() if c != UNKNOWN]

@@ -171,8 +171,7 @@ class Rows:
         """Class names by level, as found; None unknown."""
         if not isinstance(self.labels, Labels):
             return self.labels
-        named = zip(self.labels.levels, self.labels.classes, self.labels.codes.T.tolist(), strict=True)
-        return {level: [None if code < 0 else names[code] for code in codes] for level, names, codes in named}
+        return {level: self.labels.column(level) for level in self.labels.levels}
 
     def strict_labels(self) -> Labels:
         """Return the labels; raise a UserError if their levels contradict each other."""

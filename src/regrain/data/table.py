@@ -424,8 +424,7 @@ def _filled_in(columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[An
         labels = Labels.from_columns(columns) if columns else Labels.empty(0)
     except UserError:  # the labels of the samples will say so, or no sample has these rows
         return columns
-    named = zip(labels.levels, labels.classes, labels.codes.T.tolist(), strict=True)
-    return {level: [None if code < 0 else names[code] for code in codes] for level, names, codes in named}
+    return {level: labels.column(level) for level in labels.levels}
 
 
 def _require_fitting(options: RoleOptions) -> None:

@@ -171,18 +171,12 @@ def figure_text(value: float, *, count: bool, sign: bool = False) -> str:
     return f"{shown:{'+' if sign else ''}.{digits}f}"
 
 
-def class_names(dataset: Dataset, level: str) -> list[str | None]:
-    """The class of every sample, None where it is unknown."""
-    names = dataset.labels.names(level)
-    return [names[code] if code >= 0 else None for code in dataset.labels.level(level).tolist()]
-
-
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
     """Hashes of the samples' ids and, level by level, of their classes: what two evaluations must share."""
     levels = dataset.labels.levels
     return {
         "samples": _digest(dataset.ids.tolist()),
-        "labels": {level: _digest(class_names(dataset, level)) for level in levels},
+        "labels": {level: _digest(dataset.labels.column(level)) for level in levels},
     }
 
 

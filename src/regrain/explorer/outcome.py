@@ -224,7 +224,7 @@ def _sample_table(session: Session, columns: Mapping[str, Any], sure: np.ndarray
     ]
     held_out, unseen = ~session.collection.training, []
     for level in (level for level in parts[0].labels.levels if level not in table):
-        found = [_names(part.labels, level) for part in parts]
+        found = [part.labels.column(level) for part in parts]
         every = np.array([name for names in found for name in names], dtype=object)[order]
         table[level] = every.tolist()
         if any(name is not None for name in every[held_out]):
@@ -238,11 +238,6 @@ def _sample_table(session: Session, columns: Mapping[str, Any], sure: np.ndarray
         table[names["group"]] = np.concatenate([part.groups for part in parts if part.groups is not None])[order]
     samples = sample_columns(rows, out, beside=table)
     return _SampleTable(table | samples, names, tuple(samples), tuple(unseen))
-
-
-def _names(labels: Labels, level: str) -> list[str | None]:
-    names = labels.names(level)
-    return [names[code] if code >= 0 else None for code in labels.level(level).tolist()]
 
 
 def _rows_of(collection: Collection) -> Rows | None:

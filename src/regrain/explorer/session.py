@@ -14,7 +14,7 @@ from regrain.errors import UserError
 from regrain.explorer.collection import Collection, open_collection
 from regrain.explorer.journal import Journal
 from regrain.explorer.proposals import Evidence, Proposals, Proposer, no_proposals, propose
-from regrain.explorer.state import Group, State, clean_name
+from regrain.explorer.state import State, clean_name
 from regrain.methods.clustering import STARTS, kmeans
 from regrain.metrics.neighbours import nearest_neighbours
 from regrain.pictures.map import MapKind
@@ -145,23 +145,11 @@ class Session:
         """Build the journal event with all decisions, so that a replay makes none."""
         kind = request["kind"]
         if kind == "split":
-            return {
-                "kind": "split",
-                "group": request["group"],
-                "parts": self._parts(request["group"], request["count"]),
-            }
+            parts = self._parts(request["group"], request["count"])
+            return {"kind": kind, "group": request["group"], "parts": parts}
         if kind == "label":
             return self._label(request)
-        fields = {
-            "name": ("group", "name", "samples"),
-            "confirm": ("samples",),
-            "outlier": ("samples", "marked"),
-            "move": ("moves",),
-            "merge": ("group", "others"),
-            "undo": (),
-            "redo": (),
-        }
-        return {"kind": kind} | {name: request[name] for name in fields.get(kind, ())}
+        return {name: value for name, value in request.items() if name not in ("seen", "action")}
 
     def _label(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Move samples to the class of a name, in the requested superclass or in each sample's own."""
@@ -391,7 +379,11 @@ class Session:
         if not wanted:
             return {"groups": [], "rows": [], "total": 0}
         with self.lock:
-            groups = [g.number for g in self.state.groups.values() if wanted in _words(g)]
+            groups = [
+                g.number
+                for g in self.state.groups.values()
+                if wanted in f"{g.name or ''} {g.superclass or ''} {g.number}".lower()
+            ]
         ids, texts = self.collection.start.ids.tolist(), self.collection.texts
         rows = [
             row
@@ -435,7 +427,3 @@ class Session:
                 lambda: self.proposals is not None and self.proposals.seq >= self.state.seq, timeout
             )
             return self.proposals if ready else None
-
-
-def _words(group: Group) -> str:
-    return f"{group.name or ''} {group.superclass or ''} {group.number}".lower()

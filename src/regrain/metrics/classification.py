@@ -24,6 +24,8 @@ def knn_predict(
 ) -> Tensor:
     """Classify by the k nearest training embeddings (cosine): each votes for its label.
 
+    Returns (m,) int64 predicted classes, on the device of the embeddings; of equal votes the smallest class wins.
+
     Parameters
     ----------
     train_embeddings, test_embeddings
@@ -36,10 +38,6 @@ def knn_predict(
         Number of classes.
     temperature
         None: every vote counts alike. Else votes weigh exp(similarity / temperature) (Wu et al. 2018, there 0.07).
-
-    Returns
-    -------
-    (m,) int64 predicted classes, on the device of the embeddings; of equal votes the smallest class wins.
 
     Examples
     --------
@@ -71,7 +69,7 @@ def knn_predict(
 def calibration_error(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, bins: int = 15) -> float:
     """Expected calibration error (Guo et al. 2017): how far confidence is from accuracy, in the mean over samples.
 
-    Samples are binned by the probability of their predicted class, in bins of equal width.
+    Samples are binned by the probability of their predicted class, in bins of equal width. In [0, 1].
 
     Parameters
     ----------
@@ -81,10 +79,6 @@ def calibration_error(probabilities: ArrayLike | Tensor, labels: ArrayLike | Ten
         (n,) integers below C; -1 is left out.
     bins
         At least 1.
-
-    Returns
-    -------
-    In [0, 1].
 
     Examples
     --------
@@ -97,7 +91,7 @@ def calibration_error(probabilities: ArrayLike | Tensor, labels: ArrayLike | Ten
 
 
 def confidence_error(confidence: ArrayLike | Tensor, right: ArrayLike | Tensor, *, bins: int = 15) -> float:
-    """The calibration error of confidences that are given as they are, whatever they were made from.
+    """The calibration error of confidences that are given as they are, whatever they were made from. In [0, 1].
 
     Parameters
     ----------
@@ -107,10 +101,6 @@ def confidence_error(confidence: ArrayLike | Tensor, right: ArrayLike | Tensor, 
         (n,) booleans: whether the prediction was right.
     bins
         At least 1.
-
-    Returns
-    -------
-    In [0, 1].
 
     Examples
     --------
@@ -131,16 +121,12 @@ def confidence_error(confidence: ArrayLike | Tensor, right: ArrayLike | Tensor, 
 
 
 def accuracy(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor) -> float:
-    """Share of the labelled samples that are predicted correctly; samples labelled -1 are left out.
+    """Share of the labelled samples that are predicted correctly; samples labelled -1 are left out. In [0, 1].
 
     Parameters
     ----------
     labels, predictions
         (n,) integers.
-
-    Returns
-    -------
-    In [0, 1].
 
     Examples
     --------
@@ -154,14 +140,12 @@ def accuracy(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor) -> flo
 def balanced_accuracy(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor) -> float:
     """Mean over the classes that occur of the share of the class that is predicted correctly; -1 is left out.
 
+    In [0, 1].
+
     Parameters
     ----------
     labels, predictions
         (n,) integers.
-
-    Returns
-    -------
-    In [0, 1].
 
     Examples
     --------

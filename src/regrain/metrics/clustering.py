@@ -26,16 +26,13 @@ def clustering_accuracy(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor
 
     Clusters and classes are matched one to one by the Hungarian algorithm. With more clusters than classes the
     unmatched clusters go to their majority class, so pure clusters score 1 however many they are. Of several best
-    matchings that one counts which leaves most to the majorities: the value does not depend on cluster numbers.
+    matchings that one counts which leaves most to the majorities: the value, in [0, 1], does not depend on cluster
+    numbers.
 
     Parameters
     ----------
     labels, clusters
         (n,) integers.
-
-    Returns
-    -------
-    In [0, 1].
 
     Examples
     --------
@@ -51,16 +48,13 @@ def match_clusters(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> 
     """Cluster -> class by the best one-to-one assignment; further clusters go to their majority class.
 
     :func:`clustering_accuracy` scores it on the labels it was fitted on; fitted on other samples, it is a classifier.
-    It depends on the partition and on the order of the samples, and not on the numbers of clusters and classes.
+    It depends on the partition and on the order of the samples, and not on the numbers of clusters and classes. Returns
+    a class for every cluster that occurs.
 
     Parameters
     ----------
     labels, clusters
         (n,) integers.
-
-    Returns
-    -------
-    A class for every cluster that occurs.
 
     Examples
     --------
@@ -76,14 +70,12 @@ def match_clusters(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> 
 def purity(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> float:
     """Share of the samples that belong to the majority class of their cluster.
 
+    In [0, 1]. It can only grow with the number of clusters.
+
     Parameters
     ----------
     labels, clusters
         (n,) integers.
-
-    Returns
-    -------
-    In [0, 1]. It can only grow with the number of clusters.
 
     Examples
     --------
@@ -126,7 +118,8 @@ def neighbour_information(clusters: ArrayLike | Tensor, neighbours: ArrayLike | 
     """Mutual information between a sample's cluster and its neighbours' clusters, over log C: no label is looked at.
 
     Clusters that neighbours share, and that are many and of equal size, score high. It ranks partitions of the same
-    samples with the same neighbours; it favours partitions from losses that train on these neighbours.
+    samples with the same neighbours; it favours partitions from losses that train on these neighbours. In [0, 1]; 1
+    where all C clusters are of equal size, and every neighbour is in the cluster of its sample.
 
     Parameters
     ----------
@@ -136,10 +129,6 @@ def neighbour_information(clusters: ArrayLike | Tensor, neighbours: ArrayLike | 
         (n, k) the places of every sample's neighbours, such as those of :func:`nearest_neighbours`.
     count
         C, clusters that there may be, at least 2.
-
-    Returns
-    -------
-    In [0, 1]; 1 where all C clusters are of equal size, and every neighbour is in the cluster of its sample.
 
     Examples
     --------

@@ -105,7 +105,9 @@ def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, ta
         hierarchical precision = sum |P & T| / sum |P|,    recall = sum |P & T| / sum |T|,
 
     sums over samples, F1 their harmonic mean (Kiritchenko et al. 2005; Silla & Freitas 2011), and the tree distance of
-    a sample, |P| + |T| - 2 |P & T|, is the number of edges from one class to the other, a root lying over all.
+    a sample, |P| + |T| - 2 |P & T|, is the number of edges from one class to the other, a root lying over all. The
+    result has ``path-consistency``, the share of samples whose predictions are all on one path, ``tree-distance``, its
+    mean, and ``hierarchical-precision``, ``-recall`` and ``-f1``.
 
     Parameters
     ----------
@@ -114,11 +116,6 @@ def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, ta
         label are left out.
     taxonomy
         A tree.
-
-    Returns
-    -------
-    dict with ``path-consistency``, the share of samples whose predictions are all on one path, ``tree-distance``, its
-    mean, and ``hierarchical-precision``, ``-recall`` and ``-f1``.
 
     Raises
     ------

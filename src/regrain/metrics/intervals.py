@@ -17,16 +17,14 @@ RESAMPLED_ELEMENTS = 2**22
 def student_interval(values: ArrayLike | Tensor, confidence: float = 0.95) -> tuple[float, float]:
     """Mean and half width of its confidence interval by Student's t, for values of few or many independent runs.
 
+    Returns mean and half width: the interval is mean - half width to mean + half width.
+
     Parameters
     ----------
     values
         (n,) finite numbers, n >= 2, one for each run, episode or seed.
     confidence
         Between 0 and 1.
-
-    Returns
-    -------
-    Mean and half width: the interval is mean - half width to mean + half width.
 
     Raises
     ------
@@ -54,7 +52,8 @@ def mean_interval(
 
     .. math:: \operatorname{logit}(m) \pm t \, \frac{s}{m (1 - m)}
 
-    (Korn and Graubard 1998, *Survey Methodology* 24, 193-201). Near m = 0.5 and for small s it is m ± t s.
+    (Korn and Graubard 1998, *Survey Methodology* 24, 193-201). Near m = 0.5 and for small s it is m ± t s. Returns
+    mean, lower and upper end.
 
     Parameters
     ----------
@@ -65,10 +64,6 @@ def mean_interval(
     share
         Whether the values are shares. Values outside [0, 1], such as an adjusted Rand index below 0, are not: then, and
         without ``share``, the interval is Student's t.
-
-    Returns
-    -------
-    Mean, lower and upper end.
 
     Examples
     --------
@@ -90,6 +85,8 @@ def bootstrap_interval(
 ) -> tuple[float, float, float]:
     """Mean of per-query values and its percentile bootstrap interval over the queries.
 
+    Returns mean, lower and upper end.
+
     Parameters
     ----------
     values
@@ -100,10 +97,6 @@ def bootstrap_interval(
         Number of resamples, each of n queries with replacement.
     confidence
         Between 0 and 1.
-
-    Returns
-    -------
-    Mean, lower and upper end.
 
     Raises
     ------

@@ -34,7 +34,7 @@ def neighbour_probabilities(
     Leaving the sample itself out is cross-validation with as many folds as samples: the probabilities are out of
     sample, as confident learning asks. A neighbour's vote weighs exp(cosine / temperature) (Wu et al. 2018, there k =
     200 and 0.07); every class starts with the weight of a hundredth of a vote as near as the nearest neighbour, shared
-    among the classes, so that no probability is 0.
+    among the classes, so that no probability is 0. Returns (n, classes) float64, rows sum to one.
 
     Parameters
     ----------
@@ -48,10 +48,6 @@ def neighbour_probabilities(
         Neighbours that vote, at least 1; fewer where fewer are labelled.
     temperature
         Positive.
-
-    Returns
-    -------
-    (n, classes) float64, rows sum to one.
 
     Raises
     ------

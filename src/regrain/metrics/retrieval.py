@@ -38,6 +38,8 @@ class Retrieval:
 def recall_at_k(embeddings: ArrayLike | Tensor, labels: ArrayLike | Tensor, ks: Sequence[int]) -> dict[int, float]:
     """Recall@K: each sample retrieves its K nearest other samples; 1 if any of them shares its class.
 
+    The result is K -> recall in [0, 1].
+
     Parameters
     ----------
     embeddings
@@ -46,10 +48,6 @@ def recall_at_k(embeddings: ArrayLike | Tensor, labels: ArrayLike | Tensor, ks: 
         (n,) integers; rows of -1 are left out on both sides.
     ks
         The K, each from 1 to the number of labelled samples minus one.
-
-    Returns
-    -------
-    K -> recall in [0, 1].
 
     Examples
     --------

@@ -80,7 +80,9 @@ def guaranteed_threshold(
     The walk goes on while :math:`p_t \le 1 - \mathrm{confidence}` and returns the last such threshold. The share of
     right answers among future ones is then below ``precision`` with probability at most ``1 - confidence`` over the
     draw of the calibration samples, whatever the masses mean. The samples must be such as will be predicted, and no
-    temperature may be fitted on them.
+    temperature may be fitted on them. Returns the threshold, or None where the calibration samples do not bear the
+    promise where the walks begin: too many wrong, or too few (n right answers of n show a precision of 0.9 with
+    confidence 0.9 from n = 22 upwards).
 
     Parameters
     ----------
@@ -96,11 +98,6 @@ def guaranteed_threshold(
         where a half, a quarter and an eighth of the samples get an answer (those that could pass with so few; with few
         samples one, where enough of them do); six tenths of 1 - confidence go to the first, two to each other, and the
         lowest threshold counts (Bonferroni).
-
-    Returns
-    -------
-    The threshold, or None where the calibration samples do not bear the promise where the walks begin: too many wrong,
-    or too few (n right answers of n show a precision of 0.9 with confidence 0.9 from n = 22 upwards).
 
     Examples
     --------
@@ -163,9 +160,10 @@ def root_threshold(
     """Hierarchical selective classification's threshold (Goren et al., NeurIPS 2024): no answer counts as right.
 
     Each sample has the smallest threshold from which its answer is right: just above the largest probability of a wrong
-    node of its path, 0 where the finest is right. The result is an order statistic of these: of rank
-    ceil((n + 1) precision), right with that share in the mean over draws (``confidence`` None); or of the smallest rank
-    k for which P(Beta(k, n + 1 - k) <= precision) is at most 1 - confidence.
+    node of its path, 0 where the finest is right. The result is an order statistic of these: of rank ceil((n + 1)
+    precision), right with that share in the mean over draws (``confidence`` None); or of the smallest rank k for which
+    P(Beta(k, n + 1 - k) <= precision) is at most 1 - confidence. Returns the threshold, or None where there are too few
+    samples.
 
     Parameters
     ----------
@@ -174,10 +172,6 @@ def root_threshold(
     precision : float in (0, 1)
         Wanted share of samples whose answer is right, or who get none.
     confidence : float in (0, 1), optional
-
-    Returns
-    -------
-    The threshold, or None where there are too few samples.
 
     Examples
     --------
@@ -204,7 +198,8 @@ def risk_coverage_area(coverage: ArrayLike | Tensor, mass: ArrayLike | Tensor, r
 
     The threshold runs through the probabilities, or a thousand of their quantiles where there are more. The coverage of
     a set of answers is the mean of how much they say (in a tree 1 - log(leaves below) / log(leaves); no answer says 0),
-    its risk the share of wrong answers, no answer counting as right.
+    its risk the share of wrong answers, no answer counting as right. Returns the area from coverage 0 to the largest
+    reached, divided by it; NaN where no sample can be judged.
 
     Parameters
     ----------
@@ -212,10 +207,6 @@ def risk_coverage_area(coverage: ArrayLike | Tensor, mass: ArrayLike | Tensor, r
         (n, L) how much the node says, in [0, 1]: 1 for a leaf.
     mass, right
         As in :func:`guaranteed_threshold`; samples whose finest node cannot be judged are left out.
-
-    Returns
-    -------
-    The area from coverage 0 to the largest reached, divided by it; NaN where no sample can be judged.
 
     Examples
     --------

@@ -23,7 +23,8 @@ def hops(
     .. math:: 1 - \frac{\sum_j w_j |z_j - z'_j|}{\sum_j w_j |z_j - z^{worst}_j|}
 
     clipped to [0, 1]; the worst order is z reversed, w is :math:`2^{-z}`, falling linearly among equal ranks towards
-    the next lower value (0 after the last).
+    the next lower value (0 after the last). Returns (known samples,) float64 in [0, 1]; NaN where no order of the first
+    k is worse than another.
 
     Parameters
     ----------
@@ -35,10 +36,6 @@ def hops(
         (C, C), such as the depth of the lowest common ancestor; a class is nearest to itself.
     k
         Judge the first k places alone (the worst order reverses these); at 1 the first class is right or wrong.
-
-    Returns
-    -------
-    (known samples,) float64 in [0, 1]; NaN where no order of the first k is worse than another.
 
     Examples
     --------
@@ -79,16 +76,14 @@ def hops(
 def least_cost_classes(probabilities: ArrayLike | Tensor, cost: ArrayLike | Tensor) -> Tensor:
     r"""The classes of least expected cost, :math:`\arg\min_c \sum_k D_{ck}\, p_k` (CRM; Karthik et al., ICLR 2021).
 
+    Returns (n,) int64, of equal costs the smaller class.
+
     Parameters
     ----------
     probabilities
         (n, C).
     cost
         (C, C) D: of predicting c where k is true, such as the height of their lowest common ancestor.
-
-    Returns
-    -------
-    (n,) int64, of equal costs the smaller class.
 
     Examples
     --------

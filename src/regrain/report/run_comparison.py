@@ -15,7 +15,7 @@ from torch import Tensor
 from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
-from regrain.evaluation.results import class_names, figure_text
+from regrain.evaluation.results import figure_text
 from regrain.evaluation.retrieval import per_query
 from regrain.metrics import bootstrap_interval, mean_interval
 from regrain.report.build import curves_of
@@ -419,7 +419,7 @@ def _over_samples(
     for level in judged.labels.levels:
         if level not in theirs.labels.levels:
             continue
-        if class_names(judged, level) != class_names(theirs, level):
+        if judged.labels.column(level) != theirs.labels.column(level):
             raise UserError(f"{_OTHER_LABELS} '{level}'", code="other_data")
         codes = judged.labels.level(level)
         values = [_queries(vectors, codes) for vectors in (first[1], other[1])]

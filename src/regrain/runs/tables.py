@@ -65,11 +65,6 @@ def _guarded(table: pa.Table) -> pa.Table:
     return table.rename_columns([escape_formula(name) for name in table.column_names])
 
 
-def write_parquet(table: pa.Table, out: Path) -> None:
-    """Write a table as Parquet, whatever the file's ending, to a temporary name, then rename it."""
-    replace_file(out, partial(_write_parquet, table))
-
-
 def _write_parquet(table: pa.Table, file: Path) -> None:
     import pyarrow.parquet
 
@@ -83,17 +78,15 @@ def write_embeddings(parts: Mapping[str, tuple[Dataset, Tensor]], out: Path) -> 
     tables = []
     for name, (part, vectors) in parts.items():
         columns: dict[str, Any] = {"id": [str(i) for i in part.ids], "split": [name] * len(part)}
-        for level, names in zip(part.labels.levels, part.labels.classes, strict=True):
+        for level in part.labels.levels:
             if level in (*columns, "embedding"):
                 raise UserError(f"level '{level}' would overwrite a column of that name in {out}; rename the level")
-            columns[level] = pa.array(
-                [names[c] if c >= 0 else None for c in part.labels.level(level).tolist()], pa.string()
-            )
+            columns[level] = pa.array(part.labels.column(level), pa.string())
         flat = pa.array(vectors.numpy().reshape(-1))
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
         tables.append(pa.table(columns))
     table = pa.concat_tables(tables)
-    write_parquet(table, out)
+    replace_file(out, partial(_write_parquet, table))
     return table.num_rows, vectors.shape[1]
 
 

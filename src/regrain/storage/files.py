@@ -88,11 +88,6 @@ def write_text(out: Path, text: str) -> None:
     replace_file(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_tensors(out: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file by :func:`replace_file`."""
-    replace_file(out, lambda temporary: save_tensors(temporary, tensors))
-
-
 def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file as it is; an OSError where the disk is full."""
     from safetensors import SafetensorError
@@ -125,16 +120,14 @@ def read_json(file: Path, form: Any = None) -> dict[str, Any]:
     form : type, optional
         The form of the content, such as a TypedDict; keys that it does not name may hold anything.
     """
-    try:
-        content = json.loads(_text(file), parse_constant=_not_finite, parse_float=_finite)
-    except RecursionError:
-        raise UserError(f"{file} is damaged: it is nested too deeply", code="damaged_file") from None
-    except ValueError as error:
-        raise UserError(f"{file} is damaged: {error}", code="damaged_file") from None
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{file} is damaged: a mapping was expected, and it holds a {type(content).__name__}", code="damaged_file"
-        )
+
+    def parse(text: str) -> Any:
+        try:
+            return json.loads(text, parse_constant=_not_finite, parse_float=_finite)
+        except ValueError as error:
+            raise UserError(f"{file} is damaged: {error}", code="damaged_file") from None
+
+    content = _mapping(file, parse)
     schema = content.get("schema", 0)
     if not isinstance(schema, int):
         raise UserError(f"{file} is damaged: its schema is a whole number; got {schema!r:.60}", code="damaged_file")
@@ -145,6 +138,18 @@ def read_json(file: Path, form: Any = None) -> dict[str, Any]:
         )
     if form is not None:
         check_form(content, form, file)
+    return content
+
+
+def _mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    try:
+        content = parse(_text(file))
+    except RecursionError:
+        raise UserError(f"{file} is damaged: it is nested too deeply", code="damaged_file") from None
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{file} is damaged: a mapping was expected, and it holds a {type(content).__name__}", code="damaged_file"
+        )
     return content
 
 
@@ -159,16 +164,15 @@ def _finite(text: str) -> float:
 
 def read_yaml(file: Path, form: Any = None) -> dict[str, Any]:
     """The mapping in a YAML file; ``form`` and errors as of :func:`read_json`."""
-    try:
-        content = yaml.safe_load(_text(file))
-    except RecursionError:
-        raise UserError(f"{file} is damaged: it is nested too deeply", code="damaged_file") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: of what looks like a date or a number
-        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}", code="damaged_file") from None
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{file} is damaged: a mapping was expected, and it holds a {type(content).__name__}", code="damaged_file"
-        )
+
+    def parse(text: str) -> Any:
+        try:
+            return yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: of what looks like a date or number
+            why = " ".join(str(error).split())
+            raise UserError(f"{file} cannot be read as YAML: {why}", code="damaged_file") from None
+
+    content = _mapping(file, parse)
     if form is not None:
         check_form(content, form, file)
     return content

@@ -20,7 +20,6 @@ from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import embed
-from regrain.evaluation.results import class_names
 from regrain.metrics import label_quality
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
@@ -242,7 +241,7 @@ def _judged(
 ) -> pd.DataFrame:
     """The columns of one level: labels whose class the classifier did not see are not judged."""
     number = {name: code for code, name in enumerate(classes)}
-    labels = class_names(part, level)
+    labels = part.labels.column(level)
     codes = torch.tensor([number.get(name, -1) if name is not None else -1 for name in labels])
     codes[torch.from_numpy(proba.sum(axis=0) == 0)[codes.clamp(min=0)]] = -1
     if seen is not None:
