@@ -40,16 +40,8 @@ _NEEDED = ("config.json", "model.safetensors")
 _READER = "reader.json"
 _ReaderForm = dict[str, str | int | float | list[str] | list[int]]
 _KNOWN = {
-    *_NEEDED,
-    "README.md",
-    "answers.json",
-    "classifier.json",
-    "classifier.safetensors",
-    "discovery",
-    MANIFEST,
-    _READER,
-    "image_encoder",
-    "text_encoder",
+    *(*_NEEDED, MANIFEST, _READER, "README.md", "answers.json", "classifier.json", "classifier.safetensors"),
+    *("discovery", "image_encoder", "text_encoder"),
 }
 """Files allowed in a model's folder: the files of ``fit``, ``adapt``, ``calibrate`` and ``discover``, and the card."""
 _TASKS = {"image": "image-feature-extraction", "text": "feature-extraction"}

@@ -12,6 +12,17 @@ _NUMBER_SIGNS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u0
 """Formatting characters by Unicode's table, which have a shape of their own."""
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> counted(1, "row"), counted(2, "row"), counted(2, "class", "classes")
+    ('1 row', '2 rows', '2 classes')
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def readable(text: str) -> str:
     """A text that UTF-8 can hold: a byte of a file's name that is not UTF-8 is spelled ``\\xe9``.
 

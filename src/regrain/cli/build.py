@@ -176,14 +176,8 @@ def _sides(flag: str, given: str) -> tuple[int, ...]:
 
 _KINDS: dict[Any, str] = {int: "a whole number", float: "a number"}
 _SIMPLE: dict[str, Any] = {
-    "str": str,
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "Path": Path,
-    "Run": Path,
-    "RunOrPath": Path,
-    "Any": str,
+    **{"str": str, "int": int, "float": float, "bool": bool, "Any": str},
+    **dict.fromkeys(("Path", "Run", "RunOrPath"), Path),
 }
 
 

@@ -17,17 +17,8 @@ if TYPE_CHECKING:
     from regrain.papers.datasets import Entry
 
 _ENTRY_FIELDS = (
-    "description",
-    "modality",
-    "levels",
-    "relation",
-    "samples",
-    "source",
-    "licence",
-    "layouts",
-    "views",
-    "notes",
-    "seen",
+    *("description", "modality", "levels", "relation", "samples", "source", "licence"),
+    *("layouts", "views", "notes", "seen"),
 )
 _LARGE = 256  # pixels, from which images are kept encoded
 _SOURCE_WIDTH = 110  # characters of a source in the table

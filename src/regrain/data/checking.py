@@ -18,6 +18,7 @@ from regrain.data.rows import RowError, Rows, Twins, examples, twins
 from regrain.data.samples import Modality
 from regrain.errors import UserError, python_only
 from regrain.labels import UNKNOWN, Labels
+from regrain.spelling import counted
 
 _SHOWN = 5
 _ALIKE = 20
@@ -86,7 +87,7 @@ class Report:
     def render(self) -> list[str]:
         """Lines of plain text; of the rows of an issue the first few."""
         shape = " x ".join(map(str, self.shape)) + (
-            f", {_number(self.static, 'static feature')}" if self.static else ""
+            f", {counted(self.static, 'static feature')}" if self.static else ""
         )
         lines = [f"{self.name}: {sum(self.samples.values())} {self.modality} samples{f' ({shape})' if shape else ''}"]
         if list(self.samples) != ["all"]:
@@ -106,7 +107,7 @@ class Report:
         errors = sum(issue.severity == "error" for issue in self.issues)
         warnings = len(self.issues) - errors
         lines.append(
-            f"{_number(errors, 'error')}, {_number(warnings, 'warning')}" if self.issues else "nothing is wrong"
+            f"{counted(errors, 'error')}, {counted(warnings, 'warning')}" if self.issues else "nothing is wrong"
         )
         return lines
 
@@ -161,7 +162,7 @@ def check(source: Any, **options: Any) -> Report:
     labels = rows.lenient_labels() if strict is None else strict
     for kind in dict.fromkeys(fault.kind for fault in faults):
         found = tuple(str(fault) for fault in faults if fault.kind == kind)
-        issues.append(Issue(kind, f"{kind}: {_number(len(found), 'row')} cannot be used", found, "error"))
+        issues.append(Issue(kind, f"{kind}: {counted(len(found), 'row')} cannot be used", found, "error"))
     issues += [Issue("time", message) for message in rows.notes.get("warnings", ())]
     issues += _duplicate_ids(rows)
     issues += _label_issues(rows, labels)
@@ -255,7 +256,7 @@ def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> I
         if across:
             yield Issue(
                 "identical across splits",
-                f"identical samples in several splits: {_number(len(across), 'group')}",
+                f"identical samples in several splits: {counted(len(across), 'group')}",
                 tuple(_joined([f"{rows.describe_row(row)} ({splits[row]})" for row in group]) for group in across),
             )
     codes = labels.codes.numpy()
@@ -263,7 +264,7 @@ def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> I
     if torn:
         yield Issue(
             "identical with different labels",
-            f"identical samples with different labels: {_number(len(torn), 'group')}",
+            f"identical samples with different labels: {counted(len(torn), 'group')}",
             tuple(
                 _joined([f"{rows.describe_row(row)} ({_described(labels, row)})" for row in group]) for group in torn
             ),
@@ -323,7 +324,7 @@ def _label_issues(rows: Rows, labels: Labels) -> Iterator[Issue]:
         if len(empty):
             yield Issue(
                 "empty label",
-                f"level {level}: {_number(len(empty), 'row')} without a label",
+                f"level {level}: {counted(len(empty), 'row')} without a label",
                 tuple(map(rows.describe_row, empty.tolist())),
             )
         if len(names) == 1:
@@ -334,7 +335,7 @@ def _label_issues(rows: Rows, labels: Labels) -> Iterator[Issue]:
             found = np.flatnonzero(np.isin(codes, single) & train).tolist()
             yield Issue(
                 "single sample",
-                f"level {level}: {_number(len(single), 'class', 'classes')} with a single sample{place}",
+                f"level {level}: {counted(len(single), 'class', 'classes')} with a single sample{place}",
                 tuple(f"{rows.describe_row(row)}: '{names[codes[row]]}'" for row in found),
             )
         doubtful = [code for code, name in enumerate(names) if name.strip().lower() in LIKE_UNKNOWN]
@@ -358,7 +359,7 @@ def _rows_of(rows: Rows, labels: Labels, found: Twins) -> Iterator[str]:
     for group in found.groups:
         present = [code for code in map(names.index, group) if code in first]
         yield " = ".join(
-            f"{rows.describe_row(first[code])}: '{names[code]}' ({_number(counts[code], 'row')})" for code in present
+            f"{rows.describe_row(first[code])}: '{names[code]}' ({counted(counts[code], 'row')})" for code in present
         )
 
 
@@ -372,11 +373,7 @@ def _unseen(
             found = np.flatnonzero((splits == part) & np.isin(codes, unseen)).tolist()
             yield Issue(
                 "class not in train",
-                f"level {level}: {_number(len(unseen), 'class', 'classes')} of {part} not in train: "
+                f"level {level}: {counted(len(unseen), 'class', 'classes')} of {part} not in train: "
                 f"{examples(repr(names[code]) for code in unseen)}",
                 tuple(f"{rows.describe_row(row)}: '{names[codes[row]]}'" for row in found),
             )
-
-
-def _number(count: int, noun: str, plural: str | None = None) -> str:
-    return f"{count} {noun if count == 1 else plural or noun + 's'}"

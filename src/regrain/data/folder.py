@@ -17,7 +17,7 @@ from regrain.data.options import TABLE_SUFFIXES
 from regrain.data.rows import RowError, Rows, examples
 from regrain.errors import UserError
 from regrain.labels import path_columns
-from regrain.spelling import readable
+from regrain.spelling import counted, readable
 
 _NOT_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 """Formats that Pillow knows the name of and does not decode, or with another program (EPS)."""
@@ -237,7 +237,7 @@ def _identity(path: str) -> str:
 
 def _no_images(folder: Path, found: Walk) -> str:
     files = f"{len(found.others)} other files ({_endings(found.others)})" if found.others else "no files at all"
-    hidden = f", and {_count(found.junk)} hidden or of the system" if found.junk else ""
+    hidden = f", and {counted(len(found.junk), 'file')} hidden or of the system" if found.junk else ""
     unread = f"; {examples(f'{path} {why}' for path, why in found.unreadable.items())}" if found.unreadable else ""
     return f"{folder} holds no images: looked in all its folders for {_LOOKED_FOR}; found {files}{hidden}{unread}"
 
@@ -246,30 +246,26 @@ def _messages(folder: Path, found: Walk) -> Iterator[str]:
     """Return notes on surprises: files passed over, spellings of names, links that lead elsewhere."""
     spelled_so = [identity for path in found.images if (identity := readable(path)) != path]
     if spelled_so:
-        yield f"{_count(spelled_so, 'name')} not UTF-8, whose bytes are spelled as in {spelled_so[0]}"
+        yield f"{counted(len(spelled_so), 'name')} not UTF-8, whose bytes are spelled as in {spelled_so[0]}"
     if found.others:
         hidden = [path for path in found.others[:_SNIFFED] if opens_as_image(f"{folder}/{path}")]
         yield (
-            f"{_count(found.others)} passed over, not images by their endings: {_endings(found.others)}"
+            f"{counted(len(found.others), 'file')} passed over, not images by their endings: {_endings(found.others)}"
             + (f"; {examples(hidden)} hold images all the same: rename them to be read" if hidden else "")
         )
     if found.junk:
         names = Counter(path.rpartition("/")[2] for path in found.junk)
         shown = examples((f"{name} ({count})" if count > 1 else name for name, count in names.most_common()), 5)
-        yield f"{_count(found.junk, 'name')} passed over, hidden or of the system: {shown}"
+        yield f"{counted(len(found.junk), 'name')} passed over, hidden or of the system: {shown}"
     for links, what in (
         (found.outside, "followed out of the folder"),
         (found.circles, "not followed, to a folder around it or into the system"),
     ):
         if links:
             shown = examples(f"{path} -> {place}" for path, place in sorted(links.items()))
-            yield f"{_count(list(links), 'link')} {what}: {shown}"
+            yield f"{counted(len(links), 'link')} {what}: {shown}"
 
 
 def _endings(files: Sequence[str]) -> str:
     endings = Counter(Path(file).suffix.lower() or "without ending" for file in files)
     return ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
-
-
-def _count(things: Sequence[str], noun: str = "file") -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

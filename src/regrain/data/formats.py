@@ -28,6 +28,7 @@ from regrain.data.rows import RowError, Rows, examples
 from regrain.data.table import Table
 from regrain.errors import UserError, python_only
 from regrain.labels import missing
+from regrain.spelling import counted
 
 _DELIMITERS = (",", ";", "\t", "|")
 _FIELD_LIMIT = 1 << 30
@@ -179,13 +180,13 @@ def _csv_table(path: Path, text: str) -> Table:
     if len(rows) < len(records) - 1:
         empty = records[len(rows) + 1 :]
         messages.append(
-            f"{_count(len(empty), 'row')} of empty cells at the end, from line {empty[0].first}, passed over"
+            f"{counted(len(empty), 'row')} of empty cells at the end, from line {empty[0].first}, passed over"
         )
     kept = []
     for record in rows:
         why = None
         if len(record.cells) != len(header):
-            why = f"has {_count(len(record.cells), 'cell')} where the header has {len(header)}"
+            why = f"has {counted(len(record.cells), 'cell')} where the header has {len(header)}"
         elif "\0" in text and any("\0" in cell for cell in record.cells):
             why = "holds a NUL character"
         if why is None:
@@ -678,7 +679,3 @@ def require_rows(where: str | Path, rows: Any, broken: Sequence[RowError]) -> No
         raise UserError(
             f"{where} holds no rows" + (f" that can be used: {examples(map(str, broken))}" if broken else "")
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")

@@ -131,7 +131,7 @@ class Journal:
 
         A last line that lacks only its newline is complete, as its checksum shows.
         """
-        content = _read_all(self._file)
+        content = self.path.read_bytes()
         sound, at = 0, 0
         while at < len(content):
             end = content.find(b"\n", at) + 1 or len(content)
@@ -218,13 +218,3 @@ def _write_all(file: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(file, view) :]
-
-
-def _read_all(file: int) -> bytes:
-    size = os.fstat(file).st_size
-    blocks: list[bytes] = []
-    done = 0
-    while done < size and (block := os.pread(file, size - done, done)):
-        blocks.append(block)
-        done += len(block)
-    return b"".join(blocks)

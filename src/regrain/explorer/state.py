@@ -177,13 +177,12 @@ class State:
     def _check_confirm(self, event: Mapping[str, Any]) -> None:
         self._rows(event["samples"], some=True)
 
+    _check_outlier = _check_confirm
+
     def _confirm(self, event: Mapping[str, Any]) -> _Patch:
         patch = self._before(self._rows(event["samples"]), [])
         self._say(patch.rows)
         return patch
-
-    def _check_outlier(self, event: Mapping[str, Any]) -> None:
-        self._rows(event["samples"], some=True)
 
     def _outlier(self, event: Mapping[str, Any]) -> _Patch:
         patch = self._before(self._rows(event["samples"]), [])

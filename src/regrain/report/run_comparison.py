@@ -115,10 +115,11 @@ class Comparison:
         if len(meant) != 1:
             why = f"means {', '.join(meant)}" if meant else nearest(key, [*self.keys, *COSTS])
             raise UserError(f"--sort {key}: one figure of the runs was expected; {why}")
-        sign = 1 if meant[0].rpartition("/")[2] in _SMALLER_IS_BETTER else -1
-        return sorted(
-            self.rows, key=lambda row: (meant[0] not in row.figures, sign * _value(row.figures.get(meant[0])))
-        )
+        figure = meant[0]
+        sign = 1 if figure.rpartition("/")[2] in _SMALLER_IS_BETTER else -1
+        with_figure = [row for row in self.rows if figure in row.figures]
+        without = [row for row in self.rows if figure not in row.figures]
+        return sorted(with_figure, key=lambda row: sign * row.figures[figure].value) + without
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values."""
@@ -455,7 +456,3 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
                 own = charts.setdefault((title, line.name), Chart(title, chart.y, []))
                 own.lines.append(Line(name, line.x, line.y))
     return list(charts.values())
-
-
-def _value(figure: ComparedFigure | None) -> float:
-    return 0.0 if figure is None else figure.value

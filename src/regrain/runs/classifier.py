@@ -240,17 +240,8 @@ def fit_classifier(
     embeddings : Tensor (S, d)
     labels : LongTensor (S,)
         Into ``classes``; every class occurs.
-    abstain : float
-        In [0, 1): the share of support samples that are unlike the rest of it; 0: nothing is abstained from, unless
-        ``precision`` asks for it.
-    precision : float, optional
-        In (0, 1]: the share of right ones among the samples that are not abstained from as unsure.
-    confidence : float, optional
-        In (0, 1), with ``precision``: the probability with which it is reached.
-    inverse_penalty : float, optional
-        C, instead of choosing.
-    seed : int
-        Of the folds.
+    abstain, precision, confidence, inverse_penalty, seed
+        As of :func:`regrain.adapt`: abstain in [0, 1), precision in (0, 1], confidence in (0, 1).
 
     Raises
     ------

@@ -447,12 +447,8 @@ def fit_selective_classifier(
         As of :func:`known_classes`.
     taxonomy : Taxonomy or None
         Of the levels; None where they are aspects, each of which is calibrated by itself.
-    precision : float
-        In (0, 1]; with a promise below 1.
-    confidence : float, optional
-        In (0, 1).
-    counts : str
-        ``answers`` or ``roots``.
+    precision, confidence, counts
+        As of :func:`regrain.calibrate`; with a promise ``precision`` is below 1.
     calibrated_on : str
         For the record.
 

@@ -38,16 +38,8 @@ from regrain.storage.files import (
 
 _LOCK = ".lock"
 _FILES = (
-    "recipe.yaml",
-    "versions.json",
-    "labels.json",
-    "metrics.csv",
-    "visits.csv",
-    "state.json",
-    "evaluation.json",
-    "answers.json",
-    "card.md",
-    "report.html",
+    *("recipe.yaml", "versions.json", "labels.json", "metrics.csv", "visits.csv", "state.json"),
+    *("evaluation.json", "answers.json", "card.md", "report.html"),
 )
 _MODELS = ("model", "model.new", "model.old")
 _FOLDERS = ("checkpoints", *_MODELS, "embeddings", "discovery", "tensorboard", "report", "export")

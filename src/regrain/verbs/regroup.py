@@ -116,12 +116,8 @@ def regroup_rows(
         are in memory or encoded go only into Parquet.
     level : str, optional
         The level of the data whose classes are looked up; default the finest.
-    superclass : str, optional
-        The level of the mapping that gives superclasses; default its coarsest.
-    drop_unknown : bool
-        Leave out the samples of classes that the mapping does not know, instead of refusing them.
-    most_imbalance : float
-        See :class:`Regrouping`.
+    superclass, drop_unknown, most_imbalance
+        As of :func:`regrain.regroup`.
 
     Returns
     -------
