@@ -640,15 +640,13 @@ class Labels:
 def tree_similarity(codes: Tensor) -> Tensor:
     """Share of the L levels, from the top, on which two samples agree before the first level on which they differ.
 
+    Returns (n, n) float32 in [0, 1].
+
     Parameters
     ----------
     codes : Tensor (n, L)
         Integers, coarse to fine, -1 unknown. An unknown label agrees with nothing, not even another unknown one, so a
         sample's similarity to itself is its share of levels known from the top.
-
-    Returns
-    -------
-    Tensor (n, n) float32 in [0, 1].
 
     Raises
     ------

@@ -57,16 +57,14 @@ def recall(representation: Representation, task: Task, *, ks: list[Count] | None
 def per_query(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int]) -> dict[str, Tensor]:
     """Return the figures of :func:`recall` query by query, to pair two models on the same samples.
 
+    Returns ``recall@K`` -> (n,) zeros and ones, and ``map@r`` -> (m,) of the queries with anything to retrieve, where
+    the protocol gives it.
+
     Parameters
     ----------
     embeddings : Tensor (n, d)
     labels : LongTensor (n,)
         All known.
-
-    Returns
-    -------
-    ``recall@K`` -> (n,) zeros and ones, and ``map@r`` -> (m,) of the queries with anything to retrieve, where the
-    protocol gives it.
     """
     deep = int(labels.bincount().max()) <= _LARGEST_CLASS
     found = retrieval_metrics(embeddings, labels, ks=ks, map_at_r=deep)

@@ -24,8 +24,6 @@ class ANCOR(EmbedderMethod):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.embedder.EmbedderMethod`; ``classes`` holds the number of coarse classes.
     temperature : float
         Temperature of the angular contrast, > 0.
     queue_size : int

@@ -65,8 +65,6 @@ class SupCE(_CrossEntropy):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
     label_smoothing : float
         Smoothing of the target labels, in [0, 1).
     balance_classes : bool
@@ -86,8 +84,6 @@ class SupFINE(_CrossEntropy):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of fine classes.
     label_smoothing, balance_classes, normalise_classifier
         See :class:`SupCE`.
     """
@@ -121,8 +117,8 @@ class CoarsePlus(_EmbedderCrossEntropy):
 
     Parameters
     ----------
-    encoder, classes, embedder_width, embedder_layers
-        See :class:`~regrain.methods.embedder.EmbedderMethod`; ``classes`` holds the number of coarse classes.
+    embedder_width, embedder_layers
+        See :class:`~regrain.methods.embedder.EmbedderMethod`.
     """
 
     name = "coarse+"
@@ -135,8 +131,8 @@ class FinePlus(_EmbedderCrossEntropy):
 
     Parameters
     ----------
-    encoder, classes, embedder_width, embedder_layers
-        See :class:`~regrain.methods.embedder.EmbedderMethod`; ``classes`` holds the number of fine classes.
+    embedder_width, embedder_layers
+        See :class:`~regrain.methods.embedder.EmbedderMethod`.
     """
 
     name = "fine+"

@@ -30,6 +30,8 @@ def kmeans(
 ) -> tuple[Tensor, Tensor]:
     """Run k-means from several k-means++ starts and keep the result of lowest inertia (Lloyd 1982).
 
+    Returns (N,) int64 clusters and (count, d) centres, on the CPU.
+
     Parameters
     ----------
     vectors : (N, d)
@@ -39,10 +41,6 @@ def kmeans(
         Number of starts, and their seed.
     weights : (N,), optional
         Weights of the vectors.
-
-    Returns
-    -------
-    (N,) int64 clusters and (count, d) centres, on the CPU.
 
     Examples
     --------

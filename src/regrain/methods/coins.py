@@ -17,8 +17,6 @@ class CoIns(WeightedContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
     weight : float, optional
         w of the cross entropy, in [0, 1], default 0.5; 1 removes the contrastive term.
     **memory

@@ -19,8 +19,6 @@ class ContrastiveMethod(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`.
     temperature : float
         tau, > 0.
     projector_hidden, projector_width : int
@@ -50,7 +48,7 @@ class InBatchContrast(ContrastiveMethod):
 
     Parameters
     ----------
-    encoder, classes, temperature, projector_hidden, projector_width
+    temperature, projector_hidden, projector_width
         See :class:`ContrastiveMethod`.
     """
 

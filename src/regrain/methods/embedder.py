@@ -24,8 +24,6 @@ class EmbedderMethod(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`.
     embedder_width : int
         Width d of v.
     embedder_layers : int

@@ -11,11 +11,6 @@ class Features(Method):
     With a pretrained encoder these are its features; with ``--encoder standardised``
     (tables, series) or ``identity`` the raw input. ``discover`` clusters
     them within each superclass, ``adapt`` fits a classifier on them.
-
-    Parameters
-    ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; no label is read.
     """
 
     name = "features"

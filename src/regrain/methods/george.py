@@ -42,8 +42,6 @@ class GEORGE(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number C of coarse classes.
     coarse_epochs : int, optional
         Length of stage 1, at least 1; default half of the training (10 outside ``regrain fit``).
     largest : int

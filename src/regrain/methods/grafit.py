@@ -14,8 +14,6 @@ class Grafit(WeightedContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
     weight : float, optional
         w of the supervised term, in [0, 1]. Default 0.8 where the encoder starts from pretrained weights or is frozen,
         as the paper has it for CIFAR-100 and SOP (1 for Cars196), and for texts, vectors and series; 0.5 for images

@@ -26,8 +26,6 @@ class Guided(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
     distortion_weight : float
         lambda, at least 0.
     width : int

@@ -29,8 +29,6 @@ class KMeans(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; no label is read.
     subclasses : int, optional
         Number of clusters, at least 2; default 100, or one for 20 training samples where that is fewer.
     starts : int

@@ -20,8 +20,6 @@ class MaskCon(WeightedContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
     soft_temperature : float
         tau_s of the soft relation, > 0; the paper's 0.05 for CIFAR, 0.1 for Cars196 and the first SOP split.
     weight : float, optional

@@ -209,8 +209,6 @@ class MomentumContrast(ContrastiveMethod):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`.
     queue_size : int
         Entries of the queue; ``regrain fit`` takes half of the training samples where they are fewer than twice it.
     momentum : float
@@ -276,8 +274,6 @@ class WeightedContrast(MomentumContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`.
     weight : float, optional
         w, in [0, 1]; default: :meth:`default_weight` of the encoder.
     **memory

@@ -45,8 +45,6 @@ class Mixed(MomentumContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
     weight, soft_temperature : float
         Of MaskCon, see :class:`~regrain.methods.maskcon.MaskCon`.
     inverse_penalty : float, optional

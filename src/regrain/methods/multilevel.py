@@ -65,8 +65,6 @@ class MultiCE(_MultiLevel):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
     normalise_classifier : bool
         Scale f(x) to unit length before the classifier: it fits the training labels less closely, which is worth
         much where many of these are wrong.
@@ -99,8 +97,6 @@ class MLCL(_MultiLevel):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
     temperatures : tuple of float, optional
         Temperature of every level, coarse to fine, > 0; default from 0.5 to 0.1 in equal ratios where levels nest, and
         0.1 for aspects and with a global head.
@@ -230,8 +226,6 @@ class HiMulConE(_MultiLevel):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
     temperature : float
         Temperature, > 0.
     level_weights : tuple of float, optional

@@ -25,8 +25,6 @@ class NNCLR(ContrastiveMethod):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` is empty.
     queue_size : int
         Entries of the queue; ``regrain fit`` takes half of the training samples where they are fewer than twice it.
     **contrast

@@ -40,8 +40,6 @@ class SCAN(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; no label is read.
     subclasses : int, optional
         Number of clusters C, at least 2; default 100, or one for 20 training samples where that is fewer.
     neighbours : int

@@ -53,11 +53,11 @@ class SCGM(EmbedderMethod):
 
     Parameters
     ----------
-    encoder, classes, embedder_width, embedder_layers
-        See :class:`~regrain.methods.embedder.EmbedderMethod`; ``classes`` holds the number C of coarse classes.
+    embedder_width, embedder_layers
+        See :class:`~regrain.methods.embedder.EmbedderMethod`.
     subclasses : int, optional
-        r, at least C. The papers use 100 to 500. Default: 10 a superclass, or fewer where there are fewer than 20
-        training samples each (but at least C); ``regrain tune`` chooses it without fine labels.
+        r, at least the number C of superclasses. The papers use 100 to 500. Default: 10 a superclass, or fewer where
+        there are fewer than 20 training samples each (but at least C); ``regrain tune`` chooses it without fine labels.
     variance, superclass_variance : float
         sigma^2 and sigma_bar^2, > 0.
     mixture : {"superclass", "uniform"}
@@ -289,8 +289,6 @@ class SCGMA(SCGM):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`SCGM`.
     temperature : float
         Of the angular contrast, > 0.
     queue_size : int

@@ -64,8 +64,6 @@ class SCLRE(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of superclasses.
     attention : {"bank", "batch", "none"}
         The samples that a sample attends to at inference; ``batch`` is transductive, as published; ``none`` leaves
         attention out of training too: v is z scaled to unit length.

@@ -31,8 +31,6 @@ class SeLa(EmbedderMethod):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; no label is read.
     subclasses : int, optional
         Number of clusters, at least 2; default 100, or one for 20 training samples where that is fewer.
     sharpness : float

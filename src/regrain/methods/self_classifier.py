@@ -50,8 +50,6 @@ class SelfClassifier(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; no label is read.
     class_counts : tuple of int, optional
         C of every classifier, each at least 2; default one, of 100 classes, or of one for 20 training samples where
         that is fewer. The paper's 1000, 2000, 4000, 8000 are for ImageNet.

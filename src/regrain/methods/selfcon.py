@@ -15,8 +15,6 @@ class SelfCon(MomentumContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` is empty.
     **memory
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
@@ -34,8 +32,6 @@ class SimCLR(InBatchContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` is empty.
     **contrast
         See :class:`~regrain.methods.contrast.InBatchContrast`.
     """

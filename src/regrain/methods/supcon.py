@@ -19,8 +19,6 @@ class SupCon(InBatchContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
     unknown : {"drop", "self"}
         Treatment of samples without a coarse label: leave them out, or keep their own other views as positives.
     **contrast
@@ -49,8 +47,6 @@ class SupConQueue(MomentumContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of coarse classes.
     **memory
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """

@@ -27,8 +27,6 @@ class TSC(MomentumContrast):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of superclasses.
     positives : int
         Queue entries of the own class drawn as positives, at least 0; all where there are fewer.
     target_weight : float

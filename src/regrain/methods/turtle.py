@@ -27,8 +27,6 @@ class Turtle(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; no label is read.
     subclasses : int, optional
         Number of classes, at least 2; default 100, or one for 20 training samples where that is fewer.
     entropy_weight : float

@@ -26,8 +26,9 @@ def angular_info_nce_loss(
 ) -> Tensor:
     """InfoNCE between the directions of query, key and the keys of the query's superclass, seen from its mean.
 
-    Bukchin et al., CVPR 2021 (ANCOR), section 3.2; Ni et al., ICLR 2022 (SCGM), section 3.3. Query i is contrasted
-    with its own key and with the queue of its superclass alone. No gradient flows to the means, keys and queues.
+    Bukchin et al., CVPR 2021 (ANCOR), section 3.2; Ni et al., ICLR 2022 (SCGM), section 3.3. Query i is contrasted with
+    its own key and with the queue of its superclass alone. No gradient flows to the means, keys and queues. The
+    scalar is the mean over the labelled queries; zero with zero gradient where there is none.
 
     Parameters
     ----------
@@ -46,10 +47,6 @@ def angular_info_nce_loss(
     candidate_mask
         (B, 1 + Q) booleans, own key first, True = counts: False for places of the superclass's queue that are not
         filled yet, and for a sample's own older keys.
-
-    Returns
-    -------
-    Scalar: the mean over the labelled queries; zero with zero gradient where there is none.
 
     Examples
     --------

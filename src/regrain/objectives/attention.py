@@ -33,6 +33,8 @@ def attention_weights(
 ) -> Tensor:
     """Compute the attention of every sample to the candidates.
 
+    Returns (heads, n, m), or m + 1 with ``include_self``; rows sum to one.
+
     Parameters
     ----------
     embeddings
@@ -45,10 +47,6 @@ def attention_weights(
         Number of heads.
     include_self
         With a bank: whether a sample is also a candidate of its own, in the last column.
-
-    Returns
-    -------
-    (heads, n, m), or m + 1 with ``include_self``; rows sum to one.
 
     Raises
     ------
@@ -91,7 +89,7 @@ def cross_instance_attention(
     """Embeddings enhanced by what they attend to, scaled to unit length.
 
     Given a bank, a row of the result depends on its own sample and the bank alone. Under several processes give the
-    gathered batch (:func:`regrain.objectives.gather`).
+    gathered batch (:func:`regrain.objectives.gather`). Returns (n, width).
 
     Parameters
     ----------
@@ -99,10 +97,6 @@ def cross_instance_attention(
         See :func:`attention_weights`.
     w_value
         (width, d).
-
-    Returns
-    -------
-    (n, width)
 
     Examples
     --------

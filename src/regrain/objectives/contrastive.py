@@ -24,6 +24,9 @@ from ._numerics import counted_mean, full_precision, mean_over_rows, unit
 def soft_contrastive(logits: Tensor, relation: Tensor, *, candidate_mask: Tensor | None = None) -> Tensor:
     """Cross entropy between a relation and the softmax over the candidates: the formula behind every contrastive loss.
 
+    The scalar is the mean over the rows whose remaining relation is not all zero; zero, with zero gradient, without
+    any.
+
     Parameters
     ----------
     logits
@@ -33,10 +36,6 @@ def soft_contrastive(logits: Tensor, relation: Tensor, *, candidate_mask: Tensor
     candidate_mask
         (B, M) booleans, True = counts. A masked candidate leaves the softmax (logit ``-inf``), and its weight in
         ``relation`` is dropped without rescaling the rest of the row.
-
-    Returns
-    -------
-    Scalar: the mean over the rows whose remaining relation is not all zero; zero, with zero gradient, if there is none.
 
     Examples
     --------
@@ -76,6 +75,8 @@ def relation_losses(logits: Tensor, relation: Tensor) -> tuple[Tensor, Tensor]:
 def key_and_queue_logits(query: Tensor, key: Tensor, queue: Tensor, *, temperature: float) -> Tensor:
     """Similarities of each query to its own key and to the queue (MoCo, He et al. 2020; MaskCon eq. 8).
 
+    Returns (B, 1 + Q) cosine similarities over the temperature, own key first.
+
     Parameters
     ----------
     query
@@ -84,10 +85,6 @@ def key_and_queue_logits(query: Tensor, key: Tensor, queue: Tensor, *, temperatu
         (B, d) and (Q, d) unit vectors; Q may be 0.
     temperature
         Positive.
-
-    Returns
-    -------
-    (B, 1 + Q) cosine similarities over the temperature, own key first.
 
     Examples
     --------
@@ -107,16 +104,14 @@ def key_and_queue_logits(query: Tensor, key: Tensor, queue: Tensor, *, temperatu
 def in_batch_logits(embeddings: Tensor, *, temperature: float) -> Tensor:
     """Similarities of every embedding of a batch to all others, the anchors themselves masked out.
 
+    Returns (n, n) cosine similarities over the temperature, ``-inf`` on the diagonal.
+
     Parameters
     ----------
     embeddings
         (n, d), all views stacked; normalised here.
     temperature
         Positive.
-
-    Returns
-    -------
-    (n, n) cosine similarities over the temperature, ``-inf`` on the diagonal.
 
     Examples
     --------
@@ -143,16 +138,14 @@ def info_nce_loss(
 ) -> Tensor:
     """Self-supervised contrast against a queue: the relation is 1 at the own key (van den Oord et al. 2018; MoCo).
 
+    The scalar is the mean over the queries (over those whose own key counts).
+
     Parameters
     ----------
     query, key, queue, temperature
         As in :func:`key_and_queue_logits`.
     candidate_mask
         (B, 1 + Q) booleans, own key first, True = counts: False for a sample's own older keys in the queue.
-
-    Returns
-    -------
-    Scalar: the mean over the queries (over those whose own key counts).
 
     Examples
     --------
@@ -189,7 +182,8 @@ def supcon_loss(
               - \frac{1}{|P(i)|} \sum_{p \in P(i)} z_i \cdot z_p / \tau \Big]
 
     P(i) are the other rows with the label of row i. The mean over P(i) is linear in z_p, so sums over each class give
-    it, and the (n, n) relation is never built. With sample ids as labels this is SimCLR's loss (NT-Xent).
+    it, and the (n, n) relation is never built. With sample ids as labels this is SimCLR's loss (NT-Xent). The
+    scalar is the mean over the anchors that have a positive; zero, with zero gradient, if there is none.
 
     Parameters
     ----------
@@ -206,10 +200,6 @@ def supcon_loss(
         "drop": rows without a label are neither anchors nor candidates.
         "self": they are anchors whose positives are the other views of their sample, and candidates of such anchors
         only; anchors with a label never meet them.
-
-    Returns
-    -------
-    Scalar: the mean over the anchors that have a positive; zero, with zero gradient, if there is none.
 
     Raises
     ------

@@ -20,16 +20,14 @@ def gather(tensor: Tensor, *, with_gradient: bool) -> Tensor:
     W nor divided by it. (Where each rank computes another share of the objective, the same two steps give the gradient
     of the shares' mean.)
 
+    Returns (sum of b, ...) rows of all processes.
+
     Parameters
     ----------
     tensor
         (b, ...) rows of this process; b may differ between processes (and be 0), the rest of the shape may not.
     with_gradient
         Whether the gradient flows back, over the ranks; else the result is detached, on one process too.
-
-    Returns
-    -------
-    (sum of b, ...) rows of all processes.
 
     Examples
     --------

@@ -44,10 +44,6 @@ def multilevel_supcon_loss(
     temperatures, weights
         L positive temperatures, L weights of at least 0.
 
-    Returns
-    -------
-    Scalar.
-
     Examples
     --------
     >>> z = torch.ones(4, 2)
@@ -74,15 +70,13 @@ def multilevel_supcon_loss(
 def jaccard_similarity(ordinals: Tensor) -> Tensor:
     """Overlap of label rows over all aspects: s = sum of minima over sum of maxima (MLCL, eq. 3).
 
+    Returns (n, n) float32 in [0, 1].
+
     Parameters
     ----------
     ordinals
         (n, L) ranks in a declared order, numbered from 1 (negative 1, neutral 2, positive 3); 0 and below unknown. An
         aspect that one of two rows lacks leaves both sums; without a common aspect s is 0.
-
-    Returns
-    -------
-    (n, n) float32 in [0, 1].
 
     Examples
     --------
@@ -109,6 +103,8 @@ def jaccard_supcon_loss(
 ) -> Tensor:
     """MLCL's global head: the positives of a row are those that overlap more than ``threshold``, weighed by overlap.
 
+    The scalar is the mean over rows that have a positive; zero, with zero gradient, without any.
+
     Parameters
     ----------
     embeddings
@@ -119,10 +115,6 @@ def jaccard_supcon_loss(
         t in [0, 1).
     temperature
         Positive.
-
-    Returns
-    -------
-    Scalar: the mean over rows that have a positive; zero, with zero gradient, without any.
 
     Examples
     --------
@@ -153,6 +145,8 @@ def weighted_supcon_loss(
 ) -> Tensor:
     """Contrast weighted by any similarity of the labels: R is the similarity to the others, rows summing to one.
 
+    The scalar is the mean over rows that are similar to any other; zero, with zero gradient, without any.
+
     Parameters
     ----------
     embeddings
@@ -165,10 +159,6 @@ def weighted_supcon_loss(
         not known, and neither anchor nor candidate.
     temperature
         Positive.
-
-    Returns
-    -------
-    Scalar: the mean over rows that are similar to any other; zero, with zero gradient, without any.
 
     Examples
     --------
@@ -208,7 +198,7 @@ def hmce_loss(
 
     (Zhang et al., CVPR 2022, eq. 4-6), with B the rows that have a positive at level l, the softmax over the rows known
     there, and L^max the largest :math:`L_l` of a pair that shares a finer class. Without gaps the softmax is over all
-    rows, and the same at every level, as in the paper.
+    rows, and the same at every level, as in the paper. The scalar is zero, with zero gradient, without any pair.
 
     Parameters
     ----------
@@ -221,10 +211,6 @@ def hmce_loss(
     level_weights
         lambda of every level, coarse to fine, at least 0; default 2^-(L-1), ..., 1/2, 1: the paper finds a weight that
         grows with depth best, and leaves it open.
-
-    Returns
-    -------
-    Scalar; zero, with zero gradient, without any pair.
 
     Examples
     --------
@@ -279,6 +265,8 @@ def metric_guided_loss(
     .. math:: L = -\frac1n \sum_i \log \frac{e^{-d(z_i, \pi_{y_i})}}{\sum_k e^{-d(z_i, \pi_k)}}
               + \lambda \min_s \frac{1}{K(K-1)} \sum_{k \ne l} \Big(\frac{s\, d(\pi_k, \pi_l) - D_{kl}}{D_{kl}}\Big)^2
 
+    Returns ``loss``, and its terms ``data`` and ``distortion``, detached.
+
     Parameters
     ----------
     embeddings
@@ -291,10 +279,6 @@ def metric_guided_loss(
         (K, K) D, positive off the diagonal: the number of edges between two classes in their tree, say.
     distortion_weight
         lambda, at least 0.
-
-    Returns
-    -------
-    ``loss``, and its terms ``data`` and ``distortion``, detached.
 
     Examples
     --------

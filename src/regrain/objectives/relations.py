@@ -52,6 +52,7 @@ def maskcon_relation(
     """MaskCon's relation: queue entries of the same coarse label count by their similarity to the own key.
 
     The nearest of them counts as much as the own key (Feng & Patras 2023, eq. 11-15). No gradient flows through it.
+    Returns (B, 1 + Q), own key first, rows sum to 1.
 
     Parameters
     ----------
@@ -64,10 +65,6 @@ def maskcon_relation(
         al. 2021; MaskCon eq. 9); near 0 only the nearest entry keeps a weight.
     weight
         w in [0, 1]: 0 is the self relation; with the infinite soft temperature 1 is SupCon's.
-
-    Returns
-    -------
-    (B, 1 + Q), own key first, rows sum to 1.
 
     Examples
     --------
@@ -100,6 +97,8 @@ def maskcon_loss(
 ) -> Tensor:
     """MaskCon: contrast with soft relations inside the coarse class (Feng & Patras, CVPR 2023, eq. 8-15).
 
+    The scalar is the mean over the queries.
+
     Parameters
     ----------
     query
@@ -113,10 +112,6 @@ def maskcon_loss(
     candidate_mask
         (B, 1 + Q) booleans, own key first, True = counts: False for a sample's own older keys in the queue, which then
         leave both softmaxes and the maximum.
-
-    Returns
-    -------
-    Scalar: the mean over the queries.
 
     Examples
     --------
@@ -231,10 +226,6 @@ def coins_loss(
     weight
         w in [0, 1].
 
-    Returns
-    -------
-    Scalar.
-
     Examples
     --------
     >>> import torch
@@ -262,7 +253,7 @@ def nnclr_loss(
     .. math:: L = -\frac{1}{B} \sum_i \log \operatorname{softmax}_k (\mathrm{NN}(z_i) \cdot p_k / \tau)_{k = i}
 
     The neighbour carries no gradient, so only ``prediction`` is trained; the paper adds the loss with the views
-    exchanged. A query without any allowed entry stands for its own neighbour.
+    exchanged. A query without any allowed entry stands for its own neighbour. The scalar is the mean over the batch.
 
     Parameters
     ----------
@@ -276,10 +267,6 @@ def nnclr_loss(
         Positive (0.1 in the paper).
     neighbour_mask
         (B, Q) booleans, True = may be the neighbour: False for a sample's own older entries.
-
-    Returns
-    -------
-    Scalar: the mean over the batch.
 
     Examples
     --------

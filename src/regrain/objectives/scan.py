@@ -26,16 +26,15 @@ from ._numerics import entropy_of_mean, full_precision
 def scan_loss(logits: Tensor, neighbour_logits: Tensor, *, entropy_weight: float = 5.0) -> dict[str, Tensor]:
     """SCAN's clustering loss over the global batch.
 
+    Returns ``loss``, and its terms ``consistency`` and ``entropy`` (of the mean probabilities, at most log C),
+    detached.
+
     Parameters
     ----------
     logits, neighbour_logits
         (B, C) of the samples and of one neighbour each.
     entropy_weight
         lambda, at least 0.
-
-    Returns
-    -------
-    ``loss``, and its terms ``consistency`` and ``entropy`` (of the mean probabilities, at most log C), detached.
 
     Examples
     --------
@@ -62,16 +61,14 @@ def scan_loss(logits: Tensor, neighbour_logits: Tensor, *, entropy_weight: float
 def self_labelling_loss(logits: Tensor, strong_logits: Tensor, *, threshold: float = 0.99) -> dict[str, Tensor]:
     """Cross entropy of the strong view to the class that the weak view is sure of, classes weighted alike.
 
+    Returns ``loss``, zero where no sample is sure, and ``confident``, the share of sure ones.
+
     Parameters
     ----------
     logits, strong_logits
         (B, C) of the weakly and the strongly augmented view; no gradient flows into the first.
     threshold
         Probability above which a sample counts as sure, in (0, 1).
-
-    Returns
-    -------
-    ``loss``, zero where no sample is sure, and ``confident``, the share of sure ones.
 
     Examples
     --------

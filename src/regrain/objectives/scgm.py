@@ -40,7 +40,7 @@ def scgm_posterior(
     mixture: Mixture = "superclass",
     superclass_prior: Tensor | None = None,
 ) -> Tensor:
-    """p(z | v, y) for known superclasses, p(z | v) otherwise (eq. 2 and 3).
+    """p(z | v, y) for known superclasses, p(z | v) otherwise (eq. 2 and 3). Returns (B, r), rows sum to 1.
 
     Parameters
     ----------
@@ -56,10 +56,6 @@ def scgm_posterior(
         "superclass": weights pi_z(y) of the paper; "uniform": none, as in the published code.
     superclass_prior
         (C,) probabilities p(y); default uniform.
-
-    Returns
-    -------
-    (B, r), rows sum to 1.
 
     Raises
     ------
@@ -148,17 +144,15 @@ def scgm_losses(
 ) -> dict[str, Tensor]:
     """The two terms of the M-step that the assignment q enters (eq. 8).
 
+    Returns a dict of two scalars, means over the rows that count (zero with zero gradient where there is none):
+    ``subclass``, -log p(z = q | v, y), and ``superclass``, -log p(y | z = q), over the rows of known superclass.
+
     Parameters
     ----------
     embedding, coarse, subclass_means, superclass_means, variance, superclass_variance, mixture, superclass_prior
         As in :func:`scgm_posterior`.
     assignment
         (B,) integers below r: the subclass q of the E-step; rows of -1 (none yet) are left out.
-
-    Returns
-    -------
-    dict of two scalars, means over the rows that count (zero with zero gradient where there is none):
-    ``subclass``, -log p(z = q | v, y), and ``superclass``, -log p(y | z = q), over the rows of known superclass.
 
     Examples
     --------
@@ -198,11 +192,7 @@ def scgm_log_joint(
 ) -> Tensor:
     """The E-step's log P: log p(y | z) + log p(z | v, y) (eq. 6), rows = samples.
 
-    Parameters are those of :func:`scgm_posterior`. Without a coarse label p(y | z) drops out.
-
-    Returns
-    -------
-    (B, r).
+    Parameters are those of :func:`scgm_posterior`. Without a coarse label p(y | z) drops out. Returns (B, r).
 
     Examples
     --------

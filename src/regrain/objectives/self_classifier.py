@@ -39,7 +39,8 @@ def self_classifier_loss(
     """The mean of L(i, j) over ordered pairs of different views that are not both local (Amrani et al., eq. 5).
 
     The softmax over the batch spans all rows given: under several processes give the gathered batch
-    (:func:`regrain.objectives.gather`). Gradients flow through targets and predictions alike.
+    (:func:`regrain.objectives.gather`). Gradients flow through targets and predictions alike. Without any
+    decision (equal logits) it is log C for the uniform prior.
 
     Parameters
     ----------
@@ -54,10 +55,6 @@ def self_classifier_loss(
     epsilon
         0 is exact. A positive one is added inside the logarithm, and is the least row sum that a target is divided by,
         as in the published code (1e-8).
-
-    Returns
-    -------
-    Scalar. Without any decision (equal logits) it is log C for the uniform prior.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def uniform_targets(
     """K unit vectors spread over the sphere.
 
     Up to d + 1 of them form a simplex, in closed form, turned at random; more are found by gradient descent from random
-    vectors (on a line, d = 1, they take its two ends by turns).
+    vectors (on a line, d = 1, they take its two ends by turns). Returns (K, d) float32.
 
     Parameters
     ----------
@@ -45,10 +45,6 @@ def uniform_targets(
         Number of steps of gradient descent.
     seed
         The same seed gives the same targets, on every machine up to rounding.
-
-    Returns
-    -------
-    (K, d) float32.
 
     Examples
     --------
@@ -93,7 +89,8 @@ def sclre_contrastive_loss(embeddings: Tensor, labels: Tensor, *, temperature: f
     .. math:: L = \frac{1}{2n} \sum_i \sum_{j \ne i,\, y_j = y_i}
               -\log \frac{e^{s_{ij}/T}}{e^{s_{ij}/T} + \sum_{k:\, y_k \ne y_i} e^{s_{ik}/T}}
 
-    with s the cosine. Pairs are not averaged, so the loss grows with the positives in a batch, as published.
+    with s the cosine. Pairs are not averaged, so the loss grows with the positives in a batch, as published. The
+    scalar is zero, with zero gradient, without any labelled row.
 
     Parameters
     ----------
@@ -103,10 +100,6 @@ def sclre_contrastive_loss(embeddings: Tensor, labels: Tensor, *, temperature: f
         (n,) integers; rows of -1 are neither anchors nor candidates, and do not count in n.
     temperature
         T, positive.
-
-    Returns
-    -------
-    Scalar; zero, with zero gradient, without any labelled row.
 
     Examples
     --------
@@ -133,6 +126,8 @@ def sclre_contrastive_loss(embeddings: Tensor, labels: Tensor, *, temperature: f
 def target_loss(embeddings: Tensor, labels: Tensor, targets: Tensor, *, temperature: float = 0.5) -> Tensor:
     """SCLRE's targeted adjustment: cross entropy of the cosines to the targets.
 
+    The scalar is zero, with zero gradient, without any labelled row.
+
     Parameters
     ----------
     embeddings
@@ -143,10 +138,6 @@ def target_loss(embeddings: Tensor, labels: Tensor, targets: Tensor, *, temperat
         (K, d) unit vectors.
     temperature
         T, positive.
-
-    Returns
-    -------
-    Scalar; zero, with zero gradient, without any labelled row.
 
     Examples
     --------
@@ -167,16 +158,14 @@ def target_loss(embeddings: Tensor, labels: Tensor, targets: Tensor, *, temperat
 def match_targets(centroids: Tensor, targets: Tensor) -> Tensor:
     """Match a target to every class so that the centroids are nearest to their targets in sum (Hungarian algorithm).
 
+    Returns (K,) int64: the row of ``targets`` for each class.
+
     Parameters
     ----------
     centroids
         (K, d)
     targets
         (K, d) unit vectors.
-
-    Returns
-    -------
-    (K,) int64: the row of ``targets`` for each class.
 
     Examples
     --------
@@ -228,10 +217,6 @@ def tsc_loss(
         lambda, at least 0.
     candidate_mask
         (B, 1 + Q), True = counts.
-
-    Returns
-    -------
-    Scalar.
 
     Examples
     --------

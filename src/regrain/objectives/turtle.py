@@ -33,10 +33,6 @@ def turtle_loss(labelling_logits: Tensor, classifier_logits: Tensor, *, entropy_
     entropy_weight
         gamma, at least 0.
 
-    Returns
-    -------
-    Scalar.
-
     Examples
     --------
     >>> sure = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
@@ -57,6 +53,7 @@ def turtle_inner(weight: Tensor, features: Tensor, labels: Tensor, *, steps: int
     """W after some steps of gradient descent on the cross entropy of W z to soft labels.
 
     The step is 1 / L with L = |Z|^2 / 2B, which bounds the curvature of the cross entropy, so that it never rises.
+    Returns (C, d).
 
     Parameters
     ----------
@@ -68,10 +65,6 @@ def turtle_inner(weight: Tensor, features: Tensor, labels: Tensor, *, steps: int
         (B, C), rows sum to one.
     steps
         At least 0.
-
-    Returns
-    -------
-    (C, d)
 
     Examples
     --------

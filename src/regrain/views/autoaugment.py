@@ -84,17 +84,13 @@ def draw_policy(draws: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def apply_policy(images: Tensor, operations: Tensor, magnitudes: Tensor, *, fill: float | None) -> Tensor:
-    """Runs each sample's two operations in turn.
+    """Runs each sample's two operations in turn. Returns (B, C, S, S), whole numbers in [0, 255].
 
     Parameters
     ----------
     images : Tensor (B, C, S, S), whole numbers in [0, 255]; changed in place
     operations, magnitudes : as from :func:`draw_policy`
     fill : what shear, translation and rotation uncover; ``None`` repeats the edge
-
-    Returns
-    -------
-    Tensor (B, C, S, S), whole numbers in [0, 255]
     """
     functions = list(_OPERATIONS.values())
     for step, operation, index in _groups(operations, len(functions)):

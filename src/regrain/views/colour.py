@@ -16,16 +16,14 @@ _CHROMA = ((0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 def adjust_colour(images: Tensor, factors: Tensor) -> Tensor:
     """Brightness, contrast, saturation, hue and grey as one affine map of the colours of each sample.
 
+    Returns (B, C, H, W) in [0, 255].
+
     Parameters
     ----------
     images : Tensor (B, C, H, W) in [0, 255]
     factors : Tensor (B, 4)
         Brightness b, contrast c and saturation s, factors of which 1 changes nothing, and hue in turns (0 changes
         nothing). Saturation 0 is grey. Where C is not 3 only brightness and contrast act.
-
-    Returns
-    -------
-    Tensor (B, C, H, W) in [0, 255]
 
     Notes
     -----

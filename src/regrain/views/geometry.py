@@ -23,16 +23,14 @@ def random_boxes(
 ) -> Tensor:
     """Boxes with the distribution of torchvision's ``RandomResizedCrop``: the first of ten tries that fits.
 
+    Returns (B, 4), whole numbers; where no try fits, the largest central box whose ratio is allowed.
+
     Parameters
     ----------
     draws : Tensor (B, BOX_DRAWS), uniform in [0, 1)
     scale : share of the image's area, uniform between the two
     ratio : width over height, log-uniform between the two
     height, width : of the image, pixels
-
-    Returns
-    -------
-    Tensor (B, 4), whole numbers; where no try fits, the largest central box whose ratio is allowed.
 
     Examples
     --------
@@ -193,7 +191,7 @@ def perspective_map(corners: Tensor) -> Tensor:
 def warp(
     pixels: Tensor, matrix: Tensor, boxes: Tensor, *, size: int, fill: float | None, mode: str = "bilinear"
 ) -> Tensor:
-    """The image in each box, seen through a 3x3 map, in one resampling.
+    """The image in each box, seen through a 3x3 map, in one resampling. Returns (B, C, size, size).
 
     Parameters
     ----------
@@ -208,10 +206,6 @@ def warp(
     -----
     Where the input's shorter side is n >= 1.5 times the output's, the output is the mean over a finer grid of round(n)
     x round(n) places a pixel, so that strong shrinking does not alias.
-
-    Returns
-    -------
-    Tensor (B, C, size, size)
     """
     batch, _, height, width = pixels.shape
     finer = max(1, round(min(height, width) / size)) if mode == "bilinear" else 1
