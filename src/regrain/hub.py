@@ -49,30 +49,20 @@ _TASKS = {"image": "image-feature-extraction", "text": "feature-extraction"}
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model that was loaded from the Hub's layout.
-
-    Attributes
-    ----------
-    model : Model
-        On the CPU, in evaluation mode; ``model.to("cuda")`` moves it.
-    labels : Labels
-        Levels and classes that it was trained on (labels of no samples).
-    classifier : FewShotClassifier or None
-        Of a model that was adapted.
-    selective : SelectiveClassifier or None
-        Of a model that was calibrated.
-    subclasses : SubclassModel or None
-        Of a run whose subclasses were discovered.
-    reader : dict
-        Which columns of a table were its samples.
-    """
+    """A model that was loaded from the Hub's layout."""
 
     model: Model
+    """On the CPU, in evaluation mode; ``model.to("cuda")`` moves it."""
     labels: Labels
+    """Levels and classes that it was trained on (labels of no samples)."""
     classifier: FewShotClassifier | None = None
+    """Of a model that was adapted."""
     selective: SelectiveClassifier | None = None
+    """Of a model that was calibrated."""
     subclasses: SubclassModel | None = None
+    """Of a run whose subclasses were discovered."""
     reader: Mapping[str, Any] = field(default_factory=dict)
+    """Which columns of a table were its samples."""
 
     def __repr__(self) -> str:
         adapted = f", adapted to '{self.classifier.level}'" if self.classifier is not None else ""

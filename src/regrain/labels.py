@@ -43,20 +43,6 @@ _MOST_CODES = 10_000_000
 class Taxonomy:
     """Parents of the classes of each level in the level above.
 
-    Parameters
-    ----------
-    levels : tuple of str
-        Level names from coarse to fine, L of them.
-    classes : tuple of tuple of str
-        Class names of every level.
-    parents : tuple of tuple of frozenset of int
-        ``parents[l][c]`` are the classes of level ``l - 1`` above class ``c`` of level ``l``; the sets of the coarsest
-        level are empty. More than one parent is allowed here; methods that need a tree call :meth:`require_tree`. An
-        empty set below the coarsest level means that the class has no parent there, or an unknown one.
-    skipped : mapping of (int, int) to (int, frozenset of int)
-        For a class without a parent one level up, given as (level, class): the nearest level further up where it has
-        some, and those.
-
     Examples
     --------
     >>> taxonomy = Taxonomy.from_edges([("beagle", "dog"), ("poodle", "dog"), ("siamese", "cat")])
@@ -67,9 +53,18 @@ class Taxonomy:
     """
 
     levels: tuple[str, ...]
+    """Level names from coarse to fine, L of them."""
     classes: tuple[tuple[str, ...], ...]
+    """Class names of every level."""
     parents: tuple[tuple[frozenset[int], ...], ...]
+    """``parents[l][c]`` are the classes of level ``l - 1`` above class ``c`` of level ``l``; the sets of the coarsest
+    level are empty. More than one parent is allowed here; methods that need a tree call :meth:`require_tree`. An empty
+    set below the coarsest level means that the class has no parent there, or an unknown one.
+    """
     skipped: Mapping[tuple[int, int], tuple[int, frozenset[int]]] = field(default_factory=dict)
+    """For a class without a parent one level up, given as (level, class): the nearest level further up where it has
+    some, and those.
+    """
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.levels) or len(self.parents) != len(self.levels):
@@ -379,19 +374,6 @@ class Taxonomy:
 class Labels:
     """The labels of N samples at L levels.
 
-    Parameters
-    ----------
-    codes : LongTensor (N, L)
-        Class codes, -1 unknown.
-    levels : tuple of str
-        Level names, coarse to fine when they nest.
-    classes : tuple of tuple of str
-        Class names of every level.
-    taxonomy : Taxonomy or None
-        None when the levels are aspects that do not nest.
-    source : Tensor (N, L) uint8, optional
-        Index into ``SOURCES``.
-
     Examples
     --------
     >>> labels = Labels.from_columns({"animal": ["dog", None, "cat"], "breed": ["beagle", "beagle", None]})
@@ -402,10 +384,15 @@ class Labels:
     """
 
     codes: Tensor
+    """LongTensor (N, L): class codes, -1 unknown."""
     levels: tuple[str, ...]
+    """Level names, coarse to fine when they nest."""
     classes: tuple[tuple[str, ...], ...]
+    """Class names of every level."""
     taxonomy: Taxonomy | None = None
+    """None when the levels are aspects that do not nest."""
     source: Tensor | None = None
+    """(N, L) uint8: index into ``SOURCES``."""
 
     def __post_init__(self) -> None:
         if self.codes.ndim != 2 or self.codes.shape[1] != len(self.levels) or len(self.classes) != len(self.levels):

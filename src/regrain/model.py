@@ -110,25 +110,16 @@ def _views(modality: str, presets: Sequence[Any], encoder: Encoder, inputs: Mapp
 
 @dataclass
 class Model:
-    """Everything between a raw sample and its embedding or its class.
-
-    Attributes
-    ----------
-    config : dict
-        Plain JSON from which the same structure is built again.
-    method : Method
-        Its encoder is the adapter alone where a frozen backbone comes before.
-    views : Views
-        Of the method's input.
-    backbone : Encoder or None
-        A frozen encoder whose features the method works on.
-    backbone_views : Views or None
-    """
+    """Everything between a raw sample and its embedding or its class."""
 
     config: dict[str, Any]
+    """Plain JSON from which the same structure is built again."""
     method: Method
+    """Its encoder is the adapter alone where a frozen backbone comes before."""
     views: Views[Any]
+    """Of the method's input."""
     backbone: Encoder | None = None
+    """A frozen encoder whose features the method works on."""
     backbone_views: Views[Any] | None = None
 
     @classmethod

@@ -32,21 +32,15 @@ _VIEWS = {"image": "simclr", "text": "token-drop", "vector": "strong", "series":
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model, what it was trained on and what was kept from it.
-
-    Attributes
-    ----------
-    train, validation : Dataset
-        Both from the training split, with no other level than the coarse one.
-    train_embeddings, validation_embeddings : Tensor
-        (N, width) and (M, width).
-    """
+    """A trained model, what it was trained on and what was kept from it."""
 
     model: Model
     train: Dataset
     validation: Dataset
+    """``train``, ``validation``: both from the training split, with no other level than the coarse one."""
     train_embeddings: Tensor
     validation_embeddings: Tensor
+    """``train_embeddings``, ``validation_embeddings``: (N, width) and (M, width)."""
     seed: int
 
 

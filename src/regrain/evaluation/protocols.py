@@ -26,30 +26,23 @@ Need = Literal["train", "augmented", "augment_train", "partitions", "probabiliti
 
 @dataclass(frozen=True)
 class Score:
-    """A figure, with the ends of its 95% interval if it has one.
-
-    Attributes
-    ----------
-    over : str
-        What the interval is over: ``queries``, ``seeds``, ``episodes``, ``subjects``; empty without one.
-    note : str
-        A caveat for the reader of the figure.
-    count : bool
-        Whether the value is a number of things, or a mean number of them, not a share.
-    detail : bool
-        Whether it is one of many, for files and not for a table on a screen.
-    values : Tensor (n,) or None
-        What the value is the mean of, sample by sample, where two representations are compared on the same samples.
-    """
+    """A figure, with the ends of its 95% interval if it has one."""
 
     value: float
     low: float | None = None
     high: float | None = None
     over: str = ""
+    """What the interval is over: ``queries``, ``seeds``, ``episodes``, ``subjects``; empty without one."""
     note: str = ""
+    """A caveat for the reader of the figure."""
     count: bool = False
+    """Whether the value is a number of things, or a mean number of them, not a share."""
     detail: bool = False
+    """Whether it is one of many, for files and not for a table on a screen."""
     values: Tensor | None = field(default=None, repr=False, compare=False)
+    """(n,) or None: what the value is the mean of, sample by sample, where two representations are compared on the same
+    samples.
+    """
 
     @classmethod
     def of_samples(cls, values: Tensor, task: Task, note: str = "", *, over: str = "queries") -> Score:
@@ -81,64 +74,51 @@ class Representation:
 
     All but ``name`` and ``test`` are None (``probabilities`` is empty) unless a protocol of the evaluation declares
     that it needs them, and where there is nothing to compute them from.
-
-    Attributes
-    ----------
-    name : str
-        ``model``, ``raw``, ``random`` ...
-    test : Tensor (N, d)
-    train : Tensor (M, d) or None
-        Of the training split.
-    augmented : callable or None
-        Number of copies -> (copies, N, d) of augmented views of the test samples.
-    augment_train : callable or None
-        Number of an epoch -> (M, d) of augmented views of the training split.
-    partitions : LongTensor (N, P) or None
-        The cluster of each test sample in each of P partitions that the method made of its own.
-    train_partitions : LongTensor (M, P) or None
-        Of the training split; comes with ``partitions``.
-    probabilities : mapping of str to Tensor (N, classes)
-        Of the test samples by the method's own classifiers, level by level.
     """
 
     name: str
+    """``model``, ``raw``, ``random`` ..."""
     test: Tensor
+    """(N, d)."""
     train: Tensor | None = None
+    """(M, d) or None: of the training split."""
     augmented: Callable[[int], Tensor] | None = None
+    """Number of copies -> (copies, N, d) of augmented views of the test samples."""
     augment_train: Callable[[int], Tensor] | None = None
+    """Number of an epoch -> (M, d) of augmented views of the training split."""
     partitions: Tensor | None = None
+    """LongTensor (N, P) or None: the cluster of each test sample in each of P partitions that the method made of its
+    own.
+    """
     train_partitions: Tensor | None = None
+    """LongTensor (M, P) or None: of the training split; comes with ``partitions``."""
     probabilities: Mapping[str, Tensor] = field(default_factory=dict)
+    """Level -> Tensor (N, classes): of the test samples by the method's own classifiers, level by level."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """The labels of one level.
-
-    Attributes
-    ----------
-    test_labels : LongTensor (N,)
-        -1 unknown: such samples are left out.
-    train_labels : LongTensor (M,) or None
-    superclasses : LongTensor (N,) or None
-        The test samples' classes one level up; None at the coarsest level, and where levels do not nest.
-    groups : array of str (N,) or None
-        The subject of each test sample; rows of a subject are in time order.
-    taxonomy : Taxonomy or None
-        How the classes of this level lie under those of others.
-    finer : mapping of str to (tuple of str, LongTensor (N,))
-        Class names and codes of the test samples at the finer levels that have labels.
-    """
+    """The labels of one level."""
 
     level: str
     classes: tuple[str, ...]
     test_labels: Tensor
+    """LongTensor (N,): -1 unknown: such samples are left out."""
     train_labels: Tensor | None
+    """LongTensor (M,) or None."""
     seed: int = 0
     superclasses: Tensor | None = None
+    """LongTensor (N,) or None: the test samples' classes one level up; None at the coarsest level, and where levels do
+    not nest.
+    """
     groups: np.ndarray | None = None
+    """Array of str (N,) or None: the subject of each test sample; rows of a subject are in time order."""
     taxonomy: Taxonomy | None = None
+    """How the classes of this level lie under those of others."""
     finer: Mapping[str, tuple[tuple[str, ...], Tensor]] = field(default_factory=dict)
+    """Level -> (tuple of str, LongTensor (N,)): class names and codes of the test samples at the finer levels that have
+    labels.
+    """
 
     def known(self) -> Tensor:
         """BoolTensor (N,): the test samples labelled at this level; a UserError where there are fewer than two."""
@@ -152,23 +132,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A function that gives figures of a representation, and what it declares; made by :func:`protocol`.
-
-    Attributes
-    ----------
-    function : callable
-        (Representation, Task, **options) -> metric -> Score; where ``levels`` is ``together``,
-        (Representation, sequence of Task, **options) -> level -> metric -> Score.
-    needs, levels, default, classifies, other_data
-        See :func:`protocol`.
-    """
+    """A function that gives figures of a representation, and what it declares; made by :func:`protocol`."""
 
     function: Callable[..., Any]
+    """(Representation, Task, **options) -> metric -> Score; where ``levels`` is ``together``, (Representation, sequence
+    of Task, **options) -> level -> metric -> Score.
+    """
     needs: frozenset[str]
     levels: Literal["each", "together", "finest", "read"]
     default: bool
     classifies: bool
     other_data: bool
+    """``needs``, ``levels``, ``default``, ``classifies``, ``other_data``: see :func:`protocol`."""
 
     def __call__(self, *given: Any, **options: Any) -> Any:
         return self.function(*given, **options)

@@ -26,20 +26,14 @@ _WORDS = 4096
 
 @dataclass(frozen=True)
 class Sources:
-    """The samples, and which parts of their representations are needed.
-
-    Attributes
-    ----------
-    needs : frozenset of str
-        See :func:`~regrain.evaluation.protocols.protocol`.
-    augmentation : str or mapping
-        The view preset of augmented test samples.
-    """
+    """The samples, and which parts of their representations are needed."""
 
     test: Dataset
     train: Dataset | None
     needs: frozenset[str]
+    """See :func:`~regrain.evaluation.protocols.protocol`."""
     augmentation: str | Mapping[str, Any]
+    """The view preset of augmented test samples."""
     seed: int
     workers: int
 

@@ -37,20 +37,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """Comparison of the trained model with an untrained representation, by one metric.
-
-    Attributes
-    ----------
-    outcome : {"better", "within noise", "worse"}
-        Of the model: ``within noise`` where the interval holds 0.
-    difference, low, high : float
-        value - baseline_value, and its 95% interval, bootstrapped over the same samples of both.
-    count : int
-        Number of these samples.
-    """
+    """Comparison of the trained model with an untrained representation, by one metric."""
 
     sentence: str
     outcome: Literal["better", "within noise", "worse"]
+    """Of the model: ``within noise`` where the interval holds 0."""
     level: str
     metric: str
     baseline: str
@@ -59,7 +50,11 @@ class Finding:
     difference: float
     low: float
     high: float
+    """``difference``, ``low``, ``high``: value - baseline_value, and its 95% interval, bootstrapped over the same
+    samples of both.
+    """
     count: int
+    """Number of these samples."""
 
     def __str__(self) -> str:
         return self.sentence
@@ -67,24 +62,17 @@ class Finding:
 
 @dataclass
 class Evaluation:
-    """All figures of one evaluation.
-
-    Attributes
-    ----------
-    notes : list of str
-        Caveats for the reader of the figures.
-    judged : dict
-        Fingerprints of the samples and of their labels: figures of other samples are not paired with these.
-    verdict : list of Finding
-        Whether training helped, compared with each untrained representation; see :mod:`regrain.evaluation.verdicts`.
-    """
+    """All figures of one evaluation."""
 
     split: str
     samples: int
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    """Caveats for the reader of the figures."""
     judged: dict[str, Any] = field(default_factory=dict)
+    """Fingerprints of the samples and of their labels: figures of other samples are not paired with these."""
     verdict: list[Finding] = field(default_factory=list)
+    """Whether training helped, compared with each untrained representation; see :mod:`regrain.evaluation.verdicts`."""
 
     def __repr__(self) -> str:
         own = [row for row in self.rows if row.representation == "model" and not row.score.detail]

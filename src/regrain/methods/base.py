@@ -23,44 +23,30 @@ TrainingPass = Callable[[], Iterable[tuple[Any, Tensor, Tensor]]]
 
 @dataclass(frozen=True)
 class Needs:
-    """Requirements of a method on the data.
-
-    Attributes
-    ----------
-    levels : tuple of str
-        Roles of the label levels that it reads: ``coarse`` or ``fine``, or :data:`EVERY` alone. It gets no other label.
-    views : tuple of str
-        Default view presets, one per view of a sample.
-    minimum_classes : int
-        Smallest number of classes that a level it reads may have.
-    """
+    """Requirements of a method on the data."""
 
     levels: tuple[str, ...]
+    """Roles of the label levels that it reads: ``coarse`` or ``fine``, or :data:`EVERY` alone. It gets no other label.
+    """
     views: tuple[str, ...]
+    """Default view presets, one per view of a sample."""
     minimum_classes: int = 1
+    """Smallest number of classes that a level it reads may have."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """Facts about the training that a method's settings may depend on, see :meth:`Method.fit_settings`.
-
-    Attributes
-    ----------
-    samples, epochs : int
-        Numbers of training samples and epochs.
-    classes : tuple of int
-        Number of classes of every level that the method reads.
-    encoder : nn.Module
-        The encoder at the start of training.
-    given : frozenset of str
-        Names of the settings that the user gave.
-    """
+    """Facts about the training that a method's settings may depend on, see :meth:`Method.fit_settings`."""
 
     samples: int
     epochs: int
+    """``samples``, ``epochs``: numbers of training samples and epochs."""
     classes: tuple[int, ...]
+    """Number of classes of every level that the method reads."""
     encoder: nn.Module
+    """The encoder at the start of training."""
     given: frozenset[str] = frozenset()
+    """Names of the settings that the user gave."""
 
 
 class Method(nn.Module):

@@ -33,47 +33,31 @@ The logits are then still within 6e-6 of the optimum's, as measured on unit vect
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes with the same number of classes.
-
-    Attributes
-    ----------
-    numbers : int array (E,)
-        Which episodes these are, from 0.
-    classes : int array (E, ways)
-        The classes of each, as they are called in the labels.
-    support : int array (E, ways, shots)
-        Rows of the labelled samples.
-    queries : int array (E, ways, most)
-        Rows of the samples to name; -1 where a class has fewer than the others.
-    """
+    """Episodes with the same number of classes."""
 
     numbers: np.ndarray
+    """Int array (E,): which episodes these are, from 0."""
     classes: np.ndarray
+    """Int array (E, ways): the classes of each, as they are called in the labels."""
     support: np.ndarray
+    """Int array (E, ways, shots): rows of the labelled samples."""
     queries: np.ndarray
+    """Int array (E, ways, most): rows of the samples to name; -1 where a class has fewer than the others."""
 
 
 @dataclass(frozen=True)
 class FewShot:
-    """Result of few-shot episodes.
-
-    Attributes
-    ----------
-    accuracy : float
-        Mean over episodes of the share of queries named correctly.
-    low, high : float or None
-        Ends of the mean's 95% interval (:func:`mean_interval`); None for a single episode.
-    episodes : Tensor (episodes,)
-        The accuracy of each.
-    notes : tuple of str
-        Deviations from the request: classes with fewer queries than the others.
-    """
+    """Result of few-shot episodes."""
 
     accuracy: float
+    """Mean over episodes of the share of queries named correctly."""
     low: float | None
     high: float | None
+    """``low``, ``high``: ends of the mean's 95% interval (:func:`mean_interval`); None for a single episode."""
     episodes: Tensor
+    """(episodes,): the accuracy of each."""
     notes: tuple[str, ...] = ()
+    """Deviations from the request: classes with fewer queries than the others."""
 
 
 def few_shot_accuracy(

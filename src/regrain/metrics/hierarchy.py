@@ -18,22 +18,16 @@ from ._arrays import known_pairs
 
 
 class HierarchyMetrics(NamedTuple):
-    """Result of :func:`hierarchy_metrics`.
-
-    Attributes
-    ----------
-    levels : dict of str to dict
-        Level -> acc, nmi, ami, ari of both sides mapped up to it.
-    counted : dict of str to int
-        Level -> samples whose class has an ancestor there; only those are judged.
-    meets : dict of str to float
-        Level -> share of all samples whose prediction and class first agree there, from the leaves up; ``none`` for
-        those that agree at no level. Adds up to 1.
-    """
+    """Result of :func:`hierarchy_metrics`."""
 
     levels: dict[str, dict[str, float]]
+    """Level -> acc, nmi, ami, ari of both sides mapped up to it."""
     counted: dict[str, int]
+    """Level -> samples whose class has an ancestor there; only those are judged."""
     meets: dict[str, float]
+    """Level -> share of all samples whose prediction and class first agree there, from the leaves up; ``none`` for
+    those that agree at no level. Adds up to 1.
+    """
 
 
 def hierarchy_metrics(

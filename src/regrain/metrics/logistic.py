@@ -33,20 +33,16 @@ _SMALLEST_DESCENT = 1e-300
 
 
 class LogisticRegressions(NamedTuple):
-    """The solutions of E problems.
-
-    Attributes
-    ----------
-    weights : Tensor (E, K, d)
-    intercepts : Tensor (E, K)
-        The logits of x are ``weights @ x + intercepts``; with two classes their difference is scikit-learn's logit.
-    gradient_norms : Tensor (E,)
-        An upper bound of the gradient's length at the solution.
-    """
+    """The solutions of E problems."""
 
     weights: Tensor
+    """(E, K, d)."""
     intercepts: Tensor
+    """(E, K): the logits of x are ``weights @ x + intercepts``; with two classes their difference is scikit-learn's
+    logit.
+    """
     gradient_norms: Tensor
+    """(E,): an upper bound of the gradient's length at the solution."""
 
     def logits(self, queries: Tensor) -> Tensor:
         """(E, q, d) queries -> (E, q, K) logits, in the precision of the queries."""

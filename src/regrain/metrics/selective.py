@@ -25,21 +25,14 @@ _POINTS = 1000  # of a risk-coverage curve
 
 
 class ThresholdAnswers(NamedTuple):
-    """The answers at a threshold.
-
-    Attributes
-    ----------
-    level : int64 array (n,)
-        The answer's column, -1 for none.
-    precision : float
-        Share of right ones among the answers that can be judged; NaN without any.
-    judged : int
-        Answers that can be judged.
-    """
+    """The answers at a threshold."""
 
     level: np.ndarray
+    """Int64 array (n,): the answer's column, -1 for none."""
     precision: float
+    """Share of right ones among the answers that can be judged; NaN without any."""
     judged: int
+    """Answers that can be judged."""
 
 
 def answers_at(mass: ArrayLike | Tensor, right: ArrayLike | Tensor, threshold: float) -> ThresholdAnswers:

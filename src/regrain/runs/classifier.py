@@ -46,72 +46,52 @@ class _ClassifierForm(TypedDict):
 
 
 class Named(NamedTuple):
-    """Predictions of a classifier for N samples.
-
-    Attributes
-    ----------
-    codes : LongTensor (N,)
-        Into ``FewShotClassifier.classes``.
-    probabilities : Tensor (N,)
-        Calibrated, of that class.
-    typicality : Tensor (N,)
-        Cosine to the nearest class mean.
-    abstained : BoolTensor (N,)
-        Whether the sample is less like any class than nearly all support samples were, or its class not sure enough.
-    """
+    """Predictions of a classifier for N samples."""
 
     codes: Tensor
+    """LongTensor (N,): into ``FewShotClassifier.classes``."""
     probabilities: Tensor
+    """(N,): calibrated, of that class."""
     typicality: Tensor
+    """(N,): cosine to the nearest class mean."""
     abstained: Tensor
+    """BoolTensor (N,): whether the sample is less like any class than nearly all support samples were, or its class not
+    sure enough.
+    """
 
 
 @dataclass(frozen=True)
 class FewShotClassifier:
-    """Logistic regression on unit-length embeddings, and the class means.
-
-    Attributes
-    ----------
-    level : str
-        What the classes are classes of.
-    classes : tuple of str
-        K names.
-    weights : Tensor (K, d)
-    intercepts : Tensor (K,)
-    means : Tensor (K, d)
-        Unit length.
-    temperature : float
-        Logits are divided by it.
-    threshold : float or None
-        Samples of smaller typicality are abstained from; None: the support could not tell, and none is.
-    least_probability : float or None
-        Samples whose class is less probable are abstained from; None: as above.
-    abstain : float
-        The share of held-out support samples that lies below the threshold.
-    precision : float or None
-        The share of right ones among the held-out samples that are sure enough; None: none was asked for, and the least
-        probability is one half.
-    confidence : float or None
-        The probability with which that share is reached; None: it is aimed at.
-    inverse_penalty : float
-        C.
-    notices : tuple of str
-        How these were chosen.
-    """
+    """Logistic regression on unit-length embeddings, and the class means."""
 
     level: str
+    """What the classes are classes of."""
     classes: tuple[str, ...]
+    """K names."""
     weights: Tensor = field(repr=False)
+    """(K, d)."""
     intercepts: Tensor = field(repr=False)
+    """(K,)."""
     means: Tensor = field(repr=False)
+    """(K, d): unit length."""
     temperature: float = 1.0
+    """Logits are divided by it."""
     threshold: float | None = None
+    """Samples of smaller typicality are abstained from; None: the support could not tell, and none is."""
     least_probability: float | None = None
+    """Samples whose class is less probable are abstained from; None: as above."""
     abstain: float = 0.05
+    """The share of held-out support samples that lies below the threshold."""
     precision: float | None = None
+    """The share of right ones among the held-out samples that are sure enough; None: none was asked for, and the least
+    probability is one half.
+    """
     confidence: float | None = None
+    """The probability with which that share is reached; None: it is aimed at."""
     inverse_penalty: float = 1.0
+    """C."""
     notices: tuple[str, ...] = field(default=())
+    """How these were chosen."""
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """(N, K) calibrated class probabilities of embeddings (N, d)."""

@@ -61,49 +61,33 @@ RESNETS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Weights under the names that one framework has for them.
-
-    Attributes
-    ----------
-    tensors : dict of Tensor
-        On the CPU.
-    loading : tuple of str
-        The lines, of Python or of a configuration, that load the file.
-    notices : tuple of str
-        Parts that the file does not hold, or where it fits only in part.
-    beside : dict, optional
-        Further entries of a framework's files; the tensors are then under ``model``.
-    """
+    """Weights under the names that one framework has for them."""
 
     tensors: dict[str, Tensor]
+    """On the CPU."""
     loading: tuple[str, ...]
+    """The lines, of Python or of a configuration, that load the file."""
     notices: tuple[str, ...] = ()
+    """Parts that the file does not hold, or where it fits only in part."""
     beside: dict[str, Any] | None = None
+    """Further entries of a framework's files; the tensors are then under ``model``."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was written.
-
-    Attributes
-    ----------
-    keys : int
-        Number of tensors in it.
-    input : str
-        Input that the network expects, in words.
-    loading : tuple of str
-        The lines, of Python or of a configuration, that load it.
-    beside : tuple of Path
-        Files that go with it: of an ONNX graph what its outputs mean, and how image files are read.
-    """
+    """A file that was written."""
 
     path: Path
     format: str
     keys: int
+    """Number of tensors in it."""
     input: str
+    """Input that the network expects, in words."""
     loading: tuple[str, ...]
+    """The lines, of Python or of a configuration, that load it."""
     notices: tuple[str, ...]
     beside: tuple[Path, ...] = ()
+    """Files that go with it: of an ONNX graph what its outputs mean, and how image files are read."""
 
 
 def check_export(format: str, path: Path, *, overwrite: bool = False) -> None:

@@ -40,21 +40,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """A run folder, and the model in it.
-
-    Parameters
-    ----------
-    data : Dataset, optional
-        The data it was made from, where they are at hand; otherwise they are read again from the recipe.
-    device : {"auto", "cpu", "cuda"}
-    notices : list of str
-        What was chosen for the user at the start.
-    """
+    """A run folder, and the model in it."""
 
     folder: RunFolder
     data: Dataset | None = None
+    """The data it was made from, where they are at hand; otherwise they are read again from the recipe."""
     device: Device = "auto"
     notices: list[str] = field(default_factory=list)
+    """What was chosen for the user at the start."""
     _looked_at: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
     """Given data that are not the run's own, and their parsed table, until they are read."""
 

@@ -60,40 +60,29 @@ class _AnswersForm(TypedDict):
 
 
 class LevelPredictions(NamedTuple):
-    """Predictions of a run for N samples at every level.
-
-    Attributes
-    ----------
-    codes : LongTensor (N, L)
-        The class; where levels nest a path of the tree, -1 where it has no class.
-    confidence : Tensor (N, L)
-        Of that class; NaN where there is none.
-    mass : Tensor (N, L)
-        Value compared with the thresholds; NaN where there is no class, and where a prediction of that level or a
-        coarser one contradicts the path and is surer.
-    """
+    """Predictions of a run for N samples at every level."""
 
     codes: Tensor
+    """LongTensor (N, L): the class; where levels nest a path of the tree, -1 where it has no class."""
     confidence: Tensor
+    """(N, L): of that class; NaN where there is none."""
     mass: Tensor
+    """(N, L): value compared with the thresholds; NaN where there is no class, and where a prediction of that level or
+    a coarser one contradicts the path and is surer.
+    """
 
 
 class Prediction(NamedTuple):
-    """The answers for N samples.
-
-    Attributes
-    ----------
-    level : LongTensor (N,)
-        Index of the level that is answered at, -1 where nothing is.
-    codes : LongTensor (N, L)
-        The answer and its ancestors: the class at every level, -1 below the answer and where there is none.
-    confidence : Tensor (N,)
-        Of the answer; of the surest level where nothing is answered.
-    """
+    """The answers for N samples."""
 
     level: Tensor
+    """LongTensor (N,): index of the level that is answered at, -1 where nothing is."""
     codes: Tensor
+    """LongTensor (N, L): the answer and its ancestors: the class at every level, -1 below the answer and where there is
+    none.
+    """
     confidence: Tensor
+    """(N,): of the answer; of the surest level where nothing is answered."""
 
 
 @dataclass(frozen=True)
@@ -112,40 +101,28 @@ class SelectiveClassifier:
     :math:`p_l(c_l)` instead: T and b are fitted on the samples that test the promise, and would break it.
 
     Aspects, which do not nest, are answered one by one: each has its own temperature, shift and threshold.
-
-    Attributes
-    ----------
-    levels : tuple of str
-        Coarse to fine, L of them.
-    temperatures, shifts : tuple of float
-        T > 0 and b of every level.
-    thresholds : tuple of float or None
-        None: no threshold reached the precision, and this level is never answered.
-    precision : float
-        The share of right ones that was asked for.
-    samples : tuple of int
-        Labelled samples of every level that it was calibrated on.
-    support : tuple of int
-        Those of them that the threshold rests on.
-    confidence : float or None
-        The probability with which that share is reached; None: it is aimed at.
-    counts : str
-        ``answers``: it is the share of the answers. ``roots``: of all samples, no answer counting as right.
-    nested : bool
-        Whether the levels nest.
     """
 
     levels: tuple[str, ...]
+    """Coarse to fine, L of them."""
     temperatures: tuple[float, ...]
     shifts: tuple[float, ...]
+    """``temperatures``, ``shifts``: T > 0 and b of every level."""
     thresholds: tuple[float | None, ...]
+    """None: no threshold reached the precision, and this level is never answered."""
     precision: float
+    """The share of right ones that was asked for."""
     calibrated_on: str
     samples: tuple[int, ...]
+    """Labelled samples of every level that it was calibrated on."""
     support: tuple[int, ...]
+    """Those of them that the threshold rests on."""
     confidence: float | None = None
+    """The probability with which that share is reached; None: it is aimed at."""
     counts: Counts = "answers"
+    """``answers``: it is the share of the answers. ``roots``: of all samples, no answer counting as right."""
     nested: bool = True
+    """Whether the levels nest."""
 
     def of_aspect(self, index: int) -> SelectiveClassifier:
         """The classifier of one aspect alone."""
@@ -243,92 +220,66 @@ class SelectiveClassifier:
 
 @dataclass(frozen=True)
 class LevelReport:
-    """Figures of the predictions and answers of one level.
-
-    Attributes
-    ----------
-    samples : int
-        Labelled ones, over which ``accuracy`` and ``calibration_error`` are; the latter of the confidences.
-    accuracy, calibration_error : float or None
-        None without labelled samples.
-    answered : float
-        Share of all samples that are answered at this level.
-    judged : int
-        Labelled ones among them, over which ``precision`` is.
-    precision : float or None
-        Share of right answers; None where there is none to judge.
-    named : float
-        Share of all samples whose answer says a class of this level: answered here, or finer.
-    named_precision : float or None
-        Share of those classes that are right.
-    """
+    """Figures of the predictions and answers of one level."""
 
     level: str
     samples: int
+    """Labelled ones, over which ``accuracy`` and ``calibration_error`` are; the latter of the confidences."""
     accuracy: float | None
     calibration_error: float | None
+    """``accuracy``, ``calibration_error``: none without labelled samples."""
     answered: float
+    """Share of all samples that are answered at this level."""
     judged: int
+    """Labelled ones among them, over which ``precision`` is."""
     precision: float | None
+    """Share of right answers; None where there is none to judge."""
     named: float
+    """Share of all samples whose answer says a class of this level: answered here, or finer."""
     named_precision: float | None
+    """Share of those classes that are right."""
 
 
 @dataclass(frozen=True)
 class SelectiveReport:
-    """Figures of the answers for a split.
-
-    Attributes
-    ----------
-    answered, abstained : float
-        Shares of all samples.
-    judged : int
-        Answers at a level where the sample's label is known, over which the other figures are.
-    precision : float or None
-        Share of right answers.
-    calibration_error : float or None
-        Of the answers' confidences; None for aspects, whose own are in ``levels``.
-    information : float
-        How much the answers say, in the mean over samples: 1 - log(leaves below) / log(leaves), 1 for a leaf, 0 for
-        none.
-    risk_coverage_area : float or None
-        hAURC of the confidences, whatever the thresholds (:func:`regrain.metrics.risk_coverage_area`); lower is better.
-    misses : float or None
-        Share of redraws in which the share of right ones falls short: calibration samples, as many as there were, are
-        drawn from both splits together, and judged on the rest.
-    """
+    """Figures of the answers for a split."""
 
     split: str
     samples: int
     levels: tuple[LevelReport, ...]
     answered: float
     abstained: float
+    """``answered``, ``abstained``: shares of all samples."""
     judged: int
+    """Answers at a level where the sample's label is known, over which the other figures are."""
     precision: float | None
+    """Share of right answers."""
     calibration_error: float | None
+    """Of the answers' confidences; None for aspects, whose own are in ``levels``."""
     information: float
+    """How much the answers say, in the mean over samples: 1 - log(leaves below) / log(leaves), 1 for a leaf, 0 for
+    none.
+    """
     risk_coverage_area: float | None
+    """hAURC of the confidences, whatever the thresholds (:func:`regrain.metrics.risk_coverage_area`); lower is better.
+    """
     misses: float | None = None
+    """Share of redraws in which the share of right ones falls short: calibration samples, as many as there were, are
+    drawn from both splits together, and judged on the rest.
+    """
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Result of a calibration, and its figures.
-
-    Attributes
-    ----------
-    figures : SelectiveReport
-        On the samples that it was calibrated on, where precision was aimed at: no figure for new samples.
-    judged : SelectiveReport or None
-        On another split.
-    notes : list of str
-        What the reader of the figures must know.
-    """
+    """Result of a calibration, and its figures."""
 
     answers: SelectiveClassifier
     figures: SelectiveReport
+    """On the samples that it was calibrated on, where precision was aimed at: no figure for new samples."""
     judged: SelectiveReport | None = None
+    """On another split."""
     notes: list[str] = field(default_factory=list)
+    """What the reader of the figures must know."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

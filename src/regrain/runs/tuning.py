@@ -42,25 +42,17 @@ _DEFAULT_RANGES = {"weight": "0.2:1", "soft_temperature": "0.03:0.3:log"}
 
 @dataclass(frozen=True)
 class Range:
-    """The values a setting may take: listed ones, or an interval.
-
-    Attributes
-    ----------
-    name : str
-        A setting as ``--set`` takes it: ``weight``, ``training.learning_rate``, ``views.presets``.
-    values : tuple
-        Listed values; empty for an interval.
-    low, high : float
-        Ends of the interval, both included.
-    log : bool
-        Whether to draw evenly on a logarithmic scale.
-    """
+    """The values a setting may take: listed ones, or an interval."""
 
     name: str
+    """A setting as ``--set`` takes it: ``weight``, ``training.learning_rate``, ``views.presets``."""
     values: tuple[Any, ...] = ()
+    """Listed values; empty for an interval."""
     low: float = math.nan
     high: float = math.nan
+    """``low``, ``high``: ends of the interval, both included."""
     log: bool = False
+    """Whether to draw evenly on a logarithmic scale."""
 
     @classmethod
     def parse(cls, text: str) -> Range:
@@ -215,36 +207,24 @@ def _plain(value: Any, *, whole: bool) -> Any:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a search.
-
-    Attributes
-    ----------
-    settings : dict
-    criteria : dict
-        Criterion -> value, higher is better; empty where the training failed.
-    problem : str
-        Why it failed (a learning rate far too high); such a trial never wins.
-    """
+    """One training of a search."""
 
     number: int
     settings: dict[str, Any]
     criteria: dict[str, float] = field(default_factory=dict)
+    """Criterion -> value, higher is better; empty where the training failed."""
     problem: str = ""
+    """Why it failed (a learning rate far too high); such a trial never wins."""
 
 
 @dataclass
 class Tuning:
-    """A search and what it gave so far, in a folder.
-
-    Attributes
-    ----------
-    trials : list of Trial
-        Finished ones.
-    """
+    """A search and what it gave so far, in a folder."""
 
     path: Path
     plan: Plan
     trials: list[Trial] = field(default_factory=list)
+    """Finished ones."""
 
     @classmethod
     def open(cls, path: Path, plan: Plan, circumstances: Mapping[str, Any]) -> Tuning:

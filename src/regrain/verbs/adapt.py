@@ -29,25 +29,17 @@ from regrain.storage.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Support:
-    """A few labelled samples.
-
-    Attributes
-    ----------
-    parts : tuple of Dataset
-        Their samples, one after the other.
-    labels : LongTensor (S,)
-        Into ``classes``.
-    classes : tuple of str
-        Only classes that occur.
-    notices : tuple of str
-        Notes on samples left out, and on input that may be a mistake.
-    """
+    """A few labelled samples."""
 
     parts: tuple[Dataset, ...]
+    """Their samples, one after the other."""
     labels: Tensor
+    """LongTensor (S,): into ``classes``."""
     level: str
     classes: tuple[str, ...]
+    """Only classes that occur."""
     notices: tuple[str, ...] = ()
+    """Notes on samples left out, and on input that may be a mistake."""
 
 
 def read_support(

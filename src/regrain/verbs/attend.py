@@ -40,29 +40,20 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class Attended:
-    """A sample and what it attends to.
-
-    Attributes
-    ----------
-    superclass : str or None
-        None where it is not known.
-    finer : dict of str to str
-        Its classes at finer levels, where they are known.
-    references : tuple of Reference
-        The most attended first.
-    shares : dict of str to float
-        Superclass -> its share of the attention, the largest first.
-    itself : float
-        The share of the attention that the sample pays to itself; with ``shares`` it makes 1.
-    """
+    """A sample and what it attends to."""
 
     id: str
     superclass: str | None
+    """None where it is not known."""
     predicted: str
     finer: dict[str, str]
+    """Its classes at finer levels, where they are known."""
     references: tuple[Reference, ...]
+    """The most attended first."""
     shares: dict[str, float]
+    """Superclass -> its share of the attention, the largest first."""
     itself: float
+    """The share of the attention that the sample pays to itself; with ``shares`` it makes 1."""
 
     def title(self) -> str:
         """Return one line: the true class, the predicted one, and where the attention goes."""
@@ -74,21 +65,14 @@ class Attended:
 
 @dataclass
 class Attention:
-    """Attention of some samples of a run.
-
-    Attributes
-    ----------
-    level : str
-        Of the superclasses.
-    bank_size : int
-        Training samples in the bank.
-    samples : list of Attended
-        Sorted by superclass.
-    """
+    """Attention of some samples of a run."""
 
     level: str
+    """Of the superclasses."""
     bank_size: int
+    """Training samples in the bank."""
     samples: list[Attended]
+    """Sorted by superclass."""
     notes: list[str] = field(default_factory=list)
 
     def columns(self) -> dict[str, Column]:

@@ -27,33 +27,24 @@ _ALL = "all"
 
 @dataclass(frozen=True)
 class Regrouping:
-    """Samples under new superclasses.
-
-    Parameters
-    ----------
-    columns : mapping of name to Column
-        ``id``, ``split`` and ``group`` where the data have them, ``superclass``, ``label``, and the samples: ``image``
-        (a path or encoded bytes), ``text``, or one column per feature.
-    level : str
-        The level of the data whose classes became ``label``.
-    counts : dict of superclass to dict of split to number of samples
-        With one split, ``all``, where the data have none.
-    classes : dict of superclass to number of fine classes in it
-    dropped : dict of fine class to number of samples left out
-        Classes that the mapping does not know.
-    notices : list of str
-        Samples left out, labels that are missing, classes of the mapping that the data lack.
-    most_imbalance : float
-        How many times the smallest superclass the largest may be, in a split, without a warning.
-    """
+    """Samples under new superclasses."""
 
     columns: dict[str, Column]
+    """``id``, ``split`` and ``group`` where the data have them, ``superclass``, ``label``, and the samples: ``image``
+    (a path or encoded bytes), ``text``, or one column per feature.
+    """
     level: str
+    """The level of the data whose classes became ``label``."""
     counts: dict[str, dict[str, int]]
+    """Superclass -> split -> number of samples; one split, ``all``, where the data have none."""
     classes: dict[str, int]
+    """Superclass -> number of fine classes in it."""
     dropped: dict[str, int]
+    """Fine class that the mapping does not know -> number of samples left out."""
     notices: list[str]
+    """Samples left out, labels that are missing, classes of the mapping that the data lack."""
     most_imbalance: float
+    """How many times the smallest superclass the largest may be, in a split, without a warning."""
 
     @property
     def imbalance(self) -> dict[str, float]:
