@@ -176,7 +176,7 @@ def save_to_directory(
     """
     model, place = run.model, Path(out).resolve()  # "." has no name
     if place.exists() and not place.is_dir():
-        raise UserError(f"{place} is no folder: choose another --out", code="would_overwrite")
+        raise UserError(f"{place} is not a folder: choose another --out", code="would_overwrite")
     lying = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
     if lying and not _is_ours(place):
         raise UserError(f"{place} holds other things: choose another --out", code="would_overwrite")
@@ -261,7 +261,7 @@ def _loaded(folder: Path, source: str | Path, verify: bool | None) -> Pretrained
         )
     if not {"method", "labels"} <= read_json(folder / "config.json").keys():
         raise UserError(
-            f"{source} is no model of Regrain's: its config.json has no 'method' and 'labels'", code="missing_file"
+            f"{source} is not a model of regrain's: its config.json has no 'method' and 'labels'", code="missing_file"
         )
     files = Folder(folder, verify=verify)
     model, labels = load_model(folder, verify=verify)
@@ -294,8 +294,8 @@ def _downloaded(repository: str, revision: str | None) -> Path:
         except Exception as error:
             reason = first_line(error)
     raise UserError(
-        f"'{repository}' is no folder, and could not be had from the Hugging Face Hub: {reason}. Download it elsewhere "
-        "and give the folder",
+        f"'{repository}' is not a folder, and could not be had from the Hugging Face Hub: {reason}. Download it "
+        "elsewhere and give the folder",
         code="not_reachable",
     )
 

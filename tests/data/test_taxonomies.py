@@ -196,7 +196,7 @@ def test_what_the_command_prints_is_read_back(tmp_path: Path) -> None:
         ("a.json", b"{}", r"a\.json has no taxonomy: one of the keys parents, edges, paths or classes"),
         ("a.json", b'{"edges": [["a"]]}', r"a\.json does not have the form of a taxonomy"),
         ("a.json", b'{"parents": 1}', r"a\.json does not have the form of a taxonomy"),
-        ("a.xlsx", b"", r"a\.xlsx is no taxonomy file: expected \.json, \.csv or \.tsv"),
+        ("a.xlsx", b"", r"a\.xlsx is not a taxonomy file: expected \.json, \.csv or \.tsv"),
     ],
 )
 def test_files_that_are_no_taxonomy(tmp_path: Path, file: str, content: bytes, message: str) -> None:

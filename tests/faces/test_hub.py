@@ -136,10 +136,10 @@ def test_what_cannot_be_loaded(run: package.Run, tmp_path: Path, monkeypatch: py
         package.push_to_hub(tmp_path, "owner/name")
     place = save_to_directory(run, tmp_path / "shared")
     (place / "config.json").write_text(json.dumps({"hidden_size": 4}))
-    with pytest.raises(UserError, match=r"is no model of Regrain's: its config\.json has no 'method'"):
+    with pytest.raises(UserError, match=r"is not a model of regrain's: its config\.json has no 'method'"):
         from_pretrained(place)
     monkeypatch.setattr("regrain.hub.why_no_download", lambda repository: "no network")
-    with pytest.raises(UserError, match=r"'owner/name' is no folder, and could not be had .*: no network"):
+    with pytest.raises(UserError, match=r"'owner/name' is not a folder, and could not be had .*: no network"):
         from_pretrained("owner/name")
 
 

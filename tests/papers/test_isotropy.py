@@ -71,7 +71,7 @@ def test_hidden_labels_stay_hidden(digits: Dataset) -> None:
         ({"subclass": "08", "to": "straight"}, r"subclass=: level 'digit' has no class '08': did you mean"),
         ({"subclass": "8", "to": "strait"}, r"to=: level 'group' has no class 'strait': did you mean 'straight'"),
         ({"subclass": "8", "to": "loop"}, "'8' lies under 'loop' already"),
-        ({"levels": ["digit"]}, "there is one level in use: name two with levels="),
+        ({"levels": ["digit"]}, "one level is in use: name two levels with levels="),
         ({"seeds": 0}, "at least one seed"),
     ],
 )
@@ -109,7 +109,7 @@ def test_methods_of_fine_labels_and_data_without_labels_are_refused(digits: Data
         with pytest.raises(UserError, match=f"{method} reads labels of finer levels"):
             regrain.isotropy(method, digits, out=tmp_path / "e", **EIGHT, **QUICK)
     bare = replace(digits, labels=Labels.empty(len(digits)))
-    with pytest.raises(UserError, match="there are no labels in use"):
+    with pytest.raises(UserError, match="no label is in use"):
         regrain.isotropy("simclr", bare, out=tmp_path / "e", **EIGHT, **{**QUICK, "limit_per_class": None})
     with pytest.raises(UserError, match="no split 'test'"):
         regrain.isotropy("sup-ce", digits.split("train"), out=tmp_path / "e", **EIGHT, **QUICK)

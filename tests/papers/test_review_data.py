@@ -109,8 +109,8 @@ def test_beeradvocate(tmp_path: Path, file: str, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("beeradvocate.json", b'{"review/taste": 4}\nos.system("x")\n', "line 2 is no object"),
-        ("beeradvocate.json", b"[1]\n", "line 1 is no object"),
+        ("beeradvocate.json", b'{"review/taste": 4}\nos.system("x")\n', "line 2 is not an object"),
+        ("beeradvocate.json", b"[1]\n", "line 1 is not an object"),
         ("beeradvocate.json", b"{'beer/beerId': '7', 'review/taste': '14/20'}\n", "review 7/0 is rated .*'14/20'"),
         (
             "beeradvocate.txt",
@@ -201,10 +201,10 @@ def test_tripadvisor_of_lara(tmp_path: Path, place: str, dat: bool) -> None:
 
 def test_hotels_that_are_none(tmp_path: Path) -> None:
     write(tmp_path / "json" / "7.json", b'{"Reviews": [{"Content": "x"}]}')
-    with pytest.raises(UserError, match=r"7\.json is no hotel of LARA's.*KeyError 'Ratings'"):
+    with pytest.raises(UserError, match=r"7\.json is not a hotel of LARA's.*KeyError 'Ratings'"):
         load("tripadvisor-lara", root=tmp_path)
     write(tmp_path / "json" / "7.json", b"{")
-    with pytest.raises(UserError, match=r"7\.json is no hotel of LARA's.*JSONDecodeError"):
+    with pytest.raises(UserError, match=r"7\.json is not a hotel of LARA's.*JSONDecodeError"):
         load("tripadvisor-lara", root=tmp_path)
     with pytest.raises(UserError, match=r"tripadvisor-lara was not found(.|\n)*Review_Texts/hotel_"):
         load("tripadvisor-lara", root=tmp_path / "empty")

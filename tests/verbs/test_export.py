@@ -341,7 +341,7 @@ def test_onnx_says_what_torch_cannot_translate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "format", "message"),
     [
-        (lambda: image_model("conv4", (3, 32, 32)), "timm", "'conv4' is no timm model; .*: safetensors or onnx"),
+        (lambda: image_model("conv4", (3, 32, 32)), "timm", "'conv4' is not a timm model; .*: safetensors or onnx"),
         (
             lambda: image_model("resnet18-w16", (3, 16, 16)),
             "timm",
@@ -356,7 +356,7 @@ def test_onnx_says_what_torch_cannot_translate(tmp_path: Path) -> None:
         (lambda: image_model("resnet18", (1, 32, 32)), "torchvision", "takes 1; .*: timm or safetensors"),
         (lambda: image_model("resnet18", (3, 32, 32)), "detectron2", "encoder.small_stem=false.*: timm or torchvision"),
         (lambda: image_model("resnet18", (4, 96, 96)), "detectron2", "images of 1 or 3 channels, and this has 4"),
-        (lambda: record_model("mlp", "vector", (6,)), "detectron2", "'mlp' is no timm model"),
+        (lambda: record_model("mlp", "vector", (6,)), "detectron2", "'mlp' is not a timm model"),
         (lambda: record_model("identity", "vector", (6,)), "safetensors", "'identity' has no weights; .*: onnx"),
     ],
 )

@@ -87,7 +87,7 @@ def test_encoded_images_and_files_mix(tmp_path: Path, photos: Path) -> None:
     )
     made = regrain.regroup(table, PETS, tmp_path / "a.parquet", levels=["breed"])
     assert [(photos / file).read_bytes() for file in ("beagle/0.png", "tabby/1.png")] == made.columns["image"]
-    with pytest.raises(UserError, match=r"are no files, and .*a\.csv cannot hold them: name a \.parquet file"):
+    with pytest.raises(UserError, match=r"are not files, and .*a\.csv cannot hold them: name a \.parquet file"):
         regrain.regroup(table, PETS, tmp_path / "a.csv", levels=["breed"])
 
 

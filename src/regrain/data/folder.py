@@ -151,7 +151,7 @@ def _within(inner: str, outer: str) -> bool:
 
 
 def _put_unreadable(found: Walk, entry: os.DirEntry[str], path: str, error: OSError) -> None:
-    """A path without a status: a link to nothing, or round in a circle. A link of a text's name was no image anyway."""
+    """A path without a status: a link to nothing, or round in a circle. A link with a text's name was not an image."""
     ending = os.path.splitext(entry.name)[1].lower()
     if ending and ending not in image_suffixes() and entry.is_symlink():
         found.others.append(path)

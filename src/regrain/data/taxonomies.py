@@ -149,8 +149,8 @@ def _from_file(path: Path) -> Taxonomy:
         return Taxonomy.from_edges(_edges(path))
     if suffix != ".txt":
         raise UserError(
-            f"{path} is no taxonomy file: expected .json, .csv or .tsv with a row child,parent for every edge, or .txt "
-            "with a path a/b/c per line",
+            f"{path} is not a taxonomy file: expected .json, .csv or .tsv with a row child,parent for every edge, or "
+            ".txt with a path a/b/c per line",
             code="damaged_file",
         )
     paths = [line.strip() for line in utf8_text(path).splitlines()]

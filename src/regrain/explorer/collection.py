@@ -213,7 +213,7 @@ def _read_start(store: Folder, level: str | None) -> Start:
     if level not in (None, content["level"]):
         raise UserError(
             f"{store.path} was started with names at level '{content['level']}': leave --level out, or move that "
-            f"folder away to start anew with '{level}'",
+            f"folder away to start again with '{level}'",
             code="other_data",
         )
     file = store.checked("start.parquet")

@@ -171,7 +171,9 @@ class Journal:
         os.ftruncate(self._file, length)
         _write_all(self._file, b"\n")
         os.fsync(self._file)
-        self.notices.append(f"the last line of {self.path} was whole but for its newline, which was added: it is kept")
+        self.notices.append(
+            f"the last line of {self.path} was whole except for its newline, which was added: it is kept"
+        )
         return length + 1
 
     def _set_aside(self, rest: bytes, sound: int) -> None:

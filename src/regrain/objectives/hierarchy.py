@@ -1,7 +1,7 @@
 r"""Contrast by labels at several levels or aspects: MLCL, its global head, HiMulConE, and metric-guided prototypes.
 
 MLCL (AISTATS 2025, eq. 1-3) gives every level h a projection of its own, on which SupCon pulls the samples of one class
-of that level together, and a further one, for aspects, on which samples are positives in the measure of their overlap:
+of that level together, and a further one, for aspects, on which samples are positives as far as they overlap:
 
 .. math::
     L = \sum_h \alpha_h L^{SupCon}_h, \qquad

@@ -71,8 +71,8 @@ class Move:
         """
         if len(levels) < 2:
             raise UserError(
-                "isotropy moves a class of the finest level to a class of the coarsest, and there "
-                f"{'is one level' if levels else 'are no labels'} in use: name two with --level"
+                "isotropy moves a class of the finest level to a class of the coarsest, and "
+                f"{'one level' if levels else 'no label'} is in use: name two levels with --level"
             )
         coarse, fine = levels[0], levels[-1]
         for level, name, option in ((fine, subclass, "--subclass"), (coarse, target, "--to")):

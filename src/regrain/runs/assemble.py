@@ -147,7 +147,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
 
     if options.early_stop and method.multi_stage:
         raise UserError(
-            f"training.early_stop stops when the loss falls no more, and {method.name}'s loss starts anew with every "
+            f"training.early_stop stops when the loss falls no more, and {method.name}'s loss starts again with every "
             "stage of its training: leave it out, and choose training.epochs"
         )
     roles = roles_of(method, train.labels.levels, recipe.get("data", {}).get("roles"))
@@ -234,7 +234,9 @@ def _encoder_section(section: Mapping[str, Any]) -> dict[str, Any]:
     """The encoder's settings without what the data decide."""
     for key in ("modality", "sample_shape", "static_width", "seed", "folder", "origin"):
         if key in section:
-            raise UserError(f"encoder.{key} is no setting: it follows from the data and the run", code="unknown_option")
+            raise UserError(
+                f"encoder.{key} is not a setting: it follows from the data and the run", code="unknown_option"
+            )
     name, pretrained = section.get("name"), section.get("pretrained", False)
     if not isinstance(section.get("freeze_statistics", True), bool):
         raise UserError(f"encoder.freeze_statistics is true or false; got {section['freeze_statistics']!r}")
@@ -327,7 +329,7 @@ def packaged_recipe(
     encoder : mapping
         Its section of the recipe.
     size : int
-        The side of a view in pixels; 0 where samples are no images.
+        The side of a view in pixels; 0 where samples are not images.
     pretrained : bool
         Whether the encoder starts from weights.
     """

@@ -117,7 +117,7 @@ def _wants_to_learn(section: Mapping[str, Any], recipe: Mapping[str, Any]) -> bo
 
 
 def view_size(views: Mapping[str, Any], train: Dataset, encoder: Mapping[str, Any] | None = None) -> int:
-    """The side of a view in pixels; 0 where samples are no images.
+    """The side of a view in pixels; 0 where samples are not images.
 
     Views for published weights have the side that those were trained at, or 224 where that is larger than 224 and than
     images are stored. Others have the side at which images are stored, less the border that random crops leave of large

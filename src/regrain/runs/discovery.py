@@ -496,7 +496,7 @@ def fit_subclasses(
         if given and write and not overwrite:
             raise UserError(
                 f"{given} subclasses of {run.path} have names, which other subclasses would not keep: "
-                "leave the options of clustering out, or settle them anew with --overwrite"
+                "leave the options of clustering out, or settle them again with --overwrite"
             )
         clustered_within = labels.levels[0] if labels.levels and not run.model.method.has_subclasses else None
         level = read_as_coarse or superclass or clustered_within

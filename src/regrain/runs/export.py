@@ -311,7 +311,7 @@ def _misfit(model: Model, format: str) -> str | None:
         is_text = model.config["inputs"]["modality"] == "text"
         return "a graph of a text encoder would lack its tokenizer" if is_text else None
     if not isinstance(encoder, TimmEncoder):
-        return f"the encoder '{name}' is no timm model"
+        return f"the encoder '{name}' is not a timm model"
     if not timm.is_model(encoder.timm_name):
         return f"no model of timm is as narrow at its start as '{name}'"
     if format == "timm":

@@ -131,7 +131,7 @@ def _images(rows: Rows, out: Path) -> list[str] | list[bytes]:
         paths = map(os.path.abspath, rows.values)
         return [os.path.relpath(p, folder) if p.startswith(f"{folder}{os.sep}") else p for p in paths]
     if out.suffix.lower() == ".csv":
-        raise UserError(f"the images of {rows.where} are no files, and {out} cannot hold them: name a .parquet file")
+        raise UserError(f"the images of {rows.where} are not files, and {out} cannot hold them: name a .parquet file")
     return [_encoded(source) for source in rows.values]
 
 

@@ -411,7 +411,7 @@ def json_writer(content: Mapping[str, Any]) -> Callable[[Path], object]:
     text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False) + "\n"
     try:
         encoded = text.encode("utf-8")
-    except UnicodeEncodeError:  # a name that was no UTF-8 where it came from
+    except UnicodeEncodeError:  # a name that was not UTF-8 where it came from
         encoded = (json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n").encode("ascii")
     return lambda file: file.write_bytes(encoded)
 

@@ -155,7 +155,7 @@ class Adapter(lightning.LightningModule):
         """Raise a UserError unless all losses of the epoch and all weights are finite; nothing else is ever saved."""
         self._require_finite_losses()
         if not all(bool(parameter.isfinite().all()) for parameter in self.method.parameters()):
-            raise UserError(f"a weight is no finite number any more {self._circumstances()}")
+            raise UserError(f"a weight is not finite any more {self._circumstances()}")
 
     def _require_finite_losses(self) -> None:
         total = self._sums.get("loss")

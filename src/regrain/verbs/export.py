@@ -74,7 +74,7 @@ def export(
     24
     >>> export(run, format="timm")
     Traceback (most recent call last):
-    regrain.errors.UserError: the encoder 'conv4' is no timm model; formats that fit this run: safetensors or onnx
+    regrain.errors.UserError: the encoder 'conv4' is not a timm model; formats that fit this run: safetensors or onnx
     >>> folder.cleanup()
     """
     ending = FORMATS.get(format, ("",))[0]

@@ -165,7 +165,8 @@ def _json_hotel(path: Path) -> Iterator[_Review]:
             yield _hotel_review(path, record.get("Content"), record["Ratings"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} is no hotel of LARA's, with Reviews that hold Content and Ratings: {type(error).__name__} {error}"
+            f"{path} is not a hotel of LARA's, with Reviews that hold Content and Ratings: "
+            f"{type(error).__name__} {error}"
         ) from None
 
 
@@ -205,7 +206,7 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
         except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
             record = None
         if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number} is no object, such as {{'review/text': '...'}}")
+            raise UserError(f"{path}, line {number} is not an object, such as {{'review/text': '...'}}")
         yield record
 
 

@@ -1,0 +1,54 @@
+"""Words that must be read twice stay out of docstrings, messages and pages."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MODULES = sorted((ROOT / "src").rglob("*.py"))
+
+PATTERNS = {
+    r"(?<!there )(?<!where )\b(is|are|was|were) no\b(?! (longer|more|better|worse|other))": "is not a",
+    r"\banew\b": "again",
+    r"\b(is|are) told\b(?! apart)": "reports, warns",
+    r"\bhangs? on\b": "depends on",
+    r"\bin the measure of\b": "as far as",
+    r"\bbut for\b": "except for",
+}
+
+
+def faults(text: str) -> list[str]:
+    flat = re.sub(r"\s+", " ", text)
+    found = []
+    for pattern, better in PATTERNS.items():
+        for match in re.finditer(pattern, flat, re.IGNORECASE):
+            around = flat[max(0, match.start() - 30) : match.end() + 30]
+            found.append(f"{around!r}: say {better!r}")
+    return found
+
+
+def strings_of(path: Path) -> str:
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
+    kinds = {tokenize.STRING, tokenize.COMMENT} | {getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    return "\n".join(token.string for token in tokens if token.type in kinds)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_reads_plainly(page: Path) -> None:
+    assert not faults(re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_docstrings_and_messages_read_plainly(module: Path) -> None:
+    assert not faults(strings_of(module))
+
+
+def test_the_patterns_find_what_they_forbid() -> None:
+    assert len(faults("This is no image. It is told in a message, anew; it hangs on the seed.")) == 4
+    assert not faults("There is no image. Classes are told apart. It is no longer there.")
