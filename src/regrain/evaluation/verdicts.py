@@ -17,18 +17,9 @@ def verdict(
     The metric is the first that is known sample by sample of the first protocol that gives one, at the finest level
     where it gives it: recall@1 unless other protocols or K were asked for. So it is fixed before any figure is seen.
 
-    Parameters
-    ----------
-    rows : sequence of Row
-        In the order of the protocols.
-    levels : sequence of str
-        All levels of the data, coarse to fine.
-    raw : str
-        What the raw representation is, in words.
-    advice : mapping of str to str
-        Representation -> what to do where it is better than the model.
-    seed : int
-        Of the bootstrap.
+    ``rows``: in the order of the protocols. ``levels``: all levels of the data, coarse to fine. ``raw``: what the raw
+    representation is, in words. ``advice``: representation -> what to do where it is better than the model. ``seed``:
+    of the bootstrap.
     """
     paired = [row for row in rows if row.score.values is not None]
     own = [row for row in paired if row.representation == "model" and row.level in levels]

@@ -129,16 +129,9 @@ def open_collection(
     Raises a UserError if the run's data are gone or differ from the start of the exploration; if ``level`` is not a
     level below the superclasses, or differs from the level that the exploration started with.
 
-    Parameters
-    ----------
-    folder : path
-        Folder for the start and for results that are slow to compute.
-    level : str, optional
-        A level of the data, whose labels are shown and may be corrected. Default: a new level; labels finer than the
-        superclasses stay unread.
-    map_kind : {"auto", "pca", "tsne"}
-    seed : int
-        Seed of the map and of clustering.
+    ``folder``: folder for the start and for results that are slow to compute. ``level``: a level of the data, whose
+    labels are shown and may be corrected. Default: a new level; labels finer than the superclasses stay unread.
+    ``seed``: seed of the map and of clustering.
     """
     parts = run.splits()
     store = Folder(folder, verify=run.folder.verify)

@@ -36,12 +36,8 @@ _HEADERS = {
 class OneTimeTokens:
     """One-time tokens, and the cookies exchanged for them.
 
-    Parameters
-    ----------
-    port : int
-        Part of the cookie's name, since browsers separate cookies only by host.
-    on_used : callable, optional
-        Called after a token is used.
+    ``port``: part of the cookie's name, since browsers separate cookies only by host. ``on_used``: called after a token
+    is used.
     """
 
     def __init__(self, port: int, on_used: Callable[[], object] | None = None) -> None:
@@ -89,10 +85,7 @@ def _same(one: str, other: str) -> bool:
 class AccessMiddleware:
     """ASGI middleware that refuses requests from outside the explorer's own page.
 
-    Parameters
-    ----------
-    port : int
-        The server's port.
+    ``port``: the server's port.
     """
 
     def __init__(self, app: ASGIApp, tokens: OneTimeTokens, port: int) -> None:

@@ -32,17 +32,8 @@ class Journal:
 
     Raises a UserError if another process holds the journal, or a line before the last one is damaged.
 
-    Parameters
-    ----------
-    path : path
-        Created if absent; its folder must exist.
-
-    Attributes
-    ----------
-    entries : list of JournalEntry
-        All entries of the file, in order.
-    notices : list of str
-        Messages on lines set aside at opening.
+    ``path``: created if absent; its folder must exist. ``entries``: all entries of the file, in order. ``notices``:
+    messages on lines set aside at opening.
 
     Examples
     --------

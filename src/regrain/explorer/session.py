@@ -118,11 +118,8 @@ class Session:
         Raises a StaleError if the target of the action changed after ``seen``. Raises a UserError if the action is not
         possible.
 
-        Parameters
-        ----------
-        request : mapping
-            ``kind``, ``seen`` (the sequence number of the user's page), ``action`` (an id made by the page, so that a
-            repeated request is applied once), and the fields of the kind.
+        ``request``: ``kind``, ``seen`` (the sequence number of the user's page), ``action`` (an id made by the page, so
+        that a repeated request is applied once), and the fields of the kind.
         """
         with self.lock:
             seen, action = int(request["seen"]), str(request["action"])

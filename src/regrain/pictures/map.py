@@ -48,10 +48,7 @@ class EmbeddingMap:
 
         A mean gets the median position of the ten samples nearest to it by cosine, as for new points in a t-SNE.
 
-        Parameters
-        ----------
-        codes : LongTensor (N,)
-            -1 is unknown.
+        ``codes``: LongTensor (N,); -1 is unknown.
         """
         known = codes >= 0
         unit = torch.nn.functional.normalize(self.vectors, dim=1)

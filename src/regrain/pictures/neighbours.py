@@ -32,16 +32,8 @@ def write_neighbours(
 ) -> None:
     """Write a PNG: a row for each query, a block of columns for each panel; neighbours of its class are framed green.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Image samples.
-    queries : LongTensor (Q,)
-        Positions in ``dataset``.
-    panels : sequence of Panel
-        All with the same number of neighbours.
-    title, foot : str
-        Texts above and below the picture.
+    ``dataset``: image samples. ``queries``: LongTensor (Q,); positions in ``dataset``. ``panels``: all with the same
+    number of neighbours. ``title``, ``foot``: texts above and below the picture.
     """
     step = _TILE + _GAP
     count = panels[0].neighbours.shape[1]

@@ -69,18 +69,8 @@ def build_content(
 ) -> Content:
     """Compute the page's content; a section that cannot be computed is missing, with the reason.
 
-    Parameters
-    ----------
-    data : Dataset, optional
-        Data to use in place of the run's own.
-    split : str
-        Split of the judged samples.
-    seed : int
-        Seed of all random draws.
-    map_samples : int
-        Most samples on the map.
-    say : callable
-        Called with messages on progress.
+    ``data``: data to use in place of the run's own. ``split``: split of the judged samples. ``seed``: seed of all
+    random draws. ``map_samples``: most samples on the map. ``say``: called with messages on progress.
     """
     notes: list[str] = []
     parts = run.splits() if data is None else run.splits_of(data, split, notes)

@@ -25,12 +25,7 @@ def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Pa
 
     Raises a UserError if a file would be overwritten.
 
-    Parameters
-    ----------
-    folder : path
-        Created if absent.
-    overwrite : bool
-        Replace existing files.
+    ``folder``: created if absent. ``overwrite``: replace existing files.
 
     Returns
     -------

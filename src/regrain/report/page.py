@@ -54,14 +54,8 @@ def report_page(content: Content) -> str:
 def render(template: str, payload: Mapping[str, Any], **values: Any) -> str:
     """Fill a template of this package; every text is escaped.
 
-    Parameters
-    ----------
-    template : str
-        Name of a file in ``report/templates``.
-    payload : mapping
-        Data for the script; arrays are packed.
-    **values
-        Values for the template.
+    ``template``: name of a file in ``report/templates``. ``payload``: data for the script; arrays are packed.
+    ``**values``: values for the template.
     """
     import jinja2
 

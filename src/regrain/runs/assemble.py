@@ -324,14 +324,8 @@ def packaged_recipe(
 ) -> dict[str, Any]:
     """The package's recipe for a method, on samples of a modality seen through an encoder.
 
-    Parameters
-    ----------
-    encoder : mapping
-        Its section of the recipe.
-    size : int
-        The side of a view in pixels; 0 where samples are not images.
-    pretrained : bool
-        Whether the encoder starts from weights.
+    ``encoder``: its section of the recipe. ``size``: the side of a view in pixels; 0 where samples are not images.
+    ``pretrained``: whether the encoder starts from weights.
     """
     frozen = bool(encoder.get("frozen"))
     kind = _recipes_of(modality, encoder, pretrained=pretrained)

@@ -54,14 +54,8 @@ def default_encoder_section(
     are fine-tuned where the user says so, or sets what only an encoder that learns has. Small drawings (one channel, at
     most :data:`~regrain.encoders.image.SMALL_IMAGE` pixels) are trained on from scratch, and so is the rest.
 
-    Parameters
-    ----------
-    section : mapping
-        What the user gave.
-    recipe : mapping
-        What the user gave of everything.
-    notices : list of str
-        Takes what the user may want to know.
+    ``section``: what the user gave. ``recipe``: what the user gave of everything. ``notices``: takes what the user may
+    want to know.
     """
     modality, shape = train.modality, train.samples.shape
     if section.get("name"):
@@ -179,13 +173,7 @@ def announce_time(
     Steps on a few samples are timed on the spot, in a copy: training finds everything as it was. What is said of hours
     is a warning; what is returned, notes.
 
-    Parameters
-    ----------
-    recipe : mapping
-        Resolved.
-    device : {"cpu", "cuda"}
-    processes : int
-        Those that share the work.
+    ``recipe``: resolved. ``processes``: those that share the work.
     """
     learns, frozen = not model.method.fit_once, model.backbone is not None
     visits = len(train) * options.epochs if learns else len(train)

@@ -69,14 +69,8 @@ def keep_evaluation(folder: RunFolder, made: Evaluation, *, data: str, own_data:
     Figures of the same samples stay where this one has none of their level, metric and representation; those of a level
     whose labels have changed since go.
 
-    Parameters
-    ----------
-    data : str
-        The data judged on.
-    own_data : bool
-        Whether that is the run's own.
-    part : str
-        Which of the split's samples were judged, in a word; empty for all.
+    ``data``: the data judged on. ``own_data``: whether that is the run's own. ``part``: which of the split's samples
+    were judged, in a word; empty for all.
     """
     new = made.to_json() | {"data": data, "own_data": own_data, "part": part}
     for row in new["rows"]:

@@ -121,14 +121,8 @@ def onnx_graph(model: Model, classifiers: Classifiers, described: Mapping[str, s
     Raises a UserError if the extra ``onnx`` is missing, torch cannot translate the model, or the graph does not agree
     with it.
 
-    Parameters
-    ----------
-    model : Model
-        On the CPU, in evaluation mode, of images, vectors or series.
-    classifiers : Classifiers
-        Each level's probabilities are an output of its own.
-    described : mapping of str
-        Goes into the file's ``metadata_props``.
+    ``model``: on the CPU, in evaluation mode, of images, vectors or series. ``classifiers``: each level's probabilities
+    are an output of its own. ``described``: goes into the file's ``metadata_props``.
     """
     try:
         import onnx

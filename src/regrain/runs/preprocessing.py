@@ -11,12 +11,8 @@ from regrain.model import Model
 def preprocessing_script(model: Model, graph: str, description: str) -> str:
     """The text of a script that works where Regrain is not installed.
 
-    Parameters
-    ----------
-    model : Model
-        Of images.
-    graph, description : str
-        Names of the ONNX file and of its JSON, which lie where the script will.
+    ``model``: of images. ``graph``, ``description``: names of the ONNX file and of its JSON, which lie where the script
+    will.
     """
     form, inputs = model.storage, model.config["inputs"]
     assert form is not None

@@ -22,12 +22,7 @@ def retraining(run: Run, method: str, train: Dataset) -> dict[str, Any]:
     were chosen for it; those that the package's recipe gave its method are left to that of the new one. Methods that do
     not train the encoder have no length that says anything of another one, nor does the raw input as an encoder.
 
-    Parameters
-    ----------
-    method : str
-        The one to train.
-    train : Dataset
-        Samples of the run.
+    ``method``: the one to train. ``train``: samples of the run.
     """
     recipe, own = run.recipe, method_class(run.recipe["method"]["name"])
     other = method_class(method)

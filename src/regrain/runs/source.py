@@ -169,13 +169,8 @@ def inherited_options(
 
     Raises a UserError for options that would store images otherwise.
 
-    Parameters
-    ----------
-    data
-    table : Table, optional
-        The one that they are, by :func:`table_of`.
-    model, recorded, options
-        As :func:`read_alike` takes them.
+    ``table``: the one that they are, by :func:`table_of`. ``model``, ``recorded``, ``options``: as :func:`read_alike`
+    takes them.
     """
     if isinstance(data, Dataset):
         return dict(options)

@@ -93,12 +93,8 @@ def write_embeddings(parts: Mapping[str, tuple[Dataset, Tensor]], out: Path) -> 
 def sample_columns(rows: Rows, out: Path, *, beside: Collection[str]) -> dict[str, Column]:
     """Images, texts, vectors or series without static features, as columns of a table that is read again.
 
-    Parameters
-    ----------
-    out : path
-        See :func:`regroup_rows`.
-    beside : collection of str
-        Names of columns that are taken. Features keep their own names where none of these is among them.
+    ``out``: see :func:`regroup_rows`. ``beside``: names of columns that are taken. Features keep their own names where
+    none of these is among them.
     """
     if rows.modality == "text":
         return {free_name("text", beside): list(map(str, rows.values))}

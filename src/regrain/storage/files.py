@@ -115,10 +115,7 @@ def read_json(file: Path, form: Any = None) -> dict[str, Any]:
     Raises a UserError if the file is missing, is not JSON, holds something else, numbers that are not finite, or a
     newer schema; the message names the file and the place in it.
 
-    Parameters
-    ----------
-    form : type, optional
-        The form of the content, such as a TypedDict; keys that it does not name may hold anything.
+    ``form``: the form of the content, such as a TypedDict; keys that it does not name may hold anything.
     """
 
     def parse(text: str) -> Any:
@@ -216,10 +213,7 @@ def read_tensors(file: Path, shapes: Mapping[str, tuple[int | None, ...]] | None
 
     Raises a UserError if the file is missing or damaged, has other tensors, or numbers that are not finite.
 
-    Parameters
-    ----------
-    shapes : mapping, optional
-        The tensors that there must be, and no others; a dimension may be None.
+    ``shapes``: the tensors that there must be, and no others; a dimension may be None.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -275,11 +269,8 @@ def _adapter(form: Any) -> Any:
 class Folder:
     """A folder of files that are loaded again, with a manifest of their checksums.
 
-    Parameters
-    ----------
-    verify : bool, optional
-        Whether files are compared with the manifest before they are read; default :attr:`verifies`. Hashing takes
-        about a second a gigabyte.
+    ``verify``: whether files are compared with the manifest before they are read; default :attr:`verifies`. Hashing
+    takes about a second a gigabyte.
     """
 
     verifies: ClassVar[bool] = True

@@ -16,14 +16,8 @@ def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) 
 
     Raises a UserError if the folder holds another plan, or anything else.
 
-    Parameters
-    ----------
-    path : path
-        The folder; made where it does not exist.
-    content : mapping
-        What must be equal for its trainings to belong together, by section.
-    what : str
-        What the folder holds, in words.
+    ``path``: the folder; made where it does not exist. ``content``: what must be equal for its trainings to belong
+    together, by section. ``what``: what the folder holds, in words.
     """
     plain = json.loads(json.dumps(content))
     file = path / "plan.json"

@@ -75,18 +75,9 @@ def build_schedule(
 ) -> LambdaLR:
     """Linear warm-up, then cosine (once or with warm restarts) down to ``final_factor`` of the rate, or constant.
 
-    Parameters
-    ----------
-    steps : int
-        Optimiser steps in all.
-    warmup_steps : int
-        Steps of the linear rise to the full rate.
-    warmup_start : float
-        Share of the rate that the rise begins above, in [0, 1].
-    restart_steps : int, optional
-        Length of a cosine cycle with ``restarts``.
-    final_factor : float
-        Share of the rate at the end of a cosine, in [0, 1].
+    ``steps``: optimiser steps in all. ``warmup_steps``: steps of the linear rise to the full rate. ``warmup_start``:
+    share of the rate that the rise begins above, in [0, 1]. ``restart_steps``: length of a cosine cycle with
+    ``restarts``. ``final_factor``: share of the rate at the end of a cosine, in [0, 1].
 
     Examples
     --------
