@@ -5,16 +5,5 @@ from .build import RAW_INPUT, build_encoder, default_encoder, encoder_config, en
 from .frozen import FrozenEncoder
 from .heads import predictor, projector
 
-__all__ = [
-    "RAW_INPUT",
-    "Encoder",
-    "FrozenEncoder",
-    "build_encoder",
-    "default_encoder",
-    "encoder_config",
-    "encoder_names",
-    "is_pretrained",
-    "predictor",
-    "projector",
-    "weights_origin",
-]
+__all__ = ["RAW_INPUT", "Encoder", "FrozenEncoder", "build_encoder", "default_encoder", "encoder_config",
+           "encoder_names", "is_pretrained", "predictor", "projector", "weights_origin"]  # fmt: skip

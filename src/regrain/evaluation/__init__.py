@@ -9,23 +9,6 @@ from regrain.evaluation.protocols import Protocol, Representation, Score, Task, 
 from regrain.evaluation.representations import own_probabilities
 from regrain.evaluation.results import Evaluation, Finding, Row
 
-__all__ = [
-    "CRITERIA",
-    "PROTOCOLS",
-    "Evaluation",
-    "Finding",
-    "Protocol",
-    "Representation",
-    "Row",
-    "Score",
-    "Task",
-    "apply_model",
-    "chosen_protocols",
-    "criterion_values",
-    "embed",
-    "evaluate_model",
-    "level_probabilities",
-    "obstacles",
-    "own_probabilities",
-    "protocol",
-]
+__all__ = ["CRITERIA", "PROTOCOLS", "Evaluation", "Finding", "Protocol", "Representation", "Row", "Score", "Task",
+           "apply_model", "chosen_protocols", "criterion_values", "embed", "evaluate_model", "level_probabilities",
+           "obstacles", "own_probabilities", "protocol"]  # fmt: skip

@@ -12,7 +12,7 @@ from PIL import Image
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.pictures.tiles import COLUMNS, TileRow, require_images, tiles, write_page
-from regrain.runs.discovery import Discovery, Subclass
+from regrain.runs.discovery import Discovery
 
 _ROWS = 10
 _NAMES = ("best", "worst", "random")
@@ -85,7 +85,9 @@ def write_grids(
         for number in numbers:
             members = np.flatnonzero(shown & (discovery.subclass == number))
             chosen = np.sort(random.permutation(members)[:COLUMNS])
-            rows.append(TileRow(_title(by_number[number], len(members), words.get(number, "")), _images(parts, chosen)))
+            mainly = f", {words[number]}" if number in words else ""
+            title = f"{by_number[number].name}: {len(members)} samples{mainly}"
+            rows.append(TileRow(title, _images(parts, chosen)))
         file = Path(folder) / f"{name}.png"
         write_page(rows, file)
         written.append(file)
@@ -133,10 +135,6 @@ def _wilson(hits: int, count: int) -> float:
     middle = share + z * z / (2 * count)
     spread = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return float((middle - spread) / (1 + z * z / count))
-
-
-def _title(subclass: Subclass, size: int, words: str) -> str:
-    return f"{subclass.name}: {size} samples" + (f", {words}" if words else "")
 
 
 def _images(parts: Mapping[str, Dataset], rows: np.ndarray) -> list[Image.Image]:

@@ -469,7 +469,9 @@ def fit_selective_classifier(
     )
     mass = settled.level_predictions(probabilities, taxonomy).mass
     if settled.keeps_promise:
-        _require_bearable(settled, mass, right)
+        judgeable = (right >= 0) & ~mass.isnan()
+        most = max(int(judgeable[:, part].any(dim=1).sum()) for part in _parts(settled))
+        require_enough(most, precision, confidence)
     thresholds, support = _all_thresholds(settled, mass, right)
     if settled.keeps_promise and all(threshold is None for threshold in thresholds):
         best = max(_best_precision(settled, mass[:, part], right[:, part]) for part in _parts(settled))
@@ -497,13 +499,6 @@ def _parts(classifier: SelectiveClassifier) -> list[slice]:
     """The levels that are answered together: all that nest, each aspect by itself."""
     count = len(classifier.levels)
     return [slice(0, count)] if classifier.nested else [slice(index, index + 1) for index in range(count)]
-
-
-def _require_bearable(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> None:
-    """Refuse a promise that this few samples could not show even if all were right."""
-    judged = (right >= 0) & ~mass.isnan()
-    count = max(int(judged[:, part].any(dim=1).sum()) for part in _parts(settled))
-    require_enough(count, settled.precision, settled.confidence)
 
 
 def require_enough(count: int, precision: float, confidence: float | None) -> None:

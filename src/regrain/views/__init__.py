@@ -12,20 +12,8 @@ from regrain.views.series import SERIES_PRESETS, SeriesPreset, SeriesViews
 from regrain.views.text import TEXT_PRESETS, TextPreset, TextViews
 from regrain.views.vector import VECTOR_PRESETS, VectorPreset, VectorViews
 
-__all__ = [
-    "Draws",
-    "ImagePreset",
-    "ImageViews",
-    "SeriesPreset",
-    "SeriesViews",
-    "TextPreset",
-    "TextViews",
-    "VectorPreset",
-    "VectorViews",
-    "Views",
-    "image_presets",
-    "preset_names",
-]
+__all__ = ["Draws", "ImagePreset", "ImageViews", "SeriesPreset", "SeriesViews", "TextPreset", "TextViews",
+           "VectorPreset", "VectorViews", "Views", "image_presets", "preset_names"]  # fmt: skip
 
 
 def preset_names(modality: str) -> tuple[str, ...]:
