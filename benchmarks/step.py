@@ -32,8 +32,8 @@ from regrain.encoders import build_encoder
 from regrain.encoders.heads import projector
 from regrain.labels import Labels
 from regrain.methods import MaskCon
+from regrain.training.device import resolve_precision
 from regrain.training.loader import Loader
-from regrain.training.loop import resolve_precision
 from regrain.views import ImageViews
 
 SIZE, CLASSES, QUEUE = 32, 20, 8192

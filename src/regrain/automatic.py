@@ -34,7 +34,7 @@ from regrain.runs.run import Run
 from regrain.runs.verb import verb
 from regrain.storage.files import read_json, write_text
 from regrain.storage.plans import begin_plan
-from regrain.training.loop import Device
+from regrain.training.device import Device
 from regrain.verbs.discover import discover
 from regrain.verbs.evaluate import evaluate
 from regrain.verbs.finished import finished_run

@@ -28,6 +28,7 @@ from regrain.data.images import ImageForm
 from regrain.data.samples import Modality, TensorSamples
 from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
 from regrain.encoders.base import ScaledEncoder, column_statistics
+from regrain.encoders.half import computing_in
 from regrain.encoders.vector import MLPEncoder, ResidualEncoder
 from regrain.encoders.weights import first_line
 from regrain.errors import UserError
@@ -35,7 +36,8 @@ from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.storage.files import Finite, Folder, read_tensors
 from regrain.storage.run_folder import LabelsForm, RunFolder, labels_from_json
-from regrain.training.loader import on_device, scan_batches
+from regrain.training.device import Precision, scan_dtype
+from regrain.training.scan import on_device, on_host, scan_batches
 from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
 from regrain.views.base import Views
 
@@ -121,6 +123,8 @@ class Model:
     backbone: Encoder | None = None
     """A frozen encoder whose features the method works on."""
     backbone_views: Views[Any] | None = None
+    precision: Precision = "auto"
+    """Of the encoder's arithmetic where nothing is trained: embeddings, predictions, features of the backbone."""
 
     @classmethod
     def build(
@@ -183,6 +187,11 @@ class Model:
         return next((p.device for p in self.method.parameters()), torch.device("cpu"))
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The type in which its encoders compute where nothing is trained."""
+        return scan_dtype(self.precision, self.device)
+
+    @property
     def storage(self) -> ImageForm | None:
         """Stored form of the training images, and of all images given to the model; None for other samples."""
         inputs = self.config["inputs"]
@@ -232,7 +241,7 @@ class Model:
 
     @torch.no_grad()
     def backbone_features(self, raw: Any) -> Tensor:
-        """Raw samples -> features of the frozen backbone (B, width)."""
+        """Raw samples -> features of the frozen backbone (B, width), float32."""
         assert self.backbone is not None
         assert self.backbone_views is not None
         result: Tensor = self.backbone(self.backbone_views.plain(on_device(raw, self.device)))
@@ -244,13 +253,15 @@ class Model:
             return dataset
         of_backbone = {k: v for k, v in self.config["encoder"].items() if k not in ("adapter", "adapter_options")}
         described = json.dumps([self.config["inputs"], of_backbone], sort_keys=True)
+        dtype = self.dtype if self.backbone.halves else torch.float32
+
+        def computed() -> Iterator[Tensor]:
+            batches = scan_batches(dataset, workers=workers, device=self.device)
+            with computing_in(dtype, self.backbone):
+                yield from on_host(self.backbone_features(raw) for raw, _, _ in batches)
+
         key = f"{dataset.fingerprint()}-{_weights_digest(self.backbone)}-{described}"
-        table = cached_features(
-            key,
-            len(dataset),
-            int(self.backbone.width),
-            lambda: (self.backbone_features(raw).cpu() for raw, _, _ in scan_batches(dataset, workers=workers)),
-        )
+        table = cached_features(key, len(dataset), int(self.backbone.width), computed, dtype=dtype)
         return Dataset(
             TensorSamples(table, "vector"),
             dataset.labels,
@@ -292,6 +303,7 @@ class Model:
         model = Model.build(
             self.config["method"], hyperparameters, self.config["classes"], encoder, self.config["inputs"], seed=seed
         )
+        model.precision = self.precision
         own = self.method.encoder
         if isinstance(own, ScaledEncoder):  # the scaling of columns is not an effect of training
             assert isinstance(model.method.encoder, ScaledEncoder)
@@ -307,7 +319,11 @@ class Model:
                 if isinstance(encoder, Encoder):
                     encoder.save_extra(folder)
 
-        run.write_model(_saved(self.method, self.backbone), self.config | {"labels": dict(labels)}, save_extra)
+        run.write_model(
+            _saved(self.method, self.backbone),
+            self.config | {"precision": self.precision, "labels": dict(labels)},
+            save_extra,
+        )
 
 
 class _EncoderForm(TypedDict):
@@ -340,6 +356,7 @@ class _ConfigForm(TypedDict):
     encoder: _EncoderForm
     inputs: _InputsForm
     labels: LabelsForm
+    precision: NotRequired[Precision]
 
 
 def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model, Labels]:
@@ -363,6 +380,7 @@ def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model
     where = files.path / "config.json"
     config = files.read_json("config.json", _ConfigForm)
     config.pop("schema", None)
+    precision = config.pop("precision", "auto")
     labels = labels_from_json(config.pop("labels"), where)
     _require_inputs(config["inputs"], config["encoder"], where)
     if [len(names) for names in labels.classes] != config["classes"]:
@@ -391,7 +409,7 @@ def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model
         _require_same(_saved(built, inner[0]), header, file)
         encoder = build_encoder(**section, folder=files.path, pretrained=False)
         model = Model.build(config["method"], given, config["classes"], encoder, config["inputs"])
-    model.config = config
+    model.config, model.precision = config, precision
     state = read_tensors(file)
     for name, module in (("method", model.method), ("backbone", model.backbone)):
         if module is not None:

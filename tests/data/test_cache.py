@@ -16,6 +16,7 @@ import torch
 
 from regrain.data import read
 from regrain.data.cache import cache_folder, cached_tensor, features
+from regrain.data.samples import TensorSamples
 from regrain.errors import RegrainWarning, UserError
 
 
@@ -95,9 +96,21 @@ def test_wrong_batches_are_refused() -> None:
     assert list(cache_folder().iterdir()) == []
 
 
-def test_features_are_finite_and_single_precision() -> None:
+def test_features_are_finite_and_of_the_type_they_were_computed_in() -> None:
     table = features("weights", 3, 2, lambda: [torch.ones(3, 2, dtype=torch.bfloat16)])
     assert table.dtype == torch.float32
+    for dtype in (torch.bfloat16, torch.float16):
+        values = torch.tensor([[1.0, -3e-5], [300.1, 0.1]])
+        for _ in range(2):  # computed, then from the file
+            half = features("weights", 2, 2, lambda values=values: [values], dtype=dtype)
+            assert half.dtype == dtype
+            assert torch.equal(half, values.to(dtype))
+        taken = TensorSamples(half, "vector").take(torch.tensor([1]))
+        assert taken.dtype == torch.float32
+        assert len(TensorSamples(half, "vector").digest()) == 32
+    assert {file.stat().st_size for file in cache_folder().glob("*.npy")} == {128 + 24, 128 + 8}
+    with pytest.raises(UserError, match="rows 0 to 0 are not all finite"):
+        features("large", 1, 1, lambda: [torch.tensor([[1e39]])], dtype=torch.float16)
     with pytest.raises(UserError, match="rows 1 to 2 are not all finite"):
         features("others", 3, 1, lambda: [torch.zeros(1, 1), torch.tensor([[1.0], [torch.nan]])])
 

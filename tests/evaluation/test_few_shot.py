@@ -88,7 +88,7 @@ def test_views_hang_on_seed_and_sample_alone() -> None:
     views = apply_to_views(model, data, model.method.embed, "strong", copies=3, seed=0)
     assert views.shape == (3, *embed(model, data).shape)
     assert not torch.equal(views[0], views[1])
-    some = apply_to_views(model, data.select([5, 2]), model.method.embed, "strong", copies=2, seed=0, batch_size=1)
+    some = apply_to_views(model, data.select([5, 2]), model.method.embed, "strong", copies=2, seed=0)
     torch.testing.assert_close(some, views[:2, [5, 2]])
     other = apply_to_views(model, data, model.method.embed, "strong", copies=1, seed=1)
     assert not torch.equal(other[0], views[0])

@@ -13,7 +13,8 @@ from regrain.data.dataset import Dataset
 from regrain.data.samples import ImageSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
-from regrain.training.loader import Loader, scan_batches
+from regrain.training.loader import Loader
+from regrain.training.scan import scan_batches
 
 
 @pytest.fixture

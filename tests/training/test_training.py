@@ -23,10 +23,12 @@ from regrain.methods import METHODS, Method, method_class
 from regrain.methods.base import EVERY
 from regrain.storage.run_folder import RunFolder
 from regrain.training.adapter import Adapter
-from regrain.training.loader import Loader, scan_batches
-from regrain.training.loop import Stopped, resolve_device, resolve_precision, train
+from regrain.training.device import resolve_device, resolve_precision
+from regrain.training.loader import Loader
+from regrain.training.loop import Stopped, train
 from regrain.training.optim import build_optimizer, build_schedule
 from regrain.training.options import TrainingOptions
+from regrain.training.scan import scan_batches
 
 WIDTH = 6
 

@@ -186,7 +186,12 @@ def test_a_script_without_regrain_reads_photos_as_the_run(
     pixels[::2] //= 3
     data = regrain.load(pixels, labels={"kind": ["dark", "light"] * 20})
     run = regrain.fit(
-        "sup-ce", data, encoder="conv4", out=tmp_path / "run", settings=["epochs=2", f"views.size={size}"], device="cpu"
+        "sup-ce",
+        data,
+        encoder="conv4",
+        out=tmp_path / "run",
+        settings=["epochs=2", f"views.size={size}", "precision=float32"],
+        device="cpu",
     )
     made = adapted(run, data_with_splits(data), "kind", tmp_path / "mine").export(
         tmp_path / "my it.onnx", format="onnx"

@@ -13,7 +13,7 @@ from regrain.errors import UserError
 if TYPE_CHECKING:
     from regrain.checks import Seed
     from regrain.explorer.session import Session
-    from regrain.training.loop import Device
+    from regrain.training.device import Device
 
 
 def explore(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from regrain.papers.reproducing import Reproduction
     from regrain.papers.rows import Recipe
     from regrain.papers.scales import Scale
-    from regrain.training.loop import Device
+    from regrain.training.device import Device
 
 
 def reproduce(

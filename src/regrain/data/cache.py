@@ -21,7 +21,8 @@ from torch import Tensor
 
 from regrain.errors import RegrainWarning, UserError
 
-_DTYPES = ("uint8", "float32")
+_STORED = {"uint8": "uint8", "float32": "float32", "float16": "float16", "bfloat16": "int16"}
+"""Type of a table -> the one in its file: NumPy knows no bfloat16, whose bits are kept."""
 
 
 def cache_folder() -> Path:
@@ -50,7 +51,7 @@ def cached_tensor(
     make_batches : callable
         Returns consecutive blocks of rows. It is called only when the file is missing or damaged, and by only one
         process on a machine: the others wait and open its file.
-    dtype : "float32" or "uint8"
+    dtype : "uint8", "float32", "float16" or "bfloat16"
 
     Returns
     -------
@@ -72,8 +73,8 @@ def cached_tensor(
     >>> cached_tensor("doctest", (2, 2), lambda: []).tolist()  # from the file
     [[0.0, 0.0], [1.0, 1.0]]
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"cached tables are {' or '.join(_DTYPES)}; got {dtype}")
+    if dtype not in _STORED:
+        raise ValueError(f"cached tables are {', '.join(_STORED)}; got {dtype}")
     description = f"{key}|{shape}|{dtype}".encode("utf-8", "surrogatepass")
     file = cache_folder() / f"{hashlib.blake2b(description, digest_size=16).hexdigest()}.npy"
     found = _written_at(file)
@@ -93,12 +94,19 @@ def cached_tensor(
             ) from error
         table = _open(file, shape, dtype)
         assert table is not None
-    return torch.from_numpy(table)
+    return torch.from_numpy(table).view(getattr(torch, dtype))
 
 
-def features(key: str, rows: int, width: int, make_batches: Callable[[], Iterable[Tensor]]) -> Tensor:
-    """Features (rows, width) float32 of a frozen encoder, computed once: see :func:`cached_tensor`."""
-    return cached_tensor(f"features|{key}", (rows, width), make_batches)
+def features(
+    key: str,
+    rows: int,
+    width: int,
+    make_batches: Callable[[], Iterable[Tensor]],
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Features (rows, width) of a frozen encoder in the type they are computed in: see :func:`cached_tensor`."""
+    return cached_tensor(f"features|{key}", (rows, width), make_batches, dtype=str(dtype).removeprefix("torch."))
 
 
 @contextmanager
@@ -126,7 +134,7 @@ def _open(file: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
     try:
         # Mode "c" is private and writable: torch warns about arrays that it cannot write to.
         table: np.ndarray = np.load(file, mmap_mode="c", allow_pickle=False)
-        if table.shape == shape and table.dtype == np.dtype(dtype):
+        if table.shape == shape and table.dtype == np.dtype(_STORED[dtype]):
             return table
         reason = f"it holds {table.dtype} of shape {table.shape}"
     except (OSError, ValueError, EOFError) as error:
@@ -140,16 +148,17 @@ def _write(file: Path, shape: tuple[int, ...], dtype: str, batches: Iterable[Ten
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.stem}-", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+            stored = np.lib.format.dtype_to_descr(np.dtype(_STORED[dtype]))
+            header = {"descr": stored, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, header)
             rows = 0
             for batch in batches:
                 block = _block(batch, dtype)
                 if block.shape[1:] != shape[1:]:
-                    raise ValueError(f"a batch has rows of shape {block.shape[1:]}; expected {shape[1:]}")
-                if dtype == "float32" and not np.isfinite(block).all():
+                    raise ValueError(f"a batch has rows of shape {tuple(block.shape[1:])}; expected {shape[1:]}")
+                if block.is_floating_point() and not bool(block.isfinite().all()):
                     raise UserError(f"features of rows {rows} to {rows + len(block) - 1} are not all finite numbers")
-                stream.write(block.tobytes())
+                stream.write(block.view(torch.uint8).numpy().tobytes())
                 rows += len(block)
             if rows != shape[0]:
                 raise ValueError(f"the batches hold {rows} rows; expected {shape[0]}")
@@ -159,7 +168,6 @@ def _write(file: Path, shape: tuple[int, ...], dtype: str, batches: Iterable[Ten
         raise
 
 
-def _block(batch: Tensor | np.ndarray, dtype: str) -> np.ndarray:
-    if isinstance(batch, Tensor):
-        batch = batch.detach().to(device="cpu", dtype=getattr(torch, dtype)).numpy()
-    return np.ascontiguousarray(batch, dtype=dtype)
+def _block(batch: Tensor | np.ndarray, dtype: str) -> Tensor:
+    block = torch.from_numpy(np.ascontiguousarray(batch)) if isinstance(batch, np.ndarray) else batch.detach()
+    return block.to(device="cpu", dtype=getattr(torch, dtype)).contiguous()

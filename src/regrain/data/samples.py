@@ -52,6 +52,7 @@ class TensorSamples:
     Parameters
     ----------
     tensor : Tensor
+        What is kept in half precision is handed on in float32.
     modality : Modality
     encoded : ImageSamples, optional
         The images that the tensor was decoded from, where they are at hand: from them another form is made.
@@ -79,7 +80,8 @@ class TensorSamples:
         return len(self.tensor)
 
     def take(self, index: Tensor) -> Tensor:
-        return self.tensor[index]
+        taken = self.tensor[index]
+        return taken.float() if taken.dtype in (torch.float16, torch.bfloat16) else taken
 
     def select(self, index: Tensor) -> TensorSamples:
         encoded = None if self.encoded is None else self.encoded.select(index)
@@ -89,7 +91,7 @@ class TensorSamples:
         form = f"{self.modality}{tuple(self.tensor.shape)}{self.tensor.dtype}"
         content = hashlib.blake2b(form.encode(), digest_size=16)
         for chunk in self.tensor.split(4096):
-            content.update(chunk.contiguous().numpy().tobytes())
+            content.update(chunk.contiguous().view(torch.uint8).numpy().tobytes())
         return content.hexdigest()
 
 

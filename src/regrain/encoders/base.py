@@ -49,6 +49,9 @@ class Encoder(nn.Module):
         small, strongly augmented batches pull a good start apart before the loss does: on CIFAR-100's superclasses
         (EfficientNet-Lite0, SupCE, 4,000 images, learning rate 0.001) recall@1 of the fine classes, 32.4 at the start,
         is 23.2 with updated statistics and 35.2 with those of the start.
+    halves : bool
+        Whether half precision makes it faster, see :func:`~regrain.encoders.half.computing_in`; what is small gains
+        nothing from it.
     """
 
     modality: str
@@ -57,6 +60,7 @@ class Encoder(nn.Module):
     std: tuple[float, ...] | None = None
     origin: str = RANDOM
     freeze_statistics: bool = False
+    halves: bool = False
     build_config: dict[str, Any] | None = None
 
     def __init_subclass__(cls, **given: Any) -> None:

@@ -39,6 +39,7 @@ class Conv4(Encoder):
     """
 
     modality = "image"
+    halves = True
 
     def __init__(self, sample_shape: Sequence[int], *, channels: Count = 64) -> None:
         super().__init__()
@@ -77,6 +78,7 @@ class ResNet12(Encoder):
     """
 
     modality = "image"
+    halves = True
     width = 640
 
     def __init__(self, sample_shape: Sequence[int], *, drop_rate: BelowOne = 0.0) -> None:

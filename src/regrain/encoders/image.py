@@ -99,6 +99,7 @@ class TimmEncoder(Encoder):
     """
 
     modality = "image"
+    halves = True
 
     def __init__(
         self,

@@ -64,6 +64,7 @@ class VisionEncoder(Encoder):
     """
 
     modality = "image"
+    halves = True
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from regrain.data.dataset import Dataset
 from regrain.evaluation.embedding import embed
 from regrain.metrics import balanced_accuracy, knn_predict, nearest_neighbours
 from regrain.model import Model
-from regrain.training.loader import on_device, scan_batches
+from regrain.training.scan import on_device, scan_batches, scanning
 
 _NEIGHBOURS = 20
 _CLUSTERS_PER_CLASS = (2, 4, 8)
@@ -55,9 +55,8 @@ def agreement(candidate: Candidate) -> float:
     data = model.featurised(part)
     views = model.views.with_presets([_VIEWS[model.views.modality]] * 2)
     drawn: tuple[list[Tensor], list[Tensor]] = ([], [])
-    model.method.eval()
-    with torch.inference_mode():
-        for raw, _, ids in scan_batches(data):
+    with scanning(model.dtype, model.method):
+        for raw, _, ids in scan_batches(data, device=model.device):
             for kept, view in zip(drawn, views(on_device(raw, model.device), ids, candidate.seed), strict=True):
                 kept.append(model.method.embed(view).float().cpu())
     first, second = (torch.cat(kept) for kept in drawn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,52 +12,45 @@ from regrain.data.dataset import Dataset
 from regrain.labels import Labels
 from regrain.model import Model
 from regrain.objectives.gathering import gather
-from regrain.training.loader import on_device, scan_batches
 from regrain.training.processes import own_share
+from regrain.training.scan import on_device, on_host, scan_batches, scanning
 
 
-@torch.inference_mode()
 def apply_model(
     model: Model,
     dataset: Dataset,
     function: Callable[..., Tensor],
     *,
     beside: Tensor | None = None,
-    batch_size: int = 512,
     workers: int = 2,
 ) -> Tensor:
     """``function`` of the un-augmented inputs of all samples, float32 on the CPU, in the order of the data.
 
-    The model works in evaluation mode, so a sample's result does not depend on its batch. Rows of ``beside`` (N, ...)
-    are handed on with their samples, as a second argument. Within :func:`~regrain.training.processes.shared_out` every
-    process computes a share of the rows, and gets all of them: each once, in the order of the data.
+    The model works in evaluation mode, so a sample's result does not depend on its batch, up to the rounding of
+    ``model.dtype``. Rows of ``beside`` (N, ...) are handed on with their samples, as a second argument. Within
+    :func:`~regrain.training.processes.shared_out` every process computes a share of the rows, and gets all of them:
+    each once, in the order of the data.
     """
-    method = model.method
-    was_training = method.training
-    method.eval()
     dataset = model.featurised(dataset, workers=workers)
     prepare = model.views.plain if model.backbone is not None else model.prepare
-    parts: list[Tensor] = []
     rank, processes = own_share()
     beside = None if beside is None else beside.tensor_split(processes)[rank]
-    done = 0
-    try:
-        for raw, _, ids in scan_batches(
-            dataset, batch_size=batch_size, workers=workers, rank=rank, world_size=processes
-        ):
-            x = prepare(on_device(raw, model.device))
+
+    def results() -> Iterator[Tensor]:
+        done = 0
+        for raw, _, ids in scan_batches(dataset, workers=workers, rank=rank, world_size=processes, device=model.device):
             rows = () if beside is None else (beside[done : done + len(ids)].to(model.device),)
-            parts.append(function(x, *rows).float().cpu())
+            yield function(prepare(on_device(raw, model.device)), *rows)
             done += len(ids)
-    finally:
-        method.train(was_training)
-    own = torch.cat(parts)
+
+    with scanning(model.dtype, model.method):
+        own = torch.cat(list(on_host(results())))
     return gather(own, with_gradient=False) if processes > 1 else own
 
 
-def embed(model: Model, dataset: Dataset, *, batch_size: int = 512, workers: int = 2) -> Tensor:
+def embed(model: Model, dataset: Dataset, *, workers: int = 2) -> Tensor:
     """The method's embeddings of all samples: (N, width) float32 on the CPU."""
-    return apply_model(model, dataset, model.method.embed, batch_size=batch_size, workers=workers)
+    return apply_model(model, dataset, model.method.embed, workers=workers)
 
 
 def level_probabilities(model: Model, labels: Labels, dataset: Dataset, *, workers: int = 2) -> dict[str, Tensor]:
@@ -79,7 +72,6 @@ def level_probabilities(model: Model, labels: Labels, dataset: Dataset, *, worke
     return dict(zip(labels.levels, together.split(method.classes, dim=1), strict=True))
 
 
-@torch.inference_mode()
 def apply_to_views(
     model: Model,
     dataset: Dataset,
@@ -89,7 +81,6 @@ def apply_to_views(
     copies: int,
     seed: int,
     first: int = 0,
-    batch_size: int = 512,
     workers: int = 2,
 ) -> Tensor:
     """``function`` of augmented views of all samples: (copies, N, width) float32 on the CPU, in the order of the data.
@@ -97,17 +88,14 @@ def apply_to_views(
     Copy c is the view of epoch ``first`` + c under ``seed``: it depends only on these and the sample's id. The model
     works in evaluation mode; where it has a frozen backbone the views are of the backbone's features.
     """
-    method, views = model.method, model.views.with_presets([preset])
+    views = model.views.with_presets([preset])
     views.seed = seed
-    was_training = method.training
-    method.eval()
     dataset = model.featurised(dataset, workers=workers)
-    parts: list[list[Tensor]] = [[] for _ in range(copies)]
-    try:
-        for raw, _, ids in scan_batches(dataset, batch_size=batch_size, workers=workers):
+
+    def results() -> Iterator[Tensor]:
+        for raw, _, ids in scan_batches(dataset, workers=workers, device=model.device):
             raw = on_device(raw, model.device)
-            for copy, kept in enumerate(parts, first):
-                kept.append(function(views(raw, ids, copy)[0]).float().cpu())
-    finally:
-        method.train(was_training)
-    return torch.stack([torch.cat(kept) for kept in parts])
+            yield torch.stack([function(views(raw, ids, copy)[0]) for copy in range(first, first + copies)])
+
+    with scanning(model.dtype, model.method):
+        return torch.cat(list(on_host(results())), dim=1)

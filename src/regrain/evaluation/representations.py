@@ -18,7 +18,7 @@ from regrain.evaluation.embedding import apply_model, apply_to_views, level_prob
 from regrain.evaluation.protocols import Representation
 from regrain.labels import Labels
 from regrain.model import Model
-from regrain.training.loader import scan_batches
+from regrain.training.scan import scan_batches
 
 _PIXELS = 32
 _WORDS = 4096

@@ -25,7 +25,7 @@ from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS
 from regrain.runs.verb import verb
 from regrain.storage.files import Finite, read_json, write_text
-from regrain.training.loop import Device
+from regrain.training.device import Device
 from regrain.verbs.evaluate import evaluate
 from regrain.verbs.finished import finished_run
 from regrain.verbs.fit import fit

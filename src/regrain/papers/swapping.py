@@ -30,7 +30,7 @@ from regrain.runs.source import split_dataset
 from regrain.runs.verb import verb
 from regrain.storage.files import Folder
 from regrain.storage.plans import begin_plan
-from regrain.training.loop import Device
+from regrain.training.device import Device
 from regrain.verbs.finished import trained_once
 from regrain.verbs.fit import plan_fit
 

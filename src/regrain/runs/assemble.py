@@ -204,6 +204,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         )
     classes = [len(reduced.labels.names(level)) for level in roles.values()]
     model = Model.build(method.name, settings, classes, encoder, inputs, presets=presets, seed=seed)
+    model.precision = options.precision
     model.method.setup(reduced.labels)
     resolved: dict[str, Any] = {
         "data": {**given.get("data", {}), "roles": roles},

@@ -17,12 +17,13 @@ import torch
 
 from regrain.data.dataset import Dataset
 from regrain.encoders import default_encoder, image, is_pretrained, vision
+from regrain.encoders.half import computing_in
 from regrain.encoders.text import minilm_is_at_hand
 from regrain.errors import UserError, nearest, warn
 from regrain.model import Model
-from regrain.training.loader import on_device
-from regrain.training.loop import resolve_precision
+from regrain.training.device import resolve_precision, scan_dtype
 from regrain.training.options import TrainingOptions
+from regrain.training.scan import on_device
 from regrain.views import preset_names
 
 Regime = Literal["features", "fine-tuning", "from scratch"]
@@ -231,7 +232,8 @@ def _measure(model: Model, train: Dataset, options: TrainingOptions, device: str
             raw = on_device(train.samples.take(rows), torch.device(device))
             between = started
             if backbone is not None:
-                raw = model.to(device).backbone_features(raw)
+                with computing_in(scan_dtype(options.precision, torch.device(device)), backbone):
+                    raw = model.to(device).backbone_features(raw)
                 between = time.perf_counter()
             ids = rows.to(device)
             if model.method.fit_once:

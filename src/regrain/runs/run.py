@@ -24,7 +24,7 @@ from regrain.runs.classifier import FewShotClassifier, predicted_classes
 from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import inherited_options, read_alike, read_data, require_no_reading, split_dataset
 from regrain.storage.run_folder import RunFolder
-from regrain.training.loop import Device, resolve_device
+from regrain.training.device import Device, Precision, resolve_device
 
 if TYPE_CHECKING:
     from regrain.verbs import adapt as _adapt
@@ -48,6 +48,8 @@ class Run:
     device: Device = "auto"
     notices: list[str] = field(default_factory=list)
     """What was chosen for the user at the start."""
+    precision: Precision | None = None
+    """Of the encoder's arithmetic in embeddings and predictions; default: that of its training."""
     _looked_at: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
     """Given data that are not the run's own, and their parsed table, until they are read."""
 
@@ -98,17 +100,26 @@ class Run:
 
     @classmethod
     @speaks_python
-    def open(cls, path: str | Path, *, device: Device = "auto", verify: bool | None = None) -> Run:
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        device: Device = "auto",
+        precision: Precision | None = None,
+        verify: bool | None = None,
+    ) -> Run:
         """A run on disk; a UserError where there is none.
 
         Parameters
         ----------
         device : {"auto", "cpu", "cuda"}
+        precision : {"auto", "float32", "bf16", "fp16"}, optional
+            Of the encoder's arithmetic in embeddings and predictions; default: that of its training.
         verify : bool, optional
             False reads its files without comparing their checksums, which takes about a second a gigabyte; default
             true.
         """
-        return cls(RunFolder.open(path, verify=verify), device=device)
+        return cls(RunFolder.open(path, verify=verify), device=device, precision=precision)
 
     load = open
 
@@ -127,6 +138,7 @@ class Run:
         if not (self.folder.model_folder / "config.json").exists():
             raise UserError(f"{self.path} is not finished: go on with `regrain resume {self.path}`")
         model, labels = load_model(self.folder.model_folder, verify=self.folder.verify)
+        model.precision = self.precision or model.precision
         return model.to(resolve_device(self.device)), labels
 
     @property
@@ -307,6 +319,7 @@ class Run:
             notes.append(f"the pretrained start was left out: {error}")
             return None
         model = Model.build(config["method"], config["hyperparameters"], config["classes"], encoder, config["inputs"])
+        model.precision = self.model.precision
         return model.to(self.model.device)
 
     def fitting(self, dataset: Dataset) -> Dataset:

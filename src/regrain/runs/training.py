@@ -10,7 +10,7 @@ from regrain.runs.assemble import Assembly
 from regrain.runs.card import card
 from regrain.runs.run import Run
 from regrain.storage.run_folder import RunFolder, labels_to_json
-from regrain.training.loop import Device, resolve_device, resolve_precision, train
+from regrain.training.device import Device, resolve_device, resolve_precision
 from regrain.training.processes import is_first_process
 
 _PATIENCE = 1.0
@@ -39,6 +39,8 @@ def train_run(
     *,
     resume: bool,
 ) -> None:
+    from regrain.training.loop import train  # Lightning takes seconds to import, and using a run needs none of it
+
     kind = resolve_device(device)
     model = assembly.model
     if model.backbone is not None:

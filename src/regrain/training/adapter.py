@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from regrain.data.dataset import Batch
 from regrain.errors import RegrainWarning, UserError
 from regrain.methods.base import Method
-from regrain.training.loader import Loader, derived_seed, scan_views, view_keys
+from regrain.training.device import scan_dtype
+from regrain.training.loader import Loader, derived_seed, view_keys
 from regrain.training.optim import build_optimizer, build_schedule
 from regrain.training.options import TrainingOptions
+from regrain.training.scan import scan_views
 
 _CHECK_EVERY = 16
 """Steps between looks at the loss on an accelerator, where each look waits for the device."""
@@ -90,7 +92,8 @@ class Adapter(lightning.LightningModule):
                 f"{self.method.name} looks over the whole training set before an epoch: train with a regrain Loader"
             )
         share = {"rank": self.global_rank, "world_size": self.trainer.world_size}
-        return scan_views(loader.dataset, self.views, self.device, workers=loader.workers, **share)
+        dtype = scan_dtype(self.options.precision, self.device)
+        return scan_views(loader.dataset, self.views, self.method, self.device, dtype, workers=loader.workers, **share)
 
     # -- a step ----------------------------------------------------------------------------------------------------
 

@@ -18,9 +18,8 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.training.options import Sampling, TrainingOptions
 from regrain.training.processes import leave_unguarded
+from regrain.training.scan import RawBatch
 
-RawBatch = tuple[Any, Tensor, Tensor]
-"""Raw samples, labels (B, L), ids (B,)."""
 _ODD = -7046029254386353131
 """2^64 over the golden ratio, as int64: multiples of it spread over all numbers."""
 
@@ -35,21 +34,6 @@ def derived_seed(*parts: int) -> int:
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1  # torch seeds are below 2^63
-
-
-def on_device(raw: Any, device: torch.device) -> Any:
-    """Raw samples on a device: a tensor, the tensors of a dictionary; texts stay where they are.
-
-    Examples
-    --------
-    >>> on_device({"series": torch.zeros(1, 2, 3)}, torch.device("cpu"))["series"].device
-    device(type='cpu')
-    >>> on_device(["a text"], torch.device("cpu"))
-    ['a text']
-    """
-    if isinstance(raw, dict):
-        return {name: value.to(device, non_blocking=True) for name, value in raw.items()}
-    return raw.to(device, non_blocking=True) if isinstance(raw, Tensor) else raw
 
 
 def view_keys(ids: Tensor, visits: Tensor) -> Tensor:
@@ -300,19 +284,3 @@ def _by_turns(rows: Tensor, count: int, generator: torch.Generator, block: int =
             turn = torch.cat([turn[fills], turn[others]])
         turns.append(turn)
     return torch.cat([rows[:0], *turns])[:count]
-
-
-def scan_views(
-    dataset: Dataset, views: Any, device: torch.device, *, workers: int = 0, rank: int = 0, world_size: int = 1
-) -> Iterator[RawBatch]:
-    """(un-augmented views, labels, ids) of every sample on a device: what a method looks over before an epoch."""
-    for raw, labels, ids in scan_batches(dataset, workers=workers, rank=rank, world_size=world_size):
-        yield views.plain(on_device(raw, device)), labels.to(device), ids.to(device)
-
-
-def scan_batches(
-    dataset: Dataset, *, batch_size: int = 512, workers: int = 0, rank: int = 0, world_size: int = 1
-) -> Iterator[RawBatch]:
-    """Every sample once, in the order of the data; of several processes, each has a share."""
-    share = torch.arange(len(dataset)).tensor_split(world_size)[rank]
-    return _batches(dataset, list(share.split(batch_size)), workers)

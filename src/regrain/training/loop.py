@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import signal
 import sys
 import threading
@@ -30,41 +29,14 @@ from regrain.methods.base import Method
 from regrain.storage.run_folder import RunFolder
 from regrain.training.adapter import Adapter
 from regrain.training.batch_norm import GlobalBatchNorm
-from regrain.training.loader import loader_of, scan_views
-from regrain.training.options import Precision, TrainingOptions
+from regrain.training.device import resolve_precision, scan_dtype
+from regrain.training.loader import loader_of
+from regrain.training.options import TrainingOptions
 from regrain.training.processes import ProcessLayout, layout_of, under_torchrun
 from regrain.training.progress import ProgressDisplay
-
-Device = Literal["auto", "cpu", "cuda"]
+from regrain.training.scan import scan_views
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
-
-
-def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
-    """The device that ``auto`` means here; a UserError where CUDA is asked for and absent.
-
-    Of several processes on a machine, each gets a GPU of its own for ``cuda``, as far as there are enough.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu or auto")
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"no device '{device}': choose from auto, cpu, cuda", code="unknown_name")
-    if device == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    if "LOCAL_RANK" in os.environ:  # of torchrun, and of Lightning's own processes
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    return "cuda"
-
-
-def resolve_precision(precision: Precision, device: Literal["cpu", "cuda"]) -> Literal["float32", "bf16", "fp16"]:
-    """The precision that ``auto`` means on a device: bf16 where its arithmetic is fast."""
-    if precision == "fp16" and device == "cpu":
-        raise UserError("training.precision fp16 crawls on a CPU; use bf16 or float32")
-    if precision != "auto":
-        return precision
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bf16" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else "float32"
 
 
 class _Keeper(Callback):
@@ -334,7 +306,10 @@ def _train_at_once(
     views.to(fabric.device)
     started = time.monotonic()
     share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
-    method.before_epoch(lambda: scan_views(dataset, views, fabric.device, workers=options.workers, **share))
+    dtype = scan_dtype(options.precision, fabric.device)
+    method.before_epoch(
+        lambda: scan_views(dataset, views, method, fabric.device, dtype, workers=options.workers, **share)
+    )
     if fabric.is_global_zero:
         run.append_metrics({"epoch": 1, "seconds": round(time.monotonic() - started, 3)})
         run.write_json("state.json", {"finished": True, "epoch": 1})

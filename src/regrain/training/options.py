@@ -9,10 +9,10 @@ from annotated_types import Gt, Le
 
 from regrain.checks import BelowOne, Count, CountFromZero, NonNegative, Positive, Several, Share, checks_settings
 from regrain.errors import UserError
+from regrain.training.device import Precision
 from regrain.training.optim import OptimizerName, ScheduleName
 
 Sampling = Literal["uniform", "balanced", "two-level"]
-Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 
 @checks_settings

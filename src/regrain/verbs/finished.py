@@ -10,7 +10,7 @@ from typing import Any
 from regrain.data.dataset import Dataset
 from regrain.runs.run import Run
 from regrain.storage.run_folder import RunFolder
-from regrain.training.loop import Device
+from regrain.training.device import Device
 from regrain.verbs.fit import fit
 from regrain.verbs.resume import resume
 

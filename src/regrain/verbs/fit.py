@@ -26,7 +26,7 @@ from regrain.runs.tables import write_columns
 from regrain.runs.training import start_notices, train_run, writing
 from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder, labels_to_json
-from regrain.training.loop import Device, check_training, resolve_device
+from regrain.training.device import Device, resolve_device
 from regrain.training.options import TrainingOptions
 from regrain.training.processes import is_first_process, layout_of, leave_unguarded, was_restarted
 
@@ -253,6 +253,8 @@ def fit(
     wanted, dataset, training = plan.recipe, plan.dataset, plan.training
     assembly = assemble(wanted, training.with_levels(wanted["data"]["levels"]))
     assembly.recipe["data"]["labels_fingerprint"] = assembly.dataset.labels.fingerprint()
+    from regrain.training.loop import check_training  # Lightning takes seconds to import
+
     check_training(
         assembly.model.method, assembly.dataset, assembly.options, device=kind, devices=devices, tensorboard=tensorboard
     )

@@ -16,7 +16,7 @@ from regrain.runs.source import require_no_reading
 from regrain.runs.training import start_notices, train_run, writing
 from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder
-from regrain.training.loop import Device
+from regrain.training.device import Device
 from regrain.training.processes import leave_unguarded
 
 

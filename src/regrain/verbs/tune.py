@@ -16,7 +16,7 @@ from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS
 from regrain.runs.tuning import Plan, Range, Trial, Tuning, assignments, default_ranges
 from regrain.runs.verb import verb
-from regrain.training.loop import Device
+from regrain.training.device import Device
 from regrain.verbs.fit import fit, plan_fit
 
 
