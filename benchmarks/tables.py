@@ -380,6 +380,20 @@ def _mixture_table(name: str, title: str, data: str, coarse: str, fine: str, *, 
     return Table(name, title, judge, tuple(metrics), rows, seeds=seeds, compare="mixed")
 
 
+def _free_grained_table(name: str, title: str, data: str, coarse: str, fine: str, *, seeds: int) -> Table:
+    """The same shares of labels as in a mixture, the fine ones missing by chance or where a probe finds them hard."""
+    methods = {"mixed": "mixed", "multi-CE": "multi-ce", "Guided": "guided", "Taxon-SSL": "taxon-ssl"}
+    levels = (f"accuracy, {fine}", f"test/{fine}/accuracy"), (f"accuracy, {coarse}", f"test/{coarse}/accuracy")
+    together = ("FPA", "test/all/fpa"), ("TICE", "test/all/tice"), ("HOPS", "test/all/hops")
+    rows = tuple(
+        Row(f"{label}, {words}", f"{method} {data} --hide-labels {coarse}=0.35 --hide-labels {fine}=0.95{mode}")
+        for words, mode in (("by chance", ""), ("where hard", ":hard"))
+        for label, method in methods.items()
+    )
+    metrics = tuple(Metric(words, key) for words, key in (*levels, *together))
+    return Table(name, title, "-p multi-aspect", metrics, rows, seeds=seeds, compare="mixed, by chance")
+
+
 def _answers_table(name: str, title: str, of: str, coarse: str, fine: str, *, seeds: int) -> Table:
     """What runs of a mixture answer on the test split, calibrated on the validation split."""
     metrics = [
@@ -813,6 +827,22 @@ TABLES: tuple[Table, ...] = (
     _mixture_table(
         "mixture-grocery",
         "Grocery, frozen ImageNet features: 5% labelled to the product, 60% to the coarse class alone, 35% not at all",
+        f"grocery -l coarse -l fine {_IMAGENET} --epochs 20",
+        "coarse",
+        "fine",
+        seeds=1,
+    ),
+    _free_grained_table(
+        "free-clinc",
+        "CLINC150, frozen MiniLM: the intents of 95% missing by chance, or where they are hard",
+        "clinc150 --encoder minilm --frozen --epochs 10",
+        "domain",
+        "intent",
+        seeds=1,
+    ),
+    _free_grained_table(
+        "free-grocery",
+        "Grocery, frozen ImageNet features: the products of 95% missing by chance, or where they are hard",
         f"grocery -l coarse -l fine {_IMAGENET} --epochs 20",
         "coarse",
         "fine",

@@ -213,6 +213,77 @@ def test_labels_that_cannot_be_hidden() -> None:
         hide_labels(Dataset(TextSamples(tuple("abcdef")), Labels.empty(6), np.array(list("abcdef"))), 0.5)
 
 
+# Labels that are hard to tell
+
+
+def told(count: int = 80) -> Dataset:
+    """Two coarse classes on two sides of 0, and four fine ones; every second sample of a class is near the border."""
+    fine = np.arange(count) % 4
+    hard = (np.arange(count) // 4) % 2 == 0
+    generator = np.random.default_rng(0)
+    x = np.stack([np.where(fine < 2, -1, 1), np.where(fine % 2, -1, 1)], axis=1) * np.where(hard, 0.1, 1.0)[:, None]
+    x = x + 0.02 * generator.normal(size=x.shape)
+    return Dataset(
+        TensorSamples(torch.from_numpy(x.astype(np.float32)), "vector"),
+        Labels.from_columns({"coarse": [f"c{f // 2}" for f in fine], "fine": [f"f{f}" for f in fine]}),
+        np.array([f"id{i}{'-hard' * bool(h)}" for i, h in enumerate(hard)], dtype=object),
+    )
+
+
+def raw(data: Dataset) -> torch.Tensor:
+    assert isinstance(data.samples, TensorSamples)
+    return data.samples.tensor
+
+
+def lost(data: Dataset, share: str | dict[str, float | str], level: str = "fine", **options: int) -> set[str]:
+    codes = hide_labels(data, share, features=raw, **options).labels.level(level)
+    return set(data.ids[(codes < 0).numpy()])
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_hard_and_easy_labels_go_first() -> None:
+    data = told()
+    half = {mode: lost(data, {"fine": f"0.5:{mode}"}) for mode in ("hard", "easy")}
+    assert half["hard"] == {i for i in data.ids if i.endswith("-hard")}
+    assert half["easy"] == {i for i in data.ids if not i.endswith("-hard")}
+    before: set[str] = set()
+    for share in (0, 0.1, 0.3, 0.6, 0.9):
+        now = lost(data, {"fine": f"{share}:hard"})
+        assert before <= now
+        assert len(now) == round(share * len(data))
+        before = now
+    shuffled = data.select(np.random.default_rng(2).permutation(len(data)))
+    assert lost(shuffled, {"fine": "0.3:hard"}) == lost(data, {"fine": "0.3:hard"})
+    codes = hide_labels(data, "0.99:hard", features=raw).labels.level("coarse")
+    assert sorted(codes[codes >= 0].tolist()) == [0, 1]  # each coarsest class keeps a label
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_labels_are_lost_from_the_coarse_end() -> None:
+    data = told()
+    coarse, fine = (lost(data, "0.4:hard", level) for level in ("coarse", "fine"))
+    assert coarse == fine
+    mixed = {"coarse": 0.5, "fine": "0.75:hard"}
+    by_chance, fine = (lost(data, mixed, level) for level in ("coarse", "fine"))
+    assert by_chance < fine
+    assert len(fine) == 60
+    left = fine - by_chance
+    assert len({i for i in left if i.endswith("-hard")}) >= len(left) - 2
+
+
+def test_shares_that_say_nothing() -> None:
+    for share in ("0.5:heavy", "much", "0.5:", ":hard"):
+        with pytest.raises(UserError, match=r"to hide is a number such as 0\.8, 0\.8:hard"):
+            hide_labels(told(), share, features=raw)
+    with pytest.raises(UserError, match=r"lies in \[0, 1\)"):
+        hide_labels(told(), "1:hard", features=raw)
+    with pytest.raises(UserError, match="labels that are hard to tell are known by features"):
+        hide_labels(told(), "0.5:hard")
+    one = told().select([0, 4, 8])
+    with pytest.raises(UserError, match="fewer than two classes"):
+        hide_labels(one, "0.5:hard", features=raw)
+
+
 # Fingerprints
 
 

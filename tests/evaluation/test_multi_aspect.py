@@ -65,6 +65,29 @@ def test_paths_are_judged_where_levels_nest() -> None:
     assert found["path-consistency"].value == pytest.approx(2 / 3)  # the second: kind x, and a sub of y
     assert found["tree-distance"].value == pytest.approx((0 + 4 + 0) / 3)
     assert found["hierarchical-f1"].value == pytest.approx(4 / 6)
+    assert (found["fpa"].value, found["tice"].value) == pytest.approx((2 / 3, 1 / 3))
+    assert found["hops"].value == pytest.approx((1 + 0 + 1) / 3)
+
+
+def test_paths_are_decided_together_where_asked() -> None:
+    """Two siblings of 0.3 each against a stranger of 0.4: least cost takes a sibling, the leaf alone the stranger."""
+    tree = Taxonomy.from_codes(torch.tensor([[0, 0], [0, 1], [1, 2]]), ["kind", "sub"], [["x", "y"], ["p", "q", "r"]])
+    at_odds = {"kind": torch.tensor([[0.6, 0.4]] * 2), "sub": torch.tensor([[0.31, 0.29, 0.4]] * 2)}
+    tasks = [
+        Task("kind", ("x", "y"), torch.tensor([0, 1]), None, taxonomy=tree),
+        Task("sub", ("p", "q", "r"), torch.tensor([0, 2]), None, taxonomy=tree),
+    ]
+    seen = Representation("model", torch.zeros(2, 1), probabilities=at_odds)
+    paths = {"levels": (0.0, 1.0), "leaf": (0.5, 0.0), "least-cost": (0.5, 0.0)}
+    codes = {"levels": (0, 2), "leaf": (1, 2), "least-cost": (0, 0)}
+    for decode, (kind, sub) in codes.items():
+        found = multi_aspect(seen, tasks, decode=decode)
+        assert found["kind"]["accuracy"].value == np.mean([kind == 0, kind == 1])
+        assert found["sub"]["accuracy"].value == np.mean([sub == 0, sub == 2])
+        figures = found["all"]
+        assert (figures["fpa"].value, figures["tice"].value) == paths[decode]
+    with pytest.raises(UserError, match="these levels do not nest"):
+        multi_aspect(*judged(), decode="leaf")
 
 
 def test_the_order_in_which_levels_are_asked_for_changes_no_figure(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_unknown_labels_give_finite_losses(name: str) -> None:
     assert all(torch.isfinite(p).all() for p in method.parameters())
 
 
-UNAIDED = {"maskcon", "grafit", "coins", "supcon-queue", "tsc", "mixed", "scgm", "scgm-a", "guided"}
+UNAIDED = {"maskcon", "grafit", "coins", "supcon-queue", "tsc", "mixed", "scgm", "scgm-a", "guided", "taxon-ssl"}
 """Methods that read labels, and learn something from a batch that has none: as docs/missing-labels.md says."""
 
 
@@ -209,7 +209,11 @@ def test_weights_of_classes_stay_out_of_the_shared_model(name: str) -> None:
 
 def test_classifiers_give_probabilities_and_others_say_that_they_have_none() -> None:
     x = torch.randn(4, WIDTH)
-    several = [(n, role) for n in ("mixed", "mlcl", "himulcone", "guided", "multi-ce") for role in ("level1", "level2")]
+    several = [
+        (n, role)
+        for n in ("mixed", "mlcl", "himulcone", "guided", "multi-ce", "taxon-ssl")
+        for role in ("level1", "level2")
+    ]
     for name, role in (("sup-ce", "coarse"), ("sup-fine", "fine"), ("coins", "coarse"), *several):
         probabilities = make(name).predict_proba(x, role)
         assert probabilities.shape == (4, CLASSES)

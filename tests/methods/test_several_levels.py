@@ -618,6 +618,58 @@ def test_labels_are_hidden_level_by_level(tmp_path: Path) -> None:
             quick("mixed", data, tmp_path / "wrong", hide_labels=wrong)
 
 
+def test_labels_are_hidden_where_they_are_hard(tmp_path: Path) -> None:
+    """Digits of the group that the probe tells worst go first, the run says so, and so does its evaluation."""
+    data = tree_data(400)
+    run = quick("mixed", data, tmp_path / "run", hide_labels={"digit": "0.8:hard"}, encoder="identity")
+    again = regrain.Run.open(run.path, device="cpu")
+    again.data = data
+    assert torch.equal(hidden(again), hidden(run))
+    assert run.recipe["data"]["hide_labels"] == {"digit": "0.8:hard"}
+    assert int((hidden(run)[:, 1] < 0).sum()) == round(0.8 * len(hidden(run)))
+    assert (hidden(run)[:, 0] >= 0).all()
+    easy = quick("multi-ce", data, tmp_path / "easy", hide_labels={"digit": "0.2:easy"}, encoder="identity")
+    assert not ((hidden(easy)[:, 1] < 0) & (hidden(run)[:, 1] < 0)).any()
+
+
+def test_labels_that_are_missing_for_a_reason_are_said(tmp_path: Path) -> None:
+    data = tree_data(400)
+    codes = data.labels.codes.clone()
+    values = data.samples.take(torch.arange(len(data)))
+    far = values[:, 0] > values[:, 0].median()
+    codes[far, 1] = -1
+    partly = replace(data, labels=replace(data.labels, codes=codes))
+    with pytest.warns(RegrainWarning, match="level 'digit': the .* samples with a label are not like"):
+        run = quick("multi-ce", partly, tmp_path / "run", encoder="identity")
+    with pytest.warns(RegrainWarning, match="missing for a reason"):
+        found = regrain.evaluate(run, protocols=["multi-aspect"], baselines=False)
+    assert sum("are not like" in note for note in found.notes) == 2  # of the test split, and of the training samples
+    assert "are not like" in run.folder.read_card()
+
+
+def test_balance_gives_samples_to_classes_that_few_labels_name() -> None:
+    """Two leaves below one class, one of them with a single label at its far end."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.cat([torch.randn(200, WIDTH, generator=generator) + shift for shift in (0.0, 3.0)])
+    fine = torch.arange(400) // 200
+    labels = torch.stack([torch.zeros(400).long(), fine], dim=1)
+    labels[10:, 1] = -1
+    labels[-1, 1] = 1
+    tree = Labels.from_codes(torch.tensor([[0, 0], [0, 1]]), ["kind", "sub"])
+    found = {}
+    for balance in (0.0, 1.0):
+        classifier = LevelClassifier(WIDTH, [1, 2])
+        classifier.setup(tree)
+        classifier.double()
+        pass_over = lambda: [(x, labels, torch.arange(400))]  # noqa: E731
+        method = build("multi-ce", encoder="mlp")
+        classifier.solve(method, pass_over, lambda view: view, [10.0], [0.3], balance)
+        sizes = classifier.predict(x.double())[1].sum(dim=0)
+        found[balance] = sizes / sizes.sum()
+    assert abs(float(found[1.0][0]) - 0.5) < 0.05
+    assert abs(float(found[1.0][0]) - 0.5) <= abs(float(found[0.0][0]) - 0.5)
+
+
 def test_coarse_labels_and_few_fine_ones_make_a_classifier_that_is_saved(tmp_path: Path) -> None:
     data = tree_data()
     run = quick("mixed", data, tmp_path / "run", hide_labels={"digit": 0.9}, encoder="identity")
@@ -681,5 +733,5 @@ def test_predictions_have_a_column_for_every_level(name: str, tmp_path: Path) ->
         codes = torch.tensor([names.index(name) for name in columns[level]])
         own = probabilities.gather(1, codes[:, None])[:, 0]
         np.testing.assert_allclose(np.asarray(columns[f"{level}_probability"], dtype=float), own, atol=1e-5)
-        if name != "guided":  # whose classifiers of the levels do not agree
+        if name not in ("guided", "taxon-ssl"):  # whose classifiers of the levels do not agree
             assert torch.equal(codes, probabilities.argmax(dim=1))

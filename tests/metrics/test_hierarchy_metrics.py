@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,13 +118,17 @@ def test_path_metrics_are_those_of_sets_of_nodes(seed: int) -> None:
         for k, c in path(level, int(generator.integers(counts[level]))) if level >= 0 else []:
             truth[i, k] = c
     guess = np.stack([generator.integers(-1, count, 60) for count in counts], axis=1)
-    common = told = asked = consistent = distance = judged = 0
+    common = told = asked = consistent = distance = judged = leaves = all_right = 0
+    inner = set(parents.values())
     for t, g in zip(truth, guess, strict=True):
         if (t < 0).all():
             continue
         judged += 1
         deepest = max(k for k in range(3) if t[k] >= 0)
         right = set(path(deepest, t[deepest]))
+        if (deepest, t[deepest]) not in inner:
+            leaves += 1
+            all_right += all(g[k] == c for k, c in right)
         said = [k for k in range(3) if g[k] >= 0]
         whole = path(said[-1], g[said[-1]]) if said else []
         consistent += all((k, g[k]) in whole for k in said)
@@ -139,12 +144,25 @@ def test_path_metrics_are_those_of_sets_of_nodes(seed: int) -> None:
             "hierarchical-precision": precision,
             "hierarchical-recall": recall,
             "hierarchical-f1": 2 * precision * recall / (precision + recall),
+            "tice": 1 - consistent / judged,
+            "fpa": all_right / leaves,
         }
     )
     perfect = path_metrics(truth, truth, tree)
     assert (perfect["hierarchical-f1"], perfect["tree-distance"], perfect["path-consistency"]) == (1, 0, 1)
     nothing = path_metrics(truth, np.full_like(truth, -1), tree)
     assert (nothing["hierarchical-f1"], nothing["path-consistency"]) == (0, 1)
+
+
+def test_published_values_of_fpa_and_tice(shared: Path) -> None:
+    """The tree of ImageNet-F: 505 classes, each below one of 127 and one of 20."""
+    with np.load(shared / "golden" / "rivals.npz") as file:
+        tree, truth, guess = (file[f"path/{name}"][:, ::-1].copy() for name in ("tree", "truth", "pred"))
+        expected = {name: float(file[f"path/{name}"]) for name in ("fpa", "tice")}
+    levels = ["basic", "subordinate", "fine"]
+    names = [[f"{level}{code}" for code in range(tree[:, k].max() + 1)] for k, level in enumerate(levels)]
+    found = path_metrics(truth, guess, Taxonomy.from_codes(torch.from_numpy(tree), levels, names))
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
 def test_path_metrics_say_what_does_not_fit() -> None:

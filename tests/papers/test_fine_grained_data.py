@@ -324,3 +324,89 @@ def test_generated_classes_are_told_apart_and_samples_differ(tmp_path: Path) -> 
 def test_missing_data_are_an_error_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=r"cars196 was not found\. Looked for .*stanford_cars/cars_train"):
         load("cars196", root=tmp_path)
+
+
+# Free-grained labels
+
+
+def test_free_grained_imagenet_keeps_the_given_levels(tmp_path: Path) -> None:
+    lists, images = tmp_path / "FreeGrainLearning" / "data", tmp_path / "imagenet"
+    lists.mkdir(parents=True)
+    given = {"train/n02268853/a.JPEG": "6 43 229 6", "train/n02268853/b.JPEG": "6 43 229 63",
+             "train/n02837789/c.JPEG": "7 55 259 406"}  # fmt: skip
+    (lists / "imagenet-F-train.txt").write_text("".join(f"{image} {codes}\n" for image, codes in given.items()))
+    (lists / "imagenet-F-val.txt").write_text("val/n02268853/d.JPEG 6 43 229\n")
+    for seed, image in enumerate([*given, "val/n02268853/d.JPEG"]):
+        write_photo(images / image, seed)
+    (lists / "imagenet-3L-id_basic_dic.json").write_text(json.dumps({"6": "insect", "7": "clothing"}))
+    whole = ("insect", "43", "n02268853")
+    rows = {
+        "train/n02268853/a.JPEG": ("train", ("insect", None, None)),
+        "train/n02268853/b.JPEG": ("train", ("insect", "43", None)),
+        "train/n02837789/c.JPEG": ("train", ("clothing", "55", "n02837789")),
+        "val/n02268853/d.JPEG": ("test", whole),
+    }
+    levels = ("basic", "subordinate", "label")
+    expected = {image: (split, dict(zip(levels, path, strict=True))) for image, (split, path) in rows.items()}
+    assert by_id(load("imagenet-f", root=tmp_path)) == expected
+    full = by_id(load("imagenet-3l", root=tmp_path))
+    assert full["train/n02268853/a.JPEG"][1] == dict(zip(levels, whole, strict=True))
+    (lists / "imagenet-F-val.txt").write_text("val/n02268853/d.JPEG 6 43\n")
+    with pytest.raises(UserError, match=r"imagenet-F-val\.txt, line 1 is 'val.*expected a path and 3 numbers"):
+        load("imagenet-f", root=tmp_path)
+
+
+def test_free_grained_inaturalist_names_levels_by_folder(tmp_path: Path) -> None:
+    place = "03200_Animalia_Chordata_Aves_Anseriformes_Anatidae_Anas_gracilis"
+    images = {f"train_mini/{place}/a.jpg": "57 350 3200 330", f"val/{place}/b.jpg": "57 350 3200"}
+    for seed, image in enumerate(images):
+        write_photo(tmp_path / "inat21" / image, seed)
+    for part, (image, codes) in zip(("train", "val"), images.items(), strict=True):
+        (tmp_path / f"inat21-F-{part}.txt").write_text(f"{image} {codes}\n")
+    found = by_id(load("inat21-mini-f", root=tmp_path))
+    assert found[f"train_mini/{place}/a.jpg"][1] == {"order": "Anseriformes", "family": "Anatidae", "species": None}
+    assert found[f"val/{place}/b.jpg"][1] == {"order": "Anseriformes", "family": "Anatidae", "species": place}
+
+
+def test_free_grained_birds(tmp_path: Path) -> None:
+    folder = tmp_path / "CUB_200_2011"
+    kinds = {"1": "001.Black_footed_Albatross", "84": "084.Red_legged_Kittiwake"}
+    for seed, kind in enumerate(kinds.values()):
+        write_photo(folder / "images" / kind / "a.jpg", seed)
+        write_photo(folder / "images_split" / "train" / kind / "a.jpg", seed)
+    lines = {
+        "images": [f"{i} {kind}/a.jpg" for i, kind in kinds.items()],
+        "image_class_labels": [f"{i} {i}" for i in kinds],
+        "classes": [f"{i} {kind}" for i, kind in kinds.items()],
+        "train_test_split": ["1 1", "84 0"],
+    }
+    for name, content in lines.items():
+        (folder / f"{name}.txt").write_text("\n".join(content) + "\n")
+    found = by_id(load("cub-f", root=tmp_path))
+    assert found["001.Black_footed_Albatross/a.jpg"][1] == {
+        "order": "Procellariiformes", "family": "Diomedeidae", "species": "Black_Footed_Albatross",
+    }  # fmt: skip
+    assert found["084.Red_legged_Kittiwake/a.jpg"][1]["order"] == "Coraciiformes"
+    codes = ("11 34 0 47", "4 7 83 4")
+    train = [f"train/{kind}/a.jpg {given}" for kind, given in zip(kinds.values(), codes, strict=True)]
+    (tmp_path / "cub-Real-train.txt").write_text("\n".join(train) + "\n")
+    (tmp_path / "cub-Real-val.txt").write_text(train[1].rsplit(" ", 1)[0] + "\n")
+    real = load("cub-real", root=tmp_path, splits=["train"])
+    assert [real[row][1]["species"] for row in range(2)] == [None, None]
+    assert [real[row][1]["family"] for row in range(2)] == ["Diomedeidae", None]
+
+
+def test_aircraft_in_the_authors_lists(tmp_path: Path) -> None:
+    folder = tmp_path / "fgvc-aircraft-2013b" / "data"
+    for seed, image in enumerate(("1025794", "0034309")):
+        write_photo(folder / "images" / f"{image}.jpg", seed)
+    for level, name in (("manufacturer", "Boeing"), ("family", "Boeing 737"), ("variant", "737-200")):
+        (folder / f"images_{level}_trainval.txt").write_text(f"1025794 {name}\n")
+        (folder / f"images_{level}_test.txt").write_text(f"0034309 {name}\n")
+    expected = {"manufacturer": "Boeing", "family": "Boeing 737", "variant": "737-200"}
+    assert by_id(load("aircraft-f", root=tmp_path)) == {
+        "1025794.jpg": ("train", expected), "0034309.jpg": ("test", expected),
+    }  # fmt: skip
+    (folder / "images_family_test.txt").write_text("")
+    with pytest.raises(UserError, match=r"images_family_test\.txt lacks image 0034309"):
+        load("aircraft-f", root=tmp_path)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -134,12 +134,16 @@ def _texts(node: Any, module: str) -> Iterator[str]:
             yield from _texts(key, module)
 
 
-def _shares(flag: str, given: list[str]) -> Any:
-    """Parse one share, or shares by level."""
+def _shares(flag: str, given: list[str], *, words: bool = False) -> Any:
+    """Parse one share, or shares by level; where ``words`` may stand behind a share, the verb reads it."""
+
+    def share(text: str) -> float | str:
+        return text if words and ":" in text else float(text)
+
     try:
         if len(given) == 1 and "=" not in given[0]:
-            return float(given[0])
-        return {level: float(share) for level, _, share in (text.rpartition("=") for text in given)}
+            return share(given[0])
+        return {level: share(part) for level, _, part in (text.rpartition("=") for text in given)}
     except ValueError:
         raise UserError(f"{flag} takes a share such as 0.8, or LEVEL=0.8; got {' '.join(given)}") from None
 
@@ -200,8 +204,8 @@ def _of_union(members: list[ast.expr], module: str, option: Option) -> Option:
     names = [ast.unparse(member) for member in members]
     if "Path" in names and "bool" not in names:
         return replace(option, kind=Path)
-    if {"float", "Mapping[str, float]"} <= set(names):
-        return replace(option, kind=list[str], convert=_shares)
+    if any(name.startswith("Mapping[str, float") for name in names):
+        return replace(option, kind=list[str], convert=partial(_shares, words="str" in names))
     found = []
     for member in members:
         try:

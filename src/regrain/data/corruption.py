@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from regrain.data.cache import cached_tensor
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.labels import UNKNOWN, Labels
+from regrain.metrics import held_out_margins
+
+_MODES = ("hard", "easy")
+_FOLDS = 5
+_UNTOLD = -1e30
+"""Margin of a sample whose class no other fold can tell from another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +37,7 @@ class Corruption:
         See :func:`with_label_noise`.
     noise_within : str, optional
         Draw wrong labels only from the same class at this level.
-    hide_labels : float, or mapping of level to float
+    hide_labels : float or str, or mapping of level to float or str
         See :func:`hide_labels`.
     draw : int
         At least 0. The seed of all that is drawn here, apart from the seed of the training: methods are compared on
@@ -39,15 +48,25 @@ class Corruption:
     limit_per_class: int | None = None
     label_noise: float | Mapping[str, float] = 0.0
     noise_within: str | None = None
-    hide_labels: float | Mapping[str, float] = 0.0
+    hide_labels: float | str | Mapping[str, float | str] = 0.0
     draw: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.draw < 2**32:
             raise UserError(f"data.draw is a whole number from 0 to 2^32 - 1; got {self.draw}")
 
-    def apply(self, train: Dataset, levels: Sequence[str]) -> Dataset:
-        """The corrupted training split; ``levels`` are those in use, coarse to fine.
+    def apply(
+        self, train: Dataset, levels: Sequence[str], features: Callable[[Dataset], Tensor] | None = None
+    ) -> Dataset:
+        """The corrupted training split.
+
+        Parameters
+        ----------
+        train : Dataset
+        levels : sequence of str
+            Those in use, coarse to fine.
+        features : callable, optional
+            Data set -> (n, d) features, by which labels are hard or easy.
 
         Raises
         ------
@@ -64,7 +83,7 @@ class Corruption:
         if self.label_noise and levels:
             train = with_label_noise(train, self.label_noise, levels=levels, within=self.noise_within, seed=self.draw)
         if self.hide_labels and levels:
-            train = hide_labels(train, self.hide_labels, within=levels[0], seed=self.draw)
+            train = hide_labels(train, self.hide_labels, within=levels[0], seed=self.draw, features=features)
         return train
 
 
@@ -162,41 +181,123 @@ def with_label_noise(
 
 
 def hide_labels(
-    data: Dataset, share: float | Mapping[str, float], *, within: str | None = None, seed: int = 0
+    data: Dataset,
+    share: float | str | Mapping[str, float | str],
+    *,
+    within: str | None = None,
+    seed: int = 0,
+    features: Callable[[Dataset], Tensor] | None = None,
 ) -> Dataset:
     """Hide the labels of a share of the samples, to measure the value of few labels.
 
-    Drawn by seed within the classes of one level, each of which keeps one label at least; a larger share hides all
-    that a smaller one hides.
+    By chance: drawn by seed within the classes of one level, each of which keeps one label at least. A larger share
+    hides all that a smaller one hides.
+
+    ``"0.8:hard"`` hides where the label is hard to tell, as annotators leave labels out, and ``"0.8:easy"`` the
+    others. A sample is the harder, the less its own class leads in a logistic regression on ``features`` whose folds
+    do not hold it (:func:`regrain.metrics.held_out_margins`): the share that this probe gets wrong goes first. Of
+    levels that nest, labels go missing from the coarse end: a sample that has lost its coarser label loses the finer
+    one before all others. Classes of finer levels may be left without any label.
 
     Parameters
     ----------
-    share : float, or mapping of level to float
-        In [0, 1). One number hides labels at every level; a mapping those of its levels, each from its own share of
-        the samples, so that ``{"domain": 0.3, "intent": 0.95}`` leaves 5% labelled to the intent, 65% to the domain
-        alone and the rest not at all.
+    share : float or str, or mapping of level to float or str
+        In [0, 1), with ``:hard`` or ``:easy`` behind it or not. One hides labels at every level; a mapping those of its
+        levels, each from its own share of the samples, so that ``{"domain": 0.3, "intent": 0.95}`` leaves 5% labelled
+        to the intent, 65% to the domain alone and the rest not at all.
     within : str, optional
-        The level within whose classes is drawn; default the coarsest.
+        The level within whose classes is drawn, and each of whose classes keeps a label; default the coarsest.
     seed : int
+        Of the draw, or of the folds.
+    features : callable, optional
+        Data set -> (n, d) features of its samples, needed where labels are hard or easy.
 
     Raises
     ------
     UserError
-        If a share is outside [0, 1), a level is unknown, or the data have no labels.
+        If a share is outside [0, 1), a level is unknown, the data have no labels, or a level has too few to probe.
     """
     labels = data.labels
     if not labels.levels:
         raise UserError(f"{data.name} has no labels to hide")
     shares = share if isinstance(share, Mapping) else dict.fromkeys(labels.levels, share)
+    wanted = {level: _share_of(level, shares[level]) for level in sorted(shares, key=labels.level_index)}
     codes = labels.codes.clone()
     drawn = data.rows_by_class(within or labels.levels[0], np.random.default_rng(seed))
-    for level, part in shares.items():
-        if not 0 <= part < 1:
-            raise UserError(f"the share of labels to hide lies in [0, 1), 1 left out; got {part}")
-        for rows in drawn:
-            hidden = rows[: min(round(part * len(rows)), len(rows) - 1)]
-            codes[torch.from_numpy(hidden), labels.level_index(level)] = UNKNOWN
+    seen = None if features is None else cache(lambda: features(data))
+    for level, (part, mode) in wanted.items():
+        column = labels.level_index(level)
+        if mode is None:
+            for rows in drawn:
+                hidden = rows[: min(round(part * len(rows)), len(rows) - 1)]
+                codes[torch.from_numpy(hidden), column] = UNKNOWN
+            continue
+        if seen is None:
+            raise UserError(f"labels that are {mode} to tell are known by features of the samples: give some")
+        above = labels.codes[:, :column] if labels.taxonomy is not None else labels.codes[:, :0]
+        lost = ((above >= 0) & (codes[:, :column][:, : above.shape[1]] < 0)).any(dim=1)
+        margins = _margins(data, level, seen(), seed) * (1 if mode == "hard" else -1)
+        codes[_hardest(margins.where(~lost | margins.isnan(), -torch.inf), part, drawn), column] = UNKNOWN
     return replace(data, labels=replace(labels, codes=codes))
+
+
+def _share_of(level: str, given: float | str) -> tuple[float, str | None]:
+    """Split a share such as ``0.8:hard`` into number and mode."""
+    number, sign, mode = given.partition(":") if isinstance(given, str) else (given, "", "")
+    try:
+        part = float(number)
+    except ValueError:
+        part = None
+    if part is None or (sign and mode not in _MODES):
+        raise UserError(
+            f"the share of labels of '{level}' to hide is a number such as 0.8, 0.8:hard or 0.8:easy; got '{given}'",
+            code="out_of_range",
+        )
+    if not 0 <= part < 1:
+        raise UserError(f"the share of labels to hide lies in [0, 1), 1 left out; got {part}")
+    return part, mode or None
+
+
+def _margins(data: Dataset, level: str, features: Tensor, seed: int) -> Tensor:
+    """(n,) margins of the labels by a probe, from the cache if they were computed before; NaN without a label."""
+    codes = data.labels.level(level)
+    if len(codes.unique()) - int((codes < 0).any()) < 2:
+        raise UserError(
+            f"which labels of '{level}' are hard cannot be told: they are of fewer than two classes", code="too_few"
+        )
+    fold = torch.empty(len(data), dtype=torch.long)
+    generator = np.random.default_rng(seed)
+    if data.groups is None:
+        order = np.concatenate(data.rows_by_class(level, generator))
+        fold[torch.from_numpy(order)] = torch.arange(len(data)) % _FOLDS
+    else:
+        names, group = np.unique(data.groups, return_inverse=True)
+        fold = torch.from_numpy(generator.permutation(len(names))[group] % _FOLDS)
+    rows = torch.from_numpy(np.argsort(data.keys.numpy(), kind="stable"))  # by ids: another order changes nothing
+    rows = rows[codes[rows] >= 0]
+    x = features[rows]
+    key = f"margins|{level}|{_digest(x)}|{_digest(codes[rows])}|{_digest(fold[rows])}"
+    found = torch.full((len(data),), torch.nan)
+    found[rows] = cached_tensor(
+        key, (len(rows),), lambda: [held_out_margins(x, codes[rows], fold[rows]).nan_to_num(nan=_UNTOLD)]
+    )
+    return found
+
+
+def _digest(features: Tensor) -> str:
+    return hashlib.blake2b(features.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def _hardest(margins: Tensor, part: float, drawn: Sequence[np.ndarray]) -> Tensor:
+    """Rows of the smallest margins, a part of those that are known; the largest of each class that is drawn stays."""
+    known = ~margins.isnan()
+    kept = [rows[known[rows]] for rows in map(torch.from_numpy, drawn)]
+    kept = [rows[margins[rows].argmax()] for rows in kept if len(rows)]
+    order = torch.from_numpy(np.concatenate(drawn))  # by ids, not by the order of rows: where margins are equal
+    order = order[known[order]]
+    order = order[margins[order].argsort(stable=True)]
+    order = order[~torch.isin(order, torch.stack(kept))]
+    return order[: round(part * int(known.sum()))]
 
 
 def _siblings_drawn(labels: Labels, level: str, within: str, old: Tensor, draws: Tensor) -> Tensor:

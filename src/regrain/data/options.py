@@ -210,8 +210,9 @@ class CorruptionOptions(TypedDict, total=False):
     ]
     noise_within: Annotated[str | None, "Draw wrong labels only from the same class at this level."]
     hide_labels: Annotated[
-        float | Mapping[str, float] | None,
-        "Share of the training samples that lose their labels, as 0.8 or LEVEL=0.8. At every level, or at those named.",
+        float | str | Mapping[str, float | str] | None,
+        "Share of the training samples that lose their labels, as 0.8 or LEVEL=0.8; by chance, or with :hard (:easy) "
+        "behind it where they are hard (easy) to tell. At every level, or at those named.",
     ]
     draw: Annotated[
         int | None,

@@ -10,11 +10,12 @@ import torch
 
 from regrain.checks import check_values
 from regrain.data.dataset import Dataset
-from regrain.errors import UserError, nearest
+from regrain.errors import UserError, nearest, warn
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.few_shot import few_shot
 from regrain.evaluation.hierarchy import hierarchy
 from regrain.evaluation.linear import linear, transfer
+from regrain.evaluation.missing import missing_for_a_reason
 from regrain.evaluation.multi_aspect import multi_aspect
 from regrain.evaluation.neighbours import knn
 from regrain.evaluation.personalised import personalised
@@ -101,6 +102,10 @@ def evaluate_model(
     needs = frozenset[str]().union(*(protocol.needs for protocol in chosen))
     sources = Sources(test, train, needs, augmentation, seed, workers)
     own = sources.represent("model", model, labels=labels)
+    apart = missing_for_a_reason(test.labels, [task.level for task in tasks], own.test.__getitem__, seed=seed)
+    for sentence in apart:
+        warn(sentence)
+    evaluation.notes += apart
     seen = [own]
     if model.method.judges_projection if projection is None else projection:
         seen.append(sources.represent("projection", model, model.method.embed_projected))

@@ -100,17 +100,17 @@ def _partitions(model: Model, dataset: Dataset, workers: int) -> Tensor | None:
 
 
 def raw_representation(
-    test: Dataset, train: Dataset | None, model: Model, *, fits: bool, workers: int = 2
+    test: Dataset, train: Dataset | None, model: Model | None, *, fits: bool, workers: int = 2
 ) -> tuple[Representation, str]:
     """Raw inputs as vectors, and in words what they are.
 
-    With a frozen backbone its features; else pixels (at most 32 x 32), TF-IDF of words, or standardised values, where
-    missing ones count as the mean; static features follow the series.
+    With a model that has a frozen backbone, its features; else pixels (at most 32 x 32), TF-IDF of words, or
+    standardised values, where missing ones count as the mean; static features follow the series.
     Statistics come from the training samples where there are any; their own vectors are given when a protocol ``fits``
     on them.
     """
     needed = train if fits else None
-    if model.backbone is not None:
+    if model is not None and model.backbone is not None:
         what = "features of the frozen encoder"
         parts = [None if d is None else _values(model.featurised(d, workers=workers), workers) for d in (test, needed)]
     elif test.modality == "text":

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from regrain.methods.self_classifier import SelfClassifier
     from regrain.methods.selfcon import SelfCon, SimCLR
     from regrain.methods.supcon import SupCon, SupConQueue
+    from regrain.methods.taxon_ssl import TaxonSSL
     from regrain.methods.tsc import TSC
     from regrain.methods.turtle import Turtle
 
 __all__ = ["ALIASES", "ANCOR", "GEORGE", "METHODS", "MLCL", "NNCLR", "SCAN", "SCGM", "SCGMA", "SCLRE", "TSC", "CoIns",
            "CoarsePlus", "Features", "FinePlus", "Grafit", "Guided", "HiMulConE", "KMeans", "MaskCon", "Method",
            "Mixed", "MultiCE", "Needs", "SeLa", "SelfClassifier", "SelfCon", "SimCLR", "SupCE", "SupCon", "SupConQueue",
-           "SupFINE", "Turtle", "method_class", "method_name"]  # fmt: skip
+           "SupFINE", "TaxonSSL", "Turtle", "method_class", "method_name"]  # fmt: skip
 
 _HOMES = {
     "maskcon": "maskcon:MaskCon",
@@ -58,6 +59,7 @@ _HOMES = {
     "himulcone": "multilevel:HiMulConE",
     "guided": "guided:Guided",
     "multi-ce": "multilevel:MultiCE",
+    "taxon-ssl": "taxon_ssl:TaxonSSL",
     "self-classifier": "self_classifier:SelfClassifier",
     "features": "features:Features",
     "kmeans": "kmeans:KMeans",

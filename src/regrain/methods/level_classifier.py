@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,10 @@ _PRECISION, _PRECISION_TO_CHOOSE = 1e-9, 1e-7
 _HELD_OUT, _FEWEST_TO_CHOOSE = 5, 10
 _MOST_TO_CHOOSE = 10_000
 """Largest number of samples used for the choice."""
+
+_BALANCE_ROUNDS, _BALANCE_STEPS, _BALANCE_RATE = 2, 30, 0.7
+_SMALLEST_SIZE = 1e-3
+"""Of a class, in samples: one of no size at all gets none."""
 
 _USUAL_PENALTY = 10.0
 """C where there are too few samples to choose it, or the nearest allowed value."""
@@ -102,6 +106,7 @@ class LevelClassifier(nn.Linear):
         function: Callable[[Any], Tensor],
         inverse_penalties: Sequence[float],
         partial_weights: Sequence[float] = (1.0,),
+        balance: float = 0.0,
     ) -> None:
         r"""Solve the logistic regression on ``function`` of all labelled training samples to its optimum.
 
@@ -114,6 +119,12 @@ class LevelClassifier(nn.Linear):
 
         C and u are chosen from what is given by the mean log p of the leaves, or of all aspects, on a fifth of the
         samples whose leaf is known, which is held out for that; of equals the first.
+
+        With ``balance`` b above 0 the samples without a leaf label then teach the solution in two more rounds. Their
+        targets are its probabilities of the leaves that they may be, moved towards classes of equal size: the leaves
+        below one class get shares in proportion to :math:`s^{1 - b}` of their present sizes s, by a factor for each
+        leaf. So a leaf that few labels name, because they are hard to tell, gets samples, and one that none names keeps
+        a probability.
         """
         features, labels, ids = over_training_set(method, training_set, function)
         order = ids.argsort()
@@ -127,6 +138,9 @@ class LevelClassifier(nn.Linear):
         solution = self._descended(near.double(), samples.sure, penalty, 1.0)
         if not bool(samples.is_sure.all()):
             solution = self._descended(solution, samples, penalty, weight)
+            for _ in range(_BALANCE_ROUNDS if balance and bool(self.nested) else 0):
+                taught = replace(samples, targets=self._balanced(solution, samples, balance))
+                solution = self._descended(solution, taught, penalty, weight)
         self.weight.data.copy_(solution[:, :-1] * factor)
         self.bias.data.copy_(solution[:, -1] - (solution[:, :-1] * factor) @ mean.double())
 
@@ -138,6 +152,36 @@ class LevelClassifier(nn.Linear):
         if bool(self.nested):
             return (self.is_leaf & under_finest_known(labels, self.above))[None]
         return (self.above[:, None, :] == labels.T[:, :, None]) & (labels.T >= 0)[:, :, None]
+
+    def _balanced(self, solution: Tensor, samples: _Samples, balance: float) -> Tensor:
+        """(N, all classes): probabilities of the leaves that a sample may be, their sizes moved towards equal ones."""
+        log_p = self._log_p(samples.x @ solution.T).masked_fill(~samples.terms[0], -torch.inf)
+        group = self._parents()
+        groups = int(group.max()) + 1
+        sizes = log_p.softmax(dim=1).sum(dim=0)
+
+        def share(values: Tensor) -> Tensor:
+            """Of the group's sum."""
+            return values / values.new_zeros(groups).index_add_(0, group, values)[group].clamp(min=1e-12)
+
+        wanted = share(torch.where(self.is_leaf, sizes.clamp(min=_SMALLEST_SIZE) ** (1 - balance), 0))
+        shift = torch.zeros_like(wanted)
+        for _ in range(_BALANCE_STEPS):
+            found = share((log_p + shift).softmax(dim=1).sum(dim=0))
+            shift -= _BALANCE_RATE * (found.clamp(min=1e-6) / wanted.clamp(min=1e-6)).log()
+        return (log_p + shift).softmax(dim=1)
+
+    def _parents(self) -> Tensor:
+        """(all classes,): a number for the class right above each; classes of the top level have one in common."""
+        start, found, first = 0, torch.zeros_like(self.above[0]), 1
+        for level, count in enumerate(self.classes):
+            rows = slice(start, start + count)
+            if level:
+                over = self.above[level - 1, rows]
+                found[rows] = torch.where(over >= 0, first + over, 0)
+                first += self.classes[level - 1]
+            start = rows.stop
+        return found
 
     def _chosen(
         self, samples: _Samples, inverse_penalties: Sequence[float], partial_weights: Sequence[float]
@@ -193,6 +237,8 @@ class LevelClassifier(nn.Linear):
             optimizer.zero_grad()
             log_p = self._log_p(samples.x @ solution.T)
             lost = sum((-log_within(log_p, term)).where(term.any(dim=1), 0) for term in samples.terms)
+            if samples.targets is not None:
+                lost = -(samples.targets * log_p).sum(dim=1)
             loss = weights @ lost + 0.5 * solution[:, :-1].square().sum()
             loss.backward()
             return loss
@@ -215,6 +261,8 @@ class _Samples:
 
     x: Tensor
     terms: Tensor
+    targets: Tensor | None = None
+    """(N, all classes) shares of the leaves, in place of what is known."""
 
     @property
     def is_sure(self) -> Tensor:

@@ -51,6 +51,9 @@ class Mixed(MomentumContrast):
         C > 0, for f(x) standardised and divided by the root of its width. Unless it is given it is chosen from 10 and
         100; u from 0.1, 0.3 and 1. The likelihood of a fifth of the samples whose leaf is known decides, which are held
         out for that (where there are ten of them at least; else C = 10 and u = 1).
+    balance : float
+        In [0, 1]: how far samples of unknown leaf, which the classifier sorts itself, are shared out evenly over the
+        leaves below a class; see :meth:`~regrain.methods.level_classifier.LevelClassifier.solve`.
     **memory
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
@@ -67,12 +70,14 @@ class Mixed(MomentumContrast):
         weight: Share = 1.0,
         soft_temperature: Positive = 0.05,
         inverse_penalty: Positive | None = None,
+        balance: Share = 0.0,
         **memory: Any,
     ) -> None:
         super().__init__(encoder, classes, **memory)
         self.weight = weight
         self.soft_temperature = soft_temperature
         self.inverse_penalties = (inverse_penalty,) if inverse_penalty is not None else _INVERSE_PENALTIES
+        self.balance = balance
         self.classifier = LevelClassifier(self.encoder_width, self.classes).requires_grad_(False)
 
     def setup(self, labels: Labels) -> None:
@@ -98,7 +103,7 @@ class Mixed(MomentumContrast):
         return {"loss": soft + finer, "soft": soft.detach(), "finer": finer.detach()}
 
     def after_training(self, training_set: TrainingPass) -> None:
-        self.classifier.solve(self, training_set, self.embed, self.inverse_penalties, _PARTIAL_WEIGHTS)
+        self.classifier.solve(self, training_set, self.embed, self.inverse_penalties, _PARTIAL_WEIGHTS, self.balance)
 
     def class_proba(self, x: Any) -> dict[str, Tensor]:
         return dict(zip(self.roles, self.classifier.predict(self.encoder(x)), strict=True))

@@ -7,6 +7,7 @@ finite, and labels none of which is known.
 from .classification import accuracy, balanced_accuracy, calibration_error, confidence_error, knn_predict
 from .clustering import clustering_accuracy, clustering_metrics, match_clusters, neighbour_information, purity
 from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
+from .held_out import Separability, held_out_margins, separability
 from .hierarchy import HierarchyMetrics, hierarchy_metrics, path_metrics
 from .intervals import bootstrap_interval, mean_interval, student_interval
 from .logistic import LogisticRegressions, fit_logistic_regressions
@@ -30,6 +31,7 @@ __all__ = [
     "LabelQuality",
     "LogisticRegressions",
     "Retrieval",
+    "Separability",
     "ThresholdAnswers",
     "accuracy",
     "answers_at",
@@ -44,6 +46,7 @@ __all__ = [
     "fewest_samples",
     "fit_logistic_regressions",
     "guaranteed_threshold",
+    "held_out_margins",
     "hierarchy_metrics",
     "hops",
     "knn_predict",
@@ -60,5 +63,6 @@ __all__ = [
     "retrieval_metrics",
     "risk_coverage_area",
     "root_threshold",
+    "separability",
     "student_interval",
 ]

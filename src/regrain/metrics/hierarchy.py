@@ -101,7 +101,9 @@ def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, ta
     sums over samples, F1 their harmonic mean (Kiritchenko et al. 2005; Silla & Freitas 2011), and the tree distance of
     a sample, |P| + |T| - 2 |P & T|, is the number of edges from one class to the other, a root lying over all. The
     result has ``path-consistency``, the share of samples whose predictions are all on one path, ``tree-distance``, its
-    mean, and ``hierarchical-precision``, ``-recall`` and ``-f1``.
+    mean, ``hierarchical-precision``, ``-recall`` and ``-f1``; and under the names of Free-Grained Hierarchical Visual
+    Recognition (CVPR 2026) ``tice``, the share whose predictions are on no path (1 - ``path-consistency``), and
+    ``fpa``, the share right at every level of those whose class without children is known, left out where it is of none.
 
     Parameters
     ----------
@@ -146,13 +148,22 @@ def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, ta
     told, asked = ((found_path >= 0) & judged).sum(dim=1).double(), (true_path >= 0).sum(dim=1).double()
     precision = float(right.sum() / told.sum().clamp(min=1))
     recall = float(right.sum() / asked.sum())
-    return {
+    figures = {
         "path-consistency": float(consistent.double().mean()),
         "tree-distance": float((told + asked - 2 * right).mean()),
         "hierarchical-precision": precision,
         "hierarchical-recall": recall,
         "hierarchical-f1": 2 * precision * recall / max(precision + recall, 1e-12),
+        "tice": 1 - float(consistent.double().mean()),
     }
+    whole = torch.zeros(len(truth), dtype=torch.bool)
+    for column, level in enumerate(taxonomy.levels):
+        leaf = ~taxonomy.has_children(level)
+        whole |= (truth[:, column] >= 0) & leaf[truth[:, column].clamp(min=0)]
+    if whole.any():
+        every = ((found == true_path) | (true_path < 0)).all(dim=1)
+        figures["fpa"] = float(every[whole].double().mean())
+    return figures
 
 
 def _paths(codes: Tensor, taxonomy: Taxonomy) -> Tensor:

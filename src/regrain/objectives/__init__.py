@@ -30,14 +30,18 @@ from .scan import scan_loss, self_labelling_loss
 from .scgm import scgm_log_joint, scgm_losses, scgm_owned_posterior, scgm_posterior
 from .self_classifier import self_classifier_loss
 from .targets import match_targets, sclre_contrastive_loss, target_loss, tsc_loss, uniform_targets
+from .taxon_ssl import PseudoLabels, aligned_labels, confidence_threshold, taxon_ssl_loss
 from .transport import sinkhorn, sinkhorn_potentials
 from .turtle import turtle_inner, turtle_loss
 
 __all__ = [
+    "PseudoLabels",
+    "aligned_labels",
     "angular_info_nce_loss",
     "attention_spread",
     "attention_weights",
     "coins_loss",
+    "confidence_threshold",
     "cross_instance_attention",
     "falcon_losses",
     "falcon_relations",
@@ -71,6 +75,7 @@ __all__ = [
     "supcon_loss",
     "supcon_queue_loss",
     "target_loss",
+    "taxon_ssl_loss",
     "tsc_loss",
     "turtle_inner",
     "turtle_loss",

@@ -185,7 +185,8 @@ def _curve(
         raise UserError(f"two of the values {', '.join(folders.values())} are the same in twelve digits")
 
     def corrupted(value: float, seed: int) -> dict[str, Dataset]:
-        return split_dataset(plan.dataset, section | {corruption: value, "draw": section["draw"] + seed})
+        varied = section | {corruption: value, "draw": section["draw"] + seed}
+        return split_dataset(plan.dataset, plan.recipe | {"data": varied})
 
     for value in values:  # raise errors before any training
         parts = corrupted(value, first)

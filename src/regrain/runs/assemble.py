@@ -217,6 +217,16 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     return Assembly(model, reduced, options, resolved, notices, visits)
 
 
+def frozen_encoder(recipe: Mapping[str, Any], train: Dataset) -> Model | None:
+    """The encoder of a recipe before any training, as the model ``features``; None unless its weights stay."""
+    section = default_encoder_section(_encoder_section(recipe.get("encoder", {})), recipe, train, [])
+    if not section.get("frozen"):
+        return None
+    section = {name: value for name, value in section.items() if name not in ("adapter", "adapter_options")}
+    views = {name: value for name, value in recipe.get("views", {}).items() if name == "size"}
+    return assemble({"method": {"name": "features"}, "encoder": section, "views": views}, train).model
+
+
 def _count_truncated(encoder: Encoder, train: Dataset, notices: list[str]) -> None:
     """Report how many texts are longer than the encoder reads; of many texts, only the first are counted."""
     if train.modality != "text":

@@ -234,11 +234,10 @@ class Run:
 
     def _own_splits(self, data: Dataset) -> dict[str, Dataset] | None:
         """The splits of ``data`` when its training samples are those of this run, else None."""
-        settings = self.recipe["data"]
         if data.splits is not None and "train" not in data.split_names:
             return None
-        parts = split_dataset(data, settings)
-        return parts if parts["train"].fingerprint() == settings["fingerprint"] else None
+        parts = split_dataset(data, self.recipe)
+        return parts if parts["train"].fingerprint() == self.recipe["data"]["fingerprint"] else None
 
     def read(
         self,

@@ -8,9 +8,11 @@ options), ``levels`` (those in use, coarse to fine), ``holdout``, and the fields
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from torch import Tensor
 
 from regrain.checks import check_values, hyperparameters
 from regrain.data.corruption import Corruption
@@ -21,8 +23,11 @@ from regrain.data.readers import options_of, read, table_of
 from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
+from regrain.evaluation.representations import raw_representation
+from regrain.labels import Labels
 from regrain.model import Model
 from regrain.registry import catalogue_of
+from regrain.runs.assemble import frozen_encoder
 from regrain.runs.recipe import plain_value
 
 SAMPLE_OPTIONS = tuple(SampleOptions.__annotations__)
@@ -236,14 +241,16 @@ def require_no_reading(options: Mapping[str, Any]) -> None:
         )
 
 
-def split_dataset(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dataset]:
-    """The splits that the section says: the data's own splits, else ``train`` and a held-out ``test``.
+def split_dataset(dataset: Dataset, recipe: Mapping[str, Any]) -> dict[str, Dataset]:
+    """The splits that the recipe's data section says: the data's own splits, else ``train`` and a held-out ``test``.
 
     Held out are whole groups where there are groups, otherwise samples in the shares of the coarsest level's classes.
-    The training split is corrupted as the section says.
+    The training split is corrupted as the section says; labels are hard or easy by the recipe's encoder where it is
+    frozen, else by the raw input.
 
     Raises a UserError if the data have splits and none is called ``train``, or they do not allow what the section asks.
     """
+    section = recipe["data"]
     given = {name: section[name] for name in CORRUPTIONS if name in section}
     corruption = Corruption(**check_values(given, hyperparameters(Corruption), "data"))
     if dataset.splits is not None:
@@ -258,7 +265,20 @@ def split_dataset(dataset: Dataset, section: Mapping[str, Any]) -> dict[str, Dat
     else:
         stratify = dataset.labels.levels[0] if dataset.labels.levels and dataset.groups is None else None
         splits = dict(zip(("train", "test"), dataset.hold_out(section["holdout"], stratify=stratify), strict=True))
-    return splits | {"train": corruption.apply(splits["train"], section["levels"] or dataset.labels.levels)}
+    levels = section["levels"] or dataset.labels.levels
+    train = corruption.apply(splits["train"], levels, lambda train: probed_features(train, recipe))
+    return splits | {"train": train}
+
+
+def probed_features(train: Dataset, recipe: Mapping[str, Any]) -> Tensor:
+    """(n, d) what a probe sees of the samples before any training.
+
+    The features of the recipe's encoder where that is frozen, else the raw input: see
+    :func:`~regrain.evaluation.representations.raw_representation`.
+    """
+    unlabelled = replace(train, labels=Labels.empty(len(train)))
+    found: Tensor = raw_representation(unlabelled, None, frozen_encoder(recipe, unlabelled), fits=False)[0].test
+    return found
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -39,7 +39,7 @@ from regrain.storage.files import (
 _LOCK = ".lock"
 _FILES = (
     *("recipe.yaml", "versions.json", "labels.json", "metrics.csv", "visits.csv", "state.json"),
-    *("evaluation.json", "answers.json", "card.md", "report.html"),
+    *("evaluation.json", "answers.json", "missing.json", "card.md", "report.html"),
 )
 _MODELS = ("model", "model.new", "model.old")
 _FOLDERS = ("checkpoints", *_MODELS, "embeddings", "discovery", "tensorboard", "report", "export")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import torch
+from typing_extensions import TypedDict
 
 from regrain.checks import Seed
 from regrain.data.dataset import Dataset
@@ -19,6 +20,10 @@ from regrain.runs.evaluations import keep_evaluation
 from regrain.runs.run import Run, get_split
 from regrain.runs.verb import RunOrPath, verb
 from regrain.training.processes import is_first_process
+
+
+class _MissingForm(TypedDict):
+    sentences: list[str]
 
 
 @verb
@@ -106,6 +111,8 @@ def evaluate(
         projection=projection,
         seed=seed,
     )
+    missing = run.folder.read_json("missing.json", _MissingForm, missing={"sentences": []})["sentences"]
+    evaluation.notes += [f"training samples, {sentence}" for sentence in missing]
     if split == "train":
         evaluation.notes.append(
             "these are the samples the model was trained on: the figures say nothing about new ones"

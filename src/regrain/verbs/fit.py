@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import Tensor
 
 from regrain.checks import Count, hyperparameters
 from regrain.data.dataset import Dataset
 from regrain.data.readers import named_twice, options_of, parsed
-from regrain.errors import NoLabelsError, UserError, nearest, warn_of_data
+from regrain.errors import NoLabelsError, UserError, nearest, warn, warn_of_data
+from regrain.evaluation.missing import missing_for_a_reason
+from regrain.evaluation.representations import raw_representation
 from regrain.labels import Labels
 from regrain.methods import method_class
-from regrain.runs.assemble import assemble
+from regrain.runs.assemble import Assembly, assemble
 from regrain.runs.defaults import announce_time
 from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.runs.run import Run
@@ -99,7 +102,7 @@ def plan_fit(
     section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
     for level in section["levels"]:
         dataset.labels.level_index(level)
-    training = split_dataset(dataset, section)["train"]
+    training = split_dataset(dataset, wanted | {"data": section})["train"]
     section["fingerprint"] = training.fingerprint()
     warn_of_data(dataset.name, dataset.notes.get("messages", ()))
     return FitPlan(wanted | {"data": section}, dataset, training)
@@ -282,8 +285,29 @@ def fit(
                 run.notices.append("visits.csv says how often the first epoch visits each sample")
             if on_start is not None:
                 on_start(run, training)
+            apart = _missing_for_a_reason(assembly, kind)
+            run.notices += apart  # which the warnings have said; the card says it too
+            if apart:
+                folder.write_json("missing.json", {"sentences": apart})
         train_run(run, assembly, device, devices, progress, tensorboard, interrupt, resume=again)
     return run
+
+
+def _missing_for_a_reason(assembly: Assembly, device: str) -> list[str]:
+    """Warn of labels that the method reads and that are missing for a reason."""
+    model, data = assembly.model, assembly.dataset
+
+    def features(rows: Tensor) -> Tensor:
+        if model.backbone is None:
+            return raw_representation(data.select(rows.numpy()), None, None, fits=False)[0].test
+        model.to(device)
+        found: Tensor = model.featurised(data, workers=assembly.options.workers).samples.take(rows)
+        return found
+
+    found = missing_for_a_reason(data.labels, data.labels.levels, features)
+    for sentence in found:
+        warn(sentence)
+    return found
 
 
 def _is_of(folder: RunFolder, recipe: Mapping[str, Any]) -> bool:

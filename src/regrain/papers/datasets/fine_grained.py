@@ -121,6 +121,12 @@ def cars196(root: Path) -> Rows | None:
 
 def cub200(root: Path) -> Rows | None:
     """``CUB_200_2011``: ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``train_test_split.txt``."""
+    found = cub200_numbers(root)
+    return None if found is None else found[0]
+
+
+def cub200_numbers(root: Path) -> tuple[Rows, list[str]] | None:
+    """The rows of :func:`cub200`, and the number of each one's class."""
     folder = first_folder(root, ("CUB_200_2011", "cub200", "."), "train_test_split.txt")
     if folder is None or not (folder / "image_class_labels.txt").is_file():
         return None
@@ -136,7 +142,8 @@ def cub200(root: Path) -> Rows | None:
         labels.append(spelt.get(_plain(name.partition(".")[2]), name))
         splits.append("train" if trained[number] == "1" else "test")
     files = list(images.values())
-    return found_rows(folder, "image", [f"{folder}/images/{f}" for f in files], {"label": labels}, files, splits)
+    rows = found_rows(folder, "image", [f"{folder}/images/{f}" for f in files], {"label": labels}, files, splits)
+    return rows, [codes[number] for number in images]
 
 
 def flowers102(root: Path) -> Rows | None:
