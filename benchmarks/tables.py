@@ -355,11 +355,17 @@ def _superclasses(count: int) -> Table:
     )
 
 
+def _with_options(method: str, arguments: str) -> str:
+    """A method's name, the arguments, then the method's own options."""
+    name, _, options = method.partition(" ")
+    return f"{name} {arguments} {options}".rstrip()
+
+
 def _mixture_table(name: str, title: str, data: str, coarse: str, fine: str, *, seeds: int) -> Table:
     """5% of the training samples labelled to the fine class, 60% to the coarse one alone, 35% not at all."""
     hidden = f"--hide-labels {coarse}=0.35 --hide-labels {fine}=0.95"
     methods = {
-        "mixed": "mixed",
+        "mixed": "mixed --set balance=0",
         "MaskCon": "maskcon",
         "SCGM-G": "scgm",
         "MLCL": "mlcl",
@@ -374,7 +380,8 @@ def _mixture_table(name: str, title: str, data: str, coarse: str, fine: str, *, 
         for words, key in (("accuracy", "accuracy"), ("calibration error", "calibration-error"))
     ]
     rows = tuple(
-        Row(label, f"{method} {data} {hidden}", baselines=label == "mixed") for label, method in methods.items()
+        Row(label, _with_options(method, f"{data} {hidden}"), baselines=label == "mixed")
+        for label, method in methods.items()
     )
     judge = f"-p superclass -l {fine} -l {coarse}"
     return Table(name, title, judge, tuple(metrics), rows, seeds=seeds, compare="mixed")
@@ -382,16 +389,22 @@ def _mixture_table(name: str, title: str, data: str, coarse: str, fine: str, *, 
 
 def _free_grained_table(name: str, title: str, data: str, coarse: str, fine: str, *, seeds: int) -> Table:
     """The same shares of labels as in a mixture, the fine ones missing by chance or where a probe finds them hard."""
-    methods = {"mixed": "mixed", "multi-CE": "multi-ce", "Guided": "guided", "Taxon-SSL": "taxon-ssl"}
+    methods = {
+        "mixed": "mixed",
+        "mixed without balance": "mixed --set balance=0",
+        "multi-CE": "multi-ce",
+        "Guided": "guided",
+        "Taxon-SSL": "taxon-ssl",
+    }
     levels = (f"accuracy, {fine}", f"test/{fine}/accuracy"), (f"accuracy, {coarse}", f"test/{coarse}/accuracy")
     together = ("FPA", "test/all/fpa"), ("TICE", "test/all/tice"), ("HOPS", "test/all/hops")
-    rows = tuple(
-        Row(f"{label}, {words}", f"{method} {data} --hide-labels {coarse}=0.35 --hide-labels {fine}=0.95{mode}")
-        for words, mode in (("by chance", ""), ("where hard", ":hard"))
-        for label, method in methods.items()
-    )
+    rows = []
+    for words, mode in (("by chance", ""), ("where hard", ":hard")):
+        hidden = f"--hide-labels {coarse}=0.35 --hide-labels {fine}=0.95{mode}"
+        for label, method in methods.items():
+            rows.append(Row(f"{label}, {words}", _with_options(method, f"{data} {hidden}")))
     metrics = tuple(Metric(words, key) for words, key in (*levels, *together))
-    return Table(name, title, "-p multi-aspect", metrics, rows, seeds=seeds, compare="mixed, by chance")
+    return Table(name, title, "-p multi-aspect", metrics, tuple(rows), seeds=seeds, compare="mixed, by chance")
 
 
 def _answers_table(name: str, title: str, of: str, coarse: str, fine: str, *, seeds: int) -> Table:

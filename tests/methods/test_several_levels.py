@@ -245,8 +245,9 @@ def test_probabilities_of_every_level_and_a_tree_that_agrees(name: str) -> None:
     assert (coarse.shape, fine.shape) == ((60, 2), (60, 5))
     torch.testing.assert_close(coarse.sum(dim=1), torch.ones(60))
     torch.testing.assert_close(fine.sum(dim=1), torch.ones(60))
-    summed = torch.zeros_like(coarse).index_add_(1, ABOVE, fine)
-    torch.testing.assert_close(summed, coarse)
+    if name != "taxon-ssl":  # whose heads know no tree
+        summed = torch.zeros_like(coarse).index_add_(1, ABOVE, fine)
+        torch.testing.assert_close(summed, coarse)
     with pytest.raises(UserError, match="no classifier for the level3 level"):
         method.predict_proba(x, "level3")
 
@@ -368,7 +369,7 @@ def test_it_is_a_minimum_with_coarse_samples_too() -> None:
     """No small step in any direction lowers the objective, written out sample by sample."""
     x, labels = mixture(100)
     labels[::2, 1] = -1
-    method = fitted(x, labels, inverse_penalty=2.0)
+    method = fitted(x, labels, inverse_penalty=2.0, balance=0.0)
     z = torch.tensor(standardised(x))
     factor = x.std(dim=0).double() * math.sqrt(WIDTH)
     leaves = slice(2, 7)

@@ -17,8 +17,8 @@ from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, TrainingPass
 from regrain.methods.leaves import log_within, summed_above, under_finest_known
 
-_ITERATIONS, _ITERATIONS_TO_CHOOSE = 1000, 100
-_PRECISION, _PRECISION_TO_CHOOSE = 1e-9, 1e-7
+_ITERATIONS, _ROUGH_ITERATIONS = 1000, 100
+_PRECISION, _ROUGH_PRECISION = 1e-9, 1e-7
 """Change of the mean loss between two steps at which the solution counts as found."""
 
 _HELD_OUT, _FEWEST_TO_CHOOSE = 5, 10
@@ -140,7 +140,7 @@ class LevelClassifier(nn.Linear):
             solution = self._descended(solution, samples, penalty, weight)
             for _ in range(_BALANCE_ROUNDS if balance and bool(self.nested) else 0):
                 taught = replace(samples, targets=self._balanced(solution, samples, balance))
-                solution = self._descended(solution, taught, penalty, weight)
+                solution = self._descended(solution, taught, penalty, weight, roughly=True)
         self.weight.data.copy_(solution[:, :-1] * factor)
         self.bias.data.copy_(solution[:, -1] - (solution[:, :-1] * factor) @ mean.double())
 
@@ -203,11 +203,9 @@ class LevelClassifier(nn.Linear):
         found: dict[tuple[float, float], float] = {}
         sure = {0.0: start.float()}
         for c in sorted(inverse_penalties):  # each from the one before
-            sure[c] = self._descended(sure[max(sure)], fitted.sure, c, 1.0, choosing=True)
+            sure[c] = self._descended(sure[max(sure)], fitted.sure, c, 1.0, roughly=True)
             for u in partial_weights:
-                partly = (
-                    sure[c] if bool(fitted.is_sure.all()) else self._descended(sure[c], fitted, c, u, choosing=True)
-                )
+                partly = sure[c] if bool(fitted.is_sure.all()) else self._descended(sure[c], fitted, c, u, roughly=True)
                 found[c, u] = self._likelihood(partly, judged)
         penalty, weight = max(options, key=found.__getitem__)  # of equals the first: the stronger penalty
         return penalty, weight, sure[penalty]
@@ -219,7 +217,7 @@ class LevelClassifier(nn.Linear):
 
     @torch.enable_grad()
     def _descended(
-        self, start: Tensor, samples: _Samples, penalty: float, partial_weight: float, *, choosing: bool = False
+        self, start: Tensor, samples: _Samples, penalty: float, partial_weight: float, *, roughly: bool = False
     ) -> Tensor:
         """(all classes, d + 1): weights, and biases as the last column, from ``start`` to the optimum."""
         weights = penalty * torch.where(samples.is_sure, 1.0, partial_weight).to(samples.x.dtype)
@@ -228,8 +226,8 @@ class LevelClassifier(nn.Linear):
         solution = start.clone().requires_grad_()
         optimizer = torch.optim.LBFGS(
             [solution],
-            max_iter=_ITERATIONS_TO_CHOOSE if choosing else _ITERATIONS,
-            tolerance_change=(_PRECISION_TO_CHOOSE if choosing else _PRECISION) * float(weights.sum()),
+            max_iter=_ROUGH_ITERATIONS if roughly else _ITERATIONS,
+            tolerance_change=(_ROUGH_PRECISION if roughly else _PRECISION) * float(weights.sum()),
             line_search_fn="strong_wolfe",
         )
 

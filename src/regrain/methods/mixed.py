@@ -41,7 +41,7 @@ class Mixed(MomentumContrast):
     the sum of its leaves' probabilities: they add up, though the most probable classes of two levels may be on
     different branches (``regrain calibrate`` gives answers that never do). A coarse class without finer ones is a leaf
     itself. The sum within the logarithm makes the problem non-convex; it starts from the solution of the samples
-    whose leaf is known. Evaluation uses f(x).
+    whose leaf is known. Samples of unknown leaf then teach it once more, see ``balance``. Evaluation uses f(x).
 
     Parameters
     ----------
@@ -53,7 +53,8 @@ class Mixed(MomentumContrast):
         out for that (where there are ten of them at least; else C = 10 and u = 1).
     balance : float
         In [0, 1]: how far samples of unknown leaf, which the classifier sorts itself, are shared out evenly over the
-        leaves below a class; see :meth:`~regrain.methods.level_classifier.LevelClassifier.solve`.
+        leaves below a class; 1 for classes of equal size, 0 leaves the solution as it is. See
+        :meth:`~regrain.methods.level_classifier.LevelClassifier.solve`.
     **memory
         See :class:`~regrain.methods.memory.MomentumContrast`.
     """
@@ -70,7 +71,7 @@ class Mixed(MomentumContrast):
         weight: Share = 1.0,
         soft_temperature: Positive = 0.05,
         inverse_penalty: Positive | None = None,
-        balance: Share = 0.0,
+        balance: Share = 0.5,
         **memory: Any,
     ) -> None:
         super().__init__(encoder, classes, **memory)
