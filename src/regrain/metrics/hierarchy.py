@@ -103,7 +103,7 @@ def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, ta
     result has ``path-consistency``, the share of samples whose predictions are all on one path, ``tree-distance``, its
     mean, ``hierarchical-precision``, ``-recall`` and ``-f1``; and under the names of Free-Grained Hierarchical Visual
     Recognition (CVPR 2026) ``tice``, the share whose predictions are on no path (1 - ``path-consistency``), and
-    ``fpa``, the share right at every level of those whose class without children is known, left out where it is of none.
+    ``fpa``, the share right at every level of those whose class without children is known (left out without any).
 
     Parameters
     ----------
