@@ -173,11 +173,17 @@ def test_labels_hidden_level_by_level_and_predictions_at_every_level(
     predicted = pd.read_csv(tmp_path / "p.csv")
     assert {"kind", "kind_probability", "subkind", "subkind_probability"} <= set(predicted.columns)
     assert (predicted["kind"] == [name[0] for name in predicted["subkind"]]).mean() > 0.9
-    for wrong, expected in (("half", "LEVEL=0.8; got half"), ("kindd=0.5", "'kind'"), ("kind=1", "[0, 1)")):
+    wrongs = (("half", "LEVEL=0.8; got half"), ("kindd=0.5", "'kind'"), ("kind=1", "[0, 1)"))
+    for wrong, expected in (*wrongs, ("subkind=0.5:heavy", "0.8:hard or 0.8:easy; got '0.5:heavy'")):
         code, _, err = regrain(*fit, "--overwrite", "--hide-labels", wrong)
         assert (code, expected in err) == (2, True), err
     assert regrain(*fit, "--overwrite", "--hide-labels", "0.5")[0] == 0
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["data"]["hide_labels"] == 0.5
+    assert regrain(*fit, "--overwrite", "--hide-labels", "subkind=0.5:hard")[0] == 0
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert recipe["data"]["hide_labels"] == {"subkind": "0.5:hard"}
+    code, _, err = regrain(*fit, "--overwrite", "--label-noise", "0.5:hard")
+    assert (code, "--label-noise takes a share such as 0.8" in err) == (2, True), err
 
 
 def write(path: Path, text: str) -> Path:
