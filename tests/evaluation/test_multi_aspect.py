@@ -12,8 +12,9 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 import regrain
 from regrain.errors import UserError
 from regrain.evaluation import Representation, Task
-from regrain.evaluation.multi_aspect import multi_aspect
+from regrain.evaluation.multi_aspect import _decided, multi_aspect
 from regrain.labels import Taxonomy
+from regrain.runs.selective import predicted_codes
 
 CLASSES = {"service": 2, "price": 3}
 
@@ -88,6 +89,16 @@ def test_paths_are_decided_together_where_asked() -> None:
         assert (figures["fpa"].value, figures["tice"].value) == paths[decode]
     with pytest.raises(UserError, match="these levels do not nest"):
         multi_aspect(*judged(), decode="leaf")
+
+
+def test_predict_decides_by_least_cost() -> None:
+    codes = torch.tensor([[0, 0], [0, 1], [1, 2], [1, 3], [1, 4]])
+    tree = Taxonomy.from_codes(codes, ["kind", "sub"], [["x", "y"], ["p", "q", "r", "s", "t"]])
+    sub = (2 * torch.randn(200, 5, generator=torch.Generator().manual_seed(0))).softmax(dim=1)
+    found = {"kind": torch.stack([sub[:, :2].sum(dim=1), sub[:, 2:].sum(dim=1)], dim=1), "sub": sub}
+    decided = _decided(found, tree, "least-cost")
+    assert torch.equal(torch.stack([decided["kind"], decided["sub"]], dim=1), predicted_codes(found, tree))
+    assert not torch.equal(decided["sub"], sub.argmax(dim=1))
 
 
 def test_the_order_in_which_levels_are_asked_for_changes_no_figure(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from regrain.labels import Labels
 from regrain.metrics import separability
 
-_FEWEST, _MOST = 20, 2_000
+_FEWEST, _MOST = 20, 1_000
 """Samples of either kind from which, and of at most how many, a probe learns."""
 
 _ALIKE = 0.6
