@@ -20,8 +20,6 @@ ALL = "all"
 """Name in place of a level for figures of all levels together."""
 
 
-Decode = Literal["levels", "leaf", "least-cost"]
-
 _MOST_CLASSES = 2_000
 """Classes of the finest level up to which the order of all of them is judged: it takes their square of memory."""
 
@@ -33,7 +31,7 @@ def multi_aspect(
     representation: Representation,
     tasks: Sequence[Task],
     *,
-    decode: Decode = "levels",
+    decode: Literal["levels", "leaf", "least-cost"] = "levels",
 ) -> dict[str, dict[str, Score]]:
     """Level -> figures, and ``all``: their means, samples right at every level, and the paths where levels nest.
 
@@ -92,7 +90,7 @@ def multi_aspect(
     return scores | {ALL: together}
 
 
-def _decided(probabilities: dict[str, Tensor], tree: Taxonomy | None, decode: Decode) -> dict[str, Tensor]:
+def _decided(probabilities: dict[str, Tensor], tree: Taxonomy | None, decode: str) -> dict[str, Tensor]:
     """Level -> (N,) codes of the predicted classes; -1 where a path ends above the level."""
     if decode == "levels":
         return {level: values.argmax(dim=1) for level, values in probabilities.items()}
