@@ -9,14 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy import stats
-from sklearn.cluster import AgglomerativeClustering
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,6 +35,9 @@ from regrain.verbs.discover import discover
 from regrain.verbs.evaluate import evaluate
 from regrain.verbs.finished import finished_run
 from regrain.verbs.fit import fit, plan_fit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEATURES = "features"
 """The method that trains nothing: the baseline of all others."""
@@ -126,6 +125,8 @@ class Auto:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a contender."""
+        import pandas as pd
+
         return pd.DataFrame([asdict(contender) for contender in self.contenders])
 
     def to_json(self) -> dict[str, Any]:
@@ -331,6 +332,8 @@ class _Choice:
         return result
 
     def _compared(self, method: str, train: Dataset, own: np.ndarray) -> Contender:
+        from scipy import stats
+
         if time.monotonic() > self.deadline:
             return Contender(method, problem="the budget was used up")
         self.step(f"trying {method} on {len(train):,} samples")
@@ -430,6 +433,8 @@ def merge_similar(vectors: Tensor, codes: Tensor) -> Tensor | None:
     >>> merge_similar(vectors, torch.tensor([0, 1, 2])).tolist()
     [0, 0, 1]
     """
+    from sklearn.cluster import AgglomerativeClustering
+
     present = codes[codes >= 0].unique()
     if len(present) < 3:
         return None
@@ -443,6 +448,8 @@ def merge_similar(vectors: Tensor, codes: Tensor) -> Tensor | None:
 
 def _probed(train: Tensor, train_codes: Tensor, held: Tensor, codes: Tensor) -> np.ndarray:
     """(M,) the share of each sample's known aspects that logistic regressions on the embedding name."""
+    from sklearn.linear_model import LogisticRegression
+
     train, held = functional.normalize(train, dim=1), functional.normalize(held, dim=1)
     right = np.full(tuple(codes.shape), np.nan)
     for level in range(codes.shape[1]):

@@ -12,9 +12,8 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-import pandas as pd
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,6 +34,9 @@ from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import SAMPLE_OPTIONS, read_alike
 from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.files import MANIFEST, Folder, read_json, replace_file
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NEEDED = ("config.json", "model.safetensors")
 _READER = "reader.json"
@@ -109,6 +111,8 @@ class Pretrained:
         **reader_options
             See :func:`regrain.load`.
         """
+        import pandas as pd
+
         dataset = self._read(data, reader_options)
         columns = predicted_columns(
             self.model,

@@ -116,6 +116,18 @@ def value_of(node: ast.expr, module: str) -> Any:
     return ast.literal_eval(node)
 
 
+def assigned_in(target: str) -> dict[str, ast.expr]:
+    """Name -> expression of every assignment in the class ``module:Class``, and in the classes that it extends."""
+    module, name = target.split(":")
+    node, module = _resolved(name, module)
+    found: dict[str, ast.expr] = {}
+    for base in reversed(node.bases):
+        if isinstance(base, ast.Name) and base.id in _statements(module):
+            found |= assigned_in(f"{module}:{base.id}")
+    assignments = (part for part in node.body if isinstance(part, ast.Assign))
+    return found | {t.id: part.value for part in assignments for t in part.targets if isinstance(t, ast.Name)}
+
+
 def keys_of(module: str, name: str) -> list[str]:
     """Strings of a literal tuple, or keys of a literal dict and of the dicts nested in it."""
     return list(_texts(*_resolved(name, module)))

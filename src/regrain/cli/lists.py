@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -151,15 +152,16 @@ def methods(name: str | None = None, *, as_json: bool = False) -> None:
     name : str, optional
         One method: its settings and defaults.
     """
-    from regrain.checks import hyperparameters
-    from regrain.methods import METHODS, method_class
-
     if name is not None:
+        from regrain.checks import hyperparameters
+        from regrain.methods import method_class
+
         _one_method(method_class(name), hyperparameters(method_class(name)), as_json)
         return
+    known = described_methods()
     if as_json:
         print(
-            json.dumps({n: {"summary": m.summary, "reads": list(m.needs.levels)} for n, m in METHODS.items()}, indent=1)
+            json.dumps({name: {"summary": text, "reads": levels} for name, (text, levels) in known.items()}, indent=1)
         )
         return
     from regrain.cli.tables import Table
@@ -171,10 +173,23 @@ def methods(name: str | None = None, *, as_json: bool = False) -> None:
         table.row(*row)
     table.show()
     table = Table("the methods", "name", "labels it reads", "what it does")
-    for method in METHODS.values():
-        table.row(method.name, ", ".join(method.needs.levels) or "none", method.summary)
+    for method, (text, levels) in known.items():
+        table.row(method, ", ".join(levels) or "none", text)
     table.show()
     say("`regrain methods NAME` shows the settings of one.")
+
+
+def described_methods() -> dict[str, tuple[str, list[str]]]:
+    """Name -> summary and roles of the labels read, of every method; importing them would take seconds."""
+    from regrain.cli.build import assigned_in, value_of
+
+    found = {}
+    for name, place in value_of(ast.Name("_HOMES"), "regrain.methods").items():
+        target = f"regrain.methods.{place}"
+        module, values = target.split(":")[0], assigned_in(target)
+        (levels,) = (part.value for part in values["needs"].keywords if part.arg == "levels")  # type: ignore[attr-defined]
+        found[name] = value_of(values["summary"], module), [value_of(role, module) for role in levels.elts]
+    return found
 
 
 def taxonomies(name: str | None = None, *, level: str | None = None, as_json: bool = False) -> None:

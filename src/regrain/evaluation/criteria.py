@@ -8,9 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -91,6 +88,8 @@ def stability(candidate: Candidate) -> float:
     them (after Lange et al. 2004). The mean over k = 2, 4, 8 clusters a class, three pairs of halves, and the classes
     by their share. Looks at no hidden label, and at no number of hidden classes.
     """
+    from sklearn.metrics import adjusted_rand_score
+
     train, validation = normalize(candidate.train_embeddings), normalize(candidate.validation_embeddings)
     train_codes, codes = _coarse(candidate.train), _coarse(candidate.validation)
     generator = np.random.default_rng(candidate.seed)
@@ -112,6 +111,9 @@ def stability(candidate: Candidate) -> float:
 
 
 def _named_clusters(fitted: np.ndarray, judged: np.ndarray, k: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: a collapsed model
         result: np.ndarray = KMeans(k, n_init=1, random_state=seed).fit(fitted).predict(judged)

@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Literal
 
 import torch
-from sklearn.metrics import f1_score
 from torch import Tensor
 
 from regrain.errors import UserError
@@ -121,5 +120,7 @@ def _mean_hops(probabilities: Tensor, labels: Tensor, tree: Taxonomy) -> float:
 
 def _macro_f1(truth: Tensor, found: Tensor, classes: int) -> float:
     """The mean over the data's classes that occur in labels or predictions."""
+    from sklearn.metrics import f1_score
+
     occurring = torch.cat([truth, found]).unique()
     return float(f1_score(truth, found, labels=occurring[occurring < classes], average="macro", zero_division=0.0))

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
 from regrain.errors import UserError
@@ -48,6 +46,9 @@ def personalised(representation: Representation, task: Task) -> dict[str, Score]
     UserError
         If the data have no groups, or no subject can be judged.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     if task.groups is None:
         raise UserError(
             "personalised judges subject by subject, and the data have no groups: name the column of subjects "

@@ -6,12 +6,13 @@ import hashlib
 import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from regrain.data.dataset import Dataset
 from regrain.evaluation.protocols import Score
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SHOWN = 8
 """Figures that the short form of an evaluation shows."""
@@ -92,12 +93,16 @@ class Evaluation:
           representation level    metric  value  low  high  count
         0          model  kind  recall@1    0.5  0.4   0.6  False
         """
+        import pandas as pd
+
         own, of_score = ["representation", "level", "metric"], ["value", "low", "high", "count"]
         rows = [[*(getattr(r, n) for n in own), *(getattr(r.score, n) for n in of_score)] for r in self.rows]
         return pd.DataFrame(rows, columns=own + of_score).astype(dict.fromkeys(("value", "low", "high"), float))
 
     def _repr_html_(self) -> str:
         """For notebooks: the verdict, then a line a brief metric, a column a representation."""
+        import pandas as pd
+
         shown = [row for row in self.rows if row.brief and not row.score.detail]
         cells = [(r.level, r.metric, r.representation, figure_text(r.score.value, count=r.score.count)) for r in shown]
         if not cells:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,6 +41,8 @@ def fitted_factor(logits: Tensor, labels: Tensor) -> Tensor:
     >>> round(float((fitted * torch.eye(3)).softmax(dim=1)[0, 0]), 3)  # 101 of 102
     0.99
     """
+    from scipy.optimize import minimize_scalar
+
     rows, classes = logits.double(), logits.shape[1]
     counts = torch.bincount(labels, minlength=classes).to(rows)
     own = ((counts + 1) / (counts + 2))[labels]

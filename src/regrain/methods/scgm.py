@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -247,6 +246,8 @@ class SCGM(EmbedderMethod):
     @torch.no_grad()
     def _nearest_superclasses(self) -> Tensor:
         """Return the superclass with the nearest mean for each subclass, (r,); every superclass gets at least one."""
+        from scipy.optimize import linear_sum_assignment
+
         affinity = (
             functional.normalize(self.subclass_means, dim=1) @ functional.normalize(self.superclass_weights, dim=1).T
         )

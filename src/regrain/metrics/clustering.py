@@ -5,15 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import (
-    adjusted_mutual_info_score,
-    adjusted_rand_score,
-    homogeneity_score,
-    mutual_info_score,
-    normalized_mutual_info_score,
-)
-from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
 from regrain.errors import UserError
@@ -102,6 +93,13 @@ def clustering_metrics(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor)
     >>> clustering_metrics([0, 0, 1, 1], [1, 1, 0, 0])
     {'nmi': 1.0, 'ami': 1.0, 'ari': 1.0, 'acc': 1.0, 'purity': 1.0, 'homogeneity': 1.0}
     """
+    from sklearn.metrics import (
+        adjusted_mutual_info_score,
+        adjusted_rand_score,
+        homogeneity_score,
+        normalized_mutual_info_score,
+    )
+
     truth, found = known_pairs(labels, clusters, "clusters")
     counts = _counts(truth, found)
     return {
@@ -137,6 +135,8 @@ def neighbour_information(clusters: ArrayLike | Tensor, neighbours: ArrayLike | 
     >>> neighbour_information([0, 0, 1, 1], [[1, 2], [0, 3], [3, 0], [2, 1]], 2)
     0.0
     """
+    from sklearn.metrics import mutual_info_score
+
     places = torch.as_tensor(neighbours)
     own = as_labels(clusters, len(places), "clusters").cpu()
     if places.ndim != 2 or count < 2:
@@ -150,6 +150,8 @@ def neighbour_information(clusters: ArrayLike | Tensor, neighbours: ArrayLike | 
 
 def _counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
     """(classes, clusters) samples of each class in each cluster."""
+    from sklearn.metrics.cluster import contingency_matrix
+
     return np.asarray(contingency_matrix(truth, found))
 
 
@@ -171,6 +173,8 @@ def _matched(counts: np.ndarray) -> np.ndarray:
     A matched cluster gives up its majority. Of the matchings with most samples that with the smallest majorities among
     the matched is the best; a weight of n + 1 keeps the two in this order.
     """
+    from scipy.optimize import linear_sum_assignment
+
     majority = counts.max(axis=0)
     result = counts.argmax(axis=0)
     classes, clusters = linear_sum_assignment((counts.sum() + 1) * counts - majority, maximize=True)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 from regrain.errors import UserError
@@ -57,6 +56,8 @@ def hierarchy_metrics(
     >>> found.levels["super"]["acc"], found.levels["leaf"]["acc"], found.meets
     (0.75, 0.25, {'leaf': 0.25, 'super': 0.5, 'none': 0.25})
     """
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+
     truth, found = known_pairs(labels, predictions, "predictions")
     levels: dict[str, dict[str, float]] = {}
     counted: dict[str, int] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy import special, stats
 from torch import Tensor
 
 from regrain.errors import UserError
@@ -37,6 +36,8 @@ def student_interval(values: ArrayLike | Tensor, confidence: float = 0.95) -> tu
     >>> round(mean, 3), round(half_width, 3)
     (0.7, 0.248)
     """
+    from scipy import stats
+
     numbers = _finite(values, confidence)
     half_width = stats.t.ppf((1 + confidence) / 2, len(numbers) - 1) * stats.sem(numbers)
     return float(numbers.mean()), float(half_width)
@@ -72,6 +73,8 @@ def mean_interval(
     >>> [round(end, 3) for end in mean_interval([0.90, 0.94], share=False)]
     [0.92, 0.666, 1.174]
     """
+    from scipy import special
+
     mean, half_width = student_interval(values, confidence)
     numbers = _finite(values, confidence)
     if not share or numbers.min() < 0 or numbers.max() > 1 or not 0 < mean < 1:

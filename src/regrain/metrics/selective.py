@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import beta, binom
 from torch import Tensor
 
 from regrain.errors import UserError
@@ -100,6 +99,8 @@ def guaranteed_threshold(
     >>> guaranteed_threshold(sure[:20], [[1, 1]] * 20, precision=0.9) is None
     True
     """
+    from scipy.stats import binom
+
     probabilities, truth = _checked(mass, right)
     _require_shares(precision=precision, confidence=confidence)
     if grid is None:
@@ -171,6 +172,8 @@ def root_threshold(
     >>> root_threshold([[0.9, 0.6], [0.8, 0.7], [0.7, 0.4]], [[1, 0], [1, 1], [1, 1]], precision=0.5, confidence=None)
     0.0
     """
+    from scipy.stats import beta
+
     probabilities, truth = _checked(mass, right)
     _require_shares(precision=precision, **({} if confidence is None else {"confidence": confidence}))
     present, known = ~np.isnan(probabilities), _judged_to_the_end(probabilities, truth)

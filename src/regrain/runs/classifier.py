@@ -9,7 +9,6 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 from pydantic import Field
-from scipy import optimize
 from torch import Tensor
 from torch.nn import functional
 from typing_extensions import TypedDict
@@ -394,6 +393,8 @@ def _held_out_typicality(x: Tensor, labels: Tensor, held: Tensor, classes: int) 
 
 def _calibrated(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """The temperature of the lowest cross entropy, and that."""
+    from scipy import optimize
+
     smoothing = 1 / (len(labels) + 2)
 
     def entropy(log_temperature: Any) -> float:

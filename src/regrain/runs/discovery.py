@@ -10,10 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -29,6 +28,9 @@ from regrain.runs.class_count import ClassCount
 from regrain.runs.run import Run
 from regrain.storage.files import Folder, json_writer, read_json, save_tensors
 from regrain.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SUBCLASSES, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
 
@@ -130,10 +132,14 @@ class Discovery:
 
     def to_frame(self) -> pd.DataFrame:
         """The table of samples: a row a sample."""
+        import pandas as pd
+
         return pd.DataFrame(self.columns())
 
     def _repr_html_(self) -> str:
         """For notebooks: a line a subclass."""
+        import pandas as pd
+
         shown = [
             {
                 "name": s.name,

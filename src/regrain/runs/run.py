@@ -10,8 +10,6 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
-
 from regrain.data.cells import spelled_as
 from regrain.data.dataset import Dataset
 from regrain.data.readers import parsed, table_of
@@ -85,6 +83,8 @@ class Run:
 
     def _repr_html_(self) -> str:
         """For notebooks: what was trained on what."""
+        import pandas as pd
+
         try:
             recipe = self.recipe
             about = {

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from pydantic import Field
-from scipy import optimize
 from torch import Tensor
 from torch.nn import functional
 from typing_extensions import TypedDict
@@ -744,6 +743,8 @@ def _scaling(logits: Tensor, right: Tensor) -> tuple[float, float]:
     Where all are right, or none is, the best slope would be zero, one confidence for all: the temperature alone is
     fitted.
     """
+    from scipy import optimize
+
     if not len(right):
         return 1.0, 0.0
     hits = int(right.sum())

@@ -16,13 +16,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import yaml
-from scipy import stats
-from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from regrain.checks import hyperparameters, is_whole
 from regrain.data.cells import escape_formula, unescape_formula
@@ -33,6 +30,9 @@ from regrain.runs.recipe import merge, parse_assignments
 from regrain.storage.files import read_csv, write_text
 from regrain.storage.plans import begin_plan
 from regrain.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SPREAD = 4.0
 """Default range of the learning rate: its default divided and multiplied by this."""
@@ -105,6 +105,8 @@ class Range:
 
     def distribution(self, *, whole: bool) -> Any:
         """Return the distribution for scikit-learn's samplers."""
+        from scipy import stats
+
         if self.values:
             return list(self.values)
         if whole and not self.log:
@@ -174,6 +176,8 @@ class Plan:
 
         A longer plan begins with the trials of a shorter one.
         """
+        from sklearn.model_selection import ParameterGrid, ParameterSampler
+
         whole = {r.name: _is_whole(r, self.method) for r in self.ranges}
         space = {r.name: r.distribution(whole=whole[r.name]) for r in self.ranges}
         if all(r.values for r in self.ranges):
@@ -279,6 +283,8 @@ class Tuning:
 
     def to_frame(self) -> pd.DataFrame:
         """A row a finished trial: its settings, its criteria, and why it failed where it did."""
+        import pandas as pd
+
         rows = [{"trial": t.number, **t.settings, **t.criteria, "problem": t.problem} for t in self.trials]
         return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
 

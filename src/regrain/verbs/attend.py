@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -25,6 +24,9 @@ from regrain.pictures.tiles import COLUMNS, TileRow, require_images, tiles, writ
 from regrain.runs.run import get_split
 from regrain.runs.tables import WRITABLE_SUFFIXES, require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SHARES = 3
 """Largest number of superclasses in a title."""
@@ -94,6 +96,8 @@ class Attention:
 
     def to_frame(self) -> pd.DataFrame:
         """The same table."""
+        import pandas as pd
+
         return pd.DataFrame(self.columns())
 
     def to_json(self) -> dict[str, Any]:

@@ -6,14 +6,10 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch.nn import functional
 
 from regrain.checks import Seed
@@ -23,6 +19,9 @@ from regrain.evaluation import embed
 from regrain.metrics import label_quality
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FOLDS = 5
 _INVERSE_PENALTY = 10.0
@@ -111,6 +110,8 @@ def clean(
     (['id', 'split', 'digit', 'digit_proposed'], ['train', 'test'])
     >>> folder.cleanup()
     """
+    import pandas as pd
+
     if out is not None:
         require_writable(Path(out), overwrite)
     other = run.given_or_own(data, reader_options)
@@ -197,6 +198,9 @@ class _Fitted:
 
     def probabilities(self, held: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
         """(m, K) class probabilities by the samples that are kept, and not in the fold."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
         rows = self.kept if fold is None else self.kept & ~fold
         found = np.zeros((len(held), len(self.classes)))
         present = np.unique(self.codes[rows])
@@ -215,6 +219,8 @@ class _Fitted:
 
         And (n,) whether that classifier saw the label's class on other samples: else the label cannot be judged.
         """
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
         rows = np.flatnonzero(self.kept)
         found, seen = np.zeros((len(self.codes), len(self.classes))), np.zeros(len(self.codes), dtype=bool)
         groups = None if self.groups is None else self.groups[rows]
@@ -240,6 +246,8 @@ def _judged(
     proba: np.ndarray, part: Dataset, level: str, classes: Sequence[str], seen: np.ndarray | None
 ) -> pd.DataFrame:
     """The columns of one level: labels whose class the classifier did not see are not judged."""
+    import pandas as pd
+
     number = {name: code for code, name in enumerate(classes)}
     labels = part.labels.column(level)
     codes = torch.tensor([number.get(name, -1) if name is not None else -1 for name in labels])
@@ -261,6 +269,8 @@ def _judged(
 
 def _doubtful(frames: Sequence[pd.DataFrame], levels: Sequence[str]) -> pd.DataFrame:
     """The rows with a doubtful label, the lowest score of one first."""
+    import pandas as pd
+
     table = pd.concat(frames, ignore_index=True)
     doubtful = pd.DataFrame({level: table[f"{level}_doubtful"].eq(True) for level in levels})
     scores = pd.DataFrame({level: table[f"{level}_score"] for level in levels})

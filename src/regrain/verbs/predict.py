@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-import pandas as pd
 from torch import Tensor
 
 from regrain.data.options import ReaderOptions
@@ -14,6 +13,9 @@ from regrain.runs.discovery import read_discovery
 from regrain.runs.prediction import predicted_columns
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @verb
@@ -61,6 +63,8 @@ def predict(
     UserError
         If the file's ending is unknown, the data do not fit the run, or the run cannot predict anything.
     """
+    import pandas as pd
+
     if out is not None:
         require_writable(Path(out), overwrite)
     dataset = run.read(data, wanted="none", **reader_options)
