@@ -23,7 +23,9 @@ from regrain.labels import Labels
 from regrain.pictures import map as map_module
 from regrain.report import build, extra, report
 
-SECTIONS = ("about", "metrics", "curves", "map", "retrieval", "subclasses", "confusion", "few-shot", "doubtful")
+SECTIONS = (
+    "verdict", "retrieval", "metrics", "map", "subclasses", "confusion", "few-shot", "doubtful", "curves", "about",
+)  # fmt: skip
 DRAWN = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(v => v > 0)"
 """Whether anything is painted on a canvas."""
 
@@ -136,7 +138,7 @@ def test_sections_without_their_input_say_why(run_of: RunOf, visit: Visit, tmp_p
     page = visit(report(run, bare, out=tmp_path / "bare.html"))
     why = {section: page.locator(f"#{section} .missing").all_inner_texts() for section in SECTIONS}
     assert [section for section in SECTIONS if why[section]] == [
-        "metrics", "retrieval", "subclasses", "confusion", "few-shot", "doubtful",
+        "verdict", "retrieval", "metrics", "subclasses", "confusion", "few-shot", "doubtful",
     ]  # fmt: skip
     assert all(text.startswith("Not shown: ") for texts in why.values() for text in texts)
     assert page.locator("#map-canvas").evaluate(DRAWN)
