@@ -55,8 +55,6 @@ def write_outcome(session: Session, table: TableFormat = "csv") -> Outcome:
     all samples with the labels that are more than proposals, and with the data's other levels for judging,
     ``taxonomy.json`` the classes. ``commands.txt`` continues training with the run's encoder, length and seed.
 
-    Exports are written one at a time.
-
     Raises a UserError if every class is only a proposal so far.
     """
     with session.exporting:

@@ -44,10 +44,8 @@ def export(
     out : path, optional
         The file to write (hub: the folder); default: in RUN/export. A .pth or .pkl is a pickle.
     format : {"timm", "torchvision", "detectron2", "safetensors", "onnx", "hub"}
-        The software that loads the file. Weights are under its names (``safetensors``: under Regrain's own, of any
-        encoder; detectron2: as a .pth, or .pkl, with its configuration); ``onnx`` is a graph from normalised input to
-        what evaluation uses and what :func:`predict` says; ``hub`` a folder that :mod:`regrain.hub` loads and
-        ``pretrained`` takes.
+        The software that loads the file. detectron2 takes a .pth, or .pkl, with its configuration; :mod:`regrain.hub`
+        and ``pretrained`` take the folder of hub.
     licence : str, optional
         For hub: the Hub's name of a licence, such as apache-2.0.
     overwrite : bool

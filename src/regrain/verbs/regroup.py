@@ -250,7 +250,7 @@ def regroup(
     mapping : Taxonomy, str or path
         A name of `regrain taxonomies`, or a file: child,parent; JSON; paths.
     out : path
-        The .csv or .parquet file to write. :func:`load` reads it as it is. Files of images stay where they are.
+        The .csv or .parquet file to write.
     levels : sequence of str, optional
         A label level (column); the last one is regrouped. Default: all that the data have.
     superclass : str, optional
