@@ -42,6 +42,9 @@ def cached_tensor(
 ) -> Tensor:
     """Return the tensor that ``make_batches`` computes, from the cache if it is there.
 
+    Raises a UserError if the folder cannot be written to or the disk is full, and for values that are not finite.
+    Raises a ValueError if the batches do not add up to ``shape``.
+
     Parameters
     ----------
     key : str
@@ -57,13 +60,6 @@ def cached_tensor(
     -------
     Tensor
         A memory map: pages are read when they are touched. Writing to it changes memory, never the file.
-
-    Raises
-    ------
-    UserError
-        If the folder cannot be written to or the disk is full, and for values that are not finite.
-    ValueError
-        If the batches do not add up to ``shape``.
 
     Examples
     --------

@@ -27,15 +27,7 @@ def missing_for_a_reason(
     A logistic regression on features tells them apart on held-out folds better than by chance: the lower end of the 95%
     interval of the area under the ROC curve is above 0.6.
 
-    Parameters
-    ----------
-    labels : Labels
-    levels : sequence of str
-        Those to look at.
-    features : callable
-        Rows (m,) -> features (m, d).
-    seed : int
-        Of the samples drawn.
+    ``levels``: those to look at. ``features``: rows (m,) -> features (m, d). ``seed``: of the samples drawn.
 
     Examples
     --------

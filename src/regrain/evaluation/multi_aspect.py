@@ -43,8 +43,6 @@ def multi_aspect(
 
     Parameters
     ----------
-    representation : Representation
-    tasks : sequence of Task
     decode : {"levels", "leaf", "least-cost"}
         How levels that nest are decided. Most probable class of each level by itself; most probable class without
         children and those above it; or the path of least expected cost (CRM), the height of the lowest common ancestor,

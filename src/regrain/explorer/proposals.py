@@ -22,48 +22,23 @@ _CHUNK = 20_000
 
 @dataclass(frozen=True)
 class Evidence:
-    """Input of the classifier: the state after an event.
+    """Input of the classifier: the state after an event."""
 
-    Attributes
-    ----------
-    seq : int
-        Number of the last action that is included.
-    groups : tuple of Group
-        Groups with names.
-    group : int array (N,)
-    support : bool array (N,)
-        Samples to learn from; samples in groups without a name are skipped.
-    """
-
-    seq: int
-    groups: tuple[Group, ...]
-    group: np.ndarray
-    support: np.ndarray
+    seq: int  # number of the last action that is included
+    groups: tuple[Group, ...]  # groups with names
+    group: np.ndarray  # int array (N,)
+    support: np.ndarray  # bool array (N,): samples to learn from; samples in groups without a name are skipped
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """The classifier's proposals for N samples.
+    """The classifier's proposals for N samples."""
 
-    Attributes
-    ----------
-    seq : int
-        Number of the event after which they were made.
-    time : str
-        When they were made, ISO 8601.
-    group : int32 array (N,)
-        The first group of the proposed class; -1 for none.
-    confidence : float32 array (N,)
-        The calibrated probability of that class among all of them.
-    notices : tuple of str
-        Sentences for the user.
-    """
-
-    seq: int
-    time: str
-    group: np.ndarray
-    confidence: np.ndarray
-    notices: tuple[str, ...] = ()
+    seq: int  # number of the event after which they were made
+    time: str  # when they were made, ISO 8601
+    group: np.ndarray  # int32 array (N,): the first group of the proposed class; -1 for none
+    confidence: np.ndarray  # float32 array (N,): the calibrated probability of that class among all of them
+    notices: tuple[str, ...] = ()  # sentences for the user
 
 
 def propose(
@@ -74,14 +49,8 @@ def propose(
     A sample with a labelled superclass gets a proposal from that superclass only; the confidence stays the probability
     among all classes.
 
-    Parameters
-    ----------
-    embeddings : Tensor (N, d)
-    superclass : sequence of str or None (N,)
-    given : bool array (N,)
-        Whether the superclass is a label.
-    seed : int
-        Seed of the folds.
+    ``embeddings``: (N, d). ``superclass``: sequence of str or None (N,). ``given``: bool array (N,); whether the
+    superclass is a label. ``seed``: seed of the folds.
     """
     count = len(embeddings)
     keys = {(g.superclass, g.name): g.number for g in sorted(evidence.groups, key=lambda g: -g.number)}
@@ -152,12 +121,7 @@ def _now() -> str:
 class Proposer:
     """Make proposals in a separate thread, on request and always from the newest evidence.
 
-    Parameters
-    ----------
-    make : callable
-        Makes proposals from the newest evidence.
-    done : callable
-        Called with them, in the thread.
+    ``make``: makes proposals from the newest evidence. ``done``: called with them, in the thread.
     """
 
     def __init__(self, make: Callable[[], Proposals], done: Callable[[Proposals], None]) -> None:

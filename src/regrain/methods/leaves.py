@@ -9,11 +9,8 @@ from torch import Tensor
 def under_finest_known(labels: Tensor, above: Tensor) -> Tensor:
     """Return whether each leaf is under the finest known class, (B, leaves); all leaves are where no class is known.
 
-    Parameters
-    ----------
-    labels : (B, L), coarse to fine, -1 unknown
-    above : (L, leaves)
-        The class at every level over each leaf, or the leaf's own; -1 where there is none.
+    ``labels``: (B, L), coarse to fine, -1 unknown. ``above`` (L, leaves): the class at every level over each leaf, or
+    the leaf's own; -1 where there is none.
 
     Examples
     --------

@@ -21,26 +21,21 @@ _ITERATIONS = 200
 
 
 class Separability(NamedTuple):
-    """Result of :func:`separability`.
-
-    Attributes
-    ----------
-    area : float
-        Area under the ROC curve, in [0, 1]: 0.5 where the two kinds of samples are alike to the probe.
-    low, high : float
-        Ends of its 95% interval (Hanley and McNeil 1982).
-    """
+    """Result of :func:`separability`."""
 
     area: float
+    """Area under the ROC curve, in [0, 1]: 0.5 where the two kinds of samples are alike to the probe."""
     low: float
     high: float
+    """``low``, ``high``: ends of its 95% interval (Hanley and McNeil 1982)."""
 
 
 def held_out_margins(features: ArrayLike | Tensor, labels: ArrayLike | Tensor, folds: ArrayLike | Tensor) -> Tensor:
     """How far each sample's own class leads in a logistic regression that did not see the sample.
 
     The margin is the logit of the own class less the largest of the others: above 0 where the probe is right. Features
-    are standardised and divided by the root of their width; C is 10.
+    are standardised and divided by the root of their width; C is 10. Returns (n,) float32; NaN for unknown labels, and
+    where the other folds have no two classes.
 
     Parameters
     ----------
@@ -50,10 +45,6 @@ def held_out_margins(features: ArrayLike | Tensor, labels: ArrayLike | Tensor, f
         (n,) integers; -1 is unknown.
     folds
         (n,) integers: the fold that holds a sample. Each is judged by the classifier of all others.
-
-    Returns
-    -------
-    (n,) float32; NaN for unknown labels, and where the other folds have no two classes.
 
     Examples
     --------

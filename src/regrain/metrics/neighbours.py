@@ -26,7 +26,8 @@ def nearest_neighbours(
     """The k most similar gallery rows of each query: exact, and of equally similar rows the first ones.
 
     Besides inputs and results at most some 200 MB are held (float32). Where ``gallery`` is the very object ``query``,
-    only one triangle of the similarities is computed.
+    only one triangle of the similarities is computed. Returns (n, k) cosine similarities, falling, and (n, k) int64
+    gallery indices, on the device of the input.
 
     Parameters
     ----------
@@ -36,10 +37,6 @@ def nearest_neighbours(
         Neighbours for each query: 1 to m, or to m - 1 with ``exclude_self``.
     exclude_self
         Whether query i may not retrieve gallery row i (needs n = m). The index decides, so a duplicate is retrieved.
-
-    Returns
-    -------
-    (n, k) cosine similarities, falling, and (n, k) int64 gallery indices, on the device of the input.
 
     Examples
     --------

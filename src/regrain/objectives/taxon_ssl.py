@@ -17,17 +17,12 @@ from ._numerics import counted_mean, full_precision, unit
 
 
 class PseudoLabels(NamedTuple):
-    """Result of :func:`aligned_labels`.
-
-    Attributes
-    ----------
-    classes : LongTensor (B,)
-    confidence : Tensor (B,)
-        In [0, 1].
-    """
+    """Result of :func:`aligned_labels`."""
 
     classes: Tensor
+    """LongTensor (B,)."""
     confidence: Tensor
+    """(B,): in [0, 1]."""
 
 
 @torch.no_grad()
@@ -92,7 +87,8 @@ def taxon_ssl_loss(
           - \operatorname{mean}_i \sum_j R_{ij} \log \operatorname{softmax}_j (\cos(g_i, g'_j) / \tau)
 
     with R, whose rows sum to one, over the samples whose pseudo-labels c agree at all levels, and the sample itself.
-    Known labels do not replace pseudo-labels, as in the published code.
+    Known labels do not replace pseudo-labels, as in the published code. Returns ``loss``, and its terms ``supervised``,
+    ``pseudo`` and ``contrast``, detached.
 
     Parameters
     ----------
@@ -108,10 +104,6 @@ def taxon_ssl_loss(
         For each level h.
     temperature
         tau, positive.
-
-    Returns
-    -------
-    ``loss``, and its terms ``supervised``, ``pseudo`` and ``contrast``, detached.
 
     Examples
     --------

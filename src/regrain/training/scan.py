@@ -69,17 +69,9 @@ def scan_batches(
 ) -> Iterator[RawBatch]:
     """Every sample once, in the order of the data; of several processes, each has a share.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    batch_size : int, optional
-        Default: what the device computes fastest.
-    workers : int
-        Threads that decode images ahead of their use; data in memory need none.
-    rank, world_size : int
-        This process among how many.
-    device : torch.device
-        For a GPU, batches lie in pinned memory, from which they are copied while it computes.
+    ``batch_size``: default: what the device computes fastest. ``workers``: threads that decode images ahead of their
+    use; data in memory need none. ``rank``, ``world_size``: this process among how many. ``device``: for a GPU, batches
+    lie in pinned memory, from which they are copied while it computes.
     """
     share = torch.arange(len(dataset)).tensor_split(world_size)[rank]
     plan = share.split(batch_size or _batch_size(dataset, device))

@@ -18,12 +18,9 @@ def adjust_colour(images: Tensor, factors: Tensor) -> Tensor:
 
     Returns (B, C, H, W) in [0, 255].
 
-    Parameters
-    ----------
-    images : Tensor (B, C, H, W) in [0, 255]
-    factors : Tensor (B, 4)
-        Brightness b, contrast c and saturation s, factors of which 1 changes nothing, and hue in turns (0 changes
-        nothing). Saturation 0 is grey. Where C is not 3 only brightness and contrast act.
+    ``images``: (B, C, H, W) in [0, 255]. ``factors`` (B, 4): brightness b, contrast c and saturation s, factors of
+    which 1 changes nothing, and hue in turns (0 changes nothing). Saturation 0 is grey. Where C is not 3 only
+    brightness and contrast act.
 
     Notes
     -----

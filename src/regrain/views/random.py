@@ -27,12 +27,8 @@ class Draws:
     A block depends on its name alone, and within a block draw ``i`` on ``i`` alone: adding a transform, or asking for
     more draws, leaves all others as they are.
 
-    Parameters
-    ----------
-    ids : LongTensor (B,)
-        Any int64 values that tell the samples apart (indices, hashes of string ids).
-    seed, epoch, view : int
-        Further parts of the hash key.
+    ``ids``: LongTensor (B,); any int64 values that tell the samples apart (indices, hashes of string ids). ``seed``,
+    ``epoch``, ``view``: further parts of the hash key.
 
     Examples
     --------

@@ -19,30 +19,23 @@ class SeriesPreset:
     """Transforms of a series, in this order; the defaults do nothing.
 
     Scale, noise and mask are in standard deviations from the mean of the channel; see :class:`SeriesViews`.
-
-    Parameters
-    ----------
-    crop
-        Share of the time span of a random window (from, to), stretched to the full length; ``None``: the whole span.
-    scale
-        A channel's deviation from its mean is multiplied by a factor from [1 - scale, 1 + scale].
-    noise
-        Standard deviation of the Gaussian noise at every step, in standard deviations of the channel.
-    mask, mask_probability
-        Share of the steps (from, to) of one stretch of time that is set to the channels' means.
-    static_noise
-        Standard deviation of the Gaussian noise on static features, in standard deviations of the feature.
-    static_drop_probability
-        Of replacing a static feature by its mean.
     """
 
     crop: tuple[float, float] | None = None
+    """Share of the time span of a random window (from, to), stretched to the full length; ``None``: the whole span."""
     scale: float = 0.0
+    """A channel's deviation from its mean is multiplied by a factor from [1 - scale, 1 + scale]."""
     noise: float = 0.0
+    """Standard deviation of the Gaussian noise at every step, in standard deviations of the channel."""
     mask: tuple[float, float] = (0.05, 0.2)
     mask_probability: float = 0.0
+    """``mask``, ``mask_probability``: share of the steps (from, to) of one stretch of time that is set to the channels'
+    means.
+    """
     static_noise: float = 0.0
+    """Standard deviation of the Gaussian noise on static features, in standard deviations of the feature."""
     static_drop_probability: float = 0.0
+    """Of replacing a static feature by its mean."""
 
     def __post_init__(self) -> None:
         check_ranges(self, 0, 1, "crop", "mask")

@@ -16,18 +16,12 @@ from regrain.views.random import Draws
 
 @dataclass(frozen=True, kw_only=True)
 class TextPreset:
-    """Transforms of the tokens of a text; the defaults do nothing.
-
-    Parameters
-    ----------
-    drop_probability
-        Of hiding a token: its ``attention_mask`` becomes 0, its position stays.
-    mask_probability
-        Of replacing a token by the mask token.
-    """
+    """Transforms of the tokens of a text; the defaults do nothing."""
 
     drop_probability: float = 0.0
+    """Of hiding a token: its ``attention_mask`` becomes 0, its position stays."""
     mask_probability: float = 0.0
+    """Of replacing a token by the mask token."""
 
     def __post_init__(self) -> None:
         check_probabilities(self, "drop_probability", "mask_probability")

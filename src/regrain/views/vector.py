@@ -16,18 +16,12 @@ from regrain.views.random import Draws
 
 @dataclass(frozen=True, kw_only=True)
 class VectorPreset:
-    """Transforms of the features of a record; the defaults do nothing.
-
-    Parameters
-    ----------
-    noise
-        Standard deviation of the Gaussian noise, in standard deviations of the feature.
-    drop_probability
-        Of replacing a feature by its mean.
-    """
+    """Transforms of the features of a record; the defaults do nothing."""
 
     noise: float = 0.0
+    """Standard deviation of the Gaussian noise, in standard deviations of the feature."""
     drop_probability: float = 0.0
+    """Of replacing a feature by its mean."""
 
     def __post_init__(self) -> None:
         check_sizes(self, float("inf"), "noise")
