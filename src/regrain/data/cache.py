@@ -94,12 +94,7 @@ def cached_tensor(
 
 
 def features(
-    key: str,
-    rows: int,
-    width: int,
-    make_batches: Callable[[], Iterable[Tensor]],
-    *,
-    dtype: torch.dtype = torch.float32,
+    key: str, rows: int, width: int, make_batches: Callable[[], Iterable[Tensor]], *, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Features (rows, width) of a frozen encoder in the type they are computed in: see :func:`cached_tensor`."""
     return cached_tensor(f"features|{key}", (rows, width), make_batches, dtype=str(dtype).removeprefix("torch."))

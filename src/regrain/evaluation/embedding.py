@@ -17,12 +17,7 @@ from regrain.training.scan import on_device, on_host, scan_batches, scanning
 
 
 def apply_model(
-    model: Model,
-    dataset: Dataset,
-    function: Callable[..., Tensor],
-    *,
-    beside: Tensor | None = None,
-    workers: int = 2,
+    model: Model, dataset: Dataset, function: Callable[..., Tensor], *, beside: Tensor | None = None, workers: int = 2
 ) -> Tensor:
     """``function`` of the un-augmented inputs of all samples, float32 on the CPU, in the order of the data.
 

@@ -27,10 +27,7 @@ _ROWS = 1_000
 
 @protocol("train", "probabilities", levels="together", classifies=True)
 def multi_aspect(
-    representation: Representation,
-    tasks: Sequence[Task],
-    *,
-    decode: Literal["levels", "leaf", "least-cost"] = "levels",
+    representation: Representation, tasks: Sequence[Task], *, decode: Literal["levels", "leaf", "least-cost"] = "levels"
 ) -> dict[str, dict[str, Score]]:
     """Level -> figures, and ``all``: their means, samples right at every level, and the paths where levels nest.
 

@@ -43,12 +43,7 @@ class KMeans(Method):
     centres: Tensor
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        classes: Sequence[int],
-        *,
-        subclasses: Several | None = None,
-        starts: Count = STARTS,
+        self, encoder: nn.Module, classes: Sequence[int], *, subclasses: Several | None = None, starts: Count = STARTS
     ) -> None:
         super().__init__(encoder, classes)
         self.starts = starts

@@ -23,13 +23,7 @@ from ._numerics import full_precision, unit
 
 @full_precision
 def attention_weights(
-    embeddings: Tensor,
-    bank: Tensor | None,
-    w_query: Tensor,
-    w_key: Tensor,
-    *,
-    heads: int,
-    include_self: bool = False,
+    embeddings: Tensor, bank: Tensor | None, w_query: Tensor, w_key: Tensor, *, heads: int, include_self: bool = False
 ) -> Tensor:
     """Compute the attention of every sample to the candidates.
 

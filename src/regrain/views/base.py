@@ -47,11 +47,7 @@ class Views(nn.Module, Generic[PresetType]):
     preset_type: ClassVar[type]
 
     def __init__(
-        self,
-        presets: Sequence[str | PresetType | Mapping[str, Any]],
-        *,
-        known: Mapping[str, PresetType],
-        seed: int,
+        self, presets: Sequence[str | PresetType | Mapping[str, Any]], *, known: Mapping[str, PresetType], seed: int
     ) -> None:
         super().__init__()
         if isinstance(presets, (str, Mapping)) or not presets:

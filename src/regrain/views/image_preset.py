@@ -109,10 +109,7 @@ def image_presets(size: int) -> dict[str, ImagePreset]:
     )
     seen_askew = replace(weak, perspective=0.5, perspective_probability=0.5, fill=0)
     byol = replace(
-        coloured,
-        saturation=0.2,
-        blur_probability=0.5 if size > _BLUR_FROM_SIZE else 0.0,
-        solarise_probability=0.1,
+        coloured, saturation=0.2, blur_probability=0.5 if size > _BLUR_FROM_SIZE else 0.0, solarise_probability=0.1
     )
     glyph = ImagePreset(crop_scale=(0.8, 1.0), rotate=8, translate=0.05, shear=5, zoom=(0.9, 1.1))
     return {
