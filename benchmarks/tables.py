@@ -172,9 +172,9 @@ def _by_weight(data: str, *, ends: bool = True) -> tuple[Row, ...]:
 
 
 def _whole_network() -> Table:
-    """Every method on a whole pretrained network: the same data and steps, and the rate that coarse labels choose."""
+    """Every method on a whole pretrained network: the same data and steps, rates as they are without a word."""
     data = "cifar100-20 --encoder lite --set views.size=64 --set precision=float32 --limit-per-class 40"
-    tuned = f"{data} --epochs 4 --batch-size 128 --set learning_rate=0.005 --set schedule=cosine"
+    tuned = f"{data} --epochs 4 --batch-size 128 --set schedule=cosine"
     methods = _TOY_METHODS | {"SCGM-G": "scgm"}
     order = ("SupCE", "SupCon", "SelfCon", "Grafit", "CoIns", "MaskCon", "SCGM-G", "SupFINE")
     paper = published("maskcon/table2")

@@ -184,6 +184,28 @@ def said(
     return notes, [str(w.message) for w in caught if issubclass(w.category, RegrainWarning)]
 
 
+# The rate of the encoder
+
+
+@needs_lite
+@pytest.mark.parametrize(
+    ("encoder", "training", "rate"),
+    [
+        ({}, {}, 0.002),
+        ({}, {"learning_rate": 0.01}, None),
+        ({}, {"encoder_learning_rate": 0.005}, 0.005),
+        ({"freeze_statistics": False}, {}, None),
+    ],
+)
+def test_a_pretrained_encoder_of_photos_learns_at_a_tenth_of_the_heads_rate(
+    encoder: dict[str, Any], training: dict[str, Any], rate: float | None
+) -> None:
+    encoder = {"name": "lite", "frozen": False} | encoder
+    recipe = {"method": {"name": "sup-ce"}, "encoder": encoder, "training": training, "views": {"size": 32}}
+    found = assemble(recipe, images()).recipe["training"]["encoder_learning_rate"]
+    assert found == (None if rate is None else pytest.approx(rate))
+
+
 def test_hours_are_said_before_they_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     made = assembled(images(count=40), {"name": "conv4"}, 200)
     notes, warned = said(made, 1.0, monkeypatch)

@@ -20,7 +20,7 @@ from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.methods.base import EVERY, Training
 from regrain.model import Model, channel_statistics, series_statistics, take_statistics
-from regrain.runs.defaults import Regime, default_encoder_section, default_epochs, view_size
+from regrain.runs.defaults import GENTLE, Regime, default_encoder_section, default_epochs, view_size
 from regrain.runs.recipe import merge, recipe_for, recipes_of_method
 from regrain.training.loader import loader_of
 from regrain.training.options import TrainingOptions
@@ -139,10 +139,13 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     method = method_class(method_section.pop("name"))
     settings = check_values(method_section, hyperparameters(method), method.name)
     training = check_values(given.get("training", {}), hyperparameters(TrainingOptions), "training")
-    if given.get("training", {}).get("epochs") is None:
+    training_given = {key for key, value in given.get("training", {}).items() if value is not None}
+    if "epochs" not in training_given:
         small = as_it_is or kind in ("vector", "series")
         regime: Regime = "features" if small else "fine-tuning" if weights else "from scratch"
         training["epochs"] = default_epochs(regime, len(train), training["batch_size"])
+    if weights and encoder.freeze_statistics and not {"learning_rate", "encoder_learning_rate"} & training_given:
+        training["encoder_learning_rate"] = GENTLE * training["learning_rate"]
     options = TrainingOptions(**training)
 
     if options.early_stop and method.multi_stage:

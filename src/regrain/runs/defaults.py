@@ -36,6 +36,8 @@ _STEPS: dict[Regime, tuple[int, int, int]] = {
 }
 """Number of steps that suffices, and the smallest and largest number of epochs for them."""
 
+GENTLE = 0.1
+"""The rate of a pretrained encoder of photos over the heads' rate, at which its features are lost."""
 _FEW = 5_000
 """Samples below which photos or texts hardly teach an encoder that starts from random weights."""
 
