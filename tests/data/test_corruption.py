@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from regrain.data.corruption import Corruption, subsample, with_label_noise
+from regrain.data.corruption import Corruption, subsample, with_imbalance, with_label_noise
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
@@ -42,6 +42,27 @@ def test_drawn_samples_are_nested_and_hang_on_ids() -> None:
     for count in (1, 201):
         with pytest.raises(UserError, match="samples to draw are 2 to 200, all that data has"):
             subsample(data, count)
+
+
+def test_imbalance_is_a_long_tail_of_drawn_order() -> None:
+    data = made(4000)  # 500 samples of each of eight classes, 480 of them known
+    tail = with_imbalance(data, 10)
+    known = torch.bincount(data.labels.level("fine")[data.labels.level("fine") >= 0])
+    found = torch.bincount(tail.labels.level("fine")[tail.labels.level("fine") >= 0])
+    shares = sorted((found / known).tolist(), reverse=True)
+    assert shares == pytest.approx([10 ** -(i / 7) for i in range(8)], abs=0.003)
+    assert int((tail.labels.level("fine") < 0).sum()) == int((data.labels.level("fine") < 0).sum())
+    positions = [int(i[2:]) for i in tail.ids]
+    assert positions == sorted(positions)
+    shuffled = data.select(np.random.default_rng(1).permutation(4000))
+    assert set(with_imbalance(shuffled, 10).ids) == set(tail.ids)
+    assert not torch.equal(found, torch.bincount(with_imbalance(data, 10, seed=1).labels.level("fine").clamp(min=0)))
+    assert len(with_imbalance(data, 1)) == 4000
+    assert torch.equal(Corruption(imbalance=10).apply(data, ["coarse", "fine"]).keys, tail.keys)
+    with pytest.raises(UserError, match=r"at least 1; got 0\.5"):
+        with_imbalance(data, 0.5)
+    with pytest.raises(UserError, match="have no labels"):
+        with_imbalance(data.with_levels([]), 10)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.8, 1.0])

@@ -33,6 +33,8 @@ class Corruption:
         Number of samples to keep: see :func:`subsample`.
     limit_per_class : int, optional
         Largest number of samples of every class of the finest level in use.
+    imbalance : float
+        See :func:`with_imbalance`.
     label_noise : float, or mapping of level to float
         See :func:`with_label_noise`.
     noise_within : str, optional
@@ -46,6 +48,7 @@ class Corruption:
 
     samples: int | None = None
     limit_per_class: int | None = None
+    imbalance: float = 1.0
     label_noise: float | Mapping[str, float] = 0.0
     noise_within: str | None = None
     hide_labels: float | str | Mapping[str, float | str] = 0.0
@@ -78,6 +81,8 @@ class Corruption:
         if self.limit_per_class is not None:
             finest = levels[-1] if levels else None
             train = limit_per_class(train, self.limit_per_class, level=finest, seed=self.draw)
+        if self.imbalance != 1:
+            train = with_imbalance(train, self.imbalance, level=levels[-1] if levels else None, seed=self.draw)
         if self.noise_within is not None:
             train.labels.level_index(self.noise_within)
         if self.label_noise and levels:
@@ -98,6 +103,42 @@ def limit_per_class(data: Dataset, count: int, *, level: str | None = None, seed
     finest = data.labels.levels[-1] if data.labels.levels else None
     drawn = data.rows_by_class(level or finest, np.random.default_rng(seed))
     return data.select(np.sort(np.concatenate([rows[:count] for rows in drawn])))
+
+
+def with_imbalance(data: Dataset, ratio: float, *, level: str | None = None, seed: int = 0) -> Dataset:
+    """Unbalanced classes: all samples of one, 1 / ``ratio`` of those of another, the others' shares geometric between.
+
+    That is the long tail of Cui et al. (CVPR 2019) where classes are equal before; here the order of the classes is
+    drawn by seed. Every class keeps a sample at least, and samples of unknown class all stay.
+
+    Parameters
+    ----------
+    ratio : float
+        At least 1.
+    level : str, optional
+        Level of the classes; default the finest.
+    seed : int
+
+    Raises
+    ------
+    UserError
+        For a ratio below 1, and data without labels.
+    """
+    if not 1 <= ratio < np.inf:
+        raise UserError(f"imbalance is the ratio of the largest to the smallest share, at least 1; got {ratio:g}")
+    if not data.labels.levels:
+        raise UserError("imbalance is one of classes, and the data have no labels", code="no_labels")
+    level = level or data.labels.levels[-1]
+    generator = np.random.default_rng(seed)
+    classes = data.labels.present(level)
+    shares = ratio ** -(generator.permutation(len(classes)) / max(1, len(classes) - 1))
+    codes = data.labels.level(level).numpy()
+    kept = [np.flatnonzero(codes == UNKNOWN)]
+    for rows in data.rows_by_class(level, generator):
+        if codes[rows[0]] != UNKNOWN:
+            share = shares[classes.index(int(codes[rows[0]]))]
+            kept.append(rows[: max(1, round(share * len(rows)))])
+    return data.select(np.sort(np.concatenate(kept)))
 
 
 def subsample(data: Dataset, count: int, *, seed: int = 0) -> Dataset:

@@ -151,12 +151,34 @@ class _InMemory(TypedDict, total=False):
     layout: Literal["NCHW", "NHWC"] | None
 
 
+class _Counts(TypedDict, total=False):
+    counts: Annotated[
+        Literal["normalise", "keep"] | None,
+        "Counts of single cells (.h5ad): normalise makes log(1 + 10,000 x / total of the cell) of them, keep leaves "
+        "the numbers as they are. By default a matrix that holds whole numbers of 0 and more alone is normalised.",
+    ]
+
+
 class FolderOptions(StorageOptions, _Levels, _Name, total=False):
     """Options of folders of images."""
 
 
 class RoleOptions(SampleOptions, _Levels, _LabelPaths, _Relation, ColumnOptions, _Written, _Name, total=False):
     """Roles of a table's columns; columns that are not named are guessed."""
+
+
+class ObservationOptions(_Levels, _Relation, ColumnOptions, _Written, _Name, total=False):
+    """Roles of the columns that describe single cells."""
+
+
+class CellOptions(ObservationOptions, _Counts, StorageOptions, total=False):
+    """Options of single cells (AnnData).
+
+    columns : sequence of str, optional
+        Genes, by name or pattern; or one matrix of ``obsm``.
+    """
+
+    columns: Sequence[str] | None
 
 
 class TableOptions(RoleOptions, StorageOptions, total=False):
@@ -189,8 +211,8 @@ class CatalogOptions(_Place, _Splits, _Levels, StorageOptions, total=False):
 
 
 class ReaderOptions(
-    _Place, SampleOptions, _LabelPaths, _Relation, ColumnOptions, _Written, _Splits, _InMemory, _Name, StorageOptions,
-    total=False,
+    _Place, SampleOptions, _LabelPaths, _Relation, ColumnOptions, _Counts, _Written, _Splits, _InMemory, _Name,
+    StorageOptions, total=False,
 ):  # fmt: skip
     """Options of all readers, which the verbs take in addition to ``levels``; each is for sources that know it."""
 
@@ -203,6 +225,11 @@ class CorruptionOptions(TypedDict, total=False):
     samples: Annotated[int | None, "Train on this many samples alone, drawn whatever their classes."]
     limit_per_class: Annotated[
         int | None, "At most this many training samples of every class of the finest level in use."
+    ]
+    imbalance: Annotated[
+        float | None,
+        "Unbalanced classes of the finest level in use: one keeps all its training samples, another one in so many, "
+        "the others shares between, drawn.",
     ]
     label_noise: Annotated[
         float | Mapping[str, float] | None,
