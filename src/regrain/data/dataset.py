@@ -188,14 +188,15 @@ class Dataset:
             names = self.notes.get(key)
             if not names or not wanted or list(names) == list(wanted):
                 continue
-            lacking = [repr(name) for name in wanted if name not in names]
+            places = {name: place for place, name in enumerate(names)}
+            lacking = [repr(name) for name in wanted if name not in places]
             if lacking:
                 are = ("column", "is") if len(lacking) == 1 else ("columns", "are")
                 raise UserError(
                     f"{self.name}: {are[0]} {', '.join(lacking[:3])}{' and more' if len(lacking) > 3 else ''} "
                     f"{are[1]} missing: {who} was trained on {'it' if len(lacking) == 1 else 'them'}"
                 )
-            order = torch.tensor([names.index(name) for name in wanted])
+            order = torch.tensor([places[name] for name in wanted])
             notes[key] = list(wanted)
             if isinstance(samples, TensorSamples) and samples.tensor.shape[-1] == len(names):
                 samples = replace(samples, tensor=samples.tensor[..., order])

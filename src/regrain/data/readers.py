@@ -7,19 +7,20 @@ was left out, how large images are kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from regrain.data.anndata import CELL_SUFFIX, CellMatrix, as_cell_matrix, is_anndata, read_cells
 from regrain.data.arrays import read_arrays
 from regrain.data.dataset import Dataset
 from regrain.data.folder import read_folder
 from regrain.data.formats import as_table, is_frame, parquet_files, read_parquet_folder
 from regrain.data.huggingface import huggingface_table, is_huggingface
-from regrain.data.options import ArrayOptions, FolderOptions, ParquetFolderOptions, TableOptions
+from regrain.data.options import ArrayOptions, CellOptions, FolderOptions, ParquetFolderOptions, TableOptions
 from regrain.data.rows import Rows, separate
 from regrain.data.samples import ImageSamples, SeriesSamples, TensorSamples, TextSamples
 from regrain.data.table import Table
@@ -38,9 +39,10 @@ def read(source: Any, **options: Any) -> Dataset:
         - a :class:`Dataset`, returned as it is;
         - the name of a data set (``regrain datasets`` lists them);
         - a path to a folder tree of images (:func:`regrain.data.folder.read_folder`), to a folder of Parquet files, one
-          a split, or to a table: CSV, TSV, Parquet, JSON;
+          a split, to a table: CSV, TSV, Parquet, JSON; or to single cells: ``.h5ad``;
         - a DataFrame, columns in a mapping, or a Hugging Face data set: tables with one row a sample, or one a time
           step. ClassLabel columns are the levels unless others are named;
+        - an AnnData object: single cells (:func:`regrain.data.anndata.read_cells`);
         - an array, a tensor or a list (:func:`regrain.data.arrays.read_arrays`); so is a DataFrame with ``labels``.
     options
         Those of the reader that fits: see :mod:`regrain.data.options`. Columns that no option names are guessed, and
@@ -119,14 +121,22 @@ def options_of(source: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def parsed(source: Any, options: Mapping[str, Any] | None = None) -> Any:
-    """A table parsed, so that it may be looked at and read again without being parsed again; else the source itself."""
-    return _table(source) if _reader(source, options or {})[0] is _rows_of_table else source
+    """A table or cells parsed, to be looked at and read again without being parsed again; else the source itself."""
+    reader = _reader(source, options or {})[0]
+    return _table(source) if reader is _rows_of_table else as_cell_matrix(source) if reader is read_cells else source
 
 
 def table_of(source: Any) -> Table | None:
     """The table that a source is, parsed; None where it is something else."""
     found = as_table(source) if _reader(source, {})[0] is read_parquet_folder else parsed(source)
     return found if isinstance(found, Table) else None
+
+
+def observed_columns(source: Any) -> Collection[str] | None:
+    """Names of the columns that may hold the labels of a table or of cells, parsed; None for what has no columns."""
+    if isinstance(source, CellMatrix):
+        return [str(name) for name in source.data.obs.columns]
+    return source.columns if isinstance(source, Table) else None
 
 
 def _table(source: Any) -> Table:
@@ -174,6 +184,8 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
         return _reader_of_path(source)
     if is_huggingface(source):
         return _rows_of_table, TableOptions.__annotations__, "a Hugging Face data set"
+    if isinstance(source, CellMatrix) or is_anndata(source):
+        return read_cells, CellOptions.__annotations__, "single cells"
     if (is_frame(source) or isinstance(source, Table | Mapping)) and options.get("labels") is None:
         return _rows_of_table, TableOptions.__annotations__, "a table"
     return read_arrays, _ARRAY, "an array"
@@ -191,6 +203,8 @@ def _reader_of_path(source: str | os.PathLike[str]) -> tuple[Callable[..., Rows]
     except (OSError, ValueError) as error:  # a closed folder above it, a name too long, a NUL character
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{source} cannot be reached ({reason})") from None
+    if path.is_file() and path.suffix.lower() == CELL_SUFFIX:
+        return read_cells, CellOptions.__annotations__, "single cells"
     if path.is_file():
         return _rows_of_table, TableOptions.__annotations__, "a table"
     if path.is_dir() and parquet_files(path):

@@ -19,7 +19,7 @@ from regrain.data.corruption import Corruption
 from regrain.data.dataset import Dataset
 from regrain.data.folder import opens_as_image
 from regrain.data.options import ColumnOptions, SampleOptions
-from regrain.data.readers import options_of, read, table_of
+from regrain.data.readers import observed_columns, options_of, parsed, read, table_of
 from regrain.data.rows import examples
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
@@ -90,6 +90,8 @@ def data_section(
             f"data.levels is a list of levels, such as ['kind', 'species']; got {levels!r}", code="wrong_shape"
         )
     kept = dict(recorded.get("roles") or {}) if given["levels"] is None else {}
+    if "coarse" in roles:
+        kept = {role: level for role, level in kept.items() if not role.startswith("coarse")}
     return section | {"roles": {**kept, **roles}}
 
 
@@ -131,7 +133,7 @@ def read_alike(
     levels_in_use : sequence of str
         Levels that it was trained on.
     levels : sequence of str, optional
-        Label columns; default those of ``levels_in_use`` that a table has.
+        Label columns; default those of ``levels_in_use`` that a table or cells have.
     wanted : {"any", "some", "own", "none"}
         Which labels. A table that has none of them is read without labels, unless there must be ``some``: the reader
         then finds others. Of folders the reader finds the levels, unless they must be the model's ``own``. With
@@ -143,22 +145,25 @@ def read_alike(
         return read(data, **options)
     if isinstance(data, str | Path) and model.config["inputs"]["modality"] == "image" and opens_as_image(str(data)):
         data = [str(data)]
+    is_folder = isinstance(data, str | Path) and Path(data).is_dir()
+    data = data if is_folder else parsed(data)
     table = table_of(data)
-    source = data if table is None or (isinstance(data, str | Path) and Path(data).is_dir()) else table
+    source = data if table is None or is_folder else table
     inherited = inherited_options(data, table, model, recorded, options)
     if table is not None and not any(name in inherited for name in SAMPLE_OPTIONS):
         _require_columns(table, model)
-    has = [] if table is None else [level for level in levels or levels_in_use if level in table.columns]
+    columns = observed_columns(source if table is None else table)
+    has = [level for level in levels or levels_in_use if columns is not None and level in columns]
     if inherited.get("label_paths") and "label_paths" not in options:
         if wanted == "none" or (levels is not None and (table is None or len(has) == len(levels))):
             inherited = {name: value for name, value in inherited.items() if name not in ("label_paths", "levels")}
         else:
             levels = None  # they are levels of the path
     if wanted == "none":
-        return read_data(source, None if table is None else [], inherited)
+        return read_data(source, None if columns is None else [], inherited)
     if inherited.get("label_paths"):
         return read(source, **(inherited if levels is None else {**inherited, "levels": list(levels)}))
-    if levels is None and table is not None:
+    if levels is None and columns is not None:
         levels = None if wanted == "some" and not has else has
     elif levels is None and wanted == "own":
         levels = levels_in_use
@@ -204,7 +209,10 @@ def _recorded_for(data: Any, table: Table | None, model: Model, recorded: Mappin
     if table is None:
         if "modality" in known:  # an array or a list
             found["modality"] = inputs["modality"]
-        return found
+        columns = observed_columns(data)
+        return {
+            n: v for n, v in found.items() if columns is None or n not in ColumnOptions.__annotations__ or v in columns
+        }
     where = {name: found.pop(name) for name in SAMPLE_OPTIONS if name in found}
     own = {"columns": "columns", "static": "static_columns", "notations": "notations"}
     where |= {option: inputs[key] for option, key in own.items() if inputs.get(key)}  # by name, whatever their order
