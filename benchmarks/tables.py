@@ -219,8 +219,9 @@ def _subclass_table(
     fine: bool = True,
 ) -> Table:
     """Few-shot accuracy and discovered subclasses, one seed; ``of`` names the table whose runs serve, ``fine`` says
-    whether SupFINE is among them."""
+    whether SupFINE is among them. On features as they are, FALCON and SCAN beside them."""
     mixture = f" --set subclasses={subclasses}"
+    features = data.partition(" --epochs")[0]
     clusters = f"--subclasses {subclasses} --ignore-coarse-labels"
     few = [f"{way}-way-{shot}-shot" for way in ("5", "all") for shot in (1, 5)] + ["1-shot-intra"]
     metrics = [Metric(key.replace("-", " "), f"test/{level}/{key}") for key in few]
@@ -236,6 +237,11 @@ def _subclass_table(
         Row("SCGM-G", f"scgm {data}{mixture}", discover="--ignore-coarse-labels"),
         Row("SCGM-G as published", f"scgm {data}{mixture}{_PUBLISHED_MEANS}", discover="--ignore-coarse-labels"),
         Row("SCGM-A", f"scgm-a {data}{mixture}", discover="--ignore-coarse-labels"),
+        *(
+            Row(label, f"{method} {on}{mixture}", discover="--ignore-coarse-labels")
+            for label, method, on in (("FALCON", "falcon", data), ("SCAN", "scan", f"{features} --epochs 50"))
+            if "--frozen" in raw
+        ),
         Row("MaskCon", run_of=f"{of}/MaskCon", discover=clusters),
         Row("MaskCon, balanced k-means", run_of=f"{of}/MaskCon", discover=f"{clusters} --balanced"),
         Row("SeLa", f"sela {data} --set subclasses={subclasses}", discover="--ignore-coarse-labels"),
@@ -245,6 +251,27 @@ def _subclass_table(
     judge = "--ways 5,all --shots 1,5 --queries rest --intra-class --copies 0 --episodes 300"
     judge = f"-p recall -p few-shot -l {level} {judge}"
     return Table(name, title, judge, tuple(metrics), rows)
+
+
+def _unbalanced_table(name: str, title: str, data: str, level: str, subclasses: int) -> Table:
+    """Subclasses of unequal size: one has ten times the training samples of another."""
+    found = {"NMI": "nmi", "purity": "purity", "ACC": "acc"}
+    metrics = [
+        Metric(f"{split} {words}", f"discover/{split}/{level}/{key}")
+        for split in ("train", "test")
+        for words, key in found.items()
+    ]
+    tail = f"{data} --imbalance 10 --draw {{seed}}"
+    mixture = f" --set subclasses={subclasses}"
+    clusters = f"--subclasses {subclasses} --ignore-coarse-labels"
+    rows = (
+        Row("k-means", f"features {tail}", discover=clusters),
+        Row("balanced k-means", run_of=f"{name}/k-means", discover=f"{clusters} --balanced"),
+        Row("SCGM-G", f"scgm {tail}{mixture}", discover="--ignore-coarse-labels"),
+        Row("FALCON", f"falcon {tail}{mixture}", discover="--ignore-coarse-labels"),
+        Row("FALCON, w_b = 0.5", f"falcon {tail}{mixture} --set balance_weight=0.5", discover="--ignore-coarse-labels"),
+    )
+    return Table(name, title, f"-p recall -l {level}", tuple(metrics), rows, compare="k-means")
 
 
 def _found_classes(level: str, upper: str = "") -> tuple[Metric, ...]:
@@ -668,6 +695,20 @@ TABLES: tuple[Table, ...] = (
         raw="clinc150 --encoder minilm --frozen --set encoder.adapter=identity",
         of="clinc-frozen",
         fine=False,
+    ),
+    _unbalanced_table(
+        "unbalanced-clinc",
+        "CLINC150, 10 domains, 150 intents of unequal size to find, frozen MiniLM",
+        "clinc150 --encoder minilm --frozen --epochs 10",
+        "intent",
+        150,
+    ),
+    _unbalanced_table(
+        "unbalanced-grocery",
+        "Grocery, 3 categories, 81 products of more unequal size to find, on frozen ImageNet features",
+        f"grocery -l category -l fine {_IMAGENET} --epochs 20",
+        "fine",
+        81,
     ),
     Table(
         "hapt",

@@ -92,7 +92,8 @@ def test_unknown_labels_give_finite_losses(name: str) -> None:
     assert all(torch.isfinite(p).all() for p in method.parameters())
 
 
-UNAIDED = {"maskcon", "grafit", "coins", "supcon-queue", "tsc", "mixed", "scgm", "scgm-a", "guided", "taxon-ssl"}
+UNAIDED = {"maskcon", "grafit", "coins", "supcon-queue", "tsc", "mixed", "scgm", "scgm-a", "guided", "falcon",
+           "taxon-ssl"}  # fmt: skip
 """Methods that read labels, and learn something from a batch that has none: as docs/missing-labels.md says."""
 
 

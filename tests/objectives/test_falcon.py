@@ -81,11 +81,31 @@ def test_against_loops() -> None:
     assert {k: float(v) for k, v in found.items()} == pytest.approx(expected, abs=1e-12)
 
 
+def test_shares_are_what_the_mean_should_be() -> None:
+    own, average, near = inputs()
+
+    def balance(shares: Tensor | None, logits: Tensor = own) -> float:
+        found = falcon_losses(logits, average, near, BELOW, COARSE, hardness=1.0, shares=shares)
+        return float(found["balance"])
+
+    mean = own.softmax(1).mean(0)
+    assert balance(torch.full((5,), 0.2, dtype=torch.float64)) == pytest.approx(balance(None), abs=1e-12)
+    assert balance(mean) == pytest.approx(0, abs=1e-12)
+    shares = torch.tensor([0.5, 0.2, 0.2, 0.05, 0.05], dtype=torch.float64)
+    assert balance(shares) == pytest.approx(float((mean * (mean / shares).log()).sum()), abs=1e-12)
+    assert math.isfinite(balance(torch.tensor([1.0, 0, 0, 0, 0])))
+    unused = own.clone()
+    unused[:, 3:] = -1e4
+    assert balance(torch.tensor([0.5, 0.25, 0.25, 0, 0], dtype=torch.float64), unused) < 1
+
+
 def test_gradients_and_limits() -> None:
     own, average, near = inputs()
 
     def total(x: Tensor) -> Tensor:
-        return torch.stack(list(falcon_losses(x, average, near, BELOW, COARSE, hardness=0.4).values())).sum()
+        shares = torch.tensor([0.4, 0.3, 0.2, 0.1, 0.0], dtype=x.dtype)
+        terms = [falcon_losses(x, average, near, BELOW, COARSE, hardness=0.4, shares=s) for s in (None, shares)]
+        return torch.stack([value for of in terms for value in of.values()]).sum()
 
     assert torch.autograd.gradcheck(total, own.requires_grad_())
     far = (own.detach() * 1000).requires_grad_()

@@ -31,6 +31,7 @@ SHARES = {0: (slice(0, 15), slice(0, 33)), 1: (slice(15, BATCH), slice(33, SAMPL
 """Rows of a batch, and of the training set, by rank."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
+    "falcon": {"relations_period": 2, "size_weight": 0.1, "neighbours": 4},
     "george": {"coarse_epochs": 1},
     "scan": {"pretext_epochs": 1, "clustering_epochs": 1, "threshold": 0.3},
     "scgm": {"assignment_period": 1, "start_epochs": 2},

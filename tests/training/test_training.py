@@ -136,13 +136,14 @@ def test_resume_equals_no_interruption(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("looks", [3, 7, 11, 14])
-@pytest.mark.parametrize("name", ["scgm-a", "george", "scan", "self-classifier"])
+@pytest.mark.parametrize("name", ["scgm-a", "george", "falcon", "scan", "self-classifier"])
 def test_resume_within_and_between_e_steps(name: str, looks: int, tmp_path: Path) -> None:
-    """Four epochs; E-steps before the first and the third, or clusters before the third, or stages 1, 2, 2, 3, or
-    neighbours of every epoch and the best of two restarts."""
+    """Four epochs; E-steps before the first and the third, or clusters before the third, or relations of
+    every third step, or stages 1, 2, 2, 3, or neighbours of every epoch and the best of two restarts."""
     more = {
         "scgm-a": {"assignment_period": 2},
         "george": {"coarse_epochs": 2},
+        "falcon": {"subclasses": 4, "relations_period": 3, "soft_epochs": 2},
         "scan": {"clustering_epochs": 2},
         "self-classifier": {"neighbours": 3, "queue_size": 0, "restarts": 2, "class_counts": (4,), "hidden": 16},
     }[name]

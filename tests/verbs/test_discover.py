@@ -63,7 +63,13 @@ def test_own_subclasses_of_scgm(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("scgm", ["subclasses=4"]), ("scgm", ["subclasses=4", "initial_means=random"]), ("george", []), ("sup-ce", [])],
+    [
+        ("scgm", ["subclasses=4"]),
+        ("scgm", ["subclasses=4", "initial_means=random"]),
+        ("george", []),
+        ("falcon", ["subclasses=4"]),
+        ("sup-ce", []),
+    ],
 )
 def test_a_subclass_lies_in_one_superclass_wherever_both_are_shown(
     method: str, settings: list[str], tmp_path: Path

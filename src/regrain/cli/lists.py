@@ -43,7 +43,7 @@ _ADVICE = (
     ("no labels, a good frozen encoder", "classes", "kmeans; turtle (texts), self-classifier (photos) beside it"),
     ("no labels", "classes and features", "self-classifier. Then `regrain discover`"),
     ("fine labels of every sample", "a classifier, embeddings", "sup-fine; supcon with one --level"),
-    ("coarse labels", "the hidden subclasses", "scgm, then `regrain discover`; maskcon beside it"),
+    ("coarse labels", "the hidden subclasses", "falcon or scgm, then `regrain discover`; maskcon beside it"),
     ("coarse labels, a few fine ones", "a classifier of the fine ones", "scgm-a or maskcon, then `regrain adapt`"),
     ("some samples without a coarse label", "embeddings", "maskcon, grafit: such samples learn from themselves"),
 )

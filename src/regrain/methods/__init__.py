@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from regrain.methods.base import Method, Needs
     from regrain.methods.baselines import CoarsePlus, FinePlus, SupCE, SupFINE
     from regrain.methods.coins import CoIns
+    from regrain.methods.falcon import FALCON
     from regrain.methods.features import Features
     from regrain.methods.george import GEORGE
     from regrain.methods.grafit import Grafit
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
     from regrain.methods.tsc import TSC
     from regrain.methods.turtle import Turtle
 
-__all__ = ["ALIASES", "ANCOR", "GEORGE", "METHODS", "MLCL", "NNCLR", "SCAN", "SCGM", "SCGMA", "SCLRE", "TSC", "CoIns",
-           "CoarsePlus", "Features", "FinePlus", "Grafit", "Guided", "HiMulConE", "KMeans", "MaskCon", "Method",
-           "Mixed", "MultiCE", "Needs", "SeLa", "SelfClassifier", "SelfCon", "SimCLR", "SupCE", "SupCon", "SupConQueue",
-           "SupFINE", "TaxonSSL", "Turtle", "method_class", "method_name"]  # fmt: skip
+__all__ = ["ALIASES", "ANCOR", "FALCON", "GEORGE", "METHODS", "MLCL", "NNCLR", "SCAN", "SCGM", "SCGMA", "SCLRE", "TSC",
+           "CoIns", "CoarsePlus", "Features", "FinePlus", "Grafit", "Guided", "HiMulConE", "KMeans", "MaskCon",
+           "Method", "Mixed", "MultiCE", "Needs", "SeLa", "SelfClassifier", "SelfCon", "SimCLR", "SupCE", "SupCon",
+           "SupConQueue", "SupFINE", "TaxonSSL", "Turtle", "method_class", "method_name"]  # fmt: skip
 
 _HOMES = {
     "maskcon": "maskcon:MaskCon",
@@ -51,6 +52,7 @@ _HOMES = {
     "scgm-a": "scgm:SCGMA",
     "ancor": "ancor:ANCOR",
     "george": "george:GEORGE",
+    "falcon": "falcon:FALCON",
     "sela": "sela:SeLa",
     "sclre": "sclre:SCLRE",
     "tsc": "tsc:TSC",

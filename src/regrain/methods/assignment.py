@@ -173,7 +173,8 @@ def count_subclasses(
 
 def rule_of_thumb(training: Training) -> int:
     """Return a number of subclasses, see :func:`count_subclasses`."""
-    fewest, wanted = (training.classes[0], 10 * training.classes[0]) if training.classes else (2, 100)
+    most = max(training.classes, default=0)
+    fewest, wanted = (most, 10 * most) if most else (2, 100)
     return max(fewest, min(wanted, training.samples // 20))
 
 

@@ -17,6 +17,18 @@ from regrain.objectives.gathering import gather
 EVERY = "every"
 """The role of a method that reads all levels in use, coarse to fine: they play ``level1``, ``level2`` and so on."""
 
+
+def coarse_roles(levels: int) -> tuple[str, ...]:
+    """Roles of so many coarse levels.
+
+    Examples
+    --------
+    >>> coarse_roles(3)
+    ('coarse', 'coarse2', 'coarse3')
+    """
+    return ("coarse", *(f"coarse{number}" for number in range(2, levels + 1)))[:levels]
+
+
 TrainingPass = Callable[[], Iterable[tuple[Any, Tensor, Tensor]]]
 """Gives (un-augmented view, labels, ids) batch by batch over the whole training set."""
 
@@ -32,6 +44,9 @@ class Needs:
     """Default view presets, one per view of a sample."""
     minimum_classes: int = 1
     """Smallest number of classes that a level it reads may have."""
+    several: bool = False
+    """Whether it reads as many coarse levels as the user names, whose classes may cut across each other. They play
+    ``coarse``, ``coarse2``, ``coarse3`` and so on."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,7 @@ class Method(nn.Module):
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
-        if self.needs.levels != (EVERY,) and len(classes) != len(self.needs.levels):
+        if len(self.roles_of(len(classes))) != len(classes):
             raise UserError(
                 f"{self.name} reads {len(self.needs.levels)} label levels ({', '.join(self.needs.levels) or 'none'}); "
                 f"got class counts for {len(classes)}",
@@ -111,8 +126,9 @@ class Method(nn.Module):
     @classmethod
     def roles_of(cls, levels: int) -> tuple[str, ...]:
         """Role names for a given number of levels."""
-        every = cls.needs.levels == (EVERY,)
-        return tuple(f"level{number + 1}" for number in range(levels)) if every else cls.needs.levels
+        if cls.needs.levels == (EVERY,):
+            return tuple(f"level{number + 1}" for number in range(levels))
+        return coarse_roles(max(1, levels)) if cls.needs.several else cls.needs.levels
 
     @property
     def roles(self) -> tuple[str, ...]:

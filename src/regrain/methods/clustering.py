@@ -20,6 +20,9 @@ CLUSTER_VARIANCE = 0.1
 """Variance of a cluster on the unit sphere, for probabilities: SCGM's sigma^2."""
 
 _SILHOUETTE_SAMPLES = 2000
+_SMALL_LOSS = 0.05
+"""Share of the silhouette that clusters of equal size may cost where nobody said whether to make them equal."""
+
 _BALANCED_SHARPNESS = 100.0
 """Sharpness of the transport on cosines: plans this sharp are nearly hard."""
 _BALANCED_ROUNDS = 20
@@ -89,7 +92,7 @@ def cluster_within(
     each: int | None = None,
     total: int | None = None,
     largest: int = 10,
-    balanced: bool = False,
+    balanced: bool | None = False,
     seed: int = 0,
 ) -> Subclusters:
     """Run k-means on unit vectors within each superclass.
@@ -107,8 +110,9 @@ def cluster_within(
         most 2000 samples; 1 where no partition has a positive one).
     largest : int
         Largest number of clusters in a superclass where the silhouette decides.
-    balanced : bool
+    balanced : bool, optional
         Make clusters of equal size within a superclass: Sinkhorn assignments and means alternate, starting at k-means.
+        With None they are made where they cost less than a twentieth of the mean silhouette.
     seed : int
         Seed of k-means.
 
@@ -138,17 +142,28 @@ def cluster_within(
         raise UserError("no superclass is known: there is nothing to cluster within")
     sizes = {c: int((superclasses == c).sum()) for c in present}
     counts = _shares(sizes, total) if total is not None else dict.fromkeys(present, each)
+    plain = {}
+    for superclass in present:
+        own = vectors[superclasses == superclass]
+        found = _cluster(own, counts[superclass], largest, seed)
+        plain[superclass] = (*found, torch.zeros(len(found[1])))
+    chosen = plain
+    if balanced is not False:
+        equal = {c: _balance(vectors[superclasses == c], means) for c, (_, means, _) in plain.items()}
+        kept = []
+        if balanced is None:
+            kept = [
+                sum(sizes[c] * _silhouette(vectors[superclasses == c], own, seed) for c, (own, _, _) in of.items())
+                for of in (equal, plain)
+            ]
+        if balanced or kept[0] >= (1 - _SMALL_LOSS) * kept[1]:
+            chosen = equal
     codes = torch.full((len(vectors),), -1)
     centres: list[Tensor] = []
     offsets: list[Tensor] = []
     owners: list[int] = []
-    for superclass in present:
-        rows = (superclasses == superclass).nonzero()[:, 0]
-        own, means = _cluster(vectors[rows], counts[superclass], largest, seed)
-        shift = torch.zeros(len(means))
-        if balanced:
-            own, means, shift = _balance(vectors[rows], means)
-        codes[rows] = own + len(owners)
+    for superclass, (own, means, shift) in chosen.items():
+        codes[superclasses == superclass] = own + len(owners)
         owners += [superclass] * len(means)
         centres.append(means)
         offsets.append(shift)
@@ -175,8 +190,6 @@ def _shares(sizes: dict[int, int], total: int) -> dict[int, int | None]:
 
 def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return codes and unit centres of one superclass; centres are empty only where there are too few samples."""
-    from sklearn.metrics import silhouette_score
-
     distinct = len(np.unique(vectors.numpy(), axis=0))
 
     def fitted(k: int) -> tuple[Tensor, Tensor]:
@@ -191,15 +204,20 @@ def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tup
     best, best_silhouette = fitted(1), 0.0
     for k in range(2, min(largest, distinct - 1) + 1):
         found = fitted(k)
-        silhouette = silhouette_score(
-            vectors.numpy(),
-            found[0].numpy(),
-            sample_size=min(_SILHOUETTE_SAMPLES, len(vectors)),
-            random_state=seed,
-        )
+        silhouette = _silhouette(vectors, found[0], seed)
         if silhouette > best_silhouette:
-            best, best_silhouette = found, float(silhouette)
+            best, best_silhouette = found, silhouette
     return best
+
+
+def _silhouette(vectors: Tensor, codes: Tensor, seed: int) -> float:
+    """Return the mean silhouette of the clusters over some of the samples, 0 where it has none."""
+    from sklearn.metrics import silhouette_score
+
+    if not 1 < len(codes.unique()) < len(codes):
+        return 0.0
+    sample = min(_SILHOUETTE_SAMPLES, len(vectors))
+    return float(silhouette_score(vectors.numpy(), codes.numpy(), sample_size=sample, random_state=seed))
 
 
 def _balance(vectors: Tensor, means: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Nearest neighbours of training samples, one of which is drawn every epoch."""
+"""Nearest neighbours of training samples, some of which are drawn every epoch."""
 
 from __future__ import annotations
 
@@ -54,23 +54,53 @@ class Neighbourhood(nn.Module):
         """Positions of every sample's neighbours, (N, size), with samples in the order of their ids."""
         return self._rows["neighbours"]
 
-    def take(self, ids: Tensor, features: Tensor) -> None:
-        """Store the features (N, d) of the samples with these ids (N,); the first call also finds their neighbours."""
+    def take(self, ids: Tensor, features: Tensor, groups: Tensor | None = None) -> None:
+        """Store the features (N, d) of the samples with these ids (N,); the first call also finds their neighbours.
+
+        With ``groups`` (N,) a sample's neighbours are of its own group, or of any for a sample of group -1. A sample of
+        a group smaller than that has some of them several times; one that is alone is its own neighbour.
+        """
         order = ids.argsort()
         self._rows |= {"ids": ids[order], "features": features[order]}
         if "neighbours" not in self._rows:
             ordered, count = features[order] - features.mean(dim=0), min(self.size, len(ids) - 1)
-            self._rows["neighbours"] = nearest_neighbours(ordered, ordered, count, exclude_self=True)[1]
+            if groups is None:
+                found = nearest_neighbours(ordered, ordered, count, exclude_self=True)[1]
+            else:
+                found = _within(ordered, groups[order], count)
+            self._rows["neighbours"] = found
 
     def draw(self, ids: Tensor) -> Tensor:
         """Return the features (B, d) of one neighbour of each sample, drawn by seed, epoch and the sample's id."""
+        return self.draw_several(ids, 1)[:, 0]
+
+    def draw_several(self, ids: Tensor, count: int) -> Tensor:
+        """Return the features (B, count, d) of so many neighbours of each sample; one may be drawn twice."""
         self._rows = {name: rows.to(ids.device) for name, rows in self._rows.items()}
         own = self._rows["neighbours"][torch.searchsorted(self._rows["ids"], ids)]
-        drawn = (uniform(ids, seed=self.seed, epoch=self.epochs, view=0, count=1) * own.shape[1]).long()
-        return self._rows["features"][own.gather(1, drawn)[:, 0]]
+        drawn = (uniform(ids, seed=self.seed, epoch=self.epochs, view=0, count=count) * own.shape[1]).long()
+        return self._rows["features"][own.gather(1, drawn)]
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "rows": self._rows}
 
     def set_extra_state(self, state: Any) -> None:
         self.epochs, self._rows = int(state["epochs"]), dict(state["rows"])
+
+
+def _within(features: Tensor, groups: Tensor, count: int) -> Tensor:
+    """(N, count): the nearest samples of each one's own group, of all for group -1, repeated where they are fewer."""
+    found = torch.empty(len(features), count, dtype=torch.long, device=features.device)
+    for group in groups.unique().tolist():
+        rows = (groups == group).nonzero()[:, 0]
+        among = rows if group >= 0 else torch.arange(len(features), device=features.device)
+        fewer = min(count, len(among) - 1)
+        if not fewer:
+            found[rows] = rows[:, None]
+            continue
+        _, nearest = nearest_neighbours(features[rows], features[among], fewer + 1, exclude_self=False)
+        nearest = among[nearest]
+        itself_last = (nearest == rows[:, None]).long().argsort(dim=1, stable=True)
+        repeated = torch.arange(count, device=features.device) % fewer
+        found[rows] = nearest.gather(1, itself_last)[:, repeated]
+    return found

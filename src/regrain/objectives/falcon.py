@@ -24,6 +24,7 @@ def falcon_losses(
     *,
     target_temperature: float = 0.9,
     hardness: float,
+    shares: Tensor | None = None,
 ) -> dict[str, Tensor]:
     r"""The four terms of FALCON, for fine classes f and their relations M to the coarse classes y.
 
@@ -33,7 +34,8 @@ def falcon_losses(
         L_{confidence} &= -\tfrac1n \sum_i t_i \cdot \log p(x_i),\quad
             t = (1 - h)\, q + h\, \mathrm{onehot}(\arg\max q),\quad
             q = \mathrm{softmax}_{f: M_{f y} = 1}(s'(x) / T) \\
-        L_{balance} &= \log K_f - H(\bar p)
+        L_{balance} &= \log K_f - H(\bar p) \quad\text{or, with shares,}\quad
+            \mathrm{KL}(\bar p \,\|\, \pi)
 
     s are logits, p their softmax, a dash marks the moving average of the network, which gets no gradient. The paper
     adds them up as 0.5 coarse + 0.5 (neighbours + confidence) + 2 balance.
@@ -54,6 +56,9 @@ def falcon_losses(
         T, > 0.
     hardness : float in [0, 1]
         h: 0 gives soft targets, 1 one-hot ones.
+    shares : Tensor (K_f,), optional
+        pi: the shares of samples that fine classes should have, >= 0, of sum 1; not in the paper, whose classes have
+        equal ones.
 
     Returns
     -------
@@ -89,8 +94,14 @@ def falcon_losses(
         "coarse": counted_mean(-log_p.masked_fill(~allowed, -torch.inf).logsumexp(dim=1), known),
         "neighbours": -(log_p[:, None] + log_near).logsumexp(dim=2).mean(),
         "confidence": -(target * log_p).sum(dim=1).mean(),
-        "balance": math.log(classes) - entropy_of_mean(log_p),
+        "balance": math.log(classes) - entropy_of_mean(log_p) if shares is None else _divergence(log_p, shares),
     }
+
+
+def _divergence(log_p: Tensor, shares: Tensor) -> Tensor:
+    """KL divergence of the mean row from the shares; a class of share 0 costs much, not infinitely much."""
+    mean = log_p.exp().mean(dim=0)
+    return -entropy_of_mean(log_p) - mean @ shares.clamp(min=torch.finfo(shares.dtype).tiny).log()
 
 
 def falcon_relations(cost: Tensor, *, balance: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -59,25 +60,36 @@ class Assembly:
 def roles_of(method: type[Method], levels: Sequence[str], recorded: Mapping[str, str] | None = None) -> dict[str, str]:
     """The level that plays each role a method reads.
 
-    ``coarse`` is the first of the levels and ``fine`` the last, unless ``recorded`` names others.
+    ``coarse`` is the first of the levels and ``fine`` the last, unless ``recorded`` names others; there it may also
+    name further coarse levels, for methods that read several.
 
     Raises a UserError if the method reads labels and there are none, or what was asked for does not fit the levels in
     use.
     """
-    asked = {role: level for role, level in (recorded or {}).items() if role in ("coarse", "fine")}
+    asked = {role: level for role, level in (recorded or {}).items() if re.fullmatch(r"fine|coarse\d*", role)}
     if asked and method.needs.levels in ((), (EVERY,)):
         reads = "every level in use: choose them by --level" if method.needs.levels else "no labels"
         raise UserError(f"{method.name} reads {reads}; leave out --{next(iter(asked))}", code="conflicting_options")
+    coarse = [level for role, level in asked.items() if role != "fine"]
     for role, level in asked.items():
         if level not in levels:
             raise UserError(
-                f"--{role} {level} is not one of the levels in use, {', '.join(levels)}: --level names them",
+                f"--{role.rstrip('0123456789')} {level} is not one of the levels in use, {', '.join(levels)}: --level "
+                "names them",
                 code="unknown_level",
             )
-    if len(asked) == 2 and levels.index(asked["coarse"]) >= levels.index(asked["fine"]):
+    for level in coarse:
+        if "fine" in asked and levels.index(level) >= levels.index(asked["fine"]):
+            raise UserError(
+                f"--coarse {level} is not coarser than --fine {asked['fine']}: from coarse to fine the levels in "
+                f"use are {', '.join(levels)}",
+                code="conflicting_options",
+            )
+        if coarse.count(level) > 1:
+            raise UserError(f"--coarse {level} is given twice", code="conflicting_options")
+    if len(coarse) > 1 and not method.needs.several:
         raise UserError(
-            f"--coarse {asked['coarse']} is not coarser than --fine {asked['fine']}: from coarse to fine the levels in "
-            f"use are {', '.join(levels)}",
+            f"{method.name} reads one coarse level; got --coarse {' --coarse '.join(coarse)}: falcon reads several",
             code="conflicting_options",
         )
     if not method.needs.levels:
@@ -92,7 +104,7 @@ def roles_of(method: type[Method], levels: Sequence[str], recorded: Mapping[str,
     if method.needs.levels == (EVERY,):
         return dict(zip(method.roles_of(len(levels)), levels, strict=True))
     ends = {"coarse": levels[0], "fine": levels[-1], **asked}
-    return {role: ends[role] for role in method.needs.levels}
+    return {role: ends[role] for role in method.roles_of(len(coarse))}
 
 
 def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:

@@ -20,6 +20,7 @@ from regrain.evaluation.missing import missing_for_a_reason
 from regrain.evaluation.representations import raw_representation
 from regrain.labels import Labels
 from regrain.methods import method_class
+from regrain.methods.base import coarse_roles
 from regrain.runs.assemble import Assembly, assemble
 from regrain.runs.defaults import announce_time
 from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
@@ -48,7 +49,7 @@ def plan_fit(
     data: Any,
     *,
     levels: Sequence[str] | None = None,
-    coarse: str | None = None,
+    coarse: Sequence[str] | str | None = None,
     fine: str | None = None,
     encoder: str | None = None,
     pretrained: bool | str = False,
@@ -79,8 +80,9 @@ def plan_fit(
         if name in assigned.get(next(iter(parse_assignments({name: value}, method))), {}):
             raise UserError(f"{name} is given twice, as a keyword and in settings: leave one out")
     wanted = check_recipe(merge(from_file, flags, assigned, parse_assignments(keywords, method)))
-    roles = {role: level for role, level in (("coarse", coarse), ("fine", fine)) if level is not None}
-    if levels is None and len(roles) == 2 and "id_column" in options_of(data, options):
+    named = [coarse] if isinstance(coarse, str) else list(coarse or ())
+    roles = dict(zip(coarse_roles(len(named)), named, strict=True)) | ({} if fine is None else {"fine": fine})
+    if levels is None and len(roles) > 1 and "id_column" in options_of(data, options):
         levels = list(roles.values())  # columns of a table
     section = data_section(
         data,
@@ -150,7 +152,7 @@ def fit(
     *,
     out: str | Path | None = None,
     levels: Sequence[str] | None = None,
-    coarse: str | None = None,
+    coarse: Sequence[str] | str | None = None,
     fine: str | None = None,
     encoder: str | None = None,
     pretrained: bool | str = False,
@@ -181,8 +183,9 @@ def fit(
     levels : sequence of str, optional
         A label level (column), from coarse to fine. The first plays ``coarse``, the last ``fine``. Default: all that
         the data have.
-    coarse : str, optional
-        The level that plays coarse; default the first. Methods that read coarse labels train on it.
+    coarse : str or sequence of str, optional
+        The level that plays coarse; default the first. Methods that read coarse labels train on it. falcon reads
+        several, also such that cut across each other.
     fine : str, optional
         The level that plays fine; default the last. Methods that read fine labels train on it; others
         are to find it.
