@@ -239,7 +239,7 @@ def _subclass_table(
         Row("SCGM-A", f"scgm-a {data}{mixture}", discover="--ignore-coarse-labels"),
         *(
             Row(label, f"{method} {on}{mixture}", discover="--ignore-coarse-labels")
-            for label, method, on in (("FALCON", "falcon", data), ("SCAN", "scan", f"{features} --epochs 50"))
+            for label, method, on in (("FALCON", "falcon", features), ("SCAN", "scan", f"{features} --epochs 50"))
             if "--frozen" in raw
         ),
         Row("MaskCon", run_of=f"{of}/MaskCon", discover=clusters),
@@ -262,14 +262,14 @@ def _unbalanced_table(name: str, title: str, data: str, level: str, subclasses: 
         for words, key in found.items()
     ]
     tail = f"{data} --imbalance 10 --draw {{seed}}"
+    on_features = tail.replace(data, data.partition(" --epochs")[0])
     mixture = f" --set subclasses={subclasses}"
     clusters = f"--subclasses {subclasses} --ignore-coarse-labels"
     rows = (
         Row("k-means", f"features {tail}", discover=clusters),
         Row("balanced k-means", run_of=f"{name}/k-means", discover=f"{clusters} --balanced"),
         Row("SCGM-G", f"scgm {tail}{mixture}", discover="--ignore-coarse-labels"),
-        Row("FALCON", f"falcon {tail}{mixture}", discover="--ignore-coarse-labels"),
-        Row("FALCON, w_b = 0.5", f"falcon {tail}{mixture} --set balance_weight=0.5", discover="--ignore-coarse-labels"),
+        Row("FALCON", f"falcon {on_features}{mixture}", discover="--ignore-coarse-labels"),
     )
     return Table(name, title, f"-p recall -l {level}", tuple(metrics), rows, compare="k-means")
 

@@ -92,7 +92,6 @@ class FALCON(Method):
     summary = "hidden classes, and by exact assignment the coarse class of each; several coarse levels may disagree"
     needs = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2, several=True)
     training_only = ("twin", "mined", "evidence", "shares")
-    fewest_steps = 500
     relations: Tensor
     shares: Tensor
 
