@@ -44,17 +44,14 @@ def clustering(
     clusters that occur. ACC matches clusters to classes on the evaluated labels themselves; where training samples are
     labelled at this level, ``-acc-by-train`` is the accuracy of the matching made on those.
 
+    Raises a UserError if there are fewer samples than classes.
+
     Parameters
     ----------
     cluster_seeds : int
         Seeds of k-means.
     cluster_starts : int
         Starts of k-means a seed; that of lowest inertia counts, which no label decides.
-
-    Raises
-    ------
-    UserError
-        If there are fewer samples than classes.
     """
     known = task.known()
     labels = task.test_labels[known].numpy()

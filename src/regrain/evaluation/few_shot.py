@@ -35,6 +35,8 @@ def few_shot(
     embeddings. All representations see the same episodes, as do all runs on the same labels. The interval is over
     episodes.
 
+    Raises a UserError if a class has too few samples (the message names it), or there are fewer classes than ways.
+
     Parameters
     ----------
     shots : tuple of int
@@ -51,11 +53,6 @@ def few_shot(
         Also episodes of the classes of one superclass.
     copies : int
         Augmented views of every support sample.
-
-    Raises
-    ------
-    UserError
-        If a class has too few samples (the message names it), or there are fewer classes than ways.
     """
     known, shots = task.known(), shots or (1,)
     labels = task.test_labels[known]
@@ -99,17 +96,14 @@ def few_shot(
 def unseen_superclasses(test: Dataset, train: Dataset, level: str | None = None) -> Dataset:
     """The test samples whose superclass has no training sample, as tieredImageNet's protocol asks.
 
+    Raises a UserError if there is none: every superclass of the test samples was trained on, or is unknown.
+
     Parameters
     ----------
     test, train : Dataset
         Of the same classes.
     level : str, optional
         The superclasses' level; default the coarsest.
-
-    Raises
-    ------
-    UserError
-        If there is none: every superclass of the test samples was trained on, or is unknown.
     """
     if not test.labels.levels:
         raise UserError(f"{test.name} has no labels: which superclasses are unseen cannot be told", code="no_labels")

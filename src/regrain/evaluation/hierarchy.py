@@ -33,6 +33,9 @@ def hierarchy(
     the method's own, else those of k-means. Figures are ``acc@LEVEL`` and so on, ``samples@LEVEL`` where some are left
     out, and ``meets@LEVEL``.
 
+    Raises a UserError if there is no level above, a class lies under two of a level, or the taxonomy knows none of the
+    classes.
+
     Parameters
     ----------
     taxonomy : Taxonomy, str or path, optional
@@ -42,11 +45,6 @@ def hierarchy(
         The split on whose labels clusters are matched to classes; train for a partition of the method's own only.
     cluster_starts : int
         Starts of k-means; that of lowest inertia counts, which no label decides.
-
-    Raises
-    ------
-    UserError
-        If there is no level above, a class lies under two of a level, or the taxonomy knows none of the classes.
     """
     known = task.known()
     labels = task.test_labels[known].numpy()

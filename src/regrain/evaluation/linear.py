@@ -32,15 +32,12 @@ def linear(representation: Representation, task: Task, *, linear_epochs: CountFr
     standardised by the training split and divided by the root of their width. Intervals are bootstrapped over test
     samples.
 
+    Raises a UserError if training samples of fewer than two classes are labelled at this level.
+
     Parameters
     ----------
     linear_epochs : int
         Epochs of SGD with augmentations, in addition to the convex solver.
-
-    Raises
-    ------
-    UserError
-        If training samples of fewer than two classes are labelled at this level.
     """
     known = task.known()
     probed = Probed.of(representation, task, "linear")
@@ -63,15 +60,12 @@ def linear(representation: Representation, task: Task, *, linear_epochs: CountFr
 def transfer(representation: Representation, task: Task, *, linear_epochs: CountFromZero = 0) -> dict[str, Score]:
     """:func:`linear` on data that the encoder was not trained on: both splits are of those data.
 
+    Raises a UserError as :func:`linear`.
+
     Parameters
     ----------
     linear_epochs : int
         As of :func:`linear`.
-
-    Raises
-    ------
-    UserError
-        As :func:`linear`.
     """
     found: dict[str, Score] = linear(representation, task, linear_epochs=linear_epochs)
     return {name.replace("linear", "transfer"): score for name, score in found.items()}

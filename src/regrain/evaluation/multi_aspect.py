@@ -38,18 +38,15 @@ def multi_aspect(
     those. Where levels nest, ``all`` has the figures of :func:`~regrain.metrics.path_metrics` too, and ``hops``, the
     mean of :func:`~regrain.metrics.hops` at the finest level.
 
+    Raises a UserError if the method has no classifier of a level, and fewer than two classes are labelled in the
+    training split; or if a path is to be decided where levels do not nest.
+
     Parameters
     ----------
     decode : {"levels", "leaf", "least-cost"}
         How levels that nest are decided. Most probable class of each level by itself; most probable class without
         children and those above it; or the path of least expected cost (CRM), the height of the lowest common ancestor,
         as `regrain predict` decides.
-
-    Raises
-    ------
-    UserError
-        If the method has no classifier of a level, and fewer than two classes are labelled in the training split; or if
-        a path is to be decided where levels do not nest.
     """
     scores: dict[str, dict[str, Score]] = {}
     found_by = {task.level: class_probabilities(representation, task, "multi-aspect") for task in tasks}

@@ -14,15 +14,12 @@ def knn(representation: Representation, task: Task, *, neighbours: Count = 20) -
 
     The interval is bootstrapped over test samples.
 
+    Raises a UserError if no training sample is labelled at this level.
+
     Parameters
     ----------
     neighbours : int
         K of k-NN; at most the number of labelled training samples.
-
-    Raises
-    ------
-    UserError
-        If no training sample is labelled at this level.
     """
     known = task.known()
     labels = task.test_labels[known]

@@ -27,6 +27,8 @@ def personalised(representation: Representation, task: Task) -> dict[str, Score]
     paper leaves such subjects out too. The note also says how often a subject's most frequent support class is right,
     which is what a classifier scores that looks at no embedding.
 
+    Raises a UserError if the data have no groups, or no subject can be judged.
+
     Notes
     -----
     The paper's figure is a mean over ten random splits of the subjects into halves for training and test. A run has one
@@ -40,11 +42,6 @@ def personalised(representation: Representation, task: Task) -> dict[str, Score]
 
     Windows that overlap do so across the two halves as well: the last of the support share time steps with the first of
     the query, as they do in the paper (width 5, stride 1). A stride of the width avoids it.
-
-    Raises
-    ------
-    UserError
-        If the data have no groups, or no subject can be judged.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -24,10 +24,8 @@ def superclass(representation: Representation, task: Task) -> dict[str, Score]:
     ``worst@LEVEL``, the accuracy of the hidden subclass, of five test samples at least, that fares worst (GEORGE,
     NeurIPS 2020), and ``accuracy@LEVEL/NAME`` of each.
 
-    Raises
-    ------
-    UserError
-        If the method has no classifier of this level, and fewer than two classes are labelled in the training split.
+    Raises a UserError if the method has no classifier of this level, and fewer than two classes are labelled in the
+    training split.
     """
     known = task.known()
     truth = task.test_labels[known]

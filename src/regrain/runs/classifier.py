@@ -122,10 +122,7 @@ class FewShotClassifier:
     def load(cls, folder: Folder) -> FewShotClassifier | None:
         """The classifier in a run's ``model`` folder; None where the run was not adapted.
 
-        Raises
-        ------
-        UserError
-            If one of its files is missing or damaged, of a newer schema, or does not fit the others.
+        Raises a UserError if one of its files is missing or damaged, of a newer schema, or does not fit the others.
         """
         if not folder.has(_CONFIG) and not folder.has(_WEIGHTS):
             return None
@@ -166,10 +163,7 @@ def level_proba(
 
     Classes are in the order of ``classifier.classes`` where it answers, else of ``labels.names(level)``.
 
-    Raises
-    ------
-    UserError
-        If nothing predicts that level.
+    Raises a UserError if nothing predicts that level.
     """
     if classifier is not None and level == classifier.level:
         return classifier.probabilities(embed(model, dataset)).float()
@@ -214,6 +208,9 @@ def fit_classifier(
     below :func:`regrain.metrics.guaranteed_threshold` of them. That promise is for samples such as the support, and as
     good as cross-validation is: classifiers that have seen four fifths of the support stand for the one that is kept.
 
+    Raises a UserError if there is one class only, a number lies outside its range, or the held-out support cannot show
+    the precision.
+
     Parameters
     ----------
     embeddings : Tensor (S, d)
@@ -221,11 +218,6 @@ def fit_classifier(
         Into ``classes``; every class occurs.
     abstain, precision, confidence, inverse_penalty, seed
         As of :func:`regrain.adapt`: abstain in [0, 1), precision in (0, 1], confidence in (0, 1).
-
-    Raises
-    ------
-    UserError
-        If there is one class only, a number lies outside its range, or the held-out support cannot show the precision.
 
     Examples
     --------

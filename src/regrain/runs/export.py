@@ -104,6 +104,9 @@ def write_export(
 ) -> Export:
     """Write a model's encoder, or for ``onnx`` all that leads to its embeddings and class probabilities.
 
+    Raises a UserError if the framework has no network that these weights fit (the message says which formats do), or
+    the graph written does not give the model's embeddings.
+
     Parameters
     ----------
     model : Model
@@ -116,12 +119,6 @@ def write_export(
         Where the model was loaded from; a text encoder's tokenizer stays there.
     classifiers : Classifiers, optional
         Classifiers of the run; only ``onnx`` holds them.
-
-    Raises
-    ------
-    UserError
-        If the framework has no network that these weights fit (the message says which formats do), or the graph
-        written does not give the model's embeddings.
     """
     reason = _misfit(model, format)
     if reason:

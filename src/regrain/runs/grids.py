@@ -49,6 +49,8 @@ def write_grids(
     labelled samples (the lower end of a 95% interval, Wilson 1927), so that tiny ones do not lead; without labels by
     their samples' mean probability. The samples shown are drawn at random from the subclass.
 
+    Raises a UserError if the samples are not images, or there is no such split.
+
     Parameters
     ----------
     parts : mapping of split to Dataset
@@ -62,11 +64,6 @@ def write_grids(
     -------
     list of Path
         The files written.
-
-    Raises
-    ------
-    UserError
-        If the samples are not images, or there is no such split.
     """
     first = next(iter(parts.values()))
     require_drawable(folder, first.modality, first.name, overwrite=True)

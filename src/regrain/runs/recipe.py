@@ -26,10 +26,8 @@ SECTIONS = ("data", "method", "encoder", "views", "training", "seed")
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """A recipe from a YAML file.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, is not YAML, or has an unknown section; the message names the nearest one.
+    Raises a UserError if the file is missing, is not YAML, or has an unknown section; the message names the nearest
+    one.
     """
     file = Path(path)
     try:
@@ -44,10 +42,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 def check_recipe(content: Any, where: str = "the recipe") -> dict[str, Any]:
     """A recipe whose form is right: known sections, mappings where mappings belong, a whole number as seed.
 
-    Raises
-    ------
-    UserError
-        For anything else; the message names section and nearest valid name.
+    Raises a UserError for anything else; the message names section and nearest valid name.
 
     Examples
     --------
@@ -138,10 +133,7 @@ def parse_assignments(assignments: Iterable[str] | Mapping[str, Any], method: st
 
     Values of texts are YAML: numbers, true, lists. A mapping may also hold a section as a mapping of its own.
 
-    Raises
-    ------
-    UserError
-        For a text without "=", or a key that no section has; the message names the nearest one.
+    Raises a UserError for a text without "=", or a key that no section has; the message names the nearest one.
 
     Examples
     --------

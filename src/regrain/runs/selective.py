@@ -199,10 +199,7 @@ class SelectiveClassifier:
     def load(cls, folder: Folder, labels: Labels) -> SelectiveClassifier | None:
         """The answers in a run's ``model`` folder; None where the run was not calibrated.
 
-        Raises
-        ------
-        UserError
-            If the file is missing or damaged, of another schema, or not of the run's levels.
+        Raises a UserError if the file is missing or damaged, of another schema, or not of the run's levels.
         """
         if not folder.has(_CONFIG):
             return None
@@ -389,6 +386,9 @@ def fit_selective_classifier(
     (:func:`regrain.metrics.root_threshold`): the share is that of all samples, and no answer counts as right. Without
     ``confidence`` it is reached in the mean over draws.
 
+    Raises a UserError if no sample is labelled, a number lies outside its range, or the samples cannot show the
+    precision with that confidence; then the message says what they can.
+
     Parameters
     ----------
     probabilities : mapping of str to Tensor (N, classes)
@@ -406,12 +406,6 @@ def fit_selective_classifier(
     -----
     RegrainWarning
         For a level with fewer than 50 labelled samples.
-
-    Raises
-    ------
-    UserError
-        If no sample is labelled, a number lies outside its range, or the samples cannot show the precision with that
-        confidence; then the message says what they can.
 
     Examples
     --------

@@ -58,10 +58,7 @@ class Range:
     def parse(cls, text: str) -> Range:
         """``NAME=A,B,C``, ``NAME=LOW:HIGH`` or ``NAME=LOW:HIGH:log``; a value may be YAML in brackets.
 
-        Raises
-        ------
-        UserError
-            For any other form, or ends in the wrong order.
+        Raises a UserError for any other form, or ends in the wrong order.
 
         Examples
         --------
@@ -135,10 +132,7 @@ def default_ranges(method: str, learning_rate: float) -> list[Range]:
 class Plan:
     """A search: which settings, how often, judged by what.
 
-    Raises
-    ------
-    UserError
-        For a setting the method does not have, an unknown criterion, less than one trial.
+    Raises a UserError for a setting the method does not have, an unknown criterion, less than one trial.
 
     Examples
     --------
@@ -234,15 +228,12 @@ class Tuning:
     def open(cls, path: Path, plan: Plan, circumstances: Mapping[str, Any]) -> Tuning:
         """Open a new folder, or one in which the same search was begun.
 
+        Raises a UserError if the folder holds another search, or anything else.
+
         Parameters
         ----------
         circumstances : mapping
             What else must be equal for trials to compare: fixed settings, data.
-
-        Raises
-        ------
-        UserError
-            If the folder holds another search, or anything else.
         """
         tuning = cls(path, plan)
         if begin_plan(path, {"plan": plan.to_json(), "circumstances": circumstances}, "search"):
@@ -295,15 +286,12 @@ class Tuning:
     def conclude(self, recipe: Mapping[str, Any]) -> Trial:
         """Write ``best.yaml``, and warn if the winner is at the end of a range or does not stand out.
 
+        Raises a UserError if every trial failed.
+
         Parameters
         ----------
         recipe : mapping
             What all trials share; the winner's settings go into it.
-
-        Raises
-        ------
-        UserError
-            If every trial failed.
         """
         best = self.ranked()[0]
         if not best.criteria:
