@@ -20,9 +20,8 @@ from regrain.evaluation.retrieval import per_query
 from regrain.metrics import bootstrap_interval, mean_interval
 from regrain.report.build import curves_of
 from regrain.report.content import Chart, Line
-from regrain.report.extra import require_packages
 from regrain.report.figures import write_charts
-from regrain.report.page import chart_payload, render
+from regrain.report.page import chart_payload, render, require_packages
 from regrain.runs.evaluations import evaluation_of
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
