@@ -216,7 +216,8 @@ def compare(
 
     def embedded(run: Run) -> tuple[Dataset, Tensor]:
         if run.path not in seen:
-            judged = _judged(run, dataset, split)
+            parts = run.splits() if dataset is None else run.splits_of(dataset, split, [])
+            judged = run.fitting(get_split(parts, split, str(run.path)))
             seen[run.path] = judged, run.embed(judged)
         return seen[run.path]
 
@@ -430,11 +431,6 @@ def _over_samples(
     if not found:
         raise UserError("no level has two labelled samples of a class there", code="too_few")
     return found
-
-
-def _judged(run: Run, data: Dataset | None, split: str) -> Dataset:
-    parts = run.splits() if data is None else run.splits_of(data, split, [])
-    return run.fitting(get_split(parts, split, str(run.path)))
 
 
 def _queries(vectors: Tensor, codes: Tensor) -> dict[str, Tensor]:
