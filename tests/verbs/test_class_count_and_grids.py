@@ -20,7 +20,7 @@ from regrain.encoders import build_encoder
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.model import Model
-from regrain.runs.class_count import class_count_of, estimate_class_count
+from regrain.runs.class_count import class_count_of, coding_length, estimate_class_count, merge_by_coding_length
 from regrain.runs.discovery import Discovery, Subclass
 from regrain.runs.grids import write_grids
 
@@ -56,6 +56,48 @@ def test_the_silhouette_is_scikit_learns() -> None:
     unit = x / x.norm(dim=1, keepdim=True)
     expected = silhouette_score(unit.numpy(), codes.numpy(), metric="cosine")
     assert estimate_class_count(x, codes).silhouettes[8] == pytest.approx(expected, rel=1e-5)  # nothing to merge
+
+
+def test_coding_length_against_eigenvalues() -> None:
+    z = torch.nn.functional.normalize(torch.randn(30, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    values = torch.linalg.svdvals(z.double()).square()
+    expected = (30 + 5) / 2 * torch.log2(1 + 8 / 30 * values).sum()
+    assert coding_length(z) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("threshold", [0.9, 1.2, 3.0])
+def test_merging_against_a_naive_loop_over_all_pairs(threshold: float) -> None:
+    x, truth = blobs(3, each=30, noise=1.2)
+    codes = 3 * truth + torch.arange(len(truth)) % 3  # nine clusters: each is compared with all others
+    x = torch.nn.functional.normalize(x, dim=1)
+    groups = [frozenset({code}) for code in range(9)]
+
+    def bits(group: frozenset[int]) -> float:
+        return coding_length(x[torch.isin(codes, torch.tensor(sorted(group)))])
+
+    while len(groups) > 1:
+        found = {}
+        for i, a in enumerate(groups):
+            for b in groups[i + 1 :]:
+                saved = bits(a) + bits(b) - bits(a | b)
+                if saved > 0:
+                    found[a, b] = min(bits(a), bits(b)) / saved
+        if not found or min(found.values()) >= threshold:
+            break
+        a, b = min(found, key=lambda pair: found[pair])
+        groups = [g for g in groups if g not in (a, b)] + [a | b]
+    merged = merge_by_coding_length(4 * x, codes, threshold=threshold)
+    assert {frozenset(codes[merged == code].unique().tolist()) for code in merged.unique()} == set(groups)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 12])
+def test_compact_classes_are_counted_by_their_coding_length(classes: int) -> None:
+    x, truth = blobs(classes)
+    found = estimate_class_count(x, 5 * truth + torch.arange(len(truth)) % 4)
+    fewest, most = found.by_coding_length
+    assert fewest <= most
+    assert classes in (fewest, most)
+    assert f"; {fewest} to {most} by coding length" in found.describe()
 
 
 def test_few_clusters_are_warned_about() -> None:
