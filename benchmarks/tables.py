@@ -434,6 +434,20 @@ def _free_grained_table(name: str, title: str, data: str, coarse: str, fine: str
     return Table(name, title, "-p multi-aspect", metrics, tuple(rows), seeds=seeds, compare="mixed, by chance")
 
 
+def _novel_table(name: str, title: str, data: str, fine: str) -> Table:
+    """Half of the fine classes of every superclass labelled, in half of their samples; the others never."""
+    hidden = f"--hide-classes {fine}=0.5 --hide-labels {fine}=0.5"
+    ages = ("all", "old", "new")
+    metrics = [Metric(f"k-means, {age}", f"test/{fine}/novel-{age}") for age in ages]
+    metrics += [Metric(f"discover, {age}", f"discover/test/{fine}/novel-{age}") for age in ages]
+    methods = {"untouched features": "features", "MaskCon": "maskcon", "mixed": "mixed", "multi-CE": "multi-ce"}
+    rows = tuple(
+        Row(label, f"{method} {data} {hidden}", discover=f"--known {fine} --ignore-coarse-labels")
+        for label, method in methods.items()
+    )
+    return Table(name, title, f"-p novel -l {fine} --cluster-seeds 1", tuple(metrics), rows, seeds=1)
+
+
 def _answers_table(name: str, title: str, of: str, coarse: str, fine: str, *, seeds: int) -> Table:
     """What runs of a mixture answer on the test split, calibrated on the validation split."""
     metrics = [
@@ -917,6 +931,18 @@ TABLES: tuple[Table, ...] = (
         "coarse",
         "fine",
         seeds=1,
+    ),
+    _novel_table(
+        "novel-clinc",
+        "CLINC150, frozen MiniLM: half of the intents of every domain labelled, the others never",
+        "clinc150 --encoder minilm --frozen --epochs 10",
+        "intent",
+    ),
+    _novel_table(
+        "novel-grocery",
+        "Grocery, frozen ImageNet features: half of the products of every coarse class labelled, the others never",
+        f"grocery -l coarse -l fine {_IMAGENET} --epochs 20",
+        "fine",
     ),
     Table(
         "low-data-cifar100",
