@@ -1,4 +1,4 @@
-"""Our method: one training on samples labelled at any mixture of levels: fine, coarse, or not at all."""
+"""One training on samples labelled at any mixture of levels: fine, coarse, or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Mixed(MomentumContrast):
     On frozen features of texts (CLINC150) it is at or above the others; on photographs (CIFAR-100, Grocery)
     ``multi-ce`` is above or level, and faster (docs/results.md).
 
-    The training loss has terms for each kind of sample:
+    Labels of mixed levels are a published setting (HRN, Chen et al., CVPR 2022; Free-Grained Hierarchical Visual
+    Recognition, CVPR 2026), the sum over leaves is HRN's and FALCON's (ICML 2024, eq. 2); the combination is new. The
+    training loss has terms for each kind of sample:
 
     .. math:: L = L_{MaskCon} + \sum_{l > 1} \rho_l L_{SupCon}^{(l)}
 
