@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support import raises
 
-from regrain.data.corruption import Corruption, subsample, with_imbalance, with_label_noise
+from regrain.data.corruption import Corruption, hide_classes, subsample, with_imbalance, with_label_noise
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
@@ -185,3 +186,49 @@ def test_one_draw_is_one_experiment() -> None:
     assert Corruption().apply(data, data.labels.levels) is data
     with pytest.raises(UserError, match="draw is a whole number"):
         Corruption(draw=-1)
+
+
+def test_a_hidden_class_has_no_label_left() -> None:
+    data = made(400)
+    hidden = hide_classes(data, ["fine=f1", "fine=f5"])
+    before, after = data.labels.level("fine"), hidden.labels.level("fine")
+    gone = torch.isin(before, torch.tensor([1, 5]))
+    assert gone.sum() > 90
+    assert bool((after[gone] == -1).all())
+    assert torch.equal(after[~gone], before[~gone])
+    assert torch.equal(hidden.labels.level("coarse"), data.labels.level("coarse"))
+    above = hide_classes(data, ["coarse=c0"])  # what would tell it goes with it
+    assert set(above.labels.present("fine")) == {2, 3, 4, 5, 6, 7}
+    assert above.labels.present("coarse") == [1]
+    apart = hide_classes(made(400, relation="aspects"), ["coarse=c0"])
+    assert set(apart.labels.present("fine")) == set(range(8))
+
+
+def test_a_share_of_classes_is_drawn_in_every_superclass() -> None:
+    data = made(400)
+    half = hide_classes(data, ["fine=0.5"])
+    left = set(half.labels.present("fine"))
+    assert len(left & {0, 1}) == 1
+    assert len(left & set(range(2, 8))) == 3
+    assert set(hide_classes(data, ["fine=0.7"]).labels.present("fine")) < left
+    draws = {tuple(hide_classes(data, ["fine=0.5"], seed=seed).labels.present("fine")) for seed in range(8)}
+    assert len(draws) > 3
+    shuffled = data.select(np.random.default_rng(1).permutation(400))
+    assert set(hide_classes(shuffled, ["fine=0.5"]).labels.present("fine")) == left
+    by_recipe = Corruption(hide_classes=["fine=0.5"]).apply(data, ["coarse", "fine"])
+    assert torch.equal(by_recipe.labels.codes, half.labels.codes)
+
+
+def test_classes_that_cannot_be_hidden_are_named() -> None:
+    data = made(100)
+    for text, code in (
+        ("fine", "wrong_shape"),
+        ("kind=f1", "unknown_level"),
+        ("fine=f9", "unknown_name"),
+        ("fine=1", "out_of_range"),
+        ("fine=0", "out_of_range"),
+    ):
+        with raises(code):
+            hide_classes(data, [text])
+    with raises("no_labels"):
+        hide_classes(data, ["coarse=c0", "coarse=c1"])

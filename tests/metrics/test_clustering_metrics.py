@@ -15,6 +15,7 @@ from regrain.metrics import (
     clustering_metrics,
     match_clusters,
     neighbour_information,
+    novel_accuracy,
     purity,
 )
 
@@ -158,3 +159,30 @@ def test_errors_name_what_is_wrong() -> None:
         clustering_accuracy([-1, -1], [0, 1])
     with raises("wrong_shape"):
         clustering_accuracy([0, 1], [0, 1, 2])
+
+
+@pytest.mark.parametrize(("classes", "clusters"), [(4, 4), (5, 3), (3, 5)])
+@pytest.mark.parametrize("seed", range(3))
+def test_old_and_new_classes_share_the_best_of_all_assignments(classes: int, clusters: int, seed: int) -> None:
+    labels, found = random_codes(classes, clusters, seed)
+    size = max(classes, clusters)  # clusters or classes left over are wrong
+    of_old = np.isin(labels, [0, 2])
+    best = max(
+        ((np.array(order)[found] == labels) for order in itertools.permutations(range(size))),
+        key=lambda right: (right.sum(), right[of_old].sum()),
+    )
+    figures = novel_accuracy(labels, found, old=[0, 2])
+    expected = {"all": best.mean(), "old": best[of_old].mean(), "new": best[~of_old].mean()}
+    assert figures == pytest.approx(expected)
+    numbered = np.random.default_rng(seed).permutation(clusters)
+    assert novel_accuracy(torch.tensor(labels), numbered[found], torch.tensor([2, 0, 77])) == figures
+    shifted = novel_accuracy(np.append(10 * labels, -1), np.append(found, 0), old=[0, 20])
+    assert shifted == pytest.approx(figures)
+
+
+def test_one_assignment_serves_old_and_new() -> None:
+    figures = novel_accuracy([0] * 4 + [1] * 6, [0] * 10, old=[0])  # the only cluster is the new class's
+    assert figures == {"all": 0.6, "old": 0.0, "new": 1.0}
+    assert np.isnan(novel_accuracy([0, 1], [0, 1], old=[0, 1])["new"])
+    with raises("no_labels"):
+        novel_accuracy([-1], [0], old=[0])

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support import raises
 
 import regrain
 from regrain.data.dataset import Dataset
@@ -256,3 +257,62 @@ def test_names_belong_to_one_number(tmp_path: Path) -> None:
     samples = TensorSamples(shifted.samples.take(torch.arange(60)).roll(1, dims=1), "vector")
     for s in discover(run, replace(shifted, samples=samples)).subclasses:
         assert own.get(s.name, s.number) == s.number
+
+
+def half_labelled(count: int = 300) -> Dataset:
+    """The subclasses s0, s1 and s4 labelled in a third of the training samples, the others never."""
+    whole = vectors(count)
+    names = [None if c in (2, 3, 5) else f"s{c}" for c in (np.arange(count) % 6).tolist()]
+    kind = ["few" if i % 6 >= 4 else "many" for i in range(count)]
+    test = np.arange(count) % 5 == 0
+    sub = [f"s{i % 6}" if test[i] else names[i] if i % 18 < 6 else None for i in range(count)]
+    return replace(whole, labels=Labels.from_columns({"kind": kind, "sub": sub}))
+
+
+def test_known_classes_are_kept_and_the_others_found(tmp_path: Path) -> None:
+    data = half_labelled()
+    run = quick("maskcon", data, tmp_path / "run")
+    found = discover(run, known="sub")
+    known = {s.known: s for s in found.subclasses if s.known is not None}
+    assert set(known) == {"s0", "s1", "s4"}
+    assert all(s.name == name for name, s in known.items())
+    assert len(found.subclasses) == 6
+    assert "3 classes of 'sub' have labels in training and are kept, 3 others were found: 6 in all" in found.notes
+    train = run.splits()["train"]
+    own = {str(i): c for i, c in zip(train.ids, train.labels.level("sub").tolist(), strict=True)}
+    names = train.labels.names("sub")
+    trained = found.splits == "train"
+    for identity, number in zip(found.ids[trained], found.subclass[trained], strict=True):
+        code = own[str(identity)]
+        assert code < 0 or known[names[code]].number == number
+    assert not any(figure.startswith("train/") for figure in found.figures)
+    assert min(found.figures[f"test/sub/novel-{name}"] for name in ("all", "old", "new")) > 0.9
+    assert found.to_frame()["known"].mean() == pytest.approx(0.5, abs=0.05)
+    again = discover(run)
+    assert np.array_equal(again.subclass, found.subclass)
+    assert again.figures == found.figures
+    assert {s.known for s in again.subclasses} == {*known, None}
+    new = discover(regrain.Run.open(run.path, device="cpu"), vectors(60), out=tmp_path / "new.csv")
+    assert set(new.figures) >= {"train/sub/novel-new", "test/sub/novel-new"}  # labels of other data decide nothing
+    discover(run, each=3)  # known classes are no names that a user gave
+
+
+def test_a_method_of_several_levels_keeps_its_classes(tmp_path: Path) -> None:
+    run = quick("mixed", half_labelled(), tmp_path / "run")
+    found = discover(run)
+    assert found.known_level == "sub"
+    assert found.level == "kind"
+    assert {s.known for s in found.subclasses} == {"s0", "s1", "s4", None}
+    columns = regrain.predict(run, vectors(60).with_levels([]), tmp_path / "p.csv")
+    assert {"s0", "s1", "s4"} < set(columns["subclass"])
+
+
+def test_known_classes_without_superclasses(tmp_path: Path) -> None:
+    data = half_labelled()
+    run = quick("selfcon", replace(data, labels=data.labels.keep(["sub"])), tmp_path / "run")
+    found = discover(run, known="sub", subclasses=6)
+    assert found.level is None
+    assert {s.known for s in found.subclasses} == {"s0", "s1", "s4", None}
+    assert found.figures["test/sub/novel-new"] > 0.9
+    with raises("unknown_level"):
+        discover(run, known="kind")

@@ -207,14 +207,18 @@ def discover(found: Any, given: Given) -> None:
     levels = list(dict.fromkeys(level for s in found.subclasses for level in s.purity))
     mostly = [f"mostly, by {level}" for level in levels]
     title = f"{len(found.subclasses)} subclasses of {len(found.ids)} samples"
-    table = Table(title, Right("number"), "name", Right("samples"), *mostly, "nearest to its mean")
+    kept = ["known"] if found.known_level is not None else []
+    proposed = ["proposed name"] if any(s.proposed_name for s in found.subclasses) else []
+    table = Table(title, Right("number"), "name", *kept, *proposed, Right("samples"), *mostly, "nearest to its mean")
     for s in found.subclasses[:_MANY]:
         purity = [
             f"{s.purity[level]['class']} {100 * s.purity[level]['share']:.0f}%" if level in s.purity else ""
             for level in levels
         ]
         said = shorten(s.texts[0], _MANY, placeholder="…") if s.texts else ""
-        table.row(s.number, s.name, s.size, *purity, f"“{said}”" if said else ", ".join(s.exemplars[:3]))
+        known, named = ["yes" if s.known is not None else ""] * len(kept), [s.proposed_name] * len(proposed)
+        shown = f"“{said}”" if said else ", ".join(s.exemplars[:3])
+        table.row(s.number, s.name, *known, *named, s.size, *purity, shown)
     table.show()
     if len(found.subclasses) > _MANY:
         say(f"... and {len(found.subclasses) - _MANY} more, all in --json and in the run's discovery.json")

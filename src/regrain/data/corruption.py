@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regrain.data.cache import cached_tensor
 from regrain.data.dataset import Dataset
-from regrain.errors import UserError
+from regrain.errors import UserError, nearest
 from regrain.labels import UNKNOWN, Labels
 from regrain.metrics import held_out_margins
 
@@ -41,6 +41,8 @@ class Corruption:
         Draw wrong labels only from the same class at this level.
     hide_labels : float or str, or mapping of level to float or str
         See :func:`hide_labels`.
+    hide_classes : sequence of str, optional
+        See :func:`hide_classes`.
     draw : int
         At least 0. The seed of all that is drawn here, apart from the seed of the training: methods are compared on
         the same samples, and another draw is another experiment.
@@ -52,6 +54,7 @@ class Corruption:
     label_noise: float | Mapping[str, float] = 0.0
     noise_within: str | None = None
     hide_labels: float | str | Mapping[str, float | str] = 0.0
+    hide_classes: Sequence[str] | None = None
     draw: int = 0
 
     def __post_init__(self) -> None:
@@ -89,7 +92,7 @@ class Corruption:
             train = with_label_noise(train, self.label_noise, levels=levels, within=self.noise_within, seed=self.draw)
         if self.hide_labels and levels:
             train = hide_labels(train, self.hide_labels, within=levels[0], seed=self.draw, features=features)
-        return train
+        return train if self.hide_classes is None else hide_classes(train, self.hide_classes, seed=self.draw)
 
 
 def limit_per_class(data: Dataset, count: int, *, level: str | None = None, seed: int = 0) -> Dataset:
@@ -339,6 +342,69 @@ def _hardest(margins: Tensor, part: float, drawn: Sequence[np.ndarray]) -> Tenso
     order = order[margins[order].argsort(stable=True)]
     order = order[~torch.isin(order, torch.stack(kept))]
     return order[: round(part * int(known.sum()))]
+
+
+def hide_classes(data: Dataset, classes: Sequence[str], *, seed: int = 0) -> Dataset:
+    """Hide every label of some classes: they are then new classes, which are to be found.
+
+    Where levels nest, the labels of these samples at finer levels go too, and those at coarser levels stay.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        ``LEVEL=NAME`` for a class, or ``LEVEL=SHARE``, in (0, 1), for a share of the level's classes that have labels,
+        drawn by seed; where levels nest it is drawn within each class of the level above, so that ``fine=0.5`` leaves
+        half of every superclass known. A larger share hides all that a smaller one hides.
+    seed : int
+
+    Raises
+    ------
+    UserError
+        If a level or a class does not exist, a share is outside (0, 1), or no label of the level is left.
+    """
+    labels, codes = data.labels, data.labels.codes.clone()
+    hidden: dict[str, set[int]] = {}
+    for text in classes:
+        if "=" not in text:
+            raise UserError(
+                f"classes to hide are LEVEL=NAME, or LEVEL=0.5 for a share of them; got '{text}'", code="wrong_shape"
+            )
+        having = [name for name in labels.levels if text.startswith(f"{name}=")]
+        level = max(having, key=len) if having else text.partition("=")[0]
+        names, what = labels.names(level), text[len(level) + 1 :]
+        hidden.setdefault(level, set()).update(
+            [names.index(what)] if what in names else _share_drawn(labels, level, what, seed)
+        )
+    for level, gone in hidden.items():
+        column = labels.level_index(level)
+        rows = torch.isin(labels.codes[:, column], torch.tensor(sorted(gone), dtype=torch.long))
+        below = slice(column, None if labels.taxonomy is not None else column + 1)
+        codes[rows, below] = UNKNOWN
+        if not bool((codes[:, column] >= 0).any()):
+            raise UserError(f"no class of level '{level}' is left with a label: hide fewer", code="no_labels")
+    return replace(data, labels=replace(labels, codes=codes)) if hidden else data
+
+
+def _share_drawn(labels: Labels, level: str, share: str, seed: int) -> list[int]:
+    """A share of the classes of a level that have labels, drawn within the classes of the level above it."""
+    try:
+        part = float(share)
+    except ValueError:
+        raise UserError(
+            f"level '{level}' has no class '{share}': {nearest(share, labels.names(level))}", code="unknown_name"
+        ) from None
+    if not 0 < part < 1:
+        raise UserError(f"the share of classes to hide lies in (0, 1); got {share}", code="out_of_range")
+    index, present = labels.level_index(level), torch.tensor(labels.present(level), dtype=torch.long)
+    above = torch.zeros_like(present)
+    if labels.taxonomy is not None and index:
+        above = labels.taxonomy.ancestors(level, labels.levels[index - 1])[present]
+    generator = np.random.default_rng((seed, index))
+    drawn: list[int] = []
+    for upper in above.unique().tolist():
+        own = present[above == upper].numpy()
+        drawn += generator.permutation(own)[: round(part * len(own))].tolist()
+    return drawn
 
 
 def _siblings_drawn(labels: Labels, level: str, within: str, old: Tensor, draws: Tensor) -> Tensor:

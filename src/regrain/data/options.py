@@ -241,6 +241,11 @@ class CorruptionOptions(TypedDict, total=False):
         "Share of the training samples that lose their labels, as 0.8 or LEVEL=0.8; by chance, or with :hard (:easy) "
         "behind it where they are hard (easy) to tell. At every level, or at those named.",
     ]
+    hide_classes: Annotated[
+        Sequence[str] | None,
+        "Classes that lose all their training labels, as LEVEL=NAME, or LEVEL=0.5 for a share of them. They are new "
+        "classes then: `discover --known LEVEL` finds them, the protocol novel says how well.",
+    ]
     draw: Annotated[
         int | None,
         "The seed of these draws; default 0, whatever the seed is: so that seeds are compared on the same samples.",

@@ -121,6 +121,18 @@ def _words() -> dict[str, str]:
 
 
 @cache
+def nouns() -> tuple[str, ...]:
+    """Names of ImageNet's classes and of the inner nodes above them, each by its first synonym.
+
+    Examples
+    --------
+    >>> nouns()[:2]
+    ('tench', 'goldfish')
+    """
+    return tuple(dict.fromkeys(name.partition(",")[0] for name in _words().values()))
+
+
+@cache
 def _known(name: str) -> Taxonomy:
     return Taxonomy.from_json(grouping(name))
 

@@ -18,6 +18,7 @@ from regrain.evaluation.linear import linear, transfer
 from regrain.evaluation.missing import missing_for_a_reason
 from regrain.evaluation.multi_aspect import multi_aspect
 from regrain.evaluation.neighbours import knn
+from regrain.evaluation.novel import novel
 from regrain.evaluation.personalised import personalised
 from regrain.evaluation.protocols import Protocol, Task
 from regrain.evaluation.representations import Sources
@@ -32,6 +33,7 @@ PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         *(recall, knn, clustering, hierarchy, linear, transfer, superclass, multi_aspect, few_shot, personalised),
+        novel,
     )
 }
 """Protocol by name, in the order in which they run."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,7 @@ class _GroupForm(TypedDict):
     number: int
     superclass: str | None
     name: str | None
+    proposed: NotRequired[str | None]
 
 
 class _StartForm(TypedDict):
@@ -157,7 +158,13 @@ def _make_start(run: Run, parts: Mapping[str, Dataset], level: str | None, seed:
                 code="conflicting_options",
             )
     groups = [
-        Group(s.number, s.superclass, None if is_own_name(s.number, s.name) else s.name) for s in found.subclasses
+        Group(
+            s.number,
+            s.superclass,
+            None if is_own_name(s.number, s.name) else s.name,
+            proposed=s.proposed_name or None,
+        )
+        for s in found.subclasses
     ]
     group = found.subclass.astype(np.int32)
     given = np.zeros(len(group), dtype=bool)
@@ -196,7 +203,9 @@ def _write_start(store: Folder, start: Start) -> None:
         "given": start.given,
         "probability": start.probability,
     }
-    groups = [{"number": g.number, "superclass": g.superclass, "name": g.name} for g in start.groups]
+    groups = [
+        {"number": g.number, "superclass": g.superclass, "name": g.name, "proposed": g.proposed} for g in start.groups
+    ]
     content = {"level": start.level, "superclass_level": start.superclass_level, "groups": groups}
     store.write({"start.parquet": table_writer(columns, ".parquet"), "start.json": json_writer(content)})
 
@@ -226,7 +235,7 @@ def _start_of(content: Mapping[str, Any], table: pd.DataFrame) -> Start:
     return Start(
         content["level"],
         content["superclass_level"],
-        tuple(Group(g["number"], g["superclass"], g["name"]) for g in content["groups"]),
+        tuple(Group(g["number"], g["superclass"], g["name"], proposed=g.get("proposed")) for g in content["groups"]),
         table["id"].to_numpy(dtype=str),
         table["split"].to_numpy(dtype=str),
         table["group"].to_numpy(dtype=np.int32),

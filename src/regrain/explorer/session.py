@@ -285,6 +285,7 @@ class Session:
                 "number": g.number,
                 "superclass": g.superclass,
                 "name": g.name,
+                "proposed": g.proposed,
                 "size": int(sizes[g.number]),
                 "confirmed": int(confirmed[g.number]),
             }
@@ -379,7 +380,7 @@ class Session:
             groups = [
                 g.number
                 for g in self.state.groups.values()
-                if wanted in f"{g.name or ''} {g.superclass or ''} {g.number}".lower()
+                if wanted in f"{g.name or g.proposed or ''} {g.superclass or ''} {g.number}".lower()
             ]
         ids, texts = self.collection.start.ids.tolist(), self.collection.texts
         rows = [

@@ -26,6 +26,7 @@ class Group:
     superclass: str | None
     name: str | None = None
     renamed: int = 0  # sequence number of the event that named it; 0 if it was made with its name
+    proposed: str | None = None  # a name to begin with, by what sets its samples apart
 
 
 @dataclass

@@ -19,6 +19,9 @@ STARTS = 10
 CLUSTER_VARIANCE = 0.1
 """Variance of a cluster on the unit sphere, for probabilities: SCGM's sigma^2."""
 
+_ROUNDS = 300
+"""Most rounds of k-means with known clusters, as in scikit-learn's."""
+
 _SILHOUETTE_SAMPLES = 2000
 _SMALL_LOSS = 0.05
 """Share of the silhouette that clusters of equal size may cost where nobody said whether to make them equal."""
@@ -62,6 +65,84 @@ def kmeans(
     return torch.from_numpy(model.labels_).long(), torch.from_numpy(model.cluster_centers_)
 
 
+def kmeans_with_known(
+    vectors: Tensor, known: Tensor, count: int, *, starts: int = STARTS, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Run k-means in which some samples stay in their clusters (semi-supervised k-means, Vaze et al., CVPR 2022).
+
+    The known clusters start at the means of their samples, the others by k-means++ among the free samples; the start
+    of lowest inertia is kept.
+
+    Parameters
+    ----------
+    vectors : (N, d)
+    known : (N,)
+        The cluster, 0 to K - 1, of samples that stay, each of which occurs; -1 for free samples.
+    count : int
+        Number of clusters, at least K. With fewer distinct vectors some clusters stay empty.
+    starts, seed : int
+        Number of starts, and their seed.
+
+    Returns
+    -------
+    (N,) int64 clusters, of which the first K are the known ones, and (count, d) centres, on the CPU.
+
+    Examples
+    --------
+    >>> vectors = torch.tensor([[0.0], [0.2], [1.0], [5.0]])
+    >>> kmeans_with_known(vectors, torch.tensor([0, -1, 0, -1]), 2)[0].tolist()
+    [0, 0, 0, 1]
+    """
+    x, own = vectors.detach().cpu().float(), known.cpu()
+    kept = int(own.max()) + 1
+    if kept == 0:
+        codes, centres = kmeans(vectors, count, starts=starts, seed=seed)
+        return codes, centres
+    if count < kept:
+        raise UserError(f"{count} clusters cannot keep {kept} known classes apart", code="too_few")
+    free = (own < 0).nonzero()[:, 0]
+    first = _means(x[own >= 0], own[own >= 0], x.new_zeros(kept, x.shape[1]))
+    random = np.random.default_rng(seed)
+    best: tuple[float, Tensor, Tensor] | None = None
+    for _ in range(starts if count > kept else 1):
+        centres, codes = _spread(x[free], first, count, random), own
+        for _ in range(_ROUNDS):
+            found = own.index_copy(0, free, _squares(x[free], centres).argmin(dim=1))
+            if torch.equal(found, codes):
+                break
+            codes = found
+            centres = _means(x, codes, centres)
+        inertia = float((x - centres[codes]).square().sum())
+        if best is None or inertia < best[0]:
+            best = inertia, codes, centres
+    assert best is not None
+    return best[1], best[2].to(vectors.dtype)
+
+
+def _means(x: Tensor, codes: Tensor, before: Tensor) -> Tensor:
+    """(k, d): the mean of each cluster; that ``before`` where it has no samples."""
+    counts = torch.bincount(codes, minlength=len(before))[:, None]
+    sums = torch.zeros_like(before).index_add_(0, codes, x)
+    return torch.where(counts > 0, sums / counts.clamp(min=1), before)
+
+
+def _squares(x: Tensor, centres: Tensor) -> Tensor:
+    """(N, k): squared distances, less the squared lengths of the samples."""
+    return centres.square().sum(dim=1) - 2 * x @ centres.T
+
+
+def _spread(x: Tensor, centres: Tensor, count: int, random: np.random.Generator) -> Tensor:
+    """Add centres by k-means++ (Arthur & Vassilvitskii 2007): samples, drawn by their squared distances."""
+    nearest = torch.cdist(x, centres).square().amin(dim=1).double().numpy() if len(x) else np.zeros(0)
+    added = []
+    while len(centres) + len(added) < count and nearest.sum() > 0:
+        row = int(random.choice(len(x), p=nearest / nearest.sum()))
+        added.append(x[row])
+        nearest = np.minimum(nearest, (x - x[row]).square().sum(dim=1).double().numpy())
+    spread = torch.cat([centres, torch.stack(added)]) if added else centres
+    return torch.cat([spread, spread[:1].expand(count - len(spread), -1)])
+
+
 @dataclass(frozen=True)
 class Subclusters:
     """Clusters within superclasses.
@@ -77,18 +158,22 @@ class Subclusters:
     offsets : Tensor (r,)
         Added to a sample's cosine to a centre before the largest is taken: it keeps balanced clusters equal in size,
         and is 0 for other clusters.
+    known : LongTensor (r,)
+        The known class that a cluster is; -1 for a cluster that was found.
     """
 
     codes: Tensor
     centres: Tensor
     superclass: Tensor
     offsets: Tensor
+    known: Tensor
 
 
 def cluster_within(
     embedding: Tensor,
     coarse: Tensor,
     *,
+    known: Tensor | None = None,
     each: int | None = None,
     total: int | None = None,
     largest: int = 10,
@@ -102,14 +187,17 @@ def cluster_within(
     embedding : (N, d)
     coarse : (N,)
         -1 unknown.
+    known : (N,), optional
+        Codes of classes, -1 unknown, each of which lies in one superclass. Their samples stay together, as one cluster
+        a class (:func:`kmeans_with_known`); the other samples join them, or clusters that are found.
     each : int, optional
-        Number of clusters in every superclass.
+        Number of clusters in every superclass; those that hold more known classes have as many as these.
     total : int, optional
-        Number of clusters overall, divided in proportion to the superclasses' sizes, at least one each. Without
-        ``each`` and ``total`` each superclass gets the number of clusters with the largest mean silhouette (over at
-        most 2000 samples; 1 where no partition has a positive one).
+        Number of clusters overall, divided in proportion to the superclasses' sizes, at least one each, and one for
+        every known class. Without ``each`` and ``total`` each superclass gets the number of clusters with the largest
+        mean silhouette (over at most 2000 samples; without known classes 1 where no partition has a positive one).
     largest : int
-        Largest number of clusters in a superclass where the silhouette decides.
+        Largest number of clusters to be found in a superclass where the silhouette decides.
     balanced : bool, optional
         Make clusters of equal size within a superclass: Sinkhorn assignments and means alternate, starting at k-means.
         With None they are made where they cost less than a twentieth of the mean silhouette.
@@ -124,7 +212,8 @@ def cluster_within(
     Raises
     ------
     UserError
-        If no superclass is known, both numbers are given, or ``total`` is below the number of superclasses that occur.
+        If no superclass is known, both numbers are given, ``total`` is below the number of superclasses and known
+        classes that occur, or a known class lies in two superclasses.
 
     Examples
     --------
@@ -140,20 +229,33 @@ def cluster_within(
     present = superclasses[superclasses >= 0].unique().tolist()
     if not present:
         raise UserError("no superclass is known: there is nothing to cluster within")
+    fixed = torch.full_like(superclasses, -1) if known is None else known.cpu().where(superclasses >= 0, -1)
+    classes = {c: fixed[(superclasses == c) & (fixed >= 0)].unique().tolist() for c in present}
+    if len({code for own in classes.values() for code in own}) < sum(map(len, classes.values())):
+        raise UserError("a known class lies in one superclass; here one lies in several", code="labels_conflict")
     sizes = {c: int((superclasses == c).sum()) for c in present}
-    counts = _shares(sizes, total) if total is not None else dict.fromkeys(present, each)
+    least = {c: max(1, len(classes[c])) for c in present}
+    counts: dict[int, int | None] = dict.fromkeys(present)
+    if total is not None:
+        counts |= _shares(sizes, total, least)
+    elif each is not None:
+        counts |= {c: max(each, least[c]) for c in present}
+    members = {c: vectors[superclasses == c] for c in present}
+    stay = {}
+    for c in present:
+        place = {code: number for number, code in enumerate(classes[c])}
+        stay[c] = torch.tensor([place.get(code, -1) for code in fixed[superclasses == c].tolist()])
     plain = {}
-    for superclass in present:
-        own = vectors[superclasses == superclass]
-        found = _cluster(own, counts[superclass], largest, seed)
-        plain[superclass] = (*found, torch.zeros(len(found[1])))
+    for c in present:
+        found = _cluster(members[c], stay[c], counts[c], largest, seed)
+        plain[c] = (*found, torch.zeros(len(found[1])))
     chosen = plain
     if balanced is not False:
-        equal = {c: _balance(vectors[superclasses == c], means) for c, (_, means, _) in plain.items()}
+        equal = {c: _balance(members[c], means, stay[c]) for c, (_, means, _) in plain.items()}
         kept = []
         if balanced is None:
             kept = [
-                sum(sizes[c] * _silhouette(vectors[superclasses == c], own, seed) for c, (own, _, _) in of.items())
+                sum(sizes[c] * _silhouette(members[c], own, seed) for c, (own, _, _) in of.items())
                 for of in (equal, plain)
             ]
         if balanced or kept[0] >= (1 - _SMALL_LOSS) * kept[1]:
@@ -162,38 +264,45 @@ def cluster_within(
     centres: list[Tensor] = []
     offsets: list[Tensor] = []
     owners: list[int] = []
+    names: list[int] = []
     for superclass, (own, means, shift) in chosen.items():
         codes[superclasses == superclass] = own + len(owners)
         owners += [superclass] * len(means)
+        names += classes[superclass] + [-1] * (len(means) - len(classes[superclass]))
         centres.append(means)
         offsets.append(shift)
     stacked, shifts = torch.cat(centres), torch.cat(offsets)
     unknown = codes < 0
     codes[unknown] = (vectors[unknown] @ stacked.T + shifts).argmax(dim=1)
     device = embedding.device
-    owner = torch.tensor(owners, device=device)
-    return Subclusters(codes.to(device), stacked.to(device), owner, shifts.to(device))
+    owner, named = torch.tensor(owners, device=device), torch.tensor(names, device=device)
+    return Subclusters(codes.to(device), stacked.to(device), owner, shifts.to(device), named)
 
 
-def _shares(sizes: dict[int, int], total: int) -> dict[int, int | None]:
-    """Divide ``total`` in proportion to the sizes, at least one each; the largest remainders get the rest."""
-    if total < len(sizes):
-        raise UserError(f"{total} clusters cannot be shared out over {len(sizes)} superclasses")
-    spare, samples = total - len(sizes), sum(sizes.values())
-    exact = {c: spare * n / samples for c, n in sizes.items()}
-    counts = {c: 1 + int(share) for c, share in exact.items()}
+def _shares(sizes: dict[int, int], total: int, least: dict[int, int]) -> dict[int, int]:
+    """Divide ``total`` in proportion to the sizes, at least ``least`` each; the largest remainders get the rest."""
+    spare, samples = total - sum(least.values()), sum(sizes.values())
+    if spare < 0:
+        few = len(sizes) if max(least.values()) == 1 else sum(least.values())
+        what = "superclasses" if max(least.values()) == 1 else "known classes and superclasses without one"
+        raise UserError(f"{total} clusters cannot be shared out over {few} {what}")
+    wanted = {c: max(0.0, 1 + (total - len(sizes)) * n / samples - least[c]) for c, n in sizes.items()}
+    over = sum(wanted.values())
+    exact = {c: spare * (share / over if over else sizes[c] / samples) for c, share in wanted.items()}
+    counts = {c: least[c] + int(share) for c, share in exact.items()}
     by_remainder = sorted(exact, key=lambda c: int(exact[c]) - exact[c])
     for c in by_remainder[: total - sum(counts.values())]:
         counts[c] += 1
-    return dict(counts)
+    return counts
 
 
-def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tuple[Tensor, Tensor]:
+def _cluster(vectors: Tensor, known: Tensor, count: int | None, largest: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return codes and unit centres of one superclass; centres are empty only where there are too few samples."""
     distinct = len(np.unique(vectors.numpy(), axis=0))
+    fewest = max(1, int(known.max()) + 1)
 
     def fitted(k: int) -> tuple[Tensor, Tensor]:
-        codes, centres = kmeans(vectors, min(k, len(vectors)), seed=seed)
+        codes, centres = kmeans_with_known(vectors, known, max(fewest, min(k, len(vectors))), seed=seed)
         means = functional.normalize(centres, dim=1)
         if k > len(means):  # more clusters than samples: the others are placed at the mean, and stay empty
             means = torch.cat([means, means[:1].expand(k - len(means), -1)])
@@ -201,9 +310,9 @@ def _cluster(vectors: Tensor, count: int | None, largest: int, seed: int) -> tup
 
     if count is not None:
         return fitted(count)
-    best, best_silhouette = fitted(1), 0.0
-    for k in range(2, min(largest, distinct - 1) + 1):
-        found = fitted(k)
+    best, best_silhouette = fitted(fewest), 0.0 if fewest == 1 else -1.0
+    for k in range(max(2, fewest), min(fewest - 1 + largest, distinct - 1) + 1):
+        found = best if k == fewest else fitted(k)
         silhouette = _silhouette(vectors, found[0], seed)
         if silhouette > best_silhouette:
             best, best_silhouette = found, silhouette
@@ -220,14 +329,18 @@ def _silhouette(vectors: Tensor, codes: Tensor, seed: int) -> float:
     return float(silhouette_score(vectors.numpy(), codes.numpy(), sample_size=sample, random_state=seed))
 
 
-def _balance(vectors: Tensor, means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Run Lloyd's algorithm with equal cluster sizes; return codes, unit centres and offsets (mean 0)."""
+def _balance(vectors: Tensor, means: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Run Lloyd's algorithm with equal cluster sizes; return codes, unit centres and offsets (mean 0).
+
+    Samples of known clusters are nearer to their own centres by 2 than any cosine, so that they fill these up first.
+    """
+    own = functional.one_hot(known + 1, len(means) + 1)[:, 1:] * 2.0
     codes = torch.full((len(vectors),), -1)
     potentials = torch.zeros(len(means), dtype=torch.float64)
     for _ in range(_BALANCED_ROUNDS):
-        scores = vectors @ means.T
+        scores = vectors @ means.T + own
         potentials = sinkhorn_potentials(scores, sharpness=_BALANCED_SHARPNESS, tolerance=1e-3, warm_start=potentials)
-        new = (_BALANCED_SHARPNESS * scores + potentials).argmax(dim=1)
+        new = (_BALANCED_SHARPNESS * scores + potentials).argmax(dim=1).where(known < 0, known)
         if torch.equal(new, codes):
             break
         codes = new

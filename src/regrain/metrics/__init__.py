@@ -5,7 +5,14 @@ finite, and labels none of which is known.
 """
 
 from .classification import accuracy, balanced_accuracy, calibration_error, confidence_error, knn_predict
-from .clustering import clustering_accuracy, clustering_metrics, match_clusters, neighbour_information, purity
+from .clustering import (
+    clustering_accuracy,
+    clustering_metrics,
+    match_clusters,
+    neighbour_information,
+    novel_accuracy,
+    purity,
+)
 from .few_shot import Episodes, FewShot, draw_episodes, few_shot_accuracy
 from .held_out import Separability, held_out_margins, separability
 from .hierarchy import HierarchyMetrics, hierarchy_metrics, path_metrics
@@ -57,6 +64,7 @@ __all__ = [
     "nearest_neighbours",
     "neighbour_information",
     "neighbour_probabilities",
+    "novel_accuracy",
     "path_metrics",
     "purity",
     "recall_at_k",

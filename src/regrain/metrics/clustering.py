@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -56,6 +58,44 @@ def match_clusters(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> 
     (classes, truth), (numbers, found) = _by_appearance(truth), _by_appearance(found)
     chosen = classes[_matched(_counts(truth, found))]
     return dict(sorted(zip(numbers.tolist(), chosen.tolist(), strict=True)))
+
+
+def novel_accuracy(
+    labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor, old: ArrayLike | Tensor
+) -> dict[str, float]:
+    """Accuracy on all samples, on those of old classes and on those of new ones, by one assignment of clusters.
+
+    As in generalised category discovery (Vaze et al., CVPR 2022): clusters and classes are matched one to one by the
+    Hungarian algorithm over all samples at once, and a cluster or class that is left over counts as wrong. Of several
+    best matchings that one counts which is best on the old classes: the values do not depend on cluster numbers.
+
+    Parameters
+    ----------
+    labels, clusters
+        (n,) integers.
+    old
+        The old classes, as codes of ``labels``: those that had labels in training. All others are new.
+
+    Returns
+    -------
+    ``all``, ``old``, ``new``, in [0, 1]; NaN for old or new where no sample is of such a class.
+
+    Examples
+    --------
+    >>> novel_accuracy([0, 0, 1, 1, 2, 2], [4, 4, 5, 5, 5, 6], old=[0])
+    {'all': 0.8333333333333334, 'old': 1.0, 'new': 0.75}
+    """
+    truth, found = known_pairs(labels, clusters, "clusters")
+    classes = np.unique(truth)
+    is_old = np.isin(classes, np.asarray(torch.as_tensor(old)))
+    counts = _counts(truth, found)
+    weights = (counts.sum() + 1) * counts + counts * is_old[:, None]
+    rows, columns = linear_sum_assignment(weights, maximize=True)
+    right = np.zeros(len(classes))
+    right[rows] = counts[rows, columns]
+    sizes = counts.sum(axis=1)
+    chosen = {"all": np.ones_like(is_old), "old": is_old, "new": ~is_old}
+    return {name: float(right[own].sum() / sizes[own].sum()) if own.any() else math.nan for name, own in chosen.items()}
 
 
 def purity(labels: ArrayLike | Tensor, clusters: ArrayLike | Tensor) -> float:

@@ -288,6 +288,7 @@ def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[st
     present = [s.number for s in found.subclasses if bool((shown & (found.subclass == s.number)).any())]
     ranks, words = purity_ranks(found, told, shown, present)
     names = {s.number: s.name for s in found.subclasses}
+    proposed = {s.number: f"“{s.proposed_name}”" for s in found.subclasses if s.proposed_name}
     generator = np.random.default_rng(seed)
     ordered = sorted(present, key=lambda n: (-ranks[n], n))
     kept = ordered if len(ordered) <= _GROUPS else ordered[: _GROUPS // 2] + ordered[-_GROUPS // 2 :]
@@ -296,7 +297,8 @@ def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[st
         members = rows[shown & (found.subclass == number)]
         chosen = np.sort(generator.permutation(members)[:_GROUP_SAMPLES]).tolist()
         samples = [Shown(row, _caption(judged, levels, row)) for row in chosen]
-        content.groups.append(ShownSubclass(names[number], len(members), words.get(number, ""), samples))
+        told = ", ".join(filter(None, (proposed.get(number), words.get(number))))
+        content.groups.append(ShownSubclass(names[number], len(members), told, samples))
     cut = "" if len(kept) == len(ordered) else f" ({len(kept)} of them: the purest and the most mixed)"
     content.grouped = (
         f"{len(ordered)} subclasses have samples here{cut}, from the purest to the most mixed; of each at most "

@@ -6,11 +6,12 @@ method has no subclasses of its own, ``centres.safetensors``.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired
 
 import numpy as np
 import torch
@@ -21,10 +22,12 @@ from typing_extensions import TypedDict
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import apply_model, embed
+from regrain.labels import Labels
 from regrain.methods.clustering import CLUSTER_VARIANCE, cluster_within
-from regrain.metrics import clustering_metrics
+from regrain.metrics import clustering_metrics, novel_accuracy
 from regrain.model import Model
 from regrain.runs.class_count import ClassCount
+from regrain.runs.naming import proposed_names
 from regrain.runs.run import Run
 from regrain.storage.files import Folder, json_writer, read_json, save_tensors
 from regrain.storage.run_folder import RunFolder
@@ -32,16 +35,21 @@ from regrain.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
+_EXEMPLARS = 10
+"""Samples that a subclass is named by, where it is named by a few."""
+
 _SUBCLASSES, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
 
 
 class _SubclassForm(TypedDict):
     number: int
     name: str
+    known: NotRequired[str | None]
 
 
 class _DiscoveryForm(TypedDict):
     superclass_level: str | None
+    known_level: NotRequired[str | None]
     superclasses: list[str]
     subclasses: list[_SubclassForm]
 
@@ -68,6 +76,10 @@ class Subclass:
         Ids of the samples nearest to its mean, and farthest from it.
     texts : list of str
         What the exemplars say, where samples are texts.
+    known : str or None
+        The class whose labelled samples it keeps together; None for a subclass that was found.
+    proposed_name : str
+        By :func:`regrain.runs.naming.proposed_names`; empty where nothing is proposed.
     """
 
     number: int
@@ -80,6 +92,8 @@ class Subclass:
     exemplars: list[str]
     outliers: list[str]
     texts: list[str]
+    known: str | None = None
+    proposed_name: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -111,6 +125,8 @@ class Discovery:
     notes : list of str
     class_count : ClassCount or None
         The estimated number of classes, where it was asked for.
+    known_level : str or None
+        The level whose labelled classes were kept.
     """
 
     level: str | None
@@ -125,6 +141,7 @@ class Discovery:
     figures: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     class_count: ClassCount | None = None
+    known_level: str | None = None
 
     def __repr__(self) -> str:
         figures = "".join(f", {name} {value:.3f}" for name, value in self.figures.items())
@@ -143,6 +160,8 @@ class Discovery:
         shown = [
             {
                 "name": s.name,
+                **({} if self.known_level is None else {"known": s.known is not None}),
+                "proposed name": s.proposed_name,
                 "superclass": s.superclass,
                 "samples": s.size,
                 **{level: f"{held['class']} {100 * held['share']:.0f}%" for level, held in s.purity.items()},
@@ -158,17 +177,24 @@ class Discovery:
 
     def columns(self) -> dict[str, Any]:
         """The table of samples."""
-        names = {s.number: s.name for s in self.subclasses}
-        return {
+        names, codes = {s.number: s.name for s in self.subclasses}, self.subclass.tolist()
+        found: dict[str, Any] = {
             "id": self.ids,
             "split": self.splits,
             "subclass": self.subclass,
-            "name": [names[z] for z in self.subclass.tolist()],
+            "name": [names[z] for z in codes],
             "probability": self.probability,
             "superclass": self.superclass,
             "superclass_is": np.where(self.given, "given", "predicted"),
             "similarity": self.similarity,
         }
+        if self.known_level is not None:
+            known = {s.number for s in self.subclasses if s.known is not None}
+            found["known"] = [z in known for z in codes]
+        proposed = {s.number: s.proposed_name for s in self.subclasses}
+        if any(proposed.values()):
+            found["proposed_name"] = [proposed[z] for z in codes]
+        return found
 
 
 @dataclass(frozen=True)
@@ -189,6 +215,10 @@ class SubclassModel:
         Added to cosines; see :class:`~regrain.methods.clustering.Subclusters`.
     names : dict of int to str
         Names of subclasses so far.
+    known_level : str or None
+        The level whose labelled classes are subclasses.
+    known : dict of int to str
+        Subclass -> the class of that level that it is.
     """
 
     level: str | None
@@ -197,6 +227,8 @@ class SubclassModel:
     owners: Tensor | None = None
     offsets: Tensor | None = None
     names: dict[int, str] = field(default_factory=dict)
+    known_level: str | None = None
+    known: dict[int, str] = field(default_factory=dict)
 
     def codes(self, dataset: Dataset) -> Tensor:
         """(N,): the superclasses of a data set by the run's codes, -1 where there is none of that name."""
@@ -207,6 +239,14 @@ class SubclassModel:
         own = {name: code for code, name in enumerate(self.superclasses)}
         table = torch.tensor([own.get(name, -1) for name in dataset.labels.names(self.level)] + [-1])
         return table[dataset.labels.level(self.level)]
+
+    def kept(self, dataset: Dataset) -> Tensor:
+        """(N,): the subclass of every sample that is labelled as a known class, -1 for the others."""
+        if self.known_level is None or self.known_level not in dataset.labels.levels:
+            return torch.full((len(dataset),), -1)
+        own = {name: number for number, name in self.known.items()}
+        table = torch.tensor([own.get(name, -1) for name in dataset.labels.names(self.known_level)] + [-1])
+        return table[dataset.labels.level(self.known_level)]
 
     def strangers(self, dataset: Dataset) -> set[str]:
         """Names of superclasses that samples of a data set have and the run does not know."""
@@ -264,6 +304,8 @@ def assign_subclasses(
     subclasses: int | None = None,
     each: int | None = None,
     balanced: bool = False,
+    known: str | None = None,
+    own_samples: bool = False,
     ignore_coarse_labels: bool = False,
     exemplars: int = 10,
     seed: int = 0,
@@ -281,6 +323,10 @@ def assign_subclasses(
         k-means: number in all, or of every superclass; default: by silhouette in each superclass.
     balanced : bool
         k-means: subclasses of equal size within a superclass, by Sinkhorn.
+    known : str, optional
+        k-means: a level whose classes that have labels in ``train`` are subclasses of their own, found or not.
+    own_samples : bool
+        Whether ``parts`` are the run's own: labelled training samples then stay with their known classes.
     ignore_coarse_labels : bool
         Tell the subclasses of all samples but ``train`` without their superclass labels, as of new samples.
     exemplars : int
@@ -297,25 +343,38 @@ def assign_subclasses(
         If options of k-means come with a method that has subclasses of its own, or superclasses are missing.
     """
     own = model.method.has_subclasses
-    if own and (subclasses is not None or each is not None or balanced):
+    if own and (subclasses is not None or each is not None or balanced or known is not None):
         raise UserError(
-            f"{model.method.name} has subclasses of its own: --subclasses, --each and --balanced are for methods "
-            "without, which are clustered"
+            f"{model.method.name} has subclasses of its own: --subclasses, --each, --balanced and --known are for "
+            "methods without, which are clustered"
         )
     notes: list[str] = []
     embedded = {name: functional.normalize(embed(model, part), dim=1) for name, part in parts.items()}
+    fitted_on = ["train"] if "train" in parts else list(parts)
     if fitted.centres is None and not own:
-        fitted_on = ["train"] if "train" in parts else list(parts)
         coarse = torch.cat([fitted.codes(parts[n]) for n in fitted_on])
         if not bool((coarse >= 0).any()):
             raise UserError(f"no sample has a label of level '{fitted.level}': choose another --superclass")
         vectors = torch.cat([embedded[n] for n in fitted_on])
-        clusters = cluster_within(vectors, coarse, total=subclasses, each=each, balanced=balanced, seed=seed)
+        classes = None if known is None else torch.cat([parts[n].labels.level(known) for n in fitted_on])
+        clusters = cluster_within(
+            vectors, coarse, known=classes, total=subclasses, each=each, balanced=balanced, seed=seed
+        )
         fitted = replace(fitted, centres=clusters.centres, owners=clusters.superclass, offsets=clusters.offsets)
+        if known is not None:
+            names = parts[fitted_on[0]].labels.names(known)
+            kept = {z: names[code] for z, code in enumerate(clusters.known.tolist()) if code >= 0}
+            fitted = replace(fitted, known_level=known, known=kept, names=dict(kept))
     if not own:
         notes.append(
             f"{model.method.name} has no subclasses of its own: these are clusters within each superclass, of k-means "
             f"on the training samples{', of equal size' if balanced else ''}"
+        )
+    if fitted.known_level is not None and fitted.centres is not None:
+        found = len(fitted.centres) - len(fitted.known)
+        notes.append(
+            f"{len(fitted.known)} classes of '{fitted.known_level}' have labels in training and are kept, {found} "
+            f"others were found: {len(fitted.centres)} in all"
         )
     labels = {name: fitted.codes(part) for name, part in parts.items()}
     strangers = sorted({name for part in parts.values() for name in fitted.strangers(part)})
@@ -327,6 +386,10 @@ def assign_subclasses(
         notes.append("superclass labels of other samples than train were not looked at")
     told = [fitted.predict(model, part, labels[name]) for name, part in parts.items()]
     probabilities, coarse = (torch.cat(column) for column in zip(*told, strict=True))
+    if own_samples:
+        stay = torch.cat([fitted.kept(p) if n in fitted_on else torch.full((len(p),), -1) for n, p in parts.items()])
+        sure = functional.one_hot(stay.clamp(min=0), probabilities.shape[1]).to(probabilities.dtype)
+        probabilities = torch.where(stay[:, None] >= 0, sure, probabilities)
     probability, codes = probabilities.max(dim=1)
     given = torch.cat(list(labels.values())) >= 0
     coarse = torch.where(coarse < 0, _majorities(coarse, codes, probabilities.shape[1])[codes], coarse)
@@ -344,10 +407,12 @@ def assign_subclasses(
         similarity.numpy(),
         [],
         notes=notes,
+        known_level=fitted.known_level,
     )
     finer = _finer_labels(parts, fitted.level)
     discovery.subclasses = _describe(discovery, coarse, fitted, finer, exemplars, list(parts.values()))
-    discovery.figures = _figures(discovery, finer)
+    discovery.subclasses = _with_proposals(discovery, model, list(parts.values()))
+    discovery.figures = _figures(discovery, finer, fitted, fitted_on if own_samples else [])
     empty = probabilities.shape[1] - len(discovery.subclasses)
     if empty:
         notes.append(f"{empty} of {probabilities.shape[1]} subclasses have no sample here")
@@ -417,9 +482,23 @@ def _describe(
                 [str(i) for i in discovery.ids[nearest[:exemplars]]],
                 [str(i) for i in discovery.ids[nearest[::-1][:exemplars]]],
                 _texts(parts, nearest[:exemplars]),
+                fitted.known.get(number),
             )
         )
     return found
+
+
+def _with_proposals(discovery: Discovery, model: Model, parts: Sequence[Dataset]) -> list[Subclass]:
+    """The subclasses with proposed names; known classes have theirs."""
+    nearest = {
+        s.number: np.flatnonzero(discovery.subclass == s.number)[
+            np.argsort(-discovery.similarity[discovery.subclass == s.number], kind="stable")[:_EXEMPLARS]
+        ]
+        for s in discovery.subclasses
+    }
+    above = {s.number: s.superclass for s in discovery.subclasses}
+    names = proposed_names(model, parts, discovery.subclass, above, nearest)
+    return [replace(s, proposed_name=names.get(s.number, "") if s.known is None else "") for s in discovery.subclasses]
 
 
 def _own_name(number: int, superclass: str | None) -> str:
@@ -454,18 +533,30 @@ def _purity(level: _Finer, rows: Tensor) -> dict[str, Any]:
     }
 
 
-def _figures(discovery: Discovery, finer: Sequence[_Finer]) -> dict[str, float]:
-    """Agreement of subclasses with finer labels, split by split."""
+def _figures(
+    discovery: Discovery, finer: Sequence[_Finer], fitted: SubclassModel, used: Sequence[str]
+) -> dict[str, float]:
+    """Agreement of subclasses with finer labels, split by split.
+
+    At the level of known classes none of the splits whose labels were ``used``; of the others also
+    :func:`~regrain.metrics.novel_accuracy`, the classes without labels in training being new.
+    """
     figures: dict[str, float] = {}
+    kept = set(fitted.known.values())
     for split in dict.fromkeys(discovery.splits.tolist()):
         inside = torch.from_numpy(discovery.splits == split)
         for level in finer:
             known = inside & (level.codes >= 0)
-            if int(known.sum()) < 2:
+            if int(known.sum()) < 2 or (level.level == fitted.known_level and split in used):
                 continue
-            metrics = clustering_metrics(level.codes[known], torch.from_numpy(discovery.subclass)[known])
+            labels, clusters = level.codes[known], torch.from_numpy(discovery.subclass)[known]
+            metrics = clustering_metrics(labels, clusters)
             prefix = f"{split}/" if split else ""
             figures |= {f"{prefix}{level.level}/{m}": metrics[m] for m in ("nmi", "purity", "acc", "ari")}
+            if level.level == fitted.known_level:
+                old = [code for code, name in enumerate(level.names) if name in kept]
+                by_age = novel_accuracy(labels, clusters, old)
+                figures |= {f"{prefix}{level.level}/novel-{n}": v for n, v in by_age.items() if not math.isnan(v)}
     return figures
 
 
@@ -495,25 +586,53 @@ def fit_subclasses(
             )
     fitted = read_discovery(run)
     asked = {name: value for name, value in (clustering or {}).items() if value}
+    known = asked.get("known")
+    if known is not None:
+        labels.level_index(known)
     if fitted is None or asked or superclass not in (None, fitted.level):
         if names is not None and fitted is not None:
             raise UserError("--names are for the subclasses already settled: give them without options of clustering")
-        given = 0 if fitted is None else sum(not is_own_name(*item) for item in fitted.names.items())
+        named = {} if fitted is None else fitted.names.items() - fitted.known.items()
+        given = sum(not is_own_name(*item) for item in named)
         if given and write and not overwrite:
             raise UserError(
                 f"{given} subclasses of {run.path} have names, which other subclasses would not keep: "
                 "leave the options of clustering out, or settle them again with --overwrite"
             )
+        if known is None and not run.model.method.has_subclasses:
+            known = _finest_read(run, labels)
+            asked |= {} if known is None else {"known": known}
         clustered_within = labels.levels[0] if labels.levels and not run.model.method.has_subclasses else None
         level = read_as_coarse or superclass or clustered_within
-        known_names = run.labels if read_as_coarse else labels
+        if known is not None:
+            level = _above_known(known, level, superclass, labels)
+        known_names = run.labels if read_as_coarse and level is not None else labels
         fitted = SubclassModel(level, known_names.names(level) if level is not None else ())
-    found, fitted = assign_subclasses(run.model, parts, fitted, **options, **asked)
+    found, fitted = assign_subclasses(run.model, parts, fitted, own_samples=True, **options, **asked)
     if names is not None:
         found.rename(read_names(names, [s.number for s in found.subclasses]))
     if write:
         write_discovery(run.folder, found, fitted)
     return found, fitted
+
+
+def _finest_read(run: Run, labels: Labels) -> str | None:
+    """The finest level that a method of several nested levels read: its classes with labels are known ones."""
+    read = list(run.recipe["data"]["roles"].values())
+    return max(read, key=labels.level_index) if len(read) > 1 and labels.taxonomy is not None else None
+
+
+def _above_known(known: str, level: str | None, superclass: str | None, labels: Labels) -> str | None:
+    """The level of the superclasses of known classes; None where it would be their own."""
+    if level is None or level == known:
+        if superclass == known:
+            raise UserError(f"--superclass is a level above the known classes'; both are '{known}'")
+        return None
+    if labels.level_index(level) > labels.level_index(known):
+        raise UserError(
+            f"--known is a level below the superclasses' ('{level}'); got '{known}'", code="conflicting_options"
+        )
+    return level
 
 
 def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
@@ -553,11 +672,13 @@ def write_discovery(run: RunFolder, discovery: Discovery, fitted: SubclassModel)
 
 def write_subclasses(folder: Folder, fitted: SubclassModel) -> None:
     """Write what tells the subclasses of new samples, and nothing that was said of the run's own."""
-    _write(folder, fitted, {"subclasses": [{"number": n, "name": name} for n, name in fitted.names.items()]})
+    rows = [{"number": n, "name": name, "known": fitted.known.get(n)} for n, name in fitted.names.items()]
+    _write(folder, fitted, {"subclasses": rows})
 
 
 def _write(folder: Folder, fitted: SubclassModel, told: Mapping[str, Any]) -> None:
-    content = {"superclass_level": fitted.level, "superclasses": list(fitted.superclasses), **told}
+    levels = {"superclass_level": fitted.level, "known_level": fitted.known_level}
+    content = {**levels, "superclasses": list(fitted.superclasses), **told}
     writers = {_SUBCLASSES: json_writer(content)}
     if fitted.centres is not None:
         tensors = {name: getattr(fitted, name) for name in ("centres", "owners", "offsets")}
@@ -583,15 +704,17 @@ def read_subclasses(folder: Folder, model: Model) -> SubclassModel | None:
     content = folder.read_json(_SUBCLASSES, _DiscoveryForm)
     level, superclasses = content["superclass_level"], tuple(content["superclasses"])
     names = {s["number"]: s["name"] for s in content["subclasses"]}
+    known_level = content.get("known_level")
+    known = {s["number"]: s["known"] for s in content["subclasses"] if s.get("known") is not None}
     if model.method.has_subclasses:
         return SubclassModel(level, superclasses, names=names)
     tensors = folder.read_tensors(_CENTRES, {"centres": (None, None), "owners": (None,), "offsets": (None,)})
     counts = {len(tensor) for tensor in tensors.values()}
     owners = tensors["owners"]
-    known = range(max(len(superclasses), 1))
-    if len(counts) > 1 or owners.dtype != torch.long or not set(owners.tolist()) <= set(known):
+    possible = range(max(len(superclasses), 1))
+    if len(counts) > 1 or owners.dtype != torch.long or not set(owners.tolist()) <= set(possible):
         raise UserError(
             f"{folder.path / _CENTRES} does not fit {folder.path / _SUBCLASSES}: settle the subclasses again",
             code="damaged_file",
         )
-    return SubclassModel(level, superclasses, **tensors, names=names)
+    return SubclassModel(level, superclasses, **tensors, names=names, known_level=known_level, known=known)

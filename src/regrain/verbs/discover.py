@@ -25,6 +25,7 @@ def discover(
     subclasses: Count | None = None,
     each: Count | None = None,
     balanced: bool = False,
+    known: str | None = None,
     names: str | Path | None = None,
     ignore_coarse_labels: bool = False,
     exemplars: CountFromZero = 10,
@@ -37,7 +38,8 @@ def discover(
 ) -> Discovery:
     """Find the hidden subclasses of a run: which sample has which, their sizes, exemplars, outliers.
 
-    Labels finer than the superclass are used only for the purity that is shown.
+    Labels finer than the superclass are used only for the purity that is shown, and to keep the classes of a level that
+    is ``known``.
 
     The first call fixes them, in the run's ``discovery/`` folder: by the method's own subclasses, or by k-means
     within each superclass where it has none. Later calls use the same, so that names stay true; options of k-means, or
@@ -61,6 +63,9 @@ def discover(
         Clusters of every superclass instead.
     balanced : bool
         Clusters of equal size, by Sinkhorn.
+    known : str, optional
+        A level whose labelled classes are kept: each is a subclass with its labelled training samples, and other
+        subclasses are found. Default for methods that read several levels: the finest of them.
     names : path, optional
         A JSON of names such as {"3": "wine glass"}: makes the run a classifier. Several subclasses may share a name.
     ignore_coarse_labels : bool
@@ -91,7 +96,7 @@ def discover(
         require_writable(target, overwrite)
     if grids is not None:
         require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
-    clustering = {"subclasses": subclasses, "each": each, "balanced": balanced}
+    clustering = {"subclasses": subclasses, "each": each, "balanced": balanced, "known": known}
     options: dict[str, Any] = {"ignore_coarse_labels": ignore_coarse_labels, "exemplars": exemplars, "seed": seed}
     dataset = run.given_or_own(data, reader_options)
     if dataset is None:
@@ -111,8 +116,8 @@ def discover(
     else:
         if any(clustering.values()) or superclass is not None or names is not None:
             raise UserError(
-                "--subclasses, --each, --balanced, --superclass and --names are about the run's own subclasses: settle "
-                "those first, without --data"
+                "--subclasses, --each, --balanced, --known, --superclass and --names are about the run's own "
+                "subclasses: settle those first, without --data"
             )
         fitted = read_discovery(run)
         if fitted is None and not write:

@@ -56,7 +56,8 @@ def evaluate(
         A label level (column), from coarse to fine; default: all.
     protocols : sequence of str, optional
         What to measure: recall, knn and clustering by default; hierarchy, linear, transfer (linear on other data),
-        superclass, multi-aspect (all levels together), few-shot, personalised (a classifier a subject).
+        superclass, multi-aspect (all levels together), few-shot, personalised (a classifier a subject), novel (classes
+        without labels in training).
     baselines : bool
         Evaluate raw inputs and random weights too.
     projection : bool, optional

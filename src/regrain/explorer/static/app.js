@@ -293,6 +293,8 @@ function showView() {
   $("view-title").textContent = `${viewTitle()} (${count(found.length)})`;
   $("group-bar").hidden = !isGroup;
   if (isGroup && document.activeElement !== $("name")) $("name").value = store.groups.get(view.number).name ?? "";
+  const proposed = isGroup ? store.groups.get(view.number).proposed : null;
+  $("name").placeholder = proposed ?? "";
   const above = isGroup ? store.groups.get(view.number).superclass : null;
   const others = sortedGroups().filter((group) => group.number !== view.number);
   const near = isGroup ? [...others].sort((a, b) => (b.superclass === above) - (a.superclass === above)) : others;
@@ -300,7 +302,8 @@ function showView() {
   $("merge").dataset.group = view.number;
   fillSelect($("merge"), near);
   fillSelect($("move"), near);
-  const names = [...new Set([...store.groups.values()].map((group) => group.name).filter(Boolean))].sort();
+  const named = [...store.groups.values()].map((group) => group.name);
+  const names = [...new Set([proposed, ...named].filter(Boolean))].sort();
   $("classes").replaceChildren(...names.map((name) => Object.assign(element("option"), { value: name })));
   showQuick(isGroup, above);
 }
@@ -374,7 +377,8 @@ function leaf(group) {
   dot.style.background = `rgb(${colourOf(group.number).join(" ")})`;
   const size = element("span", `${count(group.confirmed)}/${count(group.size)}`, "size");
   size.title = "confirmed / samples";
-  button.append(dot, element("span", group.name ?? `#${group.number}`, group.name ? "who" : "who nameless"), size);
+  const nameless = group.proposed ? `#${group.number} ${group.proposed}?` : `#${group.number}`;
+  button.append(dot, element("span", group.name ?? nameless, group.name ? "who" : "who nameless"), size);
   button.setAttribute("aria-label", `${store.groupTitle(group.number)}, ${group.confirmed} of ${some(group.size, "sample")} confirmed`);
   button.addEventListener("click", () => open({ kind: "group", number: group.number }));
   return button;
