@@ -72,8 +72,14 @@ def test_merging_against_a_naive_loop_over_all_pairs(threshold: float) -> None:
     x = torch.nn.functional.normalize(x, dim=1)
     groups = [frozenset({code}) for code in range(9)]
 
+    def members(group: frozenset[int]) -> Tensor:
+        return x[torch.isin(codes, torch.tensor(sorted(group)))]
+
     def bits(group: frozenset[int]) -> float:
-        return coding_length(x[torch.isin(codes, torch.tensor(sorted(group)))])
+        return coding_length(members(group))
+
+    def most(group: frozenset[int]) -> float:
+        return bits(group) / (1 + len(members(group)) / 16)
 
     while len(groups) > 1:
         found = {}
@@ -81,7 +87,7 @@ def test_merging_against_a_naive_loop_over_all_pairs(threshold: float) -> None:
             for b in groups[i + 1 :]:
                 saved = bits(a) + bits(b) - bits(a | b)
                 if saved > 0:
-                    found[a, b] = min(bits(a), bits(b)) / saved
+                    found[a, b] = min(most(a), most(b)) / saved
         if not found or min(found.values()) >= threshold:
             break
         a, b = min(found, key=lambda pair: found[pair])

@@ -182,15 +182,15 @@ def _lengths(products: Tensor, sizes: Tensor) -> Tensor:
 
 
 def merge_by_coding_length(embedding: Tensor, codes: Tensor, *, threshold: float) -> Tensor:
-    r"""Merge clusters as long as it shortens their code (BuCSFR, ICCV 2025).
+    r"""Merge clusters as long as it shortens their code enough, after BuCSFR (ICCV 2025).
 
     Step by step the pair with the smallest positive
 
-    .. math:: \frac{\min(L_a, L_b)}{L_a + L_b - L_{ab}}
+    .. math:: \frac{\min(M_a, M_b)}{L_a + L_b - L_{ab}}, \qquad M = \frac{L}{1 + n / d}
 
-    is merged, while that is below the threshold: at 1 a merge saves as much as the smaller cluster costs. BuCSFR merges
-    at most one pair an epoch, and sets the threshold by data set (1.1, 2, 5). A cluster is compared with its 10 nearest
-    by their means.
+    is merged, while that is below the threshold. Two large halves of one cluster have 1, two clusters that differ have
+    more. BuCSFR has the smaller L in place of M, so that halves have 1 + n / d, and its threshold has to be set by the
+    size of a data set's classes (1.1, 2, 5). A cluster is compared with its 10 nearest by their means.
 
     Parameters
     ----------
@@ -221,7 +221,8 @@ def merge_by_coding_length(embedding: Tensor, codes: Tensor, *, threshold: float
         likeness[~alive] = likeness[a] = -math.inf
         near = likeness.topk(min(_NEIGHBOURS, int(alive.sum()) - 1)).indices
         saved = lengths[a] + lengths[near] - _lengths(products[a] + products[near], sizes[a] + sizes[near])
-        found = torch.where(saved > 0, torch.minimum(lengths[a], lengths[near]) / saved, math.inf)
+        most = lengths / (1 + sizes / x.shape[1])  # what a half saves
+        found = torch.where(saved > 0, torch.minimum(most[a], most[near]) / saved, math.inf)
         ratios[a] = ratios[:, a] = math.inf
         ratios[a, near] = ratios[near, a] = found
 
