@@ -74,7 +74,7 @@ ARGUMENTS = {"name", "recipes"}
 """Optional parameters that are arguments, not options, on the command line."""
 
 PROTOCOL_OPTIONS = (
-    *("ks", "neighbours", "cluster_seeds", "taxonomy", "linear_epochs"),
+    *("ks", "neighbours", "cluster_seeds", "taxonomy", "linear_epochs", "new_classes"),
     *("shots", "ways", "queries", "episodes", "classifier", "intra_class", "copies"),
 )
 """Options of protocols with a flag of their own; the others are given as ``-o key=value``."""

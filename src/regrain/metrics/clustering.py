@@ -85,6 +85,8 @@ def novel_accuracy(
     >>> novel_accuracy([0, 0, 1, 1, 2, 2], [4, 4, 5, 5, 5, 6], old=[0])
     {'all': 0.8333333333333334, 'old': 1.0, 'new': 0.75}
     """
+    from scipy.optimize import linear_sum_assignment
+
     truth, found = known_pairs(labels, clusters, "clusters")
     classes = np.unique(truth)
     is_old = np.isin(classes, np.asarray(torch.as_tensor(old)))

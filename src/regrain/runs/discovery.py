@@ -157,11 +157,12 @@ class Discovery:
         """For notebooks: a line a subclass."""
         import pandas as pd
 
+        proposed = any(s.proposed_name for s in self.subclasses)
         shown = [
             {
                 "name": s.name,
                 **({} if self.known_level is None else {"known": s.known is not None}),
-                "proposed name": s.proposed_name,
+                **({"proposed name": s.proposed_name} if proposed else {}),
                 "superclass": s.superclass,
                 "samples": s.size,
                 **{level: f"{held['class']} {100 * held['share']:.0f}%" for level, held in s.purity.items()},
