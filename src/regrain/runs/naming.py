@@ -15,7 +15,7 @@ from regrain.data.dataset import Dataset
 from regrain.data.taxonomies import nouns
 from regrain.encoders.vision import is_vision_source
 from regrain.model import Model
-from regrain.training.loader import on_device
+from regrain.training.scan import on_device
 
 _KEYWORDS, _COLUMNS = 3, 2
 _WORD, _VOCABULARY = r"(?u)\b[^\W\d_][\w'-]*\w\b", 20_000
