@@ -110,11 +110,15 @@ def test_groupings_that_contradict_each_other_find_the_classes_together(known: s
         assert list(method.class_proba(x)) == ["coarse", "coarse2"]
 
 
-def test_unequal_classes_keep_their_sizes() -> None:
+def test_unequal_classes_keep_their_sizes_where_that_is_asked_for() -> None:
     x, hidden = mixture(torch.tensor([8.0, 8, 8, 4, 4, 4, 2, 2, 2, 1, 1, 1]))
-    method = build(3, subclasses=HIDDEN)
+    method = build(3, subclasses=HIDDEN, class_sizes="start")
     train(method, x, BY_THREE[hidden][:, None])
     assert agreement(hidden, found(method, x)) > 0.9
+    assert float(method.shares.max()) > 4 * float(method.shares.min())
+    equal = build(3, subclasses=HIDDEN)
+    equal.before_epoch(lambda: [(x, BY_THREE[hidden][:, None], torch.arange(COUNT))])
+    torch.testing.assert_close(equal.shares, torch.full((HIDDEN,), 1 / HIDDEN))
 
 
 def test_the_silhouette_chooses_the_number_of_classes() -> None:

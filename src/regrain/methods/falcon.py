@@ -42,8 +42,8 @@ class FALCON(Method):
         L_{neighbours} = -\log\, p(x) \cdot p'(x_k), \qquad
         L_{balance} = \mathrm{KL}(\bar p \,\|\, \pi)
 
-    with :math:`x_k` one of the nearest samples of the same coarse class, :math:`\pi` the shares of the classes at the
-    start, which are equal in the paper, and :math:`L_{confidence}` the cross entropy
+    with :math:`x_k` one of the nearest samples of the same coarse class, :math:`\pi` equal shares of all classes, which
+    makes the last term :math:`\log K - H(\bar p)`, and :math:`L_{confidence}` the cross entropy
     to p' within the coarse class, soft at first and one-hot after ``soft_epochs``
     (:func:`~regrain.objectives.falcon.falcon_losses`). Every ``relations_period`` steps M is solved again for the
     samples seen since then, exactly, as a linear assignment (:func:`~regrain.objectives.falcon.falcon_relations`).
@@ -81,6 +81,9 @@ class FALCON(Method):
         Steps between two solutions of M.
     momentum : float
         Of the average network, in [0, 1).
+    class_sizes : {"equal", "start"}
+        pi: equal shares, as published, or those of the clusters at the start, for classes that are known to be well
+        apart and of unequal size.
     initial_means : {"k-means", "random"}
         Start of the classes.
     balanced : bool, optional
@@ -112,6 +115,7 @@ class FALCON(Method):
         size_weight: NonNegative | None = None,
         relations_period: Count = 20,
         momentum: BelowOne = 0.99,
+        class_sizes: Literal["equal", "start"] = "equal",
         initial_means: Literal["k-means", "random"] = "k-means",
         balanced: bool | None = None,
     ) -> None:
@@ -141,6 +145,7 @@ class FALCON(Method):
         self.size_weight = (0.1 if initial_means == "random" else 0.0) if size_weight is None else size_weight
         self.relations_period = relations_period
         self.momentum = momentum
+        self.class_sizes = class_sizes
         self.initial_means = initial_means
         self.balanced = balanced
         count = subclasses or most * (largest or _PER_CLASS)
@@ -283,6 +288,8 @@ class FALCON(Method):
         self.classifier.weight[:count] = centres / CLUSTER_VARIANCE
         self.classifier.bias[:count] = from_first(found.offsets) / CLUSTER_VARIANCE
         sizes = torch.bincount(codes, minlength=places).float()
+        if self.class_sizes == "equal":
+            sizes = (torch.arange(places, device=sizes.device) < count).float()
         self.shares.copy_(sizes / sizes.sum())
         self.twin.momentum = 0.0
         self.twin.update(self.encoder, self.classifier)
