@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from regrain.data.images import MODES
-from regrain.encoders.image import TimmEncoder
+from regrain.encoders.image import TimmEncoder, per_channel
 from regrain.encoders.text import TextEncoder
 from regrain.encoders.vision import VisionEncoder
 from regrain.errors import UserError, nearest
@@ -231,7 +231,7 @@ def detectron2_layout(model: Model, path: Path) -> Layout:
     """
     resnet, inputs = RESNETS[_architecture(model)], model.config["inputs"]
     channels = _sample_shape(model)[0]
-    mean, std = ([round(255 * value, 4) for value in _per_channel(inputs[key], channels)] for key in ("mean", "std"))
+    mean, std = ([round(255 * value, 4) for value in per_channel(inputs[key], channels)] for key in ("mean", "std"))
     lines = [
         "MODEL:",
         f"  WEIGHTS: {_quoted(path)}",
@@ -343,10 +343,6 @@ def _architecture(model: Model) -> str:
 
 def _sample_shape(model: Model) -> list[int]:
     return list(model.config["encoder"]["sample_shape"])
-
-
-def _per_channel(values: list[float], channels: int) -> list[float]:
-    return values * channels if len(values) == 1 else values
 
 
 def _has_small_stem(encoder: TimmEncoder) -> bool:
