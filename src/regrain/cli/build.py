@@ -33,6 +33,7 @@ from regrain.cli.commands import (
     PROTOCOL_OPTIONS,
     Command,
 )
+from regrain.cli.machine import settle_threads
 from regrain.cli.names import check
 from regrain.errors import UserError
 
@@ -435,6 +436,8 @@ def call(name: str, command: Command, options: Mapping[str, Option], given: dict
             arguments[option.name] = option.convert(flag, value) if option.convert else value
     as_json = arguments.pop("as_json", False)
     module, function = command.target.split(":")
+    if module != "regrain.cli.lists":
+        settle_threads()
     if module.startswith("regrain.cli."):
         getattr(import_module(module), function)(**arguments, **({"as_json": as_json} if command.json else {}))
         return
