@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 from torch import Tensor
 
 from regrain.errors import RegrainWarning, UserError
@@ -102,6 +101,8 @@ def separability(features: ArrayLike | Tensor, first: ArrayLike | Tensor, folds:
     >>> separability(x, x[:, 0] < 0.5, [0, 1, 0, 1, 0, 1, 0, 1]).area
     1.0
     """
+    from scipy.stats import rankdata  # imported here: using a run seldom needs it
+
     kinds = torch.as_tensor(first).long()
     margins = held_out_margins(features, kinds, folds)
     judged = ~margins.isnan()
