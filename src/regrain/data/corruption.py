@@ -25,37 +25,26 @@ _UNTOLD = -1e30
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
-    """Corruption of a training split before a method sees it, applied in the order of the fields.
-
-    Attributes
-    ----------
-    samples : int, optional
-        Number of samples to keep: see :func:`subsample`.
-    limit_per_class : int, optional
-        Largest number of samples of every class of the finest level in use.
-    imbalance : float
-        See :func:`with_imbalance`.
-    label_noise : float, or mapping of level to float
-        See :func:`with_label_noise`.
-    noise_within : str, optional
-        Draw wrong labels only from the same class at this level.
-    hide_labels : float or str, or mapping of level to float or str
-        See :func:`hide_labels`.
-    hide_classes : sequence of str, optional
-        See :func:`hide_classes`.
-    draw : int
-        At least 0. The seed of all that is drawn here, apart from the seed of the training: methods are compared on
-        the same samples, and another draw is another experiment.
-    """
+    """Corruption of a training split before a method sees it, applied in the order of the fields."""
 
     samples: int | None = None
+    """Number of samples to keep: see :func:`subsample`."""
     limit_per_class: int | None = None
+    """Largest number of samples of every class of the finest level in use."""
     imbalance: float = 1.0
+    """See :func:`with_imbalance`."""
     label_noise: float | Mapping[str, float] = 0.0
+    """See :func:`with_label_noise`."""
     noise_within: str | None = None
+    """Draw wrong labels only from the same class at this level."""
     hide_labels: float | str | Mapping[str, float | str] = 0.0
+    """See :func:`hide_labels`."""
     hide_classes: Sequence[str] | None = None
+    """See :func:`hide_classes`."""
     draw: int = 0
+    """At least 0. The seed of all that is drawn here, apart from the seed of the training: methods are compared on the
+    same samples, and another draw is another experiment.
+    """
 
     def __post_init__(self) -> None:
         if not 0 <= self.draw < 2**32:
@@ -68,7 +57,6 @@ class Corruption:
 
         Parameters
         ----------
-        train : Dataset
         levels : sequence of str
             Those in use, coarse to fine.
         features : callable, optional
@@ -120,7 +108,6 @@ def with_imbalance(data: Dataset, ratio: float, *, level: str | None = None, see
         At least 1.
     level : str, optional
         Level of the classes; default the finest.
-    seed : int
 
     Raises
     ------
@@ -183,7 +170,6 @@ def with_label_noise(
     within : str, optional
         Draw wrong labels only within classes of this level: they are confusions between siblings. Samples without a
         known label below it keep their labels.
-    seed : int
 
     Raises
     ------
@@ -355,7 +341,6 @@ def hide_classes(data: Dataset, classes: Sequence[str], *, seed: int = 0) -> Dat
         ``LEVEL=NAME`` for a class, or ``LEVEL=SHARE``, in (0, 1), for a share of the level's classes that have labels,
         drawn by seed; where levels nest it is drawn within each class of the level above, so that ``fine=0.5`` leaves
         half of every superclass known. A larger share hides all that a smaller one hides.
-    seed : int
 
     Raises
     ------

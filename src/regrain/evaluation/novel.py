@@ -34,8 +34,6 @@ def novel(
 
     Parameters
     ----------
-    representation : Representation
-    task : Task
     new_classes : tuple of str
         Classes that count as new, and whose training labels are not looked at. By default those without a label in
         training.

@@ -68,6 +68,7 @@ def novel_accuracy(
     As in generalised category discovery (Vaze et al., CVPR 2022): clusters and classes are matched one to one by the
     Hungarian algorithm over all samples at once, and a cluster or class that is left over counts as wrong. Of several
     best matchings that one counts which is best on the old classes: the values do not depend on cluster numbers.
+    Returns ``all``, ``old``, ``new``, in [0, 1]; NaN for old or new where no sample is of such a class.
 
     Parameters
     ----------
@@ -75,10 +76,6 @@ def novel_accuracy(
         (n,) integers.
     old
         The old classes, as codes of ``labels``: those that had labels in training. All others are new.
-
-    Returns
-    -------
-    ``all``, ``old``, ``new``, in [0, 1]; NaN for old or new where no sample is of such a class.
 
     Examples
     --------

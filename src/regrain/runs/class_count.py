@@ -30,28 +30,20 @@ _THRESHOLDS = (1.2, 1.5)
 
 @dataclass(frozen=True)
 class ClassCount:
-    """An estimate of the number of classes.
-
-    Attributes
-    ----------
-    estimate : int
-    low, high : int
-        The fewest and most classes whose silhouette is nearly as large (98% of the largest).
-    clusters : int
-        Over-clusters that it was made from; no estimate can be above it.
-    silhouettes : dict of int to float
-        By number of classes tried.
-    by_coding_length : tuple of int
-        Fewest and most clusters that :func:`merge_by_coding_length` leaves, at thresholds of 1.5 and 1.2: a second
-        opinion, without any number tried.
-    """
+    """An estimate of the number of classes."""
 
     estimate: int
     low: int
     high: int
+    """``low``, ``high``: the fewest and most classes whose silhouette is nearly as large (98% of the largest)."""
     clusters: int
+    """Over-clusters that it was made from; no estimate can be above it."""
     silhouettes: dict[int, float]
+    """By number of classes tried."""
     by_coding_length: tuple[int, int]
+    """Fewest and most clusters that :func:`merge_by_coding_length` leaves, at thresholds of 1.5 and 1.2: a second
+    opinion, without any number tried.
+    """
 
     def describe(self) -> str:
         """In words, with a warning where there were too few clusters to tell."""
@@ -70,10 +62,8 @@ def class_count_of(model: Model, dataset: Dataset, *, seed: int = 0) -> ClassCou
 
     Parameters
     ----------
-    model : Model
     dataset : Dataset
         No label is looked at.
-    seed : int
 
     Raises
     ------
@@ -109,7 +99,6 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
     embedding : Tensor (N, d)
     codes : LongTensor (N,)
         The over-cluster of each sample.
-    seed : int
 
     Raises
     ------
@@ -198,7 +187,6 @@ def merge_by_coding_length(embedding: Tensor, codes: Tensor, *, threshold: float
         Scaled to unit length here; wider ones than 128 are projected to that first.
     codes : LongTensor (N,)
         Clusters, numbered without a gap.
-    threshold : float
 
     Returns
     -------

@@ -42,16 +42,8 @@ def proposed_names(
     embedding is nearest to the exemplars' mean. Vectors and series: the columns whose means deviate most, in standard
     deviations, from those of the other samples of its superclass, where columns have names.
 
-    Parameters
-    ----------
-    model : Model
-    parts : sequence of Dataset
-    subclass : int array (N,)
-        The subclass of every sample of all parts together.
-    superclass : mapping of int to str or None
-        Of the subclasses to be named.
-    exemplars : mapping of int to int array
-        Rows of the samples nearest to their means.
+    ``subclass``: int array (N,); the subclass of every sample of all parts together. ``superclass``: int -> str or
+    None; of the subclasses to be named. ``exemplars``: int -> int array; rows of the samples nearest to their means.
 
     Returns
     -------
@@ -75,12 +67,7 @@ def keywords(texts: Sequence[str], classes: np.ndarray, *, count: int = _KEYWORD
     of a class. English stop words are left out, and so is a word that begins as a better one does or the other way
     round (*transfer*, *transfers*).
 
-    Parameters
-    ----------
-    texts : sequence of str (N,)
-    classes : int array (N,)
-    count : int
-        Most words of a class.
+    ``texts``: sequence of str (N,). ``classes``: int array (N,). ``count``: most words of a class.
 
     Returns
     -------
