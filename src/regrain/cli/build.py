@@ -271,7 +271,7 @@ def _members(node: ast.expr) -> Iterator[ast.expr]:
 def parameters_of(target: str) -> dict[str, Option]:
     """Options for a function's parameters that a user can type, or for a TypedDict's annotated keys."""
     module, name = target.split(":")
-    if f"\nclass {name}(" in source_of(module):
+    if re.search(rf"^class {name}\b", source_of(module), re.MULTILINE):
         return {n: option for n, option in _declared(name, module) if option.help}
     function, documentation = head_of(target)
     texts = parameter_texts(documentation)

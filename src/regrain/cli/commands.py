@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, TypedDict
 
 READER = "regrain.data.options:ReaderOptions"
-CORRUPTION = "regrain.data.options:CorruptionOptions"
+CORRUPTION = "regrain.data.corruption:Corruption"
 FIT = "regrain.verbs.fit:fit"
 SHORT = "regrain.cli.commands:ShortOptions"
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -25,26 +26,39 @@ _UNTOLD = -1e30
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
-    """Corruption of a training split before a method sees it, applied in the order of the fields."""
+    """Corruption of a training split before a method sees it, applied in the order of the fields.
 
-    samples: int | None = None
-    """Number of samples to keep: see :func:`subsample`."""
-    limit_per_class: int | None = None
-    """Largest number of samples of every class of the finest level in use."""
-    imbalance: float = 1.0
-    """See :func:`with_imbalance`."""
-    label_noise: float | Mapping[str, float] = 0.0
-    """See :func:`with_label_noise`."""
-    noise_within: str | None = None
-    """Draw wrong labels only from the same class at this level."""
-    hide_labels: float | str | Mapping[str, float | str] = 0.0
-    """See :func:`hide_labels`."""
-    hide_classes: Sequence[str] | None = None
-    """See :func:`hide_classes`."""
-    draw: int = 0
-    """At least 0. The seed of all that is drawn here, apart from the seed of the training: methods are compared on the
-    same samples, and another draw is another experiment.
+    A field's text is what the command line says of it: ``Annotated[type, text]``.
     """
+
+    samples: Annotated[int | None, "Train on this many samples alone, drawn whatever their classes."] = None
+    limit_per_class: Annotated[
+        int | None, "At most this many training samples of every class of the finest level in use."
+    ] = None
+    imbalance: Annotated[
+        float,
+        "Unbalanced classes of the finest level in use: one keeps all its training samples, another one in so many, "
+        "the others shares between, drawn.",
+    ] = 1.0
+    label_noise: Annotated[
+        float | Mapping[str, float],
+        "Share of the training samples whose label is replaced by a random one, as 0.3 or LEVEL=0.3.",
+    ] = 0.0
+    noise_within: Annotated[str | None, "Draw wrong labels only from the same class at this level."] = None
+    hide_labels: Annotated[
+        float | str | Mapping[str, float | str],
+        "Share of the training samples that lose their labels, as 0.8 or LEVEL=0.8; by chance, or with :hard (:easy) "
+        "behind it where they are hard (easy) to tell. At every level, or at those named.",
+    ] = 0.0
+    hide_classes: Annotated[
+        Sequence[str] | None,
+        "Classes that lose all their training labels, as LEVEL=NAME, or LEVEL=0.5 for a share of them. They are new "
+        "classes then: `discover --known LEVEL` finds them, the protocol novel says how well.",
+    ] = None
+    draw: Annotated[
+        int,
+        "The seed of these draws; default 0, whatever the seed is: so that seeds are compared on the same samples.",
+    ] = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.draw < 2**32:

@@ -217,36 +217,3 @@ class ReaderOptions(
     """Options of all readers, which the verbs take in addition to ``levels``; each is for sources that know it."""
 
     labels: Any
-
-
-class CorruptionOptions(TypedDict, total=False):
-    """Corruption of a training split for an experiment; see :class:`regrain.data.corruption.Corruption`."""
-
-    samples: Annotated[int | None, "Train on this many samples alone, drawn whatever their classes."]
-    limit_per_class: Annotated[
-        int | None, "At most this many training samples of every class of the finest level in use."
-    ]
-    imbalance: Annotated[
-        float | None,
-        "Unbalanced classes of the finest level in use: one keeps all its training samples, another one in so many, "
-        "the others shares between, drawn.",
-    ]
-    label_noise: Annotated[
-        float | Mapping[str, float] | None,
-        "Share of the training samples whose label is replaced by a random one, as 0.3 or LEVEL=0.3.",
-    ]
-    noise_within: Annotated[str | None, "Draw wrong labels only from the same class at this level."]
-    hide_labels: Annotated[
-        float | str | Mapping[str, float | str] | None,
-        "Share of the training samples that lose their labels, as 0.8 or LEVEL=0.8; by chance, or with :hard (:easy) "
-        "behind it where they are hard (easy) to tell. At every level, or at those named.",
-    ]
-    hide_classes: Annotated[
-        Sequence[str] | None,
-        "Classes that lose all their training labels, as LEVEL=NAME, or LEVEL=0.5 for a share of them. They are new "
-        "classes then: `discover --known LEVEL` finds them, the protocol novel says how well.",
-    ]
-    draw: Annotated[
-        int | None,
-        "The seed of these draws; default 0, whatever the seed is: so that seeds are compared on the same samples.",
-    ]

@@ -223,7 +223,7 @@ def fit(
     **options
         Settings of the training and the method, such as ``epochs=20``, as in ``settings``; how data are read, see
         :func:`load`; and what an experiment takes from the training split, such as ``limit_per_class=20``, see
-        :class:`regrain.data.options.CorruptionOptions`. A name that is none of these is an error.
+        :class:`regrain.data.corruption.Corruption`. A name that is none of these is an error.
 
     Raises
     ------
