@@ -56,8 +56,7 @@ class Corruption:
         "classes then: `discover --known LEVEL` finds them, the protocol novel says how well.",
     ] = None
     draw: Annotated[
-        int,
-        "The seed of these draws; default 0, whatever the seed is: so that seeds are compared on the same samples.",
+        int, "The seed of these draws; default 0, whatever the seed is: so that seeds are compared on the same samples."
     ] = 0
 
     def __post_init__(self) -> None:
