@@ -21,7 +21,7 @@ from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.pictures import map as map_module
-from regrain.report import build, extra, report
+from regrain.report import build, page, report
 
 SECTIONS = (
     "verdict", "retrieval", "metrics", "map", "subclasses", "confusion", "few-shot", "doubtful", "curves", "about",
@@ -154,8 +154,8 @@ def test_sections_without_their_input_say_why(run_of: RunOf, visit: Visit, tmp_p
 def test_a_missing_package_is_said_before_anything(
     run_of: RunOf, monkeypatch: pytest.MonkeyPatch, absent: str, options: dict[str, str], tmp_path: Path
 ) -> None:
-    found = extra.find_spec
-    monkeypatch.setattr(extra, "find_spec", lambda name: None if name == absent else found(name))
+    found = page.find_spec
+    monkeypatch.setattr(page, "find_spec", lambda name: None if name == absent else found(name))
     said: list[str] = []
     with pytest.raises(UserError, match=rf"{absent} not installed.*pip install 'regrain\[report\]'"):
         report(run_of("vector"), out=tmp_path / "page.html", say=said.append, **options)
