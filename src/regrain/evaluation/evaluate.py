@@ -28,6 +28,7 @@ from regrain.evaluation.superclass import superclass
 from regrain.evaluation.verdicts import verdict
 from regrain.labels import Labels
 from regrain.model import Model
+from regrain.training.processes import is_first_process
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
@@ -105,7 +106,7 @@ def evaluate_model(
     sources = Sources(test, train, needs, augmentation, seed, workers)
     own = sources.represent("model", model, labels=labels)
     apart = missing_for_a_reason(test.labels, [task.level for task in tasks], own.test.__getitem__, seed=seed)
-    for sentence in apart:
+    for sentence in apart if is_first_process() else ():
         warn(sentence)
     evaluation.notes += apart
     seen = [own]
