@@ -134,7 +134,7 @@ def _squares(x: Tensor, centres: Tensor) -> Tensor:
 def _spread(x: Tensor, centres: Tensor, count: int, random: np.random.Generator) -> Tensor:
     """Add centres by k-means++ (Arthur & Vassilvitskii 2007): samples, drawn by their squared distances."""
     nearest = torch.cdist(x, centres).square().amin(dim=1).double().numpy() if len(x) else np.zeros(0)
-    added = []
+    added: list[Tensor] = []
     while len(centres) + len(added) < count and nearest.sum() > 0:
         row = int(random.choice(len(x), p=nearest / nearest.sum()))
         added.append(x[row])

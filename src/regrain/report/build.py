@@ -297,8 +297,8 @@ def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[st
         members = rows[shown & (found.subclass == number)]
         chosen = np.sort(generator.permutation(members)[:_GROUP_SAMPLES]).tolist()
         samples = [Shown(row, _caption(judged, levels, row)) for row in chosen]
-        told = ", ".join(filter(None, (proposed.get(number), words.get(number))))
-        content.groups.append(ShownSubclass(names[number], len(members), told, samples))
+        mainly = ", ".join(filter(None, (proposed.get(number), words.get(number))))
+        content.groups.append(ShownSubclass(names[number], len(members), mainly, samples))
     cut = "" if len(kept) == len(ordered) else f" ({len(kept)} of them: the purest and the most mixed)"
     content.grouped = (
         f"{len(ordered)} subclasses have samples here{cut}, from the purest to the most mixed; of each at most "

@@ -137,10 +137,10 @@ def estimate_class_count(embedding: Tensor, codes: Tensor, *, seed: int = 0) -> 
     best = max(silhouettes, key=lambda k: silhouettes[k])
     least = silhouettes[best] - (1 - _NEARLY) * abs(silhouettes[best])
     near = [k for k, value in silhouettes.items() if value >= least]
-    left, merged = [], torch.from_numpy(place)
+    left, groups = [], torch.from_numpy(place)
     for threshold in _THRESHOLDS:  # a higher one goes on where a lower one stopped
-        merged = merge_by_coding_length(vectors, merged, threshold=threshold).unique(return_inverse=True)[1]
-        left.append(int(merged.max()) + 1)
+        groups = merge_by_coding_length(vectors, groups, threshold=threshold).unique(return_inverse=True)[1]
+        left.append(int(groups.max()) + 1)
     return ClassCount(best, min(near), max(near), count, silhouettes, (left[1], left[0]))
 
 
