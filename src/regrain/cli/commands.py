@@ -181,6 +181,7 @@ COMMANDS: dict[str, Command] = {
         examples=(
             "`regrain discover runs/scgm-photos-s0`",
             "`regrain discover runs/maskcon-photos-s0 --each 5 --balanced --out subclasses.csv`",
+            "`regrain discover runs/maskcon-photos-s0 --each 3-20 --refine 1`",
             "`regrain discover runs/scgm-photos-s0 --names names.json`",
             "`regrain discover runs/self-classifier-photos-s0 --grids pictures/ --estimate-classes`",
         ),

@@ -92,7 +92,7 @@ class FALCON(Method):
     """
 
     name = "falcon"
-    summary = "hidden classes and the coarse class of each, found together; coarse levels may disagree"
+    summary = "hidden classes, and by exact assignment the coarse class of each; several coarse levels may disagree"
     needs = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2, several=True)
     training_only = ("twin", "mined", "evidence", "shares")
     relations: Tensor
@@ -266,13 +266,12 @@ class FALCON(Method):
     def _start_from(self, features: Tensor, labels: Tensor) -> None:
         """Begin with k-means on f(x) within the coarse classes."""
         places = len(self.relations)
+        counts: dict[str, Any]
         if self.estimated:
-            within, total = labels[:, self.classes.index(max(self.classes))], None
+            within, counts = labels[:, self.classes.index(max(self.classes))], {"each": (1, self.largest)}
         else:
-            within, total = _to_cluster_within(labels, places), places
-        found = cluster_within(
-            features, within, total=total, largest=self.largest, balanced=self.balanced, seed=self._cluster_seed
-        )
+            within, counts = _to_cluster_within(labels, places), {"total": places}
+        found = cluster_within(features, within, **counts, balanced=self.balanced, seed=self._cluster_seed)
         codes, centres = from_first(found.codes), from_first(found.centres)
         count, marked = len(centres), self._marked(labels).float()
         for level, of_level in zip(self.roles, marked.split(self.classes, dim=1), strict=True):

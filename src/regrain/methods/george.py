@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from regrain.checks import Count
+from regrain.checks import Count, CountFromZero
 from regrain.data.dataset import Batch
 from regrain.errors import UserError
 from regrain.methods.assignment import Assignments, over_training_set
 from regrain.methods.base import Method, Needs, Training, TrainingPass
 from regrain.methods.classifier import labelled_cross_entropy
-from regrain.methods.clustering import cluster_within
+from regrain.methods.clustering import CLUSTER_VARIANCE, cluster_within
 from regrain.objectives.gathering import from_first
 
 _GROUP_STEP = 0.01
@@ -43,11 +44,14 @@ class GEORGE(Method):
     Parameters
     ----------
     coarse_epochs : int, optional
-        Length of stage 1, at least 1; default half of the training (10 outside ``regrain fit``).
+        Length of stage 1; default half of the training (10 outside ``regrain fit``). 0 clusters f(x) as it starts.
     largest : int
         Largest number of subclasses in a superclass; the number with the largest mean silhouette is used.
     group_dro : bool
         Train against the worst subclass, with eta = 0.01.
+    start_at_means : bool
+        Classify unit-length f(x) in stage 2, from the means of the clusters instead of random weights: a short training
+        then keeps what the clusters have. Not in the paper.
     """
 
     name = "george"
@@ -64,14 +68,16 @@ class GEORGE(Method):
         encoder: nn.Module,
         classes: Sequence[int],
         *,
-        coarse_epochs: Count | None = None,
+        coarse_epochs: CountFromZero | None = None,
         largest: Count = 10,
         group_dro: bool = False,
+        start_at_means: bool = False,
     ) -> None:
         super().__init__(encoder, classes)
-        self.coarse_epochs = coarse_epochs or 10
+        self.coarse_epochs = 10 if coarse_epochs is None else coarse_epochs
         self.largest = largest
         self.group_dro = group_dro
+        self.start_at_means = start_at_means
         count = self.classes[0] * largest
         self.coarse_classifier = nn.Linear(self.encoder_width, self.classes[0])
         self.subclass_classifier = nn.Linear(self.encoder_width, count)
@@ -104,7 +110,7 @@ class GEORGE(Method):
         features = self.encoder(batch.views[0])
         return {
             "coarse_logits": self.coarse_classifier(features),
-            "subclass_logits": self.subclass_classifier(features),
+            "subclass_logits": self._subclass_logits(features),
             "labels": batch.labels,
             "ids": batch.ids,
         }
@@ -121,7 +127,7 @@ class GEORGE(Method):
         return {**terms, "loss": terms["loss"] + unused, **self.assignments.summary()}
 
     def _worst_group(self, coarse_logits: Tensor, coarse: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        losses = nn.functional.cross_entropy(coarse_logits.float(), coarse, ignore_index=-1, reduction="none")
+        losses = functional.cross_entropy(coarse_logits.float(), coarse, ignore_index=-1, reduction="none")
         counted = (coarse >= 0) & (codes >= 0)
         group = codes.clamp(min=0)
         counts = losses.new_zeros(len(self.group_weights)).index_add_(0, group, counted.to(losses.dtype))
@@ -135,17 +141,44 @@ class GEORGE(Method):
 
     def before_epoch(self, training_set: TrainingPass) -> None:
         self.assignments.due()
-        if self.assignments.epochs != self.coarse_epochs + 1:
+        if self.has_clusters or self.assignments.epochs != self.coarse_epochs + 1:
             return
         features, labels, ids = over_training_set(self, training_set, self.encoder)
-        found = cluster_within(features, labels[:, 0], largest=self.largest, seed=self._cluster_seed)
-        self.assignments.renew(ids, from_first(found.codes))
-        self.superclass_of[: len(found.superclass)] = found.superclass
-        self.superclass_of.copy_(from_first(self.superclass_of))
-        used = (self.superclass_of >= 0).float()
-        self.group_weights.copy_(used / used.sum())
+        found = cluster_within(features, labels[:, 0], each=(1, self.largest), seed=self._cluster_seed)
         for module, first in zip((self.encoder, self.coarse_classifier), self.first, strict=True):
             module.load_state_dict(first.state_dict())
+        if self.start_at_means:
+            features, _, ids_again = over_training_set(self, training_set, self.encoder)
+            assert torch.equal(ids, ids_again)
+        self.take_clusters(ids, from_first(found.codes), from_first(found.superclass), from_first(features))
+
+    @torch.no_grad()
+    def take_clusters(self, ids: Tensor, codes: Tensor, superclass_of: Tensor, features: Tensor) -> None:
+        """Begin stage 2 with clusters of the training samples; before training, there is no stage 1.
+
+        Parameters
+        ----------
+        ids, codes : LongTensor (N,)
+            A sample of code -1 is not trained on.
+        superclass_of : LongTensor (r,)
+            The superclass of every cluster, -1 for a number that none has; r is at most C times ``largest``.
+        features : Tensor (N, d)
+            f(x) as stage 2 starts.
+        """
+        known = codes >= 0
+        self.assignments.renew(ids[known], codes[known])
+        self.superclass_of[: len(superclass_of)] = superclass_of
+        used = (self.superclass_of >= 0).float()
+        self.group_weights.copy_(used / used.sum())
+        if self.start_at_means:
+            weight = self.subclass_classifier.weight
+            units = functional.normalize(features[known].to(weight), dim=1)
+            sums = torch.zeros_like(weight).index_add_(0, codes[known].to(weight.device), units)
+            weight.copy_(functional.normalize(sums, dim=1) / CLUSTER_VARIANCE)
+            self.subclass_classifier.bias.zero_()
+
+    def _subclass_logits(self, features: Tensor) -> Tensor:
+        return self.subclass_classifier(functional.normalize(features, dim=1) if self.start_at_means else features)
 
     def _masked(self, logits: Tensor) -> Tensor:
         """Mask the logits of unused places, once there are clusters."""
@@ -157,7 +190,7 @@ class GEORGE(Method):
         first = self.coarse_classifier(features).float().softmax(dim=1)
         if self.group_dro:
             return {"coarse": first}
-        subclasses = self._masked(self.subclass_classifier(features)).float().softmax(dim=1)
+        subclasses = self._masked(self._subclass_logits(features)).float().softmax(dim=1)
         owner = self.superclass_of.clamp(min=0)
         summed = torch.zeros_like(first).index_add_(1, owner, subclasses)
         return {"coarse": torch.where((self.superclass_of >= 0).any(), summed, first)}
@@ -172,7 +205,7 @@ class GEORGE(Method):
                 "george with group_dro, or before its second stage, has no classifier of subclasses",
                 code="not_supported",
             )
-        logits = self._masked(self.subclass_classifier(self.encoder(x))).float()
+        logits = self._masked(self._subclass_logits(self.encoder(x))).float()
         if coarse is not None:
             elsewhere = (coarse[:, None] >= 0) & (self.superclass_of != coarse[:, None])
             logits = logits.masked_fill(elsewhere, torch.finfo(logits.dtype).min)

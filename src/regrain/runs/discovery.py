@@ -20,10 +20,10 @@ from torch.nn import functional
 from typing_extensions import TypedDict
 
 from regrain.data.dataset import Dataset
-from regrain.errors import UserError
+from regrain.errors import UserError, nearest
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
-from regrain.methods.clustering import CLUSTER_VARIANCE, cluster_within
+from regrain.methods.clustering import CLUSTER_VARIANCE, Counts, cluster_within
 from regrain.metrics import clustering_metrics, novel_accuracy
 from regrain.model import Model
 from regrain.runs.class_count import ClassCount
@@ -303,7 +303,7 @@ def assign_subclasses(
     fitted: SubclassModel,
     *,
     subclasses: int | None = None,
-    each: int | None = None,
+    each: int | str | None = None,
     balanced: bool = False,
     known: str | None = None,
     own_samples: bool = False,
@@ -320,8 +320,10 @@ def assign_subclasses(
         k-means is fitted on ``train``, or on all samples if there is no such split.
     fitted : SubclassModel
         With the centres of an earlier call, those are used.
-    subclasses, each : int, optional
-        k-means: number in all, or of every superclass; default: by silhouette in each superclass.
+    subclasses : int, optional
+        k-means: number in all.
+    each : int or str, optional
+        k-means: number in every superclass, see :func:`counts_of`; default: by silhouette, 1 to 10.
     balanced : bool
         k-means: subclasses of equal size within a superclass, by Sinkhorn.
     known : str, optional
@@ -358,8 +360,9 @@ def assign_subclasses(
             raise UserError(f"no sample has a label of level '{fitted.level}': choose another --superclass")
         vectors = torch.cat([embedded[n] for n in fitted_on])
         classes = None if known is None else torch.cat([parts[n].labels.level(known) for n in fitted_on])
+        counts = None if each is None else counts_of(each, fitted.superclasses)
         clusters = cluster_within(
-            vectors, coarse, known=classes, total=subclasses, each=each, balanced=balanced, seed=seed
+            vectors, coarse, known=classes, total=subclasses, each=counts, balanced=balanced, seed=seed
         )
         fitted = replace(fitted, centres=clusters.centres, owners=clusters.superclass, offsets=clusters.offsets)
         if known is not None:
@@ -418,6 +421,40 @@ def assign_subclasses(
     if empty:
         notes.append(f"{empty} of {probabilities.shape[1]} subclasses have no sample here")
     return discovery, fitted
+
+
+def counts_of(each: int | str, superclasses: Sequence[str]) -> Counts | dict[int, Counts]:
+    """Read the number of subclasses of a superclass: a number, bounds, or one of these by name.
+
+    Examples
+    --------
+    >>> counts_of(5, ()), counts_of("3-20", ())
+    (5, (3, 20))
+    >>> counts_of("work=15,travel=3-8", ("banking", "travel", "work"))
+    {2: 15, 1: (3, 8)}
+    """
+    text = str(each)
+    if "=" not in text:
+        return _count(text, text)
+    found = {}
+    for part in text.split(","):
+        name, _, count = (piece.strip() for piece in part.rpartition("="))
+        if name not in superclasses:
+            raise UserError(f"--each: there is no superclass '{name}': {nearest(name, superclasses)}")
+        found[list(superclasses).index(name)] = _count(count, text)
+    return found
+
+
+def _count(text: str, given: str) -> Counts:
+    found = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", text, re.ASCII)
+    low, high = (0, 0) if found is None else (int(found[1]), int(found[2] or found[1]))
+    if not 1 <= low <= high:
+        raise UserError(
+            "--each takes a number of subclasses of a superclass, at least 1, or bounds such as 3-20, or these by name "
+            f"such as work=15,travel=3-20; got '{given}'",
+            code="out_of_range",
+        )
+    return low if low == high else (low, high)
 
 
 def _majorities(coarse: Tensor, codes: Tensor, count: int) -> Tensor:

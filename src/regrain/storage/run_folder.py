@@ -42,7 +42,7 @@ _FILES = (
     *("evaluation.json", "answers.json", "missing.json", "card.md", "report.html"),
 )
 _MODELS = ("model", "model.new", "model.old")
-_FOLDERS = ("checkpoints", *_MODELS, "embeddings", "discovery", "tensorboard", "report", "export")
+_FOLDERS = ("checkpoints", *_MODELS, "embeddings", "discovery", "refined", "tensorboard", "report", "export")
 _LIBRARIES = ("regrain", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn", "sentence-transformers")
 
 

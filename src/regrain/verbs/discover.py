@@ -13,6 +13,7 @@ from regrain.runs.discovery import Discovery, assign_subclasses, fit_subclasses,
 from regrain.runs.grids import require_drawable, write_grids
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
+from regrain.verbs.refinement import read_refinement, refine_run
 
 
 @verb
@@ -23,9 +24,10 @@ def discover(
     out: str | Path | None = None,
     superclass: str | None = None,
     subclasses: Count | None = None,
-    each: Count | None = None,
+    each: str | int | None = None,
     balanced: bool = False,
     known: str | None = None,
+    refine: Count | None = None,
     names: str | Path | None = None,
     ignore_coarse_labels: bool = False,
     exemplars: CountFromZero = 10,
@@ -59,13 +61,17 @@ def discover(
         method that found classes without reading labels.
     subclasses : int, optional
         Clusters in all, for methods without subclasses; default by silhouette.
-    each : int, optional
-        Clusters of every superclass instead.
+    each : int or str, optional
+        Clusters of every superclass instead: a number, or bounds such as 3-20 within which silhouette chooses; for
+        some superclasses by name, as in "work=15,travel=3-20".
     balanced : bool
         Clusters of equal size, by Sinkhorn.
     known : str, optional
         A level whose labelled classes are kept: each is a subclass with its labelled training samples, and other
         subclasses are found. Default for methods that read several levels: the finest of them.
+    refine : int, optional
+        Rounds of refinement: each trains a classifier of the subclasses, as a run in ``RUN/refined``. The best is kept,
+        by a criterion that sees no finer label.
     names : path, optional
         A JSON of names such as {"3": "wine glass"}: makes the run a classifier. Several subclasses may share a name.
     ignore_coarse_labels : bool
@@ -97,6 +103,18 @@ def discover(
     if grids is not None:
         require_drawable(grids, run.model.config["inputs"]["modality"], str(run.path), overwrite=overwrite)
     clustering = {"subclasses": subclasses, "each": each, "balanced": balanced, "known": known}
+    if refine is not None and (data is not None or names is not None or not write):
+        raise UserError(
+            "--refine trains on the run's own data, in its folder: leave out --data and --names, and name the "
+            "subclasses of the refined run",
+            code="conflicting_options",
+        )
+    refinement = None
+    if refine is not None:
+        refinement = refine_run(
+            run, refine, superclass=superclass, clustering=clustering, overwrite=overwrite, seed=seed
+        )
+        run, superclass, clustering = refinement.run, None, {}
     options: dict[str, Any] = {"ignore_coarse_labels": ignore_coarse_labels, "exemplars": exemplars, "seed": seed}
     dataset = run.given_or_own(data, reader_options)
     if dataset is None:
@@ -133,6 +151,10 @@ def discover(
     if estimate_classes:
         found.class_count = class_count_of(run.model, parts.get("train", next(iter(parts.values()))), seed=seed)
         found.notes.append(found.class_count.describe())
+    if refine is None and dataset is None:
+        refinement = read_refinement(run, found)
+    if refinement is not None:
+        found.notes.append(refinement.describe())
     if target is not None:
         write_columns(found.columns(), target)
     return found
