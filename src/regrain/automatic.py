@@ -24,13 +24,16 @@ from regrain.evaluation import Evaluation, embed
 from regrain.labels import Labels
 from regrain.metrics import nearest_neighbours
 from regrain.report import report
+from regrain.runs.assemble import assemble
 from regrain.runs.commands import command
+from regrain.runs.defaults import training_seconds
 from regrain.runs.discovery import Discovery
 from regrain.runs.run import Run
 from regrain.runs.verb import verb
 from regrain.storage.files import read_json, write_text
 from regrain.storage.plans import begin_plan
-from regrain.training.device import Device
+from regrain.storage.run_folder import RunFolder
+from regrain.training.device import Device, resolve_device
 from regrain.verbs.discover import discover
 from regrain.verbs.evaluate import evaluate
 from regrain.verbs.finished import finished_run
@@ -61,6 +64,8 @@ class Contender:
     Attributes
     ----------
     method : str
+    fine_tuned : bool
+        Whether it trained the whole encoder, rather than an adapter on the features of a frozen one.
     score : float or None
         The share of hits on held-out training samples, in [0, 1].
     difference, low, high : float or None
@@ -72,6 +77,7 @@ class Contender:
     """
 
     method: str
+    fine_tuned: bool = False
     score: float | None = None
     difference: float | None = None
     low: float | None = None
@@ -79,11 +85,16 @@ class Contender:
     seconds: float = 0.0
     problem: str = ""
 
+    @property
+    def name(self) -> str:
+        """The method, and whether it was fine-tuned."""
+        return f"{self.method}, fine-tuned" if self.fine_tuned else self.method
+
     def describe(self) -> str:
         """One line."""
         if self.score is None:
-            return f"{self.method}: not compared, {self.problem}"
-        line = f"{self.method}: {100 * self.score:.1f}%"
+            return f"{self.name}: not compared, {self.problem}"
+        line = f"{self.name}: {100 * self.score:.1f}%"
         if self.method == FEATURES or self.difference is None or self.low is None or self.high is None:
             return line
         interval = f"(95%: {100 * self.low:+.1f} to {100 * self.high:+.1f})"
@@ -159,12 +170,14 @@ def auto(
 
     The data are embedded with the best encoder at hand, and the methods that fit the given labels are trained on its
     features. The choice sees no hidden label and no test sample: a fifth of the training samples is held out to
-    compare the methods with the untouched features, and a method that is not above them is not used. With labels of
-    one level the comparison is one level up: classes that look alike are merged, the methods learn the merged classes,
-    and a hit is a nearest neighbour of the same given class. With levels that nest a hit is a nearest neighbour of the
-    same finest class, with aspects the share of them that a classifier on the embedding names. Then the chosen method
-    is trained on all training samples and judged on the test split, subclasses are discovered where labels are of one
-    level or missing, and a report is written. The same call goes on where an earlier one stopped.
+    compare the methods with the untouched features, and a method that is not above them is not used. Where the
+    remaining minutes of the budget allow, by the time of some steps, the best method also trains the whole encoder and
+    is compared. With labels of one level the comparison is one level up: classes that look alike are merged, the
+    methods learn the merged classes, and a hit is a nearest neighbour of the same given class. With levels that nest a
+    hit is a nearest neighbour of the same finest class, with aspects the share of them that a classifier on the
+    embedding names. Then the chosen method is trained on all training samples and judged on the test split, subclasses
+    are discovered where labels are of one level or missing, and a report is written. The same call goes on where an
+    earlier one stopped.
 
     Parameters
     ----------
@@ -179,7 +192,8 @@ def auto(
     encoder : str, optional
         An encoder; default a pretrained one whose weights are at hand.
     budget : float
-        Minutes. No further method is tried once they are over; one that is being trained is finished.
+        Minutes. No further method is tried once they are over; one that is being trained is finished. The whole encoder
+        is trained only if there is time for it, in the comparison and on all samples. A larger budget goes on.
     seed : int
         Fixes everything.
     device : {"auto", "cpu", "cuda"}
@@ -223,27 +237,28 @@ def auto(
     training = plan.training.with_levels(seen)
     choice = _Choice(training, place, encoder=encoder, seed=seed, device=device, step=step, deadline=deadline)
     contenders = choice.contenders()
-    method = choice.chosen(contenders)
-    step(f"training {method} on all {len(plan.training):,} training samples")
+    chosen = choice.chosen(contenders)
+    method = chosen.method
+    step(f"training {chosen.name} on all {len(plan.training):,} training samples")
     target = place / "run"
-    run = finished_run(
-        target,
-        lambda: fit(
+
+    def train_it() -> Run:
+        return fit(
             method,
             data,
             out=target,
             levels=levels,
             coarse=None if method == FEATURES else coarse,
             encoder=choice.encoder_of(method),
+            settings=choice.settings_of(chosen),
             seed=seed,
             device=device,
             overwrite=True,
             **reader_options,
-        ),
-        plan.dataset,
-        device,
-        None,
-    )
+        )
+
+    other = RunFolder(target).is_run and not choice.made(RunFolder(target), chosen)  # of a smaller budget
+    run = train_it() if other else finished_run(target, train_it, plan.dataset, device, None)
     result = Auto(place, run, contenders)
     step("judging")
     result.evaluation, problem = _judged(run)
@@ -253,7 +268,7 @@ def auto(
         found = discover(run, superclass=coarse)
     step("writing the report")
     report(run, out=place / "report.html", overwrite=True)
-    result.verdict = [*choice.describe(method, contenders), *_of_evaluation(result.evaluation, problem)]
+    result.verdict = [*choice.describe(chosen, contenders), *_of_evaluation(result.evaluation, problem)]
     if found is not None:
         result.verdict.append(_of_subclasses(found))
     result.commands = _next(run, place, subclasses=found is not None)
@@ -276,35 +291,54 @@ class _Choice:
         deadline: float,
     ) -> None:
         self.place, self.encoder, self.seed, self.device = place, encoder, seed, device
-        self.step, self.deadline = step, deadline
+        self.step, self.deadline, self.samples = step, deadline, len(training)
         if len(training) > _MOST_SAMPLES:
             training = subsample(training, _MOST_SAMPLES, seed=seed)
         self.situation = _situation(training.labels)
         stratify = training.labels.levels[0] if training.labels.levels and training.groups is None else None
         self.train, self.held_out = training.hold_out(_VALIDATION, stratify=stratify, seed=seed)
         step("embedding with the untouched features")
-        self.raw_encoder = encoder
-        self.features = self._trained(FEATURES, self.train)
+        self.raw_encoder, self.frozen = encoder, False
+        self.features = self._trained(Contender(FEATURES), self.train)
         self.pretrained = is_pretrained(self.features.model.config["encoder"]["origin"])
+        if self.pretrained and self.features.model.backbone is None:  # of a named encoder: adapters come first
+            self.frozen = True
+            self.features = self._trained(Contender(FEATURES), self.train)
         if not self.pretrained and encoder is None and training.modality != "text":
             self.raw_encoder = "identity" if training.modality == "image" else "standardised"
-            self.features = self._trained(FEATURES, self.train)
+            self.features = self._trained(Contender(FEATURES), self.train)
         self.groups = self._groups()
 
     def encoder_of(self, method: str) -> str | None:
         """The encoder of a method; features of an encoder without weights are the raw input."""
         return self.raw_encoder if method == FEATURES else self.encoder
 
-    def _trained(self, method: str, train: Dataset) -> Run:
-        encoder = self.encoder_of(method)
-        place = self.place / "tried" / (method if encoder == self.encoder else f"{method}-{encoder}")
+    def settings_of(self, contender: Contender) -> dict[str, Any]:
+        """The settings that a contender needs."""
+        return {"encoder.frozen": False} if contender.fine_tuned else {"encoder.frozen": True} if self.frozen else {}
+
+    def made(self, folder: RunFolder, contender: Contender) -> bool:
+        """Whether a run is of a contender."""
+        recipe = folder.read_recipe()
+        fine_tuned = self.features.model.backbone is not None and not recipe["encoder"].get("frozen")
+        return recipe["method"]["name"] == contender.method and fine_tuned == contender.fine_tuned
+
+    def _place(self, contender: Contender) -> Path:
+        encoder = self.encoder_of(contender.method)
+        variant = "frozen" if self.frozen else "" if encoder == self.encoder else encoder
+        variant = "fine-tuned" if contender.fine_tuned else variant
+        return self.place / "tried" / "-".join(part for part in (contender.method, variant) if part)
+
+    def _trained(self, contender: Contender, train: Dataset) -> Run:
+        place = self._place(contender)
 
         def train_it() -> Run:
             return fit(
-                method,
+                contender.method,
                 train,
                 out=place,
-                encoder=encoder,
+                encoder=self.encoder_of(contender.method),
+                settings=self.settings_of(contender),
                 seed=self.seed,
                 holdout=0,
                 device=self.device,
@@ -321,30 +355,65 @@ class _Choice:
         if obstacle:
             return [Contender(method, problem=obstacle) for method in (FEATURES, *_TRIED[self.situation])]
         own = self._hits(self.features)
-        result = [Contender(FEATURES, float(own.mean()), 0.0, 0.0, 0.0)]
+        result = [Contender(FEATURES, score=float(own.mean()), difference=0.0, low=0.0, high=0.0)]
         train = self._with_groups() if self.groups is not None else self.train
+
+        def add(asked: Contender) -> None:
+            if asked.name not in known:
+                known[asked.name] = self._compared(asked, train, own)
+            result.append(known[asked.name])
+            compared = [*result[:1], *(found for found in known.values() if not found.problem)]
+            write_text(file, json.dumps({found.name: asdict(found) for found in compared}, indent=1))
+
         for method in _TRIED[self.situation]:
-            if method not in known:
-                known[method] = self._compared(method, train, own)
-            result.append(known[method])
-            if not known[method].problem:
-                write_text(file, json.dumps({found.method: asdict(found) for found in result}, indent=1))
+            add(Contender(method))
+        trained = [found for found in result[1:] if found.score is not None]
+        if trained and self.features.model.backbone is not None and self.pretrained:
+            add(Contender(_best(trained).method, fine_tuned=True))
         return result
 
-    def _compared(self, method: str, train: Dataset, own: np.ndarray) -> Contender:
+    def _compared(self, asked: Contender, train: Dataset, own: np.ndarray) -> Contender:
         from scipy import stats
 
-        if time.monotonic() > self.deadline:
-            return Contender(method, problem="the budget was used up")
-        self.step(f"trying {method} on {len(train):,} samples")
+        left = (self.deadline - time.monotonic()) / 60
+        if left < 0:
+            return replace(asked, problem="the budget was used up")
         start = time.monotonic()
         try:
-            hits = self._hits(self._trained(method, train))
+            if asked.fine_tuned:
+                minutes = self._minutes(asked, train)
+                if minutes > left:
+                    return replace(
+                        asked,
+                        problem=f"it takes about {math.ceil(minutes)} minutes, and {int(left)} of the budget were "
+                        "left: a larger --budget tries it",
+                    )
+            self.step(f"trying {asked.name} on {len(train):,} samples")
+            hits = self._hits(self._trained(asked, train))
         except UserError as error:
-            return Contender(method, problem=str(error))
+            return replace(asked, problem=str(error))
         difference = hits - own
         mean, reach = float(difference.mean()), float(stats.norm.ppf(0.975) * stats.sem(difference))
-        return Contender(method, float(hits.mean()), mean, mean - reach, mean + reach, time.monotonic() - start)
+        return replace(
+            asked,
+            score=float(hits.mean()),
+            difference=mean,
+            low=mean - reach,
+            high=mean + reach,
+            seconds=time.monotonic() - start,
+        )
+
+    def _minutes(self, asked: Contender, train: Dataset) -> float:
+        """Minutes of training a contender, for the comparison and then on all training samples; 0 once begun."""
+        folder = RunFolder(self._place(asked))
+        if folder.is_run and (folder.is_complete or folder.checkpoint_file.exists()):
+            return 0.0
+        settings = self.settings_of(asked)
+        plan = plan_fit(asked.method, train, encoder=self.encoder, settings=settings, seed=self.seed, holdout=0)
+        assembly = assemble(plan.recipe, plan.training.with_levels(plan.recipe["data"]["levels"]))
+        kind = resolve_device(self.device)
+        _, seconds = training_seconds(assembly.model, assembly.dataset, assembly.options, kind)
+        return seconds * (1 + self.samples / len(train)) / 60
 
     def _groups(self) -> Tensor | None:
         """The group of every class, where labels are of one level and there are enough classes to merge."""
@@ -384,24 +453,24 @@ class _Choice:
         """Score of each judged sample, in [0, 1]."""
         held, rows, codes = embed(run.model, self.held_out), self._judged(), self.held_out.labels.codes
         if self.situation == "aspects":
-            return _probed(embed(run.model, self.train), self.train.labels.codes, held[rows], codes[rows])
+            return probed(embed(run.model, self.train), self.train.labels.codes, held[rows], codes[rows])
         finest = codes[rows, -1]
         vectors = functional.normalize(held[rows], dim=1)
         nearest = nearest_neighbours(vectors, vectors, 1, exclude_self=True)[1][:, 0]
         return (finest[nearest] == finest).double().numpy()
 
-    def chosen(self, contenders: Sequence[Contender]) -> str:
-        """The name of the method to use."""
+    def chosen(self, contenders: Sequence[Contender]) -> Contender:
+        """The one to use."""
         compared = [found for found in contenders if found.score is not None]
-        if not compared or self.situation == "none":
-            return next(iter(_TRIED[self.situation]), FEATURES) if self.pretrained else FEATURES
-        return max(compared, key=lambda found: found.score or 0.0).method
+        if compared and self.situation != "none":
+            return _best(compared)
+        return Contender(next(iter(_TRIED[self.situation]), FEATURES) if self.pretrained else FEATURES)
 
-    def describe(self, method: str, contenders: Sequence[Contender]) -> list[str]:
+    def describe(self, chosen: Contender, contenders: Sequence[Contender]) -> list[str]:
         """Describe the comparison, its criterion and the choice."""
         encoder = self.features.model.config["encoder"]
         weights = "pretrained" if self.pretrained else "from random weights"
-        compared = {found.method: found for found in contenders if found.score is not None}
+        compared = {found.name: found for found in contenders if found.score is not None}
         name = encoder["name"]
         lines = [
             f"The encoder is {name}, {weights}." if name not in RAW_INPUT else f"The features are the input, {name}."
@@ -411,15 +480,21 @@ class _Choice:
             by = "named aspects" if self.situation == "aspects" else f"nearest neighbours{merged}"
             lines.append(f"Methods were compared on {len(self.held_out):,} held-out training samples by their {by}.")
         reasons = "; ".join(dict.fromkeys(found.problem for found in contenders if found.problem))
-        if method == FEATURES and len(compared) > 1:
+        if chosen.method == FEATURES and len(compared) > 1:
             lines.append("The untouched features are kept: no training was above them there.")
-        elif method == FEATURES:
+        elif chosen.method == FEATURES:
             lines.append(f"The untouched features are kept without a comparison: {reasons}.")
-        elif method not in compared:
-            lines.append(f"{method} was taken without a comparison: {reasons}.")
+        elif chosen.name not in compared:
+            lines.append(f"{chosen.name} was taken without a comparison: {reasons}.")
         else:
-            lines.append(f"{compared[method].describe()}: the highest, so it was taken.")
+            lines.append(f"{chosen.describe()}: the highest, so it was taken.")
+        lines += [f"{found.describe()}." for found in contenders if found.fine_tuned and found.problem and compared]
         return lines
+
+
+def _best(contenders: Sequence[Contender]) -> Contender:
+    """The highest score; of several the first."""
+    return max(contenders, key=lambda found: found.score or 0.0)
 
 
 def merge_similar(vectors: Tensor, codes: Tensor) -> Tensor | None:
@@ -446,7 +521,7 @@ def merge_similar(vectors: Tensor, codes: Tensor) -> Tensor | None:
     return groups
 
 
-def _probed(train: Tensor, train_codes: Tensor, held: Tensor, codes: Tensor) -> np.ndarray:
+def probed(train: Tensor, train_codes: Tensor, held: Tensor, codes: Tensor) -> np.ndarray:
     """(M,) the share of each sample's known aspects that logistic regressions on the embedding name."""
     from sklearn.linear_model import LogisticRegression
 

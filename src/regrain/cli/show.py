@@ -291,7 +291,7 @@ def auto(found: Any, given: Given) -> None:
         score = "" if contender.score is None else f"{100 * contender.score:.1f}"
         ends = "" if contender.low is None else f" ({100 * contender.low:.1f} to {100 * contender.high:.1f})"
         above = "" if contender.difference is None else f"{100 * contender.difference:+.1f}{ends}"
-        table.row(contender.method, score, contender.problem or above)
+        table.row(contender.name, score, contender.problem or above)
     table.show()
     for line in found.verdict:
         say(line)

@@ -173,8 +173,7 @@ def announce_time(
 ) -> list[str]:
     """Report how long a training will take if it is long or not worthwhile, and name a faster one.
 
-    Steps on a few samples are timed on the spot, in a copy: training finds everything as it was. What is said of hours
-    is a warning; what is returned, notes.
+    What is said of hours is a warning; what is returned, notes.
 
     ``recipe``: resolved. ``processes``: those that share the work.
     """
@@ -182,9 +181,7 @@ def announce_time(
     visits = len(train) * options.epochs if learns else len(train)
     if visits < _WORTH_MEASURING or not (learns or frozen):
         return []
-    of_step, of_features = _measure(model, train, options, device)
-    once = len(train) * of_features / processes
-    seconds = once + (visits * of_step / processes if learns else 0.0)
+    once, seconds = training_seconds(model, train, options, device, processes)
     name, source = recipe["encoder"]["name"], shlex.quote(recipe["data"].get("source") or "DATA")
     ready = {"image": "lite", "text": "minilm"}.get(train.modality)
     trained = not frozen and any(p.requires_grad for p in model.method.encoder.parameters())
@@ -214,6 +211,19 @@ def announce_time(
         warn(text)
         return []
     return [text]
+
+
+def training_seconds(
+    model: Model, train: Dataset, options: TrainingOptions, device: str, processes: int = 1
+) -> tuple[float, float]:
+    """Estimate the seconds of a frozen encoder's features, and of these and the training together.
+
+    Steps on a few samples are timed on the spot, in a copy: training finds everything as it was.
+    """
+    of_step, of_features = _measure(model, train, options, device)
+    once = len(train) * of_features / processes
+    steps = 0 if model.method.fit_once else len(train) * options.epochs
+    return once, once + steps * of_step / processes
 
 
 def _at_hand(modality: str) -> bool:
