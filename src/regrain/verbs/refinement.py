@@ -61,9 +61,7 @@ class Refinement:
     def describe(self) -> str:
         """In one sentence."""
         told = ", ".join(f"{score:.3f}" for score in self.scores)
-        by = (
-            f"what the subclasses of a sample's {_NEIGHBOURS} neighbours say about its own, in [0, 1], by round: {told}"
-        )
+        by = f"by what the subclasses of {_NEIGHBOURS} neighbours say about a sample's own, in [0, 1]: {told}"
         if not self.round:
             return f"refined: no round is above the start, which is kept, {by}"
         path = self.run.path
