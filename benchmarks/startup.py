@@ -1,4 +1,4 @@
-"""How long `regrain --help`, `import regrain` and `regrain.fit` take, each in a fresh interpreter.
+"""How long `regrain --help`, `regrain methods`, `import regrain` and `regrain.fit` take, each in a fresh interpreter.
 
     python benchmarks/startup.py [--rounds 5]
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "import typer, rich": [sys.executable, "-c", "import typer, rich.console"],
     "import regrain": [sys.executable, "-c", "import regrain"],
     "regrain --help": ["regrain", "--help"],
+    "regrain methods": ["regrain", "methods"],
     "import torch": [sys.executable, "-c", "import torch"],
     "import regrain.objectives": [sys.executable, "-c", "import regrain.objectives"],
     "import lightning": [sys.executable, "-c", "import lightning"],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from regrain.encoders import build_encoder
-from regrain.encoders.half import computing_in
+from regrain.encoders.half import _fold, computing_in
 from regrain.encoders.text import _FULL, _PADDED, _like_lengths
 
 SIDE = 32
@@ -31,6 +33,27 @@ def test_images_in_half_precision(name: str, dtype: torch.dtype) -> None:
     assert float(functional.cosine_similarity(half, whole).min()) > 0.998
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert torch.equal(encoder(x), whole)
+
+
+@pytest.mark.parametrize("name", ["conv4", "resnet12", "resnet18", "resnet50", "lite"])
+@torch.inference_mode()
+def test_normalisation_goes_into_the_convolution_before_it(name: str) -> None:
+    encoder = build_encoder(name, modality="image", sample_shape=(3, SIDE, SIDE), seed=0)
+    x = torch.rand(8, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    encoder.train()(x)  # running statistics that say something
+    encoder.eval()
+    whole, parts = encoder(x), [type(part) for part in encoder.modules()]
+    kept: list[tuple[dict[str, Any], str, Any]] = []
+    _fold(encoder, kept)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in encoder.modules())
+    torch.testing.assert_close(encoder(x), whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+    for place, key, own in reversed(kept):
+        place[key] = own
+    assert [type(part) for part in encoder.modules()] == parts
+    assert torch.equal(encoder(x), whole)
+    encoder.train()
+    _fold(encoder, none := [])
+    assert not none
 
 
 def test_weights_come_back_after_an_error_and_within_itself() -> None:

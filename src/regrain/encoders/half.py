@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .base import Encoder
+
+_IN_ORDER = (
+    "torch.nn.modules.container",
+    "timm.models.resnet",
+    "timm.models.efficientnet",
+    "timm.models._efficientnet_blocks",
+)
+"""Modules whose classes call a convolution and the normalisation that is defined next one after the other."""
 
 
 @contextmanager
@@ -17,8 +27,9 @@ def computing_in(dtype: torch.dtype, *modules: nn.Module | None) -> Iterator[Non
     """Within it, the encoders among modules that gain from half precision compute in ``dtype``; they give float32.
 
     Their weights are converted once, those of normalisation layers excepted, and are themselves again afterwards:
-    optimisers and graphs never see the others. Heads are left alone. Against float32 a pretrained embedding turns by
-    less than 0.04 in cosine, usually by less than 0.001.
+    optimisers and graphs never see the others. In evaluation mode the batch normalisation after a convolution goes into
+    its weights, which rounds once where two layers round twice; the first such convolution stays in float32, because
+    later layers enlarge its errors. On EfficientNet-Lite this halves the squared error. Heads are left alone.
 
     Examples
     --------
@@ -34,25 +45,57 @@ def computing_in(dtype: torch.dtype, *modules: nn.Module | None) -> Iterator[Non
     True
     """
     encoders: list[Encoder] = []
-    kept: list[tuple[nn.Module, str, nn.Parameter]] = []
+    kept: list[tuple[dict[str, Any], str, Any]] = []
     try:
         if dtype != torch.float32:
             for module in modules:
-                for encoder in () if module is None else module.modules():
-                    if isinstance(encoder, Encoder) and encoder.halves and "forward" not in vars(encoder):
+                for encoder in () if module is None else [m for m in module.modules() if isinstance(m, Encoder)]:
+                    if encoder.halves and "forward" not in vars(encoder):
                         encoders.append(encoder)
+                        _fold(encoder, kept)
                         _convert(encoder, dtype, kept)
                         encoder.forward = _in_half(encoder.forward, dtype)  # type: ignore[method-assign]
         yield
     finally:
         for encoder in encoders:
             del encoder.forward
-        for part, name, parameter in kept:
-            part._parameters[name] = parameter
+        for place, name, own in reversed(kept):
+            place[name] = own
 
 
-def _convert(encoder: Encoder, dtype: torch.dtype, kept: list[tuple[nn.Module, str, nn.Parameter]]) -> None:
-    """Put converted weights in the place of an encoder's float32 ones, which are appended to ``kept``."""
+class _Single(nn.Module):
+    """A layer that stays in float32."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = [layer]  # a list: its weights are not converted
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.layer[0](x.float())
+
+
+def _fold(encoder: Encoder, kept: list[tuple[dict[str, Any], str, Any]]) -> None:
+    """Put convolutions that hold the normalisation after them in the place of both; ``kept`` gets the originals."""
+    first = True
+    for parent in list(encoder.modules()):
+        if type(parent).__module__ not in _IN_ORDER:
+            continue
+        for (name, layer), (after, norm) in itertools.pairwise(list(parent._modules.items())):
+            if not isinstance(layer, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+                continue
+            if layer.training or norm.training or norm.running_mean is None or norm.num_features != layer.out_channels:
+                continue
+            with torch.no_grad():
+                folded: nn.Module = fuse_conv_bn_eval(layer, norm).requires_grad_(False)
+            kept += [(parent._modules, name, layer), (parent._modules, after, norm)]
+            parent._modules[name] = _Single(folded) if first else folded
+            parent._modules[after] = nn.Sequential(*norm.children())  # timm's layer holds the activation too
+            first = False
+
+
+def _convert(encoder: Encoder, dtype: torch.dtype, kept: list[tuple[dict[str, Any], str, Any]]) -> None:
+    """Put converted weights in the place of an encoder's float32 ones; ``kept`` gets the originals."""
     made: dict[int, nn.Parameter] = {}  # weights that two layers share stay one
     for part in encoder.modules():
         if "norm" in type(part).__name__.lower():
@@ -65,7 +108,7 @@ def _convert(encoder: Encoder, dtype: torch.dtype, kept: list[tuple[nn.Module, s
                 made[id(parameter)] = nn.Parameter(
                     parameter.detach().to(dtype, memory_format=layout), requires_grad=False
                 )
-            kept.append((part, name, parameter))
+            kept.append((part._parameters, name, parameter))
             part._parameters[name] = made[id(parameter)]
 
 
