@@ -44,7 +44,7 @@ def test_normalisation_goes_into_the_convolution_before_it(name: str) -> None:
     encoder.eval()
     whole, parts = encoder(x), [type(part) for part in encoder.modules()]
     kept: list[tuple[dict[str, Any], str, Any]] = []
-    _fold(encoder, kept)
+    _fold(encoder, torch.float32, kept)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in encoder.modules())
     torch.testing.assert_close(encoder(x), whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
     for place, key, own in reversed(kept):
@@ -52,7 +52,7 @@ def test_normalisation_goes_into_the_convolution_before_it(name: str) -> None:
     assert [type(part) for part in encoder.modules()] == parts
     assert torch.equal(encoder(x), whole)
     encoder.train()
-    _fold(encoder, none := [])
+    _fold(encoder, torch.float32, none := [])
     assert not none
 
 

@@ -52,7 +52,7 @@ def computing_in(dtype: torch.dtype, *modules: nn.Module | None) -> Iterator[Non
                 for encoder in () if module is None else [m for m in module.modules() if isinstance(m, Encoder)]:
                     if encoder.halves and "forward" not in vars(encoder):
                         encoders.append(encoder)
-                        _fold(encoder, kept)
+                        _fold(encoder, dtype, kept)
                         _convert(encoder, dtype, kept)
                         encoder.forward = _in_half(encoder.forward, dtype)  # type: ignore[method-assign]
         yield
@@ -64,18 +64,19 @@ def computing_in(dtype: torch.dtype, *modules: nn.Module | None) -> Iterator[Non
 
 
 class _Single(nn.Module):
-    """A layer that stays in float32."""
+    """A layer that computes in float32 and hands on ``dtype``; in float32 the sums of residual blocks would stay so."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.layer = [layer]  # a list: its weights are not converted
+        self.dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return self.layer[0](x.float())
+            return self.layer[0](x.float()).to(self.dtype)
 
 
-def _fold(encoder: Encoder, kept: list[tuple[dict[str, Any], str, Any]]) -> None:
+def _fold(encoder: Encoder, dtype: torch.dtype, kept: list[tuple[dict[str, Any], str, Any]]) -> None:
     """Put convolutions that hold the normalisation after them in the place of both; ``kept`` gets the originals."""
     first = True
     for parent in list(encoder.modules()):
@@ -89,7 +90,7 @@ def _fold(encoder: Encoder, kept: list[tuple[dict[str, Any], str, Any]]) -> None
             with torch.no_grad():
                 folded: nn.Module = fuse_conv_bn_eval(layer, norm).requires_grad_(False)
             kept += [(parent._modules, name, layer), (parent._modules, after, norm)]
-            parent._modules[name] = _Single(folded) if first else folded
+            parent._modules[name] = _Single(folded, dtype) if first else folded
             parent._modules[after] = nn.Sequential(*norm.children())  # timm's layer holds the activation too
             first = False
 
