@@ -37,7 +37,7 @@ def long_tailed(data: Dataset, level: str) -> Dataset:
 
 
 def judged(classifier: LevelClassifier, x: Tensor, test: Dataset, level: str) -> tuple[float, float]:
-    p = classifier.predict(x)[-1]
+    p = classifier.predict(x)[-1].detach()
     sure, found = p.max(dim=1)
     return float((found == test.labels.level(level)).float().mean()), float(sure.mean())
 

@@ -23,6 +23,7 @@ from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels
 from regrain.methods import METHODS
 from regrain.methods.base import EVERY
+from regrain.runs.source import data_section
 from regrain.training.loop import Stopped
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -393,6 +394,13 @@ def test_the_random_baseline_scales_columns_as_the_model_does(tmp_path: Path) ->
     run = quick("sup-ce", table(tmp_path / "t.csv"), tmp_path / "run", levels=["kind", "sub"])
     encoder = run.model.untrained(None, 1).method.encoder
     assert torch.equal(encoder.input_std, run.model.method.encoder.input_std)
+
+
+def test_no_root_is_the_usual_place() -> None:
+    section = data_section(
+        "digits", levels=None, holdout=None, corruption={}, reader={"root": None}, roles={}, recorded={}
+    )
+    assert section["reader"] == {"root": None}
 
 
 def test_a_recipe_repeats_a_run_with_its_data_section(tmp_path: Path) -> None:

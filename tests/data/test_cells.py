@@ -80,9 +80,9 @@ def test_numbers_that_are_no_counts_stay() -> None:
     data = read(cells(x))
     np.testing.assert_array_equal(values(data), x)
     assert "read as it is" in told(data)
-    np.testing.assert_array_equal(values(read(cells(), counts="keep")), observed()[0])
-    with raises("out_of_range", match="--counts keep"):
-        read(cells(x), counts="normalise")
+    np.testing.assert_array_equal(values(read(cells(), gene_counts="keep")), observed()[0])
+    with raises("out_of_range", match="--gene-counts keep"):
+        read(cells(x), gene_counts="normalise")
 
 
 def test_a_cell_without_counts_is_zeros_and_is_told() -> None:

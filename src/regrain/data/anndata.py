@@ -73,7 +73,7 @@ def as_cell_matrix(source: Any) -> CellMatrix:
 def read_cells(
     source: Any,
     *,
-    counts: Literal["normalise", "keep"] | None = None,
+    gene_counts: Literal["normalise", "keep"] | None = None,
     columns: Sequence[str] | None = None,
     **roles: Unpack[ObservationOptions],
 ) -> Rows:
@@ -88,7 +88,7 @@ def read_cells(
     Parameters
     ----------
     source : AnnData or path
-    counts : {"normalise", "keep"}, optional
+    gene_counts : {"normalise", "keep"}, optional
         Default: ``X`` is normalised where it holds whole numbers of 0 and more alone.
     columns : sequence of str, optional
         Genes, by name or pattern, in place of all; or one matrix of ``obsm``, such as ``X_pca``.
@@ -101,8 +101,8 @@ def read_cells(
     table = replace(frame_table(cells.obs, where), name=found.name, describe_row=lambda row: f"cell '{names[row]}'")
     messages: list[str] = []
     matrix, features = _matrix(cells, columns, where)
-    values = _values(matrix, counts, where, messages)
-    # One column stands for the matrix, so that columns of `obs` that hold numbers are no features.
+    values = _values(matrix, gene_counts, where, messages)
+    # One column stands for the matrix, so that columns of `obs` that hold numbers are not features.
     table.columns = {**table.columns, _MATRIX: np.zeros(len(values))}
     rows = table.rows(columns=[_MATRIX], **roles)
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()
@@ -143,18 +143,18 @@ def _matrix(cells: Any, columns: Sequence[str] | None, where: str) -> tuple[Any,
     return cells.X[:, kept], [genes[place] for place in kept]
 
 
-def _values(matrix: Any, counts: str | None, where: str, messages: list[str]) -> np.ndarray:
+def _values(matrix: Any, gene_counts: str | None, where: str, messages: list[str]) -> np.ndarray:
     """(N, D) float32, counts normalised."""
     blocks = [_dense(matrix[start : start + _ROWS]) for start in range(0, matrix.shape[0], _ROWS)]
     values = np.concatenate(blocks) if blocks else np.zeros(matrix.shape, dtype=np.float32)
-    if counts == "keep":
+    if gene_counts == "keep":
         return values
     with np.errstate(invalid="ignore"):
         are_counts = bool((values >= 0).all() and (values == np.floor(values)).all())
-    if counts == "normalise" and not are_counts:
+    if gene_counts == "normalise" and not are_counts:
         raise UserError(
             f"{where}: counts are whole numbers of 0 and more, and X holds others: it seems to be normalised already "
-            "(--counts keep reads it as it is)",
+            "(--gene-counts keep reads it as it is)",
             code="out_of_range",
         )
     if not are_counts:
@@ -163,8 +163,8 @@ def _values(matrix: Any, counts: str | None, where: str, messages: list[str]) ->
     empty = int((values.sum(axis=1) == 0).sum())
     messages.append(
         Notable(
-            "X holds counts, which became log(1 + 10,000 x / total) of each cell (--counts keep reads them as they are)"
-            + (f"; {empty} cells have none" if empty else "")
+            "X holds counts, which became log(1 + 10,000 x / total) of each cell (--gene-counts keep reads them as "
+            "they are)" + (f"; {empty} cells have none" if empty else "")
         )
     )
     return normalised_counts(values)

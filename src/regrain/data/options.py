@@ -152,7 +152,7 @@ class _InMemory(TypedDict, total=False):
 
 
 class _Counts(TypedDict, total=False):
-    counts: Annotated[
+    gene_counts: Annotated[
         Literal["normalise", "keep"] | None,
         "Counts of single cells (.h5ad): normalise makes log(1 + 10,000 x / total of the cell) of them, keep leaves "
         "the numbers as they are. By default a matrix that holds whole numbers of 0 and more alone is normalised.",

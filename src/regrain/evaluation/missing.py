@@ -48,7 +48,7 @@ def missing_for_a_reason(
         if found.low <= _ALIKE:
             continue
         names, present = labels.names(level), labels.present(level)
-        absent = f", and {len(names) - len(present)} of {len(names)} classes have none"
+        absent = f"; of {len(names) - len(present)} of the {len(names)} classes no sample has one"
         sentences.append(
             f"level '{level}': the {int(known.sum())} samples with a label are not like the {int((~known).sum())} "
             f"without: a probe tells them apart (area under the ROC curve {found.area:.2f}, by chance 0.5)"

@@ -92,7 +92,7 @@ class FALCON(Method):
     """
 
     name = "falcon"
-    summary = "hidden classes, and by exact assignment the coarse class of each; several coarse levels may disagree"
+    summary = "hidden classes and the coarse class of each, found together; coarse levels may disagree"
     needs = Needs(levels=("coarse",), views=("strong", "weak"), minimum_classes=2, several=True)
     training_only = ("twin", "mined", "evidence", "shares")
     relations: Tensor

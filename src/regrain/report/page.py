@@ -5,15 +5,27 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from importlib import resources
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from regrain.errors import UserError
 from regrain.report.content import Chart, Content
 from regrain.report.sprite import TILE, Cells
 
 _MAP_CELLS = 3000
 """Most map points with a visible sample; more would make the file too large."""
+
+
+def require_packages(*names: str) -> None:
+    """Raise a UserError, before any computation, if a package of the extra ``report`` is not installed."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} not installed, which this needs: `pip install 'regrain[report]'` brings it",
+            code="missing_package",
+        )
 
 
 def report_page(content: Content) -> str:

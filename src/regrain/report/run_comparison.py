@@ -20,9 +20,8 @@ from regrain.evaluation.retrieval import per_query
 from regrain.metrics import bootstrap_interval, mean_interval
 from regrain.report.build import curves_of
 from regrain.report.content import Chart, Line
-from regrain.report.extra import require_packages
 from regrain.report.figures import write_charts
-from regrain.report.page import chart_payload, render
+from regrain.report.page import chart_payload, render, require_packages
 from regrain.runs.evaluations import evaluation_of
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
@@ -217,7 +216,8 @@ def compare(
 
     def embedded(run: Run) -> tuple[Dataset, Tensor]:
         if run.path not in seen:
-            judged = _judged(run, dataset, split)
+            parts = run.splits() if dataset is None else run.splits_of(dataset, split, [])
+            judged = run.fitting(get_split(parts, split, str(run.path)))
             seen[run.path] = judged, run.embed(judged)
         return seen[run.path]
 
@@ -431,11 +431,6 @@ def _over_samples(
     if not found:
         raise UserError("no level has two labelled samples of a class there", code="too_few")
     return found
-
-
-def _judged(run: Run, data: Dataset | None, split: str) -> Dataset:
-    parts = run.splits() if data is None else run.splits_of(data, split, [])
-    return run.fitting(get_split(parts, split, str(run.path)))
 
 
 def _queries(vectors: Tensor, codes: Tensor) -> dict[str, Tensor]:

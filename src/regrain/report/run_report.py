@@ -9,9 +9,8 @@ from typing import Any
 from regrain.checks import Seed
 from regrain.errors import UserError
 from regrain.report.build import build_content
-from regrain.report.extra import require_packages
 from regrain.report.figures import write_figures
-from regrain.report.page import report_page
+from regrain.report.page import report_page, require_packages
 from regrain.runs.tables import require_writable
 from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.files import write_text

@@ -291,4 +291,4 @@ def probed_features(train: Dataset, recipe: Mapping[str, Any]) -> Tensor:
 
 def _plain(name: str, value: Any) -> Any:
     """An option as a recipe keeps it; the root is absolute."""
-    return str(Path(value).resolve()) if name == "root" else plain_value(value)
+    return str(Path(value).resolve()) if name == "root" and value is not None else plain_value(value)
