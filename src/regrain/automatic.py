@@ -59,31 +59,23 @@ _FEWEST = 40
 
 @dataclass(frozen=True)
 class Contender:
-    """One method that was tried.
-
-    Attributes
-    ----------
-    method : str
-    fine_tuned : bool
-        Whether it trained the whole encoder, rather than an adapter on the features of a frozen one.
-    score : float or None
-        The share of hits on held-out training samples, in [0, 1].
-    difference, low, high : float or None
-        The score less that of the untouched features, and its 95% interval over the same samples.
-    seconds : float
-        Time of training and judging it.
-    problem : str
-        Why it was not compared.
-    """
+    """One method that was tried."""
 
     method: str
     fine_tuned: bool = False
+    """Whether it trained the whole encoder, rather than an adapter on the features of a frozen one."""
     score: float | None = None
+    """The share of hits on held-out training samples, in [0, 1]."""
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    """``difference``, ``low``, ``high``: the score less that of the untouched features, and its 95% interval over the
+    same samples.
+    """
     seconds: float = 0.0
+    """Time of training and judging it."""
     problem: str = ""
+    """Why it was not compared."""
 
     @property
     def name(self) -> str:
@@ -103,28 +95,18 @@ class Contender:
 
 @dataclass
 class Auto:
-    """Choice of :func:`auto`, and the reasons for it.
-
-    Attributes
-    ----------
-    folder : Path
-    run : Run
-        The run to use.
-    contenders : list of Contender
-    evaluation : Evaluation or None
-        The run's figures on the test split; None if that split is missing or has no labels.
-    verdict : list of str
-        Sentences.
-    commands : list of str
-        The next commands, for a shell.
-    """
+    """Choice of :func:`auto`, and the reasons for it."""
 
     folder: Path
     run: Run
+    """The run to use."""
     contenders: list[Contender]
     evaluation: Evaluation | None = None
+    """The run's figures on the test split; None if that split is missing or has no labels."""
     verdict: list[str] = field(default_factory=list)
+    """Sentences."""
     commands: list[str] = field(default_factory=list)
+    """The next commands, for a shell."""
 
     @property
     def method(self) -> str:

@@ -42,21 +42,11 @@ _MOST_SAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Refinement:
-    """What the rounds came to.
+    """What the rounds came to."""
 
-    Attributes
-    ----------
-    run : Run
-        That of the round that is kept; the run itself where none is.
-    round : int
-        The round that is kept, 0 for none.
-    scores : list of float
-        The criterion of every round, from round 0, in [0, 1].
-    """
-
-    run: Run
-    round: int
-    scores: list[float]
+    run: Run  # that of the round that is kept; the run itself where none is
+    round: int  # the round that is kept, 0 for none
+    scores: list[float]  # the criterion of every round, from round 0, in [0, 1]
 
     def describe(self) -> str:
         """In one sentence."""
@@ -72,13 +62,7 @@ class Refinement:
 
 
 def refine_run(
-    run: Run,
-    rounds: int,
-    *,
-    superclass: str | None,
-    clustering: Mapping[str, Any],
-    overwrite: bool,
-    seed: int,
+    run: Run, rounds: int, *, superclass: str | None, clustering: Mapping[str, Any], overwrite: bool, seed: int
 ) -> Refinement:
     """Train rounds in ``refined/round-N``, and keep the best; rounds that are finished there are taken as they are.
 
