@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from regrain.errors import RegrainWarning
 from regrain.methods.base import Method, Training, TrainingPass
+from regrain.methods.classifier import class_counts
 from regrain.metrics import nearest_neighbours
 from regrain.objectives.gathering import gather
 from regrain.objectives.transport import sinkhorn_potentials
@@ -70,6 +71,12 @@ class Assignments(nn.Module):
         self._changed = 0.0
         self._last_change = 0
         self._renewals_unchanged = 0
+        self._summary: dict[str, Tensor] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether the samples have codes."""
+        return len(self._ids) > 0
 
     def due(self) -> bool:
         """Count an epoch that begins; return whether its E-step is due."""
@@ -85,19 +92,19 @@ class Assignments(nn.Module):
             self._last_change, self._renewals_unchanged = self.epochs, 0
         else:
             self._renewals_unchanged += 1
-        self._ids, self._codes = ids[order], codes[order]
+        self._ids, self._codes, self._summary = ids[order], codes[order], {}
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Return the codes (B,) of samples, -1 where a sample has none yet."""
         self._ids, self._codes = self._ids.to(ids.device), self._codes.to(ids.device)
-        if not len(self._ids):
+        if not self.known:
             return torch.full_like(ids, -1)
         places = torch.searchsorted(self._ids, ids).clamp(max=len(self._ids) - 1)
         return torch.where(self._ids[places] == ids, self._codes[places], -1)
 
     def sizes(self) -> Tensor:
         """Return the number of samples in every subclass, (r,)."""
-        return torch.bincount(self._codes, minlength=self.clusters)
+        return class_counts(self._codes, self.clusters)
 
     def warn_if_meaningless(self, features: Tensor, ids: Tensor, superclasses: Tensor | None = None) -> None:
         """Warn where neighbours in features (N, d) of samples seldom have the same code; see neighbour_agreement."""
@@ -132,14 +139,15 @@ class Assignments(nn.Module):
 
     def summary(self) -> dict[str, Tensor]:
         """Return log values: share of codes that the last E-step changed, empty subclasses, extreme sizes."""
-        sizes = self.sizes()
-        numbers = {
-            "codes_changed": self._changed,
-            "dead_subclasses": float((sizes == 0).sum()),
-            "smallest_subclass": float(sizes.min()),
-            "largest_subclass": float(sizes.max()),
-        }
-        return {name: torch.tensor(value, device=sizes.device) for name, value in numbers.items()}
+        if not self._summary:  # it changes with the codes alone
+            sizes = self.sizes()
+            self._summary = {
+                "codes_changed": torch.full((), self._changed, device=sizes.device),
+                "dead_subclasses": (sizes == 0).sum().float(),
+                "smallest_subclass": sizes.min().float(),
+                "largest_subclass": sizes.max().float(),
+            }
+        return dict(self._summary)
 
     def get_extra_state(self) -> dict[str, Any]:
         return {
@@ -156,6 +164,7 @@ class Assignments(nn.Module):
         self.epochs, self._changed = int(state["epochs"]), float(state["changed"])
         self._last_change, self._renewals_unchanged = int(state["last_change"]), int(state["unchanged"])
         self._ids, self._codes, self.potentials = state["ids"], state["codes"], state["potentials"]
+        self._summary = {}
 
 
 def count_subclasses(

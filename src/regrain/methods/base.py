@@ -17,6 +17,9 @@ from regrain.objectives.gathering import gather
 EVERY = "every"
 """The role of a method that reads all levels in use, coarse to fine: they play ``level1``, ``level2`` and so on."""
 
+READ_EVERY = 16
+"""Steps between looks at a GPU's values: the host waits for all that it has not done yet."""
+
 
 def coarse_roles(levels: int) -> tuple[str, ...]:
     """Roles of so many coarse levels.

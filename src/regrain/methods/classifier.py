@@ -26,6 +26,21 @@ def balanced_weights(codes: Tensor, classes: int) -> Tensor:
     return (counts.sum() / (present.sum() * counts.clamp(min=1))).float().where(present, 0)
 
 
+def class_counts(codes: Tensor, classes: int) -> Tensor:
+    """Return how often each class occurs among codes (...), -1 unknown: (classes,) int64.
+
+    Unlike ``bincount`` it does not wait for a device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> class_counts(torch.tensor([0, 1, 1, -1]), 3)
+    tensor([1, 2, 0])
+    """
+    places = codes.flatten() % (classes + 1)  # -1 in a place of its own, the last
+    return places.new_zeros(classes + 1).index_add_(0, places, torch.ones_like(places))[:classes]
+
+
 @torch.no_grad()
 def fitted_factor(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the factor s > 0 of logits (B, classes) whose softmax fits labels (B,) best in cross entropy, a scalar.
@@ -78,8 +93,9 @@ def labelled_cross_entropy(
     >>> labelled_cross_entropy(torch.zeros(2, 4), torch.tensor([1, -1]))
     tensor(1.3863)
     """
-    known = (labels >= 0).sum() if weight is None else weight[labels[labels >= 0]].sum()
+    known = labels >= 0
+    count = known.sum() if weight is None else weight[labels.clamp(min=0)].where(known, 0).sum()
     total = functional.cross_entropy(
         logits.float(), labels, weight=weight, ignore_index=-1, reduction="sum", label_smoothing=label_smoothing
     )
-    return total / known.clamp(min=1e-6 if weight is not None else 1)
+    return total / count.clamp(min=1e-6 if weight is not None else 1)

@@ -117,7 +117,7 @@ class GEORGE(Method):
 
     def loss(self, coarse_logits: Tensor, subclass_logits: Tensor, labels: Tensor, ids: Tensor) -> dict[str, Tensor]:
         coarse, unused = labels[:, 0], 0 * (coarse_logits.sum() + subclass_logits.sum())  # all weights have a gradient
-        if not self.has_clusters:
+        if not self.assignments.known:
             return {"loss": labelled_cross_entropy(coarse_logits, coarse) + unused}
         codes = self.assignments.lookup(ids)
         if self.group_dro:

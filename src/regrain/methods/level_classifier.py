@@ -69,6 +69,7 @@ class LevelClassifier(nn.Linear):
         self.register_buffer("above", _own_level(classes))
         self.register_buffer("is_leaf", torch.ones(sum(classes), dtype=torch.bool))
         self.register_buffer("nested", torch.tensor(False))
+        self._host_nested: bool | None = False
 
     def setup(self, labels: Labels) -> None:
         """Learn from the training labels which classes are below which."""
@@ -76,6 +77,7 @@ class LevelClassifier(nn.Linear):
         if taxonomy is None:
             return
         self.nested.fill_(True)
+        self._host_nested = True
         start = 0
         for index, level in enumerate(taxonomy.levels):
             rows = slice(start, start + self.classes[index])
@@ -83,6 +85,17 @@ class LevelClassifier(nn.Linear):
                 self.above[upper, rows] = taxonomy.ancestors(level, name)
             self.is_leaf[rows] = ~taxonomy.has_children(level)
             start = rows.stop
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._host_nested = None
+
+    @property
+    def _nests(self) -> bool:
+        """Whether levels nest; a device is asked once."""
+        if self._host_nested is None:
+            self._host_nested = bool(self.nested)
+        return self._host_nested
 
     def predict(self, features: Tensor) -> tuple[Tensor, ...]:
         """Return probabilities (B, classes) of every level."""
@@ -149,7 +162,7 @@ class LevelClassifier(nn.Linear):
 
         Nothing is marked for a sample that is not known.
         """
-        if bool(self.nested):
+        if self._nests:
             return (self.is_leaf & under_finest_known(labels, self.above))[None]
         return (self.above[:, None, :] == labels.T[:, :, None]) & (labels.T >= 0)[:, :, None]
 
@@ -248,7 +261,7 @@ class LevelClassifier(nn.Linear):
     def _log_p(self, logits: Tensor) -> Tensor:
         """Return log p of the leaves (B, all classes), the lowest number elsewhere; each aspect is separate."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if not bool(self.nested):
+        if not self._nests:
             return torch.cat([part.log_softmax(dim=1) for part in logits.split(self.classes, dim=1)], dim=1)
         return logits.masked_fill(~self.is_leaf, torch.finfo(logits.dtype).min).log_softmax(dim=1)
 

@@ -16,6 +16,7 @@ from regrain.encoders.base import RANDOM, is_pretrained
 from regrain.encoders.frozen import FrozenEncoder
 from regrain.errors import UserError
 from regrain.methods.base import Training
+from regrain.methods.classifier import class_counts
 from regrain.methods.contrast import ContrastiveMethod
 
 
@@ -257,12 +258,8 @@ class MomentumContrast(ContrastiveMethod):
 
     def share_without_positives(self, coarse: Tensor, mask: Tensor) -> Tensor:
         """Return the share of rows without a positive in the queue besides own old keys: their relation is self."""
-        labels = self.queue.labels[:, 0]
-        entries = torch.zeros(self.classes[0] + 1, dtype=torch.long, device=coarse.device)
-        entries.index_add_(0, labels % len(entries), torch.ones_like(labels))  # -1 counts in the last place
-        entries[-1] = 0
-        own = (~mask).sum(dim=1)
-        return (entries[coarse] <= own).float().mean()
+        entries = functional.pad(class_counts(self.queue.labels[:, 0], self.classes[0]), (0, 1))  # [-1]: none
+        return (entries[coarse] <= (~mask).sum(dim=1)).float().mean()
 
     def after_step(self) -> None:
         self.queue.commit()

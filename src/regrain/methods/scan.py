@@ -17,6 +17,7 @@ from regrain.encoders.heads import projector
 from regrain.errors import UserError
 from regrain.methods.assignment import count_subclasses, over_training_set
 from regrain.methods.base import Method, Needs, Training, TrainingPass
+from regrain.methods.classifier import class_counts
 from regrain.methods.neighbourhood import Neighbourhood
 from regrain.objectives.contrastive import supcon_loss
 from regrain.objectives.scan import scan_loss, self_labelling_loss
@@ -140,7 +141,7 @@ class SCAN(Method):
             terms = scan_loss(logits, neighbour_logits, entropy_weight=self.entropy_weight)
         else:
             terms = self_labelling_loss(logits, strong_logits, threshold=self.threshold)
-        in_use = (torch.bincount(logits.argmax(dim=1)) > 0).sum()
+        in_use = (class_counts(logits.argmax(dim=1), logits.shape[1]) > 0).sum()
         return terms | {"loss": terms["loss"] + unused, "classes_in_use": in_use}
 
     def before_epoch(self, training_set: TrainingPass) -> None:

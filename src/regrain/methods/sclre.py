@@ -137,6 +137,8 @@ class SCLRE(Method):
         self.classifier = nn.Linear(width, self.classes[0])
         self._seed = int(torch.randint(2**31, ()))
         self._spread: list[Tensor] = []
+        self._begins = self._normalises  # what ``begun`` said last, for the host, and ``bank_count``
+        self._bank_rows: int | None = 0
         self._said: set[str] = set()
         self.register_buffer("targets", uniform_targets(self.classes[0], width, seed=self._seed))
         self.register_buffer("class_weight", torch.ones(self.classes[0]))
@@ -180,8 +182,10 @@ class SCLRE(Method):
         """Return how attention within the batch is spread; in the first batch, scale it to separate samples."""
         if self.attention == "none" or len(z) < 2:
             return {}
-        if self.training and not bool(self.begun):
-            self._begin(z)
+        if self.training and self._begins:
+            if not bool(self.begun):
+                self._begin(z)
+            self._begins = False
         weights = attention_weights(z, None, self.to_query.weight, self.to_key.weight, heads=self.heads)
         spread = attention_spread(weights)
         if self.training:
@@ -234,6 +238,10 @@ class SCLRE(Method):
     def before_epoch(self, training_set: TrainingPass) -> None:
         self._warn_of_attention()
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._begins, self._bank_rows = True, None
+
     def after_training(self, training_set: TrainingPass) -> None:
         self._warn_of_attention()
         if self.attention != "none":
@@ -249,11 +257,12 @@ class SCLRE(Method):
             raise UserError("no training sample has a coarse label: sclre's bank would be empty")
         self.bank[: len(rows)], self.bank_ids[: len(rows)] = z[rows], ids[rows]
         self.bank_count.fill_(len(rows))
+        self._bank_rows = len(rows)
 
     @property
     def bank_keys(self) -> Tensor:
         """Ids (m,) of the bank's samples (:attr:`regrain.data.dataset.Dataset.keys`)."""
-        return self.bank_ids[: int(self.bank_count)]
+        return self.bank_ids[: self._filled]
 
     def attends_to(self, x: Any) -> tuple[Tensor, Tensor]:
         """Return the attention (B, m) of samples to the bank, mean over heads, and the ids (m,) of the bank's samples.
@@ -282,7 +291,14 @@ class SCLRE(Method):
 
     def _filled_bank(self) -> Tensor:
         """Return the bank (m, width); before the end of training it is empty, and a sample attends to itself alone."""
-        return self.bank[: int(self.bank_count)]
+        return self.bank[: self._filled]
+
+    @property
+    def _filled(self) -> int:
+        """Samples in the bank; a device is asked once."""
+        if self._bank_rows is None:
+            self._bank_rows = int(self.bank_count)
+        return self._bank_rows
 
     def _enhanced(self, z: Tensor, bank: Tensor | None) -> Tensor:
         """Return v of the samples, by attention over the bank or over the batch itself."""

@@ -17,6 +17,7 @@ from regrain.encoders.heads import ClassHeads
 from regrain.errors import RegrainWarning, UserError
 from regrain.methods.assignment import over_training_set, rule_of_thumb
 from regrain.methods.base import Method, Needs, Training, TrainingPass
+from regrain.methods.classifier import class_counts
 from regrain.methods.memory import Queue, fit_queue
 from regrain.methods.neighbourhood import Neighbourhood
 from regrain.metrics import neighbour_information
@@ -174,7 +175,7 @@ class SelfClassifier(Method):
 
     @torch.no_grad()
     def _describe(self, logits: Tensor) -> dict[str, Tensor]:
-        chosen = torch.bincount(logits.argmax(dim=1), minlength=self.class_counts[0])
+        chosen = class_counts(logits.argmax(dim=1), self.class_counts[0])
         self._used = self._used.to(chosen.device) + chosen
         mean = (logits.float() / self.row_temperature).softmax(dim=1).mean(dim=0)
         entropy = -torch.special.xlogy(mean, mean).sum()

@@ -42,10 +42,9 @@ class TaxonSSL(Method):
     summary = "labels at several levels, any of them missing: pseudo-labels of every level"
     needs = Needs(levels=(EVERY,), views=("weak", "simclr", "strong"), minimum_classes=2)
     uses_in_batch_negatives = True
-    training_only = ("projector", "marginals", "scores", "counts")
+    training_only = ("projector", "marginals", "scores", "_extra_state")
     marginals: Tensor
     scores: Tensor
-    counts: Tensor
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class TaxonSSL(Method):
         self.projector = projector(self.encoder_width, projector_hidden, projector_width)
         self.register_buffer("marginals", torch.zeros(_BATCHES, sum(self.classes)))
         self.register_buffer("scores", torch.zeros(_SCORES, len(self.classes)))
-        self.register_buffer("counts", torch.zeros(3, dtype=torch.long))  # batches, scores, epochs
+        self._counts = {"marginals": 0, "scores": 0, "epochs": 0}  # seen so far; on the host, which need not wait
 
     @classmethod
     def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
@@ -73,7 +72,7 @@ class TaxonSSL(Method):
         return super().fit_settings(settings, training)
 
     def before_epoch(self, training_set: TrainingPass) -> None:
-        self.counts[2] += 1
+        self._counts["epochs"] += 1
 
     def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         plain, strong, other = (self.encoder(view) for view in batch.views)
@@ -90,13 +89,13 @@ class TaxonSSL(Method):
     ) -> dict[str, Tensor]:
         plain = logits.float().split(self.classes, dim=1)
         with torch.no_grad():
-            self._remember("marginals", 0, torch.cat([p.softmax(dim=1).mean(dim=0) for p in plain])[None])
-            marginals = self._remembered("marginals", 0).mean(dim=0).split(self.classes)
+            self._remember("marginals", torch.cat([p.softmax(dim=1).mean(dim=0) for p in plain])[None])
+            marginals = self._remembered("marginals").mean(dim=0).split(self.classes)
             pseudo = [aligned_labels(p, m) for p, m in zip(plain, marginals, strict=True)]
-            self._remember("scores", 1, torch.stack([found.confidence for found in pseudo], dim=1))
-            done = min(1.0, max(0, int(self.counts[2]) - 1) / self.ramp_epochs)
+            self._remember("scores", torch.stack([found.confidence for found in pseudo], dim=1))
+            done = min(1.0, max(0, self._counts["epochs"] - 1) / self.ramp_epochs)
             share = _FIRST_SHARE + done * (_LAST_SHARE - _FIRST_SHARE)
-            thresholds = [confidence_threshold(column, share) for column in self._remembered("scores", 1).T]
+            thresholds = [confidence_threshold(column, share) for column in self._remembered("scores").T]
         return taxon_ssl_loss(
             plain, strong_logits.float().split(self.classes, dim=1), query, key, labels, pseudo, thresholds,
             temperature=self.temperature,
@@ -106,14 +105,20 @@ class TaxonSSL(Method):
         features = self.encoder(x)
         return {role: head(features) for role, head in zip(self.roles, self.heads, strict=True)}
 
-    def _remember(self, name: str, counter: int, rows: Tensor) -> None:
+    def _remember(self, name: str, rows: Tensor) -> None:
         """Write rows over the oldest."""
         memory = getattr(self, name)
         rows = rows[-len(memory) :]
-        places = (self.counts[counter] + torch.arange(len(rows), device=rows.device)) % len(memory)
+        places = (self._counts[name] + torch.arange(len(rows), device=rows.device)) % len(memory)
         memory[places] = rows
-        self.counts[counter] += len(rows)
+        self._counts[name] += len(rows)
 
-    def _remembered(self, name: str, counter: int) -> Tensor:
+    def _remembered(self, name: str) -> Tensor:
         memory: Tensor = getattr(self, name)
-        return memory[: min(int(self.counts[counter]), len(memory))]
+        return memory[: min(self._counts[name], len(memory))]
+
+    def get_extra_state(self) -> dict[str, int]:
+        return dict(self._counts)
+
+    def set_extra_state(self, state: Any) -> None:
+        self._counts = {name: int(count) for name, count in state.items()}

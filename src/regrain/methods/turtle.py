@@ -14,6 +14,7 @@ from regrain.data.dataset import Batch
 from regrain.encoders.base import column_statistics, inverse_spread
 from regrain.methods.assignment import count_subclasses, over_training_set
 from regrain.methods.base import Method, Needs, Training, TrainingPass
+from regrain.methods.classifier import class_counts
 from regrain.objectives.turtle import turtle_inner, turtle_loss
 
 
@@ -89,7 +90,7 @@ class Turtle(Method):
         labels = logits.detach().softmax(dim=1)
         self.classifier.copy_(turtle_inner(self.classifier, vectors, labels, steps=self.inner_steps))
         loss = turtle_loss(logits, vectors @ self.classifier.T, entropy_weight=self.entropy_weight)
-        return {"loss": loss, "classes_in_use": (torch.bincount(labels.argmax(dim=1)) > 0).sum()}
+        return {"loss": loss, "classes_in_use": (class_counts(labels.argmax(dim=1), labels.shape[1]) > 0).sum()}
 
     def subclass_proba(self, x: Any, coarse: Tensor | None = None) -> Tensor:
         return self.labelling(self._vectors(x)).float().softmax(dim=1)

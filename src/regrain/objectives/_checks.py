@@ -9,6 +9,8 @@ from torch import Tensor
 
 from regrain.errors import UserError
 
+from .host import readable
+
 
 def check_temperature(value: float, name: str = "temperature", *, infinite: bool = False) -> None:
     """A temperature is a positive number; ``infinite`` allows ``math.inf``."""
@@ -49,9 +51,9 @@ def check_matrix(tensor: Tensor, name: str, *, rows: int | None = None, columns:
 
 
 def check_distribution(prior: Tensor, name: str, classes: int, *, positive: bool = False) -> None:
-    """Probabilities (classes,). Their values are looked at on the CPU only: elsewhere it would wait for the device."""
+    """Probabilities (classes,); their values are looked at where that costs nothing."""
     check_floats(prior, name, classes)
-    if prior.device.type == "cpu":
+    if readable(prior):
         low = bool((prior <= 0 if positive else prior < 0).any())
         if low or not abs(float(prior.sum()) - 1) < 1e-4:
             kind = "positive probabilities" if positive else "probabilities"
@@ -69,8 +71,8 @@ def check_labels(labels: Tensor, rows: int, name: str) -> None:
 
 
 def check_classes(labels: Tensor, classes: int, name: str) -> None:
-    """Labels below the number of classes. Looked at on the CPU only: elsewhere it would wait for the device."""
-    if labels.device.type == "cpu" and labels.numel() and labels.max() >= classes:
+    """Labels below the number of classes; they are looked at where that costs nothing."""
+    if readable(labels) and labels.numel() and labels.max() >= classes:
         raise UserError(
             f"{name} reaches {int(labels.max())}, but there are {classes} classes: 0 to {classes - 1}",
             code="out_of_range",

@@ -61,10 +61,10 @@ def mean_over_rows(rows_loss: RowsLoss, *tensors: Tensor, rows: int, columns: in
     ``rows_loss(slice, *tensors)`` is called with as many rows at a time as keep a (rows, ``columns``) matrix within
     ``CHUNK_ELEMENTS``. Every tensor that needs a gradient must be among ``tensors``: where several chunks are needed, a
     chunk's gradient is taken together with its value, and only their sums are kept. So neither the whole matrix nor a
-    second pass over it is needed; such a loss can be differentiated once.
+    second pass over it is needed; such a loss can be differentiated once. ``torch.compile`` gets it in one piece.
     """
     size = max(1, CHUNK_ELEMENTS // max(1, columns))
-    if rows <= size:
+    if rows <= size or torch.compiler.is_compiling():
         return counted_mean(*rows_loss(slice(0, rows), *tensors))
     chunks = [slice(start, start + size) for start in range(0, rows, size)]
     wanted = [torch.is_grad_enabled() and t.requires_grad for t in tensors]

@@ -11,6 +11,7 @@ from torch import Tensor
 from ._checks import check_classes, check_floats, check_labels, check_mask, check_matrix, check_temperature
 from ._numerics import counted_mean, full_precision, unit
 from .contrastive import mask_out
+from .host import readable
 
 
 @full_precision
@@ -72,12 +73,25 @@ def angular_info_nce_loss(
     seen_from = means[coarse.clamp(min=0)]
     queries = unit(unit(query) - seen_from)
     own = (queries * unit(key.detach() - seen_from)).sum(dim=1, keepdim=True)
-    others = query.new_zeros(query.shape[0], queues.shape[1])
-    for superclass in coarse[labelled].unique():
-        rows = (coarse == superclass).nonzero()[:, 0]
-        entries = unit(queues[superclass].detach() - means[superclass])
-        others = others.index_copy(0, rows, queries[rows] @ entries.T)
+    others = _to_own_queue(queries, queues.detach(), coarse, means)
     logits = torch.cat([own, others], dim=1) / temperature
     if candidate_mask is not None:
         logits = mask_out(logits, ~candidate_mask)
     return counted_mean(-logits.log_softmax(dim=1)[:, 0], labelled)
+
+
+def _to_own_queue(queries: Tensor, queues: Tensor, coarse: Tensor, means: Tensor) -> Tensor:
+    """(B, Q): similarity of each query to the keys of its superclass, seen from the mean; unlabelled rows mean nothing.
+
+    Where the host cannot tell which superclasses are present, every query meets the queues of all of them.
+    """
+    if not readable(coarse):
+        entries = unit((queues - means[:, None]).flatten(0, 1))
+        to_all = (queries @ entries.T).unflatten(1, queues.shape[:2])
+        return to_all[torch.arange(len(coarse), device=coarse.device), coarse.clamp(min=0)]
+    result = queries.new_zeros(len(queries), queues.shape[1])
+    for superclass in coarse[coarse >= 0].unique():
+        rows = (coarse == superclass).nonzero()[:, 0]
+        entries = unit(queues[superclass] - means[superclass])
+        result = result.index_copy(0, rows, queries[rows] @ entries.T)
+    return result

@@ -18,6 +18,7 @@ from regrain.errors import UserError
 
 from ._checks import check_labels, check_mask, check_matrix, check_queue, check_temperature
 from ._numerics import counted_mean, full_precision, mean_over_rows, unit
+from .host import readable
 
 
 @full_precision
@@ -122,13 +123,9 @@ def in_batch_logits(embeddings: Tensor, *, temperature: float) -> Tensor:
     """
     check_matrix(embeddings, "embeddings")
     check_temperature(temperature)
-    return _anchor_logits(unit(embeddings), slice(None), temperature, -torch.inf)
-
-
-def _anchor_logits(embeddings: Tensor, rows: slice, temperature: float, masked: float) -> Tensor:
-    """Logits of the unit ``embeddings[rows]`` to all of them, with ``masked`` where a row meets itself."""
-    logits = (embeddings[rows] / temperature) @ embeddings.T
-    logits[:, rows].fill_diagonal_(masked)
+    logits = unit(embeddings)
+    logits = (logits / temperature) @ logits.T
+    logits.fill_diagonal_(-torch.inf)
     return logits
 
 
@@ -219,9 +216,10 @@ def supcon_loss(
     check_labels(labels, embeddings.shape[0], "labels")
     check_temperature(temperature)
     known = labels >= 0
-    hidden = None
     if unknown == "drop":
-        embeddings, groups = embeddings[known], labels[known]
+        if readable(labels) and not bool(known.all()):  # fewer rows, where that costs nothing
+            embeddings, labels, known = embeddings[known], labels[known], known[known]
+        groups = labels
     elif unknown == "self":
         if sample is None:
             raise UserError(
@@ -229,21 +227,33 @@ def supcon_loss(
                 code="conflicting_options",
             )
         check_labels(sample, embeddings.shape[0], "sample")
-        groups = torch.where(known, 2 * labels.long(), 2 * sample.unique(return_inverse=True)[1] + 1)
-        hidden = ~known
+        groups = torch.where(known, 2 * labels.long(), 2 * _numbered(sample) + 1)
     else:
         raise UserError(f'unknown must be "drop" or "self", got {unknown!r}', code="unknown_name")
 
     z = unit(embeddings)
-    _, group, size = groups.unique(return_inverse=True, return_counts=True)
-    positives = size[group] - 1
-    group_sum = z.new_zeros(len(size), z.shape[1]).index_add(0, group, z)
-    attraction = (z * (group_sum[group] - z)).sum(dim=1) / positives.clamp(min=1) / temperature
+    group = _numbered(groups)
+    positives = torch.zeros_like(group).index_add(0, group, torch.ones_like(group))[group] - 1
+    attraction = (z * (torch.zeros_like(z).index_add(0, group, z)[group] - z)).sum(dim=1)
+    attraction = attraction / positives.clamp(min=1) / temperature
+    counted = (positives > 0) & (known | (unknown == "self"))
+    lowest = torch.finfo(z.dtype).min
+    absent = z.new_zeros(len(z)).masked_fill(~known, lowest)  # added to the logits: see mask_out
 
     def rows_loss(rows: slice, z: Tensor, attraction: Tensor) -> tuple[Tensor, Tensor]:
-        logits = _anchor_logits(z, rows, temperature, torch.finfo(z.dtype).min)
-        if hidden is not None:
-            logits = mask_out(logits, hidden & ~hidden[rows, None])
-        return logits.logsumexp(dim=1) - attraction[rows], positives[rows] > 0
+        if unknown == "drop":
+            logits = torch.addmm(absent, z[rows] / temperature, z.T)
+        else:
+            logits = mask_out((z[rows] / temperature) @ z.T, ~known & known[rows, None])
+        logits.diagonal(rows.start).fill_(lowest)
+        return logits.logsumexp(dim=1) - attraction[rows], counted[rows]
 
     return mean_over_rows(rows_loss, z, attraction, rows=z.shape[0], columns=z.shape[0])
+
+
+def _numbered(values: Tensor) -> Tensor:
+    """(n,) numbers from 0, the same for equal values, in their order: ``unique``'s inverse, without its shape."""
+    order = values.argsort()
+    ordered = values[order]
+    numbers = F.pad(ordered[1:] != ordered[:-1], (1, 0)).cumsum(dim=0)
+    return torch.empty_like(order).scatter_(0, order, numbers)

@@ -27,7 +27,8 @@ from regrain.errors import UserError
 
 from ._checks import check_at_least_0, check_classes, check_labels, check_matrix, check_temperature
 from ._numerics import counted_mean, full_precision
-from .contrastive import in_batch_logits, soft_contrastive, supcon_loss
+from .contrastive import in_batch_logits, mask_out, soft_contrastive, supcon_loss
+from .host import readable
 
 
 def multilevel_supcon_loss(
@@ -128,11 +129,12 @@ def jaccard_supcon_loss(
         raise UserError(
             f"ordinals are (n, L) for {len(embeddings)} rows; got shape {tuple(ordinals.shape)}", code="wrong_shape"
         )
-    kept = (ordinals > 0).any(dim=1)
-    similarity = jaccard_similarity(ordinals[kept])
+    known = (ordinals > 0).any(dim=1)
+    similarity = jaccard_similarity(ordinals)
     positive = (similarity > threshold) & ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     share = similarity * positive / positive.sum(dim=1, keepdim=True).clamp(min=1)
-    return soft_contrastive(in_batch_logits(embeddings[kept], temperature=temperature), share)
+    logits = in_batch_logits(embeddings, temperature=temperature)
+    return soft_contrastive(logits, share, candidate_mask=known.expand_as(logits))
 
 
 Similarity = Callable[[Tensor], Tensor]
@@ -175,14 +177,14 @@ def weighted_supcon_loss(
         )
     given = similarity if isinstance(similarity, Tensor) else similarity(cast(Tensor, labels)).to(embeddings)
     check_matrix(given, "similarity", rows=len(embeddings), columns=len(embeddings))
-    if given.device.type == "cpu" and bool((given < 0).any()):
+    if readable(given) and bool((given < 0).any()):
         raise UserError("similarities are at least 0", code="out_of_range")
-    if labels is not None:
-        known = ((given > 0).any(dim=0) | (given > 0).any(dim=1)).nonzero()[:, 0]
-        embeddings, given = embeddings[known], given[known][:, known]
     others = given.masked_fill(torch.eye(len(given), dtype=torch.bool, device=given.device), 0)
     relation = others / others.sum(dim=1, keepdim=True).clamp(min=torch.finfo(others.dtype).tiny)
-    return soft_contrastive(in_batch_logits(embeddings, temperature=temperature), relation)
+    logits, known = in_batch_logits(embeddings, temperature=temperature), None
+    if labels is not None:
+        known = ((given > 0).any(dim=0) | (given > 0).any(dim=1)).expand_as(logits)
+    return soft_contrastive(logits, relation, candidate_mask=known)
 
 
 @full_precision
@@ -230,21 +232,20 @@ def hmce_loss(
         raise UserError(f"level_weights are {levels} numbers of at least 0; got {list(weights)}", code="out_of_range")
     logits = in_batch_logits(embeddings, temperature=temperature)
     total = logits.new_zeros(())
-    finer = torch.zeros_like(logits, dtype=torch.bool)  # pairs that share a class of a finer level
-    for level in range(levels - 1, -1, -1):
-        known = (labels[:, level] >= 0).nonzero()[:, 0]
-        column = labels[known, level]
-        own = torch.eye(len(known), dtype=torch.bool, device=labels.device)
-        seen = logits[known][:, known].masked_fill(own, torch.finfo(logits.dtype).min)  # -inf alone in a row gives NaN
-        losses = -seen.log_softmax(dim=1).masked_fill(own, 0)
-        within = finer[known][:, known]
-        pairs = torch.maximum(losses, losses.where(within, 0).max()) if bool(within.any()) else losses
-        positive = (column[:, None] == column) & ~own
+    own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    finer = torch.zeros_like(own)  # pairs that share a class of a finer level
+    for column, weight in zip(reversed(labels.unbind(dim=1)), reversed(weights), strict=True):
+        known = column >= 0
+        absent = own | ~known
+        losses = -mask_out(logits, absent).log_softmax(dim=1).masked_fill(absent, 0)
+        within = finer & known & known[:, None]
+        largest = losses.where(within, 0).amax() if len(losses) else total
+        pairs = torch.where(within.any(), torch.maximum(losses, largest), losses)
+        positive = (column[:, None] == column) & known & ~own
         counts = positive.sum(dim=1)
         rows = pairs.where(positive, 0).sum(dim=1) / counts.clamp(min=1)
-        total = total + weights[level] * counted_mean(rows, counts > 0)
-        finer |= (labels[:, None, level] == labels[:, level]) & (labels[:, level] >= 0)
-        finer.fill_diagonal_(False)
+        total = total + weight * counted_mean(rows, counts > 0)
+        finer = finer | positive
     return total / levels
 
 
@@ -295,14 +296,15 @@ def metric_guided_loss(
     check_at_least_0(distortion_weight, "distortion_weight")
     check_classes(labels, len(prototypes), "labels")
     off = ~torch.eye(len(prototypes), dtype=torch.bool, device=prototypes.device)
-    if class_distances.device.type == "cpu" and bool((class_distances[off] <= 0).any()):
+    if readable(class_distances) and bool((class_distances[off] <= 0).any()):
         raise UserError("class_distances are positive between different classes", code="out_of_range")
     logits = prototype_logits(embeddings, prototypes)
     data = functional.cross_entropy(logits, labels.long(), ignore_index=-1, reduction="sum")
     data = data / (labels >= 0).sum().clamp(min=1)
-    ratio = (_distances(prototypes, prototypes) / class_distances.masked_fill(~off, 1))[off]
+    ratio = _distances(prototypes, prototypes) / class_distances.masked_fill(~off, 1) * off
     scale = ratio.sum() / ratio.square().sum().clamp(min=1e-12)  # the best s: a least-squares fit of s * ratio to 1
-    distortion = (scale * ratio - 1).square().mean() if len(ratio) else data.new_zeros(())
+    pairs = len(prototypes) * (len(prototypes) - 1)
+    distortion = (scale * ratio - 1).where(off, 0).square().sum() / max(1, pairs)
     return {
         "loss": data + distortion_weight * distortion,
         "data": data.detach(),

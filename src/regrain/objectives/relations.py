@@ -138,9 +138,9 @@ def maskcon_loss(
             same &= candidate_mask[rows, 1:]
         with torch.no_grad():
             relation = _relation(key[rows], queue, same, soft_temperature, weight)
-        beyond_self = (relation[:, 1:].sum(dim=1, keepdim=True) > 0).to(relation.dtype)
+        beyond_self = (relation[:, 1:].sum(dim=1) > 0).to(relation.dtype)
         logits = key_and_queue_logits(query[rows], key[rows], queue, temperature=temperature)
-        logits.addcmul_(beyond_self, unlabelled, value=lowest)
+        logits.addr_(beyond_self, unlabelled, alpha=lowest)
         if candidate_mask is not None:
             logits, relation = mask_out(logits, ~candidate_mask[rows]), relation * candidate_mask[rows]
         return relation_losses(logits, relation)

@@ -83,7 +83,7 @@ def self_labelling_loss(logits: Tensor, strong_logits: Tensor, *, threshold: flo
         raise UserError(f"threshold lies between 0 and 1; got {threshold}", code="out_of_range")
     probability, label = logits.detach().softmax(dim=1).max(dim=1)
     sure = probability > threshold
-    counts = torch.bincount(label[sure], minlength=logits.shape[1])
+    counts = label.new_zeros(logits.shape[1]).index_add(0, label, sure.long())
     weight = (1 / counts.clamp(min=1)).to(logits.dtype)[label].where(sure, 0)
     losses = functional.cross_entropy(strong_logits, label, reduction="none")
     return {"loss": (weight * losses).sum() / weight.sum().clamp(min=1e-12), "confident": sure.to(logits.dtype).mean()}

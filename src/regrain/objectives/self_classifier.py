@@ -98,7 +98,9 @@ def self_classifier_loss(
     losses = -targets.flatten(1) @ log_predictions.flatten(1).T / samples  # (V, V): target view, prediction view
     view = torch.arange(views, device=logits.device)
     compared = (view[:, None] != view) & ((view[:, None] < global_views) | (view < global_views))
-    return losses[compared].mean()
+    local = views - global_views
+    pairs = views * (views - 1) - local * (local - 1)
+    return losses.where(compared, 0).sum() / pairs
 
 
 def _log_prior(class_prior: Tensor | None, logits: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from ._checks import (
     check_temperature,
 )
 from ._numerics import full_precision, unit
-from .contrastive import key_and_queue_logits, soft_contrastive
+from .contrastive import key_and_queue_logits, mask_out, soft_contrastive
 
 
 def uniform_targets(
@@ -111,15 +111,14 @@ def sclre_contrastive_loss(embeddings: Tensor, labels: Tensor, *, temperature: f
     check_matrix(embeddings, "embeddings")
     check_labels(labels, len(embeddings), "labels")
     check_temperature(temperature)
-    z, y = unit(embeddings)[labels >= 0], labels[labels >= 0]
+    z, known = unit(embeddings), labels >= 0
     similarity = z @ z.T / temperature
-    same = y[:, None] == y
-    positive = same & ~torch.eye(len(y), dtype=torch.bool, device=y.device)
-    lowest = torch.finfo(similarity.dtype).min
-    others = similarity.masked_fill(same, lowest).logsumexp(dim=1, keepdim=True)
+    same = (labels[:, None] == labels) & known
+    positive = same & ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    others = mask_out(similarity, same | ~known).logsumexp(dim=1, keepdim=True)
     # -log(e^a / (e^a + e^b)) = softplus(b - a); without any other class b is the lowest number, and the loss 0
     losses = functional.softplus(others - similarity)
-    return losses.where(positive, 0).sum() / (2 * max(1, len(y)))
+    return losses.where(positive, 0).sum() / (2 * known.sum().clamp(min=1))
 
 
 @full_precision

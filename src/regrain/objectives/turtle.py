@@ -53,7 +53,7 @@ def turtle_inner(weight: Tensor, features: Tensor, labels: Tensor, *, steps: int
     """W after some steps of gradient descent on the cross entropy of W z to soft labels.
 
     The step is 1 / L with L = |Z|^2 / 2B, which bounds the curvature of the cross entropy, so that it never rises.
-    Returns (C, d).
+    |Z|^2 is the largest eigenvalue of the Gram matrix, from above, within a hundredth. Returns (C, d).
 
     Parameters
     ----------
@@ -74,8 +74,24 @@ def turtle_inner(weight: Tensor, features: Tensor, labels: Tensor, *, steps: int
     """
     count = len(features)
     gram = features.T @ features if features.shape[1] < count else features @ features.T
-    step = 2 * count / torch.linalg.matrix_norm(gram, ord=2).clamp(min=1e-12)
+    step = 2 * count / _largest_eigenvalue(gram).clamp(min=1e-12)
     for _ in range(steps):
         residual = (features @ weight.T).softmax(dim=1) - labels
         weight = weight - step * (residual.T @ features) / count
     return weight
+
+
+def _largest_eigenvalue(gram: Tensor) -> Tensor:
+    r"""The largest eigenvalue of a Gram matrix (m, m), from above: :math:`(\operatorname{tr} G^p)^{1/p}`, p = 1024.
+
+    At most m^(1/p) times too large. A decomposition would wait for the device to say that it went well.
+    """
+    tiny = torch.finfo(gram.dtype).tiny
+    trace = gram.trace().clamp(min=tiny)
+    log_value = trace.log()
+    for squarings in range(1, 11):
+        gram = gram / trace
+        gram = gram @ gram
+        trace = gram.trace().clamp(min=tiny)
+        log_value = log_value + trace.log() / 2**squarings
+    return log_value.exp()

@@ -14,15 +14,12 @@ from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
 from regrain.errors import RegrainWarning, UserError
-from regrain.methods.base import Method
+from regrain.methods.base import READ_EVERY, Method
 from regrain.training.device import scan_dtype
 from regrain.training.loader import Loader, derived_seed, view_keys
 from regrain.training.optim import build_optimizer, build_schedule
 from regrain.training.options import TrainingOptions
-from regrain.training.scan import scan_views
-
-_CHECK_EVERY = 16
-"""Steps between looks at the loss on an accelerator, where each look waits for the device."""
+from regrain.training.scan import in_pinned_memory, scan_views
 
 
 class Adapter(lightning.LightningModule):
@@ -65,7 +62,7 @@ class Adapter(lightning.LightningModule):
                 RegrainWarning,
                 stacklevel=1,  # the caller is lightning, whose own warnings are not shown
             )
-        return batch
+        return tuple(in_pinned_memory(part) for part in batch) if self.device.type == "cuda" else batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         raw, labels, ids, *visits = batch
@@ -150,7 +147,7 @@ class Adapter(lightning.LightningModule):
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._batches_in_epoch += 1
         loss = losses["loss"].detach()
-        if loss.device.type == "cpu" or self.batches_seen % _CHECK_EVERY == 0:
+        if loss.device.type == "cpu" or self.batches_seen % READ_EVERY == 0:
             self._require_finite_losses()
             self._recent.append(float(loss))
 
@@ -168,7 +165,7 @@ class Adapter(lightning.LightningModule):
     def _circumstances(self) -> str:
         seen = ", ".join(f"{value:.4g}" for value in self._recent) or "none"
         return (
-            f"at step {self.batches_seen} (epoch {self.current_epoch + 1}), or on a GPU up to {_CHECK_EVERY} "
+            f"at step {self.batches_seen} (epoch {self.current_epoch + 1}), or on a GPU up to {READ_EVERY} "
             f"steps before; losses before: {seen}. Lower training.learning_rate, add training.warmup_epochs or "
             "training.clip_gradient, or set training.precision=float32; the last checkpoint in the run folder is "
             "from before"

@@ -43,6 +43,13 @@ def on_device(raw: Any, device: torch.device) -> Any:
     return raw.to(device, non_blocking=True) if isinstance(raw, Tensor) else raw
 
 
+def in_pinned_memory(raw: Any) -> Any:
+    """Raw samples where a GPU can copy them from while it computes; texts stay as they are."""
+    if isinstance(raw, dict):
+        return {name: values.pin_memory() for name, values in raw.items()}
+    return raw.pin_memory() if isinstance(raw, Tensor) else raw
+
+
 @contextmanager
 def scanning(dtype: torch.dtype, *modules: nn.Module | None) -> Iterator[None]:
     """Within it modules are in evaluation mode, their encoders compute in ``dtype``, and nothing has a gradient."""
@@ -105,10 +112,7 @@ def _batch_size(dataset: Dataset, device: torch.device) -> int:
 
 def _batch(dataset: Dataset, rows: Tensor, pinned: bool) -> RawBatch:
     raw = dataset.samples.take(rows)
-    if pinned:
-        raw = {n: v.pin_memory() for n, v in raw.items()} if isinstance(raw, dict) else raw
-        raw = raw.pin_memory() if isinstance(raw, Tensor) else raw
-    return raw, dataset.labels.codes[rows], dataset.keys[rows]
+    return in_pinned_memory(raw) if pinned else raw, dataset.labels.codes[rows], dataset.keys[rows]
 
 
 def scan_views(

@@ -1,8 +1,9 @@
 """The AutoAugment policy of CIFAR-10 (Cubuk et al., CVPR 2019, table 7), a sub-policy drawn for every sample.
 
-The samples of a batch are grouped by operation, and each operation runs once for its group. Images are float tensors
-that hold whole numbers in [0, 255], and the operations round like PIL on uint8 images. Shear, translation and rotation
-take the nearest pixel, as PIL does by default.
+On the CPU the samples of a batch are grouped by operation, and each operation runs once for its group. A GPU, which the
+host would have to ask for the groups, runs every operation on the whole batch. Images are float tensors that hold whole
+numbers in [0, 255], and the operations round like PIL on uint8 images. Shear, translation and rotation take the nearest
+pixel, as PIL does by default.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regrain.objectives.host import readable
 from regrain.views.colour import GREY_WEIGHTS, posterise, solarise
 from regrain.views.geometry import affine_map, centre_boxes, warp
 
@@ -88,19 +90,30 @@ def apply_policy(images: Tensor, operations: Tensor, magnitudes: Tensor, *, fill
 
     Parameters
     ----------
-    images : Tensor (B, C, S, S), whole numbers in [0, 255]; changed in place
+    images : Tensor (B, C, S, S), whole numbers in [0, 255]; may be changed in place
     operations, magnitudes : as from :func:`draw_policy`
     fill : what shear, translation and rotation uncover; ``None`` repeats the edge
     """
     functions = list(_OPERATIONS.values())
+    if not readable(operations):
+        for step, operation in _used():
+            chosen = (operations[:, step] == operation)[:, None, None, None]
+            images = torch.where(chosen, functions[operation](images, magnitudes[:, step], fill), images)
+        return images
     for step, operation, index in _groups(operations, len(functions)):
         changed = functions[operation](images[index], magnitudes[index, step], fill)
         images.index_copy_(0, index, changed)
     return images
 
 
+def _used() -> list[tuple[int, int]]:
+    """(step, operation) of all operations that the policy has at a step."""
+    names = list(_OPERATIONS)
+    return sorted({(step, names.index(pair[step][0])) for pair in _CIFAR10_POLICY for step in range(len(pair))})
+
+
 def _groups(operations: Tensor, count: int) -> Iterator[tuple[int, int, Tensor]]:
-    """(step, operation, the samples it changes); the host waits for the device once, to learn the groups' sizes."""
+    """(step, operation, the samples it changes)."""
     steps = operations.shape[1]
     order = operations.argsort(dim=0)
     sizes = F.one_hot(operations, count + 1).sum(dim=0).tolist()

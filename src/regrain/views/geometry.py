@@ -215,7 +215,7 @@ def warp(
     places = (matrix[:, :, :1] * x).add_(matrix[:, :, 1:2] * y).add_(matrix[:, :, 2:])  # (B, 3, side^2)
     # Beyond the horizon of a perspective the divisor is not positive: such places are sent far outside.
     places = places[:, :2] / places[:, 2:].clamp(min=1e-6)
-    start, length = boxes[:, [1, 0], None], boxes[:, [3, 2], None]  # x then y
+    start, length = (pair.flip(1)[:, :, None] for pair in boxes.split(2, dim=1))  # x then y
     inside = (places + 1).mul_(length / 2).sub_(0.5)  # pixels from the centre of the box's first pixel
     if fill is not None:
         cover = torch.minimum(inside + 1, length - inside).clamp_(0, 1)  # the share of a tap that falls inside the box

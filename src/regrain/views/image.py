@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from regrain.errors import UserError
+from regrain.objectives.host import readable
 from regrain.views.autoaugment import apply_policy
 from regrain.views.base import Views
 from regrain.views.colour import adjust_colour, erase, gaussian_blur, posterise, solarise
@@ -38,8 +39,9 @@ class ImageViews(Views[ImagePreset]):
     Values are clamped to [0, 255] once, after the colour map, and are not rounded, except ahead of AutoAugment and of
     posterising, which are defined on uint8. A crop with at most a flip is separable and equals torchvision's
     ``resized_crop`` with ``antialias=True``; other geometry is read through one 3x3 map (:func:`warp` states how it
-    avoids aliasing). AutoAugment and blur look up which samples they apply to, for which the host waits for the device
-    once each; nothing else waits. On one machine a view is the same to the last bit in any batch; between devices it
+    avoids aliasing). On the CPU AutoAugment and blur look up which samples they apply to; on a GPU, where the host
+    would wait for that, they run on all and the others stay as they are. On one machine a view is the same to the last
+    bit in any batch; between devices it
     may differ by rounding.
 
     Examples
@@ -128,10 +130,16 @@ class ImageViews(Views[ImagePreset]):
         if p.colour is not None:
             images = adjust_colour(images, p.colour)
         if p.blur is not None:
-            index = p.blur.nonzero().squeeze(1)
-            images = images.index_copy(0, index, gaussian_blur(images[index], p.blur[index]))
+            images = _blurred(images, p.blur)
         if p.solarise is not None:
             images = solarise(images, p.solarise)
         if p.posterise is not None:
             images = torch.where((p.posterise < 8)[:, None, None, None], posterise(images, p.posterise), images)
         return images
+
+
+def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    if not readable(sigma):
+        return gaussian_blur(images, sigma)
+    index = sigma.nonzero().squeeze(1)
+    return images.index_copy(0, index, gaussian_blur(images[index], sigma[index]))
