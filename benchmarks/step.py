@@ -34,6 +34,7 @@ from regrain.labels import Labels
 from regrain.methods import MaskCon
 from regrain.training.device import resolve_precision
 from regrain.training.loader import Loader
+from regrain.training.scan import in_pinned_memory
 from regrain.views import ImageViews
 
 SIZE, CLASSES, QUEUE = 32, 20, 8192
@@ -58,19 +59,23 @@ class Pictures(TorchDataset[tuple[Tensor, Tensor, int]]):
         return self.strong(self.images[index]), self.weak(self.images[index]), self.labels[index]
 
 
-def usual_steps(encoder: nn.Module, images: Tensor, labels: Tensor, batch_size: int, workers: int) -> Iterator[None]:
+def usual_steps(
+    encoder: nn.Module, images: Tensor, labels: Tensor, batch_size: int, workers: int, device: str = "cpu"
+) -> Iterator[None]:
     """MaskCon as research code writes it; one step per next()."""
-    network = nn.Sequential(encoder, projector(encoder.width, 512, 128))
+    network = nn.Sequential(encoder, projector(encoder.width, 512, 128)).to(device)
     twin = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
-    queue = functional.normalize(torch.randn(QUEUE, 128), dim=1)
-    queue_labels = torch.randint(0, CLASSES, (QUEUE,))
+    queue = functional.normalize(torch.randn(QUEUE, 128, device=device), dim=1)
+    queue_labels = torch.randint(0, CLASSES, (QUEUE,), device=device)
     place = 0
     loader = DataLoader(
-        Pictures(images, labels), batch_size=batch_size, shuffle=True, num_workers=workers, drop_last=True
-    )
+        Pictures(images, labels), batch_size=batch_size, shuffle=True, num_workers=workers, drop_last=True,
+        pin_memory=device != "cpu", persistent_workers=workers > 0,
+    )  # fmt: skip
     while True:
-        for strong, weak, coarse in loader:
+        for batch in loader:
+            strong, weak, coarse = (part.to(device, non_blocking=True) for part in batch)
             query = functional.normalize(network(strong), dim=1)
             with torch.no_grad():
                 key = functional.normalize(twin(weak), dim=1)
@@ -78,7 +83,7 @@ def usual_steps(encoder: nn.Module, images: Tensor, labels: Tensor, batch_size: 
                 soft = (key @ queue.T / 0.05).exp() * same
                 soft = soft / soft.sum(dim=1, keepdim=True)
                 soft = soft / soft.max(dim=1, keepdim=True).values
-                relation = torch.cat([torch.ones(len(key), 1), soft], dim=1)
+                relation = torch.cat([torch.ones(len(key), 1, device=device), soft], dim=1)
                 relation = relation / relation.sum(dim=1, keepdim=True)
             logits = torch.cat([(query * key).sum(dim=1, keepdim=True), query @ queue.T], dim=1) / 0.1
             loss = -(relation * functional.log_softmax(logits, dim=1)).sum(dim=1).mean()
@@ -94,22 +99,32 @@ def usual_steps(encoder: nn.Module, images: Tensor, labels: Tensor, batch_size: 
             yield
 
 
-def our_steps(encoder: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Iterator[None]:
-    """The same by regrain's parts, without a trainer; one step per next()."""
-    ids = np.array([str(i) for i in range(len(images))])
-    data = Dataset(TensorSamples(images, "image"), Labels.from_codes(labels), ids)
-    method = MaskCon(encoder, [CLASSES], queue_size=QUEUE).to(memory_format=torch.channels_last)
-    views = ImageViews(["strong", "weak"], size=SIZE, mean=MEAN, std=STD)
+def our_steps(
+    encoder: nn.Module, images: Tensor, labels: Tensor, batch_size: int, device: str = "cpu", mode: str | None = None
+) -> Iterator[None]:
+    """The same by regrain's parts, without a trainer; one step per next(). ``mode``: of ``torch.compile``, if any."""
+    names = np.array([str(i) for i in range(len(images))])
+    data = Dataset(TensorSamples(images, "image"), Labels.from_codes(labels), names)
+    method = MaskCon(encoder, [CLASSES], queue_size=QUEUE).to(device, memory_format=torch.channels_last)
+    views = ImageViews(["strong", "weak"], size=SIZE, mean=MEAN, std=STD).to(device)
+    if mode is not None:
+        for network in (method.encoder, method.projector, method.twin.network):
+            network.compile(mode=mode, dynamic=False)
     optimizer = torch.optim.SGD(method.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4, fused=True)
-    keys = functional.normalize(torch.randn(QUEUE, 128), dim=1)
-    method.queue.stage(keys, -1 - torch.arange(QUEUE), torch.randint(0, CLASSES, (QUEUE, 1)))
+    keys = functional.normalize(torch.randn(QUEUE, 128, device=device), dim=1)
+    ids = -1 - torch.arange(QUEUE, device=device)
+    method.queue.stage(keys, ids, torch.randint(0, CLASSES, (QUEUE, 1), device=device))
     method.queue.commit()
-    bf16 = resolve_precision("auto", "cpu") == "bf16"
+    bf16 = resolve_precision("auto", "cuda" if device == "cuda" else "cpu") == "bf16"
     loader = Loader(data, batch_size=batch_size, seed=0)
     while True:
-        for raw, coarse, keys in loader:
+        for parts in loader:
+            if device == "cuda":
+                torch.compiler.cudagraph_mark_step_begin()
+                parts = tuple(in_pinned_memory(part) for part in parts)
+            raw, coarse, keys = (part.to(device, non_blocking=True) for part in parts)
             batch = Batch(views(raw, keys, loader.epoch), coarse, keys)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast(device, torch.bfloat16, enabled=bf16):
                 loss = method.losses(batch)["loss"]
             optimizer.zero_grad()
             loss.backward()
