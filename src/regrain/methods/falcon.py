@@ -16,6 +16,7 @@ from regrain.encoders.base import RANDOM, is_pretrained
 from regrain.errors import UserError
 from regrain.methods.assignment import count_subclasses, over_training_set
 from regrain.methods.base import Method, Needs, Training, TrainingPass
+from regrain.methods.classifier import class_counts
 from regrain.methods.clustering import CLUSTER_VARIANCE, cluster_within
 from regrain.methods.memory import MomentumTwin
 from regrain.methods.neighbourhood import Neighbourhood
@@ -244,7 +245,7 @@ class FALCON(Method):
         with torch.no_grad():
             self.evidence.together += average_logits.float().softmax(dim=1).T @ self._marked(labels).float()
         loss = torch.stack([weight * terms[name] for name, weight in self.weights.items()]).sum()
-        in_use = (torch.bincount(logits.argmax(dim=1)) > 0).sum()
+        in_use = (class_counts(logits.argmax(dim=1), logits.shape[1]) > 0).sum()
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}, "classes_in_use": in_use}
 
     @property
