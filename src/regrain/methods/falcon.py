@@ -59,8 +59,6 @@ class FALCON(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of each coarse level.
     subclasses : int, optional
         K, at least the number of coarse classes. Default: 10 a coarse class, or fewer where there are fewer than 20
         training samples each.
