@@ -18,6 +18,9 @@ from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
 from regrain.labels import Labels
+from regrain.methods.george import GEORGE
+from regrain.runs import defaults
+from regrain.verbs import refinement
 from regrain.verbs.discover import discover
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -305,6 +308,18 @@ def test_a_method_of_several_levels_keeps_its_classes(tmp_path: Path) -> None:
     assert {s.known for s in found.subclasses} == {"s0", "s1", "s4", None}
     columns = regrain.predict(run, vectors(60).with_levels([]), tmp_path / "p.csv")
     assert {"s0", "s1", "s4"} < set(columns["subclass"])
+
+
+def test_known_classes_go_on_into_a_refined_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter((0.0, 1.0))
+    monkeypatch.setattr(refinement._Judge, "score", lambda self, found, count: next(scores))
+    monkeypatch.setitem(defaults._STEPS, "features", (1, 30, 30))
+    monkeypatch.setattr(GEORGE, "fewest_steps", 0)
+    run = quick("mixed", half_labelled(), tmp_path / "run")
+    kept = {s.number: s.known for s in discover(run).subclasses if s.known is not None}
+    found = discover(run, refine=1)
+    assert {s.number: s.name for s in found.subclasses if s.number in kept} == kept
+    assert found.figures["test/sub/acc"] > 0.8
 
 
 def test_known_classes_without_superclasses(tmp_path: Path) -> None:
