@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from regrain.verbs.attend import attend
     from regrain.verbs.calibrate import calibrate
     from regrain.verbs.clean import clean
+    from regrain.verbs.convert import convert
     from regrain.verbs.discover import discover
     from regrain.verbs.embed import embed, export_embeddings
     from regrain.verbs.evaluate import evaluate
@@ -53,6 +54,7 @@ __all__ = [
     "auto",
     "calibrate",
     "clean",
+    "convert",
     "discover",
     "embed",
     "evaluate",
@@ -91,7 +93,7 @@ _VERBS = {
 
 _HOMES = {
     **_VERBS,
-    **{name: f"regrain.verbs.{name}" for name in ("fit", "load", "regroup", "resume", "tune")},
+    **{name: f"regrain.verbs.{name}" for name in ("convert", "fit", "load", "regroup", "resume", "tune")},
     "Dataset": "regrain.data.dataset",
     "DataWarning": "regrain.errors",
     "Labels": "regrain.labels",

@@ -32,6 +32,7 @@ from regrain.runs.prediction import predicted_columns
 from regrain.runs.run import Run
 from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import SAMPLE_OPTIONS, read_alike
+from regrain.runs.tables import frame_of
 from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.files import MANIFEST, Folder, read_json, replace_file
 
@@ -111,7 +112,6 @@ class Pretrained:
         **reader_options
             See :func:`regrain.load`.
         """
-        import pandas as pd
 
         dataset = self._read(data, reader_options)
         columns = predicted_columns(
@@ -122,7 +122,7 @@ class Pretrained:
             subclasses=self.subclasses,
             selective=self.selective,
         )
-        return pd.DataFrame(columns)
+        return frame_of(columns)
 
     def _read(self, data: Any, options: Mapping[str, Any]) -> Dataset:
         dataset = read_alike(data, self.model, self.reader, self.labels.levels, wanted="none", options=options)

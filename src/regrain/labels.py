@@ -774,6 +774,6 @@ def _encode(columns: list[list[str | None]]) -> tuple[Tensor, tuple[tuple[str, .
     for column in columns:
         names = sorted((n for n in Counter(column) if n is not None), key=_class_order)
         lookup: dict[str | None, int] = {name: code for code, name in enumerate(names)} | {None: UNKNOWN}
-        codes.append(torch.tensor([lookup[n] for n in column], dtype=torch.long))
+        codes.append(torch.from_numpy(np.fromiter(map(lookup.__getitem__, column), np.int64, len(column))))
         classes.append(tuple(names))
     return torch.stack(codes, dim=1) if codes else torch.empty(0, 0, dtype=torch.long), tuple(classes)

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -42,6 +42,7 @@ from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
 from regrain.views.base import Views
 
 _STATISTICS_SAMPLES = 2000
+_MOST_SCALED = 2**18
 _LARGEST_VIEW = 4096
 """Largest side of a view in pixels: a file cannot make the loader allocate more memory."""
 
@@ -58,6 +59,13 @@ _DTYPES = {
     **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
 }
 """Names of types in a safetensors header."""
+
+
+def rows_for_statistics(count: int) -> Tensor:
+    """The samples that the scale of columns is taken from: all, or 262,144 evenly spaced ones of more."""
+    if count <= _MOST_SCALED:
+        return torch.arange(count)
+    return torch.linspace(0, count - 1, _MOST_SCALED, dtype=torch.float64).long()
 
 
 def channel_statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -262,22 +270,14 @@ class Model:
 
         key = f"{dataset.fingerprint()}-{_weights_digest(self.backbone)}-{described}"
         table = cached_features(key, len(dataset), int(self.backbone.width), computed, dtype=dtype)
-        return Dataset(
-            TensorSamples(table, "vector"),
-            dataset.labels,
-            dataset.ids,
-            dataset.name,
-            dataset.splits,
-            dataset.groups,
-            dataset.notes,
-        )
+        return replace(dataset, samples=TensorSamples(table, "vector"))
 
     def take_features(self, features: Dataset) -> None:
         """Give adapter and views the mean and spread of the backbone's features over the training samples.
 
         Copies of the adapter, such as a momentum twin's, get them too.
         """
-        values = features.samples.take(torch.arange(len(features)))
+        values = features.samples.take(rows_for_statistics(len(features)))
         for module in self.method.modules():
             take_statistics(module, values)
         std, mean = torch.std_mean(values, dim=0)

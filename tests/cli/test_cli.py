@@ -301,6 +301,8 @@ def test_help_is_quick_to_import_and_complete() -> None:
         "adapt",
         "predict",
         "regroup",
+        "convert",
+        "plan",
         "check",
         "datasets",
         "methods",

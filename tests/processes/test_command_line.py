@@ -64,6 +64,32 @@ def test_torchrun_cut_off_and_resumed_by_two_devices_is_the_run_of_one_process(t
     assert json.loads(judged.stdout) == own.flat() | {"verdict": own.to_json()["verdict"]}
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_started_again_and_the_run_ends_the_same(tmp_path: Path) -> None:
+    asked = {"encoder": "mlp", "device": "cpu"}
+    settings = ["epochs=60", "batch_size=64", "precision=float32"]
+    whole = regrain.fit("sup-ce", "digits", out=tmp_path / "whole", settings=settings, **asked)
+    cut = tmp_path / "cut"
+    options = ["--encoder", "mlp", "--device", "cpu", "--out", cut, "--quiet"]
+    options += [part for setting in settings for part in ("--set", f"training.{setting}")]
+    torchrun = [*TORCHRUN[:3], "--max-restarts", "1", *TORCHRUN[3:]]
+    process = subprocess.Popen(
+        list(map(str, [*torchrun, "fit", "sup-ce", "digits", *options])), env=ENVIRONMENT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 600
+    while not (cut / "metrics.csv").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors
+    found = regrain.Run.open(cut)
+    assert [row["epoch"] for row in found.folder.read_metrics()] == list(range(1, 61))
+    for ours, theirs in zip(whole.folder.read_metrics()[:20], found.folder.read_metrics()[:20], strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-4)
+
+
 def test_torchrun_judges_and_embeds_a_frozen_encoder_as_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,13 +14,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from support import Command
+from support import Command, Soon, raises, weights
 
 import regrain as package
-from regrain.errors import UserError
+from regrain.errors import Stopped, UserError
 from regrain.model import load_model
 from regrain.storage.files import Folder, replace_file
 from regrain.storage.run_folder import RunFolder
+from regrain.training.processes import is_first_process, layout_of
 
 _TABLE = "kind,sub,f1,f2,split\n" + "".join(
     f"{'ab'[i % 2]},{'wxyz'[i % 4]},{i % 7}.5,{i % 5}.25,{('train', 'train', 'test')[i // 4 % 3]}\n" for i in range(60)
@@ -215,6 +216,37 @@ def test_a_restart_by_torchrun_goes_on(trained: Path, run: Path, monkeypatch: py
     assert package.fit("sup-ce", trained / "t.csv", out=run, settings=["epochs=2"], **given).folder.finished
     with pytest.raises(UserError, match="already holds a run"):
         package.fit("sup-ce", trained / "t.csv", out=run, settings=["epochs=3"], **given)
+
+
+def test_a_command_given_again_goes_on(trained: Path, tmp_path: Path) -> None:
+    given = {"columns": ["f*"], "levels": ["kind", "sub"], "split_column": "split", "encoder": "mlp", "device": "cpu"}
+    given |= {"settings": ["epochs=4", "batch_size=8"], "continue_": True}
+    whole = package.fit("maskcon", trained / "t.csv", out=tmp_path / "whole", **given)
+    with pytest.raises(Stopped):
+        package.fit("maskcon", trained / "t.csv", out=tmp_path / "run", interrupt=Soon(7), **given)
+    again = package.fit("maskcon", trained / "t.csv", out=tmp_path / "run", **given)
+    for name, expected in weights(whole).items():
+        assert torch.equal(weights(again)[name], expected), name
+    written = again.folder.metrics_file.stat().st_mtime_ns
+    finished = package.fit("maskcon", trained / "t.csv", out=tmp_path / "run", **given)
+    assert finished.folder.metrics_file.stat().st_mtime_ns == written
+    with raises("would_overwrite", "holds another run"):
+        package.fit("maskcon", trained / "t.csv", out=tmp_path / "run", **{**given, "seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "layout"), [({"RANK": "1", "WORLD_SIZE": "4"}, (1, 4)), ({"WORLD_SIZE": "4"}, (1, 1))]
+)
+def test_a_launcher_is_known_by_rank_and_world_size(
+    given: dict[str, str], layout: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    found = layout_of(1)
+    assert (found.devices, found.nodes) == layout
+    assert is_first_process() == ("RANK" not in given)
 
 
 def test_a_name_of_the_catalogue_that_is_a_folder_too(regrain: Command, tmp_path: Path) -> None:

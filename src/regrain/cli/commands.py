@@ -83,7 +83,7 @@ PANELS = {READER: "Your data", CORRUPTION: "Experiments with the training split"
 PANEL_OF = {
     **dict.fromkeys(
         ("weights", "frozen", "batch_size", "holdout", "recipe", "devices", "tensorboard", "overwrite", "progress",
-         "coarse", "fine"),
+         "coarse", "fine", "continue_"),
         "More on training",
     ),
 }  # fmt: skip
@@ -96,7 +96,7 @@ def _curve(target: str, examples: tuple[str, ...]) -> Command:
     return Command(
         target,
         also=("regrain.papers.curve:_curve", FIT, SHORT, CORRUPTION, READER),
-        without=("corruption", "values", "place", "overwrite", "progress", "devices", "tensorboard"),
+        without=("corruption", "values", "place", "overwrite", "progress", "devices", "tensorboard", "continue_"),
         panel="Experiments of papers",
         calls=("on_run",),
         goes_on=_AGAIN,
@@ -279,6 +279,21 @@ COMMANDS: dict[str, Command] = {
             "`regrain regroup cifar100 cifar100_4 --out cifar100-4.parquet`",
             "`regrain regroup photos/ waste.csv --out waste-photos.csv --drop-unknown`",
             "`regrain regroup questions.csv domains.json --text question --level intent --out domains.csv`",
+        ),
+    ),
+    "convert": Command(
+        "regrain.verbs.convert:convert",
+        also=(READER,),
+        examples=(
+            "`regrain convert photos/ --out photos-shards`",
+            "`regrain convert table.parquet --level kind --out s3://bucket/table`",
+        ),
+    ),
+    "plan": Command(
+        "regrain.cli.plan:plan",
+        examples=(
+            "`regrain plan --samples 1e8 --gpus 64`",
+            "`regrain plan --samples 1e6 --sample-bytes 200 --samples-per-second 20000 --json`",
         ),
     ),
     "datasets": Command("regrain.cli.lists:datasets", examples=("`regrain datasets`", "`regrain datasets cars196`")),

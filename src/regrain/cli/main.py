@@ -17,7 +17,7 @@ from regrain.cli.commands import COMMANDS
 from regrain.cli.terminal import say
 from regrain.errors import RegrainWarning, UserError, command_line
 from regrain.spelling import shown
-from regrain.training.processes import is_first_process, layout_of, under_torchrun
+from regrain.training.processes import is_first_process, layout_of, was_launched
 
 _EPILOG = "Start with `regrain demo`, then `regrain methods`: which method for my labels."
 
@@ -136,7 +136,7 @@ def _require_shareable(arguments: list[str]) -> None:
     """Refuse a command that every torchrun process would repeat."""
     shared = {name for name, command in COMMANDS.items() if command.processes}
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if under_torchrun() and layout_of(1).processes > 1 and command is not None and command not in shared:
+    if was_launched() and layout_of(1).processes > 1 and command is not None and command not in shared:
         raise UserError(f"{command} works in one process: leave out torchrun, which is for {', '.join(sorted(shared))}")
 
 

@@ -419,6 +419,15 @@ def regroup(made: Any, given: Given) -> None:
     say(f"{len(made.columns['id'])} samples under {len(made.counts)} superclasses written to {given['out']}")
 
 
+def convert_json(made: Any, given: Given) -> Any:
+    return {"out": made.out, "samples": made.samples, "files": list(made.files), "notices": list(made.notices)}
+
+
+def convert(made: Any, given: Given) -> None:
+    _notes(made.notices)
+    say(f"{made.samples} samples written to {made.out}, in {len(made.files)} shards")
+
+
 def report(place: Path, given: Given) -> None:
     say(f"page in {place}" + (f", figures in {given['figures']}" if given["figures"] is not None else ""))
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from regrain.data.cells import as_matrix, label_names, numbered, numbers_of, spelled, split_name
+from regrain.data.cells import as_matrix, label_names, numbered, spelled, split_name
 from regrain.data.folder import image_suffixes
 from regrain.data.formats import frame_table, is_frame
 from regrain.data.rows import RowError, Rows, missing_message
@@ -89,7 +89,7 @@ def read_arrays(
         ids=texts["ids"] or paths or numbered(len(values)),
         describe_row=describe_row,
         relation=relation,
-        splits=None if texts["splits"] is None else list(map(split_name, texts["splits"])),
+        splits=None if texts["splits"] is None else [split_name(name) for name in texts["splits"]],
         groups=texts["groups"],
         known_errors=tuple(RowError("not a number", row, describe_row(row), why) for row, why in sorted(wrong.items())),
         notes={"source": f"an array of {len(values)} samples", "messages": messages},
@@ -111,7 +111,7 @@ def _array_samples(
         for name in table.columns:
             if table.contents(name).kind not in ("numbers", "booleans"):
                 raise UserError(f"the table of samples has column '{name}', which {table.contents(name).reason}")
-        return "vector", *as_matrix([(n, numbers_of(c, table.contents(n))) for n, c in table.columns.items()])
+        return "vector", *as_matrix(table.numeric(table.columns), count=len(table.columns))
     array = _as_array(samples)
     if isinstance(array, list):
         if modality not in (None, "text", "image"):

@@ -19,11 +19,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from regrain.data.notation import PLAIN, Notation, is_date, plain_number, whole_number
+from regrain.data.packed import packed
 from regrain.errors import UserError
 from regrain.labels import Labels, missing
 
 Column = Sequence[Any] | np.ndarray
-"""A list of cells, None where there is none, or an array of numbers (N,) or (N, D)."""
+"""A list of cells, None where there is none; an array of numbers (N,) or (N, D), or of NumPy's strings (N,)."""
 
 Kind = Literal["bytes", "numbers", "booleans", "vectors", "dates", "text", "empty", "other"]
 """Kinds of content of a column; bytes are encoded images."""
@@ -101,22 +102,22 @@ def is_split(name: str) -> bool:
     return name.strip().lower() in SPLITS
 
 
-def numbered(count: int, splits: Sequence[str] | None = None) -> list[str]:
+def numbered(count: int, splits: Iterable[str] | None = None) -> np.ndarray:
     """Ids for rows that have none: the row's number, within its split where splits are separate files.
 
     Examples
     --------
-    >>> numbered(3, ["train", "train", "test"])
+    >>> numbered(3, ["train", "train", "test"]).tolist()
     ['train/0', 'train/1', 'test/0']
     """
     if splits is None:
-        return [str(row) for row in range(count)]
+        return packed(range(count))
     next_row: Counter[str] = Counter()
     ids = []
     for split in splits:
         ids.append(f"{split}/{next_row[split]}")
         next_row[split] += 1
-    return ids
+    return packed(ids)
 
 
 def spelled(cell: Any) -> str:
@@ -278,34 +279,51 @@ def _exact_meaning(name: str) -> str:
 
 
 def as_matrix(
-    columns: Sequence[tuple[str, Column]], *, missing_allowed: bool = False
+    columns: Iterable[tuple[str, Column]], *, count: int, missing_allowed: bool = False
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Columns of numbers side by side as float32 (N, D), and what is wrong with the first bad cell of a row.
 
-    With ``missing_allowed`` an empty cell, NaN and NA are not faults; they are NaN in the result.
+    Each of the ``count`` columns is looked at once, so that they may be read one after the other. With
+    ``missing_allowed`` an empty cell, NaN and NA are not faults; they are NaN in the result.
 
     Examples
     --------
-    >>> as_matrix([("a", ["1", "x"]), ("b", [0.5, 2.0])])
+    >>> as_matrix([("a", ["1", "x"]), ("b", [0.5, 2.0])], count=2)
     (array([[1. , 0.5],
            [nan, 2. ]], dtype=float32), {1: "holds 'x' in column 'a', which is not a number"})
     """
     wrong: dict[int, str] = {}
-    blocks = []
-    for name, column in columns:
-        block = as_floats(column)
-        with np.errstate(over="ignore"):
-            single = block.astype(np.float32)
+    blocks: list[np.ndarray] = []
+    plain: np.ndarray | None = None  # of columns of single numbers, as most are
+    for place, (name, column) in enumerate(columns):
+        single = as_singles(column)
         for row in np.flatnonzero(~np.isfinite(single).all(axis=1)).tolist():
             if not (missing_allowed and _only_lacks_numbers(column[row], single[row])):
                 wrong.setdefault(row, _what_is_wrong(name, column, row, single[row]))
-        blocks.append(single)
-    return np.concatenate(blocks, axis=1), wrong
+        if count > 1 and single.shape[1] == 1 and len(blocks) == (plain is not None):
+            if plain is None:
+                plain = np.empty((len(single), count), dtype=np.float32)
+                blocks = [plain[:, :0]]
+            plain[:, place] = single[:, 0]
+            blocks = [plain[:, : place + 1]]
+        else:
+            blocks.append(single)
+    if plain is not None and len(blocks) == 1 and blocks[0].shape == plain.shape:
+        return plain, wrong
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1), wrong
+
+
+def as_singles(column: Column) -> np.ndarray:
+    """Convert a column to float32 (N, D), as :func:`as_floats` does; numbers that are too large become infinite."""
+    if isinstance(column, np.ndarray) and column.dtype.kind == "f" and column.dtype.itemsize <= 4:
+        return column.astype(np.float32, copy=False).reshape(len(column), -1)
+    with np.errstate(over="ignore"):
+        return as_floats(column).astype(np.float32)
 
 
 def as_floats(column: Column) -> np.ndarray:
     """Convert a column to float64 (N, D); NaN for cells that are not numbers in plain notation."""
-    if isinstance(column, np.ndarray):
+    if isinstance(column, np.ndarray) and column.dtype.kind != "T":
         return column.astype(np.float64).reshape(len(column), -1)
     if isinstance(next((cell for cell in column if not missing(cell)), None), list | tuple | np.ndarray):
         lists = {row: cell for row, cell in enumerate(column) if isinstance(cell, list | tuple | np.ndarray)}
@@ -326,6 +344,10 @@ def as_floats(column: Column) -> np.ndarray:
 
 def _all_numbers(column: Sequence[Any]) -> np.ndarray | None:
     """Convert a column of only plain numbers to float64 (N,) at once; return None for any other."""
+    try:
+        float(next((cell for cell in column if isinstance(cell, str)), "0"))
+    except ValueError:
+        return None  # and the others need not be looked at
     texts = [cell for cell in column if isinstance(cell, str)]
     if "_" in "".join(texts) or max(map(len, texts), default=0) > 64:  # Python reads 1_0 as 10
         return None
@@ -346,7 +368,7 @@ def numbers_of(column: Column, contents: Contents) -> Column:
     >>> numbers_of(prices, contents_of(prices))
     [1024.5, '', 7.0]
     """
-    if isinstance(column, np.ndarray):
+    if isinstance(column, np.ndarray) and column.dtype.kind != "T":
         return column
     if contents.kind == "vectors":
         return [_listed(cell) if isinstance(cell, str) else cell for cell in column]
@@ -423,7 +445,7 @@ def contents_of(column: Column, notation: Notation | None = None) -> Contents:
     >>> contents_of(["1,024", "7"]).reason
     "writes numbers such as '1,024', where the comma could mark thousands or decimals: write them without it"
     """
-    if isinstance(column, np.ndarray):
+    if isinstance(column, np.ndarray) and column.dtype.kind != "T":
         if column.ndim == 2:
             return Contents("vectors")
         if column.dtype.kind not in "iufb":
@@ -455,10 +477,14 @@ def contents_of(column: Column, notation: Notation | None = None) -> Contents:
         return Contents("dates", reason=_DATES)
     if not isinstance(first, str | int | float | np.number | Decimal):
         return Contents("other", reason=f"holds values of the type {type(first).__name__}")
+    some = {cell for cell in cells if isinstance(cell, str)}
+    mostly_numbers = sum(np.isfinite(_as_float(c)) for c in cells) >= 0.9 * len(cells)
+    if isinstance(first, str) and notation in (None, PLAIN) and not mostly_numbers and _are_words(some):
+        return _of_texts(some)  # other cells could not make numbers of them
     whole = {cell for cell in column if isinstance(cell, str) and not is_missing_number(cell)}
     if notation not in (None, PLAIN) and whole and all(map(notation.fits, whole)):  # type: ignore[union-attr]
         return Contents("booleans" if notation.truth else "numbers", notation)  # type: ignore[union-attr]
-    if sum(np.isfinite(_as_float(c)) for c in cells) >= 0.9 * len(cells):
+    if mostly_numbers:
         written = None if len(whole) == 0 else _fewer_faults(whole)
         return Contents("numbers", written or PLAIN)  # a stray word in a column of numbers is a mistake to report
     if not isinstance(first, str):
@@ -474,6 +500,14 @@ def _fewer_faults(texts: set[str]) -> Notation | None:
         return Notation.of(texts)
     except ValueError:
         return None
+
+
+def _are_words(texts: set[str]) -> bool:
+    """Whether no notation makes numbers of all of these texts, whatever others there are."""
+    try:
+        return Notation.of(texts) is None
+    except ValueError:
+        return False
 
 
 def _of_texts(texts: set[str]) -> Contents:

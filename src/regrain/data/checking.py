@@ -13,6 +13,7 @@ import numpy as np
 
 from regrain.data.cells import LIKE_UNKNOWN
 from regrain.data.images import Storage, choose_storage, decode_images
+from regrain.data.packed import repeated
 from regrain.data.readers import find_rows
 from regrain.data.rows import RowError, Rows, Twins, examples, twins
 from regrain.data.samples import Modality
@@ -151,8 +152,6 @@ def check(source: Any, **options: Any) -> Report:
     rows, storage_options = find_rows(source, **options)
     kept = {name: storage_options.get(name) for name in ("image_size", "channels", "white")}
     storage = choose_storage(rows.values, **kept) if rows.modality == "image" else None  # type: ignore[arg-type]
-    digests, undecodable = _contents(rows, storage if rows.encoded else None)
-    faults = [*rows.row_errors, *undecodable]
     strict: Labels | None = None
     try:
         strict = rows.strict_labels()
@@ -160,6 +159,8 @@ def check(source: Any, **options: Any) -> Report:
     except UserError as error:
         issues = [Issue("levels", str(error), tuple(_torn_rows(rows)), "error")]
     labels = rows.lenient_labels() if strict is None else strict
+    digests, undecodable = _contents(rows, storage if rows.encoded else None)
+    faults = [*rows.row_errors, *undecodable]
     for kind in dict.fromkeys(fault.kind for fault in faults):
         found = tuple(str(fault) for fault in faults if fault.kind == kind)
         issues.append(Issue(kind, f"{kind}: {counted(len(found), 'row')} cannot be used", found, "error"))
@@ -205,19 +206,19 @@ def _balance(labels: Labels) -> dict[str, dict[str, float]]:
 # Contents
 
 
-def _contents(rows: Rows, storage: Storage | None) -> tuple[list[bytes | None], list[RowError]]:
-    """Return a digest of every sample (None for a missing one), and the images that cannot be decoded."""
+def _contents(rows: Rows, storage: Storage | None) -> tuple[np.ndarray, list[RowError]]:
+    """Return a digest of every sample, (N, 2) int64 (0, 0 for a missing one), and the images that cannot be decoded."""
+    digests = np.zeros((len(rows), 2), dtype=np.int64)
     if storage is None and rows.static is not None:
-        pairs = zip(rows.values, rows.static, strict=True)
-        return [_digest(np.concatenate([np.ravel(series), static])) for series, static in pairs], []
+        for row, (series, static) in enumerate(zip(rows.values, rows.static, strict=True)):
+            digests[row] = _digest(np.concatenate([np.ravel(series), static]))
+        return digests, []
     if storage is None:
-        if rows.modality != "text":
-            return [_digest(value) for value in rows.values], []
-        of_texts = {text: _digest(text) for text in set(rows.values)}  # of one that comes back once
-        return [of_texts[text] for text in rows.values], []
+        for row, value in enumerate(rows.values):
+            digests[row] = _digest(value)
+        return digests, []
     known = {fault.row for fault in rows.row_errors}
     usable = [row for row in range(len(rows)) if row not in known]
-    digests: list[bytes | None] = [None] * len(rows)
     faults: list[RowError] = []
     for start in range(0, len(usable), _BLOCK):
         block = usable[start : start + _BLOCK]
@@ -236,23 +237,24 @@ def _bytes(source: str | bytes) -> bytes:
         return b""  # not readable: decoding will say so
 
 
-def _digest(value: Any) -> bytes | None:
+def _digest(value: Any) -> np.ndarray | int:
     if value is None:
-        return None
+        return 0
     if isinstance(value, np.ndarray):
         value = np.ascontiguousarray(value).tobytes()
-    return hashlib.blake2b(value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")).digest()
+    content = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+    return np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), dtype="<i8")
 
 
-def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> Iterator[Issue]:
-    groups: dict[bytes, list[int]] = {}
-    for row, digest in enumerate(digests):
-        if digest is not None:
-            groups.setdefault(digest, []).append(row)
-    repeated = [group for group in groups.values() if len(group) > 1]
+def _identical(rows: Rows, labels: Labels, digests: np.ndarray) -> Iterator[Issue]:
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row in repeated(digests[:, 0]).tolist():
+        if digests[row].any():
+            groups.setdefault(tuple(digests[row].tolist()), []).append(row)
+    alike = [group for group in groups.values() if len(group) > 1]
     splits = rows.splits
     if splits is not None:
-        across = [group for group in repeated if len({splits[row] for row in group}) > 1]
+        across = [group for group in alike if len({splits[row] for row in group}) > 1]
         if across:
             yield Issue(
                 "identical across splits",
@@ -260,7 +262,7 @@ def _identical(rows: Rows, labels: Labels, digests: Sequence[bytes | None]) -> I
                 tuple(_joined([f"{rows.describe_row(row)} ({splits[row]})" for row in group]) for group in across),
             )
     codes = labels.codes.numpy()
-    torn = [group for group in repeated if ((codes[group] != codes[group[0]]) & (codes[group] != UNKNOWN)).any()]
+    torn = [group for group in alike if ((codes[group] != codes[group[0]]) & (codes[group] != UNKNOWN)).any()]
     if torn:
         yield Issue(
             "identical with different labels",
@@ -315,7 +317,7 @@ def _torn_rows(rows: Rows) -> Iterator[str]:
 
 
 def _label_issues(rows: Rows, labels: Labels) -> Iterator[Issue]:
-    splits = None if rows.splits is None else np.array(rows.splits)
+    splits = rows.splits if rows.splits is None else np.asarray(rows.splits)
     train = np.ones(len(rows), dtype=bool) if splits is None or "train" not in splits else splits == "train"
     place = " in train" if splits is not None and "train" in splits else ""
     for level, names in zip(labels.levels, labels.classes, strict=True):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +12,8 @@ import torch
 from torch import Tensor
 
 from regrain.data.images import ImageForm, fitted_images
-from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples
+from regrain.data.packed import keys_of, packed
+from regrain.data.samples import Modality, Samples, SeriesSamples, TensorSamples
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
 
@@ -43,7 +42,8 @@ class Dataset:
         Of the same length.
     ids : array of str (N,)
         Unique identities, from the data's id column or path, else the row number. Random draws belong to them, so that
-        the order of rows changes nothing.
+        the order of rows changes nothing. They are kept, as splits and groups are, by
+        :func:`~regrain.data.packed.packed`.
     name : str
     splits : array of str (N,), optional
         The split of every sample, such as ``train`` and ``test``.
@@ -61,8 +61,14 @@ class Dataset:
     splits: np.ndarray | None = None
     groups: np.ndarray | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    _keys: tuple[np.ndarray, Tensor] | None = field(default=None, repr=False, compare=False)
+    """The ids that were hashed, and their keys: these outlive changes of everything else."""
 
     def __post_init__(self) -> None:
+        for name in ("ids", "splits", "groups"):
+            texts = getattr(self, name)
+            if texts is not None:
+                object.__setattr__(self, name, packed(texts))
         lengths = {"samples": len(self.samples), "labels": len(self.labels), "ids": len(self.ids)}
         if self.splits is not None:
             lengths["splits"] = len(self.splits)
@@ -74,8 +80,7 @@ class Dataset:
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.samples.shape))
         levels = [f"{level} ({count} classes)" for level, count in self.labels.counts.items()]
-        counts = Counter(map(str, () if self.splits is None else self.splits))
-        parts = [f"{name} {count}" for name, count in counts.items()]
+        parts = [f"{name} {int((self.splits == name).sum())}" for name in self.split_names]
         return (
             f"<Dataset {self.name}: {len(self)} {self.modality} samples{f' of {shape}' if shape else ''}; "
             f"levels: {', '.join(levels) or 'none'}{'; splits: ' + ', '.join(parts) if parts else ''}>"
@@ -86,11 +91,13 @@ class Dataset:
         """One of image, text, vector, series."""
         return self.samples.modality
 
-    @cached_property
+    @property
     def keys(self) -> Tensor:
         """LongTensor (N,): a hash of each id, stable over runs, machines and subsets."""
-        digests = (hashlib.blake2b(str(i).encode("utf-8", "surrogatepass"), digest_size=8).digest() for i in self.ids)
-        return torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64))
+        if self._keys is None or self._keys[0] is not self.ids:
+            object.__setattr__(self, "_keys", (self.ids, torch.from_numpy(keys_of(self.ids, len(self.ids)))))
+        assert self._keys is not None
+        return self._keys[1]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -112,11 +119,13 @@ class Dataset:
         rows = torch.as_tensor(np.asarray(index))
         rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows.long()
         array = rows.numpy()
+        ids = self.ids[array]
         return replace(
             self,
             samples=self.samples.select(rows),
             labels=self.labels.select(rows),
-            ids=self.ids[array],
+            ids=ids,
+            _keys=(ids, self.keys[rows]),
             splits=None if self.splits is None else self.splits[array],
             groups=None if self.groups is None else self.groups[array],
         )
@@ -133,7 +142,7 @@ class Dataset:
         scaled = self.notes.get("white", form.white) != form.white
         if tuple(samples.shape) == form.shape and not scaled:
             return self
-        encoded = samples if isinstance(samples, ImageSamples) else getattr(samples, "encoded", None)
+        encoded = samples if hasattr(samples, "stored_as") else getattr(samples, "encoded", None)
         if encoded is not None:
             encoded = encoded.stored_as(form)
             samples = encoded.load() if form.fits_memory(len(encoded)) else encoded
@@ -168,10 +177,11 @@ class Dataset:
         UserError
             If the data have no such split; the message names those there are.
         """
-        if self.splits is None or name not in self.split_names:
+        chosen = None if self.splits is None else self.splits == name
+        if chosen is None or not chosen.any():
             hint = nearest(name, self.split_names) if self.split_names else "the data have no splits"
             raise UserError(f"{self.name} has no split '{name}': {hint}", code="unknown_split")
-        return self.select(self.splits == name)
+        return self.select(chosen)
 
     def with_columns(
         self, columns: Sequence[str] | None, static: Sequence[str] | None = None, who: str = "the model"
@@ -198,8 +208,8 @@ class Dataset:
                 )
             order = torch.tensor([places[name] for name in wanted])
             notes[key] = list(wanted)
-            if isinstance(samples, TensorSamples) and samples.tensor.shape[-1] == len(names):
-                samples = replace(samples, tensor=samples.tensor[..., order])
+            if isinstance(samples, TensorSamples) and samples.shape[-1] == len(names):
+                samples = replace(samples, stored=samples.stored[..., order])
             elif isinstance(samples, SeriesSamples) and key == "static_columns" and samples.static is not None:
                 samples = replace(samples, static=samples.static[..., order])
             elif isinstance(samples, SeriesSamples) and samples.series.shape[-1] == len(names):
@@ -275,7 +285,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """A hash of ids and content: the key of caches, and the run folder's record of what it was trained on."""
         content = hashlib.blake2b(self.samples.digest().encode(), digest_size=16)
-        content.update(self.keys.numpy().tobytes())
+        content.update(np.ascontiguousarray(self.keys.numpy()))
         return content.hexdigest()
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
 import re
 import stat
+import time
 import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from regrain.data.cache import cache_folder
 from regrain.data.cells import is_split, split_name
 from regrain.data.options import TABLE_SUFFIXES
+from regrain.data.packed import packed
 from regrain.data.rows import RowError, Rows, examples
 from regrain.errors import UserError
 from regrain.labels import path_columns
 from regrain.spelling import counted, readable
+from regrain.storage.files import replace_file
 
 _NOT_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 """Formats that Pillow knows the name of and does not decode, or with another program (EPS)."""
@@ -40,6 +48,12 @@ _SNIFFED = 100
 _MOST_PATHS = 1000
 """Largest number of paths by which links may lead to one folder."""
 
+_MANY = 10_000
+"""From this many images on, a folder's list is kept."""
+
+_SETTLED = 2_000_000_000
+"""Nanoseconds after which a folder's time of change tells a further change apart from the last one."""
+
 _PSEUDO = ("/proc", "/sys")
 
 
@@ -56,6 +70,8 @@ class Walk:
     # links that lead back to a folder that contains them, and their targets: they are not followed
     circles: dict[str, str] = field(default_factory=dict)
     outside: dict[str, str] = field(default_factory=dict)  # links to folders outside, and where to: they are followed
+    folders: dict[str, int] = field(default_factory=dict)  # every folder, and when it last changed, in nanoseconds
+    links: bool = False  # whether anything is a link: what that leads to may change while its folder does not
 
 
 @functools.cache
@@ -96,6 +112,7 @@ def walk(folder: Path) -> Walk:
     while waiting:
         path, above = waiting.pop()
         try:
+            found.folders[path] = os.stat(os.path.join(folder, path)).st_mtime_ns
             with os.scandir(os.path.join(folder, path)) as entries:
                 names = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
@@ -108,6 +125,7 @@ def walk(folder: Path) -> Walk:
             if _JUNK.fullmatch(entry.name):
                 found.junk.append(inner)
                 continue
+            found.links = found.links or entry.is_symlink()
             try:
                 kind = entry.stat().st_mode
             except OSError as error:
@@ -126,6 +144,46 @@ def walk(folder: Path) -> Walk:
     found.images.sort()
     found.others.sort()
     return found
+
+
+def listed(folder: Path) -> Walk:
+    """All files under a folder, as :func:`walk` finds them; a large one is listed once a machine.
+
+    The list is kept in the cache folder, and holds as long as no folder under it has changed its entries. Each process
+    that reads the folder then asks for the state of its folders alone, which over a network takes minutes where asking
+    for every file would take hours.
+
+    Raises
+    ------
+    UserError
+        As :func:`walk`.
+    """
+    key = hashlib.blake2b(os.fsencode(os.path.realpath(folder)), digest_size=16).hexdigest()
+    file = cache_folder() / f"{key}.listing.json"
+    known = _remembered(file)
+    if known is not None and _is_unchanged(folder, known):
+        return known
+    found = walk(folder)
+    settled = all(when < time.time_ns() - _SETTLED for when in found.folders.values())
+    if len(found.images) >= _MANY and settled and not found.links and not found.unreadable:
+        with suppress(UserError):  # a cache that cannot be written to costs time alone
+            replace_file(file, lambda part: part.write_text(json.dumps(vars(found)), encoding="utf-8"))
+    return found
+
+
+def _remembered(file: Path) -> Walk | None:
+    try:
+        return Walk(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # none, or damaged
+        return None
+
+
+def _is_unchanged(folder: Path, known: Walk) -> bool:
+    try:
+        states = (os.stat(os.path.join(folder, path)).st_mtime_ns == when for path, when in known.folders.items())
+        return all(states)
+    except OSError:
+        return False
 
 
 def _entered(
@@ -184,16 +242,18 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
     folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         raise UserError(f"no folder {folder}", code="missing_file")
-    found = walk(folder)
+    found = listed(folder)
     if not found.images:
         raise UserError(_no_images(folder, found))
-    ids = list(map(_identity, found.images))
+    ids = packed([_identity(image) for image in found.images])
     messages: list[str] = []
-    parts = [identity.split("/")[:-1] for identity in ids]
+    folders, of_image = _folders_of(ids)
+    parts = [place.split("/") if place else [] for place in folders]
     top = {part[0] if part else "" for part in parts}
     splits = None
     if all(map(is_split, top)):
-        splits = [split_name(part[0]) for part in parts]
+        names = [split_name(part[0]) for part in parts]
+        splits = [names[place] for place in of_image]
         parts = [part[1:] for part in parts]
     elif any(map(is_split, top)):
         beside = examples(sorted(repr(t) if t else "images" for t in top if not is_split(t)))
@@ -201,7 +261,8 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
             f"folders like {', '.join(sorted(filter(is_split, top)))} are taken for classes: beside them is {beside}"
         )
     paths = [unicodedata.normalize("NFC", "/".join(part)) for part in parts]
-    labels = path_columns(paths, levels) if any(paths) and (levels is None or levels) else {}
+    named = path_columns(paths, levels) if any(paths) and (levels is None or levels) else {}
+    labels = {level: [classes[place] for place in of_image] for level, classes in named.items()}
     if not labels and levels is None:
         messages.append("the images lie in no folders of classes, so that there are no labels")
     tables = [other for other in found.others if "/" not in other and other.lower().endswith(TABLE_SUFFIXES)]
@@ -226,6 +287,13 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
             "messages": [*messages, *_messages(folder, found)],
         },
     )
+
+
+def _folders_of(ids: Iterable[str]) -> tuple[list[str], array[int]]:
+    """The folders that images lie in, in the order of the images, and the place of each image's among them."""
+    places: dict[str, int] = {}
+    of_image = array("l", (places.setdefault(identity.rpartition("/")[0], len(places)) for identity in ids))
+    return list(places), of_image
 
 
 def _identity(path: str) -> str:

@@ -39,6 +39,10 @@ _CELL_BYTES = 16
 _FEW = 16
 _BLOCK = 1000
 _ROW_BYTES = 200
+_MANY = 65536
+"""From this many rows on, texts that are all different are packed."""
+_KEPT_BYTES = 64 << 20
+"""Columns of numbers are kept once read up to so many bytes in all; beyond, they are read when they are asked for."""
 
 
 def as_table(source: Any) -> Table:
@@ -502,9 +506,17 @@ class ParquetColumns(Mapping[str, Column]):
     def __getitem__(self, name: str) -> Column:
         if name not in self._names:
             raise KeyError(name)
-        if name not in self._read:
-            self.load([name] if len(self._read) < _FEW else [n for n in self._names if n not in self._read])
-        return self._read[name]
+        if name in self._read:
+            return self._read[name]
+        small = sum(self.sizes) * 8 * len(self._names) <= _KEPT_BYTES
+        if small and len(self._read) >= _FEW:
+            self.load([n for n in self._names if n not in self._read])
+            return self._read[name]
+        self.load([name])
+        column = self._read[name]
+        if not small and isinstance(column, np.ndarray) and column.dtype.kind != "T":
+            del self._read[name]
+        return column
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -592,8 +604,11 @@ def _arrow_column(column: Any, classes: Sequence[str] | None, path: Path, name: 
     kind = column.type
     if classes is not None:
         return class_names_of(column.to_pylist(), classes, f"{path}, column '{name}'")
-    if pa.types.is_dictionary(kind):  # a text that comes back is kept once
-        cells: list[Any] = []
+    if pa.types.is_dictionary(kind):
+        texts = sum(len(chunk.dictionary) for chunk in column.chunks)
+        if len(column) >= _MANY and 2 * texts > len(column):  # most texts are different, as ids are
+            return _packed_texts(column)
+        cells: list[Any] = []  # a text that comes back is kept once
         for chunk in column.chunks:
             values = [*chunk.dictionary.to_pylist(), None]
             cells += [values[-1 if place is None else place] for place in chunk.indices.to_pylist()]
@@ -611,9 +626,24 @@ def _arrow_column(column: Any, classes: Sequence[str] | None, path: Path, name: 
     return cells
 
 
+def _packed_texts(column: Any) -> np.ndarray:
+    """An array of NumPy's strings, None where there is none."""
+    result = np.empty(len(column), dtype=np.dtypes.StringDType(na_object=None))
+    start = 0
+    for chunk in column.chunks:
+        for place in range(0, len(chunk), _MANY):
+            block = chunk.slice(place, _MANY).cast(chunk.type.value_type).to_pylist()
+            result[start : start + len(block)] = block
+            start += len(block)
+    return result
+
+
 def stacked(parts: Sequence[Column]) -> Column:
-    if all(isinstance(part, np.ndarray) for part in parts) and len({np.shape(part)[1:] for part in parts}) == 1:
-        return np.concatenate(parts)
+    if len(parts) == 1:
+        return parts[0]
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts) and len({(part.shape[1:], part.dtype.kind == "T") for part in arrays}) == 1:
+        return np.concatenate(arrays)
     return [cell for part in parts for cell in part]
 
 

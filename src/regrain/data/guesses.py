@@ -10,6 +10,7 @@ import numpy as np
 
 from regrain.data.cells import LOOKED_AT, SPLITS, Column, Contents, as_floats, label_names, spelled
 from regrain.data.folder import image_suffixes
+from regrain.data.packed import are_different, count_different
 from regrain.data.rows import examples
 from regrain.errors import NoLabelsError, Notable, UserError, python_only
 from regrain.labels import Labels, Relation, Taxonomy, missing
@@ -264,7 +265,7 @@ class Guesses:
             cells = self.columns[name]
             if self.contents(name).kind not in ("text", "numbers") or any(map(missing, cells)):
                 continue
-            if len({spelled(cell) for cell in cells}) == len(cells):
+            if are_different(cells, spelled):
                 self.roles.of.setdefault(name, "id")
                 return name
             self.messages.append(f"column '{name}' repeats values and is not taken for the id")
@@ -344,6 +345,8 @@ def _are_whole(column: Column) -> bool:
 
 
 def _distinct(column: Column) -> int:
+    if isinstance(column, np.ndarray) and column.dtype.kind == "T":
+        return count_different(column, spelled)
     texts = {cell for cell in column if isinstance(cell, str)}  # a long text that comes back is looked at once
     others = {spelled(cell) for cell in column if not isinstance(cell, str) and not missing(cell)}
     return len({spelled(text) for text in texts if not missing(text)} | others)

@@ -189,6 +189,10 @@ class ParquetFolderOptions(TableOptions, _Splits, total=False):
     """Options of folders of Parquet files; ``splits`` says which of them are read."""
 
 
+class ShardOptions(StorageOptions, _Levels, _Splits, _Name, total=False):
+    """Options of folders of shards; ``splits`` and ``levels`` say which are read."""
+
+
 class ArrayOptions(_Levels, _Relation, _Splits, _InMemory, _Name, StorageOptions, total=False):
     """Options of samples in memory.
 

@@ -20,9 +20,17 @@ from regrain.data.dataset import Dataset
 from regrain.data.folder import read_folder
 from regrain.data.formats import as_table, is_frame, parquet_files, read_parquet_folder
 from regrain.data.huggingface import huggingface_table, is_huggingface
-from regrain.data.options import ArrayOptions, CellOptions, FolderOptions, ParquetFolderOptions, TableOptions
+from regrain.data.options import (
+    ArrayOptions,
+    CellOptions,
+    FolderOptions,
+    ParquetFolderOptions,
+    ShardOptions,
+    TableOptions,
+)
 from regrain.data.rows import Rows, separate
 from regrain.data.samples import ImageSamples, SeriesSamples, TensorSamples, TextSamples
+from regrain.data.shards import is_sharded, is_url, read_shards
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
 from regrain.registry import catalogue_of, no_source
@@ -40,6 +48,8 @@ def read(source: Any, **options: Any) -> Dataset:
         - the name of a data set (``regrain datasets`` lists them);
         - a path to a folder tree of images (:func:`regrain.data.folder.read_folder`), to a folder of Parquet files, one
           a split, to a table: CSV, TSV, Parquet, JSON; or to single cells: ``.h5ad``;
+        - a folder of shards that ``regrain convert`` wrote, or its address in an object store, such as
+          ``s3://bucket/photos`` (:func:`regrain.data.shards.read_shards`);
         - a DataFrame, columns in a mapping, or a Hugging Face data set: tables with one row a sample, or one a time
           step. ClassLabel columns are the levels unless others are named;
         - an AnnData object: single cells (:func:`regrain.data.anndata.read_cells`);
@@ -91,6 +101,9 @@ def read(source: Any, **options: Any) -> Dataset:
     if isinstance(source, Dataset):
         _require_known(options, {}, "a data set that has been read")
         return source
+    if is_sharded(source):
+        _require_known(options, ShardOptions.__annotations__, "a folder of shards")
+        return read_shards(source, **options)
     rows, storage = find_rows(source, **options)
     return rows.dataset(**storage)
 
@@ -191,7 +204,15 @@ def _reader(source: Any, options: Mapping[str, Any]) -> tuple[Callable[..., Rows
     return read_arrays, _ARRAY, "an array"
 
 
+def _rows_of_shards(source: str | Path, **options: Any) -> Rows:
+    return _rows_of_dataset(read_shards(source, **options))
+
+
 def _reader_of_path(source: str | os.PathLike[str]) -> tuple[Callable[..., Rows], Mapping[str, Any], str]:
+    if is_sharded(source):
+        return _rows_of_shards, ShardOptions.__annotations__, "a folder of shards"
+    if is_url(source):
+        raise UserError(f"{source} holds no shards: `regrain convert DATA {source}` writes them", code="missing_file")
     catalogue = catalogue_of(str(source))
     if catalogue is not None:
         return catalogue.rows, catalogue.CatalogOptions.__annotations__, named_twice(source)

@@ -374,7 +374,7 @@ def static_features(
 
     Raises a UserError for a feature that changes within a record.
     """
-    values, wrong = as_matrix(columns, missing_allowed=True)
+    values, wrong = as_matrix(columns, count=len(columns), missing_allowed=True)
     result = {}
     for record, rows in steps.items():
         own = values[rows]  # (T, S)

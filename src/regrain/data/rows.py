@@ -22,6 +22,7 @@ from regrain.data.cells import look_alikes
 from regrain.data.dataset import Dataset
 from regrain.data.images import ImageForm, Storage, choose_storage, decode_images, eight_bit, fitted_images
 from regrain.data.options import StorageOptions
+from regrain.data.packed import keys_of, packed, repeated
 from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
 from regrain.errors import Notable, UserError
 from regrain.labels import Labels, Relation, Taxonomy
@@ -59,12 +60,12 @@ class Rows:
     # Vectors (N, D) and series (N, T, C): a float array; NaN in a series is a missing value.
     values: Sequence[Any] | np.ndarray
     labels: Labels | Mapping[str, Sequence[Any]]  # names as found, None unknown
-    ids: Sequence[str]
+    ids: Sequence[str] | np.ndarray  # kept, as splits and groups are, by :func:`~regrain.data.packed.packed`
     describe_row: Callable[[int], str]  # how the user finds the row at a position: "line 7", "cats/3.jpg"
     relation: Relation = "tree"  # relation between the levels of a mapping
     id_column: str | None = None  # the column that the ids come from
-    splits: Sequence[str] | None = None
-    groups: Sequence[str] | None = None
+    splits: Sequence[str] | np.ndarray | None = None
+    groups: Sequence[str] | np.ndarray | None = None
     known_errors: tuple[RowError, ...] = ()  # rows that the reader already knows to be unusable
     # as in :class:`Dataset`; ``notes["messages"]`` are sentences for the user, ``notes["warnings"]`` those about what
     # looks wrong
@@ -74,6 +75,9 @@ class Rows:
     def __post_init__(self) -> None:
         for name in ("where", "name", "ids", "splits", "groups", "labels", "notes"):
             object.__setattr__(self, name, _all_readable(getattr(self, name)))
+        for name in ("ids", "splits", "groups"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, packed(getattr(self, name)))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -153,16 +157,17 @@ class Rows:
             images, failures = decode_images(block, storage.form, threads=storage.threads)
             yield images, [self.row_error("undecodable image", start + row, why) for row, why in failures.items()]
 
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """The ids' keys (N,): see :attr:`Dataset.keys <regrain.data.dataset.Dataset.keys>`."""
+        return keys_of(self.ids, len(self.ids))
+
     def duplicate_ids(self) -> dict[str, list[int]]:
         """Ids that occur more than once, with their rows."""
-        counts = Counter(self.ids)
-        if len(counts) == len(self.ids):
-            return {}
         found: dict[str, list[int]] = {}
-        for row, identity in enumerate(self.ids):
-            if counts[identity] > 1:
-                found.setdefault(identity, []).append(row)
-        return found
+        for row in repeated(self.keys).tolist():
+            found.setdefault(self.ids[row], []).append(row)
+        return {identity: rows for identity, rows in found.items() if len(rows) > 1}
 
     # Labels
 
@@ -204,7 +209,7 @@ class Rows:
         Raises a UserError for rows that cannot be used, unless they are to be left out; for labels that contradict each
         other and for ids that are not unique. The message names rows as the user finds them.
         """
-        rows = self.usable(skip_unreadable)
+        rows = usable = self.usable(skip_unreadable)
         try:
             labels = rows.strict_labels()
         except UserError as error:
@@ -215,9 +220,9 @@ class Rows:
         notes: dict[str, Any] = {}
         if self.modality == "image":  # cheap checks come first
             storage = choose_storage(rows.values, image_size, channels, white)
-            usable = rows
-            rows, samples = usable._image_samples(storage, skip_unreadable, cache)
-            labels = labels if rows is usable else rows.strict_labels()
+            found = rows
+            rows, samples = found._image_samples(storage, skip_unreadable, cache)
+            labels = labels if rows is found else rows.strict_labels()
             storage_messages = storage.messages
             notes |= {"white": storage.form.white} if storage.deep else {}
         else:
@@ -227,11 +232,12 @@ class Rows:
         return Dataset(
             samples,
             labels,
-            np.array(rows.ids, dtype=object),
+            rows.ids,
             rows.name,
-            None if rows.splits is None else np.array(rows.splits, dtype=str),
-            None if rows.groups is None else np.array(rows.groups, dtype=str),
+            rows.splits,
+            rows.groups,
             {**{key: note for key, note in said.items() if key != "warnings"}, **notes},
+            (usable.ids, torch.from_numpy(usable.keys)),
         )
 
     def _usable(self, faults: Sequence[RowError], skip: bool) -> Rows:
@@ -293,7 +299,7 @@ class Rows:
         names = (
             tuple(map(self.describe_row, range(len(self)))) if any(isinstance(v, bytes) for v in self.values) else ()
         )
-        return ImageSamples(tuple(self.values), form.shape[1:], form.shape[0], names, form.white)
+        return ImageSamples(self.values, form.shape[1:], form.shape[0], names, form.white)
 
     def _undecodable_once(self, storage: Storage, cache: bool) -> list[RowError]:
         """Images that cannot be decoded; which they are is remembered along with the cached images."""
@@ -354,13 +360,16 @@ def _all_readable(value: Any) -> Any:
 def _why_unreadable(path: str) -> tuple[str, str] | None:
     """The kind of fault, and what is wrong with the file of an image, as far as this shows without opening it."""
     try:
-        kind = os.stat(path).st_mode
+        status = os.stat(path)
     except PermissionError:
         return "no permission", "is in a folder that you have no permission to read"
     except (OSError, ValueError):  # not a valid file name
         return "missing file", "names a file that does not exist"
-    if not stat.S_ISREG(kind):
+    if not stat.S_ISREG(status.st_mode):
         return "not a file", "names what is not a file but a folder, a pipe or a device"
+    everyone = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+    if status.st_mode & everyone == everyone:
+        return None  # without asking once more, which takes long on a network
     return (
         None
         if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from regrain.data.images import DEEP_WHITE, ImageForm, decode_images
+from regrain.data.packed import packed
 from regrain.errors import UserError
 
 Modality = Literal["image", "text", "vector", "series"]
@@ -51,46 +53,56 @@ class TensorSamples:
 
     Parameters
     ----------
-    tensor : Tensor
+    stored : Tensor
         What is kept in half precision is handed on in float32.
     modality : Modality
     encoded : ImageSamples, optional
         The images that the tensor was decoded from, where they are at hand: from them another form is made.
+    rows : LongTensor (N,), optional
+        The samples among those stored: a selection copies none of them.
     """
 
-    tensor: Tensor = field(repr=False)
+    stored: Tensor = field(repr=False)
     modality: Modality
     encoded: ImageSamples | None = None
+    rows: Tensor | None = field(default=None, repr=False)
 
     in_memory = True
 
     def __post_init__(self) -> None:
         dimensions = {"image": 4, "vector": 2, "series": 3}[self.modality]
-        if self.tensor.ndim != dimensions or (self.modality == "image") != (self.tensor.dtype == torch.uint8):
+        if self.stored.ndim != dimensions or (self.modality == "image") != (self.stored.dtype == torch.uint8):
             wanted = {"image": "uint8 (N, C, H, W)", "vector": "float (N, D)", "series": "float (N, T, C)"}
             raise UserError(
-                f"{self.modality} samples are {wanted[self.modality]}; got {_form(self.tensor)}", code="wrong_shape"
+                f"{self.modality} samples are {wanted[self.modality]}; got {_form(self.stored)}", code="wrong_shape"
             )
 
     @property
+    def tensor(self) -> Tensor:
+        """All samples (N, ...): a copy where they are a selection."""
+        return self.stored if self.rows is None else self.stored[self.rows]
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape[1:])
+        return tuple(self.stored.shape[1:])
 
     def __len__(self) -> int:
-        return len(self.tensor)
+        return len(self.stored if self.rows is None else self.rows)
 
     def take(self, index: Tensor) -> Tensor:
-        taken = self.tensor[index]
+        taken = self.stored[index if self.rows is None else self.rows[index]]
         return taken.float() if taken.dtype in (torch.float16, torch.bfloat16) else taken
 
     def select(self, index: Tensor) -> TensorSamples:
         encoded = None if self.encoded is None else self.encoded.select(index)
-        return TensorSamples(self.tensor[index], self.modality, encoded)
+        rows = index if self.rows is None else self.rows[index]
+        return TensorSamples(self.stored, self.modality, encoded, rows)
 
     def digest(self) -> str:
-        form = f"{self.modality}{tuple(self.tensor.shape)}{self.tensor.dtype}"
+        form = f"{self.modality}{(len(self), *self.shape)}{self.stored.dtype}"
         content = hashlib.blake2b(form.encode(), digest_size=16)
-        for chunk in self.tensor.split(4096):
+        for rows in torch.arange(len(self)).split(4096):
+            chunk = self.stored[rows if self.rows is None else self.rows[rows]]
             content.update(chunk.contiguous().view(torch.uint8).numpy().tobytes())
         return content.hexdigest()
 
@@ -193,25 +205,30 @@ class ImageSamples:
 
     Parameters
     ----------
-    sources : tuple of path or bytes
+    sources : array of paths, or tuple of paths and bytes
     size : int or (height, width)
         Pixels at which images are handed on (shorter side resized, centre cut out); one number means a square.
     channels : int
         1, 3 or 4.
-    names : tuple of str
+    names : sequence of str
         How the user finds each image, for error messages; without it the path, or the position.
     white : int
         See :class:`~regrain.data.images.ImageForm`.
     """
 
-    sources: tuple[str | bytes, ...] = field(repr=False)
+    sources: Sequence[str | bytes] | np.ndarray = field(repr=False)
     size: int | tuple[int, int]
     channels: int = 3
-    names: tuple[str, ...] = field(default=(), repr=False)
+    names: Sequence[str] = field(default=(), repr=False)
     white: int = DEEP_WHITE
 
     modality: Modality = field(default="image", init=False)
     in_memory = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sources, np.ndarray):
+            paths = all(isinstance(source, str) for source in self.sources)
+            object.__setattr__(self, "sources", packed(self.sources) if paths else tuple(self.sources))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -231,9 +248,12 @@ class ImageSamples:
         return self._decode([self.sources[row] for row in rows], rows)
 
     def select(self, index: Tensor) -> ImageSamples:
-        rows = index.tolist()
-        names = tuple(self.names[row] for row in rows) if self.names else ()
-        return replace(self, sources=tuple(self.sources[row] for row in rows), names=names)
+        if isinstance(self.sources, np.ndarray):
+            sources: Sequence[str | bytes] | np.ndarray = self.sources[index.numpy()]
+        else:
+            sources = tuple(self.sources[row] for row in index.tolist())
+        names = tuple(self.names[row] for row in index.tolist()) if len(self.names) else ()
+        return replace(self, sources=sources, names=names)
 
     def stored_as(self, form: ImageForm) -> ImageSamples:
         """The same images in another form."""
@@ -246,7 +266,7 @@ class ImageSamples:
             if isinstance(source, bytes):
                 content.update(hashlib.blake2b(source, digest_size=16).digest())
             else:
-                status = Path(source).stat()
+                status = os.stat(source)
                 described = f"{source}|{status.st_size}|{status.st_mtime_ns}"
                 content.update(described.encode("utf-8", "surrogatepass"))
         return content.hexdigest()
@@ -259,7 +279,7 @@ class ImageSamples:
         images, failures = decode_images(sources, self.form, threads=threads)
         for position, reason in failures.items():
             row, source = rows[position], sources[position]
-            name = self.names[row] if self.names else f"row {row}" if isinstance(source, bytes) else source
+            name = self.names[row] if len(self.names) else f"row {row}" if isinstance(source, bytes) else source
             raise UserError(
                 f"image {name} {reason}; `regrain check` lists every such image, --skip-unreadable leaves them out",
                 code="damaged_file",

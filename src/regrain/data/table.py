@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -30,6 +30,7 @@ from regrain.data.cells import (
 from regrain.data.guesses import Guesses, Roles
 from regrain.data.notation import PLAIN, Notation
 from regrain.data.options import RoleOptions
+from regrain.data.packed import stripped
 from regrain.data.records import (
     Clock,
     clock_of,
@@ -82,9 +83,9 @@ class Table:
             self._contents[name] = contents_of(self.columns[name])
         return self._contents[name]
 
-    def numeric(self, names: Iterable[str]) -> list[tuple[str, Column]]:
-        """Columns of numbers by name, whatever notation they are written in."""
-        return [(name, numbers_of(self.columns[name], self.contents(name))) for name in names]
+    def numeric(self, names: Iterable[str]) -> Iterator[tuple[str, Column]]:
+        """Columns of numbers by name, whatever notation they are written in, one after the other."""
+        return ((name, numbers_of(self.columns[name], self.contents(name))) for name in names)
 
     def find(self, name: str) -> str | None:
         """The column of exactly this name, in one Unicode form; None where there is none."""
@@ -170,12 +171,13 @@ class _Reading:
         modality, values = self._samples()
         static = None
         if self.static:
-            static, wrong = as_matrix(table.numeric(self.static), missing_allowed=True)
+            static, wrong = as_matrix(table.numeric(self.static), count=len(self.static), missing_allowed=True)
             self._put_errors(wrong)
         if modality == "series":
             self.messages += missing_message(np.asarray(values), static)
         names = table.splits if self.split is None else self._filled(self.split, "split")
-        splits = None if names is None else list(map(split_name, names))
+        known = {} if names is None else {name: split_name(name) for name in set(names)}
+        splits = None if names is None else [known[name] for name in names]
         ids = None if self.id is None else self._filled(self.id, "id")
         groups = None if self.group is None else self._filled(self.group, "group")
         return self._made(
@@ -200,7 +202,9 @@ class _Reading:
             return "text", [_text(cell) for cell in table.columns[self.text]]
         if shape is None and len(self.columns) == 1:
             shape = table.shapes.get(self.columns[0])
-        values, wrong = as_matrix(table.numeric(self.columns), missing_allowed=shape is not None)
+        values, wrong = as_matrix(
+            table.numeric(self.columns), count=len(self.columns), missing_allowed=shape is not None
+        )
         self._put_errors(wrong)
         if shape is None:
             return "vector", values
@@ -211,9 +215,14 @@ class _Reading:
             )
         return "series", values.reshape(len(values), *shape)
 
-    def _filled(self, name: str, role: str) -> list[str]:
+    def _filled(self, name: str, role: str) -> Sequence[str] | np.ndarray:
         """The cells of a column that may not have gaps; gaps become errors."""
-        cells = ["" if missing(cell) else spelled(cell) for cell in self.table.columns[name]]
+        column = self.table.columns[name]
+        cells: Sequence[str] | np.ndarray
+        if isinstance(column, np.ndarray) and column.dtype.kind == "T":
+            cells = stripped(column)
+        else:
+            cells = ["" if missing(cell) else spelled(cell) for cell in column]
         for row, cell in enumerate(cells):
             if not cell:
                 where = self.table.describe_row(row)
@@ -322,10 +331,11 @@ class _Reading:
             messages=self.messages,
         )
         warnings = [] if times is None else clock_warnings(steps, times, clock, window is not None, table.describe_row)
-        values, wrong = as_matrix(table.numeric(self.columns), missing_allowed=True)
+        values, wrong = as_matrix(table.numeric(self.columns), count=len(self.columns), missing_allowed=True)
         static = None
         if self.static:
-            of_record, invalid = static_features(table.numeric(self.static), steps, table.where, table.describe_row)
+            features = list(table.numeric(self.static))
+            of_record, invalid = static_features(features, steps, table.where, table.describe_row)
             static = np.stack([of_record[r] for r in windows.records])
             wrong = invalid | wrong
         is_wrong = np.zeros(len(table), dtype=bool)

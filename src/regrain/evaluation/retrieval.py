@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from regrain.checks import Count
@@ -12,6 +13,9 @@ from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.metrics import retrieval_metrics
 
 _KS = (1, 2, 5, 10)
+_MOST_QUERIES = 100_000
+"""With so many queries, the interval of a recall is at most 0.6 points wide."""
+
 _LARGEST_CLASS = 1000
 """MAP@R ranks as many items as the largest class has; beyond this it says little and costs much."""
 
@@ -20,7 +24,8 @@ _LARGEST_CLASS = 1000
 def recall(representation: Representation, task: Task, *, ks: list[Count] | None = None) -> dict[str, Score]:
     """Recall@K, precision@K and MAP@R within the test samples: each retrieves its nearest others by cosine.
 
-    The sample itself is excluded by its index. Intervals are bootstrapped over queries.
+    The sample itself is excluded by its index. Intervals are bootstrapped over queries. Of more than 100,000 labelled
+    samples so many are drawn to query all of the others, the same for every model.
 
     Parameters
     ----------
@@ -44,7 +49,11 @@ def recall(representation: Representation, task: Task, *, ks: list[Count] | None
     if int(labels.bincount().max()) < 2:
         raise UserError(f"recall needs classes of two samples or more; level '{task.level}' has none in this split")
     found = retrieval_metrics(
-        representation.test[known], labels, ks=ks, map_at_r=int(labels.bincount().max()) <= _LARGEST_CLASS
+        representation.test[known],
+        labels,
+        ks=ks,
+        queries=_queries(len(labels)),
+        map_at_r=int(labels.bincount().max()) <= _LARGEST_CLASS,
     )
     scores = {f"recall@{k}": Score.of_samples(found.hits[k], task) for k in ks}
     scores |= {f"precision@{k}": Score(found.precision[k]) for k in ks if k > 1}
@@ -52,6 +61,13 @@ def recall(representation: Representation, task: Task, *, ks: list[Count] | None
         values = found.average_precision
         scores["map@r"] = Score.of_samples(values[~values.isnan()], task)
     return scores
+
+
+def _queries(count: int) -> Tensor | None:
+    """The samples that query, where they are not all."""
+    if count <= _MOST_QUERIES:
+        return None
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_MOST_QUERIES].sort().values
 
 
 def per_query(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int]) -> dict[str, Tensor]:
@@ -64,9 +80,9 @@ def per_query(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int]) -> dict[
     ----------
     embeddings : Tensor (n, d)
     labels : LongTensor (n,)
-        All known.
+        All known. Of more than 100,000 samples the same are drawn as by the protocol.
     """
     deep = int(labels.bincount().max()) <= _LARGEST_CLASS
-    found = retrieval_metrics(embeddings, labels, ks=ks, map_at_r=deep)
+    found = retrieval_metrics(embeddings, labels, ks=ks, queries=_queries(len(labels)), map_at_r=deep)
     values = {f"recall@{k}": found.hits[k].double() for k in ks}
     return values | ({"map@r": found.average_precision} if found.average_precision is not None else {})

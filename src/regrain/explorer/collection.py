@@ -141,7 +141,7 @@ def open_collection(
     else:
         start = _make_start(run, parts, level, seed)
         _write_start(store, start)
-    every = np.concatenate([part.ids.astype(str) for part in parts.values()])
+    every = np.concatenate([part.ids for part in parts.values()])
     order = _order(every, start.ids, run.path)
     embeddings, found = _vectors(run, store, tuple(parts.values()), order, map_kind, seed)
     return Collection(start, tuple(parts.values()), order, embeddings, found)
@@ -179,8 +179,8 @@ def _make_start(run: Run, parts: Mapping[str, Dataset], level: str | None, seed:
         level or (NAMED_LEVEL if NAMED_LEVEL not in labels.levels else "named"),
         found.level,
         tuple(groups),
-        found.ids.astype(str),
-        found.splits.astype(str),
+        found.ids,
+        found.splits,
         group,
         tuple(found.superclass),
         found.given,

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from regrain.errors import RegrainWarning
 from regrain.methods.base import Method, Training, TrainingPass
 from regrain.methods.classifier import class_counts
+from regrain.methods.clustering import MOST_FITTED
 from regrain.metrics import nearest_neighbours
 from regrain.objectives.gathering import gather
-from regrain.objectives.transport import sinkhorn_potentials
+from regrain.objectives.transport import ScoreBlocks, sinkhorn_potentials
 
 _TOLERANCE = 1e-4
 """Tolerance on the subclass sizes, in sum: a smaller one changes no hard code that matters."""
@@ -26,6 +27,8 @@ _UNCHANGED, _FEW_RENEWALS, _STILL = 1e-3, 3, 0.25
 """Codes are settled where E-steps change less than this share; warn after this many, if settled this early."""
 
 _ROWS = 65536
+_HELD_ELEMENTS = 2**26
+"""Elements of a matrix of scores up to which it is held (256 MB); a larger one is computed again at every pass."""
 _NEIGHBOUR_SAMPLES = 1000
 
 
@@ -215,6 +218,13 @@ def over_own_share(
     return rows, labels, ids
 
 
+def drawn_together(*columns: Tensor) -> tuple[Tensor, ...]:
+    """The rows of all processes together, on each of them; of more than 131,072 an evenly spaced share."""
+    own = torch.tensor([len(columns[0])], device=columns[0].device)
+    step = -(-int(gather(own, with_gradient=False).sum()) // MOST_FITTED)
+    return tuple(gather(column[:: max(1, step)], with_gradient=False) for column in columns)
+
+
 @torch.no_grad()
 def neighbour_agreement(features: Tensor, codes: Tensor, superclasses: Tensor | None = None) -> float:
     """Measure how often the nearest neighbour in features has the same code, from chance (0) to always (1).
@@ -255,8 +265,22 @@ def neighbour_agreement(features: Tensor, codes: Tensor, superclasses: Tensor | 
 
 
 @torch.no_grad()
+def scores_by_block(
+    of_rows: Callable[[slice], Tensor], shape: tuple[int, int], device: torch.device
+) -> Tensor | ScoreBlocks:
+    """Scores of a shape (n, r) whose rows do not depend on each other: held if they are few, else by block."""
+    if shape[0] * shape[1] <= _HELD_ELEMENTS:
+        return of_rows(slice(0, shape[0]))
+    return ScoreBlocks(of_rows, shape, device)
+
+
+@torch.no_grad()
 def transported(
-    log_scores: Tensor, *, sharpness: float, cluster_marginal: Tensor | None = None, warm_start: Tensor | None = None
+    log_scores: Tensor | ScoreBlocks,
+    *,
+    sharpness: float,
+    cluster_marginal: Tensor | None = None,
+    warm_start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the hard codes argmax_z Q_iz (n,) of the balanced plan over log_scores (n, r), and its potentials (r,)."""
     potentials = sinkhorn_potentials(
@@ -266,5 +290,7 @@ def transported(
         tolerance=_TOLERANCE,
         warm_start=warm_start,
     )
-    codes = [(sharpness * rows + potentials).argmax(dim=1) for rows in log_scores.split(_ROWS)]
+    step = max(1, min(_ROWS, _HELD_ELEMENTS // log_scores.shape[1]))
+    blocks = (log_scores[start : start + step] for start in range(0, len(log_scores), step))
+    codes = [(sharpness * rows + potentials).argmax(dim=1) for rows in blocks]
     return torch.cat(codes), potentials

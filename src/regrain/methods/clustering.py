@@ -29,6 +29,10 @@ Counts = int | tuple[int, int]
 _LARGEST = 10
 """Most clusters that the silhouette may choose in a superclass where nobody gave bounds."""
 
+MOST_FITTED, _FITTED_OF_EACH = 2**17, 64
+"""Vectors that k-means is fitted on at most, or so many of each cluster; the others join the nearest centre."""
+
+_BLOCK = 65536
 _SILHOUETTE_SAMPLES = 2000
 _SMALL_LOSS = 0.05
 """Share of the silhouette that clusters of equal size may cost where nobody said whether to make them equal."""
@@ -44,7 +48,8 @@ def kmeans(
 ) -> tuple[Tensor, Tensor]:
     """Run k-means from several k-means++ starts and keep the result of lowest inertia (Lloyd 1982).
 
-    Returns (N,) int64 clusters and (count, d) centres, on the CPU.
+    Of more than 131,072 vectors (or 64 a cluster, if these are more) so many are drawn to find the centres, which all
+    then join block by block. Returns (N,) int64 clusters and (count, d) centres, on the CPU.
 
     Parameters
     ----------
@@ -65,11 +70,19 @@ def kmeans(
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
+    most = max(MOST_FITTED, _FITTED_OF_EACH * count)
+    fitted = vectors.cpu()
+    if len(vectors) > most:
+        drawn = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))[:most].sort().values
+        fitted, weights = fitted[drawn], None if weights is None else weights.cpu()[drawn]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct vectors than clusters
         model = KMeans(count, n_init=starts, random_state=seed).fit(
-            vectors.cpu().numpy(), sample_weight=None if weights is None else weights.cpu().numpy()
+            fitted.numpy(), sample_weight=None if weights is None else weights.cpu().numpy()
         )
+    if len(vectors) > most:
+        codes = [torch.from_numpy(model.predict(block.cpu().numpy())) for block in vectors.split(_BLOCK)]
+        return torch.cat(codes).long(), torch.from_numpy(model.cluster_centers_)
     return torch.from_numpy(model.labels_).long(), torch.from_numpy(model.cluster_centers_)
 
 
@@ -280,7 +293,8 @@ def cluster_within(
         offsets.append(shift)
     stacked, shifts = torch.cat(centres), torch.cat(offsets)
     unknown = codes < 0
-    codes[unknown] = (vectors[unknown] @ stacked.T + shifts).argmax(dim=1)
+    nearest = [(block @ stacked.T + shifts).argmax(dim=1) for block in vectors[unknown].split(_BLOCK)]
+    codes[unknown] = torch.cat(nearest)
     device = embedding.device
     owner, named = torch.tensor(owners, device=device), torch.tensor(names, device=device)
     return Subclusters(codes.to(device), stacked.to(device), owner, shifts.to(device), named)
@@ -355,7 +369,6 @@ def _shares(sizes: dict[int, int], total: int, least: dict[int, int]) -> dict[in
 
 def _cluster(vectors: Tensor, known: Tensor, count: Counts, seed: int) -> tuple[Tensor, Tensor]:
     """Return codes and unit centres of one superclass; centres are empty only where there are too few samples."""
-    distinct = len(np.unique(vectors.numpy(), axis=0))
     fewest = max(1, int(known.max()) + 1)
 
     def fitted(k: int) -> tuple[Tensor, Tensor]:
@@ -368,6 +381,7 @@ def _cluster(vectors: Tensor, known: Tensor, count: Counts, seed: int) -> tuple[
     smallest, largest = (count, count) if isinstance(count, int) else count
     if smallest == largest:
         return fitted(smallest)
+    distinct = _count_distinct(vectors, largest + 1)
     best, best_silhouette = fitted(smallest), 0.0 if smallest == 1 else -1.0
     for k in range(max(2, smallest), min(largest, distinct - 1) + 1):
         found = best if k == smallest else fitted(k)
@@ -385,6 +399,16 @@ def _silhouette(vectors: Tensor, codes: Tensor, seed: int) -> float:
         return 0.0
     sample = min(_SILHOUETTE_SAMPLES, len(vectors))
     return float(silhouette_score(vectors.numpy(), codes.numpy(), sample_size=sample, random_state=seed))
+
+
+def _count_distinct(vectors: Tensor, enough: int) -> int:
+    """How many different vectors there are, counted no further than to ``enough``."""
+    found = np.empty((0, vectors.shape[1]), dtype=np.float32)
+    for block in vectors.split(_SILHOUETTE_SAMPLES):
+        found = np.unique(np.concatenate([found, block.numpy()]), axis=0)
+        if len(found) >= enough:
+            break
+    return len(found)
 
 
 def _balance(vectors: Tensor, means: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:

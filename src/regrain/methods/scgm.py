@@ -13,7 +13,14 @@ from regrain.checks import BelowOne, Count, CountFromZero, NonNegative, Positive
 from regrain.data.dataset import Batch
 from regrain.encoders.base import RANDOM, is_pretrained
 from regrain.errors import UserError
-from regrain.methods.assignment import Assignments, count_subclasses, over_own_share, over_training_set, transported
+from regrain.methods.assignment import (
+    Assignments,
+    count_subclasses,
+    drawn_together,
+    over_own_share,
+    scores_by_block,
+    transported,
+)
 from regrain.methods.base import Needs, Training, TrainingPass
 from regrain.methods.classifier import fitted_factor, labelled_cross_entropy
 from regrain.methods.clustering import cluster_within
@@ -185,34 +192,37 @@ class SCGM(EmbedderMethod):
     def before_epoch(self, training_set: TrainingPass) -> None:
         if not self.assignments.due():
             return
-        features, labels, ids = over_own_share(self, training_set, lambda x: self.encoder(x).float())
+        features, labels, own_ids = over_own_share(self, training_set, lambda x: self.encoder(x).float())
         coarse = labels[:, 0]
         if self.assignments.epochs <= self.start_epochs:
             self._start_from(features, coarse)
         with torch.no_grad():
-            log_joint = scgm_log_joint(
-                self.unit_embedding(features),
-                coarse,
+            embedding = self.unit_embedding(features)
+
+        def log_joint(rows: slice) -> Tensor:
+            own = coarse[rows]
+            scores = scgm_log_joint(
+                embedding[rows],
+                own,
                 self.subclass_means,
                 self.superclass_weights,
                 superclass_prior=self.prior,
                 **self.terms,
             )
             if self._owned:
-                elsewhere = (coarse >= 0)[:, None] & (self.superclass_of != coarse[:, None])
-                log_joint.masked_fill_(elsewhere, -torch.inf)
+                scores.masked_fill_((own >= 0)[:, None] & (self.superclass_of != own[:, None]), -torch.inf)
+            return scores
+
         codes, potentials = transported(
-            log_joint,
+            scores_by_block(log_joint, (len(embedding), len(self.subclass_means)), embedding.device),
             sharpness=self.sharpness,
             cluster_marginal=self._marginal(gather(coarse, with_gradient=False)),
             warm_start=self.assignments.potentials,
         )
         self.assignments.potentials = potentials
-        ids = gather(ids, with_gradient=False)
-        self.assignments.renew(ids, gather(codes, with_gradient=False))
+        self.assignments.renew(gather(own_ids, with_gradient=False), gather(codes, with_gradient=False))
         if self.assignments.epochs == 1:
-            together = gather(features, with_gradient=False)
-            self.assignments.warn_if_meaningless(together, ids, gather(coarse, with_gradient=False))
+            self.assignments.warn_if_meaningless(*drawn_together(features, own_ids, coarse))
 
     def _marginal(self, coarse: Tensor) -> Tensor:
         """Return relative subclass sizes (r,) for the transport; within a superclass they add up to its samples."""
@@ -227,12 +237,13 @@ class SCGM(EmbedderMethod):
     def _start_from(self, features: Tensor, coarse: Tensor) -> None:
         """Set the prior, and the means if they come from k-means, from the first pass over the data."""
         self.assignments.potentials = None
-        features, coarse = gather(features, with_gradient=False), gather(coarse, with_gradient=False)
         if self.prior_kind == "frequency":
-            counts = torch.bincount(coarse[coarse >= 0], minlength=self.classes[0]).float().clamp(min=1e-6)
+            known = gather(coarse, with_gradient=False)
+            counts = torch.bincount(known[known >= 0], minlength=self.classes[0]).float().clamp(min=1e-6)
             self.prior.copy_(counts / counts.sum())
         if not self._owned:
             return
+        features, coarse = drawn_together(features, coarse)
         found = cluster_within(features, coarse, total=len(self.subclass_means), seed=self._cluster_seed)
         codes = from_first(found.codes)
         sums = torch.zeros_like(self.subclass_means).index_add_(0, codes, self.unit_embedding(features))
@@ -259,7 +270,8 @@ class SCGM(EmbedderMethod):
     def after_training(self, training_set: TrainingPass) -> None:
         if not self._owned:
             self.superclass_of.copy_(from_first(self._nearest_superclasses()))
-        features, labels, ids = over_training_set(self, training_set, lambda x: self.encoder(x).float())
+        found = over_own_share(self, training_set, lambda x: self.encoder(x).float())
+        features, labels, ids = drawn_together(*found)
         coarse = labels[:, 0]
         known = coarse >= 0
         with torch.no_grad():

@@ -11,7 +11,14 @@ from torch.nn import functional
 
 from regrain.checks import Count, Positive, Several
 from regrain.data.dataset import Batch
-from regrain.methods.assignment import Assignments, count_subclasses, over_own_share, transported
+from regrain.methods.assignment import (
+    Assignments,
+    count_subclasses,
+    drawn_together,
+    over_own_share,
+    scores_by_block,
+    transported,
+)
 from regrain.methods.base import Needs, Training, TrainingPass
 from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.clustering import CLUSTER_VARIANCE, cluster_within
@@ -88,14 +95,16 @@ class SeLa(EmbedderMethod):
         features, _, ids = over_own_share(self, training_set, lambda x: self.encoder(x).float())
         if self.assignments.potentials is None and self.initial_means == "k-means":
             self._start_from(features)
-        with torch.no_grad():
-            scores = self.logits(features).log_softmax(dim=1)
+        scores = scores_by_block(
+            lambda rows: self.logits(features[rows]).log_softmax(dim=1),
+            (len(features), len(self.classifier.weight)),
+            features.device,
+        )
         codes, potentials = transported(scores, sharpness=self.sharpness, warm_start=self.assignments.potentials)
         self.assignments.potentials = potentials
-        ids = gather(ids, with_gradient=False)
-        self.assignments.renew(ids, gather(codes, with_gradient=False))
+        self.assignments.renew(gather(ids, with_gradient=False), gather(codes, with_gradient=False))
         if self.assignments.epochs == 1:
-            self.assignments.warn_if_meaningless(gather(features, with_gradient=False), ids)
+            self.assignments.warn_if_meaningless(*drawn_together(features, ids))
 
     def after_training(self, training_set: TrainingPass) -> None:
         self.assignments.warn_at_end()
@@ -103,7 +112,7 @@ class SeLa(EmbedderMethod):
     @torch.no_grad()
     def _start_from(self, features: Tensor) -> None:
         """Set the weights of a nearest-mean classifier of v, with the variance used elsewhere for clusters."""
-        features = gather(features, with_gradient=False)
+        (features,) = drawn_together(features)
         count = len(self.classifier.weight)
         found = cluster_within(
             features, torch.zeros(len(features), dtype=torch.long), total=count, seed=self._cluster_seed

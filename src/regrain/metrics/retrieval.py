@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +66,7 @@ def retrieval_metrics(
     ks: Sequence[int],
     gallery: ArrayLike | Tensor | None = None,
     gallery_labels: ArrayLike | Tensor | None = None,
+    queries: ArrayLike | Tensor | None = None,
     map_at_r: bool = True,
 ) -> Retrieval:
     """Recall@K, precision@K and MAP@R (Musgrave et al. 2020) from one search for neighbours.
@@ -83,6 +84,8 @@ def retrieval_metrics(
         The K, each from 1 to the number of items a query can retrieve.
     gallery, gallery_labels
         (m, d) and (m,), items to retrieve that are other samples than the queries; rows of -1 are left out.
+    queries
+        (q,) rows that query all of the others, where not all do; not with ``gallery``.
     map_at_r
         Whether to compute MAP@R.
 
@@ -96,9 +99,22 @@ def retrieval_metrics(
     """
     if (gallery is None) != (gallery_labels is None):
         raise UserError("gallery and gallery_labels belong together: give both or none", code="conflicting_options")
+    if gallery is not None and queries is not None:
+        raise UserError(
+            "queries are rows that are items for the others: leave them out with a gallery", code="conflicting_options"
+        )
+    drawn = None if queries is None else torch.as_tensor(queries).long()
+    if drawn is not None:
+        known = as_labels(labels, len(torch.as_tensor(labels)), "labels").cpu() >= 0
+        drawn = (known.cumsum(0) - 1)[drawn.cpu()[known[drawn.cpu()]]]  # their places among the labelled rows
     query, truth, unlabelled = _labelled(embeddings, labels, "embeddings", "labels")
     own = int(gallery is None)  # a query without a gallery of its own meets itself there, and may not retrieve it
     items, item_labels = query, truth
+    if drawn is not None:
+        if not len(drawn):
+            raise UserError("labels: none of the queries' labels is known (all are -1)", code="no_labels")
+        drawn = drawn.to(query.device)
+        query, truth = query[drawn], truth[drawn]
     if gallery is not None and gallery_labels is not None:
         items, item_labels, _ = _labelled(gallery, gallery_labels, "gallery", "gallery_labels")
     ks = _checked_ks(ks, len(items) - own)
@@ -108,7 +124,7 @@ def retrieval_metrics(
     found: dict[int, list[Tensor]] = {k: [] for k in ks}
     average_precision: list[Tensor] = []
     start = 0
-    for _, index in neighbour_blocks(query, items, deepest, exclude_self=bool(own)):
+    for index in _found(query, items, deepest, bool(own), drawn):
         rows = slice(start, start := start + len(index))
         same = item_labels[index] == truth[rows, None]
         for k in ks:
@@ -129,6 +145,20 @@ def retrieval_metrics(
         unlabelled=unlabelled,
         unmatched=int((relevant == 0).sum()),
     )
+
+
+def _found(query: Tensor, items: Tensor, k: int, own: bool, drawn: Tensor | None) -> Iterator[Tensor]:
+    """The k nearest items (b, k) of a block of queries at a time; of queries that are items, never themselves."""
+    if drawn is None:
+        for _, index in neighbour_blocks(query, items, k, exclude_self=own):
+            yield index
+        return
+    start = 0
+    for _, index in neighbour_blocks(query, items, k + 1, exclude_self=False):
+        others = index != drawn[start : start + len(index), None]
+        others[others.all(dim=1), -1] = False  # itself lies behind its duplicates: the last is one too many
+        yield index[others].view(len(index), k)
+        start += len(index)
 
 
 def _labelled(

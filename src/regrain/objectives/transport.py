@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,37 @@ _STAGE_ITERATIONS, _WARM_ITERATIONS = 10, 10
 
 _LEAST_DAMPING, _MOST_DAMPING = 1e-5, 1.0
 """Relative to the curvature of Sinkhorn's own step."""
+
+
+@dataclass(frozen=True)
+class ScoreBlocks:
+    """Scores (n, r) that are computed block by block at every pass, and never held whole.
+
+    Parameters
+    ----------
+    of_rows : callable
+        Scores (b, r) of a slice of the rows.
+    shape : (n, r)
+    device : torch.device
+
+    Examples
+    --------
+    >>> vectors, means = torch.eye(3), torch.eye(2, 3)
+    >>> scores = ScoreBlocks(lambda rows: vectors[rows] @ means.T, (3, 2), vectors.device)
+    >>> held = sinkhorn_potentials(vectors @ means.T, sharpness=5.0)
+    >>> torch.equal(sinkhorn_potentials(scores, sharpness=5.0), held)
+    True
+    """
+
+    of_rows: Callable[[slice], Tensor]
+    shape: tuple[int, int]
+    device: torch.device
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self.of_rows(slice(rows.start, min(rows.stop, self.shape[0])))
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
 
 @torch.no_grad()
@@ -99,7 +131,7 @@ def sinkhorn(
 
 @torch.no_grad()
 def sinkhorn_potentials(
-    log_scores: Tensor,
+    log_scores: Tensor | ScoreBlocks,
     *,
     sharpness: float,
     cluster_marginal: Tensor | None = None,
@@ -162,7 +194,7 @@ class _State(NamedTuple):
 class _Problem:
     """Scores (n, r), and the masses of the clusters (r,) and of a sample."""
 
-    def __init__(self, log_scores: Tensor, wanted: Tensor, mass: float) -> None:
+    def __init__(self, log_scores: Tensor | ScoreBlocks, wanted: Tensor, mass: float) -> None:
         self.log_scores, self.wanted, self.mass = log_scores, wanted, mass
         reachable = torch.zeros_like(wanted)
         for rows in _chunks(log_scores):
@@ -251,12 +283,12 @@ def _rows_of_plan(log_scores: Tensor, potentials: Tensor, sharpness: float) -> t
     return exps.div_(sums), (largest + sums.log())[:, 0]
 
 
-def _chunks(log_scores: Tensor) -> Iterator[slice]:
+def _chunks(log_scores: Tensor | ScoreBlocks) -> Iterator[slice]:
     size = max(1, CHUNK_ELEMENTS // log_scores.shape[1])
     return (slice(start, start + size) for start in range(0, len(log_scores), size))
 
 
-def _mass(log_scores: Tensor) -> float:
+def _mass(log_scores: Tensor | ScoreBlocks) -> float:
     """Of a sample: 1 over their number on all processes."""
     count = torch.tensor([float(len(log_scores))], dtype=torch.float64, device=log_scores.device)
     _sum_over_processes(count)
@@ -264,7 +296,7 @@ def _mass(log_scores: Tensor) -> float:
 
 
 def _start(
-    log_scores: Tensor,
+    log_scores: Tensor | ScoreBlocks,
     sharpness: float,
     cluster_marginal: Tensor | None,
     warm_start: Tensor | None,
@@ -272,7 +304,8 @@ def _start(
     max_iterations: int,
 ) -> tuple[Tensor, Tensor]:
     """The cluster marginal and the first potentials, (r,) in float64."""
-    check_matrix(log_scores, "log_scores")
+    if isinstance(log_scores, Tensor):
+        check_matrix(log_scores, "log_scores")
     clusters = log_scores.shape[1]
     if not 0 < sharpness < torch.inf:
         raise UserError(f"sharpness must be a positive, finite number, got {sharpness}", code="out_of_range")

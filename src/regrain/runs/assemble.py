@@ -20,7 +20,7 @@ from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.methods.base import EVERY, Training
-from regrain.model import Model, channel_statistics, series_statistics, take_statistics
+from regrain.model import Model, channel_statistics, rows_for_statistics, series_statistics, take_statistics
 from regrain.runs.defaults import GENTLE, Regime, default_encoder_section, default_epochs, view_size
 from regrain.runs.recipe import merge, recipe_for, recipes_of_method
 from regrain.training.loader import loader_of
@@ -197,14 +197,14 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         white = train.notes.get("white", DEEP_WHITE)
         inputs |= {"white": white, "size": size, "mean": list(mean), "std": list(std)}
     elif train.modality == "series":
-        values = train.samples.take(torch.arange(len(train)))
+        values = train.samples.take(rows_for_statistics(len(train)))
         if not isinstance(encoder, FrozenEncoder):
             take_statistics(encoder, values)
         elif not is_pretrained(encoder.backbone.origin):  # pretrained ones know the scale they were trained at
             take_statistics(encoder.backbone, values)
         inputs |= series_statistics(values)
     elif train.modality == "vector" and not frozen:
-        values = train.samples.take(torch.arange(len(train)))
+        values = train.samples.take(rows_for_statistics(len(train)))
         take_statistics(encoder, values)
         inputs |= {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired
@@ -29,6 +29,7 @@ from regrain.model import Model
 from regrain.runs.class_count import ClassCount
 from regrain.runs.naming import proposed_names
 from regrain.runs.run import Run
+from regrain.runs.tables import frame_of
 from regrain.storage.files import Folder, json_writer, read_json, save_tensors
 from regrain.storage.run_folder import RunFolder
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _EXEMPLARS = 10
 """Samples that a subclass is named by, where it is named by a few."""
 
+_BLOCK = 65536
 _SUBCLASSES, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
 
 
@@ -149,9 +151,7 @@ class Discovery:
 
     def to_frame(self) -> pd.DataFrame:
         """The table of samples: a row a sample."""
-        import pandas as pd
-
-        return pd.DataFrame(self.columns())
+        return frame_of(self.columns())
 
     def _repr_html_(self) -> str:
         """For notebooks: a line a subclass."""
@@ -256,45 +256,83 @@ class SubclassModel:
         names = dataset.labels.names(self.level)
         return {names[code] for code in dataset.labels.present(self.level)} - set(self.superclasses)
 
-    def probabilities(self, model: Model, dataset: Dataset, coarse: Tensor) -> Tensor:
-        """(N, r), given superclasses (N,), -1 unknown."""
+    def reduced(
+        self,
+        model: Model,
+        dataset: Dataset,
+        coarse: Tensor,
+        function: Callable[[Tensor], Tensor],
+        vectors: Tensor | None = None,
+    ) -> Tensor:
+        """``function`` of the subclasses' probabilities (b, r), block by block, given superclasses (N,), -1 unknown.
+
+        ``vectors`` (N, d) are the unit embeddings of the data set, where they are at hand.
+        """
         if self.centres is None or self.owners is None or self.offsets is None:
-            return apply_model(model, dataset, model.method.subclass_proba, beside=coarse)
-        vectors = functional.normalize(embed(model, dataset), dim=1)
+            return apply_model(
+                model, dataset, lambda x, own: function(model.method.subclass_proba(x, own)), beside=coarse
+            )
+        if vectors is None:
+            vectors = functional.normalize(embed(model, dataset), dim=1)
         if vectors.shape[1] != self.centres.shape[1]:
             raise UserError(
                 f"the subclasses were settled on embeddings of width {self.centres.shape[1]}, and the run's have width "
                 f"{vectors.shape[1]}: settle them again"
             )
-        scores = (vectors @ self.centres.T + self.offsets) / CLUSTER_VARIANCE
-        elsewhere = torch.isin(coarse, self.owners)[:, None] & (self.owners != coarse[:, None])
-        return scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)
+        found = []
+        for block, given in zip(vectors.split(_BLOCK), coarse.split(_BLOCK), strict=True):
+            scores = (block @ self.centres.T + self.offsets) / CLUSTER_VARIANCE
+            elsewhere = torch.isin(given, self.owners)[:, None] & (self.owners != given[:, None])
+            found.append(function(scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)))
+        return torch.cat(found)
 
-    def predict(self, model: Model, dataset: Dataset, coarse: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities (N, r) of the subclasses, and superclasses (N,) that they lie in, for given ones, -1 unknown.
+    def predict(
+        self,
+        model: Model,
+        dataset: Dataset,
+        coarse: Tensor,
+        function: Callable[[Tensor], Tensor],
+        vectors: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``function`` as for :meth:`reduced`, a factor (N,) of the probabilities, and superclasses (N,).
 
-        An unknown superclass is what the method predicts; the subclasses then lie in that, and their probabilities add
-        up to its own. -1 where the method predicts none.
+        An unknown superclass, -1 in ``coarse`` (N,), is what the method predicts; the subclasses then lie in that, and
+        their probabilities times the factor add up to its own. -1 where the method predicts none.
         """
+        one = torch.ones(len(coarse))
         if not bool((coarse < 0).any()):
-            return self.probabilities(model, dataset, coarse), coarse
+            return self.reduced(model, dataset, coarse, function, vectors), one, coarse
         try:
-            predicted = apply_model(model, dataset, lambda x: model.method.predict_proba(x, "coarse"))
+            upper, best = apply_model(model, dataset, lambda x: _best(model.method.predict_proba(x, "coarse"))).T
         except UserError:
-            probabilities = self.probabilities(model, dataset, coarse)
+            found = self.reduced(model, dataset, coarse, function, vectors)
             if self.owners is not None:
-                coarse = torch.where(coarse < 0, self.owners[probabilities.argmax(dim=1)], coarse)
-            return probabilities, coarse
-        upper, best = predicted.max(dim=1)
-        within = self.probabilities(model, dataset, torch.where(coarse < 0, best, coarse))
-        return within * torch.where(coarse < 0, upper, 1.0)[:, None], torch.where(coarse < 0, best, coarse)
+                codes = self.reduced(model, dataset, coarse, _best, vectors)[:, 1].long()
+                coarse = torch.where(coarse < 0, self.owners[codes], coarse)
+            return found, one, coarse
+        inside = torch.where(coarse < 0, best.long(), coarse)
+        return self.reduced(model, dataset, inside, function, vectors), torch.where(coarse < 0, upper, one), inside
 
-    def by_name(self, probabilities: Tensor) -> tuple[Tensor, list[str]]:
-        """Probabilities (N, names) with those of one name added up, and the names."""
-        named = [self.names.get(number, _own_name(number, None)) for number in range(probabilities.shape[1])]
-        names = list(dict.fromkeys(named))
-        result = probabilities.new_zeros(len(probabilities), len(names))
-        return result.index_add_(1, torch.tensor([names.index(name) for name in named]), probabilities), names
+    def assigned(
+        self, model: Model, dataset: Dataset, coarse: Tensor, vectors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The probability (N,) of the most probable subclass, that subclass (N,), and the superclass (N,)."""
+        found, factor, coarse = self.predict(model, dataset, coarse, _best, vectors)
+        return found[:, 0] * factor, found[:, 1].long(), coarse
+
+    def most_probable(self, model: Model, dataset: Dataset) -> tuple[list[str], np.ndarray]:
+        """The name of the most probable subclass of every sample; probabilities (N,) of one name are added up."""
+        names: list[str] = []
+
+        def of_names(probabilities: Tensor) -> Tensor:
+            named = [self.names.get(number, _own_name(number, None)) for number in range(probabilities.shape[1])]
+            names[:] = dict.fromkeys(named)
+            place = torch.tensor([names.index(name) for name in named], device=probabilities.device)
+            together = probabilities.new_zeros(len(probabilities), len(names))
+            return _best(together.index_add_(1, place, probabilities))
+
+        found, factor, _ = self.predict(model, dataset, torch.full((len(dataset),), -1), of_names)
+        return [names[code] for code in found[:, 1].long().tolist()], (found[:, 0] * factor).numpy()
 
 
 def assign_subclasses(
@@ -388,21 +426,29 @@ def assign_subclasses(
     if ignore_coarse_labels:
         labels |= {name: torch.full_like(codes, -1) for name, codes in labels.items() if name != "train"}
         notes.append("superclass labels of other samples than train were not looked at")
-    told = [fitted.predict(model, part, labels[name]) for name, part in parts.items()]
-    probabilities, coarse = (torch.cat(column) for column in zip(*told, strict=True))
+    told = [fitted.assigned(model, part, labels[name], embedded[name]) for name, part in parts.items()]
+    probability, codes, coarse = (torch.cat(column) for column in zip(*told, strict=True))
+    count = _subclass_count(model, parts) if fitted.centres is None else len(fitted.centres)
     if own_samples:
         stay = torch.cat([fitted.kept(p) if n in fitted_on else torch.full((len(p),), -1) for n, p in parts.items()])
-        sure = functional.one_hot(stay.clamp(min=0), probabilities.shape[1]).to(probabilities.dtype)
-        probabilities = torch.where(stay[:, None] >= 0, sure, probabilities)
-    probability, codes = probabilities.max(dim=1)
+        probability, codes = probability.where(stay < 0, 1.0), codes.where(stay < 0, stay)
+    of_parts = codes.split([len(part) for part in parts.values()])
     given = torch.cat(list(labels.values())) >= 0
-    coarse = torch.where(coarse < 0, _majorities(coarse, codes, probabilities.shape[1])[codes], coarse)
-    vectors = torch.cat(list(embedded.values()))
-    sums = torch.zeros(probabilities.shape[1], vectors.shape[1]).index_add_(0, codes, vectors)
-    similarity = (vectors * functional.normalize(sums, dim=1)[codes]).sum(dim=1)
+    coarse = torch.where(coarse < 0, _majorities(coarse, codes, count)[codes], coarse)
+    sums = torch.zeros(count, next(iter(embedded.values())).shape[1])
+    for vectors, of_part in zip(embedded.values(), of_parts, strict=True):
+        sums.index_add_(0, of_part, vectors)
+    means = functional.normalize(sums, dim=1)
+    similarity = torch.cat(
+        [
+            (block * means[own]).sum(dim=1)
+            for vectors, of_part in zip(embedded.values(), of_parts, strict=True)
+            for block, own in zip(vectors.split(_BLOCK), of_part.split(_BLOCK), strict=True)
+        ]
+    )
     discovery = Discovery(
         fitted.level,
-        np.concatenate([part.ids.astype(str) for part in parts.values()]),
+        np.concatenate([part.ids for part in parts.values()]),
         np.concatenate([np.full(len(part), name) for name, part in parts.items()]),
         codes.numpy(),
         probability.numpy(),
@@ -417,9 +463,9 @@ def assign_subclasses(
     discovery.subclasses = _describe(discovery, coarse, fitted, finer, exemplars, list(parts.values()))
     discovery.subclasses = _with_proposals(discovery, model, list(parts.values()))
     discovery.figures = _figures(discovery, finer, fitted, fitted_on if own_samples else [])
-    empty = probabilities.shape[1] - len(discovery.subclasses)
+    empty = count - len(discovery.subclasses)
     if empty:
-        notes.append(f"{empty} of {probabilities.shape[1]} subclasses have no sample here")
+        notes.append(f"{empty} of {count} subclasses have no sample here")
     return discovery, fitted
 
 
@@ -455,6 +501,18 @@ def _count(text: str, given: str) -> Counts:
             code="out_of_range",
         )
     return low if low == high else (low, high)
+
+
+def _best(probabilities: Tensor) -> Tensor:
+    """The largest of each row of probabilities (B, r), and its place: (B, 2) float32, exact below 2^24 places."""
+    value, place = probabilities.float().max(dim=1)
+    return torch.stack([value, place.float()], dim=1)
+
+
+def _subclass_count(model: Model, parts: Mapping[str, Dataset]) -> int:
+    """How many subclasses the method has of its own."""
+    few = next(part for part in parts.values() if len(part)).select([0])
+    return apply_model(model, few, model.method.subclass_proba, beside=torch.tensor([-1])).shape[1]
 
 
 def _majorities(coarse: Tensor, codes: Tensor, count: int) -> Tensor:
@@ -500,9 +558,10 @@ def _describe(
     owners = _majorities(coarse, codes, int(codes.max()) + 1)
     found: list[Subclass] = []
     sizes = torch.bincount(codes)
-    by_owner = sorted(codes.unique().tolist(), key=lambda z: (int(owners[z]), -int(sizes[z]), z))
+    by_owner = sorted(sizes.nonzero()[:, 0].tolist(), key=lambda z: (int(owners[z]), -int(sizes[z]), z))
+    rows_of = codes.argsort(stable=True).split(sizes.tolist())
     for number in by_owner:
-        rows = (codes == number).nonzero()[:, 0]
+        rows = rows_of[number]
         owner = int(owners[number])
         label = fitted.superclasses[owner] if fitted.level is not None and owner >= 0 else None
         places = rows.numpy()

@@ -51,9 +51,9 @@ def predicted_columns(
     UserError
         If neither the method classifies, nor subclasses were discovered, nor the run was adapted.
     """
-    columns: dict[str, Column] = {"id": [str(i) for i in dataset.ids]}
+    columns: dict[str, Column] = {"id": dataset.ids}
     if dataset.splits is not None:
-        columns["split"] = [str(name) for name in dataset.splits]
+        columns["split"] = dataset.splits
     own = len(columns)
     probabilities = level_probabilities(model, labels, dataset)
     codes = predicted_codes(probabilities, taxonomy_of(labels)) if probabilities else None
@@ -73,8 +73,7 @@ def predicted_columns(
         )
         columns["abstained"] = named.abstained.numpy()
     if subclasses is not None:
-        unknown = torch.full((len(dataset),), -1)
-        _put(columns, "subclass", *_most_probable(*subclasses.by_name(subclasses.predict(model, dataset, unknown)[0])))
+        _put(columns, "subclass", *subclasses.most_probable(model, dataset))
     if len(columns) == own:
         raise UserError(
             f"{model.method.name} learns embeddings and has no classifier: make one from a few labelled samples with "
@@ -117,8 +116,3 @@ def _add(columns: dict[str, Column], level: str, added: Mapping[str, Column]) ->
         if column in (*columns, "split", "abstained"):
             raise UserError(f"level '{level}' would write a second column '{column}': rename the level")
         columns[column] = values
-
-
-def _most_probable(probabilities: Tensor, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    best, codes = probabilities.max(dim=1)
-    return [names[code] for code in codes.tolist()], best.numpy()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from regrain.data.cells import spelled_as
 from regrain.data.dataset import Dataset
 from regrain.data.readers import parsed, table_of
+from regrain.data.shards import is_url
 from regrain.encoders import build_encoder, is_pretrained
 from regrain.errors import MissingDataError, UserError, speaks_python, warn_of_data
 from regrain.labels import Labels
@@ -187,7 +188,7 @@ class Run:
     def _read_recorded(self, settings: Mapping[str, Any]) -> Dataset:
         """Read the run's data from their recorded place."""
         source = settings["source"]
-        if not catalogue_of(source) and not Path(source).exists():
+        if not is_url(source) and not catalogue_of(source) and not Path(source).exists():
             raise MissingDataError(
                 f"the data of {self.path} are no longer at {source}: say where they are now, with --data"
             )
@@ -218,7 +219,7 @@ class Run:
         elif catalogue_of(source):
             gone = str(data) == source and "root" in reader_options
         else:
-            gone = not Path(source).exists()
+            gone = not is_url(source) and not Path(source).exists()
         looked_at = self._looked_at is not None and self._looked_at[0] is data
         if data is None or self.data is not None or not gone or looked_at:
             return False

@@ -21,6 +21,7 @@ from regrain.data.folder import opens_as_image
 from regrain.data.options import ColumnOptions, SampleOptions
 from regrain.data.readers import observed_columns, options_of, parsed, read, table_of
 from regrain.data.rows import examples
+from regrain.data.shards import is_url
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
 from regrain.evaluation.representations import raw_representation
@@ -69,7 +70,7 @@ def data_section(
         reader, levels = {**reader, "levels": list(levels)}, None
     section: dict[str, Any] = {"source": None}
     if isinstance(data, str | Path):
-        section["source"] = str(data) if catalogue_of(str(data)) else str(Path(data).resolve())
+        section["source"] = str(data) if is_url(data) or catalogue_of(str(data)) else str(Path(data).resolve())
         options = {**before, **reader}
     else:  # what was said of data in memory holds for new data
         known = options_of(data, reader)

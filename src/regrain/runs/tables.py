@@ -19,6 +19,7 @@ from regrain.errors import UserError
 from regrain.storage.files import replace_file
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 WRITABLE_SUFFIXES = (".csv", ".parquet", ".pq")
@@ -40,18 +41,73 @@ def write_columns(columns: Mapping[str, Column], out: Path) -> None:
     replace_file(out, table_writer(columns, out.suffix.lower()))
 
 
-def table_writer(columns: Mapping[str, Column], suffix: str) -> Callable[[Path], object]:
-    """A writer of a table, as CSV or Parquet, to a file of any name."""
+def frame_of(columns: Mapping[str, Column]) -> pd.DataFrame:
+    """A table of columns; packed texts become the texts of pandas."""
+    import pandas as pd
+
+    texts = {name: c.tolist() for name, c in columns.items() if isinstance(c, np.ndarray) and c.dtype.kind == "T"}
+    return pd.DataFrame({**columns, **texts})
+
+
+def arrow_table(columns: Mapping[str, Column]) -> pa.Table:
+    """A table of columns; names none of which is known are texts."""
     import pyarrow as pa
-    import pyarrow.csv
 
     table = pa.table(dict(columns))
     for index, column in enumerate(table.schema):
-        if pa.types.is_null(column.type):  # names, none of which is known
+        if pa.types.is_null(column.type):
             table = table.set_column(index, column.name, table[index].cast(pa.string()))
-    if suffix == ".csv":
-        return partial(pa.csv.write_csv, _guarded(table))
-    return partial(_write_parquet, table)
+    return table
+
+
+def table_writer(columns: Mapping[str, Column], suffix: str) -> Callable[[Path], object]:
+    """A writer of a table, as CSV or Parquet, to a file of any name."""
+    return _writer(arrow_table(columns), suffix)
+
+
+def write_table(table: pa.Table, out: Path) -> None:
+    """Write a table to a temporary name, then rename it."""
+    replace_file(out, _writer(table, out.suffix.lower()))
+
+
+def _writer(table: pa.Table, suffix: str) -> Callable[[Path], object]:
+    import pyarrow.csv
+
+    return partial(pyarrow.csv.write_csv, _guarded(table)) if suffix == ".csv" else parquet_writer(table)
+
+
+def parquet_writer(table: pa.Table) -> Callable[[Path], object]:
+    """A writer of a table as Parquet."""
+    import pyarrow.parquet
+
+    return partial(pyarrow.parquet.write_table, table, **_parquet_options(table.schema))
+
+
+def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Texts as dictionaries; numbers hardly come back."""
+    import pyarrow as pa
+
+    return {"compression": "zstd", "use_dictionary": [f.name for f in schema if pa.types.is_string(f.type)]}
+
+
+def joined_writer(files: Sequence[Path], suffix: str) -> Callable[[Path], object]:
+    """A writer of Parquet files under each other, as CSV or Parquet; one of them is held at a time."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    def read(file: Path) -> pa.Table:
+        table = pyarrow.parquet.read_table(file)
+        return _guarded(table) if suffix == ".csv" else table
+
+    def write(out: Path) -> None:
+        schema = read(files[0]).schema
+        kinds = {".csv": pyarrow.csv.CSVWriter}
+        options = {} if suffix == ".csv" else _parquet_options(schema)
+        with kinds.get(suffix, pyarrow.parquet.ParquetWriter)(out, schema, **options) as writer:
+            for file in files:
+                writer.write_table(read(file))
+
+    return write
 
 
 def _guarded(table: pa.Table) -> pa.Table:
@@ -65,29 +121,18 @@ def _guarded(table: pa.Table) -> pa.Table:
     return table.rename_columns([escape_formula(name) for name in table.column_names])
 
 
-def _write_parquet(table: pa.Table, file: Path) -> None:
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(table, file, compression="zstd")
-
-
-def write_embeddings(parts: Mapping[str, tuple[Dataset, Tensor]], out: Path) -> tuple[int, int]:
-    """Write embeddings (N, width) of every split as Parquet, with ids and class names; gives (rows, width)."""
+def embeddings_table(name: str, part: Dataset, vectors: Tensor) -> pa.Table:
+    """The embeddings (N, width) of a split, with ids and class names."""
     import pyarrow as pa
 
-    tables = []
-    for name, (part, vectors) in parts.items():
-        columns: dict[str, Any] = {"id": [str(i) for i in part.ids], "split": [name] * len(part)}
-        for level in part.labels.levels:
-            if level in (*columns, "embedding"):
-                raise UserError(f"level '{level}' would overwrite a column of that name in {out}; rename the level")
-            columns[level] = pa.array(part.labels.column(level), pa.string())
-        flat = pa.array(vectors.numpy().reshape(-1))
-        columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-        tables.append(pa.table(columns))
-    table = pa.concat_tables(tables)
-    replace_file(out, partial(_write_parquet, table))
-    return table.num_rows, vectors.shape[1]
+    columns: dict[str, Any] = {"id": part.ids, "split": [name] * len(part)}
+    for level in part.labels.levels:
+        if level in (*columns, "embedding"):
+            raise UserError(f"level '{level}' would overwrite a column of embeddings of that name; rename the level")
+        columns[level] = pa.array(part.labels.column(level), pa.string())
+    flat = pa.array(vectors.numpy().reshape(-1))
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    return pa.table(columns)
 
 
 def sample_columns(rows: Rows, out: Path, *, beside: Collection[str]) -> dict[str, Column]:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from regrain.data.dataset import Dataset
+from regrain.data.shards import POOL
 from regrain.errors import UserError
 from regrain.training.options import Sampling, TrainingOptions
 from regrain.training.processes import leave_unguarded
@@ -107,9 +108,9 @@ class Loader:
     """Iterates over one epoch of (raw samples, labels, ids); where samples come again, with the number of each visit.
 
     An epoch visits every sample exactly once (or every class equally often, by ``sampling``): the order is drawn from
-    (seed, epoch), cut into ``ceil(N / batch_size)`` batches whose sizes differ by at most one, and every batch is
-    shared out over the processes. No process gets a single sample (batch normalisation needs two), for which a batch of
-    very few samples may grow by some.
+    (seed, epoch), of samples in shards by windows of them. It is cut into ``ceil(N / batch_size)`` batches whose sizes
+    differ by at most one, and every batch is shared out over the processes. No process gets a single sample (batch
+    normalisation needs two), for which a batch of very few samples may grow by some.
 
     Parameters
     ----------
@@ -195,6 +196,9 @@ class Loader:
             return _balanced_order(self.dataset.labels.codes[:, 0], generator)
         if self.sampling == "two-level":
             return _two_level_order(self.dataset.labels.codes, self.samples_per_class, generator)
+        windows = getattr(self.dataset.samples, "windows", None)
+        if windows is not None:
+            return _windowed_order(windows, self._count, generator)
         return torch.randperm(len(self.dataset), generator=generator)
 
     def __iter__(self) -> Iterator[RawBatch | tuple[Any, Tensor, Tensor, Tensor]]:
@@ -206,6 +210,30 @@ class Loader:
             return
         for batch, visits in zip(batches, self._shared_out(_visit_numbers(order))[start:], strict=True):
             yield *batch, visits
+
+
+def _windowed_order(windows: Tensor, batches: int, generator: torch.Generator) -> Tensor:
+    """N rows in a random order that reads every window once: windows in a random order, mixed with some others.
+
+    Parameters
+    ----------
+    windows : LongTensor (N,)
+        Of the rows.
+    batches : int
+        The rows of a batch come window by window, so that of several processes each reads some of the windows.
+    generator : torch.Generator
+
+    Examples
+    --------
+    >>> order = _windowed_order(torch.arange(8) // 2, 2, torch.Generator().manual_seed(0))
+    >>> sorted(order.tolist()), [len((batch // 2).unique_consecutive()) for batch in order.split(4)]
+    ([0, 1, 2, 3, 4, 5, 6, 7], [3, 3])
+    """
+    numbers, place = windows.unique(return_inverse=True)
+    place = torch.randperm(len(numbers), generator=generator)[place]
+    mixed = torch.randperm(len(place), generator=generator)
+    order = mixed[(place[mixed] // POOL).argsort(stable=True)]
+    return torch.cat([batch[place[batch].argsort(stable=True)] for batch in order.tensor_split(batches)])
 
 
 def _visit_numbers(order: Tensor) -> Tensor:

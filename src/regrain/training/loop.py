@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import signal
 import sys
 import threading
@@ -32,7 +33,7 @@ from regrain.training.batch_norm import GlobalBatchNorm
 from regrain.training.device import resolve_precision, scan_dtype
 from regrain.training.loader import loader_of
 from regrain.training.options import TrainingOptions
-from regrain.training.processes import ProcessLayout, layout_of, under_torchrun
+from regrain.training.processes import ProcessLayout, layout_of, was_launched
 from regrain.training.progress import ProgressDisplay
 from regrain.training.scan import scan_views
 
@@ -282,12 +283,14 @@ def train(
 
 def _together(layout: ProcessLayout, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
     """Return the settings that tell Lightning which processes train together."""
+    if was_launched():
+        os.environ.setdefault("LOCAL_RANK", "0")
     return {
         "accelerator": "gpu" if device == "cuda" else "cpu",
         "devices": layout.devices,
         "num_nodes": layout.nodes,
         "strategy": "ddp" if layout.processes > 1 else "auto",
-        "plugins": [TorchElasticEnvironment()] if under_torchrun() else [],
+        "plugins": [TorchElasticEnvironment()] if was_launched() else [],
     }
 
 

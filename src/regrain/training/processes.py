@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from regrain.errors import UserError
 
@@ -26,14 +27,18 @@ class ProcessLayout:
         return self.devices * self.nodes
 
 
-def under_torchrun() -> bool:
-    """Whether torchrun started this process, as one of several or alone."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_WORLD_SIZE" in os.environ
+def was_launched() -> bool:
+    """Whether a launcher started this process, as one of several or alone: torchrun, Ray Train, a cluster's operator.
+
+    They all say which process it is (RANK) of how many (WORLD_SIZE); without LOCAL_WORLD_SIZE it has a machine to
+    itself.
+    """
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def was_restarted() -> bool:
     """Whether torchrun started this process again after one of them failed (``--max-restarts``)."""
-    return under_torchrun() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return was_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def leave_unguarded() -> None:
@@ -58,9 +63,9 @@ def layout_of(devices: int) -> ProcessLayout:
     """
     if devices < 1:
         raise UserError(f"--devices is at least 1; got {devices}")
-    if not under_torchrun():
+    if not was_launched():
         return ProcessLayout(devices)
-    started = int(os.environ["LOCAL_WORLD_SIZE"])
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if devices not in (1, started):
         raise UserError(
             f"--devices {devices} was asked for, and torchrun started {started} processes on this machine: leave out "
@@ -71,7 +76,7 @@ def layout_of(devices: int) -> ProcessLayout:
 
 def is_first_process() -> bool:
     """Whether this is the process that writes and speaks, before a process group exists."""
-    if under_torchrun():
+    if was_launched():
         return int(os.environ["RANK"]) == 0
     return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
 
@@ -84,7 +89,7 @@ def shared_out() -> Iterator[None]:
     CPU, by gloo.
     """
     global _shared
-    if not under_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
+    if not was_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield
         return
     import torch.distributed as dist
@@ -96,6 +101,23 @@ def shared_out() -> Iterator[None]:
     finally:
         _shared = False
         dist.destroy_process_group()
+
+
+def from_first_process(value: Any) -> Any:
+    """The first process's value, for all within :func:`shared_out`; elsewhere the value itself.
+
+    Examples
+    --------
+    >>> from_first_process({1, 2})
+    {1, 2}
+    """
+    if not _shared:
+        return value
+    import torch.distributed as dist
+
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def own_share() -> tuple[int, int]:

@@ -135,7 +135,7 @@ def clean(
     for name, part in splits.items():
         of_train = other is None and name == "train"
         held = vectors if of_train else _units(run, part)
-        frame = pd.DataFrame({"id": part.ids, "split": name})
+        frame = pd.DataFrame({"id": part.ids.tolist(), "split": name})
         for level, found in fitted.items():
             if level not in part.labels.levels:
                 continue
@@ -223,7 +223,7 @@ class _Fitted:
 
         rows = np.flatnonzero(self.kept)
         found, seen = np.zeros((len(self.codes), len(self.classes))), np.zeros(len(self.codes), dtype=bool)
-        groups = None if self.groups is None else self.groups[rows]
+        groups = None if self.groups is None else np.unique(self.groups[rows], return_inverse=True)[1]
         most = int(np.bincount(self.codes[rows]).max()) if groups is None else len(np.unique(groups))
         if most < 2:
             return found, seen

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
 from torch.nn import functional
 
+from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.evaluation import embed as embeddings_of
+from regrain.runs.parts import blocks_of, key_of, write_in_blocks
 from regrain.runs.run import get_split
 from regrain.runs.source import require_no_reading
-from regrain.runs.tables import require_writable, write_embeddings
+from regrain.runs.tables import embeddings_table, require_writable
 from regrain.runs.verb import RunOrPath, verb
-from regrain.training.processes import is_first_process
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @verb
@@ -90,6 +95,9 @@ def export_embeddings(
     **reader_options
         See :func:`load`.
 
+    Embeddings of more than 32,768 samples are computed and kept block by block: the same command, given again after it
+    was stopped, goes on after the last block.
+
     Returns
     -------
     (rows, width)
@@ -99,14 +107,22 @@ def export_embeddings(
     UserError
         If the data do not fit the run, or have no such split, or the file would be lost.
     """
+    import pyarrow.parquet
+
     require_writable(Path(out), overwrite, suffixes=(".parquet", ".pq"), content="embeddings")
     dataset = run.given_or_own(data, reader_options, levels=levels)
     splits = run.splits() if dataset is None else dataset.by_split()
     if split is not None:
         splits = {split: get_split(splits, split, str(run.path) if dataset is None else dataset.name)}
-    embedded = {name: (part, embeddings_of(run.model, run.fitting(part))) for name, part in splits.items()}
-    if normalise:
-        embedded = {name: (part, functional.normalize(vectors, dim=1)) for name, (part, vectors) in embedded.items()}
-    if is_first_process():
-        return write_embeddings(embedded, Path(out))
-    return sum(len(part) for part in splits.values()), next(iter(embedded.values()))[1].shape[1]
+    fitting = {name: run.fitting(part) for name, part in splits.items()}
+
+    widths: list[int] = []
+
+    def table(name: str, block: Dataset) -> pa.Table:
+        vectors = embeddings_of(run.model, block)
+        widths.append(vectors.shape[1])
+        return embeddings_table(name, block, functional.normalize(vectors, dim=1) if normalise else vectors)
+
+    makers = [partial(table, name, block) for name, part in fitting.items() for block in blocks_of(part, run.model)]
+    rows = write_in_blocks(makers, Path(out), lambda: key_of(run, fitting.values(), normalise))
+    return rows, widths[0] if widths else pyarrow.parquet.read_schema(out).field("embedding").type.list_size

@@ -101,6 +101,7 @@ def plan_fit(
         if method_class(method).needs.levels:
             raise
         dataset = read_data(source, [], reader)
+    del source  # a table that was parsed would take its memory during the training
     section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
     for level in section["levels"]:
         dataset.labels.level_index(level)
@@ -164,6 +165,7 @@ def fit(
     device: Device = "auto",
     devices: Count = 1,
     overwrite: bool = False,
+    continue_: bool = False,
     progress: bool = False,
     tensorboard: bool = False,
     interrupt: threading.Event | None = None,
@@ -212,6 +214,9 @@ def fit(
         How many devices.
     overwrite : bool
         Replace the run at ``out``.
+    continue_ : bool
+        Go on from the last checkpoint where ``out`` holds this very run, with any number of processes; else begin it.
+        For jobs that are stopped and given again.
     progress : bool
         Show a progress bar.
     tensorboard : bool
@@ -274,7 +279,13 @@ def fit(
         )
     run = Run(folder, dataset, device, start_notices(dataset, assembly))
     run.notices += _unread(training.labels, assembly.recipe, wanted["data"]["roles"])
-    again = was_restarted() and _is_of(folder, assembly.recipe)
+    again = (continue_ or was_restarted()) and _is_of(folder, assembly.recipe)
+    if continue_ and not again and folder.is_run and not overwrite:
+        raise UserError(
+            f"{place} holds another run: its recipe differs from this one's. Choose another --out, or replace it with "
+            "--overwrite",
+            code="would_overwrite",
+        )
     if again and folder.is_complete:
         return run
     with writing(folder):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
 
+from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.runs.classifier import level_proba
 from regrain.runs.discovery import read_discovery
+from regrain.runs.parts import blocks_of, key_of, write_in_blocks
 from regrain.runs.prediction import predicted_columns
-from regrain.runs.tables import require_writable, write_columns
+from regrain.runs.tables import arrow_table, frame_of, require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @verb
@@ -51,6 +55,9 @@ def predict(
     **reader_options
         See :func:`load`.
 
+    Classes of more than 32,768 samples that are written to a file are computed and kept block by block: the same call,
+    given again after it was stopped, goes on after the last block.
+
     Returns
     -------
     DataFrame
@@ -63,23 +70,30 @@ def predict(
     UserError
         If the file's ending is unknown, the data do not fit the run, or the run cannot predict anything.
     """
-    import pandas as pd
+    import pyarrow
 
     if out is not None:
         require_writable(Path(out), overwrite)
     dataset = run.read(data, wanted="none", **reader_options)
     dataset = run.fitting(dataset if split is None else dataset.split(split))
-    columns = predicted_columns(
-        run.model,
-        run.labels,
-        dataset,
-        classifier=run.classifier,
-        subclasses=read_discovery(run),
-        selective=run.selective,
-    )
-    if out is not None:
-        write_columns(columns, Path(out))
-    return pd.DataFrame(columns)
+    aids: dict[str, Any] = {
+        "classifier": run.classifier,
+        "subclasses": read_discovery(run),
+        "selective": run.selective,
+    }
+    if out is None or len(blocks := list(blocks_of(dataset, run.model))) == 1:
+        columns = predicted_columns(run.model, run.labels, dataset, **aids)
+        if out is not None:
+            write_columns(columns, Path(out))
+        return frame_of(columns)
+
+    def table(block: Dataset) -> pa.Table:
+        return arrow_table(predicted_columns(run.model, run.labels, block, **aids))
+
+    tables: list[pa.Table] = []
+    makers = [partial(table, block) for block in blocks]
+    write_in_blocks(makers, Path(out), lambda: key_of(run, [dataset]), tables.append)
+    return pyarrow.concat_tables(tables).to_pandas()
 
 
 @verb

@@ -217,7 +217,7 @@ def _notices(dropped: Mapping[str, int], absent: set[str], unlabelled: int, leve
 def _how_to_read(rows: Rows) -> Iterator[str]:
     """Return the columns of the table that a reader may not guess."""
     options = [] if rows.groups is None else ["--group-column group"]
-    if not all(map(is_split, rows.splits or ())):
+    if rows.splits is not None and not all(map(is_split, dict.fromkeys(rows.splits.tolist()))):
         options.append("--split-column split")
     if options:
         yield f"read the table with {' '.join(options)}"

@@ -1,0 +1,488 @@
+"""Samples beyond memory: a folder of Parquet shards, on a disk or in an object store, with an index of its rows.
+
+The folder holds ``shards.json`` (the form of samples, classes, files), ``index.arrow`` (id, key, split, group and label
+codes of every row, memory-mapped) and the shards, which are ordinary Parquet files. A shard is read by windows, its row
+groups, of which the last few are kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from regrain.data.cache import cache_folder
+from regrain.data.dataset import Dataset
+from regrain.data.images import ImageForm, decode_images
+from regrain.data.packed import packed
+from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
+from regrain.errors import UserError
+from regrain.labels import Labels
+from regrain.storage.files import replace_file
+from regrain.storage.run_folder import labels_from_json, labels_to_json
+
+_NOTE, _INDEX = "shards.json", "index.arrow"
+_SHARD_BYTES, _WINDOW_BYTES = 256 << 20, 8 << 20
+_LOADED_BYTES = 2 << 30
+"""Samples of so many bytes at most are read into memory at once; more are read window by window."""
+
+POOL = 16
+"""Windows that an epoch mixes with each other; a process keeps as many."""
+
+
+def is_url(source: object) -> bool:
+    """Whether a source is in an object store, such as ``s3://bucket/photos``.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/photos"), is_url("photos/")
+    (True, False)
+    """
+    return isinstance(source, str) and "://" in source
+
+
+def is_sharded(source: object) -> bool:
+    """Whether a path or an address is a folder of shards."""
+    if is_url(source):
+        system, root = _place(str(source))
+        return bool(system.exists(f"{root}/{_NOTE}"))
+    return isinstance(source, str | os.PathLike) and (Path(os.path.expanduser(source)) / _NOTE).is_file()
+
+
+@dataclass(frozen=True)
+class ShardSamples:
+    """Samples in a folder of shards, read when they are taken.
+
+    Parameters
+    ----------
+    place : str
+        Path or address of the folder.
+    about : mapping
+        What ``shards.json`` says.
+    rows : LongTensor (N,)
+        Positions among all rows of the shards, in the order of the files.
+    form : ImageForm, optional
+        How images are handed on.
+    """
+
+    place: str
+    about: Mapping[str, Any] = field(repr=False)
+    rows: Tensor = field(repr=False)
+    form: ImageForm | None = None
+
+    in_memory = False
+
+    @property
+    def modality(self) -> Modality:
+        modality: Modality = self.about["modality"]
+        return modality
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.about["shape"]) if self.form is None else self.form.shape
+
+    @property
+    def static_width(self) -> int:
+        """S, the number of static features of series."""
+        return int(self.about["static_width"])
+
+    @property
+    def windows(self) -> Tensor:
+        """LongTensor (N,): the window that each sample is read with, numbered over all files."""
+        file, inside = self._located(self.rows)
+        counts = torch.tensor([-(-file["rows"] // self.about["window"]) for file in self.about["files"]])
+        return (counts.cumsum(0) - counts)[file] + inside // self.about["window"]
+
+    def _located(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The file of each row, and the row's place in it."""
+        counts = torch.tensor([file["rows"] for file in self.about["files"]])
+        file = torch.searchsorted(counts.cumsum(0), rows, right=True)
+        return file, rows - (counts.cumsum(0) - counts)[file]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: Tensor) -> Any:
+        rows = self.rows[index]
+        file, inside = self._located(rows)
+        window = inside // self.about["window"]
+        columns = (*self.about["columns"], *self.about["static_columns"])
+        numbers = self.modality in ("vector", "series")
+        width = math.prod(self.shape) + self.static_width
+        values = torch.empty(len(rows), width) if numbers else None
+        cells: list[Any] = [None] * len(rows)
+        for number, group in torch.stack([file, window], dim=1).unique(dim=0).tolist():
+            places = ((file == number) & (window == group)).nonzero()[:, 0]
+            name = self.about["files"][number]["name"]
+            found = _window(os.getpid(), self.place, name, group, columns, numbers)
+            of_window = inside[places] - group * self.about["window"]
+            if values is not None:
+                values[places] = torch.from_numpy(found[of_window.numpy()])
+            else:
+                for place, row in zip(places.tolist(), of_window.tolist(), strict=True):
+                    cells[place] = found[row]
+        if values is None:
+            return cells if self.form is None else self._decoded(cells, rows, self.form)
+        if self.modality == "vector":
+            return values
+        series = values[:, : math.prod(self.shape)].view(len(rows), *self.shape)
+        return {"series": series, "static": values[:, -self.static_width :]} if self.static_width else series
+
+    def _decoded(self, contents: list[bytes], rows: Tensor, form: ImageForm) -> Tensor:
+        images, failures = decode_images(contents, form)
+        for place, reason in failures.items():
+            file, inside = self._located(rows[place : place + 1])
+            name = self.about["files"][int(file)]["name"]
+            raise UserError(f"{self.place}/{name}: the image of row {int(inside)} {reason}", code="damaged_file")
+        return torch.from_numpy(images)
+
+    def select(self, index: Tensor) -> ShardSamples:
+        return replace(self, rows=self.rows[index])
+
+    def stored_as(self, form: ImageForm) -> ShardSamples:
+        """The same images in another form."""
+        return replace(self, form=form)
+
+    def digest(self) -> str:
+        content = hashlib.blake2b(f"{self.about['digest']}{self.form}".encode(), digest_size=16)
+        content.update(np.ascontiguousarray(self.rows.numpy()))
+        return content.hexdigest()
+
+    def load(self) -> Samples:
+        """All samples in memory."""
+        blocks = [self.take(block) for block in torch.arange(len(self)).split(self.about["window"])]
+        if self.modality == "text":
+            return TextSamples(tuple(text for block in blocks for text in block))
+        if blocks and isinstance(blocks[0], dict):
+            return SeriesSamples(*(torch.cat([block[name] for block in blocks]) for name in ("series", "static")))
+        return TensorSamples(torch.cat(blocks), self.modality)
+
+
+@functools.lru_cache(maxsize=2 * POOL)
+def _window(process: int, place: str, file: str, group: int, columns: tuple[str, ...], numbers: bool) -> Any:
+    """The cells of a window, or its numbers (rows, width) float32; every process reads its own."""
+    table = _file(process, place, file).read_row_group(group, columns=list(columns))
+    if not numbers:
+        return table[columns[0]].to_pylist()
+    return np.column_stack([_numbers(table[name]) for name in columns]).astype(np.float32, copy=False)
+
+
+def _numbers(column: Any) -> np.ndarray:
+    import pyarrow as pa
+
+    if not pa.types.is_fixed_size_list(column.type):
+        return np.asarray(column.to_numpy())
+    flat = np.concatenate([np.asarray(chunk.flatten()) for chunk in column.chunks])
+    return flat.reshape(-1, column.type.list_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _file(process: int, place: str, file: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    system, root = _place(place)
+    try:
+        return pyarrow.parquet.ParquetFile(system.open(f"{root}/{file}", "rb") if is_url(place) else f"{root}/{file}")
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{place}/{file} cannot be read: {str(error).splitlines()[0]}", code="damaged_file") from None
+
+
+def _place(place: str) -> tuple[Any, str]:
+    """The file system of a path or an address, and the path in it."""
+    import fsspec
+
+    if not is_url(place):
+        return fsspec.filesystem("file"), str(Path(place).expanduser().absolute())
+    try:
+        system, root = fsspec.core.url_to_fs(place)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{place} cannot be reached: {error}", code="missing_package") from None
+    return system, root.rstrip("/")
+
+
+def write_shards(
+    dataset: Dataset, out: str | Path, *, shard_rows: int | None = None, window: int | None = None
+) -> list[str]:
+    """Write a data set as shards, split by split; gives the names of the files.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    out : path or address
+        Of the folder, which holds no shards yet.
+    shard_rows, window : int, optional
+        Rows of a shard, and of a window of it; default such that they are of about 256 MB and 8 MB.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    system, root = _place(str(out))
+    system.makedirs(root, exist_ok=True)
+    a_row = _bytes_a_row(dataset)
+    shard_rows = shard_rows or max(1, _SHARD_BYTES // a_row)
+    window = min(shard_rows, window or max(1, _WINDOW_BYTES // a_row))
+    names = _names(dataset)
+    files: list[dict[str, Any]] = []
+    content = hashlib.blake2b(digest_size=16)
+    parts = list(dataset.by_split().items())
+    for split, part in parts:
+        total = math.ceil(len(part) / shard_rows)
+        for number in range(total):
+            name = f"{quote(split, safe='') or 'data'}-{number:05d}-of-{total:05d}.parquet"
+            rows = range(number * shard_rows, min((number + 1) * shard_rows, len(part)))
+            files.append({"name": name, "rows": len(rows)})
+            with system.open(f"{root}/{name}", "wb") as stream:
+                writer = None
+                for start in range(rows.start, rows.stop, window):
+                    table = _table(part.select(range(start, min(start + window, rows.stop))), split, names, content)
+                    writer = writer or pyarrow.parquet.ParquetWriter(stream, table.schema, compression="zstd")
+                    writer.write_table(table, row_group_size=window)
+                assert writer is not None
+                writer.close()
+    index = pa.concat_tables([_index(part, number) for number, (_, part) in enumerate(parts)])
+    with system.open(f"{root}/{_INDEX}", "wb") as stream, pa.ipc.new_file(stream, index.schema) as writer:
+        writer.write_table(index)
+    form = _encoded(dataset.samples)
+    about = {
+        "schema": 1,
+        "name": dataset.name,
+        "modality": dataset.modality,
+        "shape": list(dataset.samples.shape),
+        "form": None if dataset.modality != "image" else [list(dataset.samples.shape), form.white if form else 65535],
+        "columns": names["columns"],
+        "static_columns": names["static_columns"],
+        "static_width": getattr(dataset.samples, "static_width", 0),
+        "labels": labels_to_json(dataset.labels),
+        "splits": None if dataset.splits is None else [split for split, _ in parts],
+        "groups": dataset.groups is not None,
+        "files": files,
+        "window": window,
+        "bytes": a_row * len(dataset),
+        "digest": content.hexdigest(),
+        "notes": {k: v for k, v in dataset.notes.items() if k in _KEPT_NOTES},
+    }
+    with system.open(f"{root}/{_NOTE}", "wb") as stream:
+        stream.write(json.dumps(about, ensure_ascii=False, indent=1).encode())
+    return [file["name"] for file in files]
+
+
+_KEPT_NOTES = ("columns", "static_columns", "notations", "white", "views", "source", "licence")
+
+
+def _encoded(samples: Samples) -> ImageSamples | None:
+    """The encoded images that samples are, or were decoded from."""
+    return samples if isinstance(samples, ImageSamples) else getattr(samples, "encoded", None)
+
+
+def _bytes_a_row(dataset: Dataset) -> int:
+    """About how many bytes a sample takes in a shard, by the first few."""
+    few = dataset.select(range(min(len(dataset), 64)))
+    contents = _contents(few)
+    sizes = [sum(len(cell) if isinstance(cell, str | bytes) else cell.nbytes for cell in row) for row in contents]
+    return max(1, sum(sizes) // max(1, len(sizes)))
+
+
+def _contents(part: Dataset) -> list[tuple[Any, ...]]:
+    """The cells of every sample: the bytes of an image, a text, or numbers."""
+    import io
+
+    from PIL import Image
+
+    encoded, every = _encoded(part.samples), torch.arange(len(part))
+    if encoded is not None:
+        return [(s if isinstance(s, bytes) else Path(s).read_bytes(),) for s in encoded.sources]
+    taken = part.samples.take(every)
+    if part.modality == "text":
+        return [(text,) for text in taken]
+    if part.modality == "image":
+        contents = []
+        for pixels in taken.numpy():
+            stream = io.BytesIO()
+            Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(stream, format="PNG")
+            contents.append((stream.getvalue(),))
+        return contents
+    tensors = list(taken.values()) if isinstance(taken, dict) else [taken]
+    return list(zip(*(tensor.flatten(1).numpy() for tensor in tensors), strict=True))
+
+
+def _names(dataset: Dataset) -> dict[str, Any]:
+    """Names of the columns of samples, id, split and group, none of which is that of a level."""
+    taken = set(dataset.labels.levels)
+
+    def free(name: str) -> str:
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
+    kind = {"image": "image", "text": "text", "vector": "vector", "series": "series"}[dataset.modality]
+    named = dataset.notes.get("columns") if dataset.modality == "vector" else None
+    static = ["static"] if getattr(dataset.samples, "static_width", 0) else []
+    return {
+        "columns": [free(str(name)) for name in named] if named else [free(kind)],
+        "static_columns": [free(name) for name in static],
+        **{name: free(name) for name in ("id", "split", "group")},
+    }
+
+
+def _table(part: Dataset, split: str, names: Mapping[str, Any], content: Any) -> Any:
+    """The rows of a window, whose content is added to a hash."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {names["id"]: pa.array(part.ids.tolist(), pa.string())}
+    if part.splits is not None:
+        columns[names["split"]] = pa.array([split] * len(part), pa.string())
+    if part.groups is not None:
+        columns[names["group"]] = pa.array(part.groups.tolist(), pa.string())
+    for level, classes in zip(part.labels.levels, part.labels.classes, strict=True):
+        codes = part.labels.level(level).tolist()
+        columns[level] = pa.array([None if code < 0 else classes[code] for code in codes], pa.string())
+    cells = list(zip(*_contents(part), strict=True))
+    for column in cells:
+        for cell in column:
+            text = cell.encode("utf-8", "surrogatepass") if isinstance(cell, str) else cell
+            content.update(text if isinstance(text, bytes) else text.tobytes())
+    if part.modality == "vector" and len(names["columns"]) > 1:
+        values = np.stack(cells[0])
+        columns |= {name: pa.array(values[:, place]) for place, name in enumerate(names["columns"])}
+        return pa.table(columns)
+    for name, column in zip((*names["columns"], *names["static_columns"]), cells, strict=True):
+        if isinstance(column[0], str):
+            columns[name] = pa.array(column, pa.large_string())
+        elif isinstance(column[0], bytes):
+            columns[name] = pa.array(column, pa.large_binary())
+        else:
+            values = np.stack(column).astype(np.float32)
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    return pa.table(columns)
+
+
+def _index(part: Dataset, split: int) -> Any:
+    import pyarrow as pa
+
+    ids = pa.array(part.ids.tolist(), pa.large_string())
+    columns: dict[str, Any] = {"id": ids, "key": pa.array(part.keys.numpy())}
+    columns["split"] = pa.array(np.full(len(part), split, dtype=np.int32))
+    if part.groups is not None:
+        columns["group"] = pa.array(part.groups.tolist(), pa.large_string())
+    for place in range(len(part.labels.levels)):
+        columns[f"code {place}"] = pa.array(part.labels.codes[:, place].numpy().astype(np.int32))
+        source = part.labels.source
+        filled = np.zeros(len(part), np.uint8) if source is None else source[:, place].numpy()
+        columns[f"source {place}"] = pa.array(filled)
+    return pa.table(columns)
+
+
+def read_shards(
+    source: str | Path,
+    *,
+    levels: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    name: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    white: int | None = None,
+    cache: bool = False,
+    skip_unreadable: bool = False,
+) -> Dataset:
+    """The data set in a folder of shards: in memory if its samples are few, else read when they are taken.
+
+    Parameters
+    ----------
+    source : path or address
+    levels : sequence of str, optional
+        Those to read; default all.
+    splits, name, image_size, channels, white
+        See :mod:`regrain.data.options`.
+    cache, skip_unreadable
+        Without effect: shards are what was read.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, or there is no such level or split.
+    """
+    place = str(source)
+    system, root = _place(place)
+    try:
+        about = json.loads(system.cat_file(f"{root}/{_NOTE}"))
+        if about["schema"] != 1:
+            raise UserError(f"{place}/{_NOTE} was written by a newer version", code="damaged_file")
+        empty = labels_from_json(about["labels"], f"{place}/{_NOTE}")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{place}/{_NOTE} cannot be read: {error}", code="damaged_file") from None
+    index = _mapped_index(system, root, place, about)
+    count = sum(file["rows"] for file in about["files"])
+    if index.num_rows != count:
+        raise UserError(f"{place}: its index has {index.num_rows} rows, and its shards {count}", code="damaged_file")
+    places = range(len(empty.levels))
+    codes = torch.empty(count, len(empty.levels), dtype=torch.long)
+    filled = torch.empty(count, len(empty.levels), dtype=torch.uint8)
+    for level in places:
+        codes[:, level] = torch.from_numpy(index[f"code {level}"].to_numpy().copy())
+        filled[:, level] = torch.from_numpy(index[f"source {level}"].to_numpy().copy())
+    ids = _packed(index["id"])
+    form = None
+    if about["form"] is not None:
+        (stored_channels, *size), stored_white = about["form"]
+        side = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size or size)
+        form = ImageForm((channels or stored_channels, *side), white or stored_white)
+    samples: Samples = ShardSamples(place, about, torch.arange(count), form)
+    dataset = Dataset(
+        samples,
+        Labels(codes, empty.levels, empty.classes, empty.taxonomy, filled),
+        ids,
+        name or about["name"],
+        None if about["splits"] is None else packed(about["splits"])[index["split"].to_numpy()],
+        _packed(index["group"]) if about["groups"] else None,
+        {**about["notes"], "source": place, "messages": []},
+        (ids, torch.from_numpy(index["key"].to_numpy().copy())),
+    )
+    if splits is not None:
+        for split in splits:
+            dataset.split(split)
+        dataset = dataset.select(np.isin(dataset.splits, packed(list(splits))))
+    if levels is not None:
+        dataset = dataset.with_levels(levels)
+    few = about["bytes"] <= _LOADED_BYTES if form is None else form.fits_memory(len(dataset))
+    if few and isinstance(dataset.samples, ShardSamples):
+        return replace(dataset, samples=dataset.samples.load())
+    return dataset
+
+
+def _packed(column: Any) -> np.ndarray:
+    """Texts of an index, some thousands at a time."""
+    starts = range(0, len(column), 65536)
+    return np.concatenate([packed([])] + [packed(column.slice(start, 65536).to_pylist()) for start in starts])
+
+
+def _mapped_index(system: Any, root: str, place: str, about: Mapping[str, Any]) -> Any:
+    """The index as a memory map; of an object store a copy is kept in the cache, once a machine."""
+    import pyarrow as pa
+
+    file = Path(f"{root}/{_INDEX}")
+    if is_url(place):
+        key = hashlib.blake2b((place + about["digest"]).encode(), digest_size=16).hexdigest()
+        file = cache_folder() / f"{key}.arrow"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                replace_file(file, lambda copy: copy.write_bytes(system.cat_file(f"{root}/{_INDEX}")))
+    try:
+        with pa.memory_map(str(file)) as mapped:
+            return pa.ipc.open_file(mapped).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{place}/{_INDEX} cannot be read: {error}", code="damaged_file") from None
