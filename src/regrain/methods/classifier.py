@@ -79,13 +79,8 @@ def labelled_cross_entropy(
 ) -> Tensor:
     """Return the mean cross entropy in float32 over rows of known label; without any, zero with zero gradient.
 
-    Parameters
-    ----------
-    logits : (B, classes)
-    labels : (B,), -1 unknown
-    label_smoothing : float in [0, 1)
-    weight : (classes,), optional
-        Class weights; the mean is weighted.
+    ``logits``: (B, classes). ``labels``: (B,), -1 unknown. ``label_smoothing``: float in [0, 1). ``weight`` (classes,):
+    class weights; the mean is weighted.
 
     Examples
     --------

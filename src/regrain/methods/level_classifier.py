@@ -42,12 +42,7 @@ class LevelClassifier(nn.Linear):
 
     It learns either by gradient (:meth:`cross_entropy`) or in one go from all training samples (:meth:`solve`).
 
-    Parameters
-    ----------
-    width : int
-        Width of f(x).
-    classes : sequence of int
-        Number of classes of every level, coarse to fine.
+    ``width``: width of f(x). ``classes``: number of classes of every level, coarse to fine.
 
     Examples
     --------

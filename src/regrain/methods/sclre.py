@@ -273,12 +273,7 @@ class SCLRE(Method):
             raise UserError("this sclre was trained without attention: there is nothing that samples attend to")
         bank = self._filled_bank()
         weights = attention_weights(
-            self.projections(x),
-            bank,
-            self.to_query.weight,
-            self.to_key.weight,
-            heads=self.heads,
-            include_self=True,
+            self.projections(x), bank, self.to_query.weight, self.to_key.weight, heads=self.heads, include_self=True
         )
         return weights[:, :, :-1].mean(dim=0), self.bank_keys
 

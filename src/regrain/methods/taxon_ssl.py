@@ -28,8 +28,6 @@ class TaxonSSL(Method):
 
     Parameters
     ----------
-    encoder, classes
-        See :class:`~regrain.methods.base.Method`; ``classes`` holds the number of classes of every level.
     temperature : float
         tau of the contrast.
     projector_hidden, projector_width : int
