@@ -34,7 +34,7 @@ MOST_FITTED, _FITTED_OF_EACH = 2**17, 64
 
 _BLOCK = 65536
 _SILHOUETTE_SAMPLES = 2000
-_SMALL_LOSS = 0.05
+_SMALL_LOSS = 0.1
 """Share of the silhouette that clusters of equal size may cost where nobody said whether to make them equal."""
 
 _FOLDS = 5
@@ -219,7 +219,7 @@ def cluster_within(
         for every known class.
     balanced : bool, optional
         Make clusters of equal size within a superclass: Sinkhorn assignments and means alternate, starting at k-means.
-        With None they are made where they cost less than a twentieth of the mean silhouette.
+        With None they are made where they cost less than a tenth of the mean silhouette.
     seed : int
         Seed of k-means.
 

@@ -87,7 +87,7 @@ class FALCON(Method):
         Start of the classes.
     balanced : bool, optional
         Whether clusters of the start have equal sizes within a coarse class. Default: where that costs less than a
-        twentieth of the silhouette.
+        tenth of the silhouette.
     """
 
     name = "falcon"
