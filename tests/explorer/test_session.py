@@ -547,3 +547,18 @@ def test_a_name_below_two_superclasses_has_one_spelling_in_all_files(
     code, _, err = regrain(*arguments, "--device", "cpu")
     assert code == 0, err
     assert set(Run.open(tmp_path / "fit").labels.names("subclass")) == expected
+
+
+def test_groups_without_a_name_have_a_proposed_one(run_folder: Path) -> None:
+    """The blobs differ in one column each."""
+    found = []
+    for _ in range(2):  # from the subclasses, then from start.json
+        opened = Session(regrain.Run.open(run_folder, device="cpu"))
+        proposed = {g["number"]: g["proposed"] for g in opened.changes(0)["groups"]}
+        number, words = next(iter(proposed.items()))
+        assert opened.search(words)["groups"] == [number]
+        opened.close()
+        found.append(proposed)
+    assert found[0] == found[1]
+    assert len(set(proposed.values())) == len(proposed) == 6
+    assert all(" sd" in name for name in proposed.values())
