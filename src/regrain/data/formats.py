@@ -42,7 +42,7 @@ _ROW_BYTES = 200
 _MANY = 65536
 """From this many rows on, texts that are all different are packed."""
 _KEPT_BYTES = 64 << 20
-"""Columns of numbers are kept once read up to so many bytes in all; beyond, they are read when they are asked for."""
+"""Columns are kept once read up to so many bytes in all; beyond, each is read whenever it is asked for."""
 
 
 def as_table(source: Any) -> Table:
@@ -513,10 +513,7 @@ class ParquetColumns(Mapping[str, Column]):
             self.load([n for n in self._names if n not in self._read])
             return self._read[name]
         self.load([name])
-        column = self._read[name]
-        if not small and isinstance(column, np.ndarray) and column.dtype.kind != "T":
-            del self._read[name]
-        return column
+        return self._read[name] if small else self._read.pop(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +23,15 @@ BLOCK = 2**15
 """Rows that are computed and written at once."""
 
 
-def blocks_of(dataset: Dataset, model: Model) -> Iterator[Dataset]:
-    """A data set in blocks, in its order; whole where a frozen backbone's features are cached for all of it."""
-    if len(dataset) <= BLOCK or model.backbone is not None:
-        yield dataset
-        return
-    for start in range(0, len(dataset), BLOCK):
-        yield dataset.select(range(start, min(start + BLOCK, len(dataset))))
+def blocks_of(dataset: Dataset, model: Model) -> list[range]:
+    """The rows of each block, in their order; all where a frozen backbone's features are cached for the whole."""
+    step = max(1, len(dataset)) if model.backbone is not None else BLOCK
+    return [range(start, min(start + step, len(dataset))) for start in range(0, max(1, len(dataset)), step)]
+
+
+def block_of(dataset: Dataset, rows: range) -> Dataset:
+    """A block of a data set."""
+    return dataset if len(rows) == len(dataset) else dataset.select(rows)
 
 
 def key_of(run: Run, datasets: Iterable[Dataset], *about: object) -> str:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from torch import Tensor
 from torch.nn import functional
 
-from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.evaluation import embed as embeddings_of
-from regrain.runs.parts import blocks_of, key_of, write_in_blocks
+from regrain.runs.parts import block_of, blocks_of, key_of, write_in_blocks
 from regrain.runs.run import get_split
 from regrain.runs.source import require_no_reading
 from regrain.runs.tables import embeddings_table, require_writable
@@ -115,14 +114,15 @@ def export_embeddings(
     if split is not None:
         splits = {split: get_split(splits, split, str(run.path) if dataset is None else dataset.name)}
     fitting = {name: run.fitting(part) for name, part in splits.items()}
-
+    del dataset, splits  # whose ids and labels would be held twice
     widths: list[int] = []
 
-    def table(name: str, block: Dataset) -> pa.Table:
+    def table(name: str, rows: range) -> pa.Table:
+        block = block_of(fitting[name], rows)
         vectors = embeddings_of(run.model, block)
         widths.append(vectors.shape[1])
         return embeddings_table(name, block, functional.normalize(vectors, dim=1) if normalise else vectors)
 
-    makers = [partial(table, name, block) for name, part in fitting.items() for block in blocks_of(part, run.model)]
+    makers = [partial(table, name, rows) for name, part in fitting.items() for rows in blocks_of(part, run.model)]
     rows = write_in_blocks(makers, Path(out), lambda: key_of(run, fitting.values(), normalise))
     return rows, widths[0] if widths else pyarrow.parquet.read_schema(out).field("embedding").type.list_size

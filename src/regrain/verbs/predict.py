@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
 
-from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.runs.classifier import level_proba
 from regrain.runs.discovery import read_discovery
-from regrain.runs.parts import blocks_of, key_of, write_in_blocks
+from regrain.runs.parts import block_of, blocks_of, key_of, write_in_blocks
 from regrain.runs.prediction import predicted_columns
 from regrain.runs.tables import arrow_table, frame_of, require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
@@ -81,17 +80,17 @@ def predict(
         "subclasses": read_discovery(run),
         "selective": run.selective,
     }
-    if out is None or len(blocks := list(blocks_of(dataset, run.model))) == 1:
+    if out is None or len(blocks := blocks_of(dataset, run.model)) == 1:
         columns = predicted_columns(run.model, run.labels, dataset, **aids)
         if out is not None:
             write_columns(columns, Path(out))
         return frame_of(columns)
 
-    def table(block: Dataset) -> pa.Table:
-        return arrow_table(predicted_columns(run.model, run.labels, block, **aids))
+    def table(rows: range) -> pa.Table:
+        return arrow_table(predicted_columns(run.model, run.labels, block_of(dataset, rows), **aids))
 
     tables: list[pa.Table] = []
-    makers = [partial(table, block) for block in blocks]
+    makers = [partial(table, rows) for rows in blocks]
     write_in_blocks(makers, Path(out), lambda: key_of(run, [dataset]), tables.append)
     return pyarrow.concat_tables(tables).to_pandas()
 
