@@ -25,7 +25,9 @@ _WIDTH = 128
 """Width of BuCSFR's embeddings; wider ones are projected onto their first singular vectors."""
 _NEIGHBOURS = 10
 _THRESHOLD = 1.08
-"""Of merging by coding length: two of Grocery's categories, of 28 and 22 products, are left with 22 and 24."""
+"""Of merging by coding length: two of Grocery's categories, of 28 and 22 products, are left with 22 and 24.
+
+Domains of CLINC150, of 15 intents, are left with 31 and 35: there 1.2 is right."""
 
 
 @dataclass(frozen=True)
