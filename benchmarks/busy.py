@@ -57,15 +57,13 @@ def main() -> None:
         return
     command = [sys.executable, __file__, "--one", "--encoder", options.encoder, "--seconds", str(options.seconds)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
-    ways = {
-        way: subprocess.Popen(
-            command, env=inherited | variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        for way, variables in WAYS.items()
-    }
+    ways: dict[str, subprocess.Popen[str]] = {}
     try:
-        for process in ways.values():
-            answer(process)
+        for way, variables in WAYS.items():  # one after the other: together they would be each other's busy machine
+            ways[way] = subprocess.Popen(
+                command, env=inherited | variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            )
+            answer(ways[way])
         for busy in options.busy:
             others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
             found: dict[str, list[float]] = {way: [] for way in ways}

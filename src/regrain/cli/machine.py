@@ -9,16 +9,17 @@ from pathlib import Path
 
 from regrain.cli.terminal import say
 
-_THREADS, _WAITING = "OMP_NUM_THREADS", "OMP_WAIT_POLICY"
+_THREADS = "OMP_NUM_THREADS"
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def settle_threads() -> None:
     """Leave the cores that others use to them, and say so; where nobody does, nothing is changed or said.
 
-    torch starts a thread a core. All of them wait for the slowest one at the end of every operation, spinning: if one
-    lacks its core, a step takes several times as long. Variables that the user has set stay as they are, and so do the
-    threads of a torch that is there already.
+    torch starts a thread a core. All of them wait for the slowest one at the end of every operation: if one lacks its
+    core, a step takes several times as long. With a thread less it took half of that, where threads that sleep while
+    they wait (OMP_WAIT_POLICY) took 0.86, and on a quiet machine 1.6 of what spinning ones did (`docs/speed.md`). A
+    number that the user has set stays as it is, and so do the threads of a torch that is there already.
     """
     if _THREADS in os.environ or "torch" in sys.modules:
         return
@@ -28,7 +29,6 @@ def settle_threads() -> None:
     if threads >= cores:
         return
     os.environ[_THREADS] = str(threads)
-    os.environ.setdefault(_WAITING, "PASSIVE")
     why = f"{load:.1f} processes are at work" if threads < own else "this process may use no more at a time"
     noun = "thread" if threads == 1 else "threads"
     say(f"{cores} cores, and {why}: {threads} {noun}; {_THREADS} sets another number", err=True)
