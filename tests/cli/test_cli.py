@@ -84,6 +84,15 @@ def test_fit_evaluate_embed_on_a_folder(regrain: Command, photos: Path, tmp_path
         np.stack(table["embedding"].to_pylist()) for table in (pq.read_table(tmp_path / "units.parquet"), written)
     )
     np.testing.assert_allclose(units, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), atol=1e-6)
+    for precision in ("float32", "bf16"):
+        asked = ("--precision", precision, "--out", f"{precision}.parquet")
+        code, _, err = regrain("embed", "run", "--data", photos, *asked)
+        assert code == 0, err
+    whole, half = (
+        np.stack(pq.read_table(tmp_path / f"{name}.parquet")["embedding"].to_pylist()) for name in ("float32", "bf16")
+    )
+    np.testing.assert_allclose(whole, half, rtol=0, atol=0.05 * np.abs(whole).max())
+    assert not np.array_equal(whole, half)
 
 
 def test_a_table_trains_and_the_finished_run_is_safe(regrain: Command, table: Path, tmp_path: Path) -> None:

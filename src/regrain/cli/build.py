@@ -365,6 +365,10 @@ def options_of(command: Command) -> dict[str, tuple[Option, str | None]]:
         found["every"] = Option("every", bool, False, "Show all metrics, not the first of each protocol."), None
     if command.opens:
         found["device"] = parameters_of(FIT)["device"], None
+        if "precision" not in found:  # of answers, where a verb has it
+            text = "Of the encoder's arithmetic, in place of that of the training."
+            choices = ("auto", "float32", "bf16", "fp16")
+            found["run_precision"] = Option("run_precision", str, None, text, choices=choices), None
     for name in command.required:
         found[name] = replace(found[name][0], default=...), None
     if command.json:
@@ -473,14 +477,14 @@ def call(name: str, command: Command, options: Mapping[str, Option], given: dict
 
 
 def _open_runs(arguments: dict[str, Any]) -> None:
-    """Open the runs on the device."""
+    """Open the runs on the device, in the precision asked for."""
     from regrain.runs.run import Run
 
-    device = arguments.pop("device", "auto")
+    device, precision = arguments.pop("device", "auto"), arguments.pop("run_precision", None)
     if "runs" in arguments:
-        arguments["runs"] = [Run.open(run, device=device) for run in arguments["runs"]]
+        arguments["runs"] = [Run.open(run, device=device, precision=precision) for run in arguments["runs"]]
     else:
-        arguments["run"] = Run.open(arguments["run"], device=device)
+        arguments["run"] = Run.open(arguments["run"], device=device, precision=precision)
 
 
 @cache

@@ -48,6 +48,7 @@ FLAGS = {
     "progress": "--quiet -q",
     "map_kind": "--map",
     "as_json": "--json",
+    "run_precision": "--precision",
     "every": "--all",
     "most_hours": "--hours",
     "ks": "--k",
