@@ -83,6 +83,8 @@ def read_cells(
     ``normalize_total(target_sum=1e4)`` and ``log1p``. Its default target, the median of the totals, depends on the
     other cells, so that the same cell would be another sample beside others.
 
+    Raises a UserError for a matrix that is missing, counts that are none, and as a table.
+
     Parameters
     ----------
     source : AnnData or path
@@ -92,11 +94,6 @@ def read_cells(
         Genes, by name or pattern, in place of all; or one matrix of ``obsm``, such as ``X_pca``.
     **roles
         Columns of ``obs``; those that are not named are guessed. Ids are ``obs_names``.
-
-    Raises
-    ------
-    UserError
-        For a matrix that is missing, counts that are none, and as a table.
     """
     found = as_cell_matrix(source)
     cells, where = found.data, found.where

@@ -29,56 +29,39 @@ _HELD_OUT = ("val", "test")
 
 @dataclass(frozen=True)
 class Issue:
-    """One fault of a data set.
-
-    Parameters
-    ----------
-    kind : str
-        Such as "missing file".
-    message : str
-        A sentence.
-    rows : tuple of str
-        Every row with the fault, as the user finds it, with details.
-    severity : "error" or "warning"
-        Errors are what :func:`regrain.data.read` refuses.
-    """
+    """One fault of a data set."""
 
     kind: str
+    """Such as "missing file"."""
     message: str
+    """A sentence."""
     rows: tuple[str, ...] = ()
+    """Every row with the fault, as the user finds it, with details."""
     severity: Literal["error", "warning"] = "warning"
+    """Errors are what :func:`regrain.data.read` refuses."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Report of :func:`check`.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of one sample as it will be stored.
-    samples : dict of split to number
-        One entry, "all", if the data have no splits.
-    levels : dict
-        Per level: ``classes``, ``min``, ``median``, ``max`` samples of a class, and ``unknown``, the samples without a
-        label (a class without children needs none below).
-    issues : tuple of Issue
-        Errors first.
-    messages : tuple of str
-        Messages of the reader.
-    static : int
-        Number of static features of a series.
-    """
+    """Report of :func:`check`."""
 
     name: str
     source: str
     modality: Modality
     shape: tuple[int, ...]
+    """Of one sample as it will be stored."""
     samples: dict[str, int]
+    """One entry, "all", if the data have no splits."""
     levels: dict[str, dict[str, float]]
+    """Per level: ``classes``, ``min``, ``median``, ``max`` samples of a class, and ``unknown``, the samples without a
+    label (a class without children needs none below).
+    """
     issues: tuple[Issue, ...]
+    """Errors first."""
     messages: tuple[str, ...] = field(default=())
+    """Messages of the reader."""
     static: int = 0
+    """Number of static features of a series."""
 
     @property
     def ok(self) -> bool:

@@ -33,34 +33,26 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples of one modality with labels and stable ids.
-
-    Parameters
-    ----------
-    samples : Samples
-    labels : Labels
-        Of the same length.
-    ids : array of str (N,)
-        Unique identities, from the data's id column or path, else the row number. Random draws belong to them, so that
-        the order of rows changes nothing. They are kept, as splits and groups are, by
-        :func:`~regrain.data.packed.packed`.
-    name : str
-    splits : array of str (N,), optional
-        The split of every sample, such as ``train`` and ``test``.
-    groups : array of str (N,), optional
-        What must not be torn apart by a split: the subject, the product. The rows of a group are in time order, where
-        there is one: the protocol ``personalised`` learns from a subject's first rows and is judged on the rest.
-    notes : dict
-        What a reader has to tell: source, licence, rows left out and why, the default views.
-    """
+    """Samples of one modality with labels and stable ids."""
 
     samples: Samples
     labels: Labels
+    """Of the same length."""
     ids: np.ndarray
+    """Array of str (N,): unique identities, from the data's id column or path, else the row number. Random draws belong
+    to them, so that the order of rows changes nothing. They are kept, as splits and groups are, by
+    :func:`~regrain.data.packed.packed`.
+    """
     name: str = "data"
     splits: np.ndarray | None = None
+    """Array of str (N,): the split of every sample, such as ``train`` and ``test``."""
     groups: np.ndarray | None = None
+    """Array of str (N,): what must not be torn apart by a split: the subject, the product. The rows of a group are in
+    time order, where there is one: the protocol ``personalised`` learns from a subject's first rows and is judged on
+    the rest.
+    """
     notes: dict[str, Any] = field(default_factory=dict)
+    """What a reader has to tell: source, licence, rows left out and why, the default views."""
     _keys: tuple[np.ndarray, Tensor] | None = field(default=None, repr=False, compare=False)
     """The ids that were hashed, and their keys: these outlive changes of everything else."""
 
@@ -236,7 +228,6 @@ class Dataset:
             groups.
         stratify : str, optional
             A level whose class shares are kept (by sample only).
-        seed : int
 
         Raises
         ------

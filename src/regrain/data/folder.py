@@ -153,10 +153,7 @@ def listed(folder: Path) -> Walk:
     that reads the folder then asks for the state of its folders alone, which over a network takes minutes where asking
     for every file would take hours.
 
-    Raises
-    ------
-    UserError
-        As :func:`walk`.
+    Raises a UserError as :func:`walk`.
     """
     key = hashlib.blake2b(os.fsencode(os.path.realpath(folder)), digest_size=16).hexdigest()
     file = cache_folder() / f"{key}.listing.json"

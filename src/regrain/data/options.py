@@ -27,8 +27,7 @@ class StorageOptions(TypedDict, total=False):
         "min(256, median shorter side).",
     ]
     channels: Annotated[
-        int | None,
-        "1 grey, 3 colour, 4 with transparency. By default 1 when a sample of the images is grey, else 3.",
+        int | None, "1 grey, 3 colour, 4 with transparency. By default 1 when a sample of the images is grey, else 3."
     ]
     white: Annotated[
         int | None,
@@ -36,8 +35,7 @@ class StorageOptions(TypedDict, total=False):
         "14 or 16 bits, by the brightest pixel of a sample of the images.",
     ]
     cache: Annotated[
-        bool,
-        "Decode images once, into a memory-mapped file in the cache folder. For large images that are read often.",
+        bool, "Decode images once, into a memory-mapped file in the cache folder. For large images that are read often."
     ]
     skip_unreadable: Annotated[
         bool,
@@ -50,8 +48,7 @@ class SampleOptions(TypedDict, total=False):
     """Which columns of a table hold the samples; guessed where not named."""
 
     image: Annotated[
-        str | None,
-        "Column with image paths or encoded images. Paths are absolute, or relative to the table's folder.",
+        str | None, "Column with image paths or encoded images. Paths are absolute, or relative to the table's folder."
     ]
     text: Annotated[str | None, "Column with texts."]
     columns: Annotated[
@@ -61,8 +58,7 @@ class SampleOptions(TypedDict, total=False):
         "names them.",
     ]
     series_shape: Annotated[
-        tuple[int, int] | None,
-        "Time steps and channels, such as 128x6, of a series whose numbers fill a row.",
+        tuple[int, int] | None, "Time steps and channels, such as 128x6, of a series whose numbers fill a row."
     ]
     record: Annotated[
         str | None,
@@ -73,8 +69,7 @@ class SampleOptions(TypedDict, total=False):
         "row after it.",
     ]
     time: Annotated[
-        str | None,
-        "Column of numbers or dates that orders the rows of a record; default: the table's order.",
+        str | None, "Column of numbers or dates that orders the rows of a record; default: the table's order."
     ]
     window: Annotated[
         int | None,

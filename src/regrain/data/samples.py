@@ -49,23 +49,15 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class TensorSamples:
-    """Samples in one tensor in memory, or a memory map: uint8 images (N, C, H, W), vectors (N, D), series (N, T, C).
-
-    Parameters
-    ----------
-    stored : Tensor
-        What is kept in half precision is handed on in float32.
-    modality : Modality
-    encoded : ImageSamples, optional
-        The images that the tensor was decoded from, where they are at hand: from them another form is made.
-    rows : LongTensor (N,), optional
-        The samples among those stored: a selection copies none of them.
-    """
+    """Samples in one tensor in memory, or a memory map: uint8 images (N, C, H, W), vectors (N, D), series (N, T, C)."""
 
     stored: Tensor = field(repr=False)
+    """What is kept in half precision is handed on in float32."""
     modality: Modality
     encoded: ImageSamples | None = None
+    """The images that the tensor was decoded from, where they are at hand: from them another form is made."""
     rows: Tensor | None = field(default=None, repr=False)
+    """LongTensor (N,): the samples among those stored: a selection copies none of them."""
 
     in_memory = True
 
@@ -111,12 +103,6 @@ class TensorSamples:
 class SeriesSamples:
     """Records of subjects: time series, and static features of the same sample. NaN means that a value is missing.
 
-    Parameters
-    ----------
-    series : float Tensor (N, T, C)
-    static : float Tensor (N, S), optional
-        S may be 0, which is the same as none.
-
     Examples
     --------
     >>> samples = SeriesSamples(torch.zeros(5, 8, 3), torch.ones(5, 2))
@@ -125,7 +111,9 @@ class SeriesSamples:
     """
 
     series: Tensor = field(repr=False)
+    """Float Tensor (N, T, C)."""
     static: Tensor | None = field(default=None, repr=False)
+    """Float Tensor (N, S): S may be 0, which is the same as none."""
 
     modality: Modality = field(default="series", init=False)
     in_memory = True
@@ -201,26 +189,19 @@ class TextSamples:
 
 @dataclass(frozen=True)
 class ImageSamples:
-    """Images that stay encoded (files or bytes) and are decoded when they are taken, at a storage size.
-
-    Parameters
-    ----------
-    sources : array of paths, or tuple of paths and bytes
-    size : int or (height, width)
-        Pixels at which images are handed on (shorter side resized, centre cut out); one number means a square.
-    channels : int
-        1, 3 or 4.
-    names : sequence of str
-        How the user finds each image, for error messages; without it the path, or the position.
-    white : int
-        See :class:`~regrain.data.images.ImageForm`.
-    """
+    """Images that stay encoded (files or bytes) and are decoded when they are taken, at a storage size."""
 
     sources: Sequence[str | bytes] | np.ndarray = field(repr=False)
     size: int | tuple[int, int]
+    """Int or (height, width): pixels at which images are handed on (shorter side resized, centre cut out); one number
+    means a square.
+    """
     channels: int = 3
+    """1, 3 or 4."""
     names: Sequence[str] = field(default=(), repr=False)
+    """How the user finds each image, for error messages; without it the path, or the position."""
     white: int = DEEP_WHITE
+    """See :class:`~regrain.data.images.ImageForm`."""
 
     modality: Modality = field(default="image", init=False)
     in_memory = False

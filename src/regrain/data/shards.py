@@ -63,24 +63,16 @@ def is_sharded(source: object) -> bool:
 
 @dataclass(frozen=True)
 class ShardSamples:
-    """Samples in a folder of shards, read when they are taken.
-
-    Parameters
-    ----------
-    place : str
-        Path or address of the folder.
-    about : mapping
-        What ``shards.json`` says.
-    rows : LongTensor (N,)
-        Positions among all rows of the shards, in the order of the files.
-    form : ImageForm, optional
-        How images are handed on.
-    """
+    """Samples in a folder of shards, read when they are taken."""
 
     place: str
+    """Path or address of the folder."""
     about: Mapping[str, Any] = field(repr=False)
+    """What ``shards.json`` says."""
     rows: Tensor = field(repr=False)
+    """LongTensor (N,): positions among all rows of the shards, in the order of the files."""
     form: ImageForm | None = None
+    """How images are handed on."""
 
     in_memory = False
 
@@ -220,7 +212,6 @@ def write_shards(
 
     Parameters
     ----------
-    dataset : Dataset
     out : path or address
         Of the folder, which holds no shards yet.
     shard_rows, window : int, optional

@@ -159,10 +159,7 @@ def _make_start(run: Run, parts: Mapping[str, Dataset], level: str | None, seed:
             )
     groups = [
         Group(
-            s.number,
-            s.superclass,
-            None if is_own_name(s.number, s.name) else s.name,
-            proposed=s.proposed_name or None,
+            s.number, s.superclass, None if is_own_name(s.number, s.name) else s.name, proposed=s.proposed_name or None
         )
         for s in found.subclasses
     ]

@@ -37,19 +37,9 @@ class Assignments(nn.Module):
 
     Everything here is part of the state dict, so that a resumed run goes on within a period with the same codes.
 
-    Parameters
-    ----------
-    clusters : int
-        Number of subclasses r.
-    period : int
-        Epochs between E-steps; the first is before the first epoch.
-
-    Attributes
-    ----------
-    epochs : int
-        Epochs that have begun.
-    potentials : Tensor (r,) or None
-        Potentials of the last transport; the next one starts from them.
+    ``clusters``: number of subclasses r. ``period``: epochs between E-steps; the first is before the first epoch.
+    ``epochs``: epochs that have begun. ``potentials`` (r,) or None: potentials of the last transport; the next one
+    starts from them.
 
     Examples
     --------
@@ -232,13 +222,8 @@ def neighbour_agreement(features: Tensor, codes: Tensor, superclasses: Tensor | 
     Uses at most 1000 evenly spaced samples and their neighbours by cosine among all samples of the same superclass.
     Chance is the agreement of codes drawn by their shares within the superclass.
 
-    Parameters
-    ----------
-    features : (N, d)
-    codes : (N,)
-        -1 unknown.
-    superclasses : (N,), optional
-        -1 unknown: such samples are left out. Default: all samples belong to one superclass.
+    ``features``: (N, d). ``codes`` (N,): -1 unknown. ``superclasses`` (N,): -1 unknown: such samples are left out.
+    Default: all samples belong to one superclass.
 
     Examples
     --------
@@ -284,11 +269,7 @@ def transported(
 ) -> tuple[Tensor, Tensor]:
     """Return the hard codes argmax_z Q_iz (n,) of the balanced plan over log_scores (n, r), and its potentials (r,)."""
     potentials = sinkhorn_potentials(
-        log_scores,
-        sharpness=sharpness,
-        cluster_marginal=cluster_marginal,
-        tolerance=_TOLERANCE,
-        warm_start=warm_start,
+        log_scores, sharpness=sharpness, cluster_marginal=cluster_marginal, tolerance=_TOLERANCE, warm_start=warm_start
     )
     step = max(1, min(_ROWS, _HELD_ELEMENTS // log_scores.shape[1]))
     blocks = (log_scores[start : start + step] for start in range(0, len(log_scores), step))

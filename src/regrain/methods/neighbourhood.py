@@ -17,17 +17,8 @@ class Neighbourhood(nn.Module):
     Neighbours are nearest by cosine of the features minus their mean over the training set, since the features of many
     networks all point in one direction.
 
-    Parameters
-    ----------
-    size : int
-        Neighbours of a sample; all others where there are fewer. A sample is not a neighbour of itself.
-    seed : int
-        Seed of the draws.
-
-    Attributes
-    ----------
-    epochs : int
-        Epochs that have begun.
+    ``size``: neighbours of a sample; all others where there are fewer. A sample is not a neighbour of itself. ``seed``:
+    seed of the draws. ``epochs``: epochs that have begun.
 
     Examples
     --------

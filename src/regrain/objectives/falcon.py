@@ -111,7 +111,8 @@ def falcon_relations(cost: Tensor, *, balance: float) -> Tensor:
         \qquad s_c = \sum_f M_{fc} \ge 1,\quad \sum_c M_{fc} = 1
 
     The size term is convex in s_c, so the t-th class of a coarse class costs beta (2t - 1) / K_c, and a linear
-    assignment of fine classes to such places is exact: no integer program is solved.
+    assignment of fine classes to such places is exact: no integer program is solved. Returns BoolTensor (K_f, K_c), on
+    the device of ``cost``.
 
     Parameters
     ----------
@@ -119,10 +120,6 @@ def falcon_relations(cost: Tensor, *, balance: float) -> Tensor:
         C: how much a pair speaks for itself, such as the mean of p_f over samples labelled c.
     balance : float
         beta, >= 0: how much equal numbers of fine classes are wanted.
-
-    Returns
-    -------
-    BoolTensor (K_f, K_c), on the device of ``cost``.
 
     Raises
     ------

@@ -46,13 +46,6 @@ _LEAST_DAMPING, _MOST_DAMPING = 1e-5, 1.0
 class ScoreBlocks:
     """Scores (n, r) that are computed block by block at every pass, and never held whole.
 
-    Parameters
-    ----------
-    of_rows : callable
-        Scores (b, r) of a slice of the rows.
-    shape : (n, r)
-    device : torch.device
-
     Examples
     --------
     >>> vectors, means = torch.eye(3), torch.eye(2, 3)
@@ -63,7 +56,9 @@ class ScoreBlocks:
     """
 
     of_rows: Callable[[slice], Tensor]
+    """Scores (b, r) of a slice of the rows."""
     shape: tuple[int, int]
+    """(n, r)."""
     device: torch.device
 
     def __getitem__(self, rows: slice) -> Tensor:
@@ -86,6 +81,7 @@ def sinkhorn(
     """The transport plan, rows = samples (Cuturi 2013; SCGM eq. 7; Asano et al. 2020).
 
     All samples have the same mass, 1 over their number; under several processes every one holds its own samples.
+    Returns (n, r) in the type of the scores, float32 at least.
 
     Parameters
     ----------
@@ -102,10 +98,6 @@ def sinkhorn(
         A warning says so when they did not suffice.
     warm_start
         (r,) potentials of an earlier call (:func:`sinkhorn_potentials`).
-
-    Returns
-    -------
-    (n, r) in the type of the scores, float32 at least.
 
     Examples
     --------

@@ -58,44 +58,29 @@ class _DiscoveryForm(TypedDict):
 
 @dataclass(frozen=True)
 class Subclass:
-    """One discovered subclass.
-
-    Attributes
-    ----------
-    number : int
-    name : str
-        Given by the user, else ``superclass/number``.
-    superclass : str or None
-        Of most of its samples.
-    superclass_share : float
-        The share of them.
-    size : int
-    sizes : dict of str to int
-        By split.
-    purity : dict
-        Level -> majority class, its share, and the number of labelled samples; levels below the superclass only.
-    exemplars, outliers : list of str
-        Ids of the samples nearest to its mean, and farthest from it.
-    texts : list of str
-        What the exemplars say, where samples are texts.
-    known : str or None
-        The class whose labelled samples it keeps together; None for a subclass that was found.
-    proposed_name : str
-        By :func:`regrain.runs.naming.proposed_names`; empty where nothing is proposed.
-    """
+    """One discovered subclass."""
 
     number: int
     name: str
+    """Given by the user, else ``superclass/number``."""
     superclass: str | None
+    """Of most of its samples."""
     superclass_share: float
+    """The share of them."""
     size: int
     sizes: dict[str, int]
+    """By split."""
     purity: dict[str, dict[str, Any]]
+    """Level -> majority class, its share, and the number of labelled samples; levels below the superclass only."""
     exemplars: list[str]
     outliers: list[str]
+    """``exemplars``, ``outliers``: ids of the samples nearest to its mean, and farthest from it."""
     texts: list[str]
+    """What the exemplars say, where samples are texts."""
     known: str | None = None
+    """The class whose labelled samples it keeps together; None for a subclass that was found."""
     proposed_name: str = ""
+    """By :func:`regrain.runs.naming.proposed_names`; empty where nothing is proposed."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -104,46 +89,32 @@ class Subclass:
 
 @dataclass
 class Discovery:
-    """Discovered subclasses of samples.
-
-    Attributes
-    ----------
-    level : str or None
-        The level of the superclasses.
-    ids, splits : arrays of str (N,)
-    subclass : array (N,)
-    probability : array (N,)
-        Of that subclass, given the superclass where it is known.
-    superclass : list of str or None (N,)
-        The label, or what the method predicts.
-    given : array of bool (N,)
-        Whether the superclass is a label.
-    similarity : array (N,)
-        Cosine to the mean of the subclass.
-    subclasses : list of Subclass
-        Those that have samples, the largest first within a superclass.
-    figures : dict
-        ``split/level/metric`` -> agreement with labels below the superclass: NMI, purity, ACC, ARI.
-    notes : list of str
-    class_count : ClassCount or None
-        The estimated number of classes, where it was asked for.
-    known_level : str or None
-        The level whose labelled classes were kept.
-    """
+    """Discovered subclasses of samples."""
 
     level: str | None
+    """The level of the superclasses."""
     ids: np.ndarray
     splits: np.ndarray
+    """``ids``, ``splits``: arrays of str (N,)."""
     subclass: np.ndarray
+    """Array (N,)."""
     probability: np.ndarray
+    """Array (N,): of that subclass, given the superclass where it is known."""
     superclass: list[str | None]
+    """List of str or None (N,): the label, or what the method predicts."""
     given: np.ndarray
+    """Array of bool (N,): whether the superclass is a label."""
     similarity: np.ndarray
+    """Array (N,): cosine to the mean of the subclass."""
     subclasses: list[Subclass]
+    """Those that have samples, the largest first within a superclass."""
     figures: dict[str, float] = field(default_factory=dict)
+    """``split/level/metric`` -> agreement with labels below the superclass: NMI, purity, ACC, ARI."""
     notes: list[str] = field(default_factory=list)
     class_count: ClassCount | None = None
+    """The estimated number of classes, where it was asked for."""
     known_level: str | None = None
+    """The level whose labelled classes were kept."""
 
     def __repr__(self) -> str:
         figures = "".join(f", {name} {value:.3f}" for name, value in self.figures.items())
@@ -200,36 +171,24 @@ class Discovery:
 
 @dataclass(frozen=True)
 class SubclassModel:
-    """Model that assigns a subclass to any sample.
-
-    Attributes
-    ----------
-    level : str or None
-        The level of the superclasses; without one, k-means sees a single superclass.
-    superclasses : tuple of str
-        Their names, by the run's codes.
-    centres : Tensor (r, d) or None
-        Unit vectors; None where the method has subclasses of its own, or before any are fitted.
-    owners : LongTensor (r,) or None
-        The superclass each centre lies in.
-    offsets : Tensor (r,) or None
-        Added to cosines; see :class:`~regrain.methods.clustering.Subclusters`.
-    names : dict of int to str
-        Names of subclasses so far.
-    known_level : str or None
-        The level whose labelled classes are subclasses.
-    known : dict of int to str
-        Subclass -> the class of that level that it is.
-    """
+    """Model that assigns a subclass to any sample."""
 
     level: str | None
+    """The level of the superclasses; without one, k-means sees a single superclass."""
     superclasses: tuple[str, ...]
+    """Their names, by the run's codes."""
     centres: Tensor | None = None
+    """(r, d) or None: unit vectors; None where the method has subclasses of its own, or before any are fitted."""
     owners: Tensor | None = None
+    """LongTensor (r,) or None: the superclass each centre lies in."""
     offsets: Tensor | None = None
+    """(r,) or None: added to cosines; see :class:`~regrain.methods.clustering.Subclusters`."""
     names: dict[int, str] = field(default_factory=dict)
+    """Names of subclasses so far."""
     known_level: str | None = None
+    """The level whose labelled classes are subclasses."""
     known: dict[int, str] = field(default_factory=dict)
+    """Subclass -> the class of that level that it is."""
 
     def codes(self, dataset: Dataset) -> Tensor:
         """(N,): the superclasses of a data set by the run's codes, -1 where there is none of that name."""
@@ -353,7 +312,6 @@ def assign_subclasses(
 
     Parameters
     ----------
-    model : Model
     parts : mapping of split to Dataset
         k-means is fitted on ``train``, or on all samples if there is no such split.
     fitted : SubclassModel
@@ -372,7 +330,6 @@ def assign_subclasses(
         Tell the subclasses of all samples but ``train`` without their superclass labels, as of new samples.
     exemplars : int
         How many exemplars and outliers to name.
-    seed : int
 
     Returns
     -------

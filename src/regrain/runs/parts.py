@@ -54,16 +54,8 @@ def write_in_blocks(
     call that finds blocks of its own key there goes on after them. Within
     :func:`~regrain.training.processes.shared_out` all processes make the blocks, and the first one writes them.
 
-    Parameters
-    ----------
-    makers : sequence of callables
-        Each makes the table of a block.
-    out : path
-        A .csv or .parquet file.
-    key : callable
-        Gives what the content depends on; see :func:`key_of`.
-    look : callable, optional
-        Called with the table of every block, in their order.
+    ``makers``: each makes the table of a block. ``out``: A .csv or .parquet file. ``key``: gives what the content
+    depends on; see :func:`key_of`. ``look``: called with the table of every block, in their order.
     """
     import pyarrow.parquet
 

@@ -118,7 +118,6 @@ class Loader:
         With only the label levels that the method needs.
     batch_size : int
         Largest size of a global batch.
-    seed : int
     sampling : {"uniform", "balanced", "two-level"}
     samples_per_class : int
         See :class:`~regrain.training.options.TrainingOptions`.
@@ -215,13 +214,8 @@ class Loader:
 def _windowed_order(windows: Tensor, batches: int, generator: torch.Generator) -> Tensor:
     """N rows in a random order that reads every window once: windows in a random order, mixed with some others.
 
-    Parameters
-    ----------
-    windows : LongTensor (N,)
-        Of the rows.
-    batches : int
-        The rows of a batch come window by window, so that of several processes each reads some of the windows.
-    generator : torch.Generator
+    ``windows``: LongTensor (N,); of the rows. ``batches``: the rows of a batch come window by window, so that of
+    several processes each reads some of the windows. ``generator``: torch.Generator.
 
     Examples
     --------

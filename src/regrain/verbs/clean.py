@@ -30,21 +30,15 @@ _INVERSE_PENALTY = 10.0
 
 @dataclass
 class Cleaning:
-    """Doubtful labels of a run.
-
-    Attributes
-    ----------
-    table : DataFrame
-        One row a sample with a doubtful label, the most doubtful first: ``id``, ``split``, and for each level
-        ``LEVEL`` (the label), ``LEVEL_proposed``, ``LEVEL_confidence`` (the probability of the proposed class),
-        ``LEVEL_score`` (that of the label) and ``LEVEL_doubtful``.
-    counts : DataFrame
-        One row a split and level: ``labels`` that were judged, and ``doubtful`` ones.
-    notes : list of str
-    """
+    """Doubtful labels of a run."""
 
     table: pd.DataFrame
+    """One row a sample with a doubtful label, the most doubtful first: ``id``, ``split``, and for each level ``LEVEL``
+    (the label), ``LEVEL_proposed``, ``LEVEL_confidence`` (the probability of the proposed class), ``LEVEL_score`` (that
+    of the label) and ``LEVEL_doubtful``.
+    """
     counts: pd.DataFrame
+    """One row a split and level: ``labels`` that were judged, and ``doubtful`` ones."""
     notes: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:

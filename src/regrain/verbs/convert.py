@@ -17,22 +17,14 @@ from regrain.runs.verb import verb
 
 @dataclass(frozen=True)
 class Conversion:
-    """Shards that were written.
-
-    Attributes
-    ----------
-    out : str
-        Path or address of their folder.
-    samples : int
-    files : tuple of str
-    notices : tuple of str
-        What the reader had to tell.
-    """
+    """Shards that were written."""
 
     out: str
+    """Path or address of their folder."""
     samples: int
     files: tuple[str, ...]
     notices: tuple[str, ...] = ()
+    """What the reader had to tell."""
 
 
 @verb

@@ -72,7 +72,7 @@ def export_embeddings(
     overwrite: bool = False,
     **reader_options: Unpack[ReaderOptions],
 ) -> tuple[int, int]:
-    """Write embeddings: a Parquet file with id, split, labels and one list of floats a sample.
+    """Write embeddings: a Parquet file with id, split, labels and one list of floats a sample. Returns (rows, width).
 
     Parameters
     ----------
@@ -93,13 +93,8 @@ def export_embeddings(
         Replace the file.
     **reader_options
         See :func:`load`.
-
     Embeddings of more than 32,768 samples are computed and kept block by block: the same command, given again after it
     was stopped, goes on after the last block.
-
-    Returns
-    -------
-    (rows, width)
 
     Raises
     ------

@@ -53,7 +53,6 @@ def predict(
         Replace the file.
     **reader_options
         See :func:`load`.
-
     Classes of more than 32,768 samples that are written to a file are computed and kept block by block: the same call,
     given again after it was stopped, goes on after the last block.
 
@@ -75,11 +74,7 @@ def predict(
         require_writable(Path(out), overwrite)
     dataset = run.read(data, wanted="none", **reader_options)
     dataset = run.fitting(dataset if split is None else dataset.split(split))
-    aids: dict[str, Any] = {
-        "classifier": run.classifier,
-        "subclasses": read_discovery(run),
-        "selective": run.selective,
-    }
+    aids: dict[str, Any] = {"classifier": run.classifier, "subclasses": read_discovery(run), "selective": run.selective}
     if out is None or len(blocks := blocks_of(dataset, run.model)) == 1:
         columns = predicted_columns(run.model, run.labels, dataset, **aids)
         if out is not None:
