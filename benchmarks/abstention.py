@@ -97,7 +97,7 @@ def main() -> None:
         strange = pd.read_parquet(arguments.root / "clinc150" / "oos.parquet")
         parts["strange"] = load(strange[strange["split"] == "test"]["text"].tolist())
     else:
-        parts = {name: model.fitting(part) for name, part in parts.items()}
+        parts = {name: model.fitting(part, arguments.run) for name, part in parts.items()}
     labels = {name: parts[name].labels.level(level) for name in ("train", "test")}
     for frozen in (True,) if arguments.frozen_only else (True, False):
         vectors = {name: features(model, part, frozen=frozen) for name, part in parts.items()}
