@@ -342,7 +342,7 @@ def as_floats(column: Column) -> np.ndarray:
     return numbers[:, None]
 
 
-def _all_numbers(column: Sequence[Any]) -> np.ndarray | None:
+def _all_numbers(column: Sequence[Any] | np.ndarray) -> np.ndarray | None:
     """Convert a column of only plain numbers to float64 (N,) at once; return None for any other."""
     try:
         float(next((cell for cell in column if isinstance(cell, str)), "0"))

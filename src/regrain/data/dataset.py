@@ -72,7 +72,7 @@ class Dataset:
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.samples.shape))
         levels = [f"{level} ({count} classes)" for level, count in self.labels.counts.items()]
-        parts = [f"{name} {int((self.splits == name).sum())}" for name in self.split_names]
+        parts = [f"{name} {int(np.sum(self.splits == name))}" for name in self.split_names]
         return (
             f"<Dataset {self.name}: {len(self)} {self.modality} samples{f' of {shape}' if shape else ''}; "
             f"levels: {', '.join(levels) or 'none'}{'; splits: ' + ', '.join(parts) if parts else ''}>"
@@ -276,7 +276,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """A hash of ids and content: the key of caches, and the run folder's record of what it was trained on."""
         content = hashlib.blake2b(self.samples.digest().encode(), digest_size=16)
-        content.update(np.ascontiguousarray(self.keys.numpy()))
+        content.update(self.keys.numpy().tobytes())
         return content.hexdigest()
 
 

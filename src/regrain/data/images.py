@@ -146,7 +146,7 @@ def fitted_images(images: np.ndarray, channels: int, size: tuple[int, int]) -> n
 
 
 def decode_images(
-    sources: Sequence[str | bytes], form: ImageForm, *, threads: int = 1
+    sources: Sequence[str | bytes] | np.ndarray, form: ImageForm, *, threads: int = 1
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Many images in one form, and which of them could not be decoded.
 

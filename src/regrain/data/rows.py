@@ -60,12 +60,12 @@ class Rows:
     # Vectors (N, D) and series (N, T, C): a float array; NaN in a series is a missing value.
     values: Sequence[Any] | np.ndarray
     labels: Labels | Mapping[str, Sequence[Any]]  # names as found, None unknown
-    ids: Sequence[str] | np.ndarray  # kept, as splits and groups are, by :func:`~regrain.data.packed.packed`
+    ids: Any  # texts, kept, as splits and groups are, by :func:`~regrain.data.packed.packed`
     describe_row: Callable[[int], str]  # how the user finds the row at a position: "line 7", "cats/3.jpg"
     relation: Relation = "tree"  # relation between the levels of a mapping
     id_column: str | None = None  # the column that the ids come from
-    splits: Sequence[str] | np.ndarray | None = None
-    groups: Sequence[str] | np.ndarray | None = None
+    splits: Any = None
+    groups: Any = None
     known_errors: tuple[RowError, ...] = ()  # rows that the reader already knows to be unusable
     # as in :class:`Dataset`; ``notes["messages"]`` are sentences for the user, ``notes["warnings"]`` those about what
     # looks wrong

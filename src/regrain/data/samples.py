@@ -256,7 +256,7 @@ class ImageSamples:
         """All images decoded into one tensor in memory."""
         return TensorSamples(self._decode(self.sources, range(len(self)), threads), "image", self)
 
-    def _decode(self, sources: Sequence[str | bytes], rows: Sequence[int], threads: int = 1) -> Tensor:
+    def _decode(self, sources: Sequence[str | bytes] | np.ndarray, rows: Sequence[int], threads: int = 1) -> Tensor:
         images, failures = decode_images(sources, self.form, threads=threads)
         for position, reason in failures.items():
             row, source = rows[position], sources[position]

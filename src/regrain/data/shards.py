@@ -149,7 +149,7 @@ class ShardSamples:
 
     def digest(self) -> str:
         content = hashlib.blake2b(f"{self.about['digest']}{self.form}".encode(), digest_size=16)
-        content.update(np.ascontiguousarray(self.rows.numpy()))
+        content.update(self.rows.numpy().tobytes())
         return content.hexdigest()
 
     def load(self) -> Samples:
@@ -445,7 +445,7 @@ def read_shards(
     if splits is not None:
         for split in splits:
             dataset.split(split)
-        dataset = dataset.select(np.isin(dataset.splits, packed(list(splits))))
+        dataset = dataset.select(np.isin(np.asarray(dataset.splits), packed(list(splits))))
     if levels is not None:
         dataset = dataset.with_levels(levels)
     few = about["bytes"] <= _LOADED_BYTES if form is None else form.fits_memory(len(dataset))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -258,7 +258,7 @@ def _rows_of(collection: Collection) -> Rows | None:
     return Rows(first.name, first.name, first.modality, values, {}, ids, lambda row: ids[row], notes=notes)
 
 
-def _sources(samples: Any) -> Sequence[Any]:
+def _sources(samples: Any) -> Iterable[Any]:
     return samples.sources if isinstance(samples, ImageSamples) else list(samples.tensor.numpy())
 
 

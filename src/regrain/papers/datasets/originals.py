@@ -277,7 +277,7 @@ def _no_class_folders(folder: Path, wnids: Sequence[str]) -> str:
 
 
 def found_rows(
-    where: Path | str, modality: Any, values: Any, labels: dict[str, list[Any]], ids: list[str], splits: list[str]
+    where: Path | str, modality: Any, values: Any, labels: dict[str, list[Any]], ids: Any, splits: list[str]
 ) -> Rows:
     """Make rows of a data set with given splits, as its folder or file holds them."""
     return Rows(
