@@ -222,22 +222,21 @@ def trained(settings: Settings, method: str, data: str, seconds: float) -> dict[
 
     dataset = read_packed(settings.data / f"{data}.npz", tiny=settings.tiny)
     folder = settings.out / f"{method}-{data}"
-    if (folder / "recipe.yaml").exists():
-        start = time.perf_counter()
-        run = regrain.resume(folder, dataset, device=settings.device)
+    if (folder / "recipe.yaml").exists():  # cut off, in the training or after it
+        run = regrain.Run.open(folder, device=settings.device)
+        if not run.folder.finished:
+            run = regrain.resume(folder, dataset, device=settings.device)
     else:
         speed = known(settings)["steps"]["eager"]["samples a second"]
         count = int((dataset.splits == "train").sum())
         epochs = 1 if settings.tiny else max(1, min(200, int(0.8 * seconds * speed / count)))
         given = {"epochs": epochs, "batch_size": settings.batch_size}
-        start = time.perf_counter()
         run = regrain.fit(method, dataset, out=folder, encoder=settings.encoder, device=settings.device, settings=given)
-    lasted = time.perf_counter() - start
     test = dataset.splits == "test"
     fine = dataset.labels.codes[torch.from_numpy(test), -1]
-    recall = recall_at_k(run.embed(split="test"), fine, ks=[1])[1]
+    recall = recall_at_k(run.embed(dataset, split="test"), fine, ks=[1])[1]
     return {
-        "epochs": run.recipe["training"]["epochs"], "seconds": lasted, "recall@1": 100 * recall,
+        "epochs": run.recipe["training"]["epochs"], "seconds": sum(row["seconds"] for row in run.folder.read_metrics()), "recall@1": 100 * recall,
         "published, from ImageNet weights": PUBLISHED[data] if method == "maskcon" else None,
     }  # fmt: skip
 

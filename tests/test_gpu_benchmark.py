@@ -52,3 +52,9 @@ def test_every_piece_runs_once_and_is_kept(gpu: ModuleType, tmp_path: Path, caps
     assert 0 <= found["maskcon cifar100"]["recall@1"] <= 100
     gpu.main([*command, "--seconds", "100000"])  # all is there: nothing runs again
     assert (tmp_path / "out" / "gpu.json").read_text(encoding="utf-8") == first
+    cut_off = {name: piece for name, piece in found.items() if name != "maskcon cifar100"}  # after the training
+    (tmp_path / "out" / "gpu.json").write_text(json.dumps(cut_off), encoding="utf-8")
+    gpu.main([*command, "--seconds", "100000"])
+    again = json.loads((tmp_path / "out" / "gpu.json").read_text(encoding="utf-8"))
+    for key in ("epochs", "seconds", "recall@1"):
+        assert again["maskcon cifar100"][key] == found["maskcon cifar100"][key]

@@ -161,7 +161,7 @@ def test_mixed_says_the_same_where_it_does_not_look_which_labels_are_known(monke
         projected = method.eval().forward_views(batch)
         losses = []
         for looks in (True, False):
-            monkeypatch.setattr("regrain.methods.mixed.readable", lambda _, looks=looks: looks)
+            monkeypatch.setattr("regrain.methods.mixed.may_look", lambda _, looks=looks: looks)
             losses.append({name: value.detach() for name, value in method.loss(**projected).items()})
             method.queue._staged.clear()
         torch.testing.assert_close(losses[1], losses[0])

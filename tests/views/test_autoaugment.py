@@ -177,5 +177,5 @@ def test_the_batch_is_the_samples_one_by_one() -> None:
 def test_all_operations_on_all_samples_say_what_groups_say(monkeypatch: pytest.MonkeyPatch) -> None:
     images, draws = pictures(200), torch.rand(200, POLICY_DRAWS, generator=torch.Generator().manual_seed(1))
     grouped = apply_policy(images.clone(), *draw_policy(draws), fill=FILL)
-    monkeypatch.setattr("regrain.views.autoaugment.readable", lambda _: False)  # as on a GPU
+    monkeypatch.setattr("regrain.views.autoaugment.may_look", lambda _: False)  # as on a GPU
     assert torch.equal(apply_policy(images.clone(), *draw_policy(draws), fill=FILL), grouped)

@@ -271,5 +271,5 @@ def test_blur_of_all_samples_leaves_those_alone_that_are_not_blurred(monkeypatch
     images = torch.randint(0, 256, (12, 3, 96, 96), dtype=torch.uint8)
     views = ImageViews(["simclr"], size=96, mean=[0.5], std=[0.25])
     some = views(images, torch.arange(12), 0)[0]
-    monkeypatch.setattr("regrain.views.image.readable", lambda _: False)  # as on a GPU
+    monkeypatch.setattr("regrain.views.image.may_look", lambda _: False)  # as on a GPU
     torch.testing.assert_close(views(images, torch.arange(12), 0)[0], some)

@@ -13,7 +13,7 @@ from regrain.labels import Labels
 from regrain.methods.base import EVERY, Needs, TrainingPass
 from regrain.methods.level_classifier import LevelClassifier
 from regrain.methods.memory import MomentumContrast
-from regrain.objectives.host import readable
+from regrain.objectives.host import may_look
 from regrain.objectives.relations import maskcon_loss, supcon_queue_loss
 
 _INVERSE_PENALTIES, _PARTIAL_WEIGHTS = (10.0, 100.0), (1.0, 0.3, 0.1)
@@ -100,7 +100,7 @@ class Mixed(MomentumContrast):
         finer = soft.new_zeros(())
         for level in range(1, labels.shape[1]):
             known = labels[:, level] >= 0
-            rows = known.nonzero()[:, 0] if readable(known) else slice(None)  # fewer where that costs nothing
+            rows = known.nonzero()[:, 0] if may_look(known) else slice(None)  # fewer where that costs nothing
             finer = finer + known.float().mean() * supcon_queue_loss(
                 query[rows], key[rows], keys, labels[rows, level], others[:, level], temperature=self.temperature,
                 candidate_mask=(mask & known[:, None])[rows],  # a row without a candidate does not count

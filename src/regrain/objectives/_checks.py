@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regrain.errors import UserError
 
-from .host import readable
+from .host import may_look
 
 
 def check_temperature(value: float, name: str = "temperature", *, infinite: bool = False) -> None:
@@ -53,7 +53,7 @@ def check_matrix(tensor: Tensor, name: str, *, rows: int | None = None, columns:
 def check_distribution(prior: Tensor, name: str, classes: int, *, positive: bool = False) -> None:
     """Probabilities (classes,); their values are looked at where that costs nothing."""
     check_floats(prior, name, classes)
-    if readable(prior):
+    if may_look(prior):
         low = bool((prior <= 0 if positive else prior < 0).any())
         if low or not abs(float(prior.sum()) - 1) < 1e-4:
             kind = "positive probabilities" if positive else "probabilities"
@@ -72,7 +72,7 @@ def check_labels(labels: Tensor, rows: int, name: str) -> None:
 
 def check_classes(labels: Tensor, classes: int, name: str) -> None:
     """Labels below the number of classes; they are looked at where that costs nothing."""
-    if readable(labels) and labels.numel() and labels.max() >= classes:
+    if may_look(labels) and labels.numel() and labels.max() >= classes:
         raise UserError(
             f"{name} reaches {int(labels.max())}, but there are {classes} classes: 0 to {classes - 1}",
             code="out_of_range",

@@ -11,7 +11,7 @@ from torch import Tensor
 from ._checks import check_classes, check_floats, check_labels, check_mask, check_matrix, check_temperature
 from ._numerics import counted_mean, full_precision, unit
 from .contrastive import mask_out
-from .host import readable
+from .host import may_look
 
 
 @full_precision
@@ -85,7 +85,7 @@ def _to_own_queue(queries: Tensor, queues: Tensor, coarse: Tensor, means: Tensor
 
     Where the host cannot tell which superclasses are present, every query meets the queues of all of them.
     """
-    if not readable(coarse):
+    if not may_look(coarse):
         entries = unit((queues - means[:, None]).flatten(0, 1))
         to_all = (queries @ entries.T).unflatten(1, queues.shape[:2])
         return to_all[torch.arange(len(coarse), device=coarse.device), coarse.clamp(min=0)]

@@ -18,7 +18,7 @@ from regrain.errors import UserError
 
 from ._checks import check_labels, check_mask, check_matrix, check_queue, check_temperature
 from ._numerics import counted_mean, full_precision, mean_over_rows, unit
-from .host import readable
+from .host import may_look
 
 
 @full_precision
@@ -217,7 +217,7 @@ def supcon_loss(
     check_temperature(temperature)
     known = labels >= 0
     if unknown == "drop":
-        if readable(labels) and not bool(known.all()):  # fewer rows, where that costs nothing
+        if may_look(labels) and not bool(known.all()):  # fewer rows, where that costs nothing
             embeddings, labels, known = embeddings[known], labels[known], known[known]
         groups = labels
     elif unknown == "self":

@@ -28,7 +28,7 @@ from regrain.errors import UserError
 from ._checks import check_at_least_0, check_classes, check_labels, check_matrix, check_temperature
 from ._numerics import counted_mean, full_precision
 from .contrastive import in_batch_logits, mask_out, soft_contrastive, supcon_loss
-from .host import readable
+from .host import may_look
 
 
 def multilevel_supcon_loss(
@@ -177,7 +177,7 @@ def weighted_supcon_loss(
         )
     given = similarity if isinstance(similarity, Tensor) else similarity(cast(Tensor, labels)).to(embeddings)
     check_matrix(given, "similarity", rows=len(embeddings), columns=len(embeddings))
-    if readable(given) and bool((given < 0).any()):
+    if may_look(given) and bool((given < 0).any()):
         raise UserError("similarities are at least 0", code="out_of_range")
     others = given.masked_fill(torch.eye(len(given), dtype=torch.bool, device=given.device), 0)
     relation = others / others.sum(dim=1, keepdim=True).clamp(min=torch.finfo(others.dtype).tiny)
@@ -296,7 +296,7 @@ def metric_guided_loss(
     check_at_least_0(distortion_weight, "distortion_weight")
     check_classes(labels, len(prototypes), "labels")
     off = ~torch.eye(len(prototypes), dtype=torch.bool, device=prototypes.device)
-    if readable(class_distances) and bool((class_distances[off] <= 0).any()):
+    if may_look(class_distances) and bool((class_distances[off] <= 0).any()):
         raise UserError("class_distances are positive between different classes", code="out_of_range")
     logits = prototype_logits(embeddings, prototypes)
     data = functional.cross_entropy(logits, labels.long(), ignore_index=-1, reduction="sum")

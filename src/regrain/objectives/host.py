@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def readable(tensor: Tensor) -> bool:
+def may_look(tensor: Tensor) -> bool:
     """Whether looking at values costs nothing: on the CPU, and not within a graph that ``torch.compile`` makes.
 
     Code that gives the same either way asks this: it may skip work on the CPU where values show that it can, and does
@@ -14,7 +14,7 @@ def readable(tensor: Tensor) -> bool:
 
     Examples
     --------
-    >>> readable(torch.zeros(2))
+    >>> may_look(torch.zeros(2))
     True
     """
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regrain.objectives.host import readable
+from regrain.objectives.host import may_look
 from regrain.views.colour import GREY_WEIGHTS, posterise, solarise
 from regrain.views.geometry import affine_map, centre_boxes, warp
 
@@ -95,7 +95,7 @@ def apply_policy(images: Tensor, operations: Tensor, magnitudes: Tensor, *, fill
     fill : what shear, translation and rotation uncover; ``None`` repeats the edge
     """
     functions = list(_OPERATIONS.values())
-    if not readable(operations):
+    if not may_look(operations):
         for step, operation in _used():
             chosen = (operations[:, step] == operation)[:, None, None, None]
             images = torch.where(chosen, functions[operation](images, magnitudes[:, step], fill), images)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regrain.errors import UserError
-from regrain.objectives.host import readable
+from regrain.objectives.host import may_look
 from regrain.views.autoaugment import apply_policy
 from regrain.views.base import Views
 from regrain.views.colour import adjust_colour, erase, gaussian_blur, posterise, solarise
@@ -139,7 +139,7 @@ class ImageViews(Views[ImagePreset]):
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
-    if not readable(sigma):
+    if not may_look(sigma):
         return gaussian_blur(images, sigma)
     index = sigma.nonzero().squeeze(1)
     return images.index_copy(0, index, gaussian_blur(images[index], sigma[index]))
