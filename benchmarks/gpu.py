@@ -1,6 +1,6 @@
 """Everything that only a GPU can tell, in twelve minutes: pieces in the order of their worth, a JSON file after each.
 
-    python benchmarks/gpu.py pack [--root ../shared/data]        # once, where the data are: in runs/gpu/data
+    python benchmarks/gpu.py pack [--root ../shared/data]        # once, where the data are: 57 MB in runs/gpu/data
     PYTHONPATH=src python benchmarks/gpu.py run                  # on the machine with the GPU; goes on where it stopped
 
 Nothing is fetched: the folder runs/gpu/data goes along. CIFAR-10 is the JPEG copy; CIFAR-100 is re-encoded as WebP of
@@ -236,9 +236,11 @@ def trained(settings: Settings, method: str, data: str, seconds: float) -> dict[
     fine = dataset.labels.codes[torch.from_numpy(test), -1]
     recall = recall_at_k(run.embed(dataset, split="test"), fine, ks=[1])[1]
     return {
-        "epochs": run.recipe["training"]["epochs"], "seconds": sum(row["seconds"] for row in run.folder.read_metrics()), "recall@1": 100 * recall,
+        "epochs": run.recipe["training"]["epochs"],
+        "seconds": sum(row["seconds"] for row in run.folder.read_metrics()),
+        "recall@1": 100 * recall,
         "published, from ImageNet weights": PUBLISHED[data] if method == "maskcon" else None,
-    }  # fmt: skip
+    }
 
 
 def embedding(settings: Settings) -> dict[str, Any]:
