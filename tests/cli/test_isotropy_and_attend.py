@@ -85,7 +85,7 @@ def test_pictures_are_refused_before_a_discovery_is_settled(regrain: Command, tm
 def test_no_early_stop_where_the_loss_becomes_another_one(regrain: Command, method: str, tmp_path: Path) -> None:
     fit = ("fit", method, "digits", "--epochs", "10", "--set", "training.early_stop=loss", "--out", "run")
     code, _, err = regrain(*fit)
-    assert (code, f"{method}'s loss starts anew" in err) == (2, True), err
+    assert (code, f"{method}'s loss starts again" in err) == (2, True), err
     assert not (tmp_path / "run").exists()
 
 

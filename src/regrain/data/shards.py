@@ -58,7 +58,7 @@ def is_sharded(source: object) -> bool:
     if is_url(source):
         system, root = _place(str(source))
         return bool(system.exists(f"{root}/{_NOTE}"))
-    return isinstance(source, str | os.PathLike) and (Path(os.path.expanduser(source)) / _NOTE).is_file()
+    return isinstance(source, str | os.PathLike) and os.path.isfile(os.path.join(os.path.expanduser(source), _NOTE))
 
 
 @dataclass(frozen=True)

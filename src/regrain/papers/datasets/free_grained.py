@@ -87,7 +87,8 @@ def cub(root: Path) -> Rows | None:
     above = [families(number) for number in numbers]
     (species,) = rows.label_columns.values()
     labels = {"order": [a[0] for a in above], "family": [a[1] for a in above], "species": list(species)}
-    return found_rows(rows.where, "image", rows.values, labels, list(rows.ids), list(rows.splits or ()))
+    splits = [] if rows.splits is None else list(rows.splits)
+    return found_rows(rows.where, "image", rows.values, labels, list(rows.ids), splits)
 
 
 def aircraft(root: Path) -> Rows | None:
