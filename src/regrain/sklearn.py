@@ -272,5 +272,5 @@ def _labels(known: list[tuple[np.ndarray, np.ndarray]]) -> Labels:
 
 
 def _dataset(X: np.ndarray, labels: Labels) -> Dataset:
-    samples = TensorSamples(torch.from_numpy(np.ascontiguousarray(X)), "vector")
+    samples = TensorSamples(torch.from_numpy(np.require(X, requirements=["C", "W"])), "vector")
     return Dataset(samples, labels, np.array([str(row) for row in range(len(X))]), "X")

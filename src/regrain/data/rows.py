@@ -330,9 +330,9 @@ class Rows:
     def _plain_samples(self) -> Samples:
         if self.modality == "text":
             return TextSamples(tuple(readable(str(text)) for text in self.values))
-        tensor = torch.from_numpy(np.ascontiguousarray(self.values)).float()
+        tensor = torch.from_numpy(np.require(self.values, requirements=["C", "W"])).float()
         if self.static is not None:
-            return SeriesSamples(tensor, torch.from_numpy(np.ascontiguousarray(self.static)).float())
+            return SeriesSamples(tensor, torch.from_numpy(np.require(self.static, requirements=["C", "W"])).float())
         return TensorSamples(tensor, self.modality)
 
     def _require_unique_ids(self) -> None:
