@@ -20,14 +20,12 @@ import numpy as np
 import torch
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold
 from torch.nn import functional
 
 import regrain
-from regrain.metrics import label_quality
+from regrain.metrics import fit_logistic_regressions, label_quality
 
 SUPERCLASS = {"clinc150": "domain", "grocery": "coarse"}
 SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
@@ -51,11 +49,17 @@ def flipped(fine: np.ndarray, coarse: np.ndarray, to: str, generator: np.random.
 
 def probabilities(vectors: np.ndarray, given: np.ndarray, seed: int) -> np.ndarray:
     """(N, C) of five folds."""
-    model = LogisticRegression(C=10.0, max_iter=300, tol=1e-3)
-    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    found = np.zeros((len(given), int(given.max()) + 1))
+    x, y = torch.from_numpy(vectors), torch.from_numpy(given)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found: np.ndarray = cross_val_predict(model, vectors, given, cv=folds, method="predict_proba")
+        warnings.simplefilter("ignore", UserWarning)  # classes of fewer samples than folds
+        parts = list(StratifiedKFold(5, shuffle=True, random_state=seed).split(vectors, given))
+    for others, held in parts:
+        model = fit_logistic_regressions(
+            x[others][None], y[others][None], classes=found.shape[1], inverse_penalty=10.0, tolerance=0.1,
+            dtype=torch.float32,
+        )  # fmt: skip
+        found[held] = model.logits(x[held][None])[0].softmax(dim=1).numpy()
     return found
 
 

@@ -27,6 +27,23 @@ def _digits(*, flipped: float = 0.05, seed: int = 0) -> tuple[Dataset, np.ndarra
     return replace(data, labels=Labels.from_columns({"digit": [names[code] for code in codes]}), splits=splits), wrong
 
 
+def test_many_classes_are_told_apart(tmp_path: Path) -> None:
+    """150 classes of 20 samples: a solver that stops where the mean loss is flat finds all of them equally likely."""
+    generator = np.random.default_rng(0)
+    truth = np.arange(3000) % 150
+    centres = generator.normal(size=(150, 64))
+    vectors = (centres[truth] + generator.normal(size=(3000, 64))).astype(np.float32)
+    wrong = generator.random(3000) < 0.05
+    codes = np.where(wrong, (truth + generator.integers(1, 150, 3000)) % 150, truth)
+    data = regrain.load(vectors, labels={"kind": [f"k{code}" for code in codes]})
+    run = regrain.fit("features", data, encoder="identity", out=tmp_path / "run")
+    found = run.clean().table
+    marked = {int(name) for name in found["id"]}
+    hits = len(marked & set(np.flatnonzero(wrong).tolist()))
+    assert hits > 0.9 * len(marked)
+    assert hits > 0.5 * wrong.sum()
+
+
 def test_flipped_labels_come_first_and_their_class_is_proposed(tmp_path: Path) -> None:
     data, wrong = _digits()
     run = regrain.fit("features", data, encoder="identity", out=tmp_path / "run")

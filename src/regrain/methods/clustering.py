@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regrain.errors import UserError
+from regrain.metrics.logistic import fit_logistic_regressions
 from regrain.objectives.transport import sinkhorn_potentials
 
 STARTS = 10
@@ -288,24 +289,23 @@ def smooth_within(embedding: Tensor, codes: Tensor, superclass: Tensor, *, seed:
     >>> smooth_within(vectors, codes, torch.tensor([7, 7]))[:4].tolist()
     [0, 1, 0, 1]
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import KFold
 
-    vectors = functional.normalize(embedding.detach().float(), dim=1).cpu().numpy()
+    vectors = functional.normalize(embedding.detach().float(), dim=1).cpu()
     result, owners = codes.clone(), superclass[codes.clamp(min=0)].masked_fill(codes < 0, -1)
     for owner in owners[owners >= 0].unique().tolist():
         rows = (owners == owner).nonzero()[:, 0].numpy()
-        own = codes[rows].numpy()
+        own = codes[rows].cpu()
         if len(rows) < _FOLDS:
             continue
         for others, held in KFold(_FOLDS, shuffle=True, random_state=seed).split(rows):
-            if len(np.unique(own[others])) < 2:
+            present, inner = own[others].unique(return_inverse=True)
+            if len(present) < 2:
                 continue
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # far closer than a cluster depends on
-                model = LogisticRegression(max_iter=200, tol=1e-3).fit(vectors[rows[others]], own[others])
-            result[rows[held]] = torch.from_numpy(model.predict(vectors[rows[held]]))
+            model = fit_logistic_regressions(
+                vectors[rows[others]][None], inner[None], classes=len(present), tolerance=0.1, dtype=torch.float32
+            )
+            result[rows[held]] = present[model.logits(vectors[rows[held]][None])[0].argmax(dim=1)].to(result.device)
     return result
 
 

@@ -16,7 +16,7 @@ from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import embed
-from regrain.metrics import label_quality
+from regrain.metrics import fit_logistic_regressions, label_quality
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _FOLDS = 5
 _INVERSE_PENALTY = 10.0
 """C of the logistic regression, on unit vectors."""
+_TOLERANCE = 0.1
+"""How far its weights may be from the optimum, whatever the number of classes."""
 
 
 @dataclass
@@ -192,20 +194,22 @@ class _Fitted:
 
     def probabilities(self, held: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
         """(m, K) class probabilities by the samples that are kept, and not in the fold."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-
         rows = self.kept if fold is None else self.kept & ~fold
         found = np.zeros((len(held), len(self.classes)))
         present = np.unique(self.codes[rows])
         if len(present) == 1:  # a fold that holds out all other classes
             found[:, present] = 1.0
             return found
-        model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=300, tol=1e-3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # far closer than a doubt depends on
-            model.fit(self.vectors[rows], self.codes[rows])
-        found[:, model.classes_] = model.predict_proba(held)
+        codes = torch.from_numpy(np.searchsorted(present, self.codes[rows]))
+        model = fit_logistic_regressions(
+            torch.from_numpy(self.vectors[rows])[None],
+            codes[None],
+            classes=len(present),
+            inverse_penalty=_INVERSE_PENALTY,
+            tolerance=_TOLERANCE,
+            dtype=torch.float32,
+        )
+        found[:, present] = model.logits(torch.from_numpy(held)[None])[0].softmax(dim=1).numpy()
         return found
 
     def cross_fitted(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
