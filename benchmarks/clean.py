@@ -25,7 +25,8 @@ from sklearn.model_selection import StratifiedKFold
 from torch.nn import functional
 
 import regrain
-from regrain.metrics import fit_logistic_regressions, label_quality
+from regrain.metrics import label_quality
+from regrain.metrics.logistic import probe_probabilities
 
 SUPERCLASS = {"clinc150": "domain", "grocery": "coarse"}
 SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
@@ -55,11 +56,7 @@ def probabilities(vectors: np.ndarray, given: np.ndarray, seed: int) -> np.ndarr
         warnings.simplefilter("ignore", UserWarning)  # classes of fewer samples than folds
         parts = list(StratifiedKFold(5, shuffle=True, random_state=seed).split(vectors, given))
     for others, held in parts:
-        model = fit_logistic_regressions(
-            x[others][None], y[others][None], classes=found.shape[1], inverse_penalty=10.0, tolerance=0.1,
-            dtype=torch.float32,
-        )  # fmt: skip
-        found[held] = model.logits(x[held][None])[0].softmax(dim=1).numpy()
+        found[held] = probe_probabilities(x[others], y[others], x[held], inverse_penalty=10.0).numpy()
     return found
 
 

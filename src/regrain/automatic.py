@@ -23,6 +23,7 @@ from regrain.errors import UserError
 from regrain.evaluation import Evaluation, embed
 from regrain.labels import Labels
 from regrain.metrics import nearest_neighbours
+from regrain.metrics.logistic import probe_probabilities
 from regrain.report import report
 from regrain.runs.assemble import assemble
 from regrain.runs.commands import command
@@ -505,16 +506,13 @@ def merge_similar(vectors: Tensor, codes: Tensor) -> Tensor | None:
 
 def probed(train: Tensor, train_codes: Tensor, held: Tensor, codes: Tensor) -> np.ndarray:
     """(M,) the share of each sample's known aspects that logistic regressions on the embedding name."""
-    from sklearn.linear_model import LogisticRegression
-
     train, held = functional.normalize(train, dim=1), functional.normalize(held, dim=1)
     right = np.full(tuple(codes.shape), np.nan)
     for level in range(codes.shape[1]):
         seen, known = train_codes[:, level] >= 0, (codes[:, level] >= 0).numpy()
         if known.any() and len(train_codes[seen, level].unique()) > 1:
-            probe = LogisticRegression(C=10.0, max_iter=500)
-            probe.fit(train[seen].numpy(), train_codes[seen, level].numpy())
-            right[known, level] = probe.predict(held[known].numpy()) == codes[known, level].numpy()
+            proba = probe_probabilities(train[seen], train_codes[seen, level], held[known], inverse_penalty=10.0)
+            right[known, level] = (proba.argmax(dim=1) == codes[known, level]).numpy()
     counts = np.isfinite(right).sum(axis=1)
     return np.nansum(right, axis=1) / np.maximum(counts, 1)
 

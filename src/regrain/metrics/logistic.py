@@ -123,6 +123,37 @@ def fit_logistic_regressions(
     return found
 
 
+def probe_probabilities(vectors: Tensor, codes: Tensor, judged: Tensor, *, inverse_penalty: float = 1.0) -> Tensor:
+    """Class probabilities (m, K) of ``judged`` (m, d) by one logistic regression on unit vectors (n, d).
+
+    ``codes`` (n,): classes, of which those that do not occur have probability 0; K is the largest code and one. The
+    weights are within 0.1 of the optimum's, and so is each logit of a unit vector, whatever n and K are. (A tolerance
+    of the mean loss's gradient would be met by zero weights where classes are many.)
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> probe_probabilities(x, torch.tensor([0, 2]), x, inverse_penalty=10.0).round(decimals=1)
+    tensor([[0.8000, 0.0000, 0.2000],
+            [0.2000, 0.0000, 0.8000]])
+    """
+    present, own = codes.unique(return_inverse=True)
+    found = torch.zeros(len(judged), int(present[-1]) + 1)
+    if len(present) == 1:
+        found[:, present] = 1.0
+        return found
+    fitted = fit_logistic_regressions(
+        vectors[None],
+        own[None],
+        classes=len(present),
+        inverse_penalty=inverse_penalty,
+        tolerance=0.1,
+        dtype=torch.float32,
+    )
+    found[:, present] = fitted.logits(judged[None])[0].softmax(dim=1)
+    return found
+
+
 class _Form(NamedTuple):
     """A problem in the coordinates that suit it: vectors (E, K, m), the intercept in the last of the m places.
 

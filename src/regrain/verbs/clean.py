@@ -16,7 +16,8 @@ from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.evaluation import embed
-from regrain.metrics import fit_logistic_regressions, label_quality
+from regrain.metrics import label_quality
+from regrain.metrics.logistic import probe_probabilities
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _FOLDS = 5
 _INVERSE_PENALTY = 10.0
 """C of the logistic regression, on unit vectors."""
-_TOLERANCE = 0.1
-"""How far its weights may be from the optimum, whatever the number of classes."""
 
 
 @dataclass
@@ -195,22 +194,9 @@ class _Fitted:
     def probabilities(self, held: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
         """(m, K) class probabilities by the samples that are kept, and not in the fold."""
         rows = self.kept if fold is None else self.kept & ~fold
-        found = np.zeros((len(held), len(self.classes)))
-        present = np.unique(self.codes[rows])
-        if len(present) == 1:  # a fold that holds out all other classes
-            found[:, present] = 1.0
-            return found
-        codes = torch.from_numpy(np.searchsorted(present, self.codes[rows]))
-        model = fit_logistic_regressions(
-            torch.from_numpy(self.vectors[rows])[None],
-            codes[None],
-            classes=len(present),
-            inverse_penalty=_INVERSE_PENALTY,
-            tolerance=_TOLERANCE,
-            dtype=torch.float32,
-        )
-        found[:, present] = model.logits(torch.from_numpy(held)[None])[0].softmax(dim=1).numpy()
-        return found
+        vectors, codes, judged = map(torch.from_numpy, (self.vectors[rows], self.codes[rows], held))
+        proba = probe_probabilities(vectors, codes, judged, inverse_penalty=_INVERSE_PENALTY).numpy()
+        return np.pad(proba, ((0, 0), (0, len(self.classes) - proba.shape[1])))
 
     def cross_fitted(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """(n, K) class probabilities of the training samples, each by a classifier that did not see its label.
