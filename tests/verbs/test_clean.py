@@ -44,6 +44,15 @@ def test_many_classes_are_told_apart(tmp_path: Path) -> None:
     assert hits > 0.5 * wrong.sum()
 
 
+def test_an_embedding_that_tells_nothing_apart_is_reported(tmp_path: Path) -> None:
+    labels = [f"k{row % 2}" for row in range(60)]
+    same = regrain.load(np.ones((60, 4), dtype=np.float32), labels={"kind": labels})
+    notes = regrain.fit("features", same, encoder="identity", out=tmp_path / "same").clean().notes
+    assert any("its doubts say nothing" in note for note in notes), notes
+    apart = regrain.load(np.eye(2, dtype=np.float32)[np.arange(60) % 2], labels={"kind": labels})
+    assert not regrain.fit("features", apart, encoder="identity", out=tmp_path / "apart").clean().notes
+
+
 def test_flipped_labels_come_first_and_their_class_is_proposed(tmp_path: Path) -> None:
     data, wrong = _digits()
     run = regrain.fit("features", data, encoder="identity", out=tmp_path / "run")

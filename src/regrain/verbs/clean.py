@@ -141,6 +141,7 @@ def clean(
                     notes.append(
                         f"level '{level}': {apart} training samples are not judged: one group holds all of their class"
                     )
+                notes += found.blindness(proba, seen, level)
             else:
                 proba, seen = found.probabilities(held), None
             judged = _judged(proba, part, level, found.classes, seen)
@@ -197,6 +198,21 @@ class _Fitted:
         vectors, codes, judged = map(torch.from_numpy, (self.vectors[rows], self.codes[rows], held))
         proba = probe_probabilities(vectors, codes, judged, inverse_penalty=_INVERSE_PENALTY).numpy()
         return np.pad(proba, ((0, 0), (0, len(self.classes) - proba.shape[1])))
+
+    def blindness(self, proba: np.ndarray, seen: np.ndarray, level: str) -> list[str]:
+        """A note where held-out labels are named no better than by the most frequent class: doubts say nothing then."""
+        rows = self.kept & seen
+        if not rows.any():
+            return []
+        right = float((proba[rows].argmax(axis=1) == self.codes[rows]).mean())
+        frequent = float(np.bincount(self.codes[rows]).max() / rows.sum())
+        if right > frequent:
+            return []
+        return [
+            f"level '{level}': the classifier names {100 * right:.0f}% of the held-out labels, and the most frequent "
+            f"class alone has {100 * frequent:.0f}%, so its doubts say nothing: take a run whose embedding tells these "
+            "classes apart"
+        ]
 
     def cross_fitted(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """(n, K) class probabilities of the training samples, each by a classifier that did not see its label.
