@@ -414,7 +414,7 @@ class _Choice:
     def _obstacle(self) -> str:
         """Return the reason why methods cannot be compared on these data; empty if they can."""
         if self.situation == "none":
-            return "the data have no labels, by which methods are compared"
+            return "methods are compared by labels, and the data have none"
         if self.situation == "one" and self.groups is None:
             return "fewer than three classes cannot be merged and told apart"
         judged = int(self._judged().sum())

@@ -71,7 +71,7 @@ class Corruption:
         Parameters
         ----------
         levels : sequence of str
-            Those in use, coarse to fine.
+            The levels in use, coarse to fine.
         features : callable, optional
             Data set -> (n, d) features, by which labels are hard or easy.
 
@@ -130,7 +130,9 @@ def with_imbalance(data: Dataset, ratio: float, *, level: str | None = None, see
     if not 1 <= ratio < np.inf:
         raise UserError(f"imbalance is the ratio of the largest to the smallest share, at least 1; got {ratio:g}")
     if not data.labels.levels:
-        raise UserError("imbalance is one of classes, and the data have no labels", code="no_labels")
+        raise UserError(
+            "--imbalance draws a long tail of classes, and the data have no labels: leave it out", code="no_labels"
+        )
     level = level or data.labels.levels[-1]
     generator = np.random.default_rng(seed)
     classes = data.labels.present(level)

@@ -52,7 +52,7 @@ class Dataset:
     the rest.
     """
     notes: dict[str, Any] = field(default_factory=dict)
-    """What a reader has to tell: source, licence, rows left out and why, the default views."""
+    """Notes of the reader: source, licence, rows left out and why, the default views."""
     _keys: tuple[np.ndarray, Tensor] | None = field(default=None, repr=False, compare=False)
     """The ids that were hashed, and their keys: these outlive changes of everything else."""
 
