@@ -280,3 +280,16 @@ def nearest(word: str, choices: Iterable[str]) -> str:
         return f"did you mean '{close[0]}'?"
     more = f" and {len(choices) - _MOST} more" if len(choices) > _MOST else ""
     return f"choose from {', '.join(choices[:_MOST])}{more}"
+
+
+def examples(items: Iterable[object], limit: int = 3) -> str:
+    """The first few of some texts, and how many more there are.
+
+    Examples
+    --------
+    >>> examples(["a", "b", "c", "d", "e"])
+    'a; b; c; and 2 more'
+    """
+    texts = list(items)
+    more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []
+    return "; ".join([*texts[:limit], *more])

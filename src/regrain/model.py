@@ -24,9 +24,9 @@ from typing_extensions import TypedDict
 from regrain.checks import check_values, hyperparameters
 from regrain.data.cache import features as cached_features
 from regrain.data.dataset import Dataset
-from regrain.data.images import ImageForm
+from regrain.data.images import DEEP_WHITE, ImageForm
 from regrain.data.samples import Modality, TensorSamples
-from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config
+from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_config, is_pretrained
 from regrain.encoders.base import ScaledEncoder, column_statistics
 from regrain.encoders.half import computing_in
 from regrain.encoders.vector import MLPEncoder, ResidualEncoder
@@ -61,7 +61,7 @@ _DTYPES = {
 """Names of types in a safetensors header."""
 
 
-def rows_for_statistics(count: int) -> Tensor:
+def _rows_for_statistics(count: int) -> Tensor:
     """The samples that the scale of columns is taken from: all, or 262,144 evenly spaced ones of more."""
     if count <= _MOST_SCALED:
         return torch.arange(count)
@@ -76,12 +76,12 @@ def channel_statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float
     return tuple(mean.tolist()), tuple(std.clamp(min=1e-3).tolist())
 
 
-def series_statistics(samples: Tensor | Mapping[str, Tensor]) -> dict[str, list[float]]:
+def _series_statistics(samples: Tensor | Mapping[str, Tensor]) -> dict[str, list[float]]:
     """Mean and standard deviation of every channel and every static feature of series, for their views.
 
     Examples
     --------
-    >>> series_statistics(torch.tensor([[[1.0], [3.0]], [[2.0], [float("nan")]]]))
+    >>> _series_statistics(torch.tensor([[[1.0], [3.0]], [[2.0], [float("nan")]]]))
     {'mean': [2.0], 'std': [1.0]}
     """
     parts = dict(samples) if isinstance(samples, Mapping) else {"series": samples}
@@ -97,6 +97,33 @@ def take_statistics(encoder: nn.Module, samples: Tensor | Mapping[str, Tensor]) 
     """Fit an encoder's standardisation of tables or series to the training samples; other encoders need none."""
     if isinstance(encoder, ScaledEncoder):
         encoder.take_statistics(samples)
+
+
+def describe_inputs(train: Dataset, encoder: Encoder, size: int) -> dict[str, Any]:
+    """Describe the raw samples of a model: their form, and the means and spreads that its views know of them.
+
+    Encoders of tables and series take the scale of the columns on the way. ``size``: the side of a view; 0 where
+    samples are not images.
+    """
+    notes = train.notes
+    inputs: dict[str, Any] = {"modality": train.modality, "shape": list(train.samples.shape)}
+    static = getattr(train.samples, "static_width", 0)
+    inputs |= {"static": static} if static else {}
+    inputs |= {key: list(notes[key]) for key in ("columns", "static_columns") if notes.get(key)}
+    inputs |= {"notations": dict(notes["notations"])} if notes.get("notations") else {}
+    if train.modality == "image":
+        mean, std = (encoder.mean, encoder.std) if encoder.mean and encoder.std else channel_statistics(train)
+        return inputs | {"white": notes.get("white", DEEP_WHITE), "size": size, "mean": list(mean), "std": list(std)}
+    if train.modality == "text" or (train.modality == "vector" and isinstance(encoder, FrozenEncoder)):
+        return inputs
+    values = train.samples.take(_rows_for_statistics(len(train)))
+    if not isinstance(encoder, FrozenEncoder):
+        take_statistics(encoder, values)
+    elif not is_pretrained(encoder.backbone.origin):  # pretrained ones know the scale they were trained at
+        take_statistics(encoder.backbone, values)
+    if train.modality == "series":
+        return inputs | _series_statistics(values)
+    return inputs | {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
 
 
 def _views(modality: str, presets: Sequence[Any], encoder: Encoder, inputs: Mapping[str, Any], seed: int) -> Views[Any]:
@@ -277,7 +304,7 @@ class Model:
 
         Copies of the adapter, such as a momentum twin's, get them too.
         """
-        values = features.samples.take(rows_for_statistics(len(features)))
+        values = features.samples.take(_rows_for_statistics(len(features)))
         for module in self.method.modules():
             take_statistics(module, values)
         std, mean = torch.std_mean(values, dim=0)

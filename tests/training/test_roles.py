@@ -11,7 +11,7 @@ import pytest
 import regrain
 from regrain.errors import UserError
 from regrain.methods import method_class
-from regrain.runs.assemble import roles_of
+from regrain.runs.roles import roles_of
 
 QUICK: dict[str, Any] = {"encoder": "mlp", "epochs": 1, "device": "cpu"}
 LEVELS = ("kingdom", "family", "species")

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import regrain
 from regrain.cli.commands import (
     ARGUMENTS,
+    COMMANDS,
     FIT,
     FLAGS,
     HELP,
@@ -383,7 +385,26 @@ def _of_protocol(option: Option) -> Option:
     return replace(option, default=None, help=text + (f"; default {default}." if default not in (None, "") else "."))
 
 
-def as_typer(name: str, command: Command) -> typer.Typer:
+class LazyCommand(TyperCommand):
+    """A command that builds its parameters on first access."""
+
+    def __init__(self, name: str) -> None:
+        command = COMMANDS[name]
+        text = summary_of(command.target)
+        if command.examples:
+            text += "\n\n".join(["\n\nExample:" if len(command.examples) == 1 else "\n\nExamples:", *command.examples])
+        super().__init__(name, help=text, rich_markup_mode="markdown", rich_help_panel=command.panel)
+
+    def __getattribute__(self, attribute: str) -> Any:
+        if attribute not in ("params", "callback"):
+            return super().__getattribute__(attribute)
+        if "made" not in self.__dict__:
+            name = str(self.name)
+            self.made = typer.main.get_command(_as_typer(name, COMMANDS[name]))
+        return getattr(self.made, attribute)
+
+
+def _as_typer(name: str, command: Command) -> typer.Typer:
     """Build a typer application with one command."""
     options = options_of(command)
     parameters = [_as_parameter(option, panel) for option, panel in options.values()]

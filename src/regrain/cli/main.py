@@ -9,10 +9,10 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from regrain import __version__
-from regrain.cli.build import as_typer, summary_of
+from regrain.cli.build import LazyCommand
 from regrain.cli.commands import COMMANDS
 from regrain.cli.terminal import say
 from regrain.errors import RegrainWarning, UserError, command_line
@@ -22,30 +22,11 @@ from regrain.training.processes import is_first_process, layout_of, was_launched
 _EPILOG = "Start with `regrain demo`, then `regrain methods`: which method for my labels."
 
 
-class _Command(TyperCommand):
-    """A command that builds its parameters on first access."""
-
-    def __init__(self, name: str) -> None:
-        command = COMMANDS[name]
-        text = summary_of(command.target)
-        if command.examples:
-            text += "\n\n".join(["\n\nExample:" if len(command.examples) == 1 else "\n\nExamples:", *command.examples])
-        super().__init__(name, help=text, rich_markup_mode="markdown", rich_help_panel=command.panel)
-
-    def __getattribute__(self, attribute: str) -> Any:
-        if attribute not in ("params", "callback"):
-            return super().__getattribute__(attribute)
-        if "made" not in self.__dict__:
-            name = str(self.name)
-            self.made = typer.main.get_command(as_typer(name, COMMANDS[name]))
-        return getattr(self.made, attribute)
-
-
 class _Group(TyperGroup):
     """The commands; messages escape control characters in the arguments that they repeat."""
 
     def __init__(self, **attributes: Any) -> None:
-        super().__init__(**(attributes | {"commands": {name: _Command(name) for name in COMMANDS}}))
+        super().__init__(**(attributes | {"commands": {name: LazyCommand(name) for name in COMMANDS}}))
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         try:

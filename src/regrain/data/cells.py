@@ -20,7 +20,7 @@ import numpy as np
 
 from regrain.data.notation import PLAIN, Notation, is_date, plain_number, whole_number
 from regrain.data.packed import packed
-from regrain.errors import UserError
+from regrain.errors import UserError, examples
 from regrain.labels import Labels, missing
 
 Column = Sequence[Any] | np.ndarray
@@ -218,18 +218,38 @@ def meaning(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
-def look_alikes(names: Iterable[str]) -> list[list[str]]:
+def _look_alikes(names: Iterable[str]) -> list[list[str]]:
     """Find classes whose names differ only in case, width, Unicode form, spaces or the spelling of a number.
 
     Examples
     --------
-    >>> look_alikes(["Dog", "cat", "dog", "7", "007"])
+    >>> _look_alikes(["Dog", "cat", "dog", "7", "007"])
     [['Dog', 'dog'], ['7', '007']]
     """
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(meaning(name), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+class Twins(NamedTuple):
+    """Classes of a level whose names look alike, in groups."""
+
+    level: str
+    groups: Sequence[Sequence[str]]
+
+    def __str__(self) -> str:
+        shown = examples([" and ".join(map(repr, names[:3])) for names in self.groups])
+        return (
+            f"level '{self.level}': classes look alike: {shown}. Their names differ in case, width, spaces or the "
+            "spelling of a number alone: write them alike where they are one"
+        )
+
+
+def twins(labels: Labels) -> list[Twins]:
+    """Classes that may be one, by level."""
+    found = zip(labels.levels, map(_look_alikes, labels.classes), strict=True)
+    return [Twins(level, groups) for level, groups in found if groups]
 
 
 def spelled_as(labels: Labels, own: Labels) -> Labels:

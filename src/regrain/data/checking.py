@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from regrain.data.cells import LIKE_UNKNOWN
+from regrain.data.cells import LIKE_UNKNOWN, Twins, twins
 from regrain.data.images import Storage, choose_storage, decode_images
 from regrain.data.packed import repeated
 from regrain.data.readers import find_rows
-from regrain.data.rows import RowError, Rows, Twins, examples, twins
+from regrain.data.rows import RowError, Rows
 from regrain.data.samples import Modality
-from regrain.errors import UserError, python_only
+from regrain.errors import UserError, examples, python_only
 from regrain.labels import UNKNOWN, Labels
 from regrain.spelling import counted
 

@@ -24,9 +24,9 @@ import numpy as np
 from regrain.data.cells import Column, is_split, split_name, unescape_formula
 from regrain.data.notation import plain_number
 from regrain.data.options import TABLE_SUFFIXES, RoleOptions
-from regrain.data.rows import RowError, Rows, examples
+from regrain.data.rows import RowError, Rows
 from regrain.data.table import Table
-from regrain.errors import UserError, python_only
+from regrain.errors import UserError, examples, python_only
 from regrain.labels import missing
 from regrain.spelling import counted
 

@@ -11,8 +11,7 @@ import numpy as np
 from regrain.data.cells import LOOKED_AT, SPLITS, Column, Contents, as_floats, label_names, spelled
 from regrain.data.folder import image_suffixes
 from regrain.data.packed import are_different, count_different
-from regrain.data.rows import examples
-from regrain.errors import NoLabelsError, Notable, UserError, python_only
+from regrain.errors import NoLabelsError, Notable, UserError, examples, python_only
 from regrain.labels import Labels, Relation, Taxonomy, missing
 
 _IMAGE_WORDS = ("image", "images", "img", "picture", "photo", "file", "filename", "filepath", "path")

@@ -26,9 +26,10 @@ from regrain.data.options import (
     FolderOptions,
     ParquetFolderOptions,
     ShardOptions,
+    StorageOptions,
     TableOptions,
 )
-from regrain.data.rows import Rows, separate
+from regrain.data.rows import Rows
 from regrain.data.samples import ImageSamples, SeriesSamples, TensorSamples, TextSamples
 from regrain.data.shards import is_sharded, is_url, read_shards
 from regrain.data.table import Table
@@ -123,6 +124,12 @@ def find_rows(source: Any, **options: Any) -> tuple[Rows, dict[str, Any]]:
     if isinstance(source, str) and what.endswith(f" ./{source})"):
         rows = replace(rows, notes={**rows.notes, "messages": [*rows.notes.get("messages", ()), f"read {what}"]})
     return rows, storage
+
+
+def separate(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A reader's own options, and those that say how to store samples."""
+    stored = StorageOptions.__annotations__.keys() & options.keys()
+    return {k: v for k, v in options.items() if k not in stored}, {k: options[k] for k in stored}
 
 
 def options_of(source: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -18,13 +18,12 @@ import numpy as np
 import torch
 
 from regrain.data.cache import cached_tensor
-from regrain.data.cells import look_alikes
+from regrain.data.cells import twins
 from regrain.data.dataset import Dataset
 from regrain.data.images import ImageForm, Storage, choose_storage, decode_images, eight_bit, fitted_images
-from regrain.data.options import StorageOptions
 from regrain.data.packed import keys_of, packed, repeated
 from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
-from regrain.errors import Notable, UserError
+from regrain.errors import Notable, UserError, examples
 from regrain.labels import Labels, Relation, Taxonomy
 from regrain.spelling import readable
 
@@ -377,39 +376,6 @@ def _why_unreadable(path: str) -> tuple[str, str] | None:
     )
 
 
-class Twins(NamedTuple):
-    """Classes of a level whose names look alike, in groups."""
-
-    level: str
-    groups: Sequence[Sequence[str]]
-
-    def __str__(self) -> str:
-        shown = examples([" and ".join(map(repr, names[:3])) for names in self.groups])
-        return (
-            f"level '{self.level}': classes look alike: {shown}. Their names differ in case, width, spaces or the "
-            "spelling of a number alone: write them alike where they are one"
-        )
-
-
-def twins(labels: Labels) -> list[Twins]:
-    """Classes that may be one, by level."""
-    found = zip(labels.levels, map(look_alikes, labels.classes), strict=True)
-    return [Twins(level, groups) for level, groups in found if groups]
-
-
-def examples(items: Any, limit: int = 3) -> str:
-    """The first few of some texts, and how many more there are.
-
-    Examples
-    --------
-    >>> examples(["a", "b", "c", "d", "e"])
-    'a; b; c; and 2 more'
-    """
-    texts = list(items)
-    more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []
-    return "; ".join([*texts[:limit], *more])
-
-
 def missing_message(series: np.ndarray, static: np.ndarray | None = None) -> list[str]:
     """Describe the missing values of series; empty if there are none.
 
@@ -424,9 +390,3 @@ def missing_message(series: np.ndarray, static: np.ndarray | None = None) -> lis
         return []
     are = "value is" if count == 1 and total == 1 else "values are"
     return [f"{count} of {total} {are} missing; encoders mask them and put the means of the training samples there"]
-
-
-def separate(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A reader's own options, and those that say how to store samples."""
-    stored = StorageOptions.__annotations__.keys() & options.keys()
-    return {k: v for k, v in options.items() if k not in stored}, {k: options[k] for k in stored}

@@ -45,9 +45,9 @@ from regrain.data.records import (
     steps_of,
     window_labels,
 )
-from regrain.data.rows import RowError, Rows, examples, missing_message
+from regrain.data.rows import RowError, Rows, missing_message
 from regrain.data.samples import Modality
-from regrain.errors import Notable, UserError, nearest
+from regrain.errors import Notable, UserError, examples, nearest
 from regrain.labels import Labels, missing, path_columns, require_relation
 
 

@@ -15,8 +15,10 @@ from typing import Any
 import yaml
 
 from regrain.checks import hyperparameters
+from regrain.encoders import RAW_INPUT
+from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError, nearest
-from regrain.methods import method_class
+from regrain.methods import Method, method_class
 from regrain.training.options import TrainingOptions
 
 SECTIONS = ("data", "method", "encoder", "views", "training", "seed")
@@ -108,6 +110,35 @@ def _packaged(name: str) -> dict[str, Any]:
     file = resources.files("regrain") / "recipes" / f"{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     return content
+
+
+def packaged_recipe(
+    method: type[Method], *, modality: str, encoder: Mapping[str, Any], size: int, pretrained: bool
+) -> dict[str, Any]:
+    """The package's recipe for a method, on samples of a modality seen through an encoder.
+
+    ``encoder``: its section of the recipe. ``size``: the side of a view in pixels; 0 where samples are not images.
+    ``pretrained``: whether the encoder starts from weights.
+    """
+    kind, features = kind_of_recipes(modality, encoder, pretrained=pretrained), is_as_it_is(encoder)
+    found = recipe_for(kind, method.name, small=size <= SMALL_IMAGE, features=features, pretrained=pretrained)
+    return merge(found, {"encoder": adapter_of(method)}) if encoder.get("frozen") else found
+
+
+def is_as_it_is(encoder: Mapping[str, Any]) -> bool:
+    """Whether a method sees features that are good as they are: a frozen encoder's, or the input itself."""
+    return bool(encoder.get("frozen")) or encoder["name"] in RAW_INPUT
+
+
+def kind_of_recipes(modality: str, encoder: Mapping[str, Any], *, pretrained: bool) -> str:
+    """The modality whose recipes hold: a text encoder from scratch learns too little at a rate for fine-tuning."""
+    return "vector" if encoder.get("frozen") or (modality == "text" and not pretrained) else modality
+
+
+def adapter_of(method: type[Method]) -> dict[str, Any]:
+    """Return the part of a frozen encoder's section that the method decides."""
+    adapter = {} if method.trains_encoder else {"adapter": "identity"}
+    return adapter | recipe_for("vector", method.name, features=True).get("encoder", {})
 
 
 def merge(*recipes: Mapping[str, Any]) -> dict[str, Any]:

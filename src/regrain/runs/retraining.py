@@ -10,7 +10,8 @@ from regrain.checks import hyperparameters
 from regrain.data.dataset import Dataset
 from regrain.encoders import RAW_INPUT, is_pretrained
 from regrain.methods import method_class
-from regrain.runs.assemble import default_presets, packaged_recipe
+from regrain.runs.assemble import default_presets
+from regrain.runs.recipe import packaged_recipe
 from regrain.runs.run import Run
 from regrain.training.options import TrainingOptions
 

@@ -20,10 +20,9 @@ from regrain.data.dataset import Dataset
 from regrain.data.folder import opens_as_image
 from regrain.data.options import ColumnOptions, SampleOptions
 from regrain.data.readers import observed_columns, options_of, parsed, read, table_of
-from regrain.data.rows import examples
 from regrain.data.shards import is_url
 from regrain.data.table import Table
-from regrain.errors import UserError, nearest
+from regrain.errors import NoLabelsError, UserError, examples, nearest
 from regrain.evaluation.representations import raw_representation
 from regrain.labels import Labels
 from regrain.model import Model
@@ -106,9 +105,22 @@ def with_levels(data: Any, levels: Sequence[str] | None, options: Mapping[str, A
     return dict(options) if known or levels is None else {"levels": list(levels), **options}
 
 
-def read_data(data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any]) -> Dataset:
-    """Return data as they are, or read them with these levels: see :func:`with_levels`."""
-    return read(data, **with_levels(data, levels, reader))
+def read_data(
+    data: Any, levels: Sequence[str] | None, reader: Mapping[str, Any], *, labels_optional: bool = False
+) -> Dataset:
+    """Return data as they are, or read them with these levels: see :func:`with_levels`.
+
+    ``labels_optional``: data in which no labels are found are read without any, instead of a
+    :class:`~regrain.errors.NoLabelsError`.
+    """
+    options = with_levels(data, levels, reader)
+    if not labels_optional:
+        return read(data, **options)
+    source = parsed(data, reader)  # a table is parsed once
+    try:
+        return read(source, **options)
+    except NoLabelsError:
+        return read(source, **with_levels(data, [], reader))
 
 
 def read_alike(

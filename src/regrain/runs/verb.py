@@ -27,16 +27,19 @@ def verb(function: Function) -> Function:
     Where the first parameter is ``run``, the path of a run's folder does too: the run is opened.
     """
     takes_run = next(iter(inspect.signature(function).parameters)) == "run"
+    return cast(Function, speaks_python(callers_random_state()(_opening_run(function) if takes_run else function)))
 
+
+def _opening_run(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*given: Any, **named: Any) -> Any:
-        if takes_run and given:
+        if given:
             given = (_opened(given[0]), *given[1:])
-        elif takes_run and "run" in named:
+        elif "run" in named:
             named["run"] = _opened(named["run"])
         return function(*given, **named)
 
-    return cast(Function, speaks_python(callers_random_state()(call)))
+    return call
 
 
 def _opened(run: Run | str | Path) -> Run:

@@ -57,6 +57,18 @@ def library_versions() -> dict[str, str | None]:
     return versions
 
 
+def as_written(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as a run folder gives it back: tuples are lists.
+
+    Examples
+    --------
+    >>> as_written({"views": {"presets": ("strong", "weak")}})
+    {'views': {'presets': ['strong', 'weak']}}
+    """
+    found: dict[str, Any] = yaml.safe_load(_recipe_text(recipe))
+    return found
+
+
 def labels_to_json(labels: Labels) -> dict[str, Any]:
     """Levels, classes and taxonomy, without the samples' codes."""
     return {
@@ -339,7 +351,9 @@ class RunFolder(Folder):
 
     def write_start(self, recipe: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
         """Write what a run begins with: the resolved recipe, the classes, the versions of the libraries."""
-        self.write({**_versions(), "labels.json": json_writer(labels), "recipe.yaml": _yaml_writer(recipe)})
+        text = _recipe_text(recipe)
+        written = {"recipe.yaml": lambda file: file.write_text(text, encoding="utf-8")}
+        self.write({**_versions(), "labels.json": json_writer(labels), **written})
 
     def read_recipe(self) -> dict[str, Any]:
         """Read the resolved recipe."""
@@ -438,15 +452,15 @@ class RunFolder(Folder):
         self.write({**_versions(), **copies})
 
     def _put_model(self, fill: Callable[[Path], None]) -> None:
-        new, old = self.path / "model.new", self.path / "model.old"
+        place, new, old = self.model_folder, self.path / "model.new", self.path / "model.old"
         with self.writing():
             for folder in (new, old):
                 shutil.rmtree(folder, ignore_errors=True)
             try:
                 fill(new)
-                if self.model_folder.exists():
-                    self.model_folder.rename(old)
-                new.rename(self.model_folder)
+                if place.exists():
+                    place.rename(old)
+                new.rename(place)
             except OSError as error:
                 raise UserError(
                     f"{error.filename or new} could not be written: {error.strerror or error}", code="not_writable"
@@ -484,6 +498,5 @@ def _versions() -> dict[str, Callable[[Path], object]]:
     return {"versions.json": json_writer({"versions": library_versions()})}
 
 
-def _yaml_writer(content: Mapping[str, Any]) -> Callable[[Path], object]:
-    text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
-    return lambda file: file.write_text(text, encoding="utf-8")
+def _recipe_text(recipe: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)

@@ -81,12 +81,13 @@ class _Keeper(Callback):
         assert isinstance(module, Adapter)
         elapsed = time.monotonic() - self.epoch_started
         if trainer.is_global_zero:
-            row: dict[str, float] = {"epoch": trainer.current_epoch + 1, **module.epoch_means()}
-            row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
-            row["seconds"] = round(elapsed, 3)
-            row["samples_per_second"] = round(self.samples / elapsed, 1)
-            row |= _peak_memory(module.device)
-            self.rows.append(row)
+            costs = {
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "seconds": round(elapsed, 3),
+                "samples_per_second": round(self.samples / elapsed, 1),
+                **_peak_memory(module.device),
+            }
+            self.rows.append({"epoch": trainer.current_epoch + 1, **module.epoch_means(), **costs})
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -166,10 +167,10 @@ def check_training(
     tensorboard: bool,
 ) -> None:
     """Raise a UserError for what cannot be trained, before a run folder is touched."""
+    resolve_precision(options.precision, device)
     layout = layout_of(devices)
     if device == "cuda" and layout.devices > torch.cuda.device_count():
         raise UserError(f"{layout.devices} devices were asked for, and torch sees {torch.cuda.device_count()}")
-    resolve_precision(options.precision, device)
     if method.fit_once:
         return
     loader_of(dataset, options, seed=0, world_size=layout.processes)

@@ -16,9 +16,8 @@ from regrain.data.cells import label_names, plain
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.data.readers import parsed, table_of
-from regrain.data.rows import examples
 from regrain.data.table import Table
-from regrain.errors import UserError
+from regrain.errors import UserError, examples
 from regrain.labels import Labels
 from regrain.runs.classifier import fit_classifier
 from regrain.runs.run import Run

@@ -12,8 +12,7 @@ from typing_extensions import TypedDict
 from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
-from regrain.data.rows import examples
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import RegrainWarning, UserError, examples
 from regrain.evaluation import Evaluation, chosen_protocols, evaluate_model
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.runs.evaluations import keep_evaluation

@@ -9,27 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
 from regrain.checks import Count, hyperparameters
 from regrain.data.dataset import Dataset
-from regrain.data.readers import named_twice, options_of, parsed
-from regrain.errors import NoLabelsError, UserError, nearest, warn, warn_of_data
+from regrain.data.readers import named_twice, options_of
+from regrain.errors import UserError, nearest, warn, warn_of_data
 from regrain.evaluation.missing import missing_for_a_reason
 from regrain.evaluation.representations import raw_representation
-from regrain.labels import Labels
 from regrain.methods import method_class
 from regrain.methods.base import coarse_roles
 from regrain.runs.assemble import Assembly, assemble
 from regrain.runs.defaults import announce_time
 from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
+from regrain.runs.roles import unread
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS, data_section, read_data, split_dataset
 from regrain.runs.tables import write_columns
 from regrain.runs.training import start_notices, train_run, writing
 from regrain.runs.verb import verb
-from regrain.storage.run_folder import RunFolder, labels_to_json
+from regrain.storage.run_folder import RunFolder, as_written, labels_to_json
 from regrain.training.device import Device, resolve_device
 from regrain.training.options import TrainingOptions
 from regrain.training.processes import is_first_process, layout_of, leave_unguarded, was_restarted
@@ -94,14 +93,7 @@ def plan_fit(
         recorded=wanted.get("data", {}),
     )
     reader = {**section["reader"], **({} if isinstance(data, str | Path) else options)}
-    source = parsed(data, reader)
-    try:
-        dataset = read_data(source, section["levels"], reader)
-    except NoLabelsError:
-        if method_class(method).needs.levels:
-            raise
-        dataset = read_data(source, [], reader)
-    del source  # a table that was parsed would take its memory during the training
+    dataset = read_data(data, section["levels"], reader, labels_optional=not method_class(method).needs.levels)
     section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
     for level in section["levels"]:
         dataset.labels.level_index(level)
@@ -271,40 +263,54 @@ def fit(
     )
 
     place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
+    assembly.recipe = as_written(assembly.recipe)
     folder = RunFolder(place)
-    if is_first_process():
-        processes = layout_of(devices).processes
-        assembly.notices += announce_time(
-            assembly.model, assembly.dataset, assembly.options, assembly.recipe, kind, processes
-        )
-    run = Run(folder, dataset, device, start_notices(dataset, assembly))
-    run.notices += _unread(training.labels, assembly.recipe, wanted["data"]["roles"])
-    again = (continue_ or was_restarted()) and _is_of(folder, assembly.recipe)
+    again = (continue_ or was_restarted()) and folder.is_run and folder.read_recipe() == assembly.recipe
     if continue_ and not again and folder.is_run and not overwrite:
         raise UserError(
             f"{place} holds another run: its recipe differs from this one's. Choose another --out, or replace it with "
             "--overwrite",
             code="would_overwrite",
         )
-    if again and folder.is_complete:
+    done = again and folder.is_complete
+    if is_first_process() and not done:
+        processes = layout_of(devices).processes
+        assembly.notices += announce_time(
+            assembly.model, assembly.dataset, assembly.options, assembly.recipe, kind, processes
+        )
+    assembly.notices += unread(training.labels, assembly.recipe, wanted["data"]["roles"])
+    run = Run(folder, dataset, device, start_notices(dataset, assembly))
+    run.recipe = assembly.recipe
+    if done:
         return run
     with writing(folder):
         if is_first_process():
             if not again:
                 run.notices += folder.begin(overwrite=overwrite)
                 folder.write_start(assembly.recipe, labels_to_json(training.labels))
-            if assembly.visits is not None:
-                visits = {"id": assembly.dataset.ids, "visits": assembly.visits.numpy()}
-                write_columns(visits, folder.path / "visits.csv")
-                run.notices.append("visits.csv says how often the first epoch visits each sample")
-            if on_start is not None:
-                on_start(run, training)
-            apart = _missing_for_a_reason(assembly, kind)
-            run.notices += apart  # which the warnings have said; the card says it too
-            if apart:
-                folder.write_json("missing.json", {"sentences": apart})
+            _announce(run, assembly, training, kind, on_start)
         train_run(run, assembly, device, devices, progress, tensorboard, interrupt, resume=again)
     return run
+
+
+def _announce(
+    run: Run,
+    assembly: Assembly,
+    training: Dataset,
+    device: str,
+    on_start: Callable[[Run, Dataset], None] | None,
+) -> None:
+    """Call ``on_start``, and keep in the run's folder what its training samples are like."""
+    if assembly.visits is not None:
+        visits = {"id": assembly.dataset.ids, "visits": assembly.visits.numpy()}
+        write_columns(visits, run.path / "visits.csv")
+        run.notices.append("visits.csv says how often the first epoch visits each sample")
+    if on_start is not None:
+        on_start(run, training)
+    apart = _missing_for_a_reason(assembly, device)
+    run.notices += apart  # which the warnings have said; the card says it too
+    if apart:
+        run.folder.write_json("missing.json", {"sentences": apart})
 
 
 def _missing_for_a_reason(assembly: Assembly, device: str) -> list[str]:
@@ -322,23 +328,3 @@ def _missing_for_a_reason(assembly: Assembly, device: str) -> list[str]:
     for sentence in found:
         warn(sentence)
     return found
-
-
-def _is_of(folder: RunFolder, recipe: Mapping[str, Any]) -> bool:
-    """Whether the existing run has this very recipe."""
-    return folder.is_run and folder.read_recipe() == yaml.safe_load(yaml.safe_dump(recipe, allow_unicode=True))
-
-
-def _unread(labels: Labels, recipe: Mapping[str, Any], asked: Mapping[str, str]) -> list[str]:
-    """A sentence on labels that are finer than those that the method reads, unless the user said which are fine."""
-    method, roles = recipe["method"]["name"], recipe["data"]["roles"]
-    if not roles or labels.taxonomy is None or "fine" in asked:
-        return []
-    finest = max(map(labels.level_index, roles.values()))
-    unread = [level for level in labels.levels[finest + 1 :] if labels.known[level]]
-    if not unread:
-        return []
-    return [
-        f"{method} does not read the finer labels ({', '.join(unread)}): they serve evaluation only; mixed learns from "
-        f"every level, sup-fine from {unread[-1]}, and --fine {unread[-1]} says that they are to be found"
-    ]

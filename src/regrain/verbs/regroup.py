@@ -14,9 +14,9 @@ import numpy as np
 from regrain.data.cells import Column, is_split
 from regrain.data.options import ReaderOptions
 from regrain.data.readers import find_rows
-from regrain.data.rows import Rows, examples
+from regrain.data.rows import Rows
 from regrain.data.taxonomies import taxonomies, taxonomy
-from regrain.errors import UserError, nearest
+from regrain.errors import UserError, examples, nearest
 from regrain.labels import UNKNOWN, Labels, Taxonomy
 from regrain.runs.source import with_levels
 from regrain.runs.tables import require_writable, sample_columns, write_columns

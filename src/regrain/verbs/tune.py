@@ -11,7 +11,8 @@ from regrain.checks import Count
 from regrain.errors import UserError
 from regrain.evaluation import CRITERIA, criterion_values, obstacles
 from regrain.methods import method_class
-from regrain.runs.assemble import assemble, roles_of
+from regrain.runs.assemble import assemble
+from regrain.runs.roles import roles_of
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS
 from regrain.runs.tuning import Plan, Range, Trial, Tuning, assignments, default_ranges

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from regrain.data.rows import Rows, examples
+from regrain.data.rows import Rows
 from regrain.data.taxonomies import grouping
-from regrain.errors import UserError
+from regrain.errors import UserError, examples
 from regrain.papers.datasets.originals import (
     class_folders,
     complete_text,

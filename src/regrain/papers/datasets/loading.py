@@ -14,9 +14,10 @@ from regrain.data.cache import cache_folder
 from regrain.data.dataset import Dataset
 from regrain.data.formats import read_parquet_folder
 from regrain.data.options import CatalogOptions
-from regrain.data.rows import Rows, examples, separate
+from regrain.data.readers import separate
+from regrain.data.rows import Rows
 from regrain.data.taxonomies import grouping
-from regrain.errors import MissingDataError, UserError, nearest
+from regrain.errors import MissingDataError, UserError, examples, nearest
 from regrain.papers.datasets.listing import Entry, entries
 
 

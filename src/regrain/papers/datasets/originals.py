@@ -20,9 +20,9 @@ import numpy as np
 from regrain.data.cells import numbered
 from regrain.data.folder import image_suffixes, read_folder
 from regrain.data.formats import utf8_text
-from regrain.data.rows import Rows, examples
+from regrain.data.rows import Rows
 from regrain.data.taxonomies import grouping
-from regrain.errors import UserError
+from regrain.errors import UserError, examples
 from regrain.papers.datasets.dialysis import dialysis_rows
 
 _TRAIN_DRAWERS = 14

@@ -15,9 +15,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from regrain.data.formats import utf8_text
-from regrain.data.rows import Rows, examples
+from regrain.data.rows import Rows
 from regrain.data.taxonomies import grouping
-from regrain.errors import UserError, nearest
+from regrain.errors import UserError, examples, nearest
 from regrain.papers.datasets.originals import complete_text, first_folder, found_rows
 
 _MINI_PLACES = ("mini-imagenet", "mini_imagenet", "miniImagenet", "miniimagenet", ".")
