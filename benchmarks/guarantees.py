@@ -19,7 +19,9 @@ import torch
 from regrain import Run
 from regrain.errors import RegrainWarning, UserError
 from regrain.evaluation import level_probabilities
-from regrain.runs.selective import class_information, fit_selective_classifier, known_classes, taxonomy_of
+from regrain.runs.calibration import fit_selective_classifier
+from regrain.runs.selective import known_classes, taxonomy_of
+from regrain.runs.selective_report import class_information
 
 RULES: dict[str, dict[str, Any]] = {
     "calibrate": {},

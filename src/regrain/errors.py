@@ -139,11 +139,15 @@ def warn(message: str) -> None:
     warnings.warn(text, RegrainWarning, stacklevel=_outside())
 
 
+_INSIDE = ("regrain", "contextlib", "lightning", "torch")
+"""Packages whose frames lie between a warning and the caller of regrain."""
+
+
 def _outside() -> int:
     """Return the stack level of the package's caller."""
     level = 1
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("regrain", "contextlib"):
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         level, frame = level + 1, frame.f_back
     return level
 

@@ -21,15 +21,9 @@ from regrain.data.samples import TensorSamples
 from regrain.errors import RegrainWarning, UserError, in_python
 from regrain.labels import Labels, Taxonomy
 from regrain.metrics import confidence_error, guaranteed_threshold, root_threshold
-from regrain.runs.selective import (
-    Counts,
-    SelectiveClassifier,
-    evaluate_answers,
-    fit_selective_classifier,
-    known_classes,
-    share_of_misses,
-    taxonomy_of,
-)
+from regrain.runs.calibration import fit_selective_classifier
+from regrain.runs.selective import Counts, SelectiveClassifier, known_classes, taxonomy_of
+from regrain.runs.selective_report import evaluate_answers, share_of_misses
 from regrain.storage.files import Folder
 
 pytestmark = pytest.mark.usefixtures("own_cache")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from regrain.papers.swapping import Isotropy
     from regrain.report import Comparison
     from regrain.runs.run import Run
-    from regrain.runs.selective import SelectiveReport
+    from regrain.runs.selective_report import SelectiveReport
 
 Given = Mapping[str, Any]
 

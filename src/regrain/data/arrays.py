@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from regrain.data.folder import image_suffixes
 from regrain.data.formats import frame_table, is_frame
 from regrain.data.rows import RowError, Rows, missing_message
 from regrain.data.samples import Modality
-from regrain.errors import Notable, RegrainWarning, UserError
+from regrain.errors import Notable, UserError, warn
 from regrain.labels import Labels, Relation, level_names, missing
 
 
@@ -228,7 +227,7 @@ def _as_images(array: np.ndarray, channels_last: bool, layout: str | None, wrong
             f"{low:g} to {high:g}"
         )
     if array.dtype.kind == "f":
-        warnings.warn("images in floating point were rounded to 8 bits (0 to 255)", RegrainWarning, stacklevel=6)
+        warn("images in floating point were rounded to 8 bits (0 to 255)")
     return np.ascontiguousarray(np.nan_to_num(array * scale).round().astype(np.uint8))
 
 

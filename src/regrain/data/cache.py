@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import UserError, warn
 
 _STORED = {"uint8": "uint8", "float32": "float32", "float16": "float16", "bfloat16": "int16"}
 """Type of a table -> the one in its file: NumPy knows no bfloat16, whose bits are kept."""
@@ -130,7 +129,7 @@ def _open(file: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
         reason = f"it holds {table.dtype} of shape {table.shape}"
     except (OSError, ValueError, EOFError) as error:
         reason = str(error) or type(error).__name__
-    warnings.warn(f"the cached table {file} is damaged ({reason}) and is computed again", RegrainWarning, stacklevel=3)
+    warn(f"the cached table {file} is damaged ({reason}) and is computed again")
     return None
 
 

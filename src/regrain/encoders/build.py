@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from regrain.checks import check_values, hyperparameters
-from regrain.errors import RegrainWarning, UserError, nearest
+from regrain.errors import UserError, nearest, warn
 
 from . import image
 from .base import RANDOM, Encoder
@@ -143,7 +142,7 @@ def build_encoder(
         encoder = _build(name, modality, sample_shape, static_width, pretrained, folder, options)
         if frozen:
             if encoder.origin == RANDOM and origin is None:
-                warnings.warn(f"the frozen encoder '{name}' has random weights", RegrainWarning, stacklevel=2)
+                warn(f"the frozen encoder '{name}' has random weights")
             encoder = FrozenEncoder(encoder, _build_adapter(adapter, (encoder.width,), dict(adapter_options or {})))
     encoder.origin = origin or encoder.origin
     if encoder.freeze_statistics and freeze_statistics:

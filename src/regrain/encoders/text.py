@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import UserError, warn
 
 from .base import Encoder
 from .weights import first_line, from_disk_or_hub, rebuilt_model
@@ -227,11 +226,7 @@ def _pretrained(name: str, pooling: str) -> tuple[Any, Any, str]:
 
     published = next((module.pooling_mode for module in pipeline if hasattr(module, "pooling_mode")), pooling)
     if published != pooling:
-        warnings.warn(
-            f"'{name}' was trained with {published} pooling and is used here with {pooling} pooling",
-            RegrainWarning,
-            stacklevel=4,
-        )
+        warn(f"'{name}' was trained with {published} pooling and is used here with {pooling} pooling")
     return pipeline[0].auto_model, pipeline[0].tokenizer, origin
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import UserError, warn
 
 Model = TypeVar("Model")
 
@@ -211,11 +210,9 @@ def load_weights(
     network.load_state_dict(matching, strict=False)
     missing = [name for name in missing if fresh is None or not name.startswith(f"{fresh}.")]
     if missing:
-        warnings.warn(
+        warn(
             f"{path}: {len(missing)} of the encoder's {len(parameters)} parameters are absent or of another shape "
-            f"and keep their initial values: {_few(missing)}",
-            RegrainWarning,
-            stacklevel=2,
+            f"and keep their initial values: {_few(missing)}"
         )
     return all(name in matching or name.endswith("num_batches_tracked") for name in wanted)
 

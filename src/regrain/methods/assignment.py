@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from regrain.errors import RegrainWarning
+from regrain.errors import warn
 from regrain.methods.base import Method, Training, TrainingPass
 from regrain.methods.classifier import class_counts
 from regrain.methods.clustering import MOST_FITTED
@@ -106,28 +105,20 @@ class Assignments(nn.Module):
             when = "at the start" if self.epochs <= 1 else "at the end"
             upper = "chance" if superclasses is None else "the superclass"
             share = 100 * max(0.0, found)
-            warnings.warn(
+            warn(
                 f"{when} the subclasses say little beyond {upper}: neighbours share one {share:.0f}% of the way from "
-                "chance to always; initial_means=k-means, fewer subclasses or a pretrained encoder help",
-                RegrainWarning,
-                stacklevel=2,
+                "chance to always; initial_means=k-means, fewer subclasses or a pretrained encoder help"
             )
 
     def warn_at_end(self) -> None:
         """Warn about subclasses without a sample, and about codes that did not change for most of the training."""
         dead = int((self.sizes() == 0).sum())
         if dead:
-            warnings.warn(
-                f"{dead} of {self.clusters} subclasses have no training sample: fewer subclasses would do",
-                RegrainWarning,
-                stacklevel=2,
-            )
+            warn(f"{dead} of {self.clusters} subclasses have no training sample: fewer subclasses would do")
         if self._renewals_unchanged >= _FEW_RENEWALS and self._last_change <= _STILL * self.epochs:
-            warnings.warn(
+            warn(
                 f"the subclasses have not changed since epoch {self._last_change} of {self.epochs}: more "
-                "epochs do not change them",
-                RegrainWarning,
-                stacklevel=2,
+                "epochs do not change them"
             )
 
     def summary(self) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from torch.nn import functional
 from regrain.checks import Count, NonNegative, Positive
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import projector
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import UserError, warn
 from regrain.labels import Labels
 from regrain.methods.assignment import over_training_set
 from regrain.methods.base import Method, Needs, TrainingPass
@@ -225,11 +224,9 @@ class SCLRE(Method):
             return
         self._said.add(kind)
         normalised = "method.form=normalised starts it otherwise, " if self.form == "published" else ""
-        warnings.warn(
+        warn(
             f"sclre's attention was {what}, over the last epoch; the embeddings hold next to nothing of their own "
-            f"samples. {normalised}method.attention=none leaves it out (said once)",
-            RegrainWarning,
-            stacklevel=4,
+            f"samples. {normalised}method.attention=none leaves it out (said once)"
         )
 
     def setup(self, labels: Labels) -> None:

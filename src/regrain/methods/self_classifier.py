@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from regrain.checks import Count, CountFromZero, Positive, Several
 from regrain.data.dataset import Batch
 from regrain.encoders.heads import ClassHeads
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import UserError, warn
 from regrain.methods.assignment import over_training_set, rule_of_thumb
 from regrain.methods.base import Method, Needs, Training, TrainingPass
 from regrain.methods.classifier import class_counts
@@ -186,11 +185,9 @@ class SelfClassifier(Method):
         total = float(self._used.sum())
         in_use = int((self._used > 0.001 * total).sum())
         if total >= 10 * self.class_counts[0] and in_use < max(2, _FEW_CLASSES * self.class_counts[0]):
-            warnings.warn(
+            warn(
                 f"{self.name} used {in_use} of {self.class_counts[0]} classes in the last epoch: it has collapsed or "
-                "not begun to tell samples apart. Larger batches, a lower learning rate or fewer classes help",
-                RegrainWarning,
-                stacklevel=2,
+                "not begun to tell samples apart. Larger batches, a lower learning rate or fewer classes help"
             )
         self._used.zero_()
         if not self.neighbours:

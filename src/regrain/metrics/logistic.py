@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import UserError, warn
 
 _MEMORY = 4
 _PRIMAL_MEMORY = 16
@@ -114,11 +113,9 @@ def fit_logistic_regressions(
     found = LogisticRegressions(*(torch.cat(p) for p in zip(*parts, strict=True)))
     late = int((~(found.gradient_norms <= tolerance)).sum())
     if late:
-        warnings.warn(
+        warn(
             f"{late} of {len(features)} logistic regressions have not converged after {max_iterations} iterations: "
-            f"their gradients are up to {float(found.gradient_norms.max()):.2g} long (tolerance {tolerance:g})",
-            RegrainWarning,
-            stacklevel=2,
+            f"their gradients are up to {float(found.gradient_norms.max()):.2g} long (tolerance {tolerance:g})"
         )
     return found
 

@@ -13,7 +13,6 @@ start is r numbers, and processes sum r numbers (and an r x r matrix), never the
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import UserError, warn
 
 from ._checks import check_matrix
 from ._numerics import CHUNK_ELEMENTS
@@ -160,15 +159,11 @@ def sinkhorn_potentials(
         state, left = problem.solve(sharpness, potentials, tolerance, left, left)
     dead = int(((wanted > 0) & ~problem.live).sum())
     if dead:
-        warnings.warn(
-            f"{dead} of {len(wanted)} clusters may be joined by no sample and stay empty", RegrainWarning, stacklevel=2
-        )
+        warn(f"{dead} of {len(wanted)} clusters may be joined by no sample and stay empty")
     elif not state.error < tolerance:
-        warnings.warn(
+        warn(
             f"the transport plan misses its cluster marginal by {state.error:.2g} in sum after {max_iterations} "
-            f"iterations (tolerance {tolerance:g})",
-            RegrainWarning,
-            stacklevel=2,
+            f"iterations (tolerance {tolerance:g})"
         )
     return state.potentials
 

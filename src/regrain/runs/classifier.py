@@ -19,7 +19,7 @@ from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
 from regrain.metrics import fit_logistic_regressions, guaranteed_threshold
 from regrain.model import Model
-from regrain.runs.selective import LEAST_SURE, require_enough, threshold_reaching
+from regrain.runs.calibration import LEAST_SURE, require_enough, threshold_reaching
 from regrain.storage.files import Finite, Folder, json_writer, save_tensors
 
 _FOLDS = 5

@@ -1,46 +1,36 @@
-"""Answers at the most specific level that a run is sure of, calibrated on labelled samples that it has not seen."""
+"""Answers at the most specific level that a run is sure of: the rule, and its file."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 from typing_extensions import TypedDict
 
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import UserError
 from regrain.labels import UNKNOWN, Labels, Taxonomy
-from regrain.metrics import confidence_error, fewest_samples, guaranteed_threshold, risk_coverage_area, root_threshold
 from regrain.storage.files import Finite, Folder
-
-_FEWEST = 50
-"""Labelled samples of a level below which its threshold says little."""
 
 _FEWEST_ANSWERS = 20
 """Answers below which a share of right ones says little."""
 
-_NONE = UNKNOWN - 1
+NO_CLASS = UNKNOWN - 1
 """The truth of a sample that has none of the run's classes at a level: whatever is predicted there is wrong."""
-
-LEAST_SURE = 0.5
-"""An answer less sure than that is more likely wrong than right, however many surer ones make up for it."""
-
-_REDRAWS = 100
 
 Counts = Literal["answers", "roots"]
 """Denominators of the share of right answers: the answers; or all samples, where no answer counts as right."""
 
-_SLOPES = (1e-3, 1e3)
+SLOPES = (1e-3, 1e3)
 """1 / T lies between them."""
 
 _LARGEST_LOGIT = 16.0  # of a probability that float32 tells from one
+
 _CONFIG = "answers.json"
+
 _ONE_EACH = ("temperatures", "shifts", "thresholds", "samples", "support")
 """Fields with a value for each level."""
 
@@ -129,6 +119,12 @@ class SelectiveClassifier:
         return replace(self, nested=True, **own)
 
     @property
+    def together(self) -> list[slice]:
+        """Levels that are answered together: all that nest, each aspect by itself."""
+        count = len(self.levels)
+        return [slice(0, count)] if self.nested else [slice(index, index + 1) for index in range(count)]
+
+    @property
     def keeps_promise(self) -> bool:
         """Whether thresholds are compared with probabilities instead of confidences."""
         return self.confidence is not None or self.counts == "roots"
@@ -167,7 +163,7 @@ class SelectiveClassifier:
     def predict(self, probabilities: Mapping[str, Tensor], taxonomy: Taxonomy) -> Prediction:
         """The answer for every sample at levels that nest; arguments as of :meth:`level_predictions`."""
         found = self.level_predictions(probabilities, taxonomy)
-        level = _answered(found.mass, self.thresholds)
+        level = answered_levels(found.mass, self.thresholds)
         said = torch.where(torch.arange(len(self.levels)) <= level[:, None], found.codes, UNKNOWN)
         own = found.confidence.gather(1, level.clamp(min=0)[:, None])[:, 0]
         surest = torch.where(found.confidence.isnan(), 0.0, found.confidence).max(dim=1).values
@@ -175,7 +171,7 @@ class SelectiveClassifier:
 
     def _scaled(self, probabilities: Tensor) -> Tensor:
         temperatures, shifts = (torch.tensor(v, dtype=torch.float64) for v in (self.temperatures, self.shifts))
-        return (_logits(probabilities) / temperatures + shifts).sigmoid()
+        return (bounded_logits(probabilities) / temperatures + shifts).sigmoid()
 
     def notes(self) -> list[str]:
         """Return caveats for the reader of confidences and thresholds."""
@@ -187,7 +183,7 @@ class SelectiveClassifier:
         blind = [
             f"at level '{level}' what the run is surer of is not right more often: confidences are nearly one number"
             for level, temperature in zip(self.levels, self.temperatures, strict=True)
-            if temperature > 0.99 / _SLOPES[0]
+            if temperature > 0.99 / SLOPES[0]
         ]
         return few + blind
 
@@ -212,74 +208,6 @@ class SelectiveClassifier:
                 "calibrate` again"
             )
         return cls(**values)
-
-
-@dataclass(frozen=True)
-class LevelReport:
-    """Figures of the predictions and answers of one level."""
-
-    level: str
-    samples: int
-    """Labelled ones, over which ``accuracy`` and ``calibration_error`` are; the latter of the confidences."""
-    accuracy: float | None
-    calibration_error: float | None
-    """``accuracy``, ``calibration_error``: none without labelled samples."""
-    answered: float
-    """Share of all samples that are answered at this level."""
-    judged: int
-    """Labelled ones among them, over which ``precision`` is."""
-    precision: float | None
-    """Share of right answers; None where there is none to judge."""
-    named: float
-    """Share of all samples whose answer says a class of this level: answered here, or finer."""
-    named_precision: float | None
-    """Share of those classes that are right."""
-
-
-@dataclass(frozen=True)
-class SelectiveReport:
-    """Figures of the answers for a split."""
-
-    split: str
-    samples: int
-    levels: tuple[LevelReport, ...]
-    answered: float
-    abstained: float
-    """``answered``, ``abstained``: shares of all samples."""
-    judged: int
-    """Answers at a level where the sample's label is known, over which the other figures are."""
-    precision: float | None
-    """Share of right answers."""
-    calibration_error: float | None
-    """Of the answers' confidences; None for aspects, whose own are in ``levels``."""
-    information: float
-    """How much the answers say, in the mean over samples: 1 - log(leaves below) / log(leaves), 1 for a leaf, 0 for
-    none.
-    """
-    risk_coverage_area: float | None
-    """hAURC of the confidences, whatever the thresholds (:func:`regrain.metrics.risk_coverage_area`); lower is better.
-    """
-    misses: float | None = None
-    """Share of redraws in which the share of right ones falls short: calibration samples, as many as there were, are
-    drawn from both splits together, and judged on the rest.
-    """
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Result of a calibration, and its figures."""
-
-    answers: SelectiveClassifier
-    figures: SelectiveReport
-    """On the samples that it was calibrated on, where precision was aimed at: no figure for new samples."""
-    judged: SelectiveReport | None = None
-    """On another split."""
-    notes: list[str] = field(default_factory=list)
-    """What the reader of the figures must know."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def taxonomy_of(labels: Labels) -> Taxonomy | None:
@@ -318,7 +246,7 @@ def known_classes(labels: Labels, own: Labels) -> Tensor:
         column = torch.full((len(labels),), UNKNOWN)
         if level in labels.levels:
             places = {name: code for code, name in enumerate(names)}
-            found = [places.get(name, _NONE) for name in labels.names(level)]
+            found = [places.get(name, NO_CLASS) for name in labels.names(level)]
             column = torch.tensor([*found, UNKNOWN])[labels.level(level)]
         columns.append(column)
     given = torch.stack(columns, dim=1)
@@ -327,7 +255,7 @@ def known_classes(labels: Labels, own: Labels) -> Tensor:
         return given
     known = replace(own, codes=given.clamp(min=UNKNOWN), taxonomy=taxonomy).filled_in()
     absent = torch.stack([known.absent(level) for level in own.levels], dim=1)
-    return torch.where((given == _NONE) | absent, _NONE, known.codes)
+    return torch.where((given == NO_CLASS) | absent, NO_CLASS, known.codes)
 
 
 def predicted_codes(probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | None) -> Tensor:
@@ -355,369 +283,18 @@ def predicted_codes(probabilities: Mapping[str, Tensor], taxonomy: Taxonomy | No
     return paths[best]
 
 
-def fit_selective_classifier(
-    probabilities: Mapping[str, Tensor],
-    truth: Tensor,
-    taxonomy: Taxonomy | None,
-    *,
-    precision: float = 0.95,
-    confidence: float | None = None,
-    counts: Counts = "answers",
-    calibrated_on: str = "",
-) -> SelectiveClassifier:
-    """Temperatures, shifts and thresholds from samples that training has not seen.
-
-    Temperature and shift of a level maximise the likelihood of which predictions are right (Platt 1999), with his
-    targets a little inside of zero and one, so that a few samples without any error do not give certainty. The
-    temperature is positive: what the run is surer of stays surer.
-
-    Without ``confidence`` the threshold of a level, from the finest up, is the smallest one, and at least one half, at
-    which the share of right answers among the labelled samples answered there, which no finer level answers, is at
-    least ``precision``; where finer levels answer all of them, the share among all labelled samples counts. Where none
-    reaches it, the level is never answered. What that gives on new samples is an estimate: of n answers and a share p
-    it has a standard error of sqrt(p (1 - p) / n), and choosing the smallest threshold flatters it, so that about every
-    second draw of the samples falls short. ``support`` holds n.
-
-    With ``confidence`` one threshold serves all levels, that of :func:`regrain.metrics.guaranteed_threshold`: the share
-    of right answers reaches ``precision`` with that probability. The promise is for samples such as the labelled ones:
-    an answer below the level at which a sample is labelled counts neither way. Each aspect keeps its own.
-
-    ``counts`` of roots is the rule of hierarchical selective classification
-    (:func:`regrain.metrics.root_threshold`): the share is that of all samples, and no answer counts as right. Without
-    ``confidence`` it is reached in the mean over draws.
-
-    Raises a UserError if no sample is labelled, a number lies outside its range, or the samples cannot show the
-    precision with that confidence; then the message says what they can.
-
-    Parameters
-    ----------
-    probabilities : mapping of str to Tensor (N, classes)
-        By level.
-    truth : LongTensor (N, L)
-        As of :func:`known_classes`.
-    taxonomy : Taxonomy or None
-        Of the levels; None where they are aspects, each of which is calibrated by itself.
-    precision, confidence, counts
-        As of :func:`regrain.calibrate`; with a promise ``precision`` is below 1.
-    calibrated_on : str
-        For the record.
-
-    Warns
-    -----
-    RegrainWarning
-        For a level with fewer than 50 labelled samples.
-
-    Examples
-    --------
-    >>> taxonomy = Taxonomy.from_edges([("beagle", "dog"), ("poodle", "dog")], ["animal", "breed"])
-    >>> sure = torch.linspace(0.5, 1, 100)
-    >>> both = {"animal": torch.ones(100, 1), "breed": torch.stack([sure, 1 - sure], dim=1)}
-    >>> truth = torch.stack([torch.zeros(100), (torch.arange(100) % 4 < 1) & (sure < 0.75)], dim=1).long()
-    >>> classifier = fit_selective_classifier(both, truth, taxonomy)
-    >>> (classifier.predict(both, taxonomy).level == 1).sum().item() == classifier.support[1]
-    True
-    >>> promised = fit_selective_classifier(both, truth, taxonomy, precision=0.9, confidence=0.9)
-    >>> promised.thresholds[0] == promised.thresholds[1] > 0.5
-    True
-    """
-    if not 0 < precision <= 1:
-        raise UserError(
-            f"precision is a share of right answers, above 0 and at most 1; got {precision}", code="out_of_range"
-        )
-    if counts not in get_args(Counts):
-        raise UserError(f"counts is {' or '.join(get_args(Counts))}; got {counts!r}", code="unknown_name")
-    levels = tuple(probabilities) if taxonomy is None else taxonomy.levels
-    samples = (truth != UNKNOWN).sum(dim=0).tolist()
-    if not any(samples):
-        raise UserError(f"none of the {len(truth)} samples has a label of {' or '.join(levels)}", code="no_labels")
-    codes = predicted_codes({level: probabilities[level] for level in levels}, taxonomy)
-    right = _right(codes, truth)
-    temperatures, shifts = [], []
-    for index, level in enumerate(levels):
-        judged = right[:, index] >= 0
-        own = probabilities[level].double().gather(1, codes[:, [index]].clamp(min=0))[:, 0]
-        temperature, shift = _scaling(_logits(own)[judged], right[judged, index] == 1)
-        temperatures.append(temperature)
-        shifts.append(shift)
-        if samples[index] < _FEWEST:
-            warnings.warn(
-                f"{samples[index]} samples are labelled at level '{level}': its scaling and threshold are guesses; "
-                f"{_FEWEST} or more would do",
-                RegrainWarning,
-                stacklevel=2,
-            )
-    count = len(levels)
-    settled = SelectiveClassifier(
-        levels,
-        tuple(temperatures),
-        tuple(shifts),
-        (None,) * count,
-        precision,
-        calibrated_on,
-        tuple(samples),
-        (0,) * count,
-        confidence,
-        counts,
-        nested=taxonomy is not None,
-    )
-    mass = settled.level_predictions(probabilities, taxonomy).mass
-    if settled.keeps_promise:
-        judgeable = (right >= 0) & ~mass.isnan()
-        most = max(int(judgeable[:, part].any(dim=1).sum()) for part in _parts(settled))
-        require_enough(most, precision, confidence)
-    thresholds, support = _all_thresholds(settled, mass, right)
-    if settled.keeps_promise and all(threshold is None for threshold in thresholds):
-        best = max(_best_precision(settled, mass[:, part], right[:, part]) for part in _parts(settled))
-        raise UserError(
-            f"the samples do not show that {precision:g} of the {_SHARE_OF[counts]} are right{_with(confidence)}: "
-            + (f"--precision {best:g} is the most that they show" if best else "they show no such share at all"),
-            code="too_few",
-        )
-    return replace(settled, thresholds=thresholds, support=support)
-
-
-_SHARE_OF = {"answers": "answers", "roots": "samples, no answer counted as right,"}
-
-
-def _with(confidence: float | None) -> str:
-    return "" if confidence is None else f" with confidence {confidence:g}"
-
-
-def _right(codes: Tensor, truth: Tensor) -> Tensor:
+def right_predictions(codes: Tensor, truth: Tensor) -> Tensor:
     """Whether predictions (N, L) are right: 1, 0, or -1 where nobody knows or nothing is predicted."""
     return torch.where((truth == UNKNOWN) | (codes == UNKNOWN), -1, (codes == truth).long())
 
 
-def _parts(classifier: SelectiveClassifier) -> list[slice]:
-    """The levels that are answered together: all that nest, each aspect by itself."""
-    count = len(classifier.levels)
-    return [slice(0, count)] if classifier.nested else [slice(index, index + 1) for index in range(count)]
-
-
-def require_enough(count: int, precision: float, confidence: float | None) -> None:
-    """Refuse a promise that this many samples could not show even if all were right; the message says what they can.
-
-    Parameters
-    ----------
-    precision, confidence : float
-        In (0, 1). Without confidence: that the rank of :func:`regrain.metrics.root_threshold` exists.
-    """
-    if precision == 1:
-        raise UserError("no samples show that all are right: --precision lies below 1 here", code="out_of_range")
-    if confidence is None:
-        needed = int(np.ceil(precision / (1 - precision) - 1e-9))
-    else:
-        needed = fewest_samples(precision, confidence)
-    if count >= needed:
-        return
-    if confidence is None:
-        possible = f"--precision {np.floor(1000 * count / (count + 1)) / 1000:g} at most"
-    elif count:
-        share, chance = (np.floor(1000 * v) / 1000 for v in ((1 - confidence) ** (1 / count), 1 - precision**count))
-        possible = f"--precision {share:g} with --confidence {confidence:g}, or {precision:g} with {chance:g}, at most"
-    else:
-        possible = "nothing"
-    raise UserError(
-        f"precision {precision:g}{_with(confidence)} needs {needed} labelled samples, all right; there are {count}, "
-        f"which could show {possible}",
-        code="too_few",
-    )
-
-
-def _best_precision(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> float:
-    """The largest share, in hundredths, that the samples show; 0 for none."""
-    low, high = 0, int(100 * settled.precision)
-    while low < high:
-        middle = (low + high + 1) // 2
-        found = _promised(replace(settled, precision=middle / 100), mass, right)
-        low, high = (middle, high) if found is not None else (low, middle - 1)
-    return low / 100 if low < 100 * settled.precision else 0.0
-
-
-def _promised(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> float | None:
-    if settled.counts == "roots":
-        return root_threshold(mass, right, precision=settled.precision, confidence=settled.confidence)
-    assert settled.confidence is not None
-    return guaranteed_threshold(mass, right, precision=settled.precision, confidence=settled.confidence)
-
-
-def _all_thresholds(
-    settled: SelectiveClassifier, mass: Tensor, right: Tensor
-) -> tuple[tuple[float | None, ...], tuple[int, ...]]:
-    """The threshold of every level, and the judged answers that it rests on."""
-    thresholds: list[float | None] = []
-    support: list[int] = []
-    for part in _parts(settled):
-        found, rests_on = _thresholds(settled, mass[:, part], right[:, part])
-        thresholds += found
-        support += rests_on
-    return tuple(thresholds), tuple(support)
-
-
-def _thresholds(settled: SelectiveClassifier, mass: Tensor, right: Tensor) -> tuple[list[float | None], list[int]]:
-    """The same of levels that are answered together, by the rule that is asked for."""
-    count = mass.shape[1]
-    if settled.keeps_promise:
-        thresholds = [_promised(settled, mass, right)] * count
-        level = _answered(mass, thresholds)
-        return thresholds, [int(((level == index) & (right[:, index] >= 0)).sum()) for index in range(count)]
-    thresholds, support = [None] * count, [0] * count
-    unanswered = torch.ones(len(right), dtype=torch.bool)
-    for index in range(count - 1, -1, -1):
-        sure = mass[:, index]
-        labelled = (right[:, index] >= 0) & ~sure.isnan()
-        judged = unanswered & labelled if bool((unanswered & labelled).any()) else labelled
-        threshold = threshold_reaching(sure[judged], right[judged, index] == 1, settled.precision)
-        if threshold is not None:
-            thresholds[index] = threshold
-            support[index] = int((sure[judged] >= threshold).sum())
-            unanswered &= ~(sure >= threshold)
-    return thresholds, support
-
-
-def _answered(mass: Tensor, thresholds: Sequence[float | None]) -> Tensor:
+def answered_levels(mass: Tensor, thresholds: Sequence[float | None]) -> Tensor:
     """The level (N,) that is answered at, -1 for none."""
     level = torch.full_like(mass[:, 0], -1, dtype=torch.long)
     for index, threshold in enumerate(thresholds):  # the finest comes last, and wins
         if threshold is not None:
             level = torch.where(mass[:, index] >= threshold, index, level)
     return level
-
-
-def share_of_misses(
-    classifier: SelectiveClassifier,
-    seen: tuple[Mapping[str, Tensor], Tensor],
-    judged: tuple[Mapping[str, Tensor], Tensor],
-    taxonomy: Taxonomy | None,
-) -> float:
-    """In which share of redraws the share of right ones falls short of ``precision``; in the mean over aspects.
-
-    Of both splits' samples together as many as were calibrated on are drawn, 100 times from a fixed seed; thresholds
-    are chosen on these, temperatures and shifts staying as they are, and judged on the rest. A draw that shows no
-    threshold does not miss, for nothing is answered.
-
-    Parameters
-    ----------
-    seen, judged : (probabilities, truth)
-        Of the samples that it was calibrated on, and of others; as of :func:`fit_selective_classifier`.
-    """
-    pooled = []
-    for probabilities, truth in (seen, judged):
-        found = classifier.level_predictions(probabilities, taxonomy)
-        pooled.append((found.mass, _right(found.codes, truth)))
-    mass, right = (torch.cat(both) for both in zip(*pooled, strict=True))
-    generator = torch.Generator().manual_seed(0)
-    missed = []
-    for _ in range(_REDRAWS):
-        order = torch.randperm(len(mass), generator=generator)
-        drawn, rest = order[: len(seen[1])], order[len(seen[1]) :]
-        for part in _parts(classifier):
-            level = _answered(mass[rest, part], _thresholds(classifier, mass[drawn, part], right[drawn, part])[0])
-            share = _right_share(level, right[rest, part], mass[rest, part], classifier.counts)
-            missed.append(share is not None and share < classifier.precision)
-    return float(np.mean(missed))
-
-
-def _right_share(level: Tensor, right: Tensor, mass: Tensor, counts: Counts) -> float | None:
-    """The share that is promised, of the samples that can be judged."""
-    outcome = torch.where(level >= 0, right.gather(1, level.clamp(min=0)[:, None])[:, 0], -1)
-    if counts == "roots":
-        finest = (~mass.isnan()).long().cumsum(dim=1).argmax(dim=1)
-        outcome = torch.where(level < 0, torch.where(right.gather(1, finest[:, None])[:, 0] >= 0, 1, -1), outcome)
-    return _share(outcome[outcome >= 0] == 1)
-
-
-def evaluate_answers(
-    classifier: SelectiveClassifier,
-    probabilities: Mapping[str, Tensor],
-    truth: Tensor,
-    taxonomy: Taxonomy | None,
-    *,
-    split: str,
-) -> SelectiveReport:
-    """Figures of the answers at every level and in all, for aspects over all.
-
-    Arguments are those of :func:`fit_selective_classifier`.
-    """
-    if taxonomy is None:
-        return _evaluate_aspects(classifier, probabilities, truth, split)
-    found = classifier.level_predictions(probabilities, taxonomy)
-    answered = classifier.predict(probabilities, taxonomy)
-    right = _right(found.codes, truth)
-    nowhere = (found.codes == UNKNOWN) & (truth == _NONE)  # rightly no class of that level
-    levels = []
-    for index, level in enumerate(classifier.levels):
-        labelled = (truth[:, index] != UNKNOWN) & ~nowhere[:, index]
-        judged, own = right[:, index] >= 0, right[:, index] == 1
-        here, named = answered.level == index, answered.codes[:, index] != UNKNOWN
-        levels.append(
-            LevelReport(
-                level,
-                int(labelled.sum()),
-                _share(own[labelled]),
-                _error(found.confidence[judged, index], own[judged]),
-                float(here.double().mean()),
-                int((here & judged).sum()),
-                _share(own[here & judged]),
-                float(named.double().mean()),
-                _share(own[named & judged]),
-            )
-        )
-    at = answered.level.clamp(min=0)[:, None]
-    outcome = torch.where(answered.level >= 0, right.gather(1, at)[:, 0], -1)
-    share = float((answered.level >= 0).double().mean())
-    says = class_information(found.codes, taxonomy)
-    area = risk_coverage_area(says, found.confidence, right)
-    return SelectiveReport(
-        split,
-        len(truth),
-        tuple(levels),
-        share,
-        1 - share,
-        int((outcome >= 0).sum()),
-        _share(outcome[outcome >= 0] == 1),
-        _error(answered.confidence[outcome >= 0], outcome[outcome >= 0] == 1),
-        float(torch.where(answered.level >= 0, says.gather(1, at)[:, 0], 0.0).mean()),
-        None if np.isnan(area) else area,
-    )
-
-
-def class_information(codes: Tensor, taxonomy: Taxonomy) -> Tensor:
-    """Information of a class (N, L): 1 - log(leaves below) / log(leaves); 0 for none."""
-    paths = taxonomy.paths()
-    result = torch.zeros(codes.shape, dtype=torch.float64)
-    for index, names in enumerate(taxonomy.classes):
-        below = paths[paths[:, index] >= 0, index].bincount(minlength=len(names))
-        says = 1 - below.double().log() / np.log(max(len(paths), 2))
-        result[:, index] = torch.cat([says, torch.zeros(1, dtype=torch.float64)])[codes[:, index]]
-    return result
-
-
-def _evaluate_aspects(
-    classifier: SelectiveClassifier, probabilities: Mapping[str, Tensor], truth: Tensor, split: str
-) -> SelectiveReport:
-    """Each aspect judged by itself; in all, over the answers to all of them."""
-    found = []
-    for index, level in enumerate(classifier.levels):
-        own, codes = {level: probabilities[level]}, truth[:, [index]]
-        alone = Taxonomy.from_codes(codes[:0], [level], [list(map(str, range(own[level].shape[1])))])
-        found.append(evaluate_answers(classifier.of_aspect(index), own, codes, alone, split=split))
-    answered = sum(one.answered for one in found) / len(found)
-    judged = sum(one.judged for one in found)
-    right = sum(one.precision * one.judged for one in found if one.precision is not None)
-    areas = [one.risk_coverage_area for one in found if one.risk_coverage_area is not None]
-    return SelectiveReport(
-        split,
-        len(truth),
-        tuple(one.levels[0] for one in found),
-        answered,
-        1 - answered,
-        judged,
-        right / judged if judged else None,
-        None,
-        answered,
-        float(np.mean(areas)) if areas else None,
-    )
 
 
 def _along_path(values: Tensor, present: Tensor) -> Tensor:
@@ -727,49 +304,5 @@ def _along_path(values: Tensor, present: Tensor) -> Tensor:
     return finer.masked_fill(~present, torch.nan)
 
 
-def _logits(probabilities: Tensor) -> Tensor:
+def bounded_logits(probabilities: Tensor) -> Tensor:
     return probabilities.clamp(0, 1).logit().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
-
-
-def _scaling(logits: Tensor, right: Tensor) -> tuple[float, float]:
-    """Temperature and shift with which logits say best how often predictions are right; 1 and 0 without any.
-
-    Where all are right, or none is, the best slope would be zero, one confidence for all: the temperature alone is
-    fitted.
-    """
-    from scipy import optimize
-
-    if not len(right):
-        return 1.0, 0.0
-    hits = int(right.sum())
-    targets = torch.where(right, (hits + 1) / (hits + 2), 1 / (len(right) - hits + 2)).double()
-
-    def loss_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
-        slope, shift = values
-        scores = slope * logits + shift
-        error = (scores.sigmoid() - targets) / len(targets)
-        gradient = np.array([float((error * logits).sum()), float(error.sum())])
-        return float(functional.binary_cross_entropy_with_logits(scores, targets)), gradient
-
-    shifts = (None, None) if 0 < hits < len(right) else (0.0, 0.0)
-    found = optimize.minimize(loss_and_gradient, [1.0, 0.0], jac=True, bounds=[_SLOPES, shifts], tol=1e-12)
-    slope, shift = map(float, found.x)
-    return 1 / slope, shift
-
-
-def threshold_reaching(confidence: Tensor, right: Tensor, precision: float) -> float | None:
-    """The smallest confidence, one half at least, from which on the share of right ones is high enough; None: none."""
-    right, confidence = right[confidence >= LEAST_SURE], confidence[confidence >= LEAST_SURE]
-    values, order = confidence.sort(descending=True)
-    shares = right[order].double().cumsum(dim=0) / torch.arange(1, len(values) + 1)
-    last = torch.cat([values[1:] < values[:-1], torch.ones(min(len(values), 1), dtype=torch.bool)])
-    reaching = (last & (shares >= precision)).nonzero()  # equal confidences are answered together
-    return float(values[reaching[-1, 0]]) if len(reaching) else None
-
-
-def _share(right: Tensor) -> float | None:
-    return float(right.double().mean()) if len(right) else None
-
-
-def _error(confidence: Tensor, right: Tensor) -> float | None:
-    return confidence_error(confidence, right) if len(right) else None

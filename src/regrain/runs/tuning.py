@@ -12,7 +12,6 @@ import inspect
 import io
 import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ import yaml
 
 from regrain.checks import hyperparameters, is_whole
 from regrain.data.cells import escape_formula, unescape_formula
-from regrain.errors import RegrainWarning, UserError, nearest
+from regrain.errors import UserError, nearest, warn
 from regrain.evaluation import CRITERIA
 from regrain.methods import method_class
 from regrain.runs.recipe import merge, parse_assignments
@@ -300,19 +299,13 @@ class Tuning:
         write_text(self.path / "best.yaml", yaml.safe_dump(content, sort_keys=False))
         for given in self.plan.ranges:
             if given.is_end(best.settings[given.name]):
-                warnings.warn(
+                warn(
                     f"the best {given.name} ({best.settings[given.name]}) lies at an end of its range ({given}): a "
-                    "better one may lie beyond",
-                    RegrainWarning,
-                    stacklevel=2,
+                    "better one may lie beyond"
                 )
         values = [t.criteria[self.plan.criterion] for t in self.trials if t.criteria]
         if len(values) > 1 and max(values) - min(values) < 0.01:
-            warnings.warn(
-                f"all trials lie within 0.01 by {self.plan.criterion}: these ranges hardly matter to it",
-                RegrainWarning,
-                stacklevel=2,
-            )
+            warn(f"all trials lie within 0.01 by {self.plan.criterion}: these ranges hardly matter to it")
         return best
 
     def _read(self) -> list[Trial]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from regrain.data.dataset import Batch
-from regrain.errors import RegrainWarning, UserError
+from regrain.errors import UserError, warn
 from regrain.methods.base import READ_EVERY, Method
 from regrain.training.device import scan_dtype
 from regrain.training.loader import Loader, derived_seed, view_keys
@@ -56,11 +55,9 @@ class Adapter(lightning.LightningModule):
         looks = self._warns_unlabelled and self.trainer.world_size == 1 and labels.device.type == "cpu"
         if looks and labels.shape[1] and not bool((labels >= 0).any()):
             self._warns_unlabelled = False
-            warnings.warn(
+            warn(
                 f"a batch of {len(labels)} holds no known label: {self.method.name} learns from it only what needs "
-                "none, if anything; a larger training.batch_size mends it (said once)",
-                RegrainWarning,
-                stacklevel=1,  # the caller is lightning, whose own warnings are not shown
+                "none, if anything; a larger training.batch_size mends it (said once)"
             )
         return tuple(in_pinned_memory(part) for part in batch) if self.device.type == "cuda" else batch
 

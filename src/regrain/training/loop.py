@@ -25,7 +25,7 @@ from torch import nn
 
 from regrain.data.dataset import Dataset
 from regrain.encoders.weights import first_line
-from regrain.errors import RegrainWarning, Stopped, UserError
+from regrain.errors import Stopped, UserError, warn
 from regrain.methods.base import Method
 from regrain.storage.run_folder import RunFolder
 from regrain.training.adapter import Adapter
@@ -231,11 +231,9 @@ def train(
     if options.chunk_size is not None and any(
         isinstance(m, _BATCH_STATISTICS) and m.training for m in method.modules()
     ):
-        warnings.warn(
+        warn(
             "batch normalisation sees chunks of training.chunk_size samples: gradients equal those of the "
-            "whole batch only for encoders without it",
-            RegrainWarning,
-            stacklevel=2,
+            "whole batch only for encoders without it"
         )
     layout = layout_of(devices)
     checkpoint = run.checked_checkpoint() if resume else None

@@ -13,16 +13,10 @@ from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.evaluation import level_probabilities
+from regrain.runs.calibration import fit_selective_classifier
 from regrain.runs.run import Run, get_split
-from regrain.runs.selective import (
-    Calibration,
-    Counts,
-    evaluate_answers,
-    fit_selective_classifier,
-    known_classes,
-    share_of_misses,
-    taxonomy_of,
-)
+from regrain.runs.selective import Counts, known_classes, taxonomy_of
+from regrain.runs.selective_report import Calibration, evaluate_answers, share_of_misses
 from regrain.runs.verb import RunOrPath, verb
 
 
@@ -47,7 +41,7 @@ def calibrate(
     it. Aspects, which do not nest, are answered one by one.
 
     Afterwards :func:`predict` adds the answers. The rule is that of
-    :class:`regrain.runs.selective.SelectiveClassifier`; :func:`regrain.runs.selective.fit_selective_classifier` says
+    :class:`regrain.runs.selective.SelectiveClassifier`; :func:`regrain.runs.calibration.fit_selective_classifier` says
     what the samples decide. A sample may be labelled at any mixture of the run's levels.
 
     Parameters

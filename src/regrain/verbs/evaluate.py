@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
@@ -12,7 +11,7 @@ from typing_extensions import TypedDict
 from regrain.checks import Seed
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
-from regrain.errors import RegrainWarning, UserError, examples
+from regrain.errors import UserError, examples, warn
 from regrain.evaluation import Evaluation, chosen_protocols, evaluate_model
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
 from regrain.runs.evaluations import keep_evaluation
@@ -124,7 +123,7 @@ def evaluate(
         except (OSError, UserError) as error:  # a folder of somebody else's: the figures are shown all the same
             if isinstance(error, UserError) and error.code != "not_writable":
                 raise
-            warnings.warn(f"the figures were not kept in {run.path}: {error}", RegrainWarning, stacklevel=2)
+            warn(f"the figures were not kept in {run.path}: {error}")
     return evaluation
 
 
