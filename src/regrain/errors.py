@@ -286,7 +286,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"choose from {', '.join(choices[:_MOST])}{more}"
 
 
-def examples(items: Iterable[object], limit: int = 3) -> str:
+def examples(items: Iterable[str], limit: int = 3) -> str:
     """The first few of some texts, and how many more there are.
 
     Examples
