@@ -1,16 +1,17 @@
 """The explorer with 100,000 generated points: start-up, frame time while panning, lasso, actions, memory.
 
-    python benchmarks/explorer_speed.py [--points 100000] [--keep FOLDER]
+    python benchmarks/explorer_speed.py [--points 100000] [--images] [--keep FOLDER]
 
-Makes a run of vectors (10 superclasses of 5 blobs each) in a temporary folder, serves it with `regrain explore`, and
-drives the system's Chromium, headless, over it. Frame times are the intervals of requestAnimationFrame while every
-frame moves the map. Without a GPU Chromium draws WebGL on the processor; on a slow machine the page draws fewer points
-while the map moves.
+Makes a run of vectors (10 superclasses of 5 blobs each), or of small images of them, in a temporary folder, serves it
+with `regrain explore`, and drives the system's Chromium, headless, over it. Frame times are the intervals of
+requestAnimationFrame while every frame moves the map. Without a GPU Chromium draws WebGL on the processor; on a slow
+machine the page draws fewer points while the map moves.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 import regrain
 
@@ -51,23 +53,34 @@ RENDERER = """() => {
 }"""
 
 
-def make_run(folder: Path, points: int) -> Path:
-    """A run of one epoch, with its subclasses found."""
+def png(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.clip(128 + 40 * values, 0, 255).astype(np.uint8).reshape(4, -1)).resize((32, 32)).save(
+        stream, "png"
+    )
+    return stream.getvalue()
+
+
+def make_run(folder: Path, points: int, images: bool) -> Path:
+    """A run of one epoch, with its subclasses found; of images, on their pixels."""
     generator = np.random.default_rng(0)
     subs = np.arange(points) % (SUPERCLASSES * EACH)
     centres = generator.normal(0, 1.2, (SUPERCLASSES * EACH, WIDTH))
     values = centres[subs] + generator.normal(0, 0.5, (points, WIDTH))
     frame = pd.DataFrame(values.astype(np.float32), columns=[f"x{i}" for i in range(WIDTH)])
+    if images:
+        frame = pd.DataFrame({"image": [png(row) for row in values]})
     frame.insert(0, "kind", [f"kind {sub // EACH}" for sub in subs])
     frame.insert(0, "id", [f"p{row}" for row in range(points)])
     frame.to_parquet(folder / "points.parquet")
     run = regrain.fit(
-        "sup-ce",
+        "features" if images else "sup-ce",
         folder / "points.parquet",
+        encoder="identity" if images else None,
         levels=["kind"],
         id_column="id",
         out=folder / "run",
-        settings=["epochs=1", "batch_size=1024"],
+        settings=[] if images else ["epochs=1", "batch_size=1024"],
         device="cpu",
     )
     regrain.discover(run, each=EACH)
@@ -117,8 +130,11 @@ def measure(browser: Any, link: str, pid: int, frames: int) -> None:
     page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
     start = time.perf_counter()
     page.goto(link)
+    page.wait_for_selector(".tile .face[data-shown], .tile .face svg", timeout=120_000)
+    print(f"page open to the first picture of a sample: {time.perf_counter() - start:.2f} s")
+    page.wait_for_selector(".group .thumb[data-shown], .group .thumb svg", timeout=120_000)
+    print(f"page open to the first picture of a subclass: {time.perf_counter() - start:.2f} s")
     page.wait_for_selector("body[data-ready]", timeout=120_000)
-    print(f"page open to ready: {time.perf_counter() - start:.2f} s")
     print(f"drawn by: {page.evaluate(RENDERER)}")
     box = page.locator("#points").bounding_box()
     print(f"map: {box['width']:.0f} x {box['height']:.0f} pixels")
@@ -130,7 +146,8 @@ def measure(browser: Any, link: str, pid: int, frames: int) -> None:
     at = {share: intervals[min(len(intervals) - 1, int(share * len(intervals)))] for share in (0.5, 0.95, 1.0)}
     print(f"panning, {frames} frames: median {at[0.5]:.1f} ms, 95% {at[0.95]:.1f} ms, longest {at[1.0]:.1f} ms")
     print(f"  points drawn while moving: median {drawn[len(drawn) // 2]:,}, fewest {drawn[0]:,}; all of them at rest")
-    page.click("#home")
+    page.focus("#points")
+    page.keyboard.press("0")
     seconds = timed(page, lambda: lasso(page), "selected on the map")
     selected = page.locator("#selected").inner_text()
     print(f"lasso, {selected}: {seconds:.2f} s from the first mouse event to the tiles")
@@ -141,6 +158,7 @@ def measure(browser: Any, link: str, pid: int, frames: int) -> None:
     page.wait_for_selector("#group-bar:not([hidden])")
     page.fill("#name", "one")
     print(f"naming a subclass: {timed(page, lambda: page.click('#name-form button'), 'named one'):.2f} s")
+    page.click("#group-bar .menu summary")
     print(f"splitting it: {timed(page, lambda: page.click('#split-form button'), 'came out of it'):.2f} s")
     cdp = page.context.new_cdp_session(page)
     cdp.send("HeapProfiler.collectGarbage")
@@ -157,6 +175,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=100_000)
+    parser.add_argument("--images", action="store_true")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--keep", type=Path, help="a folder to make the run in, or where it lies from an earlier time")
     options = parser.parse_args()
@@ -166,7 +185,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
-        run = folder / "run" if (folder / "run").exists() else make_run(folder, options.points)
+        run = folder / "run" if (folder / "run").exists() else make_run(folder, options.points, options.images)
         shutil.rmtree(run / "explorer", ignore_errors=True)
         for what in ("first time", "again"):
             process, link, seconds = served(run)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
 import pytest
 from browser import Visit
 from explorer_hand import Hand, Served
-from PIL import Image
+from pages import trained as trained_pages
 
+import regrain
+from regrain.explorer import collection
 from regrain.explorer.server import bound_socket, web_server
 from regrain.explorer.session import Session
 
@@ -23,6 +26,12 @@ from regrain.explorer.session import Session
 @pytest.fixture
 def link(session: Session) -> Iterator[Callable[[], str]]:
     """The open exploration, served from a thread: gives links."""
+    with _served(session) as link:
+        yield link
+
+
+@contextmanager
+def _served(session: Session) -> Iterator[Callable[[], str]]:
     links: list[str] = []
     bound = bound_socket(0)
     server = web_server(session, bound, links.append)
@@ -47,6 +56,11 @@ def _shows(page: Any, selector: str, text: str) -> None:
 
 def _said(page: Any, text: str) -> None:
     _shows(page, "#status", text)
+
+
+def _in_menu(page: Any, selector: str) -> None:
+    """Open the menu that holds a control."""
+    page.locator("details.menu").filter(has=page.locator(selector)).locator("summary").click()
 
 
 def _lasso_left_half(page: Any) -> None:
@@ -91,10 +105,13 @@ def test_by_mouse_lasso_name_merge_split_undo_and_export(
     _said(page, "named wren; its 9 exemplars confirmed")
     assert session.state.groups[numbers[0]].name == "wren"
     assert session.state.confirmed.sum() == 9
+    _in_menu(page, "#merge")
     page.select_option("#merge", str(numbers[1]))
     page.click("#merge-form button")
     _said(page, "merged into wren")
     assert numbers[1] not in session.state.groups
+    assert not page.locator("#merge").is_visible()  # the menu closes behind an action
+    _in_menu(page, "#parts")
     page.click("#split-form button")
     _said(page, "came out of it")
     assert len(session.state.groups) == 6
@@ -107,6 +124,7 @@ def test_by_mouse_lasso_name_merge_split_undo_and_export(
     page.locator("#superclasses [data-group]").last.click()
     _shows(page, "#view-title", "animal")
     page.locator(".tile").first.click()
+    _in_menu(page, "#outlier")
     page.click("#outlier")
     _said(page, "1 sample marked as outliers")
     assert session.state.outlier.sum() == 1
@@ -161,6 +179,13 @@ def test_by_keyboard_alone(link: Callable[[], str], visit: Visit, session: Sessi
     press("?")
     assert page.locator("#help-dialog").is_visible()
     press("Escape")
+    press("j")
+    page.wait_for_selector("#group-bar:not([hidden])")
+    press("s")
+    assert page.evaluate("document.activeElement.id") == "parts"
+    press("Escape")
+    assert page.evaluate("document.activeElement.textContent") == "Merge, split"
+    assert not page.locator("#parts").is_visible()
     page.focus("#search")
     reached = set()
     for _ in range(60):
@@ -180,6 +205,7 @@ def test_accepting_leaves_out_what_is_settled_and_crossing_superclasses_is_said(
     hand("outlier", samples=[outlier], marked=True)
     session.newest_proposals(60)
     page = _ready(visit(link()))
+    _in_menu(page, "#select-all")
     page.click("#select-all")
     page.click("#accept")
     _said(page, "22 samples left out, confirmed or marked as outliers")
@@ -189,26 +215,90 @@ def test_accepting_leaves_out_what_is_settled_and_crossing_superclasses_is_said(
     page.locator(f"[data-group='{numbers[-1]}']").click()
     page.wait_for_selector("#group-bar:not([hidden])")
     page.locator(".tile").first.click()
+    _in_menu(page, "#move")
     page.select_option("#move", str(numbers[0]))
     page.click("#move-form button")
     _said(page, "1 sample moved to wren; 1 sample to another superclass")
+    _in_menu(page, "#merge")
     page.select_option("#merge", str(numbers[0]))
     page.click("#merge-form button")
     _said(page, ", from superclass <img src=x onerror=alert(1)>tool to animal")
 
 
-def test_pictures_are_asked_for_by_the_key_of_their_data(
-    link: Callable[[], str], visit: Visit, session: Session, monkeypatch: pytest.MonkeyPatch
+def test_a_screenful_of_pictures_is_one_request(visit: Visit, tmp_path: Path) -> None:
+    run = trained_pages("image", tmp_path / "run")
+    regrain.discover(run, each=2)
+    session = Session(run)
+    asked: list[str] = []
+    with _served(session) as link:
+        page = visit(link())
+        page.on("request", lambda request: asked.append(urlsplit(request.url).path + "?" + urlsplit(request.url).query))
+        page.reload()
+        _ready(page)
+        page.locator(".tile .face[data-shown]").first.wait_for()
+        page.locator(".group .thumb[data-shown]").first.wait_for()
+        assert page.locator(".group .thumb[data-shown]").count() == 4 * len(session.state.groups)
+        tiles = page.locator(".tile .face[data-shown]").count()
+        sheets = [one for one in asked if one.startswith("/api/tiles")]
+        assert tiles > 12
+        assert 1 <= len(sheets) <= 2  # the samples' and the subclasses'
+        page.locator(".tile").first.click()
+        page.keyboard.press("v")
+        address = page.locator("#picture img").get_attribute("src")
+        assert address == f"/api/picture/0?v={session.collection.key}"
+        assert all(sheet.endswith(f"&v={session.collection.key}") for sheet in sheets)
+    session.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (512, 300), (1024, 600), (1280, 800)])
+def test_samples_come_first_and_nothing_covers_what_is_done(
+    link: Callable[[], str], visit: Visit, width: int, height: int
 ) -> None:
-    stream = io.BytesIO()
-    Image.new("L", (8, 8)).save(stream, format="PNG")
-    monkeypatch.setattr(type(session.collection), "modality", "image")
-    monkeypatch.setattr("regrain.explorer.server.picture", lambda *_, **__: stream.getvalue())
-    page = _ready(visit(link()))
+    page = _ready(visit(link(), width=width, height=height))
+    first = page.locator(".tile").first
+    first.wait_for()
+    assert first.bounding_box()["y"] < max(height, 500)
+    if width < 700:
+        page.click("#panes [data-pane=tree]")
+        assert not page.locator("#samples").is_visible()
+    page.locator("#superclasses [data-group]").first.click()  # by Playwright, only where nothing covers it
+    page.wait_for_selector("#group-bar:not([hidden])")
+    page.fill("#name", "wren")
+    page.click("#name-form button")
+    _said(page, "named wren")
     page.locator(".tile").first.click()
-    page.keyboard.press("v")
-    addresses = {page.locator(place).first.get_attribute("src") for place in (".tile img", "#picture img")}
-    assert addresses == {f"/api/{kind}/0?v={session.collection.key}" for kind in ("tile", "picture")}
+    _in_menu(page, "#outlier")
+    box = page.locator("#outlier").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    page.click("#outlier")
+    _said(page, "marked as outliers")
+    if width < 1100:
+        page.click("#panes [data-pane=map]")
+    assert page.locator("#points").bounding_box()["width"] > 200
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_map_moves_once_t_sne_is_there(run_folder: Path, visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regrain.explorer.collection._QUICK", 10)
+    go, real = threading.Event(), collection.embedding_map
+    monkeypatch.setattr(
+        collection, "embedding_map", lambda *a, kind, **k: (kind == "pca" or go.wait(60)) and real(*a, kind=kind, **k)
+    )
+    session = Session(regrain.Run.open(run_folder, device="cpu"))
+    with _served(session) as link:
+        page = _ready(visit(link()))
+        assert page.locator("#mapping").is_visible()
+        before = session.positions
+        go.set()
+        page.locator("#mapping").wait_for(state="hidden")
+        assert session.map_number == 1
+        assert not np.allclose(before, session.positions)
+    session.close()
+    again = Session(regrain.Run.open(run_folder, device="cpu"))
+    assert np.array_equal(again.positions, session.positions)
+    assert again.collection.better_map is None
+    again.close()
 
 
 def test_two_browsers_show_the_same(link: Callable[[], str], visit: Visit, session: Session) -> None:
@@ -271,14 +361,26 @@ def test_text_is_readable_and_controls_have_names(
     )
     session.newest_proposals(60)
     page = _ready(visit(link(), width=width, dark=dark))
+    if width < 700:
+        page.click("#panes [data-pane=tree]")
+    page.locator("#superclasses [data-group]").first.wait_for()
+    assert page.evaluate(CONTRAST)[1] == []
     page.locator("#superclasses [data-group]").first.click()
     page.wait_for_selector(".tile .confirmed")
     page.locator(".tile").first.click()
-    seen, poor = page.evaluate(CONTRAST)
-    assert seen > 40
-    assert poor == []
-    assert page.evaluate(NAMELESS) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for menu in ("#outlier", "#merge", "#link"):
+        _in_menu(page, menu)
+        seen, poor = page.evaluate(CONTRAST)
+        assert seen > 40
+        assert poor == []
+        assert page.evaluate(NAMELESS) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Escape")
+    if width < 700:
+        page.click("#panes [data-pane=map]")
+    page.select_option("#colour", "said")
+    _shows(page, "#legend", "confirmed")
+    assert page.evaluate(CONTRAST)[1] == []
 
 
 def test_killed_and_opened_again_nothing_is_lost(browser: Any, run_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -12,12 +13,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import torch
 from explorer_hand import Served
+from pages import dataset_of
+from PIL import Image
 from starlette.testclient import TestClient
 
 import regrain
@@ -25,6 +30,7 @@ from regrain.errors import UserError
 from regrain.explorer.guard import MOST_BYTES, OneTimeTokens
 from regrain.explorer.server import application, bound_socket
 from regrain.explorer.session import Session
+from regrain.explorer.shown import ACROSS, TILE, sheet
 
 PORT = 8765
 HOST = f"127.0.0.1:{PORT}"
@@ -83,7 +89,8 @@ def test_a_link_works_once_and_then_a_cookie_does(stranger: TestClient, tokens: 
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/static/app.js", "/api/overview", "/api/points", "/api/changes?since=0", "/api/watch", "/api/tile/0"]
+    "path",
+    ["/", "/static/app.js", "/api/overview", "/api/points", "/api/changes?since=0", "/api/watch", "/api/tiles?rows=0"],
 )
 def test_nothing_is_handed_out_without_a_cookie(stranger: TestClient, path: str) -> None:
     assert stranger.get(path).status_code == 403
@@ -146,9 +153,9 @@ def test_no_upload_and_no_endless_body(client: TestClient, session: Session) -> 
         "/static/app.js%00.html",
         "/static/",
         "/static/server.py",
-        "/api/tile/..%2f0",
-        "/api/tile/-1",
-        "/api/tile/1e3",
+        "/api/picture/..%2f0",
+        "/api/picture/-1",
+        "/api/picture/1e3",
         "/api/picture/0.png",
         "/recipe.yaml",
         "/docs",
@@ -189,8 +196,10 @@ def test_points_changes_and_members_speak_of_the_same_samples(client: TestClient
     overview = client.get("/api/overview").json()
     count = overview["count"]
     points = client.get("/api/points")
-    assert len(points.content) == count * (8 + 4 + 1 + 1)
-    group = np.frombuffer(points.content, np.int32, count, 8 * count)
+    assert len(points.content) == count * (4 + 1 + 1)
+    group = np.frombuffer(points.content, np.int32, count)
+    split = np.frombuffer(points.content, np.uint8, count, 5 * count)
+    assert np.array_equal(np.array(overview["splits"])[split], session.collection.start.splits)
     number = int(group[0])
     assert sorted(client.get(f"/api/members/{number}").json()["rows"]) == np.flatnonzero(group == number).tolist()
     assert client.get("/api/members/999").status_code == 400
@@ -202,10 +211,19 @@ def test_points_changes_and_members_speak_of_the_same_samples(client: TestClient
     cells = client.get("/api/cells?rows=5,6").json()
     assert [cell["id"] for cell in cells] == session.collection.start.ids[[5, 6]].tolist()
     assert all(0 <= value <= 1 for value in cells[0]["lines"][0])
+    exemplars = client.get(f"/api/members/{number}").json()["exemplars"]
+    assert client.get(f"/api/typical?groups={number},999").json() == {str(number): exemplars[:4]}
+    places = np.frombuffer(client.get("/api/places").content, np.float32).reshape(-1, 2)
+    assert np.array_equal(places, session.collection.positions)
     for wrong in (
         "cells?rows=1;2",
         "cells?rows=-1",
         f"cells?rows={count}",
+        f"tiles?rows={count}",
+        "tiles?rows=" + ",".join("0" for _ in range(101)),
+        "tiles?rows=0",  # vectors have none
+        "typical?groups=-1",
+        "typical?groups=" + ",".join("0" for _ in range(201)),
         f"neighbours/{count}",
         "neighbours/1?count=0",
     ):
@@ -224,11 +242,26 @@ def test_pictures_are_kept_under_the_key_of_their_data_alone(
     ]
     assert len({key, *(other.key for other in others)}) == 3
     monkeypatch.setattr(type(collection), "modality", "image")
-    monkeypatch.setattr("regrain.explorer.server.picture", lambda *_, **__: b"PNG")
-    for path in ("/api/tile/0", "/api/picture/0"):
-        assert "immutable" in client.get(f"{path}?v={key}").headers["cache-control"]
-        for wrong in (path, f"{path}?v={others[0].key}"):
+    for name in ("picture", "sheet"):
+        monkeypatch.setattr(f"regrain.explorer.server.{name}", lambda *_, **__: b"PNG")
+    for path in ("/api/tiles?rows=0,5&", "/api/picture/0?"):
+        assert "immutable" in client.get(f"{path}v={key}").headers["cache-control"]
+        for wrong in (path, f"{path}v={others[0].key}"):
             assert client.get(wrong).headers["cache-control"] == "no-store"
+
+
+def test_a_sheet_holds_each_sample_in_its_cell_whatever_its_part() -> None:
+    parts = [dataset_of("image").split(name) for name in ("train", "test")]
+    rows = [(parts[row % 2], row // 2) for row in range(13)]
+    page = Image.open(io.BytesIO(sheet(SimpleNamespace(place=lambda row: rows[row]), [*range(12, -1, -1)])))  # type: ignore[arg-type]
+    assert page.size == (TILE * ACROSS, TILE * 2)
+    for cell, row in enumerate(range(12, -1, -1)):
+        part, place = rows[row]
+        left, top = TILE * (cell % ACROSS), TILE * (cell // ACROSS)
+        shown = np.asarray(page)[top : top + TILE, left : left + TILE]
+        raw = part.samples.take(torch.tensor([place]))[0]  # 16 high, 12 wide: transparent at the sides
+        assert not shown[:, [0, -1], 3].any()
+        assert shown[TILE // 2, TILE // 2].tolist() == [*raw[:, 8, 6].tolist(), 255]
 
 
 def test_a_label_without_a_superclass_goes_to_the_samples_own(client: TestClient, session: Session) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -26,7 +26,7 @@ from regrain.data.samples import Modality
 from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.explorer.state import Group
-from regrain.pictures.map import MapKind, embedding_map
+from regrain.pictures.map import MapKind, chosen_kind, embedding_map
 from regrain.runs.discovery import is_own_name
 from regrain.runs.run import Run
 from regrain.runs.tables import table_writer
@@ -37,6 +37,9 @@ NAMED_LEVEL = "subclass"
 """Default level of the names that a user gives."""
 
 _VECTORS = "vectors.safetensors"
+
+_QUICK = 1_000
+"""Most samples that t-SNE places within seconds; more are shown by principal components until it has placed them."""
 
 
 class _GroupForm(TypedDict):
@@ -80,7 +83,9 @@ class Collection:
     parts: tuple[Dataset, ...]  # parts to concatenate
     order: np.ndarray  # int64 array (N,): position of every row of the start in the concatenated parts
     embeddings: Tensor  # (N, d): unit vectors
-    positions: np.ndarray  # float32 array (N, 2): positions on the map
+    positions: np.ndarray  # float32 array (N, 2): positions on the first map
+    better_map: Callable[[], np.ndarray] | None  # makes the positions of a map that takes long; None if it is made
+    keep_map: Callable[[np.ndarray], object]  # keeps these for the next time
 
     def __len__(self) -> int:
         return len(self.order)
@@ -143,8 +148,11 @@ def open_collection(
         _write_start(store, start)
     every = np.concatenate([part.ids for part in parts.values()])
     order = _order(every, start.ids, run.path)
-    embeddings, found = _vectors(run, store, tuple(parts.values()), order, map_kind, seed)
-    return Collection(start, tuple(parts.values()), order, embeddings, found)
+    vectors = _Vectors(run, store, order, map_kind, seed)
+    embeddings, found, better = vectors.load(tuple(parts.values()))
+    return Collection(
+        start, tuple(parts.values()), order, embeddings, found, better, partial(vectors.keep, embeddings, final=True)
+    )
 
 
 def _make_start(run: Run, parts: Mapping[str, Dataset], level: str | None, seed: int) -> Start:
@@ -258,20 +266,49 @@ def _order(every: np.ndarray, ids: np.ndarray, where: Path) -> np.ndarray:
     return np.array([places[identity] for identity in ids.tolist()])
 
 
-def _vectors(
-    run: Run, store: Folder, parts: tuple[Dataset, ...], order: np.ndarray, map_kind: MapKind, seed: int
-) -> tuple[Tensor, np.ndarray]:
+class _Vectors:
     """Embeddings and map positions, cached until the model or the map's kind changes."""
-    from safetensors import SafetensorError, safe_open
 
-    weights = (run.folder.model_folder / "model.safetensors").read_bytes()
-    key = hashlib.blake2b(f"{map_kind}|{seed}|".encode() + weights + order.tobytes(), digest_size=16).hexdigest()
-    if (store.path / _VECTORS).exists():
-        with suppress(UserError, SafetensorError), safe_open(store.checked(_VECTORS), framework="pt") as kept:
-            if (kept.metadata() or {}).get("key") == key:
-                return kept.get_tensor("embeddings"), kept.get_tensor("positions").numpy()
-    embeddings = functional.normalize(torch.cat([embed(run.model, part) for part in parts])[order], dim=1)
-    found = embedding_map(embeddings, kind=map_kind, seed=seed).in_square()
-    tensors = {"embeddings": embeddings.contiguous(), "positions": torch.from_numpy(found)}
-    store.write({_VECTORS: lambda file: save_tensors(file, tensors, {"key": key})})
-    return embeddings, found
+    def __init__(self, run: Run, store: Folder, order: np.ndarray, map_kind: MapKind, seed: int) -> None:
+        self._run, self._store, self._order, self._seed = run, store, order, seed
+        self._kind = chosen_kind(map_kind, len(order))
+        weights = (run.folder.model_folder / "model.safetensors").read_bytes()
+        settings = f"{self._kind}|{seed}|".encode()
+        self._key = hashlib.blake2b(settings + weights + order.tobytes(), digest_size=16).hexdigest()
+
+    def load(self, parts: tuple[Dataset, ...]) -> tuple[Tensor, np.ndarray, Callable[[], np.ndarray] | None]:
+        """Embeddings, positions, and what makes better positions, if that takes long and is not done."""
+        kept = self._kept()
+        if kept is None:
+            every = torch.cat([embed(self._run.model, part) for part in parts])
+            embeddings = functional.normalize(every[self._order], dim=1)
+            slow = self._kind == "tsne" and len(embeddings) > _QUICK
+            found = self._map(embeddings, "pca" if slow else self._kind)
+            self.keep(embeddings, found, final=not slow)
+        else:
+            embeddings, found, slow = kept
+        return embeddings, found, partial(self._map, embeddings, self._kind) if slow else None
+
+    def keep(self, embeddings: Tensor, positions: np.ndarray, *, final: bool) -> None:
+        """Write embeddings and positions, for the next time."""
+        tensors = {"embeddings": embeddings.contiguous(), "positions": torch.from_numpy(positions)}
+        about = {"key": self._key, "map": "final" if final else "first"}
+        self._store.write({_VECTORS: lambda file: save_tensors(file, tensors, about)})
+
+    def _map(self, embeddings: Tensor, kind: MapKind) -> np.ndarray:
+        return embedding_map(embeddings, kind=kind, seed=self._seed).in_square()
+
+    def _kept(self) -> tuple[Tensor, np.ndarray, bool] | None:
+        """Embeddings, positions, and whether these are of the first map only; None if others were kept, or none."""
+        from safetensors import SafetensorError, safe_open
+
+        if (self._store.path / _VECTORS).exists():
+            with (
+                suppress(UserError, SafetensorError),
+                safe_open(self._store.checked(_VECTORS), framework="pt") as kept,
+            ):
+                about = kept.metadata() or {}
+                if about.get("key") == self._key:
+                    positions = kept.get_tensor("positions").numpy()
+                    return kept.get_tensor("embeddings"), positions, about.get("map") == "first"
+        return None

@@ -19,11 +19,12 @@ from regrain.errors import UserError
 from regrain.explorer.guard import AccessMiddleware, OneTimeTokens
 from regrain.explorer.outcome import write_outcome
 from regrain.explorer.session import Session, StaleError
-from regrain.explorer.shown import cell, picture
+from regrain.explorer.shown import ACROSS, cell, picture, sheet
 from regrain.explorer.state import LONGEST_NAME
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_MOST_CELLS, _MOST_NEIGHBOURS, _MOST_PARTS, _LONGEST_QUERY = 500, 1000, 50, 200
+_MOST_CELLS, _MOST_TILES, _MOST_GROUPS = 500, 100, 200
+_MOST_NEIGHBOURS, _MOST_PARTS, _LONGEST_QUERY = 1000, 50, 200
 _HEARTBEAT = 20.0
 _KEPT, _NOT_KEPT = "private, max-age=86400, immutable", "no-store"
 
@@ -40,6 +41,7 @@ class _Action(_Request):
 Rows = list[Annotated[int, Field(ge=0, lt=2**31)]]
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 RowPath = Annotated[int, Path(ge=0, lt=2**31)]
+Numbers = Annotated[str, Query(pattern=r"^\d{1,9}(,\d{1,9})*$")]
 Name = Annotated[str, Field(max_length=2 * LONGEST_NAME)]
 
 
@@ -168,7 +170,9 @@ def _add_looks(app: FastAPI, session: Session) -> None:
             "modality": collection.modality,
             "count": len(collection),
             "key": collection.key,
-            "splits": list(dict.fromkeys(start.splits.tolist())),
+            "splits": session.splits(),
+            "mapping": collection.better_map is not None,
+            "across": ACROSS,
             "notices": session.notices,
         } | session.standing()
 
@@ -176,6 +180,11 @@ def _add_looks(app: FastAPI, session: Session) -> None:
     def points() -> Response:
         seq, content = session.points()
         return Response(content, media_type="application/octet-stream", headers={"x-sequence": str(seq)})
+
+    @app.get("/api/places")
+    def places() -> Response:
+        number, content = session.places()
+        return Response(content, media_type="application/octet-stream", headers={"x-map": str(number)})
 
     @app.get("/api/changes")
     def changes(since: Annotated[int, Query(ge=-1)]) -> dict[str, Any]:
@@ -193,32 +202,46 @@ def _add_looks(app: FastAPI, session: Session) -> None:
         )
 
     @app.get("/api/cells")
-    def cells(rows: Annotated[str, Query(pattern=r"^\d{1,9}(,\d{1,9})*$")]) -> list[dict[str, Any]]:
-        wanted = [int(row) for row in rows.split(",")]
-        if len(wanted) > _MOST_CELLS or max(wanted) >= len(collection):
-            raise HTTPException(400, f"at most {_MOST_CELLS} rows below {len(collection)} are shown at once")
-        return [cell(collection, row) for row in wanted]
+    def cells(rows: Numbers) -> list[dict[str, Any]]:
+        return [cell(collection, row) for row in known_rows(rows, _MOST_CELLS)]
 
-    @app.get("/api/tile/{row}")
-    def tile(row: RowPath, v: str = "") -> Response:
-        return _picture(row, v, small=True)
+    @app.get("/api/tiles")
+    def thumbnails(rows: Numbers, v: str = "") -> Response:
+        wanted = known_rows(rows, _MOST_TILES)
+        require_images()
+        return png(sheet(collection, wanted), v)
 
     @app.get("/api/picture/{row}")
     def whole(row: RowPath, v: str = "") -> Response:
-        return _picture(row, v, small=False)
+        require_row(row)
+        require_images()
+        return png(picture(collection, row), v)
+
+    def known_rows(rows: str, most: int) -> list[int]:
+        wanted = [int(row) for row in rows.split(",")]
+        if len(wanted) > most or max(wanted) >= len(collection):
+            raise HTTPException(400, f"at most {most} rows below {len(collection)} are shown at once")
+        return wanted
 
     def require_row(row: int) -> None:
         if row >= len(collection):
             raise HTTPException(404, f"samples are numbered from 0 to {len(collection) - 1}")
 
-    def _picture(row: int, key: str, *, small: bool) -> Response:
-        """Serve a picture; browsers may cache it if the address names exactly these samples."""
-        require_row(row)
+    def require_images() -> None:
         if collection.modality != "image":
-            raise HTTPException(404, f"these samples are {collection.modality}s, and no images")
-        content = picture(collection, row, small=small)
+            raise HTTPException(404, f"these samples are {collection.modality}s, not images")
+
+    def png(content: bytes, key: str) -> Response:
+        """Serve a picture; browsers may cache it if the address names exactly these samples."""
         kept = _KEPT if key == collection.key else _NOT_KEPT
         return Response(content, media_type="image/png", headers={"cache-control": kept})
+
+    @app.get("/api/typical")
+    def typical(groups: Numbers) -> dict[int, list[int]]:
+        wanted = [int(number) for number in groups.split(",")]
+        if len(wanted) > _MOST_GROUPS:
+            raise HTTPException(400, f"at most {_MOST_GROUPS} subclasses are shown at once")
+        return session.typical(wanted)
 
     @app.get("/api/members/{number}")
     def members(number: RowPath) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from regrain.runs.run import Run
 CONFIRMED, OUTLIER, GIVEN = 1, 2, 4
 """Bits of the sample flags."""
 
-_EXEMPLARS = 10
+_EXEMPLARS, _TYPICAL = 10, 4
 _MOST_FOUND = 5_000
 _MANY, _FEW_STARTS = 5_000, 2
 """Above this many samples, a split starts k-means only this often, to stay fast."""
@@ -56,6 +57,10 @@ class Session:
         The latest proposals.
     notices : list of str
         Sentences for the user.
+    positions : ndarray (N, 2)
+        Positions on the map.
+    map_number : int
+        0 for the first map; 1 once t-SNE has replaced it.
     hung_up : bool
         Whether listeners should stop.
     lock : RLock
@@ -71,7 +76,7 @@ class Session:
         self._seed = seed
         self.lock = threading.RLock()
         self.exporting = threading.Lock()
-        self.hung_up = False
+        self.hung_up = self._closed = False
         self._listeners: list[Callable[[], object]] = []
         self.proposals: Proposals | None = None
         self._proposed = threading.Condition(self.lock)
@@ -87,6 +92,10 @@ class Session:
             self.journal.close()
             raise
         self.notices = self.journal.notices
+        self.positions, self.map_number = self.collection.positions, 0
+        if self.collection.better_map is not None:
+            work = (self.collection.better_map,)
+            threading.Thread(target=self._place, args=work, name="map", daemon=True).start()
         self._proposer = Proposer(self._propose, self._take_proposals)
         self._proposer.ask()
 
@@ -107,6 +116,7 @@ class Session:
 
     def close(self) -> None:
         """Stop making proposals, and release the run for other processes."""
+        self._closed = True
         self._proposer.stop()
         self.journal.close()
 
@@ -255,9 +265,10 @@ class Session:
             listener()
 
     def standing(self) -> dict[str, int]:
-        """Sequence numbers of the state and of the latest proposals (-1 before the first)."""
+        """Sequence numbers of the state and of the latest proposals (-1 before the first); number of the map."""
         with self.lock:
-            return {"seq": self.state.seq, "proposed": -1 if self.proposals is None else self.proposals.seq}
+            proposed = -1 if self.proposals is None else self.proposals.seq
+            return {"seq": self.state.seq, "proposed": proposed, "map": self.map_number}
 
     def changes(self, since: int) -> dict[str, Any]:
         """All groups, and the samples that changed after an event."""
@@ -339,13 +350,36 @@ class Session:
         return [n if t else k for n, k, t in zip(now, known, taken.tolist(), strict=True)], taken
 
     def points(self) -> tuple[int, bytes]:
-        """The sequence number, and for all samples x, y (float32), group (int32), flags and split (uint8)."""
+        """The sequence number, and for all samples group (int32), flags and split (uint8)."""
         with self.lock:
             start = self.collection.start
-            names = list(dict.fromkeys(start.splits.tolist()))
-            split = np.array([names.index(s) for s in start.splits.tolist()], dtype=np.uint8)
-            arrays = (self.collection.positions, self.state.group, self.flags(), split)
+            names, split = np.unique(start.splits, return_inverse=True)
+            number = {name: place for place, name in enumerate(self.splits())}
+            codes = np.array([number[name] for name in names.tolist()], dtype=np.uint8)[split]
+            arrays = (self.state.group, self.flags(), codes)
             return self.state.seq, b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)
+
+    def splits(self) -> list[str]:
+        """The names of the splits, in the order of the samples."""
+        return list(dict.fromkeys(self.collection.start.splits.tolist()))
+
+    def places(self) -> tuple[int, bytes]:
+        """The number of the map, and x, y of all samples (float32)."""
+        with self.lock:
+            return self.map_number, np.ascontiguousarray(self.positions).tobytes()
+
+    def _place(self, better: Callable[[], np.ndarray]) -> None:
+        """Make the slow map in a thread, and show it in place of the first one."""
+        try:
+            found = better()
+            if self._closed:
+                return
+            with self.lock:
+                self.positions, self.map_number = found, self.map_number + 1
+                self._tell()
+            self.collection.keep_map(found)
+        except Exception as error:  # the page works with the map that it has, and says why at the next visit
+            self.notices.append(f"the t-SNE map was not made or not kept: {error}")
 
     def members(self, number: int) -> dict[str, Any]:
         """A group's samples, nearest to its mean first and outliers last, and its exemplars.
@@ -357,13 +391,35 @@ class Session:
                 raise UserError(f"there is no subclass {number} (any more)", code="unknown_name")
             group = self.state.groups[number]
             rows, aside = self.state.members(number), np.flatnonzero((self.state.group == number) & self.state.outlier)
+        ordered = self._by_likeness(rows)
+        exemplars = self._exemplars(ordered, group.superclass)
+        return {"rows": [*ordered.tolist(), *aside.tolist()], "exemplars": exemplars}
+
+    def typical(self, numbers: Sequence[int]) -> dict[int, list[int]]:
+        """A few samples that picture each of the groups; groups that are gone are left out.
+
+        They are the first exemplars; where a group has none, the samples nearest to its mean.
+        """
+        with self.lock:
+            groups = {n: (self.state.groups[n], self.state.members(n)) for n in numbers if n in self.state.groups}
+        found = {}
+        for number, (group, rows) in groups.items():
+            ordered = self._by_likeness(rows)
+            found[number] = (self._exemplars(ordered, group.superclass) or ordered.tolist())[:_TYPICAL]
+        return found
+
+    def _by_likeness(self, rows: np.ndarray) -> np.ndarray:
+        """Sort rows by the cosine to their mean, largest first."""
         vectors = self.collection.embeddings[rows]
         likeness = (vectors @ functional.normalize(vectors.sum(dim=0), dim=0)).numpy()
-        ordered = rows[np.argsort(-likeness, kind="stable")]
+        return rows[np.argsort(-likeness, kind="stable")]
+
+    def _exemplars(self, ordered: np.ndarray, superclass: str | None) -> list[int]:
+        """The first training samples of a superclass."""
         start = self.collection.start
         learned = self.collection.training if self.collection.training.any() else np.ones(len(start.ids), bool)
-        exemplars = [r for r in ordered.tolist() if learned[r] and start.superclass[r] == group.superclass]
-        return {"rows": [*ordered.tolist(), *aside.tolist()], "exemplars": exemplars[:_EXEMPLARS]}
+        exemplars = (r for r in ordered.tolist() if learned[r] and start.superclass[r] == superclass)
+        return list(islice(exemplars, _EXEMPLARS))
 
     def neighbours(self, row: int, count: int) -> list[int]:
         """The samples most similar to one; that sample comes first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from regrain.data.dataset import Dataset
 from regrain.explorer.collection import Collection
 from regrain.pictures.numbers import thinned
 from regrain.pictures.tiles import tiles
@@ -17,19 +19,41 @@ from regrain.pictures.tiles import tiles
 MOST_TEXT = 2_000
 """Most characters of a displayed text."""
 
+TILE, ACROSS = 144, 10
+"""Pixels of a thumbnail's side, and thumbnails in a row of a sheet."""
 
-def picture(collection: Collection, row: int, *, small: bool) -> bytes:
-    """Encode an image sample as PNG, as a tile or at its stored size."""
+
+def picture(collection: Collection, row: int) -> bytes:
+    """Encode an image sample as PNG at its stored size."""
     part, place = collection.place(row)
-    index = torch.tensor([place])
-    if small:
-        image = tiles(part, index)[0]
-    else:
-        raw: Tensor = part.samples.take(index)[0]
-        shown = raw.mean(dim=0, keepdim=True, dtype=torch.float32).byte() if raw.shape[0] not in (1, 3) else raw
-        image = Image.fromarray(shown[0].numpy() if len(shown) == 1 else shown.permute(1, 2, 0).contiguous().numpy())
+    raw: Tensor = part.samples.take(torch.tensor([place]))[0]
+    shown = raw.mean(dim=0, keepdim=True, dtype=torch.float32).byte() if raw.shape[0] not in (1, 3) else raw
+    image = Image.fromarray(shown[0].numpy() if len(shown) == 1 else shown.permute(1, 2, 0).contiguous().numpy())
+    return _png(image)
+
+
+def sheet(collection: Collection, rows: Sequence[int]) -> bytes:
+    """Encode image samples as one PNG: cells of :data:`TILE` pixels, :data:`ACROSS` in a row, in the order of rows.
+
+    Pictures that are not square stand in the middle of their cell, on a transparent ground.
+    """
+    page = Image.new("RGBA", (TILE * min(ACROSS, len(rows)), TILE * -(-len(rows) // ACROSS)))
+    of_part: dict[int, tuple[Dataset, list[int], list[int]]] = {}
+    for cell_number, row in enumerate(rows):
+        part, place = collection.place(row)
+        _, cells, places = of_part.setdefault(id(part), (part, [], []))
+        cells.append(cell_number)
+        places.append(place)
+    for part, cells, places in of_part.values():
+        for number, image in zip(cells, tiles(part, torch.tensor(places), TILE), strict=True):
+            left, top = TILE * (number % ACROSS), TILE * (number // ACROSS)
+            page.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
+    return _png(page)
+
+
+def _png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, format="PNG")
+    image.save(stream, format="PNG", compress_level=1)  # for this machine alone: time counts, bytes do not
     return stream.getvalue()
 
 

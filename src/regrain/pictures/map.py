@@ -90,12 +90,8 @@ def embedding_map(
     (4, 2)
     """
     count = len(vectors)
-    if kind == "tsne" and count < _FEWEST:
-        raise UserError(f"a map needs at least {_FEWEST} samples; there are {count}", code="too_few")
+    kind = chosen_kind(kind, count)
     perplexity = min(perplexity, (count - 1) / 3)
-    fits = _FEWEST <= count <= (_MOST_OPEN_TSNE if _has_open() else _MOST_TSNE)
-    if kind == "auto":
-        kind = "tsne" if fits else "pca"
     key = hashlib.blake2b(f"{kind} {perplexity} {seed} {tuple(vectors.shape)}".encode(), digest_size=16)
     key.update(vectors.contiguous().numpy().tobytes())
     file = None if cache is None else Path(cache)
@@ -106,6 +102,19 @@ def embedding_map(
         if file is not None:
             replace_file(file, partial(_write, key.hexdigest(), points))
     return EmbeddingMap(points, perplexity, vectors)
+
+
+def chosen_kind(kind: MapKind, count: int) -> Literal["pca", "tsne"]:
+    """Choose between t-SNE and principal components for ``count`` samples; see :func:`embedding_map`.
+
+    Raises a UserError if t-SNE is asked for and there are fewer than 8 samples.
+    """
+    if kind == "tsne" and count < _FEWEST:
+        raise UserError(f"a map needs at least {_FEWEST} samples; there are {count}", code="too_few")
+    if kind != "auto":
+        return kind
+    fits = _FEWEST <= count <= (_MOST_OPEN_TSNE if _has_open() else _MOST_TSNE)
+    return "tsne" if fits else "pca"
 
 
 def _has_open() -> bool:

@@ -1,15 +1,19 @@
 // The page: what each control does, and what is shown when something changed.
 
 import { getJson, postJson } from "./api.js";
-import { colourOf, colours, grey, onDarkChange, paper } from "./colours.js";
+import { colours, css, dim, onDarkChange, paper } from "./colours.js";
 import { Grid } from "./grid.js";
 import { ScatterMap } from "./map.js";
 import { Store } from "./store.js";
+import { Thumbs } from "./thumbs.js";
+import { Tree } from "./tree.js";
 
 const $ = (id) => document.getElementById(id);
 const store = new Store();
 let grid;
 let map;
+let thumbs;
+let tree;
 let view = { kind: "all" };
 let found = [];
 let quick = [];
@@ -26,7 +30,7 @@ const KEYS = [
   ["g", "merge the subclass with another", () => focusOn("merge")],
   ["s", "split the subclass", () => focusOn("parts")],
   ["k", "nearest neighbours", () => $("neighbours").click()],
-  ["v", "look at the sample", () => look(grid.activeRow)],
+  ["v", "look at the sample", () => $("look").click()],
   ["d", "most doubtful first, of all samples", () => $("doubtful").click()],
   ["j / p", "next, previous subclass", null],
   ["x", "clear the selection", () => store.select([])],
@@ -41,6 +45,9 @@ const KEYS = [
 function focusOn(id) {
   const field = $(id);
   if (field.closest("[hidden]")) return say("choose a subclass first");
+  showPane("samples");
+  const menu = field.closest("details");
+  if (menu) menu.open = true;
   field.focus();
   field.select?.();
 }
@@ -142,6 +149,7 @@ const actions = {
     act("confirm", { samples: rows }, `${some(rows.length, "sample")} confirmed${heldOut(rows)}`);
   },
   neighbours: () => withTargets((rows) => open({ kind: "neighbours", row: rows[0] })),
+  look: () => look(targets()[0] ?? -1),
   "select-all": () => store.select(grid.rows),
   clear: () => store.select([]),
   all: () => open({ kind: "all" }),
@@ -233,6 +241,7 @@ function element(kind, text, kind_of_class) {
 
 async function open(wanted) {
   view = wanted;
+  showPane("samples");
   store.exemplars = new Set();
   try {
     await find();
@@ -246,6 +255,14 @@ async function open(wanted) {
   showTree();
   showView();
   paintMap();
+}
+
+// On a narrow page one pane is shown at a time.
+function showPane(name) {
+  document.querySelector("main").dataset.pane = name;
+  for (const button of document.querySelectorAll("#panes button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.pane === name));
+  }
 }
 
 async function find() {
@@ -284,8 +301,8 @@ function viewTitle() {
     search: `Found for “${view.query}”`,
   };
   if (view.kind !== "group") return titles[view.kind];
-  const above = store.groups.get(view.number)?.superclass;
-  return `${above ? `${above} / ` : ""}${store.groupTitle(view.number)}`;
+  const group = store.groups.get(view.number);
+  return group?.name && group.superclass ? `${group.superclass} / ${group.name}` : store.groupTitle(view.number);
 }
 
 function showView() {
@@ -296,7 +313,7 @@ function showView() {
   const proposed = isGroup ? store.groups.get(view.number).proposed : null;
   $("name").placeholder = proposed ?? "";
   const above = isGroup ? store.groups.get(view.number).superclass : null;
-  const others = sortedGroups().filter((group) => group.number !== view.number);
+  const others = tree.groups().filter((group) => group.number !== view.number);
   const near = isGroup ? [...others].sort((a, b) => (b.superclass === above) - (a.superclass === above)) : others;
   if ($("merge").dataset.group !== String(view.number)) $("merge").value = "";
   $("merge").dataset.group = view.number;
@@ -334,58 +351,13 @@ function fillSelect(select, groups) {
   if (groups.some((group) => String(group.number) === before)) select.value = before;
 }
 
-const sortedGroups = () => [...store.groups.values()]
-  .filter((group) => group.size || group.name)
-  .sort((a, b) => place(a) - place(b) || b.size - a.size || a.number - b.number);
-const place = (group) => store.overview.superclasses.indexOf(group.superclass);
-
-// The tree
-
 function showTree() {
-  const box = $("superclasses");
-  const focused = document.activeElement?.dataset?.group;
-  const closed = new Set([...box.querySelectorAll("details:not([open])")].map((d) => d.dataset.superclass));
-  const branches = store.overview.superclasses.map((superclass) => branch(superclass, closed));
-  box.replaceChildren(...branches);
-  if (focused !== undefined) box.querySelector(`[data-group="${Number(focused)}"]`)?.focus();
+  tree.show(view.kind === "group" ? view.number : undefined);
   for (const id of ["all", "doubtful", "outliers"]) $(id).setAttribute("aria-current", String(view.kind === id));
 }
 
-function branch(superclass, closed) {
-  const groups = sortedGroups().filter((group) => group.superclass === superclass);
-  const details = element("details");
-  details.dataset.superclass = superclass ?? "";
-  details.open = !closed.has(superclass ?? "");
-  const summary = element("summary", superclass ?? "Subclasses");
-  summary.append(" ", element("span", `${groups.filter((group) => group.name).length} of ${groups.length} named`));
-  const list = element("ul");
-  for (const group of groups) {
-    const item = element("li");
-    item.append(leaf(group));
-    list.append(item);
-  }
-  details.append(summary, list);
-  return details;
-}
-
-function leaf(group) {
-  const button = element("button");
-  button.type = "button";
-  button.dataset.group = group.number;
-  button.setAttribute("aria-current", String(view.kind === "group" && view.number === group.number));
-  const dot = element("span", undefined, "dot");
-  dot.style.background = `rgb(${colourOf(group.number).join(" ")})`;
-  const size = element("span", `${count(group.confirmed)}/${count(group.size)}`, "size");
-  size.title = "confirmed / samples";
-  const nameless = group.proposed ? `#${group.number} ${group.proposed}?` : `#${group.number}`;
-  button.append(dot, element("span", group.name ?? nameless, group.name ? "who" : "who nameless"), size);
-  button.setAttribute("aria-label", `${store.groupTitle(group.number)}, ${group.confirmed} of ${some(group.size, "sample")} confirmed`);
-  button.addEventListener("click", () => open({ kind: "group", number: group.number }));
-  return button;
-}
-
 function step(by) {
-  const numbers = [...document.querySelectorAll("#superclasses details[open] [data-group]")].map((b) => Number(b.dataset.group));
+  const numbers = tree.numbers();
   if (!numbers.length) return;
   const at = view.kind === "group" ? numbers.indexOf(view.number) : by > 0 ? -1 : 0;
   open({ kind: "group", number: numbers[(at + by + numbers.length) % numbers.length] });
@@ -394,22 +366,34 @@ function step(by) {
 // The map
 
 function paintMap() {
-  const bytes = colours(store, $("colour").value, store.overview.superclasses);
+  const { bytes, legend } = colours(store, $("colour").value);
+  showLegend(legend);
   const weights = new Uint8Array(store.count).fill(1);
   const narrowed = view.kind !== "all" && view.kind !== "doubtful";
   if (narrowed || store.selectedCount) {
-    const faded = grey();
     const inside = new Uint8Array(store.count);
     if (narrowed) for (const row of found) inside[row] = 1;
     for (let row = 0; row < store.count; row += 1) {
       if (store.selected[row]) weights[row] = 2;
-      else if (!inside[row]) {
+      else if (inside[row]) weights[row] = store.selectedCount ? 1 : 2;
+      else {
         weights[row] = 0;
-        for (let channel = 0; channel < 3; channel += 1) bytes[4 * row + channel] = faded[channel];
+        dim(bytes, row);
       }
     }
   }
   map.paint(bytes, weights, paper());
+}
+
+function showLegend(entries) {
+  $("legend").hidden = !entries.length;
+  $("legend").replaceChildren(...entries.map(([colour, text]) => {
+    const item = element("li");
+    const dot = element("span", undefined, "dot");
+    dot.style.background = css(colour);
+    item.append(dot, text);
+    return item;
+  }));
 }
 
 let painting = 0;
@@ -444,12 +428,13 @@ async function hover(row) {
   box.hidden = row < 0;
   if (row < 0) return;
   const [x, y] = map.toScreen(row);
-  box.style.left = `${Math.min(x + 12, map.canvas.clientWidth - 225)}px`;
-  box.style.top = `${Math.min(y + 12, map.canvas.clientHeight - 110)}px`;
+  box.style.left = `${Math.max(0, Math.min(x + 12, map.canvas.clientWidth - 225))}px`;
+  box.style.top = `${Math.max(0, Math.min(y + 12, map.canvas.clientHeight - 170))}px`;
   if (box.dataset.row === String(row)) return;
   box.dataset.row = row;
-  const face = element("div");
-  if (store.overview.modality === "image") face.append(Object.assign(element("img"), { src: store.picture("tile", row), alt: "" }));
+  const isImage = store.overview.modality === "image";
+  const face = element("div", undefined, isImage ? "thumb" : "");
+  if (isImage) thumbs.put(face, row);
   box.replaceChildren(face, element("div", summary(row)));
   if (store.overview.modality !== "text") return;
   await store.loadCells([row]);
@@ -457,16 +442,16 @@ async function hover(row) {
 }
 
 async function look(row) {
-  if (row < 0) return;
+  if (row < 0) return say("choose a sample first");
   await store.loadCells([row]);
   const cell = store.cells.get(row);
   $("picture-title").textContent = cell.id;
   const about = [`split ${cell.split || "none"}`, cell.superclass, summary(row)].filter(Boolean).join(" · ");
   const body = store.overview.modality === "image"
-    ? Object.assign(element("img"), { src: store.picture("picture", row), alt: `sample ${cell.id}` })
+    ? Object.assign(element("img"), { src: store.picture(`picture/${row}`), alt: `sample ${cell.id}` })
     : cell.text !== undefined ? element("p", cell.text) : document.querySelector(`#tile-${row} svg`)?.cloneNode(true) ?? "";
   $("picture").replaceChildren(element("p", about), body);
-  $("picture-dialog").showModal();
+  return $("picture-dialog").showModal();
 }
 
 // What is shown when something changed
@@ -511,7 +496,13 @@ function keyed(event) {
     $(key.toLowerCase() === "y" || event.shiftKey ? "redo" : "undo").click();
     return;
   }
-  if (key === "Escape" && typing && !event.target.closest("dialog")) $("grid").focus();
+  if (key === "Escape" && !event.target.closest("dialog")) {
+    const menu = document.querySelector(".menu[open]");
+    if (menu) {
+      menu.open = false;
+      menu.firstElementChild.focus();
+    } else if (typing) $("grid").focus();
+  }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (/^[1-9]$/.test(key)) {
     const wanted = quick[Number(key) - 1];
@@ -542,7 +533,9 @@ async function start() {
   const { overview } = store;
   document.title = `${overview.run} · regrain explore`;
   $("run").textContent = overview.run;
-  grid = new Grid($("grid"), store);
+  thumbs = new Thumbs(store);
+  grid = new Grid($("grid"), store, thumbs);
+  tree = new Tree($("superclasses"), store, thumbs);
   map = new ScatterMap($("points"), $("overlay"), store.places);
   $("no-map").hidden = map.available;
   for (const [id, work] of Object.entries(actions)) $(id).addEventListener("click", work);
@@ -552,6 +545,18 @@ async function start() {
       work();
     });
   }
+  for (const button of document.querySelectorAll("#panes button")) {
+    button.addEventListener("click", () => showPane(button.dataset.pane));
+  }
+  for (const menu of document.querySelectorAll(".menu")) {
+    menu.addEventListener("submit", () => { menu.open = false; });
+    menu.addEventListener("click", (event) => {
+      if (event.target.closest(".sheet > button")) menu.open = false;
+    });
+  }
+  document.addEventListener("pointerdown", (event) => {
+    for (const menu of document.querySelectorAll(".menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+  });
   $("order").addEventListener("change", () => showRows());
   $("colour").addEventListener("change", paintMap);
   onDarkChange(() => {
@@ -565,6 +570,12 @@ async function start() {
   });
   map.addEventListener("hover", ({ detail }) => hover(detail));
   grid.addEventListener("open", ({ detail }) => look(detail));
+  tree.addEventListener("open", ({ detail }) => open({ kind: "group", number: detail }));
+  $("mapping").hidden = !overview.mapping || store.map > 0;
+  store.addEventListener("map", () => {
+    $("mapping").hidden = true;
+    map.move(store.places);
+  });
   store.addEventListener("state", ({ detail }) => stateChanged(detail));
   store.addEventListener("pending", showProgress);
   store.addEventListener("selection", showSelection);

@@ -1,10 +1,12 @@
 // Samples as tiles; only those in sight are in the document, however many there are.
 
 const SVG = "http://www.w3.org/2000/svg";
-const SIZES = { image: [100, 132], text: [250, 132], vector: [170, 124], series: [170, 124] };
+// Least width of a tile, and the height of its face: of a picture, the width of the tile.
+const SIZES = { image: [112, 0], text: [240, 92], vector: [150, 84], series: [150, 84] };
+const CAPTION = 36;
 const GAP = 8;
 
-function lines(channels) {
+export function lines(channels) {
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("viewBox", "0 0 100 40");
   picture.setAttribute("preserveAspectRatio", "none");
@@ -30,20 +32,20 @@ function lines(channels) {
 }
 
 export class Grid extends EventTarget {
-  constructor(box, store) {
+  constructor(box, store, thumbs) {
     super();
     this.box = box;
     this.store = store;
+    this.thumbs = thumbs;
     this.rows = [];
     this.active = -1;
     this.anchor = -1;
     this.shown = new Map();
     this.sheet = document.createElement("div");
-    this.sheet.className = "sheet";
+    this.sheet.className = "sheet-of-tiles";
     this.sheet.setAttribute("role", "presentation");
     this.box.append(this.sheet);
     this.modality = store.overview.modality;
-    [this.width, this.height] = SIZES[this.modality];
     box.addEventListener("scroll", () => this.later());
     new ResizeObserver(() => this.later()).observe(box);
     box.addEventListener("click", (event) => this.click(event));
@@ -69,8 +71,18 @@ export class Grid extends EventTarget {
     return this.active >= 0 ? this.rows[this.active] : -1;
   }
 
+  // Tiles fill the width.
   columns() {
-    return Math.max(1, Math.floor((this.box.clientWidth - GAP) / (this.width + GAP)));
+    const [least] = SIZES[this.modality];
+    return Math.max(1, Math.floor((this.box.clientWidth - GAP) / (least + GAP)));
+  }
+
+  get width() {
+    return Math.floor((this.box.clientWidth - GAP) / this.columns()) - GAP;
+  }
+
+  get height() {
+    return (SIZES[this.modality][1] || this.width) + CAPTION;
   }
 
   later(refresh = false) {
@@ -82,8 +94,10 @@ export class Grid extends EventTarget {
   }
 
   draw() {
+    if (!this.box.clientWidth) return; // another pane is shown
     const columns = this.columns();
-    const step = this.height + GAP;
+    const { width, height } = this;
+    const step = height + GAP;
     this.sheet.style.height = `${Math.ceil(this.rows.length / columns) * step + GAP}px`;
     const first = Math.max(0, Math.floor(this.box.scrollTop / step) - 1) * columns;
     const last = Math.min(this.rows.length, (Math.ceil((this.box.scrollTop + this.box.clientHeight) / step) + 1) * columns);
@@ -102,11 +116,14 @@ export class Grid extends EventTarget {
         this.shown.set(row, tile);
         this.sheet.append(tile);
       }
-      tile.style.transform = `translate(${GAP + (place % columns) * (this.width + GAP)}px, ${GAP + Math.floor(place / columns) * step}px)`;
+      tile.style.transform = `translate(${GAP + (place % columns) * (width + GAP)}px, ${GAP + Math.floor(place / columns) * step}px)`;
+      tile.style.width = `${width}px`;
+      tile.style.height = `${height}px`;
       tile.setAttribute("aria-posinset", place + 1);
       tile.setAttribute("aria-setsize", this.rows.length);
       tile.classList.toggle("active", place === this.active);
       if (fresh || this.refresh) this.describe(tile, row);
+      if (this.modality === "image" && !tile.firstChild.dataset.shown) this.thumbs.put(tile.firstChild, row);
     }
     this.refresh = false;
     const active = this.activeRow;
@@ -136,18 +153,8 @@ export class Grid extends EventTarget {
     tile.id = `tile-${row}`;
     tile.dataset.row = row;
     tile.setAttribute("role", "option");
-    tile.style.width = `${this.width}px`;
-    tile.style.height = `${this.height}px`;
     const face = document.createElement("div");
     face.className = "face";
-    if (this.modality === "image") {
-      const image = document.createElement("img");
-      image.alt = "";
-      image.decoding = "async";
-      image.draggable = false;
-      image.src = this.store.picture("tile", row);
-      face.append(image);
-    }
     const caption = document.createElement("div");
     caption.className = "caption";
     const marks = document.createElement("div");

@@ -118,6 +118,14 @@ export class ScatterMap extends EventTarget {
     this.redraw();
   }
 
+  // Show the same points at other places.
+  move(places) {
+    this.places = places;
+    if (!this.available) return;
+    this.fill("place", places, 2, this.gl.FLOAT, false);
+    this.home();
+  }
+
   home() {
     this.zoom = 0.94;
     this.centre = [0, 0];

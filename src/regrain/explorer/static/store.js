@@ -14,11 +14,10 @@ export class Store extends EventTarget {
   async load() {
     this.overview = await getJson("/api/overview");
     const count = (this.count = this.overview.count);
-    const { headers, buffer } = await getBuffer("/api/points");
-    this.places = new Float32Array(buffer, 0, 2 * count);
-    this.group = new Int32Array(buffer, 8 * count, count);
-    this.flags = new Uint8Array(buffer, 12 * count, count);
-    this.split = new Uint8Array(buffer, 13 * count, count);
+    const [{ headers, buffer }] = await Promise.all([getBuffer("/api/points"), this.loadPlaces()]);
+    this.group = new Int32Array(buffer, 0, count);
+    this.flags = new Uint8Array(buffer, 4 * count, count);
+    this.split = new Uint8Array(buffer, 5 * count, count);
     this.selected = new Uint8Array(count);
     this.selectedCount = 0;
     this.exemplars = new Set();
@@ -58,6 +57,13 @@ export class Store extends EventTarget {
     this.take(await getJson(`/api/changes?since=${this.seq}`));
   }
 
+  async loadPlaces() {
+    const { headers, buffer } = await getBuffer("/api/places");
+    this.places = new Float32Array(buffer);
+    this.map = Number(headers.get("x-map"));
+    this.tell("map");
+  }
+
   async loadProposals() {
     const { headers, buffer } = await getBuffer("/api/proposals");
     this.proposed = new Int32Array(buffer, 0, this.count);
@@ -75,6 +81,7 @@ export class Store extends EventTarget {
       this.queue = this.queue.then(async () => {
         if (standing.seq > this.seq) await this.pull();
         if (standing.proposed > this.proposedSeq) await this.loadProposals();
+        if (standing.map > this.map) await this.loadPlaces();
       });
       this.queue = this.queue.catch((error) => this.tell("problem", error.message));
     };
@@ -132,8 +139,8 @@ export class Store extends EventTarget {
   }
 
   // Browsers keep pictures by address: the key keeps those of another run on the same port apart.
-  picture(kind, row) {
-    return `/api/${kind}/${row}?v=${this.overview.key}`;
+  picture(path) {
+    return `/api/${path}${path.includes("?") ? "&" : "?"}v=${this.overview.key}`;
   }
 
   isConfirmed(row) {
