@@ -32,6 +32,8 @@ _SWITCHES = ("balanced", "cache", "download", "drop-unknown", "estimate-classes"
              "pretrained", "skip-unreadable", "tensorboard", "ignore-coarse-labels", "unseen-superclasses")  # fmt: skip
 _KEYWORDS = {"level": "levels", "set": "settings", "weights": "pretrained", "range": "ranges", "p": "protocols"}
 """Options of the command line that have other names in Python."""
+_WORDS = ("tree", "paths", "aspects", "ray", "auto", "cpu", "cuda", "parquet", "lance")
+"""Values of options that messages name."""
 
 
 Code = Literal[
@@ -214,12 +216,14 @@ def in_python(message: str) -> str:
     "name them (levels=[...]), or see `regrain methods`; `regrain.resume('runs/a')` goes on"
     >>> in_python("train it with --set encoder.small_stem=false")
     "train it with settings={'encoder.small_stem': 'false'}"
+    >>> in_python("use --device cpu, or the same --format as before")
+    "use device='cpu', or the same format= as before"
     """
     message = re.sub(r"`regrain ([a-z-]+)( [^`]*)?`", _call, message)
     message = re.sub(r"\(--[a-z][^();]*; ([^()]*=[^()]*)\)", r"(\1)", message)
     message = re.sub(r"--[a-z-]+(?: [A-Z]+)? \(([a-z_]+=[^()]*)\)", r"\1", message)
     message = re.sub(r"--set ([a-z_][\w.]*)=([^\s`,;:()]+)", lambda found: _settings([found[1], found[2]]), message)
-    message = re.sub(r"--relation (tree|paths|aspects)", r"relation='\1'", message)
+    message = re.sub(rf"--(relation|engine|device|format) ({'|'.join(_WORDS)})\b", r"\1='\2'", message)
     message = re.sub(r"--([a-z][a-z-]*) (\d[\d.]*)\b", lambda found: python_option(found[1]) + found[2], message)
     return re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda found: python_option(found[1]), message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import regrain
 from regrain.data import read, shards
 from regrain.data.dataset import Dataset
 from regrain.data.samples import Samples, TensorSamples
-from regrain.data.shards import ShardSamples, write_shards
+from regrain.data.shards import Format, LanceSamples, ShardSamples, write_shards
 from regrain.training.loader import Loader
 
 
@@ -57,13 +58,20 @@ def _data(kind: str) -> Dataset:
     return read(series, labels=["a", "b"] * 20, static=np.eye(40, 2), groups=[f"g{i // 2}" for i in range(40)])
 
 
+def _needs(format: Format) -> None:
+    if format == "lance":
+        pytest.importorskip("lance", reason="needs Lance: pip install 'regrain[lance]'")
+
+
+@pytest.mark.parametrize("format", ["parquet", "lance"])
 @pytest.mark.parametrize("kind", ["vectors", "texts", "images", "series"])
 @pytest.mark.parametrize("held", [True, False])
 def test_what_is_read_is_what_was_written(
-    kind: str, held: bool, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, held: bool, format: Format, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    _needs(format)
     data = _data(kind)
-    write_shards(data, tmp_path / "shards", shard_rows=17, window=5)
+    write_shards(data, tmp_path / "shards", format=format, shard_rows=17, window=5)
     if not held:
         request.getfixturevalue("beyond_memory")
     found = read(tmp_path / "shards")
@@ -118,6 +126,54 @@ def test_training_beyond_memory_is_training_in_memory_with_the_same_windows(
     for name, expected in weights(other).items():
         assert torch.equal(weights(one)[name], expected), name
     assert [row["loss"] for row in one.folder.read_metrics()] == [row["loss"] for row in other.folder.read_metrics()]
+
+
+@pytest.mark.parametrize("kind", ["vectors", "texts", "series"])
+def test_training_row_by_row_is_training_in_memory(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    _needs("lance")
+    data = _data(kind)
+    regrain.convert(data, tmp_path / "shards", format="lance")
+    request.getfixturevalue("beyond_memory")
+    lazy = read(tmp_path / "shards")
+    assert isinstance(lazy.samples, LanceSamples)
+    given: dict[str, Any] = {"device": "cpu", "settings": {"epochs": 2, "batch_size": 16}}
+    given["encoder"] = {"vectors": "mlp", "texts": "hash-text", "series": "dccn"}[kind]
+    one = regrain.fit("mixed", lazy, out=tmp_path / "lazy", **given)
+    other = regrain.fit("mixed", data, out=tmp_path / "held", **given)
+    for name, expected in weights(other).items():
+        assert torch.equal(weights(one)[name], expected), name
+    assert [row["loss"] for row in one.folder.read_metrics()] == [row["loss"] for row in other.folder.read_metrics()]
+
+
+@pytest.mark.usefixtures("beyond_memory")
+def test_workers_read_row_by_row_in_the_order_of_memory(tmp_path: Path) -> None:
+    _needs("lance")
+    data = _data("images").split("train")
+    held = [(raw.clone(), ids) for raw, _, ids in Loader(data, batch_size=64, seed=1)]
+    write_shards(_data("images"), tmp_path / "shards", format="lance")
+    lazy = read(tmp_path / "shards").split("train")
+    lazy.samples.take(torch.tensor([0]))  # a process that has read; those forked from it would hang
+    found = list(Loader(lazy, batch_size=64, seed=1, workers=2))
+    assert len(found) == len(held) > 2
+    for (raw, _, ids), (expected, keys) in zip(found, held, strict=True):
+        assert torch.equal(raw, expected)
+        assert torch.equal(ids, keys)
+
+
+def test_what_lance_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _needs("lance")
+    with raises("invalid_input", "leave out --format lance"):
+        write_shards(_data("vectors"), f"memory://{tmp_path.name}", format="lance")
+    write_shards(_data("vectors"), tmp_path / "shards", format="lance")
+    assert isinstance(read(tmp_path / "shards").samples, TensorSamples)
+    monkeypatch.setattr(shards, "_LOADED_BYTES", 0)
+    (tmp_path / "shards" / "samples.lance").rename(tmp_path / "elsewhere")
+    shards._lance_dataset.cache_clear()
+    with raises("damaged_file", "samples.lance"):
+        read(tmp_path / "shards").samples.take(torch.tensor([0]))
+    monkeypatch.setitem(sys.modules, "lance", None)
+    with raises("missing_package", r"regrain\[lance\]"):
+        read(tmp_path / "shards")
 
 
 @pytest.mark.usefixtures("beyond_memory")

@@ -1,4 +1,4 @@
-"""Every method: two processes with different, unequal parts of the batch find what one finds with the whole."""
+"""Every method: two and four processes with different, unequal parts of the batch find what one finds with it all."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.processes
 WIDTH, SAMPLES, BATCH, EPOCHS = 12, 60, 24, 3
 FINE = torch.arange(SAMPLES) % 6
 COARSE = FINE % 3
-SHARES = {0: (slice(0, 15), slice(0, 33)), 1: (slice(15, BATCH), slice(33, SAMPLES))}
-"""Rows of a batch, and of the training set, by rank."""
+ENDS = {2: ((15, 33), (BATCH, SAMPLES)), 4: ((7, 10), (15, 33), (18, 40), (BATCH, SAMPLES))}
+"""Where the rows of a batch, and of the training set, of each rank end, by the number of processes."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "falcon": {"relations_period": 2, "size_weight": 0.1, "neighbours": 4},
@@ -79,6 +79,15 @@ def labels_of(method: Method) -> Tensor:
     return codes
 
 
+def shares(rank: int | None, world: int) -> tuple[slice, slice]:
+    """Rows of a batch, and of the training set: a rank's, or all."""
+    if rank is None:
+        return slice(None), slice(None)
+    starts = ((0, 0), *ENDS[world])[rank]
+    rows, share = (slice(start, end) for start, end in zip(starts, ENDS[world][rank], strict=True))
+    return rows, share
+
+
 class Step(nn.Module):
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -88,9 +97,9 @@ class Step(nn.Module):
         return self.method.losses(batch)
 
 
-def trained(name: str, rank: int | None = None) -> dict[str, Any]:
+def trained(name: str, rank: int | None = None, world: int = 2) -> dict[str, Any]:
     """Losses and gradients of every step, and all that the method holds at the end; of a rank's rows, or of all."""
-    rows, share = SHARES[rank] if rank is not None else (slice(None), slice(None))
+    rows, share = shares(rank, world)
     method = build(name)
     generator = torch.Generator().manual_seed(1)
     x = torch.eye(WIDTH)[FINE] * 2 + torch.randn(SAMPLES, WIDTH, generator=generator)
@@ -137,9 +146,9 @@ def plain(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else torch.tensor(value)
 
 
-def normalised(rank: int | None = None) -> dict[str, Any]:
+def normalised(rank: int | None = None, world: int = 2) -> dict[str, Any]:
     """Outputs, gradients and running statistics of batch normalisation, alone and with timm's activation."""
-    rows = SHARES[rank][0] if rank is not None else slice(None)
+    rows, _ = shares(rank, world)
     torch.manual_seed(0)
     x = torch.randn(BATCH, 3, 4, 4, dtype=torch.float64)
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 5, 3), BatchNormAct2d(5)).double()
@@ -150,49 +159,50 @@ def normalised(rank: int | None = None) -> dict[str, Any]:
     if dist.is_initialized():
         for gradient in gradients.values():
             dist.all_reduce(gradient)
-            gradient /= 2
+            gradient /= world
     return {"gradients": gradients, "state": dict(net.state_dict()), "judged": net.eval()(x)}
 
 
-def work(rank: int, folder: str) -> None:
+def work(rank: int, folder: str, world: int) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     found: dict[str, Any] = {}
     for name in NAMES:
         try:
-            found[name] = trained(name, rank)
+            found[name] = trained(name, rank, world)
         except Exception as error:  # told by the test of this method; the others go on
             found[name] = repr(error)
         gc.collect()
         dist.barrier()
-    found["batch norm"] = normalised(rank)
+    found["batch norm"] = normalised(rank, world)
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes found, by method."""
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def of_several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of several processes found, by method."""
     folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(work, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    mp.spawn(work, args=(str(folder), request.param), nprocs=request.param)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_processes_find_what_one_finds(name: str, of_two: list[dict[str, Any]]) -> None:
+def test_several_processes_find_what_one_finds(name: str, of_several: list[dict[str, Any]]) -> None:
     expected = trained(name)
-    for found in of_two:
+    for found in of_several:
         assert isinstance(found[name], dict), found[name]
         for part, value in expected.items():
             torch.testing.assert_close(
                 found[name][part], value, rtol=1e-4, atol=2e-6, msg=lambda m, p=part: f"{p}: {m}"
             )
-    first, second = (found[name]["state"] for found in of_two)
-    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    first, *others = (found[name]["state"] for found in of_several)
+    for other in others:
+        torch.testing.assert_close(first, other, rtol=0, atol=0)
 
 
-def test_batch_normalisation_sees_the_global_batch(of_two: list[dict[str, Any]]) -> None:
-    for found in of_two:
+def test_batch_normalisation_sees_the_global_batch(of_several: list[dict[str, Any]]) -> None:
+    for found in of_several:
         torch.testing.assert_close(found["batch norm"], normalised(), rtol=1e-9, atol=1e-9)
 
 

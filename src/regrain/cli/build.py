@@ -460,6 +460,14 @@ def call(name: str, command: Command, options: Mapping[str, Option], given: dict
         if value not in (None, [], option.default):
             arguments[option.name] = option.convert(flag, value) if option.convert else value
     as_json = arguments.pop("as_json", False)
+    if (workers := arguments.pop("workers", None)) is not None:
+        if arguments.get("engine") != "ray":
+            raise UserError(
+                "--workers is for --engine ray: processes of this machine are --devices, those that decode images "
+                "--set training.workers=N",
+                code="conflicting_options",
+            )
+        arguments["devices"] = workers
     module, function = command.target.split(":")
     if module != "regrain.cli.lists":
         settle_threads()

@@ -10,6 +10,7 @@ READER = "regrain.data.options:ReaderOptions"
 CORRUPTION = "regrain.data.corruption:Corruption"
 FIT = "regrain.verbs.fit:fit"
 SHORT = "regrain.cli.commands:ShortOptions"
+RAY = "regrain.cli.commands:RayOptions"
 
 
 class ShortOptions(TypedDict, total=False):
@@ -18,6 +19,12 @@ class ShortOptions(TypedDict, total=False):
     epochs: Annotated[int | None, "Passes over the training samples."]
     batch_size: Annotated[int | None, "Samples of a batch."]
     weights: Annotated[Path | None, "Start from a weights file, a run, or a Hub folder."]
+
+
+class RayOptions(TypedDict, total=False):
+    """As Ray calls the devices of its cluster."""
+
+    workers: Annotated[int | None, "With --engine ray: the same as --devices."]
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ PROTOCOL_OPTIONS = (
 PANELS = {READER: "Your data", CORRUPTION: "Experiments with the training split"}
 PANEL_OF = {
     **dict.fromkeys(
-        ("weights", "frozen", "batch_size", "holdout", "recipe", "devices", "tensorboard", "overwrite", "progress",
-         "coarse", "fine", "continue_"),
+        ("weights", "frozen", "batch_size", "holdout", "recipe", "devices", "engine", "workers", "tensorboard",
+         "overwrite", "progress", "coarse", "fine", "continue_"),
         "More on training",
     ),
 }  # fmt: skip
@@ -97,7 +104,17 @@ def _curve(target: str, examples: tuple[str, ...]) -> Command:
     return Command(
         target,
         also=("regrain.papers.curve:_curve", FIT, SHORT, CORRUPTION, READER),
-        without=("corruption", "values", "place", "overwrite", "progress", "devices", "tensorboard", "continue_"),
+        without=(
+            "corruption",
+            "values",
+            "place",
+            "overwrite",
+            "progress",
+            "devices",
+            "engine",
+            "tensorboard",
+            "continue_",
+        ),
         panel="Experiments of papers",
         calls=("on_run",),
         goes_on=_AGAIN,
@@ -116,7 +133,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "fit": Command(
         FIT,
-        also=(SHORT, CORRUPTION, READER),
+        also=(SHORT, RAY, CORRUPTION, READER),
         calls=("on_start",),
         json=False,
         processes=True,
@@ -140,7 +157,7 @@ COMMANDS: dict[str, Command] = {
     "tune": Command(
         "regrain.verbs.tune:tune",
         also=(FIT, SHORT, CORRUPTION, READER),
-        without=("overwrite", "progress", "devices", "tensorboard"),
+        without=("overwrite", "progress", "devices", "engine", "tensorboard"),
         calls=("on_run", "on_trial"),
         goes_on=_AGAIN,
         examples=(
@@ -168,7 +185,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "embed": Command(
         "regrain.verbs.embed:export_embeddings",
-        also=(READER,),
+        also=(RAY, READER),
         opens=True,
         json=False,
         processes=True,
@@ -222,7 +239,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "predict": Command(
         "regrain.verbs.predict:predict",
-        also=(READER,),
+        also=(RAY, READER),
         opens=True,
         required=("out",),
         examples=(
@@ -266,7 +283,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "check": Command(
         "regrain.cli.lists:check",
-        also=(READER,),
+        also=(RAY, READER),
         examples=(
             "`regrain check photos/`",
             "`regrain check table.csv --text question --level domain --level intent`",
@@ -343,7 +360,7 @@ COMMANDS: dict[str, Command] = {
     "isotropy": Command(
         "regrain.papers.swapping:isotropy",
         also=(FIT, SHORT, CORRUPTION, READER),
-        without=("coarse", "fine", "overwrite", "progress", "devices", "tensorboard"),
+        without=("coarse", "fine", "overwrite", "progress", "devices", "engine", "tensorboard"),
         panel="Experiments of papers",
         calls=("on_run",),
         goes_on=_AGAIN,

@@ -13,6 +13,8 @@ import typer
 from regrain.cli.terminal import say
 
 if TYPE_CHECKING:
+    from regrain.checks import Count
+    from regrain.cluster import Engine
     from regrain.data.options import ReaderOptions
     from regrain.labels import Taxonomy
     from regrain.papers.datasets import Entry
@@ -50,7 +52,13 @@ _ADVICE = (
 
 
 def check(
-    data: str, *, levels: Sequence[str] | None = None, as_json: bool = False, **options: Unpack[ReaderOptions]
+    data: str,
+    *,
+    levels: Sequence[str] | None = None,
+    engine: Engine = "processes",
+    devices: Count = 1,
+    as_json: bool = False,
+    **options: Unpack[ReaderOptions],
 ) -> None:
     """List every problem of DATA before training: files, labels, ids, copies across splits. Exit code 2 on errors.
 
@@ -60,12 +68,17 @@ def check(
         A catalogue name (`regrain datasets`), or the path of a folder or table.
     levels : sequence of str, optional
         A label level (column); repeat from coarse to fine.
+    engine : {"processes", "ray"}
+        With ray, workers of a Ray cluster share out the decoding of images.
+    devices : int
+        How many workers of the cluster: each takes a core.
     **options
         Of the reader.
     """
     from regrain.data.checking import check as check_data
 
-    report = check_data(data, **options, **({"levels": list(levels)} if levels else {}))
+    named = {"levels": list(levels)} if levels else {}
+    report = check_data(data, engine=engine, devices=devices, **options, **named)
     if as_json:
         print(json.dumps(report.to_json(), indent=1))
     else:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from regrain.cluster import Cluster, Engine, ray_cluster
 from regrain.data.cells import LIKE_UNKNOWN, Twins, twins
-from regrain.data.images import Storage, choose_storage, decode_images
+from regrain.data.images import ImageForm, Storage, choose_storage, decode_images
 from regrain.data.packed import repeated
 from regrain.data.readers import find_rows
 from regrain.data.rows import RowError, Rows
@@ -102,13 +105,17 @@ class Report:
         return {"schema": 1, "ok": self.ok, **asdict(self), **lists}
 
 
-def check(source: Any, **options: Any) -> Report:
+def check(source: Any, *, engine: Engine = "processes", devices: int = 1, **options: Any) -> Report:
     """List every fault of a data set, with all its bad rows.
 
     Parameters
     ----------
     source, options
         As for :func:`regrain.data.read`. Nothing is left out here, whatever ``skip_unreadable`` says.
+    engine : {"processes", "ray"}
+        With ray, workers of a Ray cluster share out the decoding of images; all else is little work.
+    devices : int
+        How many workers of the cluster: each takes a core.
 
     Raises
     ------
@@ -132,6 +139,8 @@ def check(source: Any, **options: Any) -> Report:
         row 0 (good) = row 2 (bad)
     1 error, 2 warnings
     """
+    if engine != "ray" and devices != 1:
+        raise UserError("--devices counts the workers of --engine ray", code="conflicting_options")
     rows, storage_options = find_rows(source, **options)
     kept = {name: storage_options.get(name) for name in ("image_size", "channels", "white")}
     storage = choose_storage(rows.values, **kept) if rows.modality == "image" else None  # type: ignore[arg-type]
@@ -142,7 +151,8 @@ def check(source: Any, **options: Any) -> Report:
     except UserError as error:
         issues = [Issue("levels", str(error), tuple(_torn_rows(rows)), "error")]
     labels = rows.lenient_labels() if strict is None else strict
-    digests, undecodable = _contents(rows, storage if rows.encoded else None)
+    with ray_cluster(devices, "cpu") if engine == "ray" else nullcontext() as cluster:
+        digests, undecodable = _contents(rows, storage if rows.encoded else None, cluster)
     faults = [*rows.row_errors, *undecodable]
     for kind in dict.fromkeys(fault.kind for fault in faults):
         found = tuple(str(fault) for fault in faults if fault.kind == kind)
@@ -189,7 +199,7 @@ def _balance(labels: Labels) -> dict[str, dict[str, float]]:
 # Contents
 
 
-def _contents(rows: Rows, storage: Storage | None) -> tuple[np.ndarray, list[RowError]]:
+def _contents(rows: Rows, storage: Storage | None, cluster: Cluster | None) -> tuple[np.ndarray, list[RowError]]:
     """Return a digest of every sample, (N, 2) int64 (0, 0 for a missing one), and the images that cannot be decoded."""
     digests = np.zeros((len(rows), 2), dtype=np.int64)
     if storage is None and rows.static is not None:
@@ -203,14 +213,21 @@ def _contents(rows: Rows, storage: Storage | None) -> tuple[np.ndarray, list[Row
     known = {fault.row for fault in rows.row_errors}
     usable = [row for row in range(len(rows)) if row not in known]
     faults: list[RowError] = []
-    for start in range(0, len(usable), _BLOCK):
-        block = usable[start : start + _BLOCK]
-        contents = [_bytes(rows.values[row]) for row in block]
-        for row, content in zip(block, contents, strict=True):
-            digests[row] = _digest(content)
-        _, failures = decode_images(contents, storage.form, threads=storage.threads)
+    blocks = [usable[start : start + _BLOCK] for start in range(0, len(usable), _BLOCK)]
+    look = partial(_looked_at, storage.form, storage.threads if cluster is None else 1)  # workers have a core each
+    sources = ([rows.values[row] for row in block] for block in blocks)
+    found = map(look, sources) if cluster is None else cluster.map(lambda: look, sources)
+    for block, (own, failures) in zip(blocks, found, strict=True):
+        digests[block] = own
         faults += [rows.row_error("undecodable image", block[position], why) for position, why in failures.items()]
     return digests, faults
+
+
+def _looked_at(form: ImageForm, threads: int, sources: Sequence[str | bytes]) -> tuple[np.ndarray, dict[int, str]]:
+    """The digest of every image, and why some cannot be decoded, by their place."""
+    contents = [_bytes(source) for source in sources]
+    _, failures = decode_images(contents, form, threads=threads)
+    return np.stack([_digest(content) for content in contents]), failures
 
 
 def _bytes(source: str | bytes) -> bytes:

@@ -2,20 +2,22 @@
 
 The folder holds ``shards.json`` (the form of samples, classes, files), ``index.arrow`` (id, key, split, group and label
 codes of every row, memory-mapped) and the shards, which are ordinary Parquet files. A shard is read by windows, its row
-groups, of which the last few are kept.
+groups, of which the last few are kept. In place of shards a folder on a disk may hold one Lance data set, which is read
+row by row.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -33,13 +35,17 @@ from regrain.labels import Labels
 from regrain.storage.files import replace_file
 from regrain.storage.run_folder import labels_from_json, labels_to_json
 
-_NOTE, _INDEX = "shards.json", "index.arrow"
+_NOTE, _INDEX, _LANCE = "shards.json", "index.arrow", "samples.lance"
 _SHARD_BYTES, _WINDOW_BYTES = 256 << 20, 8 << 20
 _LOADED_BYTES = 2 << 30
 """Samples of so many bytes at most are read into memory at once; more are read window by window."""
 
 POOL = 16
 """Windows that an epoch mixes with each other; a process keeps as many."""
+
+
+Format = Literal["parquet", "lance"]
+"""Of shards: Parquet is read by windows and by other programs, Lance row by row and thus in any order."""
 
 
 def is_url(source: object) -> bool:
@@ -75,6 +81,8 @@ class ShardSamples:
     """How images are handed on."""
 
     in_memory = False
+    forks = True
+    """Whether a process that was forked from one that has read them can read on."""
 
     @property
     def modality(self) -> Modality:
@@ -91,8 +99,8 @@ class ShardSamples:
         return int(self.about["static_width"])
 
     @property
-    def windows(self) -> Tensor:
-        """LongTensor (N,): the window that each sample is read with, numbered over all files."""
+    def windows(self) -> Tensor | None:
+        """LongTensor (N,): the window that each sample is read with, numbered over all files; None without windows."""
         file, inside = self._located(self.rows)
         counts = torch.tensor([-(-file["rows"] // self.about["window"]) for file in self.about["files"]])
         return (counts.cumsum(0) - counts)[file] + inside // self.about["window"]
@@ -108,29 +116,44 @@ class ShardSamples:
 
     def take(self, index: Tensor) -> Any:
         rows = self.rows[index]
+        found = self._values(rows) if self.modality in ("vector", "series") else None
+        if found is None:
+            cells = self._cells(rows)
+            return cells if self.form is None else self._decoded(cells, rows, self.form)
+        if self.modality == "vector":
+            return found
+        series = found[:, : math.prod(self.shape)].view(len(rows), *self.shape)
+        return {"series": series, "static": found[:, -self.static_width :]} if self.static_width else series
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*self.about["columns"], *self.about["static_columns"])
+
+    def _values(self, rows: Tensor) -> Tensor:
+        """The numbers of rows: (B, width) float32."""
+        values = torch.empty(len(rows), math.prod(self.shape) + self.static_width)
+        for places, found, inside in self._read(rows):
+            values[places] = torch.from_numpy(found[inside.numpy()])
+        return values
+
+    def _cells(self, rows: Tensor) -> list[Any]:
+        """The texts of rows, or the bytes of their images."""
+        cells: list[Any] = [None] * len(rows)
+        for places, found, inside in self._read(rows):
+            for place, row in zip(places.tolist(), inside.tolist(), strict=True):
+                cells[place] = found[row]
+        return cells
+
+    def _read(self, rows: Tensor) -> Iterator[tuple[Tensor, Any, Tensor]]:
+        """For every window of rows: their places among them, the window, and their places in that."""
         file, inside = self._located(rows)
         window = inside // self.about["window"]
-        columns = (*self.about["columns"], *self.about["static_columns"])
-        numbers = self.modality in ("vector", "series")
-        width = math.prod(self.shape) + self.static_width
-        values = torch.empty(len(rows), width) if numbers else None
-        cells: list[Any] = [None] * len(rows)
         for number, group in torch.stack([file, window], dim=1).unique(dim=0).tolist():
             places = ((file == number) & (window == group)).nonzero()[:, 0]
             name = self.about["files"][number]["name"]
-            found = _window(os.getpid(), self.place, name, group, columns, numbers)
-            of_window = inside[places] - group * self.about["window"]
-            if values is not None:
-                values[places] = torch.from_numpy(found[of_window.numpy()])
-            else:
-                for place, row in zip(places.tolist(), of_window.tolist(), strict=True):
-                    cells[place] = found[row]
-        if values is None:
-            return cells if self.form is None else self._decoded(cells, rows, self.form)
-        if self.modality == "vector":
-            return values
-        series = values[:, : math.prod(self.shape)].view(len(rows), *self.shape)
-        return {"series": series, "static": values[:, -self.static_width :]} if self.static_width else series
+            numbers = self.modality in ("vector", "series")
+            found = _window(os.getpid(), self.place, name, group, self._columns, numbers)
+            yield places, found, inside[places] - group * self.about["window"]
 
     def _decoded(self, contents: list[bytes], rows: Tensor, form: ImageForm) -> Tensor:
         images, failures = decode_images(contents, form)
@@ -160,6 +183,48 @@ class ShardSamples:
         if blocks and isinstance(blocks[0], dict):
             return SeriesSamples(*(torch.cat([block[name] for block in blocks]) for name in ("series", "static")))
         return TensorSamples(torch.cat(blocks), self.modality)
+
+
+class LanceSamples(ShardSamples):
+    """Samples in a Lance data set, which are read in any order."""
+
+    forks = False  # of Lance's threads
+
+    @property
+    def windows(self) -> None:
+        """Without windows, an epoch draws the rows in the order of samples in memory."""
+        return None
+
+    def _values(self, rows: Tensor) -> Tensor:
+        table = self._table(rows)
+        values = [_numbers(table[name]) for name in self._columns]
+        return torch.from_numpy(np.column_stack(values).astype(np.float32, copy=False))
+
+    def _cells(self, rows: Tensor) -> list[Any]:
+        cells: list[Any] = self._table(rows)[self._columns[0]].to_pylist()
+        return cells
+
+    def _table(self, rows: Tensor) -> Any:
+        place = f"{_place(self.place)[1]}/{_LANCE}"
+        try:
+            return _lance_dataset(os.getpid(), place).take(rows.tolist(), columns=list(self._columns))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{place} cannot be read: {str(error).splitlines()[0]}", code="damaged_file") from None
+
+
+@functools.lru_cache(maxsize=16)
+def _lance_dataset(process: int, place: str) -> Any:
+    return _lance().dataset(place)
+
+
+def _lance() -> Any:
+    try:
+        import lance
+    except ImportError:
+        raise UserError(
+            "shards of the format lance need a package: pip install 'regrain[lance]'", code="missing_package"
+        ) from None
+    return lance
 
 
 @functools.lru_cache(maxsize=2 * POOL)
@@ -206,7 +271,12 @@ def _place(place: str) -> tuple[Any, str]:
 
 
 def write_shards(
-    dataset: Dataset, out: str | Path, *, shard_rows: int | None = None, window: int | None = None
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    format: Format = "parquet",
+    shard_rows: int | None = None,
+    window: int | None = None,
 ) -> list[str]:
     """Write a data set as shards, split by split; gives the names of the files.
 
@@ -214,41 +284,50 @@ def write_shards(
     ----------
     out : path or address
         Of the folder, which holds no shards yet.
+    format : {"parquet", "lance"}
     shard_rows, window : int, optional
         Rows of a shard, and of a window of it; default such that they are of about 256 MB and 8 MB.
     """
     import pyarrow as pa
-    import pyarrow.parquet
 
+    if format == "lance":
+        _lance()
+        if is_url(out):
+            raise UserError(f"{out} is in an object store, where shards are read by windows: leave out --format lance")
     system, root = _place(str(out))
     system.makedirs(root, exist_ok=True)
     a_row = _bytes_a_row(dataset)
     shard_rows = shard_rows or max(1, _SHARD_BYTES // a_row)
     window = min(shard_rows, window or max(1, _WINDOW_BYTES // a_row))
     names = _names(dataset)
-    files: list[dict[str, Any]] = []
     content = hashlib.blake2b(digest_size=16)
     parts = list(dataset.by_split().items())
-    for split, part in parts:
-        total = math.ceil(len(part) / shard_rows)
-        for number in range(total):
-            name = f"{quote(split, safe='') or 'data'}-{number:05d}-of-{total:05d}.parquet"
-            rows = range(number * shard_rows, min((number + 1) * shard_rows, len(part)))
-            files.append({"name": name, "rows": len(rows)})
-            with system.open(f"{root}/{name}", "wb") as stream:
-                writer = None
-                for start in range(rows.start, rows.stop, window):
-                    table = _table(part.select(range(start, min(start + window, rows.stop))), split, names, content)
-                    writer = writer or pyarrow.parquet.ParquetWriter(stream, table.schema, compression="zstd")
-                    writer.write_table(table, row_group_size=window)
-                assert writer is not None
-                writer.close()
+
+    def windows(split: str, part: Dataset, rows: range) -> Iterator[Any]:
+        for start in range(rows.start, rows.stop, window):
+            yield _table(part.select(range(start, min(start + window, rows.stop))), split, names, content)
+
+    if format == "lance":
+        tables = (table for split, part in parts for table in windows(split, part, range(len(part))))
+        _write_lance(tables, f"{root}/{_LANCE}", shard_rows)
+        files = [{"name": _LANCE, "rows": len(dataset)}]
+    else:
+        files = []
+        for split, part in parts:
+            total = math.ceil(len(part) / shard_rows)
+            for number in range(total):
+                name = f"{quote(split, safe='') or 'data'}-{number:05d}-of-{total:05d}.parquet"
+                rows = range(number * shard_rows, min((number + 1) * shard_rows, len(part)))
+                files.append({"name": name, "rows": len(rows)})
+                with system.open(f"{root}/{name}", "wb") as stream:
+                    _write_parquet(windows(split, part, rows), stream, window)
     index = pa.concat_tables([_index(part, number) for number, (_, part) in enumerate(parts)])
     with system.open(f"{root}/{_INDEX}", "wb") as stream, pa.ipc.new_file(stream, index.schema) as writer:
         writer.write_table(index)
     form = _encoded(dataset.samples)
     about = {
         "schema": 1,
+        "format": format,
         "name": dataset.name,
         "modality": dataset.modality,
         "shape": list(dataset.samples.shape),
@@ -268,6 +347,24 @@ def write_shards(
     with system.open(f"{root}/{_NOTE}", "wb") as stream:
         stream.write(json.dumps(about, ensure_ascii=False, indent=1).encode())
     return [file["name"] for file in files]
+
+
+def _write_parquet(tables: Iterator[Any], stream: Any, window: int) -> None:
+    import pyarrow.parquet
+
+    first = next(tables)
+    with pyarrow.parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
+        for table in itertools.chain([first], tables):
+            writer.write_table(table, row_group_size=window)
+
+
+def _write_lance(tables: Iterator[Any], place: str, shard_rows: int) -> None:
+    import pyarrow as pa
+
+    first = next(tables)
+    batches = (batch for table in itertools.chain([first], tables) for batch in table.to_batches())
+    reader = pa.RecordBatchReader.from_batches(first.schema, batches)
+    _lance().write_dataset(reader, place, max_rows_per_file=shard_rows)
 
 
 _KEPT_NOTES = ("columns", "static_columns", "notations", "white", "views", "source", "licence")
@@ -431,7 +528,10 @@ def read_shards(
         (stored_channels, *size), stored_white = about["form"]
         side = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size or size)
         form = ImageForm((channels or stored_channels, *side), white or stored_white)
-    samples: Samples = ShardSamples(place, about, torch.arange(count), form)
+    kind = LanceSamples if about.get("format") == "lance" else ShardSamples
+    if kind is LanceSamples:
+        _lance()
+    samples: Samples = kind(place, about, torch.arange(count), form)
     dataset = Dataset(
         samples,
         Labels(codes, empty.levels, empty.classes, empty.taxonomy, filled),

@@ -4,34 +4,81 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from regrain.cluster import Cluster, Engine
 from regrain.data.dataset import Dataset
-from regrain.model import Model
+from regrain.data.samples import TensorSamples
+from regrain.errors import UserError
 from regrain.runs.run import Run
 from regrain.runs.tables import joined_writer, parquet_writer, write_table
 from regrain.storage.files import MANIFEST, replace_file
-from regrain.training.processes import from_first_process, is_first_process
+from regrain.training.device import Precision
+from regrain.training.processes import cluster_of, from_first_process, is_first_process
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    Maker: TypeAlias = Callable[[str, Dataset], pa.Table]
+    """Makes the table of a block from the name of its split, and its samples."""
 
 BLOCK = 2**15
 """Rows that are computed and written at once."""
 
 
-def blocks_of(dataset: Dataset, model: Model) -> list[range]:
-    """The rows of each block, in their order; all where a frozen backbone's features are cached for the whole."""
-    step = max(1, len(dataset)) if model.backbone is not None else BLOCK
-    return [range(start, min(start + step, len(dataset))) for start in range(0, max(1, len(dataset)), step)]
+class Block(NamedTuple):
+    """Rows of a split that are computed and written at once."""
+
+    split: str
+    whole: Dataset
+    rows: range
+
+    def samples(self) -> Dataset:
+        return self.whole if len(self.rows) == len(self.whole) else self.whole.select(self.rows)
+
+    def sent(self) -> Dataset:
+        """The samples without those of other blocks, which a selection in memory still refers to."""
+        found = self.samples()
+        if not isinstance(found.samples, TensorSamples):
+            return found
+        return replace(found, samples=TensorSamples(found.samples.tensor, found.modality))
 
 
-def block_of(dataset: Dataset, rows: range) -> Dataset:
-    """A block of a data set."""
-    return dataset if len(rows) == len(dataset) else dataset.select(rows)
+@contextmanager
+def helpers(run: Run, engine: Engine, devices: int) -> Iterator[tuple[Run, Cluster | None]]:
+    """The run, and the Ray cluster that a verb was asked to apply it on, or None.
+
+    Raises
+    ------
+    UserError
+        If the cluster is not there, or ``devices`` are asked for without it.
+    """
+    if engine != "ray" and devices != 1:
+        raise UserError(
+            "--devices counts the workers of --engine ray; torchrun starts several processes without it",
+            code="conflicting_options",
+        )
+    with cluster_of(engine, devices, run.device) as cluster:
+        yield (run if cluster is None else replace(run, device="cpu")), cluster  # which reads the data, and no more
+
+
+def blocks_of(splits: Mapping[str, Dataset], run: Run, cluster: Cluster | None = None) -> list[Block]:
+    """The blocks of all splits, in their order.
+
+    A split is one block where a frozen backbone's features are cached for the whole; a cluster's workers share it out.
+    """
+    caches = run.model.backbone is not None and cluster is None
+    blocks = []
+    for name, dataset in splits.items():
+        step = max(1, len(dataset)) if caches else BLOCK
+        starts = range(0, max(1, len(dataset)), step)
+        blocks += [Block(name, dataset, range(start, min(start + step, len(dataset)))) for start in starts]
+    return blocks
 
 
 def key_of(run: Run, datasets: Iterable[Dataset], *about: object) -> str:
@@ -42,8 +89,35 @@ def key_of(run: Run, datasets: Iterable[Dataset], *about: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
+def tables_of(
+    run: Run, prepare: Callable[[Run], Maker], blocks: Sequence[Block], cluster: Cluster | None = None
+) -> Iterator[pa.Table]:
+    """The tables of blocks, in their order, computed here or by a cluster's workers.
+
+    ``prepare``: called once by each process, with the run; makes the function that makes the tables.
+    """
+    if cluster is None:
+        make = prepare(run)
+        return (make(block.split, block.samples()) for block in blocks)
+    opened = partial(_opened, run.path.absolute(), cluster.device, run.precision, run.folder.verify, prepare)
+    return cluster.map(opened, ((block.split, block.sent()) for block in blocks))
+
+
+def _opened(
+    path: Path,
+    device: Literal["cpu", "cuda"],
+    precision: Precision | None,
+    verify: bool,
+    prepare: Callable[[Run], Maker],
+) -> Callable[[tuple[str, Dataset]], pa.Table]:
+    """The function of a cluster's worker, which opens the run itself."""
+    make = prepare(Run.open(path, device=device, precision=precision, verify=verify))
+    return lambda block: make(*block)
+
+
 def write_in_blocks(
-    makers: Sequence[Callable[[], pa.Table]],
+    tables: Callable[[Sequence[Block]], Iterator[pa.Table]],
+    blocks: Sequence[Block],
     out: Path,
     key: Callable[[], str],
     look: Callable[[pa.Table], object] | None = None,
@@ -54,14 +128,14 @@ def write_in_blocks(
     call that finds blocks of its own key there goes on after them. Within
     :func:`~regrain.training.processes.shared_out` all processes make the blocks, and the first one writes them.
 
-    ``makers``: each makes the table of a block. ``out``: A .csv or .parquet file. ``key``: gives what the content
-    depends on; see :func:`key_of`. ``look``: called with the table of every block, in their order.
+    ``tables``: makes the tables of blocks. ``out``: A .csv or .parquet file. ``key``: gives what the content depends
+    on; see :func:`key_of`. ``look``: called with the table of every block, in their order.
     """
     import pyarrow.parquet
 
     writes = is_first_process()
-    if len(makers) == 1:
-        table = makers[0]()
+    if len(blocks) == 1:
+        (table,) = tables(blocks)
         if look is not None:
             look(table)
         if writes:
@@ -69,11 +143,12 @@ def write_in_blocks(
         return int(table.num_rows)
     folder = out.parent / f".{out.name}.parts"
     found = from_first_process(_made(folder, key()) if writes else None)
-    files = [folder / f"{number}.parquet" for number in range(len(makers))]
+    files = [folder / f"{number}.parquet" for number in range(len(blocks))]
+    made = tables([block for number, block in enumerate(blocks) if number not in found])
     rows = 0
-    for number, (make, file) in enumerate(zip(makers, files, strict=True)):
+    for number, file in enumerate(files):
         if number not in found:
-            table = make()
+            table = next(made)
             rows += table.num_rows
             if writes:
                 replace_file(file, parquet_writer(table))

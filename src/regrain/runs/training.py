@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Literal
 
+from regrain.cluster import Cluster
 from regrain.data.dataset import Dataset
-from regrain.runs.assemble import Assembly
+from regrain.errors import UserError
+from regrain.runs.assemble import Assembly, assemble
 from regrain.runs.card import card
+from regrain.runs.recipe import merge
 from regrain.runs.run import Run
 from regrain.storage.run_folder import RunFolder, labels_to_json
 from regrain.training.device import Device, resolve_device, resolve_precision
@@ -66,3 +74,54 @@ def train_run(
         precision = resolve_precision(assembly.options.precision, kind)
         text = card(assembly, len(run.folder.read_metrics()), precision, kind, run.notices)
         run.folder.write_text("card.md", text)
+
+
+def go_on(run: Run, devices: int, progress: bool, interrupt: threading.Event | None) -> None:
+    """Train a run from its last checkpoint to its end, or from the start where it has none.
+
+    Raises
+    ------
+    UserError
+        If its labels have changed.
+    """
+    settings = run.recipe["data"]
+    training = run.splits()["train"]
+    recipe = merge(run.recipe)
+    recipe["data"].pop("labels_fingerprint")
+    assembly = assemble(recipe, training.with_levels(settings["levels"]))
+    if assembly.dataset.labels.fingerprint() != settings["labels_fingerprint"]:
+        raise UserError(
+            f"the labels that {run.path} was started on have changed: bring the old ones back, or start again with "
+            "`regrain fit ... --overwrite`"
+        )
+    assembly.recipe["data"]["labels_fingerprint"] = settings["labels_fingerprint"]
+    run.notices = start_notices(run.data, assembly)
+    tensorboard = (run.path / "tensorboard").exists()
+    with writing(run.folder):
+        train_run(run, assembly, run.device, devices, progress, tensorboard, interrupt, resume=True)
+
+
+def train_on(cluster: Cluster, run: Run, progress: bool, tensorboard: bool, interrupt: threading.Event | None) -> None:
+    """Train a run that was begun, from its last checkpoint if it has one, by the workers of a cluster."""
+    from regrain.training.loop import interruptible
+
+    if tensorboard:
+        (run.path / "tensorboard").mkdir(exist_ok=True)
+    event = interrupt or threading.Event()
+    with interruptible(event):
+        cluster.train(partial(_work, run.path.absolute(), run.data, cluster.device, progress), run.path, event)
+
+
+def _work(
+    path: Path, data: Dataset, device: Literal["cpu", "cuda"], progress: bool, interrupt: threading.Event
+) -> None:
+    """Share of one worker of a cluster."""
+    run = Run(RunFolder.open(path), data, device)
+    if run.folder.is_complete:
+        return
+    with warnings.catch_warnings():
+        if is_first_process():
+            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        else:
+            warnings.simplefilter("ignore")
+        go_on(run, 1, progress, interrupt)

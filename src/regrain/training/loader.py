@@ -54,18 +54,20 @@ class _Rows(TorchDataset[RawBatch]):
     """Takes whole batches by index, for workers to decode."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.keys = dataset.keys  # hashed once, before workers fork
+        self.samples, self.codes = dataset.samples, dataset.labels.codes
+        self.keys = dataset.keys  # hashed once, before workers start
 
     def __getitems__(self, index: list[int]) -> RawBatch:
-        rows = torch.tensor(index)
-        return self.dataset.samples.take(rows), self.dataset.labels.codes[rows], self.keys[rows]
+        return self.taken(torch.tensor(index))
+
+    def taken(self, rows: Tensor) -> RawBatch:
+        return self.samples.take(rows), self.codes[rows], self.keys[rows]
 
     def __getitem__(self, index: int) -> RawBatch:
         return self.__getitems__([index])
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.keys)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -75,24 +77,38 @@ def _as_it_is(batch: Any) -> Any:
 def _batches(dataset: Dataset, plan: list[Tensor], workers: int) -> Iterator[RawBatch]:
     rows = _Rows(dataset)
     if dataset.samples.in_memory or workers == 0:
-        for index in plan:
-            yield dataset.samples.take(index), dataset.labels.codes[index], rows.keys[index]
+        yield from map(rows.taken, plan)
         return
     indices = [index.tolist() for index in plan]
     leave_unguarded()
+    context = None if getattr(dataset.samples, "forks", True) else _forkserver()
     try:
         yield from DataLoader(
-            rows, batch_sampler=indices, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_ignore_interrupts
+            rows,
+            batch_sampler=indices,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_ignore_interrupts,
+            multiprocessing_context=context,
         )
     except UserError as error:
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None  # without the worker's traceback
     except (RuntimeError, BrokenPipeError) as error:
-        if multiprocessing.get_start_method() == "fork" or not _is_lost_worker(error):
+        if (context or multiprocessing).get_start_method() == "fork" or not _is_lost_worker(error):
             raise
         raise UserError(
             "worker processes start the script again, and stopped where it trains again: put what it does under "
             "`if __name__ == '__main__':`, or do without workers by training.workers=0"
         ) from None
+
+
+def _forkserver() -> Any:
+    """Workers are forked from a process that has read nothing, and has imported all they need."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
+    return context
 
 
 def _is_lost_worker(error: Exception) -> bool:

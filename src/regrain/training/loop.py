@@ -137,7 +137,7 @@ def _agreed(trainer: lightning.Trainer, wish: bool) -> bool:
 
 
 @contextmanager
-def _interruptible(event: threading.Event) -> Iterator[None]:
+def interruptible(event: threading.Event) -> Iterator[None]:
     """The first Ctrl-C asks for a stop after the step; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -165,11 +165,15 @@ def check_training(
     device: Literal["cpu", "cuda"],
     devices: int,
     tensorboard: bool,
+    here: bool = True,
 ) -> None:
-    """Raise a UserError for what cannot be trained, before a run folder is touched."""
+    """Raise a UserError for what cannot be trained, before a run folder is touched.
+
+    ``here``: whether the devices are those of this machine.
+    """
     resolve_precision(options.precision, device)
     layout = layout_of(devices)
-    if device == "cuda" and layout.devices > torch.cuda.device_count():
+    if here and device == "cuda" and layout.devices > torch.cuda.device_count():
         raise UserError(f"{layout.devices} devices were asked for, and torch sees {torch.cuda.device_count()}")
     if method.fit_once:
         return
@@ -274,7 +278,7 @@ def train(
             use_distributed_sampler=False,
             log_every_n_steps=1_000_000_000,
         )
-        with _interruptible(event):
+        with interruptible(event):
             trainer.fit(adapter, train_dataloaders=loader, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         run.write_json("state.json", {"finished": True, "epoch": trainer.current_epoch})

@@ -5,11 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from regrain.cluster import Cluster, Engine, ray_cluster
 from regrain.errors import UserError
+
+if TYPE_CHECKING:
+    from regrain.training.device import Device  # which needs torch, and the command line none
 
 _shared = False
 
@@ -39,6 +43,23 @@ def was_launched() -> bool:
 def was_restarted() -> bool:
     """Whether torchrun started this process again after one of them failed (``--max-restarts``)."""
     return was_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def cluster_of(engine: Engine, devices: int, device: Device) -> AbstractContextManager[Cluster | None]:
+    """The Ray cluster of ``--engine ray``, with room for workers on so many devices; else None.
+
+    Raises
+    ------
+    UserError
+        If it is not there or has no room, or torchrun started this process.
+    """
+    if engine == "processes":
+        return nullcontext()
+    if engine != "ray":
+        raise UserError(f"no engine '{engine}': choose from processes, ray", code="unknown_name")
+    if was_launched():
+        raise UserError("--engine ray starts its workers itself: leave out torchrun", code="conflicting_options")
+    return ray_cluster(devices, device)
 
 
 def leave_unguarded() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from regrain.checks import Count
 from regrain.data.options import ReaderOptions
-from regrain.data.shards import is_sharded, is_url, write_shards
+from regrain.data.shards import Format, is_sharded, is_url, write_shards
 from regrain.errors import UserError
 from regrain.runs.source import read_data
 from regrain.runs.verb import verb
@@ -33,12 +33,13 @@ def convert(
     out: str | Path,
     *,
     levels: Sequence[str] | None = None,
+    format: Format = "parquet",
     shard_rows: Count | None = None,
     **reader_options: Unpack[ReaderOptions],
 ) -> Conversion:
-    """Write data as a folder of Parquet shards with an index, which every verb reads as data.
+    """Write data as a folder of shards with an index, which every verb reads as data.
 
-    Samples that memory does not hold are then read window by window. Images are kept as the bytes of their files.
+    Samples that memory does not hold are then read when they are needed. Images are kept as the bytes of their files.
 
     Parameters
     ----------
@@ -49,6 +50,8 @@ def convert(
         nothing yet.
     levels : sequence of str, optional
         A label level (column), from coarse to fine. Default: all that the data have.
+    format : {"parquet", "lance"}
+        Parquet is read by windows, by other programs and from object stores; lance row by row, in a fully random order.
     shard_rows : int, optional
         Samples of a shard. By default a shard takes about 256 MB.
     **reader_options
@@ -79,5 +82,5 @@ def convert(
     if taken:
         raise UserError(f"{place} is not empty: choose another folder", code="would_overwrite")
     dataset = read_data(data, levels, reader_options)
-    files = write_shards(dataset, place, shard_rows=shard_rows)
+    files = write_shards(dataset, place, format=format, shard_rows=shard_rows)
     return Conversion(place, len(dataset), tuple(files), tuple(dataset.notes.get("messages", ())))

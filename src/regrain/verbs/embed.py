@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any, Unpack
 from torch import Tensor
 from torch.nn import functional
 
+from regrain.checks import Count
+from regrain.cluster import Engine
+from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.evaluation import embed as embeddings_of
-from regrain.runs.parts import block_of, blocks_of, key_of, write_in_blocks
-from regrain.runs.run import get_split
+from regrain.runs.parts import blocks_of, helpers, key_of, tables_of, write_in_blocks
+from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
 from regrain.runs.tables import embeddings_table, require_writable
 from regrain.runs.verb import RunOrPath, verb
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from regrain.runs.parts import Maker
 
 
 @verb
@@ -70,6 +75,8 @@ def export_embeddings(
     levels: Sequence[str] | None = None,
     normalise: bool = False,
     overwrite: bool = False,
+    engine: Engine = "processes",
+    devices: Count = 1,
     **reader_options: Unpack[ReaderOptions],
 ) -> tuple[int, int]:
     """Write embeddings: a Parquet file with id, split, labels and one list of floats a sample. Returns (rows, width).
@@ -91,6 +98,10 @@ def export_embeddings(
         Divide every embedding by its length: an index of inner products or of distances then ranks by cosine.
     overwrite : bool
         Replace the file.
+    engine : {"processes", "ray"}
+        With ray, workers of a Ray cluster share the blocks out.
+    devices : int
+        How many workers of the cluster: each takes a GPU, or a core where there is none.
     **reader_options
         See :func:`load`.
     Embeddings of more than 32,768 samples are computed and kept block by block: the same command, given again after it
@@ -104,20 +115,22 @@ def export_embeddings(
     import pyarrow.parquet
 
     require_writable(Path(out), overwrite, suffixes=(".parquet", ".pq"), content="embeddings")
-    dataset = run.given_or_own(data, reader_options, levels=levels)
-    splits = run.splits() if dataset is None else dataset.by_split()
-    if split is not None:
-        splits = {split: get_split(splits, split, str(run.path) if dataset is None else dataset.name)}
-    fitting = {name: run.fitting(part) for name, part in splits.items()}
-    del dataset, splits  # whose ids and labels would be held twice
-    widths: list[int] = []
+    with helpers(run, engine, devices) as (run, cluster):
+        dataset = run.given_or_own(data, reader_options, levels=levels)
+        splits = run.splits() if dataset is None else dataset.by_split()
+        if split is not None:
+            splits = {split: get_split(splits, split, str(run.path) if dataset is None else dataset.name)}
+        fitting = {name: run.fitting(part) for name, part in splits.items()}
+        del dataset, splits  # whose ids and labels would be held twice
+        tables = partial(tables_of, run, partial(_maker, normalise=normalise), cluster=cluster)
+        blocks = blocks_of(fitting, run, cluster)
+        rows = write_in_blocks(tables, blocks, Path(out), lambda: key_of(run, fitting.values(), normalise))
+    return rows, pyarrow.parquet.read_schema(out).field("embedding").type.list_size
 
-    def table(name: str, rows: range) -> pa.Table:
-        block = block_of(fitting[name], rows)
+
+def _maker(run: Run, *, normalise: bool) -> Maker:
+    def table(split: str, block: Dataset) -> pa.Table:
         vectors = embeddings_of(run.model, block)
-        widths.append(vectors.shape[1])
-        return embeddings_table(name, block, functional.normalize(vectors, dim=1) if normalise else vectors)
+        return embeddings_table(split, block, functional.normalize(vectors, dim=1) if normalise else vectors)
 
-    makers = [partial(table, name, rows) for name, part in fitting.items() for rows in blocks_of(part, run.model)]
-    rows = write_in_blocks(makers, Path(out), lambda: key_of(run, fitting.values(), normalise))
-    return rows, widths[0] if widths else pyarrow.parquet.read_schema(out).field("embedding").type.list_size
+    return table

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from regrain.checks import Count, hyperparameters
+from regrain.cluster import Engine
 from regrain.data.dataset import Dataset
 from regrain.data.readers import named_twice, options_of
 from regrain.errors import UserError, nearest, warn, warn_of_data
@@ -26,12 +27,12 @@ from regrain.runs.roles import unread
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS, data_section, read_data, split_dataset
 from regrain.runs.tables import write_columns
-from regrain.runs.training import start_notices, train_run, writing
+from regrain.runs.training import start_notices, train_on, train_run, writing
 from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder, as_written, labels_to_json
 from regrain.training.device import Device, resolve_device
 from regrain.training.options import TrainingOptions
-from regrain.training.processes import is_first_process, layout_of, leave_unguarded, was_restarted
+from regrain.training.processes import cluster_of, is_first_process, layout_of, leave_unguarded, was_restarted
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ def fit(
     holdout: float | None = None,
     device: Device = "auto",
     devices: Count = 1,
+    engine: Engine = "processes",
     overwrite: bool = False,
     continue_: bool = False,
     progress: bool = False,
@@ -204,6 +206,8 @@ def fit(
         Where to compute.
     devices : int
         How many devices.
+    engine : {"processes", "ray"}
+        With ray, ``devices`` workers of a Ray cluster train together, one a GPU or core; lost ones are replaced.
     overwrite : bool
         Replace the run at ``out``.
     continue_ : bool
@@ -237,59 +241,70 @@ def fit(
     >>> folder.cleanup()
     """
     leave_unguarded()
-    kind = resolve_device(device)
-    plan = plan_fit(
-        method,
-        data,
-        levels=levels,
-        coarse=coarse,
-        fine=fine,
-        encoder=encoder,
-        pretrained=pretrained,
-        frozen=frozen,
-        recipe=recipe,
-        settings=settings,
-        seed=seed,
-        holdout=holdout,
-        **options,
-    )
-    wanted, dataset, training = plan.recipe, plan.dataset, plan.training
-    assembly = assemble(wanted, training.with_levels(wanted["data"]["levels"]))
-    assembly.recipe["data"]["labels_fingerprint"] = assembly.dataset.labels.fingerprint()
-    from regrain.training.loop import check_training  # Lightning takes seconds to import
-
-    check_training(
-        assembly.model.method, assembly.dataset, assembly.options, device=kind, devices=devices, tensorboard=tensorboard
-    )
-
-    place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
-    assembly.recipe = as_written(assembly.recipe)
-    folder = RunFolder(place)
-    again = (continue_ or was_restarted()) and folder.is_run and folder.read_recipe() == assembly.recipe
-    if continue_ and not again and folder.is_run and not overwrite:
-        raise UserError(
-            f"{place} holds another run: its recipe differs from this one's. Choose another --out, or replace it with "
-            "--overwrite",
-            code="would_overwrite",
+    with cluster_of(engine, devices, device) as cluster:
+        kind = resolve_device(device) if cluster is None else cluster.device
+        plan = plan_fit(
+            method,
+            data,
+            levels=levels,
+            coarse=coarse,
+            fine=fine,
+            encoder=encoder,
+            pretrained=pretrained,
+            frozen=frozen,
+            recipe=recipe,
+            settings=settings,
+            seed=seed,
+            holdout=holdout,
+            **options,
         )
-    done = again and folder.is_complete
-    if is_first_process() and not done:
-        processes = layout_of(devices).processes
-        assembly.notices += announce_time(
-            assembly.model, assembly.dataset, assembly.options, assembly.recipe, kind, processes
+        wanted, dataset, training = plan.recipe, plan.dataset, plan.training
+        assembly = assemble(wanted, training.with_levels(wanted["data"]["levels"]))
+        assembly.recipe["data"]["labels_fingerprint"] = assembly.dataset.labels.fingerprint()
+        from regrain.training.loop import check_training  # Lightning takes seconds to import
+
+        check_training(
+            assembly.model.method,
+            assembly.dataset,
+            assembly.options,
+            device=kind,
+            devices=devices,
+            tensorboard=tensorboard,
+            here=cluster is None,
         )
-    assembly.notices += unread(training.labels, assembly.recipe, wanted["data"]["roles"])
-    run = Run(folder, dataset, device, start_notices(dataset, assembly))
-    run.recipe = assembly.recipe
-    if done:
-        return run
-    with writing(folder):
-        if is_first_process():
-            if not again:
-                run.notices += folder.begin(overwrite=overwrite)
-                folder.write_start(assembly.recipe, labels_to_json(training.labels))
-            _announce(run, assembly, training, kind, on_start)
-        train_run(run, assembly, device, devices, progress, tensorboard, interrupt, resume=again)
+
+        place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
+        assembly.recipe = as_written(assembly.recipe)
+        folder = RunFolder(place)
+        again = (continue_ or was_restarted()) and folder.is_run and folder.read_recipe() == assembly.recipe
+        if continue_ and not again and folder.is_run and not overwrite:
+            raise UserError(
+                f"{place} holds another run: its recipe differs from this one's. Choose another --out, or replace it "
+                "with --overwrite",
+                code="would_overwrite",
+            )
+        done = again and folder.is_complete
+        here = kind if cluster is None else resolve_device("auto")
+        if is_first_process() and here == kind and not done:
+            processes = layout_of(devices).processes
+            assembly.notices += announce_time(
+                assembly.model, assembly.dataset, assembly.options, assembly.recipe, kind, processes
+            )
+        assembly.notices += unread(training.labels, assembly.recipe, wanted["data"]["roles"])
+        run = Run(folder, dataset, device, start_notices(dataset, assembly))
+        run.recipe = assembly.recipe
+        if done:
+            return run
+        with writing(folder):
+            if is_first_process():
+                if not again:
+                    run.notices += folder.begin(overwrite=overwrite)
+                    folder.write_start(assembly.recipe, labels_to_json(training.labels))
+                _announce(run, assembly, training, here, on_start)
+            if cluster is None:
+                train_run(run, assembly, device, devices, progress, tensorboard, interrupt, resume=again)
+        if cluster is not None:
+            train_on(cluster, run, progress, tensorboard, interrupt)
     return run
 
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
 
+from regrain.checks import Count
+from regrain.cluster import Engine
+from regrain.data.cells import Column
+from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.runs.classifier import level_proba
 from regrain.runs.discovery import read_discovery
-from regrain.runs.parts import block_of, blocks_of, key_of, write_in_blocks
+from regrain.runs.parts import blocks_of, helpers, key_of, tables_of, write_in_blocks
 from regrain.runs.prediction import predicted_columns
+from regrain.runs.run import Run
 from regrain.runs.tables import arrow_table, frame_of, require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from regrain.runs.parts import Maker
 
 
 @verb
@@ -29,6 +37,8 @@ def predict(
     *,
     split: str | None = None,
     overwrite: bool = False,
+    engine: Engine = "processes",
+    devices: Count = 1,
     **reader_options: Unpack[ReaderOptions],
 ) -> pd.DataFrame:
     """Predict classes: a table with id, split, and for each level its class and probability.
@@ -51,6 +61,10 @@ def predict(
         Only this split; default: all.
     overwrite : bool
         Replace the file.
+    engine : {"processes", "ray"}
+        With ray, workers of a Ray cluster share the blocks out.
+    devices : int
+        How many workers of the cluster: each takes a GPU, or a core where there is none.
     **reader_options
         See :func:`load`.
     Classes of more than 32,768 samples that are written to a file are computed and kept block by block: the same call,
@@ -72,22 +86,32 @@ def predict(
 
     if out is not None:
         require_writable(Path(out), overwrite)
-    dataset = run.read(data, wanted="none", **reader_options)
-    dataset = run.fitting(dataset if split is None else dataset.split(split))
+    made: list[pa.Table] = []
+    with helpers(run, engine, devices) as (run, cluster):
+        dataset = run.read(data, wanted="none", **reader_options)
+        dataset = run.fitting(dataset if split is None else dataset.split(split))
+        blocks = blocks_of({"": dataset}, run, cluster)
+        if cluster is None and (out is None or len(blocks) == 1):
+            columns = _columns(run)(dataset)
+            if out is not None:
+                write_columns(columns, Path(out))
+            return frame_of(columns)
+        tables = partial(tables_of, run, _maker, cluster=cluster)
+        if out is None:
+            made += tables(blocks)
+        else:
+            write_in_blocks(tables, blocks, Path(out), lambda: key_of(run, [dataset]), made.append)
+    return pyarrow.concat_tables(made).to_pandas()
+
+
+def _columns(run: Run) -> Callable[[Dataset], dict[str, Column]]:
     aids: dict[str, Any] = {"classifier": run.classifier, "subclasses": read_discovery(run), "selective": run.selective}
-    if out is None or len(blocks := blocks_of(dataset, run.model)) == 1:
-        columns = predicted_columns(run.model, run.labels, dataset, **aids)
-        if out is not None:
-            write_columns(columns, Path(out))
-        return frame_of(columns)
+    return lambda block: predicted_columns(run.model, run.labels, block, **aids)
 
-    def table(rows: range) -> pa.Table:
-        return arrow_table(predicted_columns(run.model, run.labels, block_of(dataset, rows), **aids))
 
-    tables: list[pa.Table] = []
-    makers = [partial(table, rows) for rows in blocks]
-    write_in_blocks(makers, Path(out), lambda: key_of(run, [dataset]), tables.append)
-    return pyarrow.concat_tables(tables).to_pandas()
+def _maker(run: Run) -> Maker:
+    columns = _columns(run)
+    return lambda split, block: arrow_table(columns(block))
 
 
 @verb

@@ -9,11 +9,9 @@ from typing import Any, Unpack
 from regrain.checks import Count
 from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
-from regrain.runs.assemble import assemble
-from regrain.runs.recipe import merge
 from regrain.runs.run import Run
 from regrain.runs.source import require_no_reading
-from regrain.runs.training import start_notices, train_run, writing
+from regrain.runs.training import go_on
 from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder
 from regrain.training.device import Device
@@ -63,19 +61,5 @@ def resume(
         require_no_reading(reader_options)
     else:
         run.take_data(data, **reader_options)
-    settings = run.recipe["data"]
-    training = run.splits()["train"]
-    recipe = merge(run.recipe)
-    recipe["data"].pop("labels_fingerprint")
-    assembly = assemble(recipe, training.with_levels(settings["levels"]))
-    if assembly.dataset.labels.fingerprint() != settings["labels_fingerprint"]:
-        raise UserError(
-            f"the labels that {path} was started on have changed: bring the old ones back, or start again with "
-            "`regrain fit ... --overwrite`"
-        )
-    assembly.recipe["data"]["labels_fingerprint"] = settings["labels_fingerprint"]
-    run.notices = start_notices(run.data, assembly)
-    tensorboard = (run.path / "tensorboard").exists()
-    with writing(run.folder):
-        train_run(run, assembly, device, devices, progress, tensorboard, interrupt, resume=True)
+    go_on(run, devices, progress, interrupt)
     return run
