@@ -245,9 +245,12 @@ class _Worker:
 
     def __init__(self, place: _Place, prepare: Callable[[], Callable[[Any], Any]]) -> None:
         place.enter()
-        self.function = prepare()
+        self.prepare = prepare
+        self.function: Callable[[Any], Any] | None = None
 
     def compute(self, item: Any) -> Any:
+        if self.function is None:
+            self.function = self.prepare()  # here, where its errors are those of the work
         return self.function(item)
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from support import Command, raises, weights
 from torch import Tensor
 
 import regrain
+from regrain.cluster import Cluster
 from regrain.data import check, read
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
@@ -154,6 +156,30 @@ def test_embeddings_and_classes_are_those_of_one_process(
     pd.testing.assert_frame_equal(found, expected)
     assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
     assert regrain.predict(alone, "digits", **RAY)["group"].tolist() == expected["group"].tolist()
+
+
+def _squares(note: Path) -> Any:
+    def square(number: int) -> int:
+        if number == 5 and not note.exists():
+            note.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 11:
+            raise UserError("no square of 11", code="out_of_range")
+        return number**2
+
+    return square
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_what_a_killed_worker_had_to_do_is_done_again(cluster: Any, tmp_path: Path) -> None:
+    found = Cluster(2, "cpu").map(partial(_squares, tmp_path / "note"), iter(range(12)))
+    assert [next(found) for _ in range(11)] == [number**2 for number in range(11)]
+    assert (tmp_path / "note").exists()
+    with raises("out_of_range", "no square of 11"):
+        next(found)
+    with raises("missing_file", "does not exist"):
+        list(Cluster(1, "cpu").map(lambda: regrain.Run.open(tmp_path / "nowhere"), [0]))
 
 
 @pytest.mark.slow

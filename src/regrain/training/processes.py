@@ -22,13 +22,8 @@ _shared = False
 class ProcessLayout:
     """How many processes train together."""
 
-    devices: int = 1  # on every machine
-    nodes: int = 1  # machines
-
-    @property
-    def processes(self) -> int:
-        """On all machines."""
-        return self.devices * self.nodes
+    devices: int  # of them on this machine
+    processes: int  # on all machines, which may differ in their number
 
 
 def was_launched() -> bool:
@@ -85,14 +80,14 @@ def layout_of(devices: int) -> ProcessLayout:
     if devices < 1:
         raise UserError(f"--devices is at least 1; got {devices}")
     if not was_launched():
-        return ProcessLayout(devices)
+        return ProcessLayout(devices, devices)
     started = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if devices not in (1, started):
         raise UserError(
             f"--devices {devices} was asked for, and torchrun started {started} processes on this machine: leave out "
             "--devices, and say --nproc-per-node to torchrun"
         )
-    return ProcessLayout(started, int(os.environ["WORLD_SIZE"]) // started)
+    return ProcessLayout(started, int(os.environ["WORLD_SIZE"]))
 
 
 def is_first_process() -> bool:
