@@ -234,18 +234,23 @@ def test_a_command_given_again_goes_on(trained: Path, tmp_path: Path) -> None:
         package.fit("maskcon", trained / "t.csv", out=tmp_path / "run", **{**given, "seed": 1})
 
 
+_UNEQUAL = {"RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "3"}
+"""Of a machine that has three of eight processes."""
+
+
 @pytest.mark.parametrize(
-    ("given", "layout"), [({"RANK": "1", "WORLD_SIZE": "4"}, (1, 4)), ({"WORLD_SIZE": "4"}, (1, 1))]
+    ("given", "layout"),
+    [({"RANK": "1", "WORLD_SIZE": "4"}, (1, 4, 4)), ({"WORLD_SIZE": "4"}, (1, 1, 1)), (_UNEQUAL, (3, 2, 8))],
 )
 def test_a_launcher_is_known_by_rank_and_world_size(
-    given: dict[str, str], layout: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], layout: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     found = layout_of(1)
-    assert (found.devices, found.nodes) == layout
+    assert (found.devices, found.nodes, found.processes) == layout
     assert is_first_process() == ("RANK" not in given)
 
 

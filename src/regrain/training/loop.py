@@ -291,7 +291,7 @@ def _together(layout: ProcessLayout, device: Literal["cpu", "cuda"]) -> dict[str
     return {
         "accelerator": "gpu" if device == "cuda" else "cpu",
         "devices": layout.devices,
-        "num_nodes": max(1, layout.processes // layout.devices),  # which nothing rests on where a launcher is
+        "num_nodes": layout.nodes,
         "strategy": "ddp" if layout.processes > 1 else "auto",
         "plugins": [TorchElasticEnvironment()] if was_launched() else [],
     }
