@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
+import itertools
 import json
 import unicodedata
 from pathlib import Path
@@ -305,6 +308,18 @@ def test_cells_that_rightly_span_lines_are_read_and_told(tmp_path: Path) -> None
     data = read(file, text="text", levels=["label"])
     assert texts(data)[1] == "Dear all,\nwe, and you"
     assert "1 row spans several lines within quotes (line 3)" in told(data)
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ",", ";"])
+def test_quoted_cells_of_separators_and_line_breaks_are_read(delimiter: str, tmp_path: Path) -> None:
+    cells = (";", "0\r", f"{delimiter}\r", f"a{delimiter}\n", "a")
+    for first in itertools.product(cells, repeat=2):
+        for second in itertools.product(cells, repeat=2):
+            stream = io.StringIO(newline="")
+            csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([("x", "y"), first, second])
+            table = file_table(written(tmp_path, stream.getvalue(), "t.tsv" if delimiter == "\t" else "t.csv"))
+            found = list(zip(*(table.columns[name] for name in "xy"), strict=True))
+            assert (found, table.broken) == ([first, second], ())
 
 
 def test_a_quote_left_open_at_the_end_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -283,6 +282,7 @@ class _Looks:
 
     def __init__(self, lines: Sequence[str], delimiter: str) -> None:
         self.lines, self.delimiter = lines, delimiter
+        self._known: Counter[tuple[int, str]] | None = None
 
     def stray_quote(self, record: _Record, width: int) -> str | None:
         """Why a record is not one: its quote is not closed, or the lines within its quotes are rows of their own."""
@@ -297,10 +297,11 @@ class _Looks:
             return f"begins a cell with a quote that is not closed{swallowed}: close the quote, or double it"
         if width < 2 or not spans:
             return None
-        rows = [self._bare(line) for line in block if line.strip()]
+        block = [line for line in block if line.strip()]
+        rows = [self._bare(line) for line in block]
         if any(len(row) != width for row in rows):
             return None
-        if len(record.cells) == width and not self._known_elsewhere(rows):
+        if len(record.cells) == width and not self._known_elsewhere(block, rows):
             return None
         return (
             f"begins a cell with a quote that swallows lines {record.first + 1} to {record.last}, which look like rows "
@@ -311,14 +312,31 @@ class _Looks:
         """The cells of a line in which quotes mean nothing."""
         return next(csv.reader([line], delimiter=self.delimiter, quoting=csv.QUOTE_NONE), [])
 
-    def _known_elsewhere(self, rows: Sequence[Sequence[str]]) -> bool:
-        """Whether every one of these rows has a cell that its column also has in other lines of the file."""
-        inside: Counter[tuple[int, str]] = Counter(cell for row in rows for cell in enumerate(row) if cell[1].strip())
-        return all(any(self._cells[cell] > inside[cell] for cell in enumerate(row) if cell[1].strip()) for row in rows)
+    def _known_elsewhere(self, block: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+        """Whether every one of these rows has a cell that its column also has in other rows of one line."""
+        width = len(rows[0])
+        known = self._cells(width)
+        inside = _counted(self._row(line, width) for line in block)
+        return all(any(known[cell] > inside[cell] for cell in enumerate(row) if cell[1].strip()) for row in rows)
 
-    @cached_property
-    def _cells(self) -> Counter[tuple[int, str]]:
-        return Counter(cell for line in self.lines for cell in enumerate(self._bare(line)) if len(cell[1]) < 200)
+    def _cells(self, width: int) -> Counter[tuple[int, str]]:
+        if self._known is None:
+            self._known = _counted(self._row(line, width) for line in self.lines)
+        return self._known
+
+    def _row(self, line: str, width: int) -> list[str]:
+        """The cells of a line that is a row whether quotes mean something or not; none of a piece of a longer row."""
+        bare = self._bare(line)
+        try:
+            quoted = next(csv.reader([line], delimiter=self.delimiter, strict=True), [])
+        except csv.Error:
+            return []
+        return bare if len(bare) == len(quoted) == width else []
+
+
+def _counted(rows: Iterable[Sequence[str]]) -> Counter[tuple[int, str]]:
+    """How often each column has each of its shorter cells."""
+    return Counter(cell for row in rows for cell in enumerate(row) if len(cell[1]) < 200)
 
 
 def _json_table(path: Path, text: str) -> Table:
