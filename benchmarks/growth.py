@@ -84,7 +84,7 @@ def work(run: str, file: Path, trained: Path, scratch: Path) -> int:
     elif run == "export":
         regrain.export_embeddings(trained, scratch / "vectors.parquet", file)
     elif run == "predict":
-        regrain.predict(trained, file, scratch / "classes.parquet")
+        return int(regrain.predict(trained, file, scratch / "classes.parquet").memory_usage(deep=True).sum())
     elif run == "recall":
         regrain.evaluate(trained, protocols=["retrieval"], data=file, split="test")
     else:

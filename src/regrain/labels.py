@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import torch
@@ -37,6 +36,66 @@ with its ancestors' (``a/other`` is not ``b/other``). ``aspects``: levels do not
 
 _EXAMPLES = 3
 _MOST_CODES = 10_000_000
+_BLOCK = 65536
+
+
+class Coded(Sequence[Any]):
+    """Cells of a column, of which many are alike: each is kept once, and its number for every row.
+
+    Cells may be spelled alike; there is none that no row has.
+
+    Examples
+    --------
+    >>> column = Coded.of(["cat", None, "cat", "dog"])
+    >>> column.cells, column.codes.tolist(), column[2], list(column.mapped(str))
+    (('cat', None, 'dog'), [0, 1, 0, 2], 'cat', ['cat', 'None', 'cat', 'dog'])
+    """
+
+    def __init__(self, codes: np.ndarray, cells: Sequence[Any]) -> None:
+        self.codes = codes.astype(np.min_scalar_type(max(1, len(cells))), copy=False)
+        self.cells = tuple(cells)
+
+    @classmethod
+    def of(cls, cells: Iterable[Hashable]) -> Coded:
+        """Cells that are equal only where they are the same, such as texts."""
+        if isinstance(cells, Coded):
+            return cells
+        places: dict[Hashable, int] = {}
+        codes = np.fromiter((places.setdefault(cell, len(places)) for cell in cells), np.int32)
+        return cls(codes, list(places))
+
+    def mapped(self, function: Callable[[Any], Any]) -> Coded:
+        """The column of what the function makes of each cell."""
+        return Coded(self.codes, [function(cell) for cell in self.cells])
+
+    def select(self, rows: np.ndarray | slice) -> Coded:
+        """The cells of some rows."""
+        codes, used = self.codes[rows], np.zeros(len(self.cells), dtype=bool)
+        used[codes] = True
+        numbers = (np.cumsum(used) - 1).astype(codes.dtype)
+        return Coded(numbers[codes], [self.cells[place] for place in np.flatnonzero(used).tolist()])
+
+    def rows_of(self, value: Any) -> np.ndarray:
+        """The rows that have this cell, rising."""
+        return np.flatnonzero(np.isin(self.codes, [code for code, cell in enumerate(self.cells) if cell == value]))
+
+    def count(self, value: Any) -> int:
+        """How many rows have this cell."""
+        return len(self.rows_of(value))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, rows: int) -> Any: ...
+    @overload
+    def __getitem__(self, rows: slice) -> Coded: ...
+    def __getitem__(self, rows: int | slice) -> Any:
+        return self.select(rows) if isinstance(rows, slice) else self.cells[self.codes[rows]]
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, len(self), _BLOCK):
+            yield from map(self.cells.__getitem__, self.codes[start : start + _BLOCK].tolist())
 
 
 @dataclass(frozen=True)
@@ -714,7 +773,7 @@ def missing(cell: Any) -> bool:
     )
 
 
-def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = None) -> dict[str, list[str | None]]:
+def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = None) -> dict[str, Coded]:
     """``a/b/c`` paths as one column per level, where a class is its path: ``a``, ``a/b``, ``a/b/c``.
 
     Raises
@@ -724,23 +783,25 @@ def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = Non
 
     Examples
     --------
-    >>> path_columns(["a/x", "b", None])
+    >>> {level: list(names) for level, names in path_columns(["a/x", "b", None]).items()}
     {'level1': ['a', 'b', None], 'level2': ['a/x', None, None]}
     """
-    parts = [[p for p in str(path).strip("/").split("/") if p] if path else [] for path in paths]
-    depth = max(map(len, parts), default=0)
+    parts = Coded.of(paths).mapped(lambda path: [p for p in str(path).strip("/").split("/") if p] if path else [])
+    depth = max(map(len, parts.cells), default=0)
     if depth == 0:
         raise UserError("the paths hold no class: expected strings like 'animal/dog/beagle'", code="too_few")
     return {
-        name: ["/".join(p[: i + 1]) if i < len(p) else None for p in parts]
+        name: parts.mapped(lambda p, i=i: "/".join(p[: i + 1]) if i < len(p) else None)
         for i, name in enumerate(level_names(levels, depth))
     }
 
 
-def _names(values: Sequence[Any] | np.ndarray) -> list[str | None]:
+def _names(values: Sequence[Any] | np.ndarray) -> Coded:
     """Class names, None when unknown."""
+    if isinstance(values, Coded):
+        return values.mapped(_name)
     known = {text: _name(text) for text in {value for value in values if isinstance(value, str)}}
-    return [known[value] if isinstance(value, str) else _name(value) for value in values]
+    return Coded.of(known[value] if isinstance(value, str) else _name(value) for value in values)
 
 
 def _name(value: Any) -> str | None:
@@ -751,12 +812,12 @@ def _name(value: Any) -> str | None:
     return str(value).strip()
 
 
-def _qualify(names: list[list[str | None]]) -> list[list[str | None]]:
+def _qualify(names: Sequence[Coded]) -> list[Coded]:
     """Turn each class into its path from the top; without a known ancestor the class is unknown."""
-    result: list[list[str | None]] = []
+    result = []
     for depth in range(1, len(names) + 1):
         rows = zip(*names[:depth], strict=True)
-        result.append([None if None in row else "/".join(map(str, row)) for row in rows])
+        result.append(Coded.of(None if None in row else "/".join(map(str, row)) for row in rows))
     return result
 
 
@@ -769,11 +830,11 @@ def _class_order(name: str) -> tuple[int, float, str]:
     return (0, value, name) if math.isfinite(value) else (1, 0.0, name)  # "NAN" and "inf" are names
 
 
-def _encode(columns: list[list[str | None]]) -> tuple[Tensor, tuple[tuple[str, ...], ...]]:
+def _encode(columns: Sequence[Coded]) -> tuple[Tensor, tuple[tuple[str, ...], ...]]:
     codes, classes = [], []
     for column in columns:
-        names = sorted((n for n in Counter(column) if n is not None), key=_class_order)
+        names = sorted({name for name in column.cells if name is not None}, key=_class_order)
         lookup: dict[str | None, int] = {name: code for code, name in enumerate(names)} | {None: UNKNOWN}
-        codes.append(torch.from_numpy(np.fromiter(map(lookup.__getitem__, column), np.int64, len(column))))
+        codes.append(torch.from_numpy(np.array([lookup[name] for name in column.cells], np.int64)[column.codes]))
         classes.append(tuple(names))
     return torch.stack(codes, dim=1) if codes else torch.empty(0, 0, dtype=torch.long), tuple(classes)

@@ -21,10 +21,11 @@ import numpy as np
 from regrain.data.notation import PLAIN, Notation, is_date, plain_number, whole_number
 from regrain.data.packed import packed
 from regrain.errors import UserError, examples
-from regrain.labels import Labels, missing
+from regrain.labels import Coded, Labels, missing
+from regrain.spelling import readable
 
 Column = Sequence[Any] | np.ndarray
-"""A list of cells, None where there is none; an array of numbers (N,) or (N, D), or of NumPy's strings (N,)."""
+"""Cells, None where there is none; an array of numbers (N,) or (N, D), or of NumPy's strings (N,)."""
 
 Kind = Literal["bytes", "numbers", "booleans", "vectors", "dates", "text", "empty", "other"]
 """Kinds of content of a column; bytes are encoded images."""
@@ -102,6 +103,11 @@ def is_split(name: str) -> bool:
     return name.strip().lower() in SPLITS
 
 
+def different(column: Column) -> Iterable[Any]:
+    """Every cell that a column has, once where it is known which are alike."""
+    return column.cells if isinstance(column, Coded) else column
+
+
 def numbered(count: int, splits: Iterable[str] | None = None) -> np.ndarray:
     """Ids for rows that have none: the row's number, within its split where splits are separate files.
 
@@ -112,12 +118,14 @@ def numbered(count: int, splits: Iterable[str] | None = None) -> np.ndarray:
     """
     if splits is None:
         return packed(range(count))
-    next_row: Counter[str] = Counter()
-    ids = []
-    for split in splits:
-        ids.append(f"{split}/{next_row[split]}")
-        next_row[split] += 1
-    return packed(ids)
+    of_rows = Coded.of(splits)
+    ids = np.empty(count, dtype=np.dtypes.StringDType())
+    for split in dict.fromkeys(of_rows.cells):
+        rows = of_rows.rows_of(split)
+        for start in range(0, len(rows), LOOKED_AT):
+            block = rows[start : start + LOOKED_AT]
+            ids[block] = [f"{readable(split)}/{start + place}" for place in range(len(block))]
+    return ids
 
 
 def spelled(cell: Any) -> str:
@@ -135,7 +143,7 @@ def spelled(cell: Any) -> str:
     return str(cell).strip()
 
 
-def label_names(cells: Column, unknown: Sequence[str], level: str, messages: list[str]) -> list[Any]:
+def label_names(cells: Column, unknown: Sequence[str], level: str, messages: list[str]) -> Coded:
     """Class names of one level, None where the class is not known.
 
     A class is one however it is spelled: where all cells are whole numbers, ``1``, ``1.0`` and ``1e0`` are the class
@@ -149,15 +157,18 @@ def label_names(cells: Column, unknown: Sequence[str], level: str, messages: lis
     Examples
     --------
     >>> told = []
-    >>> label_names(["1", "1.0", "", "02e0"], (), "kind", told), label_names([1.0, np.nan, 2.0], (), "kind", told)
-    (['1', '1.0', None, '02e0'], ['1', None, '2'])
-    >>> label_names(["1", "1.0", None], (), "kind", told), told
-    (['1', '1', None], ["level 'kind': '1' and '1.0' are one class, '1'"])
+    >>> for cells in (["1", "1.0", "", "02e0"], [1.0, np.nan, 2.0], ["1", "1.0", None]):
+    ...     print(list(label_names(cells, (), "kind", told)))
+    ['1', '1.0', None, '02e0']
+    ['1', None, '2']
+    ['1', '1', None]
+    >>> told
+    ["level 'kind': '1' and '1.0' are one class, '1'"]
     """
-    lists = next((cell for cell in cells if isinstance(cell, list | tuple | np.ndarray | Mapping)), None)
+    lists = next((cell for cell in different(cells) if isinstance(cell, list | tuple | np.ndarray | Mapping)), None)
     if lists is not None:
         raise UserError(f"level '{level}' holds lists such as {str(lists)[:40]}: a sample has one class at each level")
-    longest = max((cell for cell in cells if isinstance(cell, str)), key=len, default="")
+    longest = max((cell for cell in different(cells) if isinstance(cell, str)), key=len, default="")
     if len(longest) > _LONGEST_NAME:
         raise UserError(
             f"level '{level}' holds a cell of {len(longest):,} characters ('{longest[:20]}...'), which is not the name "
@@ -168,9 +179,12 @@ def label_names(cells: Column, unknown: Sequence[str], level: str, messages: lis
     def class_name(cell: Any) -> str | None:
         return None if missing(cell) or (text := spelled(cell)) in without else text
 
-    known = {cell: class_name(cell) for cell in {cell for cell in cells if isinstance(cell, str)}}
-    texts = [known[cell] if isinstance(cell, str) else class_name(cell) for cell in cells]
-    written = {text for text in texts if text is not None}
+    if isinstance(cells, Coded):
+        texts = cells.mapped(class_name)
+    else:
+        known = {cell: class_name(cell) for cell in {cell for cell in cells if isinstance(cell, str)}}
+        texts = Coded.of(known[cell] if isinstance(cell, str) else class_name(cell) for cell in cells)
+    written = {text for text in texts.cells if text is not None}
     whole = {text: whole_number(text) for text in written}
     if all(whole.values()):
         one = {text: str(name) for text, name in whole.items()}
@@ -179,7 +193,7 @@ def label_names(cells: Column, unknown: Sequence[str], level: str, messages: lis
     else:
         one = {text: unicodedata.normalize("NFC", text) for text in written}
     messages += _joined(one, level)
-    names: list[Any] = [None if text is None else one[text] for text in texts]
+    names = texts.mapped(one.get)
     marks = names.count("-1")
     others = {*one.values()} - {"-1"} if marks else set()
     if marks and all(map(str.isdecimal, others)):
@@ -188,7 +202,7 @@ def label_names(cells: Column, unknown: Sequence[str], level: str, messages: lis
                 f"level '{level}' holds only -1 and 1: -1 means unknown here; for two classes write 0 and 1, or names"
             )
         messages.append(f"level '{level}': -1 is read as unknown ({marks} samples)")
-        names = [None if name == "-1" else name for name in names]
+        names = names.mapped(lambda name: None if name == "-1" else name)
     return names
 
 
@@ -345,6 +359,8 @@ def as_floats(column: Column) -> np.ndarray:
     """Convert a column to float64 (N, D); NaN for cells that are not numbers in plain notation."""
     if isinstance(column, np.ndarray) and column.dtype.kind != "T":
         return column.astype(np.float64).reshape(len(column), -1)
+    if isinstance(column, Coded):
+        return as_floats(column.cells)[column.codes]
     if isinstance(next((cell for cell in column if not missing(cell)), None), list | tuple | np.ndarray):
         lists = {row: cell for row, cell in enumerate(column) if isinstance(cell, list | tuple | np.ndarray)}
         width = Counter(map(len, lists.values())).most_common(1)[0][0]
@@ -364,6 +380,9 @@ def as_floats(column: Column) -> np.ndarray:
 
 def _all_numbers(column: Sequence[Any] | np.ndarray) -> np.ndarray | None:
     """Convert a column of only plain numbers to float64 (N,) at once; return None for any other."""
+    if isinstance(column, Coded):
+        numbers = _all_numbers(column.cells)
+        return None if numbers is None else numbers[column.codes]
     try:
         float(next((cell for cell in column if isinstance(cell, str)), "0"))
     except ValueError:
@@ -395,11 +414,14 @@ def numbers_of(column: Column, contents: Contents) -> Column:
     notation = contents.notation
     if notation is None or notation == PLAIN:
         return column
-    known: dict[str, Any] = {}
-    for cell in column:
-        if isinstance(cell, str) and cell not in known:
-            number = notation.read(cell)
-            known[cell] = cell if number is None else number
+
+    def read(cell: Any) -> Any:
+        number = notation.read(cell) if isinstance(cell, str) else None
+        return cell if number is None else number
+
+    if isinstance(column, Coded):
+        return column.mapped(read)
+    known = {cell: read(cell) for cell in {cell for cell in column if isinstance(cell, str)}}
     return [known[cell] if isinstance(cell, str) else cell for cell in column]
 
 
@@ -501,7 +523,7 @@ def contents_of(column: Column, notation: Notation | None = None) -> Contents:
     mostly_numbers = sum(np.isfinite(_as_float(c)) for c in cells) >= 0.9 * len(cells)
     if isinstance(first, str) and notation in (None, PLAIN) and not mostly_numbers and _are_words(some):
         return _of_texts(some)  # other cells could not make numbers of them
-    whole = {cell for cell in column if isinstance(cell, str) and not is_missing_number(cell)}
+    whole = {cell for cell in different(column) if isinstance(cell, str) and not is_missing_number(cell)}
     if notation not in (None, PLAIN) and whole and all(map(notation.fits, whole)):  # type: ignore[union-attr]
         return Contents("booleans" if notation.truth else "numbers", notation)  # type: ignore[union-attr]
     if mostly_numbers:

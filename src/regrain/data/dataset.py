@@ -173,7 +173,8 @@ class Dataset:
         if chosen is None or not chosen.any():
             hint = nearest(name, self.split_names) if self.split_names else "the data have no splits"
             raise UserError(f"{self.name} has no split '{name}': {hint}", code="unknown_split")
-        return self.select(chosen)
+        part = self.select(chosen)
+        return replace(part, splits=np.broadcast_to(packed([name]), len(part)))  # of one text
 
     def with_columns(
         self, columns: Sequence[str] | None, static: Sequence[str] | None = None, who: str = "the model"

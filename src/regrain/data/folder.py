@@ -10,12 +10,13 @@ import re
 import stat
 import time
 import unicodedata
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from regrain.data.cache import cache_folder
 from regrain.data.cells import is_split, split_name
@@ -23,7 +24,7 @@ from regrain.data.options import TABLE_SUFFIXES
 from regrain.data.packed import packed
 from regrain.data.rows import RowError, Rows
 from regrain.errors import UserError, examples
-from regrain.labels import path_columns
+from regrain.labels import Coded, path_columns
 from regrain.spelling import counted, readable
 from regrain.storage.files import replace_file
 
@@ -249,8 +250,7 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
     top = {part[0] if part else "" for part in parts}
     splits = None
     if all(map(is_split, top)):
-        names = [split_name(part[0]) for part in parts]
-        splits = [names[place] for place in of_image]
+        splits = Coded(of_image, [split_name(part[0]) for part in parts])
         parts = [part[1:] for part in parts]
     elif any(map(is_split, top)):
         beside = examples(sorted(repr(t) if t else "images" for t in top if not is_split(t)))
@@ -259,7 +259,7 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
         )
     paths = [unicodedata.normalize("NFC", "/".join(part)) for part in parts]
     named = path_columns(paths, levels) if any(paths) and (levels is None or levels) else {}
-    labels = {level: [classes[place] for place in of_image] for level, classes in named.items()}
+    labels = {level: classes.select(of_image) for level, classes in named.items()}
     if not labels and levels is None:
         messages.append("the images lie in no folders of classes, so that there are no labels")
     tables = [other for other in found.others if "/" not in other and other.lower().endswith(TABLE_SUFFIXES)]
@@ -286,10 +286,10 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
     )
 
 
-def _folders_of(ids: Iterable[str]) -> tuple[list[str], array[int]]:
+def _folders_of(ids: Iterable[str]) -> tuple[list[str], np.ndarray]:
     """The folders that images lie in, in the order of the images, and the place of each image's among them."""
     places: dict[str, int] = {}
-    of_image = array("l", (places.setdefault(identity.rpartition("/")[0], len(places)) for identity in ids))
+    of_image = np.fromiter((places.setdefault(identity.rpartition("/")[0], len(places)) for identity in ids), np.int32)
     return list(places), of_image
 
 

@@ -26,7 +26,7 @@ from regrain.data.options import TABLE_SUFFIXES, RoleOptions
 from regrain.data.rows import RowError, Rows
 from regrain.data.table import Table
 from regrain.errors import UserError, examples, python_only
-from regrain.labels import missing
+from regrain.labels import Coded, missing
 from regrain.spelling import counted
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -40,6 +40,8 @@ _BLOCK = 1000
 _ROW_BYTES = 200
 _MANY = 65536
 """From this many rows on, texts that are all different are packed."""
+_FEWER = 4096
+"""Rows of packed texts that are read at a time."""
 _KEPT_BYTES = 64 << 20
 """Columns are kept once read up to so many bytes in all; beyond, each is read whenever it is asked for."""
 
@@ -450,7 +452,7 @@ def parquet_table(paths: Sequence[Path], splits: Sequence[str] | None = None, na
         place = f"row {row - int(starts[part])} (from 0)"
         return place if len(paths) == 1 else f"{paths[part].name} {place}"
 
-    of_rows = None if splits is None else [s for s, size in zip(splits, sizes, strict=True) for _ in range(size)]
+    of_rows = None if splits is None else Coded(np.repeat(np.arange(len(sizes)), sizes), splits)
     folder = paths[0].parent
     title = name or (paths[0].stem if len(paths) == 1 else folder.name)
     declared = tuple(c for c in columns if c in columns.declared)
@@ -511,14 +513,16 @@ class ParquetColumns(Mapping[str, Column]):
         self.sizes: list[int] = []
         self._files: list[Any] = []
         self._own: list[dict[str, str]] = []
+        self._texts: list[set[str]] = []
         self._read: dict[str, Column] = {}
         for path in paths:
-            file, schema = self._opened(path)
+            file, schema, texts = self._opened(path)
             own = dict(zip(column_names(schema.names, str(path)), schema.names, strict=True))
             self.declared |= _declared_classes(schema.metadata or {})
             self.sizes.append(file.metadata.num_rows)
             self._files.append(file)
             self._own.append(own)
+            self._texts.append(texts)
         self._names = dict.fromkeys(name for own in self._own for name in own)
 
     def __getitem__(self, name: str) -> Column:
@@ -544,6 +548,8 @@ class ParquetColumns(Mapping[str, Column]):
 
     def load(self, names: Sequence[str]) -> None:
         """Read columns, a block of them at a time."""
+        import pyarrow
+
         rows, free = sum(self.sizes), free_memory()
         needed = rows * (_ROW_BYTES + _CELL_BYTES * (len(names) + len(self._read)))
         if needed > free:
@@ -556,27 +562,32 @@ class ParquetColumns(Mapping[str, Column]):
             parts = [self._part(index, block) for index in range(len(self._files))]
             for name in block:
                 self._read[name] = stacked([part[name] for part in parts])
+        pyarrow.default_memory_pool().release_unused()  # which keeps what a column took
 
     def _part(self, index: int, names: Sequence[str]) -> dict[str, Column]:
         import pyarrow as pa
 
         path, own, file = self.paths[index], self._own[index], self._files[index]
-        present = [own[name] for name in names if name in own]
+        texts = {n: own[n] for n in names if own.get(n) in self._texts[index] and n not in self.declared}
+        others = [own[name] for name in names if name in own and name not in texts]
+        found: dict[str, Column] = {}
         try:
-            table = file.read(columns=present)
+            found |= _read_texts(path, file, texts)
+            table = file.read(columns=others, use_threads=len(others) > 1)
         except (pa.ArrowException, OSError, MemoryError) as error:
             raise UserError(
                 f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", code="damaged_file"
             ) from None
-        absent: Column = [None] * self.sizes[index]
-        return {
-            name: _arrow_column(table[own[name]], self.declared.get(name), path, name) if name in own else absent
-            for name in names
-        }
+        for name in names:
+            if name not in own:
+                found[name] = Coded(np.zeros(self.sizes[index], np.uint8), [None])
+            elif name not in texts:
+                found[name] = _arrow_column(table[own[name]], self.declared.get(name), path, name)
+        return found
 
     @staticmethod
-    def _opened(path: Path) -> tuple[Any, Any]:
-        """A file whose texts are read as dictionaries, so that one that comes back is kept once, and its schema."""
+    def _opened(path: Path) -> tuple[Any, Any, set[str]]:
+        """A file whose texts are read as dictionaries, its schema, and the names of its columns of texts."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -584,7 +595,7 @@ class ParquetColumns(Mapping[str, Column]):
             metadata = pq.read_metadata(path)
             schema = metadata.schema.to_arrow_schema()
             texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-            return pq.ParquetFile(path, read_dictionary=texts, metadata=metadata), schema
+            return pq.ParquetFile(path, read_dictionary=texts, metadata=metadata), schema, set(texts)
         except (pa.ArrowException, OSError, MemoryError) as error:
             raise UserError(
                 f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", code="damaged_file"
@@ -620,17 +631,11 @@ def _arrow_column(column: Any, classes: Sequence[str] | None, path: Path, name: 
     if classes is not None:
         return class_names_of(column.to_pylist(), classes, f"{path}, column '{name}'")
     if pa.types.is_dictionary(kind):
-        texts = sum(len(chunk.dictionary) for chunk in column.chunks)
-        if len(column) >= _MANY and 2 * texts > len(column):  # most texts are different, as ids are
-            return _packed_texts(column)
-        cells: list[Any] = []  # a text that comes back is kept once
-        for chunk in column.chunks:
-            values = [*chunk.dictionary.to_pylist(), None]
-            cells += [values[-1 if place is None else place] for place in chunk.indices.to_pylist()]
-        return cells
+        kind = kind.value_type
+        column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind)
     if column.null_count == 0:
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            return np.asarray(column.to_numpy())
+            return np.array(column.to_numpy())  # and not a view, so that Arrow's memory can go
         if pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type):
             flat = np.concatenate([np.asarray(chunk.flatten()) for chunk in column.chunks])
             return flat.reshape(len(column), kind.list_size)
@@ -641,21 +646,50 @@ def _arrow_column(column: Any, classes: Sequence[str] | None, path: Path, name: 
     return cells
 
 
-def _packed_texts(column: Any) -> np.ndarray:
-    """An array of NumPy's strings, None where there is none."""
-    result = np.empty(len(column), dtype=np.dtypes.StringDType(na_object=None))
-    start = 0
-    for chunk in column.chunks:
-        for place in range(0, len(chunk), _MANY):
-            block = chunk.slice(place, _MANY).cast(chunk.type.value_type).to_pylist()
-            result[start : start + len(block)] = block
-            start += len(block)
+def _read_texts(path: Path, file: Any, names: Mapping[str, str]) -> dict[str, Column]:
+    """Columns of texts by their names in the file; of many rows some thousand at a time."""
+    if file.metadata.num_rows < _MANY:
+        table = file.read(columns=list(names.values()))
+        return {name: _coded(table[own].chunks, len(table)) for name, own in names.items()}
+    found: dict[str, Column] = {}
+    for name, own in names.items():
+        batches = (batch.column(0) for batch in file.iter_batches(batch_size=_MANY, columns=[own]))
+        column = _coded(batches, file.metadata.num_rows)
+        found[name] = _packed_texts(path, file.metadata, own) if column is None else column
+    return found
+
+
+def _coded(batches: Iterable[Any], count: int) -> Coded | None:
+    """Texts in Arrow's dictionaries, each kept once; None where many differ, as ids do, which would take far more."""
+    places: dict[str | None, int] = {None: 0}
+    codes, start = np.empty(count, dtype=np.int32), 0
+    for texts in batches:
+        numbers = [places.setdefault(text, len(places)) for text in texts.dictionary.to_pylist()]
+        of_rows = texts.indices.fill_null(len(numbers)).to_numpy()
+        codes[start : start + len(texts)] = np.array([*numbers, 0], np.int32)[of_rows]
+        start += len(texts)
+        if start >= _MANY and 2 * len(places) > start:
+            return None
+    return Coded(codes, list(places)).select(slice(None))
+
+
+def _packed_texts(path: Path, metadata: Any, name: str) -> np.ndarray:
+    """A column as an array of NumPy's strings, None where there is none."""
+    import pyarrow.parquet
+
+    result, start = np.empty(metadata.num_rows, dtype=np.dtypes.StringDType(na_object=None)), 0
+    for batch in pyarrow.parquet.ParquetFile(path, metadata=metadata).iter_batches(batch_size=_FEWER, columns=[name]):
+        result[start : start + len(batch)] = batch.column(0).to_pylist()
+        start += len(batch)
     return result
 
 
 def stacked(parts: Sequence[Column]) -> Column:
+    """Columns under each other."""
     if len(parts) == 1:
         return parts[0]
+    if all(isinstance(part, Coded) for part in parts):
+        return Coded.of(cell for part in parts for cell in part)
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts) and len({(part.shape[1:], part.dtype.kind == "T") for part in arrays}) == 1:
         return np.concatenate(arrays)

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from regrain.data.cells import LOOKED_AT, SPLITS, Column, Contents, as_floats, label_names, spelled
+from regrain.data.cells import LOOKED_AT, SPLITS, Column, Contents, as_floats, different, label_names, spelled
 from regrain.data.folder import image_suffixes
 from regrain.data.packed import are_different, count_different
 from regrain.errors import NoLabelsError, Notable, UserError, examples, python_only
@@ -134,7 +134,7 @@ class Guesses:
         """
         for name in self._free:
             if not self.split_known and _has_word(name, _SPLIT_WORDS):
-                cells = {str(c).strip().lower() for c in self.columns[name]}
+                cells = {str(c).strip().lower() for c in different(self.columns[name])}
                 if (cells and cells <= set(SPLITS)) or ("train" in cells and len(cells & set(SPLITS)) > 1):
                     self._say("split", [name], "split")
                     return name
@@ -262,7 +262,7 @@ class Guesses:
         named = [n for n in [*self._free, *([image] if image else [])] if _squeezed(n) in _ID_NAMES]
         for name in sorted(named, key=lambda n: _ID_NAMES.index(_squeezed(n))):
             cells = self.columns[name]
-            if self.contents(name).kind not in ("text", "numbers") or any(map(missing, cells)):
+            if self.contents(name).kind not in ("text", "numbers") or any(map(missing, different(cells))):
                 continue
             if are_different(cells, spelled):
                 self.roles.of.setdefault(name, "id")
@@ -346,8 +346,8 @@ def _are_whole(column: Column) -> bool:
 def _distinct(column: Column) -> int:
     if isinstance(column, np.ndarray) and column.dtype.kind == "T":
         return count_different(column, spelled)
-    texts = {cell for cell in column if isinstance(cell, str)}  # a long text that comes back is looked at once
-    others = {spelled(cell) for cell in column if not isinstance(cell, str) and not missing(cell)}
+    texts = {cell for cell in different(column) if isinstance(cell, str)}  # one that comes back is looked at once
+    others = {spelled(cell) for cell in different(column) if not isinstance(cell, str) and not missing(cell)}
     return len({spelled(text) for text in texts if not missing(text)} | others)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from regrain.labels import Coded
+
 _BLOCK = 65536
 
 
@@ -27,6 +29,8 @@ def packed(texts: Collection[Any]) -> np.ndarray:
     """
     if isinstance(texts, np.ndarray) and texts.dtype.kind == "T":
         return texts
+    if isinstance(texts, Coded):
+        return packed(texts.cells)[texts.codes]
     result: np.ndarray = np.empty(len(texts), dtype=np.dtypes.StringDType())
     start = 0
     try:

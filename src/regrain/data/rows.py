@@ -24,7 +24,7 @@ from regrain.data.images import ImageForm, Storage, choose_storage, decode_image
 from regrain.data.packed import keys_of, packed, repeated
 from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
 from regrain.errors import Notable, UserError, examples
-from regrain.labels import Labels, Relation, Taxonomy
+from regrain.labels import Coded, Labels, Relation, Taxonomy
 from regrain.spelling import readable
 
 LONGEST_TEXT = 1_000_000
@@ -94,6 +94,8 @@ class Rows:
         def pick(values: Any) -> Any:
             if values is None:
                 return None
+            if isinstance(values, Coded):
+                return values.select(rows)
             return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in kept]
 
         labels = self.labels
@@ -351,6 +353,8 @@ def _all_readable(value: Any) -> Any:
         return readable(value)
     if isinstance(value, Mapping):
         return {_all_readable(key): _all_readable(inner) for key, inner in value.items()}
+    if isinstance(value, Coded):
+        return value.mapped(_all_readable)
     if isinstance(value, list | tuple) and not isinstance(value, Labels):
         return [_all_readable(inner) if isinstance(inner, str) and not inner.isascii() else inner for inner in value]
     return value

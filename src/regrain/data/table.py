@@ -21,6 +21,7 @@ from regrain.data.cells import (
     as_floats,
     as_matrix,
     contents_of,
+    different,
     label_names,
     numbered,
     numbers_of,
@@ -48,7 +49,7 @@ from regrain.data.records import (
 from regrain.data.rows import RowError, Rows, missing_message
 from regrain.data.samples import Modality
 from regrain.errors import Notable, UserError, examples, nearest
-from regrain.labels import Labels, missing, path_columns, require_relation
+from regrain.labels import Coded, Labels, missing, path_columns, require_relation
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Table:
     columns: Mapping[str, Column]  # name -> Column: may read a column when it is asked for
     describe_row: Callable[[int], str]  # how the user finds the row at a position, such as "line 7"
     folder: Path  # where relative image paths start
-    splits: Sequence[str] | None = None  # the split of every row, where files name it
+    splits: Coded | None = None  # the split of every row, where files name it
     broken: tuple[RowError, ...] = ()  # lines that are not rows
     classes: tuple[str, ...] = ()  # columns that the source declares to be class labels
     messages: tuple[str, ...] = ()  # notes on how the file was read
@@ -176,8 +177,7 @@ class _Reading:
         if modality == "series":
             self.messages += missing_message(np.asarray(values), static)
         names = table.splits if self.split is None else self._filled(self.split, "split")
-        known = {} if names is None else {name: split_name(name) for name in set(names)}
-        splits = None if names is None else [known[name] for name in names]
+        splits = None if names is None else Coded.of(names).mapped(split_name)
         ids = None if self.id is None else self._filled(self.id, "id")
         groups = None if self.group is None else self._filled(self.group, "group")
         return self._made(
@@ -218,25 +218,26 @@ class _Reading:
     def _filled(self, name: str, role: str) -> Sequence[str] | np.ndarray:
         """The cells of a column that may not have gaps; gaps become errors."""
         column = self.table.columns[name]
-        cells: Sequence[str] | np.ndarray
         if isinstance(column, np.ndarray) and column.dtype.kind == "T":
-            cells = stripped(column)
+            cells: Sequence[str] | np.ndarray = stripped(column)
+        elif isinstance(column, Coded):
+            cells = column.mapped(_spelled)
         else:
-            cells = ["" if missing(cell) else spelled(cell) for cell in column]
-        for row, cell in enumerate(cells):
-            if not cell:
+            cells = [_spelled(cell) for cell in column]
+        if any(not cell for cell in different(cells)):
+            for row in (row for row, cell in enumerate(cells) if not cell):
                 where = self.table.describe_row(row)
                 self.errors.append(RowError(f"no {role}", row, where, f"has no {role} in column '{name}'"))
         return cells
 
-    def _labels(self) -> dict[str, list[Any]]:
+    def _labels(self) -> Mapping[str, Sequence[Any]]:
         names = {
             level: label_names(self.table.columns[level], self.unknown, level, self.messages) for level in self.levels
         }
         if not self.options.get("label_paths"):
             return names
         paths = names[self.levels[0]]
-        return path_columns(paths) if any(paths) else {}
+        return path_columns(paths) if any(paths.cells) else {}
 
     def _put_errors(self, wrong: Mapping[int, str]) -> None:
         for row, why in sorted(wrong.items()):
@@ -475,6 +476,10 @@ def _mostly_numbers(column: Column) -> bool:
         return False
     cells = [cell for cell in column if not missing(cell)]
     return 2 * int(np.isfinite(as_floats(cells)).all(axis=1).sum()) > len(cells)
+
+
+def _spelled(cell: Any) -> str:
+    return "" if missing(cell) else spelled(cell)
 
 
 def _text(cell: Any) -> str | None:

@@ -16,7 +16,7 @@ from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
 from regrain.errors import UserError
 from regrain.runs.run import Run
-from regrain.runs.tables import joined_writer, parquet_writer, write_table
+from regrain.runs.tables import joined_writer, parquet_writer, read_table, write_table
 from regrain.storage.files import MANIFEST, replace_file
 from regrain.training.device import Precision
 from regrain.training.processes import cluster_of, from_first_process, is_first_process
@@ -129,10 +129,9 @@ def write_in_blocks(
     :func:`~regrain.training.processes.shared_out` all processes make the blocks, and the first one writes them.
 
     ``tables``: makes the tables of blocks. ``out``: A .csv or .parquet file. ``key``: gives what the content depends
-    on; see :func:`key_of`. ``look``: called with the table of every block, in their order.
+    on; see :func:`key_of`. ``look``: called with the table of every block, in their order, when
+    all are made.
     """
-    import pyarrow.parquet
-
     writes = is_first_process()
     if len(blocks) == 1:
         (table,) = tables(blocks)
@@ -145,17 +144,22 @@ def write_in_blocks(
     found = from_first_process(_made(folder, key()) if writes else None)
     files = [folder / f"{number}.parquet" for number in range(len(blocks))]
     made = tables([block for number, block in enumerate(blocks) if number not in found])
-    rows = 0
+    rows, held = 0, []
     for number, file in enumerate(files):
         if number not in found:
             table = next(made)
             rows += table.num_rows
             if writes:
                 replace_file(file, parquet_writer(table))
+            elif look is not None:
+                held.append(table)
+            del table  # read again it takes half of the memory
         else:
             rows += found[number]
-            table = None if look is None else pyarrow.parquet.read_table(file)
-        if look is not None:
+            if look is not None and not writes:
+                held.append(read_table(file))
+    if look is not None:
+        for table in map(read_table, files) if writes else held:
             look(table)
     if writes:
         replace_file(out, joined_writer(files, out.suffix.lower()))

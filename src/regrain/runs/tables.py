@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 WRITABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 """Endings of the tables that are written."""
 
+_FEW = 4096
+"""Rows of a part that are read at a time."""
+
 
 def require_writable(
     out: Path, overwrite: bool, *, suffixes: Sequence[str] = WRITABLE_SUFFIXES, content: str = "tables"
@@ -80,7 +83,11 @@ def parquet_writer(table: pa.Table) -> Callable[[Path], object]:
     """A writer of a table as Parquet."""
     import pyarrow.parquet
 
-    return partial(pyarrow.parquet.write_table, table, **_parquet_options(table.schema))
+    def write(out: Path) -> None:
+        pyarrow.parquet.write_table(table, out, **_parquet_options(table.schema))
+        pyarrow.default_memory_pool().release_unused()  # which keeps what a table took
+
+    return write
 
 
 def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
@@ -90,13 +97,23 @@ def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
     return {"compression": "zstd", "use_dictionary": [f.name for f in schema if pa.types.is_string(f.type)]}
 
 
+def read_table(file: Path) -> pa.Table:
+    """A Parquet file, read with little more memory than its table takes."""
+    import pyarrow.parquet
+
+    opened = pyarrow.parquet.ParquetFile(file)
+    table = pyarrow.Table.from_batches(opened.iter_batches(batch_size=_FEW, use_threads=False), opened.schema_arrow)
+    pyarrow.default_memory_pool().release_unused()
+    return table
+
+
 def joined_writer(files: Sequence[Path], suffix: str) -> Callable[[Path], object]:
     """A writer of Parquet files under each other, as CSV or Parquet; one of them is held at a time."""
     import pyarrow.csv
     import pyarrow.parquet
 
     def read(file: Path) -> pa.Table:
-        table = pyarrow.parquet.read_table(file)
+        table = read_table(file)
         return _guarded(table) if suffix == ".csv" else table
 
     def write(out: Path) -> None:

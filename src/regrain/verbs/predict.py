@@ -101,7 +101,9 @@ def predict(
             made += tables(blocks)
         else:
             write_in_blocks(tables, blocks, Path(out), lambda: key_of(run, [dataset]), made.append)
-    return pyarrow.concat_tables(made).to_pandas()
+    whole = pyarrow.concat_tables(made)
+    made.clear()
+    return whole.to_pandas(split_blocks=True, self_destruct=True)  # column by column: held once, not twice
 
 
 def _columns(run: Run) -> Callable[[Dataset], dict[str, Column]]:
