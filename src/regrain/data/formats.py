@@ -39,10 +39,10 @@ _FEW = 16
 _BLOCK = 1000
 _ROW_BYTES = 200
 _MANY = 65536
-"""From this many rows on, texts that are all different are packed."""
-_FEWER = 4096
-"""Rows of packed texts that are read at a time."""
-_KEPT_BYTES = 64 << 20
+"""From this many rows on, texts most of which are different are packed."""
+_FEWER = 16384
+"""Rows of texts that are read at a time, of so many and more."""
+_KEPT_BYTES = 16 << 20
 """Columns are kept once read up to so many bytes in all; beyond, each is read whenever it is asked for."""
 
 
@@ -653,24 +653,31 @@ def _read_texts(path: Path, file: Any, names: Mapping[str, str]) -> dict[str, Co
         return {name: _coded(table[own].chunks, len(table)) for name, own in names.items()}
     found: dict[str, Column] = {}
     for name, own in names.items():
-        batches = (batch.column(0) for batch in file.iter_batches(batch_size=_MANY, columns=[own]))
-        column = _coded(batches, file.metadata.num_rows)
-        found[name] = _packed_texts(path, file.metadata, own) if column is None else column
+        batches = (batch.column(0) for batch in file.iter_batches(batch_size=_FEWER, columns=[own]))
+        try:
+            found[name] = _coded(batches, file.metadata.num_rows, most=0.5)
+        except _ManyTexts:  # ids, say, which would take far more as dictionaries
+            found[name] = _packed_texts(path, file.metadata, own)
     return found
 
 
-def _coded(batches: Iterable[Any], count: int) -> Coded | None:
-    """Texts in Arrow's dictionaries, each kept once; None where many differ, as ids do, which would take far more."""
-    places: dict[str | None, int] = {None: 0}
+class _ManyTexts(Exception):
+    """Most texts of a column are different."""
+
+
+def _coded(batches: Iterable[Any], count: int, most: float = 1) -> Coded:
+    """Texts in Arrow's dictionaries, each kept once; raises a _ManyTexts where more than a share of them differ."""
+    places: dict[str | None, int] = {}
     codes, start = np.empty(count, dtype=np.int32), 0
     for texts in batches:
-        numbers = [places.setdefault(text, len(places)) for text in texts.dictionary.to_pylist()]
-        of_rows = texts.indices.fill_null(len(numbers)).to_numpy()
-        codes[start : start + len(texts)] = np.array([*numbers, 0], np.int32)[of_rows]
+        used, of_rows = np.unique(texts.indices.fill_null(-1).to_numpy(), return_inverse=True)
+        names = [None] * int((used < 0).sum()) + texts.dictionary.take(used[used >= 0]).to_pylist()
+        numbers = np.array([places.setdefault(name, len(places)) for name in names], dtype=np.int32)
+        codes[start : start + len(texts)] = numbers[of_rows]
         start += len(texts)
-        if start >= _MANY and 2 * len(places) > start:
-            return None
-    return Coded(codes, list(places)).select(slice(None))
+        if len(places) > most * start:
+            raise _ManyTexts
+    return Coded(codes, list(places))
 
 
 def _packed_texts(path: Path, metadata: Any, name: str) -> np.ndarray:

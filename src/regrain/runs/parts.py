@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Maker: TypeAlias = Callable[[str, Dataset], pa.Table]
     """Makes the table of a block from the name of its split, and its samples."""
 
-BLOCK = 2**15
+BLOCK = 2**13
 """Rows that are computed and written at once."""
 
 
@@ -129,8 +129,8 @@ def write_in_blocks(
     :func:`~regrain.training.processes.shared_out` all processes make the blocks, and the first one writes them.
 
     ``tables``: makes the tables of blocks. ``out``: A .csv or .parquet file. ``key``: gives what the content depends
-    on; see :func:`key_of`. ``look``: called with the table of every block, in their order, when
-    all are made.
+    on; see :func:`key_of`. ``look``: called with the table of every block, in their order,
+    when all are made.
     """
     writes = is_first_process()
     if len(blocks) == 1:

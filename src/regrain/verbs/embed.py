@@ -104,7 +104,7 @@ def export_embeddings(
         How many workers of the cluster: each takes a GPU, or a core where there is none.
     **reader_options
         See :func:`load`.
-    Embeddings of more than 32,768 samples are computed and kept block by block: the same command, given again after it
+    Embeddings of more than 8,192 samples are computed and kept block by block: the same command, given again after it
     was stopped, goes on after the last block.
 
     Raises

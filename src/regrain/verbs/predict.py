@@ -67,7 +67,7 @@ def predict(
         How many workers of the cluster: each takes a GPU, or a core where there is none.
     **reader_options
         See :func:`load`.
-    Classes of more than 32,768 samples that are written to a file are computed and kept block by block: the same call,
+    Classes of more than 8,192 samples that are written to a file are computed and kept block by block: the same call,
     given again after it was stopped, goes on after the last block.
 
     Returns
