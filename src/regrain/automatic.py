@@ -27,9 +27,9 @@ from regrain.metrics.logistic import probe_probabilities
 from regrain.report import report
 from regrain.runs.assemble import assemble
 from regrain.runs.commands import command
-from regrain.runs.defaults import training_seconds
 from regrain.runs.discovery import Discovery
 from regrain.runs.run import Run
+from regrain.runs.timing import training_seconds
 from regrain.runs.verb import verb
 from regrain.storage.files import read_json, write_text
 from regrain.storage.plans import begin_plan
@@ -394,8 +394,7 @@ class _Choice:
         settings = self.settings_of(asked)
         plan = plan_fit(asked.method, train, encoder=self.encoder, settings=settings, seed=self.seed, holdout=0)
         assembly = assemble(plan.recipe, plan.training.with_levels(plan.recipe["data"]["levels"]))
-        kind = resolve_device(self.device)
-        _, seconds = training_seconds(assembly.model, assembly.dataset, assembly.options, kind)
+        _, seconds = training_seconds(assembly, resolve_device(self.device))
         return seconds * (1 + self.samples / len(train)) / 60
 
     def _groups(self) -> Tensor | None:

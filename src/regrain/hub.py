@@ -25,13 +25,13 @@ from regrain.evaluation import embed
 from regrain.labels import Labels
 from regrain.model import Model, load_model
 from regrain.runs.classifier import FewShotClassifier, level_proba, predicted_classes
-from regrain.runs.discovery import SubclassModel, read_discovery, read_subclasses, write_subclasses
 from regrain.runs.evaluations import figures_in_markdown
 from regrain.runs.export import Export, input_in_words
 from regrain.runs.prediction import predicted_columns
 from regrain.runs.run import Run
 from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import SAMPLE_OPTIONS, read_alike
+from regrain.runs.subclass_model import SubclassModel, read_discovery, read_subclasses, write_subclasses
 from regrain.runs.tables import frame_of
 from regrain.runs.verb import RunOrPath, verb
 from regrain.storage.files import MANIFEST, Folder, read_json, replace_file

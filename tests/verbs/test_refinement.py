@@ -168,7 +168,7 @@ def test_an_interrupted_round_is_resumed(tmp_path: Path, monkeypatch: pytest.Mon
         after_step(self)
 
     monkeypatch.setattr(GEORGE, "after_step", stopping)
-    monkeypatch.setattr(refinement, "train_run", lambda *args, **more: train_run(*args[:-1], stop, **more))
+    monkeypatch.setattr(refinement, "train_run", lambda *args, **more: train_run(*args, **more, interrupt=stop))
     with pytest.raises(KeyboardInterrupt):
         discover(broken, refine=1, each=3)
     monkeypatch.undo()

@@ -27,8 +27,8 @@ from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.explorer.state import Group
 from regrain.pictures.map import MapKind, chosen_kind, embedding_map
-from regrain.runs.discovery import is_own_name
 from regrain.runs.run import Run
+from regrain.runs.subclass_model import is_own_name
 from regrain.runs.tables import table_writer
 from regrain.storage.files import Folder, json_writer, save_tensors
 from regrain.verbs.discover import discover

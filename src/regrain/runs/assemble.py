@@ -91,7 +91,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     model.precision = options.precision
     model.method.setup(reduced.labels)
     resolved: dict[str, Any] = {
-        "data": {**given.get("data", {}), "roles": roles},
+        "data": {**given.get("data", {}), "roles": roles, "labels_fingerprint": reduced.labels.fingerprint()},
         "method": {"name": method.name, **settings},
         "encoder": section,
         "views": {"presets": presets} | ({"size": size} if train.modality == "image" else {}),

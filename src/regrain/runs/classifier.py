@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, NamedTuple
 
@@ -229,6 +230,52 @@ def fit_classifier(
     >>> classifier.classes[named.codes[0]], named.abstained.tolist()
     ('b', [False, True])
     """
+    _require_options(classes, abstain, precision, confidence)
+    x = _unit(embeddings)
+    held = _folds(labels, len(classes), seed)
+    notices: list[str] = []
+    candidates = _candidates(inverse_penalty, labels, classes, notices)
+    judged = held >= 0
+    if not bool(judged.any()):
+        if precision is not None:
+            raise UserError(
+                f"every class of the support has one sample: none could be held out to show --precision {precision:g}",
+                code="too_few",
+            )
+        notices.append(
+            "probabilities are not calibrated and nothing is abstained from: every class has one sample, so that none "
+            "could be held out"
+        )
+        penalty, temperature, threshold, least = candidates[0], 1.0, None, None
+    else:
+        penalty, temperature, logits = _chosen(x, labels, held, len(classes), candidates)
+        notices.append(
+            f"C = {penalty:g} and temperature {temperature:.3g} by {int(judged.sum())} held-out support samples"
+        )
+        threshold = _typicality_threshold(x, labels, held, len(classes), abstain, notices)
+        least = None
+        if abstain > 0 or precision is not None:
+            sure, codes = (logits / temperature).softmax(dim=1).max(dim=1)
+            least = _least_probability(sure, codes == labels[judged], precision, confidence, notices)
+    weights, intercepts = _fit(x, labels, len(classes), penalty)
+    return FewShotClassifier(
+        level=level,
+        classes=classes,
+        weights=weights.float(),
+        intercepts=intercepts.float(),
+        means=_means(x, labels, len(classes)).float(),
+        temperature=temperature,
+        threshold=threshold,
+        least_probability=least,
+        abstain=abstain,
+        precision=precision,
+        confidence=confidence,
+        inverse_penalty=penalty,
+        notices=tuple(notices),
+    )
+
+
+def _require_options(classes: Sequence[str], abstain: float, precision: float | None, confidence: float | None) -> None:
     if len(classes) < 2:
         names = f": '{classes[0]}'" if classes else ""
         raise UserError(f"the support labels {len(classes)} class{names}; a classifier needs two to tell apart")
@@ -244,80 +291,57 @@ def fit_classifier(
         raise UserError(
             "--confidence says how surely --precision is reached: give that too", code="conflicting_options"
         )
-    x = _unit(embeddings)
+
+
+def _candidates(
+    inverse_penalty: float | None, labels: Tensor, classes: Sequence[str], notices: list[str]
+) -> Sequence[float]:
+    """The values of C to choose from: what the user gave, or 1 where a class has too few samples for a choice."""
     counts = labels.bincount(minlength=len(classes))
+    if inverse_penalty is not None:
+        return [inverse_penalty]
+    if int(counts.min()) >= _FEWEST_FOR_CHOICE:
+        return _INVERSE_PENALTIES
     fewest = f"class '{classes[int(counts.argmin())]}' has {int(counts.min())}"
-    held = _folds(labels, counts, seed)
-    notices = []
+    notices.append(f"C = 1: {fewest} of the {_FEWEST_FOR_CHOICE} samples that choosing needs")
+    return [1.0]
 
-    candidates = [inverse_penalty] if inverse_penalty is not None else list(_INVERSE_PENALTIES)
-    if inverse_penalty is None and int(counts.min()) < _FEWEST_FOR_CHOICE:
-        candidates = [1.0]
-        notices.append(f"C = 1: {fewest} of the {_FEWEST_FOR_CHOICE} samples that choosing needs")
+
+def _chosen(
+    x: Tensor, labels: Tensor, held: Tensor, classes: int, candidates: Sequence[float]
+) -> tuple[float, float, Tensor]:
+    """C of the lowest held-out cross entropy, the temperature that gives it, and the held-out logits (H, K)."""
     best: tuple[float, float, float, Tensor] | None = None
-    if (held >= 0).any():
-        for penalty in candidates:
-            logits = _held_out_logits(x, labels, held, len(classes), penalty)
-            temperature, entropy = _calibrated(logits, labels[held >= 0])
-            if best is None or entropy < best[0]:
-                best = (entropy, penalty, temperature, logits)
-    if best is None:
-        notices.append(
-            "probabilities are not calibrated and nothing is abstained from: every class has one sample, so that none "
-            "could be held out"
-        )
-    else:
-        judged = int((held >= 0).sum())
-        notices.append(f"C = {best[1]:g} and temperature {best[2]:.3g} by {judged} held-out support samples")
-    penalty, temperature = (candidates[0], 1.0) if best is None else best[1:3]
-    threshold = None
-    if best is not None and abstain > 0:
-        threshold = float(np.quantile(_held_out_typicality(x, labels, held, len(classes)).numpy(), abstain))
-        notices.append(
-            f"abstains below a cosine of {threshold:.3f} to every class mean: {abstain:.0%} of held-out support"
-        )
-    least = None
-    if best is not None and (abstain > 0 or precision is not None):
-        sure, codes = (best[3] / temperature).softmax(dim=1).max(dim=1)
-        right = codes == labels[held >= 0]
-        least = _least_probability(sure, right, precision, confidence)
-        kept = sure >= least
-        notices.append(
-            f"abstains below a probability of {least:.3f}: {float((~kept).double().mean()):.0%} of held-out support; "
-            f"{_percent(right[kept])} of the rest are right, {_percent(right)} of all"
-        )
-    elif precision is not None:
-        raise UserError(
-            f"every class of the support has one sample: none could be held out to show --precision {precision:g}",
-            code="too_few",
-        )
-    weights, intercepts = _fit(x, labels, len(classes), penalty)
-    return FewShotClassifier(
-        level,
-        classes,
-        weights.float(),
-        intercepts.float(),
-        _means(x, labels, len(classes)).float(),
-        temperature,
-        threshold,
-        least,
-        abstain,
-        precision,
-        confidence,
-        penalty,
-        tuple(notices),
-    )
+    for penalty in candidates:
+        logits = _held_out_logits(x, labels, held, classes, penalty)
+        temperature, entropy = _calibrated(logits, labels[held >= 0])
+        if best is None or entropy < best[0]:
+            best = (entropy, penalty, temperature, logits)
+    assert best is not None
+    return best[1:]
 
 
-def _least_probability(sure: Tensor, right: Tensor, precision: float | None, confidence: float | None) -> float:
+def _typicality_threshold(
+    x: Tensor, labels: Tensor, held: Tensor, classes: int, abstain: float, notices: list[str]
+) -> float | None:
+    """The typicality that a share ``abstain`` of the held-out samples falls short of; None without a share."""
+    if abstain == 0:
+        return None
+    threshold = float(np.quantile(_held_out_typicality(x, labels, held, classes).numpy(), abstain))
+    notices.append(f"abstains below a cosine of {threshold:.3f} to every class mean: {abstain:.0%} of held-out support")
+    return threshold
+
+
+def _least_probability(
+    sure: Tensor, right: Tensor, precision: float | None, confidence: float | None, notices: list[str]
+) -> float:
     """Of held-out samples, from which on the share of right ones is as asked for."""
-    if precision is None:
-        return LEAST_SURE
-    if confidence is None:
-        found = threshold_reaching(sure, right, precision)
-    else:
+    found: float | None = LEAST_SURE
+    if confidence is not None and precision is not None:
         require_enough(len(sure), precision, confidence)
         found = guaranteed_threshold(sure[:, None], right[:, None], precision=precision, confidence=confidence)
+    elif precision is not None:
+        found = threshold_reaching(sure, right, precision)
     if found is None:
         with_confidence = "" if confidence is None else f" with confidence {confidence:g}"
         raise UserError(
@@ -325,6 +349,11 @@ def _least_probability(sure: Tensor, right: Tensor, precision: float | None, con
             f"{precision:g} are right{with_confidence}: ask for less, or label more",
             code="too_few",
         )
+    kept = sure >= found
+    notices.append(
+        f"abstains below a probability of {found:.3f}: {float((~kept).double().mean()):.0%} of held-out support; "
+        f"{_percent(right[kept])} of the rest are right, {_percent(right)} of all"
+    )
     return found
 
 
@@ -345,11 +374,11 @@ def _typicality(x: Tensor, means: Tensor) -> Tensor:
     return (x @ means.T).max(dim=1).values
 
 
-def _folds(labels: Tensor, counts: Tensor, seed: int) -> Tensor:
+def _folds(labels: Tensor, classes: int, seed: int) -> Tensor:
     """The fold (S,) that holds each sample out; -1 for a class's only sample, which is always fitted on."""
     generator = np.random.default_rng(seed)
     folds = torch.full_like(labels, -1)
-    for code in range(len(counts)):
+    for code in range(classes):
         rows = (labels == code).nonzero()[:, 0]
         if len(rows) > 1:
             order = torch.from_numpy(generator.permutation(len(rows)))

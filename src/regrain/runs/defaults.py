@@ -1,4 +1,4 @@
-"""Defaults of a training: encoder, side of the views, epochs; and an estimate of its time.
+"""Defaults of a training: encoder, side of the views, epochs.
 
 An encoder whose weights are at hand is taken as it is: features of published weights win over anything that is trained
 on few photos or texts, and cost minutes. Nothing is downloaded unless the user names an encoder or asks for weights.
@@ -6,29 +6,20 @@ on few photos or texts, and cost minutes. Nothing is downloaded unless the user 
 
 from __future__ import annotations
 
-import copy
 import math
-import shlex
-import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
-
 from regrain.data.dataset import Dataset
-from regrain.encoders import default_encoder, image, is_pretrained, vision
-from regrain.encoders.half import computing_in
+from regrain.encoders import default_encoder, image, vision
 from regrain.encoders.text import minilm_is_at_hand
-from regrain.errors import UserError, nearest, warn
-from regrain.model import Model
-from regrain.training.device import resolve_precision, scan_dtype
-from regrain.training.options import TrainingOptions
-from regrain.training.scan import on_device
+from regrain.errors import UserError, nearest
 from regrain.views import preset_names
 
 Regime = Literal["features", "fine-tuning", "from scratch"]
 
 _LARGE_VIEW, _LARGE_STORAGE = 224, 256
+
 _STEPS: dict[Regime, tuple[int, int, int]] = {
     "features": (2_000, 20, 100),
     "fine-tuning": (1_200, 5, 50),
@@ -38,14 +29,6 @@ _STEPS: dict[Regime, tuple[int, int, int]] = {
 
 GENTLE = 0.1
 """The rate of a pretrained encoder of photos over the heads' rate, at which its features are lost."""
-_FEW = 5_000
-"""Samples below which photos or texts hardly teach an encoder that starts from random weights."""
-
-_EXTRAS = {"image": "vision", "text": "text"}
-"""Modality -> the extra of the package that brings a pretrained encoder."""
-
-_WORTH_MEASURING, _WORTH_SAYING, _LONG = 1_000, 60, 3_600
-"""Visits of samples, and seconds."""
 
 
 def default_encoder_section(
@@ -166,110 +149,3 @@ def default_epochs(regime: Regime, samples: int, batch_size: int) -> int:
     """
     steps, fewest, most = _STEPS[regime]
     return max(fewest, min(most, round(steps / math.ceil(samples / batch_size))))
-
-
-def announce_time(
-    model: Model, train: Dataset, options: TrainingOptions, recipe: Mapping[str, Any], device: str, processes: int
-) -> list[str]:
-    """Report how long a training will take if it is long or not worthwhile, and name a faster one.
-
-    What is said of hours is a warning; what is returned, notes.
-
-    ``recipe``: resolved. ``processes``: those that share the work.
-    """
-    learns, frozen = not model.method.fit_once, model.backbone is not None
-    visits = len(train) * options.epochs if learns else len(train)
-    if visits < _WORTH_MEASURING or not (learns or frozen):
-        return []
-    once, seconds = training_seconds(model, train, options, device, processes)
-    name, source = recipe["encoder"]["name"], shlex.quote(recipe["data"].get("source") or "DATA")
-    ready = {"image": "lite", "text": "minilm"}.get(train.modality)
-    trained = not frozen and any(p.requires_grad for p in model.method.encoder.parameters())
-    offers = ready is not None and trained and not is_drawing(train)
-    if once > seconds / 2:
-        side = recipe["views"].get("size", 0) // 2
-        faster = f"--set views.size={side}" if side else "a GPU (--device cuda)"
-    elif offers:
-        missing = "" if _at_hand(train.modality) else f", after pip install 'regrain[{_EXTRAS[train.modality]}]'"
-        faster = f"`regrain fit {recipe['method']['name']} {source} --encoder {ready} --frozen`{missing}"
-    else:
-        shorter = max(1, int(options.epochs * _LONG / 2 / max(seconds, 1)))
-        faster = f"--epochs {shorter}"
-    about = f"about {_words(seconds)}"
-    origin = model.config["encoder"]["origin"]
-    if offers and len(train) < _FEW and not is_pretrained(origin) and seconds > _WORTH_SAYING:
-        text = (
-            f"'{name}' starts from random weights and has {len(train)} samples to learn from: training takes {about}, "
-            f"and seldom reaches the features of a pretrained encoder; {faster} takes those"
-        )
-    elif seconds > _LONG:
-        most = "nearly all for the features" if once > seconds / 2 else f"{options.epochs} epochs"
-        text = f"training takes {about}: {most} of {len(train)} samples; faster is {faster}"
-    else:
-        return []
-    if seconds > _LONG:
-        warn(text)
-        return []
-    return [text]
-
-
-def training_seconds(
-    model: Model, train: Dataset, options: TrainingOptions, device: str, processes: int = 1
-) -> tuple[float, float]:
-    """Estimate the seconds of a frozen encoder's features, and of these and the training together.
-
-    Steps on a few samples are timed on the spot, in a copy: training finds everything as it was.
-    """
-    of_step, of_features = _measure(model, train, options, device)
-    once = len(train) * of_features / processes
-    steps = 0 if model.method.fit_once else len(train) * options.epochs
-    return once, once + steps * of_step / processes
-
-
-def _at_hand(modality: str) -> bool:
-    return image.lite_is_at_hand() if modality == "image" else minilm_is_at_hand()
-
-
-def _measure(model: Model, train: Dataset, options: TrainingOptions, device: str) -> tuple[float, float]:
-    """Seconds of a training step, reading included, and of the frozen encoder, for each sample."""
-    bf16 = resolve_precision(options.precision, device) == "bf16"  # type: ignore[arg-type]  # a literal
-    with torch.random.fork_rng(), torch.enable_grad():
-        encoder, views = copy.deepcopy(model.method.encoder).to(device).train(), model.views.to(device)
-        backbone = model.backbone
-        of_step = of_features = 0.0
-        for count in (2, 4, 32):
-            count = min(count, len(train))
-            rows = torch.arange(count)
-            started = time.perf_counter()
-            raw = on_device(train.samples.take(rows), torch.device(device))
-            between = started
-            if backbone is not None:
-                with computing_in(scan_dtype(options.precision, torch.device(device)), backbone):
-                    raw = model.to(device).backbone_features(raw)
-                between = time.perf_counter()
-            ids = rows.to(device)
-            if model.method.fit_once:
-                of_features = (between - started) / count
-                continue
-            with torch.autocast(device, torch.bfloat16, enabled=bf16):
-                outputs = [encoder(view).float().sum() for view in views(raw, ids, 0)]  # heads and losses cost little
-            if outputs[0].requires_grad:
-                torch.stack(outputs).sum().backward()
-            done = time.perf_counter()
-            of_step, of_features = (done - between) / count, (between - started) / count
-            if count > 2 and done - started > 0.2:  # the first pass warms up
-                break
-    return of_step, of_features
-
-
-def _words(seconds: float) -> str:
-    """Describe a time in words.
-
-    Examples
-    --------
-    >>> _words(100), _words(5000), _words(500_000)
-    ('2 min', '1.4 h', '5.8 days')
-    """
-    if seconds < 3_600:
-        return f"{max(1, round(seconds / 60))} min"
-    return f"{seconds / 3_600:.1f} h" if seconds < 48 * 3_600 else f"{seconds / 86_400:.1f} days"

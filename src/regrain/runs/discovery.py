@@ -1,36 +1,39 @@
-"""Hidden subclasses of a trained run: which sample has which, what each holds, and names that make a classifier.
-
-A run's ``discovery/`` folder holds ``discovery.json`` (the subclasses, and their names once given) and, where the
-method has no subclasses of its own, ``centres.safetensors``.
-"""
+"""Hidden subclasses of a trained run: which sample has which, what each holds, and how they agree with finer labels."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from typing_extensions import TypedDict
 
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
 from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels
-from regrain.methods.clustering import CLUSTER_VARIANCE, Counts, cluster_within
+from regrain.methods.clustering import Counts, cluster_within
 from regrain.metrics import clustering_metrics, novel_accuracy
 from regrain.model import Model
 from regrain.runs.class_count import ClassCount
 from regrain.runs.naming import proposed_names
 from regrain.runs.run import Run
+from regrain.runs.subclass_model import (
+    BLOCK,
+    SubclassModel,
+    is_own_name,
+    own_name,
+    read_discovery,
+    read_names,
+    write_subclass_files,
+)
 from regrain.runs.tables import frame_of
-from regrain.storage.files import Folder, json_writer, read_json, save_tensors
 from regrain.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -38,22 +41,6 @@ if TYPE_CHECKING:
 
 _EXEMPLARS = 10
 """Samples that a subclass is named by, where it is named by a few."""
-
-_BLOCK = 65536
-_SUBCLASSES, _CENTRES = "discovery/discovery.json", "discovery/centres.safetensors"
-
-
-class _SubclassForm(TypedDict):
-    number: int
-    name: str
-    known: NotRequired[str | None]
-
-
-class _DiscoveryForm(TypedDict):
-    superclass_level: str | None
-    known_level: NotRequired[str | None]
-    superclasses: list[str]
-    subclasses: list[_SubclassForm]
 
 
 @dataclass(frozen=True)
@@ -169,131 +156,6 @@ class Discovery:
         return found
 
 
-@dataclass(frozen=True)
-class SubclassModel:
-    """Model that assigns a subclass to any sample."""
-
-    level: str | None
-    """The level of the superclasses; without one, k-means sees a single superclass."""
-    superclasses: tuple[str, ...]
-    """Their names, by the run's codes."""
-    centres: Tensor | None = None
-    """(r, d) or None: unit vectors; None where the method has subclasses of its own, or before any are fitted."""
-    owners: Tensor | None = None
-    """LongTensor (r,) or None: the superclass each centre lies in."""
-    offsets: Tensor | None = None
-    """(r,) or None: added to cosines; see :class:`~regrain.methods.clustering.Subclusters`."""
-    names: dict[int, str] = field(default_factory=dict)
-    """Names of subclasses so far."""
-    known_level: str | None = None
-    """The level whose labelled classes are subclasses."""
-    known: dict[int, str] = field(default_factory=dict)
-    """Subclass -> the class of that level that it is."""
-
-    def codes(self, dataset: Dataset) -> Tensor:
-        """(N,): the superclasses of a data set by the run's codes, -1 where there is none of that name."""
-        if self.level is None:
-            return torch.zeros(len(dataset), dtype=torch.long)
-        if self.level not in dataset.labels.levels:
-            return torch.full((len(dataset),), -1)
-        own = {name: code for code, name in enumerate(self.superclasses)}
-        table = torch.tensor([own.get(name, -1) for name in dataset.labels.names(self.level)] + [-1])
-        return table[dataset.labels.level(self.level)]
-
-    def kept(self, dataset: Dataset) -> Tensor:
-        """(N,): the subclass of every sample that is labelled as a known class, -1 for the others."""
-        if self.known_level is None or self.known_level not in dataset.labels.levels:
-            return torch.full((len(dataset),), -1)
-        own = {name: number for number, name in self.known.items()}
-        table = torch.tensor([own.get(name, -1) for name in dataset.labels.names(self.known_level)] + [-1])
-        return table[dataset.labels.level(self.known_level)]
-
-    def strangers(self, dataset: Dataset) -> set[str]:
-        """Names of superclasses that samples of a data set have and the run does not know."""
-        if self.level is None or self.level not in dataset.labels.levels:
-            return set()
-        names = dataset.labels.names(self.level)
-        return {names[code] for code in dataset.labels.present(self.level)} - set(self.superclasses)
-
-    def reduced(
-        self,
-        model: Model,
-        dataset: Dataset,
-        coarse: Tensor,
-        function: Callable[[Tensor], Tensor],
-        vectors: Tensor | None = None,
-    ) -> Tensor:
-        """``function`` of the subclasses' probabilities (b, r), block by block, given superclasses (N,), -1 unknown.
-
-        ``vectors`` (N, d) are the unit embeddings of the data set, where they are at hand.
-        """
-        if self.centres is None or self.owners is None or self.offsets is None:
-            return apply_model(
-                model, dataset, lambda x, own: function(model.method.subclass_proba(x, own)), beside=coarse
-            )
-        if vectors is None:
-            vectors = functional.normalize(embed(model, dataset), dim=1)
-        if vectors.shape[1] != self.centres.shape[1]:
-            raise UserError(
-                f"the subclasses were settled on embeddings of width {self.centres.shape[1]}, and the run's have width "
-                f"{vectors.shape[1]}: settle them again"
-            )
-        found = []
-        for block, given in zip(vectors.split(_BLOCK), coarse.split(_BLOCK), strict=True):
-            scores = (block @ self.centres.T + self.offsets) / CLUSTER_VARIANCE
-            elsewhere = torch.isin(given, self.owners)[:, None] & (self.owners != given[:, None])
-            found.append(function(scores.masked_fill(elsewhere, -torch.inf).softmax(dim=1)))
-        return torch.cat(found)
-
-    def predict(
-        self,
-        model: Model,
-        dataset: Dataset,
-        coarse: Tensor,
-        function: Callable[[Tensor], Tensor],
-        vectors: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """``function`` as for :meth:`reduced`, a factor (N,) of the probabilities, and superclasses (N,).
-
-        An unknown superclass, -1 in ``coarse`` (N,), is what the method predicts; the subclasses then lie in that, and
-        their probabilities times the factor add up to its own. -1 where the method predicts none.
-        """
-        one = torch.ones(len(coarse))
-        if not bool((coarse < 0).any()):
-            return self.reduced(model, dataset, coarse, function, vectors), one, coarse
-        try:
-            upper, best = apply_model(model, dataset, lambda x: _best(model.method.predict_proba(x, "coarse"))).T
-        except UserError:
-            found = self.reduced(model, dataset, coarse, function, vectors)
-            if self.owners is not None:
-                codes = self.reduced(model, dataset, coarse, _best, vectors)[:, 1].long()
-                coarse = torch.where(coarse < 0, self.owners[codes], coarse)
-            return found, one, coarse
-        inside = torch.where(coarse < 0, best.long(), coarse)
-        return self.reduced(model, dataset, inside, function, vectors), torch.where(coarse < 0, upper, one), inside
-
-    def assigned(
-        self, model: Model, dataset: Dataset, coarse: Tensor, vectors: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The probability (N,) of the most probable subclass, that subclass (N,), and the superclass (N,)."""
-        found, factor, coarse = self.predict(model, dataset, coarse, _best, vectors)
-        return found[:, 0] * factor, found[:, 1].long(), coarse
-
-    def most_probable(self, model: Model, dataset: Dataset) -> tuple[list[str], np.ndarray]:
-        """The name of the most probable subclass of every sample; probabilities (N,) of one name are added up."""
-        names: list[str] = []
-
-        def of_names(probabilities: Tensor) -> Tensor:
-            named = [self.names.get(number, _own_name(number, None)) for number in range(probabilities.shape[1])]
-            names[:] = dict.fromkeys(named)
-            place = torch.tensor([names.index(name) for name in named], device=probabilities.device)
-            together = probabilities.new_zeros(len(probabilities), len(names))
-            return _best(together.index_add_(1, place, probabilities))
-
-        found, factor, _ = self.predict(model, dataset, torch.full((len(dataset),), -1), of_names)
-        return [names[code] for code in found[:, 1].long().tolist()], (found[:, 0] * factor).numpy()
-
-
 def assign_subclasses(
     model: Model,
     parts: Mapping[str, Dataset],
@@ -346,35 +208,85 @@ def assign_subclasses(
             f"{model.method.name} has subclasses of its own: --subclasses, --each, --balanced and --known are for "
             "methods without, which are clustered"
         )
-    notes: list[str] = []
     embedded = {name: functional.normalize(embed(model, part), dim=1) for name, part in parts.items()}
     fitted_on = ["train"] if "train" in parts else list(parts)
     if fitted.centres is None and not own:
-        coarse = torch.cat([fitted.codes(parts[n]) for n in fitted_on])
-        if not bool((coarse >= 0).any()):
-            raise UserError(f"no sample has a label of level '{fitted.level}': choose another --superclass")
-        vectors = torch.cat([embedded[n] for n in fitted_on])
-        classes = None if known is None else torch.cat([parts[n].labels.level(known) for n in fitted_on])
+        vectors = torch.cat([embedded[name] for name in fitted_on])
         counts = None if each is None else counts_of(each, fitted.superclasses)
-        clusters = cluster_within(
-            vectors, coarse, known=classes, total=subclasses, each=counts, balanced=balanced, seed=seed
-        )
-        fitted = replace(fitted, centres=clusters.centres, owners=clusters.superclass, offsets=clusters.offsets)
-        if known is not None:
-            names = parts[fitted_on[0]].labels.names(known)
-            kept = {z: names[code] for z, code in enumerate(clusters.known.tolist()) if code >= 0}
-            fitted = replace(fitted, known_level=known, known=kept, names=dict(kept))
-    if not own:
-        notes.append(
-            f"{model.method.name} has no subclasses of its own: these are clusters within each superclass, of k-means "
-            f"on the training samples{', of equal size' if balanced else ''}"
-        )
+        options = {"total": subclasses, "each": counts, "balanced": balanced, "seed": seed}
+        fitted = _clustered(fitted, vectors, [parts[name] for name in fitted_on], known, options)
+    notes = _cluster_notes(fitted, model, balanced)
+    labels = _superclass_codes(fitted, parts, ignore_coarse_labels, notes)
+    told = [fitted.assigned(model, part, labels[name], embedded[name]) for name, part in parts.items()]
+    probability, codes, coarse = (torch.cat(column) for column in zip(*told, strict=True))
+    count = _subclass_count(model, parts) if fitted.centres is None else len(fitted.centres)
+    if own_samples:
+        stay = torch.cat([fitted.kept(p) if n in fitted_on else torch.full((len(p),), -1) for n, p in parts.items()])
+        probability, codes = probability.where(stay < 0, 1.0), codes.where(stay < 0, stay)
+    given = torch.cat(list(labels.values())) >= 0
+    coarse = torch.where(coarse < 0, _majorities(coarse, codes, count)[codes], coarse)
+    discovery = Discovery(
+        level=fitted.level,
+        ids=np.concatenate([part.ids for part in parts.values()]),
+        splits=np.concatenate([np.full(len(part), name) for name, part in parts.items()]),
+        subclass=codes.numpy(),
+        probability=probability.numpy(),
+        superclass=[fitted.superclasses[c] if fitted.level is not None and c >= 0 else None for c in coarse.tolist()],
+        given=given.numpy() & (fitted.level is not None),
+        similarity=_similarity_to_means(list(embedded.values()), codes, count).numpy(),
+        subclasses=[],
+        notes=notes,
+        known_level=fitted.known_level,
+    )
+    finer = _finer_labels(parts, fitted.level)
+    nearest = _rows_by_similarity(discovery)
+    discovery.subclasses = _describe(discovery, coarse, fitted, finer, exemplars, list(parts.values()), nearest)
+    discovery.subclasses = _with_proposals(discovery, model, list(parts.values()), nearest)
+    discovery.figures = _figures(discovery, finer, fitted, fitted_on if own_samples else [])
+    empty = count - len(discovery.subclasses)
+    if empty:
+        notes.append(f"{empty} of {count} subclasses have no sample here")
+    return discovery, fitted
+
+
+def _clustered(
+    fitted: SubclassModel, vectors: Tensor, parts: Sequence[Dataset], known: str | None, options: Mapping[str, Any]
+) -> SubclassModel:
+    """Clusters of the unit embeddings (N, d) of some splits, within each superclass; known classes keep their names."""
+    coarse = torch.cat([fitted.codes(part) for part in parts])
+    if not bool((coarse >= 0).any()):
+        raise UserError(f"no sample has a label of level '{fitted.level}': choose another --superclass")
+    classes = None if known is None else torch.cat([part.labels.level(known) for part in parts])
+    clusters = cluster_within(vectors, coarse, known=classes, **options)
+    fitted = replace(fitted, centres=clusters.centres, owners=clusters.superclass, offsets=clusters.offsets)
+    if known is None:
+        return fitted
+    names = parts[0].labels.names(known)
+    kept = {z: names[code] for z, code in enumerate(clusters.known.tolist()) if code >= 0}
+    return replace(fitted, known_level=known, known=kept, names=dict(kept))
+
+
+def _cluster_notes(fitted: SubclassModel, model: Model, balanced: bool) -> list[str]:
+    """What clusters are, where the method has no subclasses of its own, and how many of them are known classes."""
+    if model.method.has_subclasses:
+        return []
+    notes = [
+        f"{model.method.name} has no subclasses of its own: these are clusters within each superclass, of k-means "
+        f"on the training samples{', of equal size' if balanced else ''}"
+    ]
     if fitted.known_level is not None and fitted.centres is not None:
         found = len(fitted.centres) - len(fitted.known)
         notes.append(
             f"{len(fitted.known)} classes of '{fitted.known_level}' have labels in training and are kept, {found} "
             f"others were found: {len(fitted.centres)} in all"
         )
+    return notes
+
+
+def _superclass_codes(
+    fitted: SubclassModel, parts: Mapping[str, Dataset], ignore_coarse_labels: bool, notes: list[str]
+) -> dict[str, Tensor]:
+    """The superclass labels (N,) of every split by the run's codes, -1 where there are none or they are ignored."""
     labels = {name: fitted.codes(part) for name, part in parts.items()}
     strangers = sorted({name for part in parts.values() for name in fitted.strangers(part)})
     if strangers:
@@ -383,47 +295,29 @@ def assign_subclasses(
     if ignore_coarse_labels:
         labels |= {name: torch.full_like(codes, -1) for name, codes in labels.items() if name != "train"}
         notes.append("superclass labels of other samples than train were not looked at")
-    told = [fitted.assigned(model, part, labels[name], embedded[name]) for name, part in parts.items()]
-    probability, codes, coarse = (torch.cat(column) for column in zip(*told, strict=True))
-    count = _subclass_count(model, parts) if fitted.centres is None else len(fitted.centres)
-    if own_samples:
-        stay = torch.cat([fitted.kept(p) if n in fitted_on else torch.full((len(p),), -1) for n, p in parts.items()])
-        probability, codes = probability.where(stay < 0, 1.0), codes.where(stay < 0, stay)
-    of_parts = codes.split([len(part) for part in parts.values()])
-    given = torch.cat(list(labels.values())) >= 0
-    coarse = torch.where(coarse < 0, _majorities(coarse, codes, count)[codes], coarse)
-    sums = torch.zeros(count, next(iter(embedded.values())).shape[1])
-    for vectors, of_part in zip(embedded.values(), of_parts, strict=True):
-        sums.index_add_(0, of_part, vectors)
+    return labels
+
+
+def _similarity_to_means(embedded: Sequence[Tensor], codes: Tensor, count: int) -> Tensor:
+    """(N,): the cosine of every unit embedding to the mean of its subclass, of all splits together."""
+    of_parts = codes.split([len(vectors) for vectors in embedded])
+    sums = torch.zeros(count, embedded[0].shape[1])
+    for vectors, own in zip(embedded, of_parts, strict=True):
+        sums.index_add_(0, own, vectors)
     means = functional.normalize(sums, dim=1)
-    similarity = torch.cat(
-        [
-            (block * means[own]).sum(dim=1)
-            for vectors, of_part in zip(embedded.values(), of_parts, strict=True)
-            for block, own in zip(vectors.split(_BLOCK), of_part.split(_BLOCK), strict=True)
-        ]
-    )
-    discovery = Discovery(
-        fitted.level,
-        np.concatenate([part.ids for part in parts.values()]),
-        np.concatenate([np.full(len(part), name) for name, part in parts.items()]),
-        codes.numpy(),
-        probability.numpy(),
-        [fitted.superclasses[c] if fitted.level is not None and c >= 0 else None for c in coarse.tolist()],
-        given.numpy() & (fitted.level is not None),
-        similarity.numpy(),
-        [],
-        notes=notes,
-        known_level=fitted.known_level,
-    )
-    finer = _finer_labels(parts, fitted.level)
-    discovery.subclasses = _describe(discovery, coarse, fitted, finer, exemplars, list(parts.values()))
-    discovery.subclasses = _with_proposals(discovery, model, list(parts.values()))
-    discovery.figures = _figures(discovery, finer, fitted, fitted_on if own_samples else [])
-    empty = count - len(discovery.subclasses)
-    if empty:
-        notes.append(f"{empty} of {count} subclasses have no sample here")
-    return discovery, fitted
+    blocks = [
+        (block * means[own]).sum(dim=1)
+        for vectors, of_part in zip(embedded, of_parts, strict=True)
+        for block, own in zip(vectors.split(BLOCK), of_part.split(BLOCK), strict=True)
+    ]
+    return torch.cat(blocks)
+
+
+def _rows_by_similarity(discovery: Discovery) -> dict[int, np.ndarray]:
+    """Subclass -> the rows of its samples, the nearest to its mean first."""
+    order = np.lexsort((-discovery.similarity, discovery.subclass))
+    numbers, starts = np.unique(discovery.subclass[order], return_index=True)
+    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def counts_of(each: int | str, superclasses: Sequence[str]) -> Counts | dict[int, Counts]:
@@ -458,12 +352,6 @@ def _count(text: str, given: str) -> Counts:
             code="out_of_range",
         )
     return low if low == high else (low, high)
-
-
-def _best(probabilities: Tensor) -> Tensor:
-    """The largest of each row of probabilities (B, r), and its place: (B, 2) float32, exact below 2^24 places."""
-    value, place = probabilities.float().max(dim=1)
-    return torch.stack([value, place.float()], dim=1)
 
 
 def _subclass_count(model: Model, parts: Mapping[str, Dataset]) -> int:
@@ -510,59 +398,43 @@ def _describe(
     finer: Sequence[_Finer],
     exemplars: int,
     parts: Sequence[Dataset],
+    nearest: Mapping[int, np.ndarray],
 ) -> list[Subclass]:
+    """The subclasses that have samples, by superclass and size; ``nearest`` as of :func:`_rows_by_similarity`."""
     codes = torch.from_numpy(discovery.subclass)
     owners = _majorities(coarse, codes, int(codes.max()) + 1)
     found: list[Subclass] = []
-    sizes = torch.bincount(codes)
-    by_owner = sorted(sizes.nonzero()[:, 0].tolist(), key=lambda z: (int(owners[z]), -int(sizes[z]), z))
-    rows_of = codes.argsort(stable=True).split(sizes.tolist())
-    for number in by_owner:
-        rows = rows_of[number]
-        owner = int(owners[number])
+    for number in sorted(nearest, key=lambda z: (int(owners[z]), -len(nearest[z]), z)):
+        places = nearest[number]
+        rows, owner = torch.from_numpy(places), int(owners[number])
         label = fitted.superclasses[owner] if fitted.level is not None and owner >= 0 else None
-        places = rows.numpy()
-        nearest = places[np.argsort(-discovery.similarity[places], kind="stable")]
         splits, counts = np.unique(discovery.splits[places], return_counts=True)
         found.append(
             Subclass(
-                number,
-                fitted.names.get(number, _own_name(number, label)),
-                label,
-                float((coarse[rows] == owner).float().mean()) if label else 0.0,
-                len(rows),
-                dict(zip(splits.tolist(), counts.tolist(), strict=True)),
-                {level.level: _purity(level, rows) for level in finer if bool((level.codes[rows] >= 0).any())},
-                [str(i) for i in discovery.ids[nearest[:exemplars]]],
-                [str(i) for i in discovery.ids[nearest[::-1][:exemplars]]],
-                _texts(parts, nearest[:exemplars]),
-                fitted.known.get(number),
+                number=number,
+                name=fitted.names.get(number, own_name(number, label)),
+                superclass=label,
+                superclass_share=float((coarse[rows] == owner).float().mean()) if label else 0.0,
+                size=len(places),
+                sizes=dict(zip(splits.tolist(), counts.tolist(), strict=True)),
+                purity={level.level: _purity(level, rows) for level in finer if bool((level.codes[rows] >= 0).any())},
+                exemplars=[str(i) for i in discovery.ids[places[:exemplars]]],
+                outliers=[str(i) for i in discovery.ids[places[::-1][:exemplars]]],
+                texts=_texts(parts, places[:exemplars]),
+                known=fitted.known.get(number),
             )
         )
     return found
 
 
-def _with_proposals(discovery: Discovery, model: Model, parts: Sequence[Dataset]) -> list[Subclass]:
+def _with_proposals(
+    discovery: Discovery, model: Model, parts: Sequence[Dataset], nearest: Mapping[int, np.ndarray]
+) -> list[Subclass]:
     """The subclasses with proposed names; known classes have theirs."""
-    nearest = {
-        s.number: np.flatnonzero(discovery.subclass == s.number)[
-            np.argsort(-discovery.similarity[discovery.subclass == s.number], kind="stable")[:_EXEMPLARS]
-        ]
-        for s in discovery.subclasses
-    }
     above = {s.number: s.superclass for s in discovery.subclasses}
-    names = proposed_names(model, parts, discovery.subclass, above, nearest)
+    few = {s.number: nearest[s.number][:_EXEMPLARS] for s in discovery.subclasses}
+    names = proposed_names(model, parts, discovery.subclass, above, few)
     return [replace(s, proposed_name=names.get(s.number, "") if s.known is None else "") for s in discovery.subclasses]
-
-
-def _own_name(number: int, superclass: str | None) -> str:
-    """Return the name of a subclass that the user has not named."""
-    return f"{superclass}/{number}" if superclass else f"subclass {number}"
-
-
-def is_own_name(number: int, name: str) -> bool:
-    """Whether a subclass's name is the one that it is found under: nobody has named it."""
-    return name == _own_name(number, name.removesuffix(f"/{number}")) or name == _own_name(number, None)
 
 
 def _texts(parts: Sequence[Dataset], rows: np.ndarray) -> list[str]:
@@ -689,86 +561,7 @@ def _above_known(known: str, level: str | None, superclass: str | None, labels: 
     return level
 
 
-def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
-    """Names of subclasses from a JSON mapping of number to name; one name may be given to several.
-
-    Raises
-    ------
-    UserError
-        If the file is not such a mapping, or names a subclass that does not exist.
-    """
-    path = Path(file)
-    if not path.exists():
-        raise UserError(f"no such file of names: {path}", code="missing_file")
-    example = 'a mapping of subclass numbers to names was expected, such as {"3": "wine glass"}'
-    try:
-        content = read_json(path)
-    except UserError as error:
-        raise UserError(f"{error}; {example}") from None
-    if not all(isinstance(v, str) and v.strip() for v in content.values()):
-        raise UserError(f'{path}: a mapping of subclass numbers to names was expected, such as {{"3": "wine glass"}}')
-    names = {}
-    for key, name in content.items():
-        if not re.fullmatch(r"\d+", key.strip(), re.ASCII) or int(key) not in known:
-            raise UserError(
-                f"{path} names subclass '{key}', and there is none of that number: the {len(known)} subclasses are "
-                f"{', '.join(map(str, sorted(known)[:8]))}{', ...' if len(known) > 8 else ''}"
-            )
-        names[int(key)] = name.strip()
-    return names
-
-
 def write_discovery(run: RunFolder, discovery: Discovery, fitted: SubclassModel) -> None:
     """Write the run folder's ``discovery/``."""
     told = {"figures": discovery.figures, "notes": discovery.notes}
-    _write(run, fitted, told | {"subclasses": [s.to_json() for s in discovery.subclasses]})
-
-
-def write_subclasses(folder: Folder, fitted: SubclassModel) -> None:
-    """Write what tells the subclasses of new samples, and nothing that was said of the run's own."""
-    rows = [{"number": n, "name": name, "known": fitted.known.get(n)} for n, name in fitted.names.items()]
-    _write(folder, fitted, {"subclasses": rows})
-
-
-def _write(folder: Folder, fitted: SubclassModel, told: Mapping[str, Any]) -> None:
-    levels = {"superclass_level": fitted.level, "known_level": fitted.known_level}
-    content = {**levels, "superclasses": list(fitted.superclasses), **told}
-    writers = {_SUBCLASSES: json_writer(content)}
-    if fitted.centres is not None:
-        tensors = {name: getattr(fitted, name) for name in ("centres", "owners", "offsets")}
-        writers[_CENTRES] = lambda file: save_tensors(file, tensors)
-    folder.write(writers)
-
-
-def read_discovery(run: Run) -> SubclassModel | None:
-    """The subclasses that :func:`write_discovery` settled; None without any: see :func:`read_subclasses`."""
-    return read_subclasses(run.folder, run.model) if (run.path / _SUBCLASSES).exists() else None
-
-
-def read_subclasses(folder: Folder, model: Model) -> SubclassModel | None:
-    """The subclasses that a folder holds for a model; None without any.
-
-    Raises
-    ------
-    UserError
-        If one of its files is missing or damaged, or does not fit the model.
-    """
-    if not (folder.path / _SUBCLASSES).exists():
-        return None
-    content = folder.read_json(_SUBCLASSES, _DiscoveryForm)
-    level, superclasses = content["superclass_level"], tuple(content["superclasses"])
-    names = {s["number"]: s["name"] for s in content["subclasses"]}
-    known_level = content.get("known_level")
-    known = {s["number"]: s["known"] for s in content["subclasses"] if s.get("known") is not None}
-    if model.method.has_subclasses:
-        return SubclassModel(level, superclasses, names=names)
-    tensors = folder.read_tensors(_CENTRES, {"centres": (None, None), "owners": (None,), "offsets": (None,)})
-    counts = {len(tensor) for tensor in tensors.values()}
-    owners = tensors["owners"]
-    possible = range(max(len(superclasses), 1))
-    if len(counts) > 1 or owners.dtype != torch.long or not set(owners.tolist()) <= set(possible):
-        raise UserError(
-            f"{folder.path / _CENTRES} does not fit {folder.path / _SUBCLASSES}: settle the subclasses again",
-            code="damaged_file",
-        )
-    return SubclassModel(level, superclasses, **tensors, names=names, known_level=known_level, known=known)
+    write_subclass_files(run, fitted, told | {"subclasses": [s.to_json() for s in discovery.subclasses]})

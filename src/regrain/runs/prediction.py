@@ -15,8 +15,8 @@ from regrain.evaluation import embed, level_probabilities
 from regrain.labels import Labels
 from regrain.model import Model
 from regrain.runs.classifier import FewShotClassifier
-from regrain.runs.discovery import SubclassModel
 from regrain.runs.selective import SelectiveClassifier, predicted_codes, taxonomy_of
+from regrain.runs.subclass_model import SubclassModel
 
 
 def predicted_columns(
@@ -73,7 +73,7 @@ def predicted_columns(
         )
         columns["abstained"] = named.abstained.numpy()
     if subclasses is not None:
-        _put(columns, "subclass", *subclasses.most_probable(model, dataset))
+        _put(columns, "subclass", *subclasses.names_of(model, dataset))
     if len(columns) == own:
         raise UserError(
             f"{model.method.name} learns embeddings and has no classifier: make one from a few labelled samples with "

@@ -15,10 +15,9 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.runs.assemble import Assembly, assemble
 from regrain.runs.card import card
-from regrain.runs.recipe import merge
 from regrain.runs.run import Run
 from regrain.storage.run_folder import RunFolder, labels_to_json
-from regrain.training.device import Device, resolve_device, resolve_precision
+from regrain.training.device import resolve_device, resolve_precision
 from regrain.training.processes import is_first_process
 
 _PATIENCE = 1.0
@@ -39,17 +38,17 @@ def start_notices(dataset: Dataset | None, assembly: Assembly) -> list[str]:
 def train_run(
     run: Run,
     assembly: Assembly,
-    device: Device,
-    devices: int,
-    progress: bool,
-    tensorboard: bool,
-    interrupt: threading.Event | None,
     *,
     resume: bool,
+    devices: int = 1,
+    progress: bool = False,
+    tensorboard: bool = False,
+    interrupt: threading.Event | None = None,
 ) -> None:
+    """Train a run that is begun, on its device, from the start or its last checkpoint; write its model and its card."""
     from regrain.training.loop import train  # Lightning takes seconds to import, and using a run needs none of it
 
-    kind = resolve_device(device)
+    kind = resolve_device(run.device)
     model = assembly.model
     if model.backbone is not None:
         model.to(kind)
@@ -86,19 +85,24 @@ def go_on(run: Run, devices: int, progress: bool, interrupt: threading.Event | N
     """
     settings = run.recipe["data"]
     training = run.splits()["train"]
-    recipe = merge(run.recipe)
-    recipe["data"].pop("labels_fingerprint")
-    assembly = assemble(recipe, training.with_levels(settings["levels"]))
-    if assembly.dataset.labels.fingerprint() != settings["labels_fingerprint"]:
+    assembly = assemble(run.recipe, training.with_levels(settings["levels"]))
+    if assembly.recipe["data"]["labels_fingerprint"] != settings["labels_fingerprint"]:
         raise UserError(
             f"the labels that {run.path} was started on have changed: bring the old ones back, or start again with "
             "`regrain fit ... --overwrite`"
         )
-    assembly.recipe["data"]["labels_fingerprint"] = settings["labels_fingerprint"]
     run.notices = start_notices(run.data, assembly)
     tensorboard = (run.path / "tensorboard").exists()
     with writing(run.folder):
-        train_run(run, assembly, run.device, devices, progress, tensorboard, interrupt, resume=True)
+        train_run(
+            run,
+            assembly,
+            resume=True,
+            devices=devices,
+            progress=progress,
+            tensorboard=tensorboard,
+            interrupt=interrupt,
+        )
 
 
 def train_on(cluster: Cluster, run: Run, progress: bool, tensorboard: bool, interrupt: threading.Event | None) -> None:

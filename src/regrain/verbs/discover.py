@@ -9,8 +9,9 @@ from regrain.checks import Count, CountFromZero, Seed
 from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.runs.class_count import class_count_of
-from regrain.runs.discovery import Discovery, assign_subclasses, fit_subclasses, read_discovery
+from regrain.runs.discovery import Discovery, assign_subclasses, fit_subclasses
 from regrain.runs.grids import require_drawable, write_grids
+from regrain.runs.subclass_model import read_discovery
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
 from regrain.verbs.refinement import read_refinement, refine_run

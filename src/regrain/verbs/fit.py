@@ -21,12 +21,12 @@ from regrain.evaluation.representations import raw_representation
 from regrain.methods import method_class
 from regrain.methods.base import coarse_roles
 from regrain.runs.assemble import Assembly, assemble
-from regrain.runs.defaults import announce_time
 from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.runs.roles import unread
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS, data_section, read_data, split_dataset
 from regrain.runs.tables import write_columns
+from regrain.runs.timing import announce_time
 from regrain.runs.training import start_notices, train_on, train_run, writing
 from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder, as_written, labels_to_json
@@ -260,7 +260,6 @@ def fit(
         )
         wanted, dataset, training = plan.recipe, plan.dataset, plan.training
         assembly = assemble(wanted, training.with_levels(wanted["data"]["levels"]))
-        assembly.recipe["data"]["labels_fingerprint"] = assembly.dataset.labels.fingerprint()
         from regrain.training.loop import check_training  # Lightning takes seconds to import
 
         check_training(
@@ -286,10 +285,7 @@ def fit(
         done = again and folder.is_complete
         here = kind if cluster is None else resolve_device("auto")
         if is_first_process() and here == kind and not done:
-            processes = layout_of(devices).processes
-            assembly.notices += announce_time(
-                assembly.model, assembly.dataset, assembly.options, assembly.recipe, kind, processes
-            )
+            assembly.notices += announce_time(assembly, kind, layout_of(devices).processes)
         assembly.notices += unread(training.labels, assembly.recipe, wanted["data"]["roles"])
         run = Run(folder, dataset, device, start_notices(dataset, assembly))
         run.recipe = assembly.recipe
@@ -302,7 +298,15 @@ def fit(
                     folder.write_start(assembly.recipe, labels_to_json(training.labels))
                 _announce(run, assembly, training, here, on_start)
             if cluster is None:
-                train_run(run, assembly, device, devices, progress, tensorboard, interrupt, resume=again)
+                train_run(
+                    run,
+                    assembly,
+                    resume=again,
+                    devices=devices,
+                    progress=progress,
+                    tensorboard=tensorboard,
+                    interrupt=interrupt,
+                )
         if cluster is not None:
             train_on(cluster, run, progress, tensorboard, interrupt)
     return run

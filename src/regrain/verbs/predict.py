@@ -15,10 +15,10 @@ from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.runs.classifier import level_proba
-from regrain.runs.discovery import read_discovery
 from regrain.runs.parts import blocks_of, helpers, key_of, tables_of, write_in_blocks
 from regrain.runs.prediction import predicted_columns
 from regrain.runs.run import Run
+from regrain.runs.subclass_model import read_discovery
 from regrain.runs.tables import arrow_table, frame_of, require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
 

@@ -22,9 +22,10 @@ from regrain.methods.clustering import smooth_within
 from regrain.methods.george import GEORGE
 from regrain.metrics import nearest_neighbours, neighbour_information
 from regrain.runs.assemble import assemble
-from regrain.runs.defaults import announce_time
-from regrain.runs.discovery import Discovery, fit_subclasses, is_own_name, write_discovery
+from regrain.runs.discovery import Discovery, fit_subclasses, write_discovery
 from regrain.runs.run import Run
+from regrain.runs.subclass_model import is_own_name
+from regrain.runs.timing import announce_time
 from regrain.runs.training import start_notices, train_run, writing
 from regrain.storage.files import read_json, write_text
 from regrain.storage.run_folder import RunFolder, labels_to_json
@@ -184,17 +185,15 @@ def _trained(run: Run, place: Path, train: Dataset, level: str, codes: Tensor, o
     def train_it() -> Run:
         places = math.ceil(len(owners) / len(train.labels.names(level)))
         assembly = assemble(_recipe(run, level, places), train.with_levels(run.recipe["data"]["levels"]))
-        assembly.recipe["data"]["labels_fingerprint"] = assembly.dataset.labels.fingerprint()
         method = assembly.model.method
         assert isinstance(method, GEORGE)
         method.take_clusters(train.keys, codes, owners, embed(assembly.model, train))
-        kind = resolve_device(run.device)
-        assembly.notices += announce_time(assembly.model, assembly.dataset, assembly.options, assembly.recipe, kind, 1)
+        assembly.notices += announce_time(assembly, resolve_device(run.device))
         made = Run(RunFolder(place), run.data, run.device, start_notices(None, assembly))
         with writing(made.folder):
             made.folder.begin(overwrite=True)
             made.folder.write_start(assembly.recipe, labels_to_json(train.labels))
-            train_run(made, assembly, run.device, 1, False, False, None, resume=False)
+            train_run(made, assembly, resume=False)
         return made
 
     return finished_run(place, train_it, run.data, run.device, None)
@@ -208,9 +207,8 @@ def _recipe(run: Run, level: str, places: int) -> dict[str, Any]:
     if encoder.get("frozen") and not method.trains_encoder:
         encoder.pop("adapter", None)  # features that were left as they are: here an adapter learns on them
     kept = [name for name in _KEPT if training.get(name) is not None]
-    data = {name: value for name, value in own["data"].items() if name != "labels_fingerprint"}
     return {
-        "data": data | {"roles": {"coarse": level}},
+        "data": own["data"] | {"roles": {"coarse": level}},
         "method": {"name": "george", "coarse_epochs": 0, "largest": places, "start_at_means": True},
         "encoder": encoder,
         "views": {name: value for name, value in own["views"].items() if name == "size"},
