@@ -34,6 +34,7 @@ from regrain.data.options import RoleOptions
 from regrain.data.packed import stripped
 from regrain.data.records import (
     Clock,
+    Windows,
     clock_of,
     clock_warnings,
     constant_values,
@@ -312,11 +313,7 @@ class _Reading:
         table, options = self.table, self.options
         window = options.get("window")
         steps, times = self._steps()
-
-        def of_records(column: str, role: str) -> dict[str, Any]:
-            return constant_values(table.columns[column], steps, column, role, table.where, table.describe_row)
-
-        owners = dict.fromkeys(steps, None) if self.group is None else of_records(self.group, "group")
+        owners = dict.fromkeys(steps, None) if self.group is None else self._of_records(self.group, "group", steps)
         owners = {record: record if owner is None else spelled(owner) for record, owner in owners.items()}
         if times is not None:
             steps = in_order_of_time(steps, owners, times)
@@ -332,6 +329,34 @@ class _Reading:
             messages=self.messages,
         )
         warnings = [] if times is None else clock_warnings(steps, times, clock, window is not None, table.describe_row)
+        values, static = self._window_values(windows, steps)
+        splits = self._window_splits(windows, steps)
+        of_rows = self._labels()
+        nested = bool(options.get("label_paths")) or self.relation != "aspects"
+        filled = _filled_in(of_rows) if nested and self.relation != "paths" else of_rows
+        labels = window_labels(filled, windows, nested=nested, messages=self.messages)
+        self.messages += missing_message(values, static)
+        first = windows.rows[:, 0].tolist()
+        return self._made(
+            modality="series",
+            values=values,
+            labels=labels,
+            ids=windows.ids,
+            describe_row=lambda place: f"sample {windows.ids[place]} from {table.describe_row(first[place])}",
+            splits=splits,
+            groups=[owners[r] for r in windows.records],
+            static=static,
+            warnings=warnings,
+        )
+
+    def _of_records(self, column: str, role: str, steps: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The one value that a column has within each record."""
+        table = self.table
+        return constant_values(table.columns[column], steps, column, role, table.where, table.describe_row)
+
+    def _window_values(self, windows: Windows, steps: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Series (N, T, C) and static features (N, S); windows with a cell that is not a number become errors."""
+        table = self.table
         values, wrong = as_matrix(table.numeric(self.columns), count=len(self.columns), missing_allowed=True)
         static = None
         if self.static:
@@ -346,34 +371,20 @@ class _Reading:
             row = int(windows.rows[place, hits[place].argmax()])
             where = f"{table.describe_row(row)} (in sample {windows.ids[place]})"
             self.errors.append(RowError("not a number", place, where, wrong[row]))
-        splits: list[str] | None = None
-        if self.split is None and table.splits is not None:
-            splits = [split_name(table.splits[rows[0]]) for rows in windows.rows.tolist()]
-        elif self.split is not None:
-            names = of_records(self.split, "split")
-            splits = [split_name("" if names[r] is None else names[r]) for r in windows.records]
-            for place in [i for i, name in enumerate(splits) if not name]:
-                owner = f"record '{windows.records[place]}'"
-                self.errors.append(RowError("no split", place, owner, f"has no split in column '{self.split}'"))
-        of_rows = self._labels()
-        paths = bool(options.get("label_paths"))
-        nested = paths or self.relation != "aspects"
-        filled = _filled_in(of_rows) if nested and self.relation != "paths" else of_rows
-        labels = window_labels(filled, windows, nested=nested, messages=self.messages)
-        series = values[windows.rows]
-        self.messages += missing_message(series, static)
-        first = windows.rows[:, 0].tolist()
-        return self._made(
-            modality="series",
-            values=series,
-            labels=labels,
-            ids=windows.ids,
-            describe_row=lambda place: f"sample {windows.ids[place]} from {table.describe_row(first[place])}",
-            splits=splits,
-            groups=[owners[r] for r in windows.records],
-            static=static,
-            warnings=warnings,
-        )
+        return values[windows.rows], static
+
+    def _window_splits(self, windows: Windows, steps: Mapping[str, np.ndarray]) -> list[str] | None:
+        """The split of every window; windows of a record without one become errors."""
+        table = self.table
+        if self.split is None:
+            files = table.splits
+            return None if files is None else [split_name(files[rows[0]]) for rows in windows.rows.tolist()]
+        names = self._of_records(self.split, "split", steps)
+        splits = [split_name("" if names[r] is None else names[r]) for r in windows.records]
+        for place in [i for i, name in enumerate(splits) if not name]:
+            owner = f"record '{windows.records[place]}'"
+            self.errors.append(RowError("no split", place, owner, f"has no split in column '{self.split}'"))
+        return splits
 
     def _steps(self) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """The rows of every record in time order, and the times; rows without a record or a time become errors."""

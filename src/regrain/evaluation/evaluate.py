@@ -20,7 +20,7 @@ from regrain.evaluation.multi_aspect import multi_aspect
 from regrain.evaluation.neighbours import knn
 from regrain.evaluation.novel import novel
 from regrain.evaluation.personalised import personalised
-from regrain.evaluation.protocols import Protocol, Task
+from regrain.evaluation.protocols import Protocol, Representation, Task
 from regrain.evaluation.representations import Sources
 from regrain.evaluation.results import Evaluation, fingerprint
 from regrain.evaluation.retrieval import recall
@@ -116,15 +116,10 @@ def evaluate_model(
             "projection: the output of the head on f(x), on which the loss works; embed, discover and few-shot "
             "classifiers use f(x)"
         )
+    raw = ""
     if baselines:
-        raw, what = sources.raw(model)
-        random = sources.represent("random", model.untrained(model_folder, seed + 1).to(model.device))
-        alike = raw.test.shape == random.test.shape and torch.allclose(raw.test, random.test)
-        seen += [raw] if alike else [raw, random]
-        evaluation.notes.append(f"raw: {what}; random: the same network with random weights{', equal to raw' * alike}")
-        if start is not None:
-            seen.append(sources.represent("start", start))
-            evaluation.notes.append("start: the pretrained weights that training began from")
+        untrained, raw = _untrained(sources, model, model_folder, start, seed, evaluation.notes)
+        seen += untrained
     read = labels.levels if labels is not None else ()
     for protocol, (values, asked) in chosen.items():
         beside = seen
@@ -132,27 +127,60 @@ def evaluate_model(
             constant = [sources.majority()] if baselines and train is not None else []
             beside = [r for r in (*seen, *constant) if r.train is not None or r.probabilities] or [own]
         groups = protocol.groups(tasks, chosen=levels is not None, read=read)
-        failed: list[tuple[str, UserError]] = []
-        for group in groups:
-            try:
-                evaluation.add({r.name: protocol.figures(r, group, values) for r in beside}, brief=not asked)
-            except UserError as error:
-                if asked and (levels is not None or len(groups) == 1):
-                    raise
-                failed.append((f"level '{group[0].level}'", error))
-        if asked and len(failed) == len(groups):
-            raise UserError(f"{protocol.name} works at no level. " + "; ".join(f"{at}: {why}" for at, why in failed))
-        evaluation.notes += [f"{protocol.name} was left out at {at}: {why}" for at, why in failed]
+        _evaluate_groups(evaluation, protocol, values, beside, groups, asked, strictly=levels is not None)
         if len(beside) < len(seen):
             evaluation.notes.append(f"{protocol.name}: baselines were left out, without a training split to fit on")
         if any(r.name == "majority" for r in beside):
             evaluation.notes.append("majority: the most frequent class of the training split")
     if baselines and split != "train" and model.method.trains_encoder:  # of its training samples a model knows too much
-        evaluation.verdict = verdict(evaluation.rows, test.labels.levels, what, advice or {}, seed=seed)
+        evaluation.verdict = verdict(evaluation.rows, test.labels.levels, raw, advice or {}, seed=seed)
     order = [task.level for task in tasks]
     evaluation.rows.sort(key=lambda row: order.index(row.level) if row.level in order else len(order))
     evaluation.notes = list(dict.fromkeys(evaluation.notes))
     return evaluation
+
+
+def _untrained(
+    sources: Sources, model: Model, model_folder: Path | None, start: Model | None, seed: int, notes: list[str]
+) -> tuple[list[Representation], str]:
+    """Representations that show the effect of training: raw input, random weights, the start; and what raw is."""
+    raw, what = sources.raw(model)
+    random = sources.represent("random", model.untrained(model_folder, seed + 1).to(model.device))
+    alike = raw.test.shape == random.test.shape and torch.allclose(raw.test, random.test)
+    notes.append(f"raw: {what}; random: the same network with random weights{', equal to raw' * alike}")
+    found = [raw] if alike else [raw, random]
+    if start is not None:
+        found.append(sources.represent("start", start))
+        notes.append("start: the pretrained weights that training began from")
+    return found, what
+
+
+def _evaluate_groups(
+    evaluation: Evaluation,
+    protocol: Protocol,
+    values: Mapping[str, Any],
+    beside: Sequence[Representation],
+    groups: Sequence[Sequence[Task]],
+    asked: bool,
+    *,
+    strictly: bool,
+) -> None:
+    """Add a protocol's figures for each group of levels; where it cannot work, a note.
+
+    A protocol that was ``asked`` for raises where it works at no level, or cannot work at the only one, or at one that
+    was asked for (``strictly``).
+    """
+    failed: list[tuple[str, UserError]] = []
+    for group in groups:
+        try:
+            evaluation.add({r.name: protocol.figures(r, group, values) for r in beside}, brief=not asked)
+        except UserError as error:
+            if asked and (strictly or len(groups) == 1):
+                raise
+            failed.append((f"level '{group[0].level}'", error))
+    if asked and len(failed) == len(groups):
+        raise UserError(f"{protocol.name} works at no level. " + "; ".join(f"{at}: {why}" for at, why in failed))
+    evaluation.notes += [f"{protocol.name} was left out at {at}: {why}" for at, why in failed]
 
 
 def chosen_protocols(

@@ -134,16 +134,7 @@ def clean(
         for level, found in fitted.items():
             if level not in part.labels.levels:
                 continue
-            if of_train:
-                proba, seen = found.cross_fitted(seed)
-                apart = int((found.kept & ~seen).sum())
-                if apart:
-                    notes.append(
-                        f"level '{level}': {apart} training samples are not judged: one group holds all of their class"
-                    )
-                notes += found.blindness(proba, seen, level)
-            else:
-                proba, seen = found.probabilities(held), None
+            proba, seen = found.held_out(level, seed, notes) if of_train else (found.probabilities(held), None)
             judged = _judged(proba, part, level, found.classes, seen)
             frame = pd.concat([frame, judged], axis=1)
             labels = int(judged[f"{level}_score"].notna().sum())
@@ -198,6 +189,17 @@ class _Fitted:
         vectors, codes, judged = map(torch.from_numpy, (self.vectors[rows], self.codes[rows], held))
         proba = probe_probabilities(vectors, codes, judged, inverse_penalty=_INVERSE_PENALTY).numpy()
         return np.pad(proba, ((0, 0), (0, len(self.classes) - proba.shape[1])))
+
+    def held_out(self, level: str, seed: int, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """What :meth:`cross_fitted` gives; ``notes`` take what it cannot judge."""
+        proba, seen = self.cross_fitted(seed)
+        apart = int((self.kept & ~seen).sum())
+        if apart:
+            notes.append(
+                f"level '{level}': {apart} training samples are not judged: one group holds all of their class"
+            )
+        notes += self.blindness(proba, seen, level)
+        return proba, seen
 
     def blindness(self, proba: np.ndarray, seen: np.ndarray, level: str) -> list[str]:
         """A note where held-out labels are named no better than by the most frequent class: doubts say nothing then."""
