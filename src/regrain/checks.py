@@ -10,19 +10,29 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 from regrain.errors import UserError, nearest
 
 Positive = Annotated[float, Gt(0), Lt(math.inf)]
 NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]
+PositiveShare = Annotated[float, Gt(0), Le(1)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
 Count = Annotated[int, Ge(1)]
 CountFromZero = Annotated[int, Ge(0)]
 """A count, which may be 0."""
 Several = Annotated[int, Ge(2)]
 Seed = Annotated[int, Ge(0), Le(4_294_967_295)]
+
+
+def _in_order(pair: tuple[float, float]) -> bool:
+    return pair[0] <= pair[1]
+
+
+PositiveRange = Annotated[tuple[Positive, Positive], Predicate(_in_order)]
+ShareRange = Annotated[tuple[PositiveShare, PositiveShare], Predicate(_in_order)]
+"""A range from the first number to the second."""
 
 _NOUNS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
@@ -136,6 +146,8 @@ def expected(annotation: Any) -> str:
     --------
     >>> expected(Count), expected(tuple[Positive, ...] | None), expected(Literal["a", "b"])
     ('a whole number of at least 1', 'a list of numbers greater than 0', 'one of a, b')
+    >>> expected(PositiveRange)
+    'a pair of numbers greater than 0 (from, to)'
     """
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -147,7 +159,8 @@ def expected(annotation: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(expected(part) for part in parts if part is not NoneType)
     if origin is not None and parts and origin is not dict:
-        return "a list of " + re.sub(r"^an? (.*?)(number|text|list)", r"\1\2s", expected(parts[0]))
+        several = re.sub(r"^an? (.*?)(number|text|list)", r"\1\2s", expected(parts[0]))
+        return f"a pair of {several} (from, to)" if origin is tuple and ... not in parts else f"a list of {several}"
     return _NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from annotated_types import Gt, Le
-
-from regrain.checks import BelowOne, Count, CountFromZero, NonNegative, Positive, Several, Share, checks_settings
+from regrain.checks import (
+    BelowOne,
+    Count,
+    CountFromZero,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Several,
+    Share,
+    checks_settings,
+)
 from regrain.errors import UserError
 from regrain.training.device import Precision
 from regrain.training.optim import OptimizerName, ScheduleName
@@ -40,7 +48,7 @@ class TrainingOptions:
     """> 0."""
     encoder_learning_rate: Positive | None = None
     """Another rate for the encoder than for the heads (fine-tuning)."""
-    layer_decay: Annotated[float, Gt(0), Le(1)] | None = None
+    layer_decay: PositiveShare | None = None
     """In (0, 1]: each layer of the encoder has the rate of the layer above times this (Howard & Ruder 2018; Clark et
     al. 2020), for encoders whose layers are known: transformers of texts, timm's models.
     """

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
-from regrain.views.base import check_probabilities, check_ranges, check_sizes
+from annotated_types import Ge, Le
+
+from regrain.checks import PositiveRange, Share, ShareRange, checks_settings
+
+Grey = Annotated[float, Ge(0), Le(255)]
 
 _BLUR_FROM_SIZE = 64  # SimCLR blurs ImageNet, not CIFAR: below this size blur removes what tells subclasses apart
 
 
+@checks_settings
 @dataclass(frozen=True, kw_only=True)
 class ImagePreset:
     """Transforms of an image, in this order; the defaults do nothing.
@@ -44,49 +50,36 @@ class ImagePreset:
     Examples
     --------
     >>> ImagePreset(flip_probability=0.5, rotate=10).rotate
-    10
+    10.0
     """
 
-    crop_scale: tuple[float, float] | None = None
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip_probability: float = 0.0
-    rotate: float = 0.0
-    translate: float = 0.0
-    shear: float = 0.0
-    zoom: tuple[float, float] = (1.0, 1.0)
-    perspective: float = 0.5
-    perspective_probability: float = 0.0
-    fill: float | None = None
+    crop_scale: ShareRange | None = None
+    crop_ratio: PositiveRange = (3 / 4, 4 / 3)
+    flip_probability: Share = 0.0
+    rotate: Annotated[float, Ge(0), Le(180)] = 0.0
+    translate: Share = 0.0
+    shear: Annotated[float, Ge(0), Le(80)] = 0.0
+    zoom: PositiveRange = (1.0, 1.0)
+    perspective: Annotated[float, Ge(0), Le(0.99)] = 0.5
+    perspective_probability: Share = 0.0
+    fill: Grey | None = None
     autoaugment: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    jitter_probability: float = 1.0
-    grey_probability: float = 0.0
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    blur_probability: float = 0.0
-    solarise_threshold: float = 128.0
-    solarise_probability: float = 0.0
-    posterise_bits: int = 4
-    posterise_probability: float = 0.0
-    erase_scale: tuple[float, float] = (0.02, 0.33)
-    erase_ratio: tuple[float, float] = (0.3, 3.3)
-    erase_probability: float = 0.0
-    side: float = 1.0
-
-    def __post_init__(self) -> None:
-        names = ("flip", "perspective", "jitter", "grey", "blur", "solarise", "posterise", "erase")
-        check_probabilities(self, *(f"{name}_probability" for name in names))
-        check_ranges(self, 0, 1, "crop_scale", "erase_scale")
-        check_ranges(self, 0, float("inf"), "crop_ratio", "zoom", "blur_sigma", "erase_ratio")
-        check_sizes(self, 1, "translate", "brightness", "contrast", "saturation", "side")
-        check_sizes(self, 0.99, "perspective")
-        check_sizes(self, 0.5, "hue")
-        check_sizes(self, 180, "rotate")
-        check_sizes(self, 80, "shear")
-        check_sizes(self, 8, "posterise_bits")
-        check_sizes(self, 255, "solarise_threshold", *(() if self.fill is None else ("fill",)))
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Ge(0), Le(0.5)] = 0.0
+    jitter_probability: Share = 1.0
+    grey_probability: Share = 0.0
+    blur_sigma: PositiveRange = (0.1, 2.0)
+    blur_probability: Share = 0.0
+    solarise_threshold: Grey = 128.0
+    solarise_probability: Share = 0.0
+    posterise_bits: Annotated[int, Ge(0), Le(8)] = 4
+    posterise_probability: Share = 0.0
+    erase_scale: ShareRange = (0.02, 0.33)
+    erase_ratio: PositiveRange = (0.3, 3.3)
+    erase_probability: Share = 0.0
+    side: Share = 1.0
 
 
 def image_presets(size: int) -> dict[str, ImagePreset]:

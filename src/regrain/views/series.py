@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from regrain.checks import NonNegative, Share, ShareRange, checks_settings
 from regrain.errors import UserError
-from regrain.views.base import Views, check_probabilities, check_ranges, check_sizes
+from regrain.views.base import Views
 from regrain.views.random import Draws
 
 
+@checks_settings
 @dataclass(frozen=True, kw_only=True)
 class SeriesPreset:
     """Transforms of a series, in this order; the defaults do nothing.
@@ -21,27 +23,21 @@ class SeriesPreset:
     Scale, noise and mask are in standard deviations from the mean of the channel; see :class:`SeriesViews`.
     """
 
-    crop: tuple[float, float] | None = None
+    crop: ShareRange | None = None
     """Share of the time span of a random window (from, to), stretched to the full length; ``None``: the whole span."""
-    scale: float = 0.0
+    scale: Share = 0.0
     """A channel's deviation from its mean is multiplied by a factor from [1 - scale, 1 + scale]."""
-    noise: float = 0.0
+    noise: NonNegative = 0.0
     """Standard deviation of the Gaussian noise at every step, in standard deviations of the channel."""
-    mask: tuple[float, float] = (0.05, 0.2)
-    mask_probability: float = 0.0
+    mask: ShareRange = (0.05, 0.2)
+    mask_probability: Share = 0.0
     """``mask``, ``mask_probability``: share of the steps (from, to) of one stretch of time that is set to the channels'
     means.
     """
-    static_noise: float = 0.0
+    static_noise: NonNegative = 0.0
     """Standard deviation of the Gaussian noise on static features, in standard deviations of the feature."""
-    static_drop_probability: float = 0.0
+    static_drop_probability: Share = 0.0
     """Of replacing a static feature by its mean."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, 0, 1, "crop", "mask")
-        check_sizes(self, 1, "scale")
-        check_sizes(self, float("inf"), "noise", "static_noise")
-        check_probabilities(self, "mask_probability", "static_drop_probability")
 
 
 SERIES_PRESETS: dict[str, SeriesPreset] = {

@@ -9,22 +9,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from regrain.checks import Share, checks_settings
 from regrain.errors import UserError
-from regrain.views.base import Views, check_probabilities
+from regrain.views.base import Views
 from regrain.views.random import Draws
 
 
+@checks_settings
 @dataclass(frozen=True, kw_only=True)
 class TextPreset:
     """Transforms of the tokens of a text; the defaults do nothing."""
 
-    drop_probability: float = 0.0
+    drop_probability: Share = 0.0
     """Of hiding a token: its ``attention_mask`` becomes 0, its position stays."""
-    mask_probability: float = 0.0
+    mask_probability: Share = 0.0
     """Of replacing a token by the mask token."""
-
-    def __post_init__(self) -> None:
-        check_probabilities(self, "drop_probability", "mask_probability")
 
 
 TEXT_PRESETS: dict[str, TextPreset] = {

@@ -9,23 +9,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from regrain.checks import NonNegative, Share, checks_settings
 from regrain.errors import UserError
-from regrain.views.base import Views, check_probabilities, check_sizes
+from regrain.views.base import Views
 from regrain.views.random import Draws
 
 
+@checks_settings
 @dataclass(frozen=True, kw_only=True)
 class VectorPreset:
     """Transforms of the features of a record; the defaults do nothing."""
 
-    noise: float = 0.0
+    noise: NonNegative = 0.0
     """Standard deviation of the Gaussian noise, in standard deviations of the feature."""
-    drop_probability: float = 0.0
+    drop_probability: Share = 0.0
     """Of replacing a feature by its mean."""
-
-    def __post_init__(self) -> None:
-        check_sizes(self, float("inf"), "noise")
-        check_probabilities(self, "drop_probability")
 
 
 VECTOR_PRESETS: dict[str, VectorPreset] = {
