@@ -241,7 +241,7 @@ def auto(
         )
 
     other = RunFolder(target).is_run and not choice.made(RunFolder(target), chosen)  # of a smaller budget
-    run = train_it() if other else finished_run(target, train_it, plan.dataset, device, None)
+    run = train_it() if other else finished_run(target, train_it, plan.dataset, device)
     result = Auto(place, run, contenders)
     step("judging")
     result.evaluation, problem = _judged(run)
@@ -328,7 +328,7 @@ class _Choice:
                 overwrite=True,
             )
 
-        return finished_run(place, train_it, train, self.device, None)
+        return finished_run(place, train_it, train, self.device)
 
     def contenders(self) -> list[Contender]:
         """Return all contenders, the untouched features first; kept in a file, so that the same call goes on."""

@@ -86,6 +86,20 @@ class Assignments(nn.Module):
             self._renewals_unchanged += 1
         self._ids, self._codes, self._summary = ids[order], codes[order], {}
 
+    def transport(
+        self,
+        log_scores: Tensor | ScoreBlocks,
+        ids: Tensor,
+        *,
+        sharpness: float,
+        cluster_marginal: Tensor | None = None,
+    ) -> None:
+        """Renew all codes by balanced transport, from the scores (n, r) of this process's share of the samples."""
+        codes, self.potentials = transported(
+            log_scores, sharpness=sharpness, cluster_marginal=cluster_marginal, warm_start=self.potentials
+        )
+        self.renew(gather(ids, with_gradient=False), gather(codes, with_gradient=False))
+
     def lookup(self, ids: Tensor) -> Tensor:
         """Return the codes (B,) of samples, -1 where a sample has none yet."""
         self._ids, self._codes = self._ids.to(ids.device), self._codes.to(ids.device)

@@ -19,7 +19,6 @@ from regrain.methods.assignment import (
     drawn_together,
     over_own_share,
     scores_by_block,
-    transported,
 )
 from regrain.methods.base import Needs, Training, TrainingPass
 from regrain.methods.classifier import fitted_factor, labelled_cross_entropy
@@ -213,14 +212,12 @@ class SCGM(EmbedderMethod):
                 scores.masked_fill_((own >= 0)[:, None] & (self.superclass_of != own[:, None]), -torch.inf)
             return scores
 
-        codes, potentials = transported(
+        self.assignments.transport(
             scores_by_block(log_joint, (len(embedding), len(self.subclass_means)), embedding.device),
+            own_ids,
             sharpness=self.sharpness,
             cluster_marginal=self._marginal(gather(coarse, with_gradient=False)),
-            warm_start=self.assignments.potentials,
         )
-        self.assignments.potentials = potentials
-        self.assignments.renew(gather(own_ids, with_gradient=False), gather(codes, with_gradient=False))
         if self.assignments.epochs == 1:
             self.assignments.warn_if_meaningless(*drawn_together(features, own_ids, coarse))
 

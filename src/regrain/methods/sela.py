@@ -17,13 +17,12 @@ from regrain.methods.assignment import (
     drawn_together,
     over_own_share,
     scores_by_block,
-    transported,
 )
 from regrain.methods.base import Needs, Training, TrainingPass
 from regrain.methods.classifier import labelled_cross_entropy
 from regrain.methods.clustering import CLUSTER_VARIANCE, cluster_within
 from regrain.methods.embedder import EmbedderMethod
-from regrain.objectives.gathering import from_first, gather
+from regrain.objectives.gathering import from_first
 
 
 class SeLa(EmbedderMethod):
@@ -100,9 +99,7 @@ class SeLa(EmbedderMethod):
             (len(features), len(self.classifier.weight)),
             features.device,
         )
-        codes, potentials = transported(scores, sharpness=self.sharpness, warm_start=self.assignments.potentials)
-        self.assignments.potentials = potentials
-        self.assignments.renew(gather(ids, with_gradient=False), gather(codes, with_gradient=False))
+        self.assignments.transport(scores, ids, sharpness=self.sharpness)
         if self.assignments.epochs == 1:
             self.assignments.warn_if_meaningless(*drawn_together(features, ids))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from regrain.storage.files import Folder
 from regrain.storage.plans import begin_plan
 from regrain.training.device import Device
 from regrain.verbs.evaluate import evaluate_run
-from regrain.verbs.finished import trained_once
-from regrain.verbs.fit import plan_fit
+from regrain.verbs.finished import finished_run
+from regrain.verbs.fit import fit, plan_fit
 
 
 @dataclass(frozen=True)
@@ -196,13 +197,15 @@ def _curve(
     begin_plan(place, {"plan": {"varied": corruption}, "circumstances": circumstances}, "experiment")
     figures, counted, notes = [], set(), []
     recipe = shared | {"data": {"roles": section["roles"]}}
+    again: dict[str, Any] = {"recipe": recipe, "holdout": 0, "device": device, "overwrite": True}
     for value in values:
         judged = []
         for seed in numbers:
             parts = corrupted(value, seed)
             train, test = parts["train"], parts["test"]
             seen = train.with_levels(section["levels"])
-            run = trained_once(method, seen, place / f"{folders[value]}-s{seed}", recipe, seed, device, on_run)
+            folder = place / f"{folders[value]}-s{seed}"
+            run = finished_run(folder, partial(fit, method, seen, out=folder, seed=seed, **again), seen, device, on_run)
             chosen = {"protocols": list(protocols), "options": judging, "seed": 0, "levels": None}
             found = evaluate_run(run, test, train, [], baselines=baselines, **chosen)
             keep_evaluation(run.folder, found, data=plan.dataset.name, own_data=True)

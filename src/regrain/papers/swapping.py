@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ from regrain.runs.verb import verb
 from regrain.storage.files import Folder
 from regrain.storage.plans import begin_plan
 from regrain.training.device import Device
-from regrain.verbs.finished import trained_once
-from regrain.verbs.fit import plan_fit
+from regrain.verbs.finished import finished_run
+from regrain.verbs.fit import fit, plan_fit
 
 
 @dataclass(frozen=True)
@@ -304,11 +305,13 @@ def isotropy(
     place, first = Path(out), plan.recipe.get("seed", 0)
     circumstances = {"recipe": shared, "data": plan.recipe["data"], "labels": train.labels.fingerprint()}
     begin_plan(place, {"plan": asdict(move), "circumstances": circumstances}, "experiment")
+    again: dict[str, Any] = {"recipe": shared, "holdout": 0, "device": device, "overwrite": True}
     fates: dict[str, list[Fate]] = {name: [] for name in labelled}
     for number in range(first, first + seeds):
         for name, training in labelled.items():
             folder = place / (f"s{number}-{name}" if chosen.needs.levels else f"s{number}")
-            run = trained_once(chosen.name, training, folder, shared, number, device, on_run)
+            train_it = partial(fit, chosen.name, training, out=folder, seed=number, **again)
+            run = finished_run(folder, train_it, training, device, on_run)
             fates[name].append(fate_of(run, training, test, move))
     members = move.members(test)
     result = Isotropy(

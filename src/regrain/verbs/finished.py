@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from regrain.data.dataset import Dataset
 from regrain.runs.run import Run
 from regrain.storage.run_folder import RunFolder
 from regrain.training.device import Device
-from regrain.verbs.fit import fit
 from regrain.verbs.resume import resume
 
 
-def trained_once(
-    method: str,
-    training: Dataset,
-    place: Path,
-    recipe: Mapping[str, Any],
-    seed: int,
-    device: Device,
-    on_run: Callable[[Run], None] | None,
-) -> Run:
-    """The finished run of a method on given samples: see :func:`finished_run`."""
-    train_it = partial(
-        fit, method, training, out=place, recipe=recipe, seed=seed, holdout=0, device=device, overwrite=True
-    )
-    return finished_run(place, train_it, training, device, on_run)
-
-
 def finished_run(
-    place: Path, train: Callable[[], Run], data: Dataset | None, device: Device, on_run: Callable[[Run], None] | None
+    place: Path,
+    train: Callable[[], Run],
+    data: Dataset | None,
+    device: Device,
+    on_run: Callable[[Run], None] | None = None,
 ) -> Run:
     """Return the finished run of a folder; train it if there is none, or resume an interrupted one."""
     folder = RunFolder(place)

@@ -196,7 +196,7 @@ def _trained(run: Run, place: Path, train: Dataset, level: str, codes: Tensor, o
             train_run(made, assembly, resume=False)
         return made
 
-    return finished_run(place, train_it, run.data, run.device, None)
+    return finished_run(place, train_it, run.data, run.device)
 
 
 def _recipe(run: Run, level: str, places: int) -> dict[str, Any]:
