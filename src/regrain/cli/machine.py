@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from regrain.cli.terminal import say
+from regrain.spelling import counted
 
 _THREADS = "OMP_NUM_THREADS"
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -30,8 +31,7 @@ def settle_threads() -> None:
         return
     os.environ[_THREADS] = str(threads)
     why = f"{load:.1f} processes are at work" if threads < own else "this process may use no more at a time"
-    noun = "thread" if threads == 1 else "threads"
-    say(f"{cores} cores, and {why}: {threads} {noun}; {_THREADS} sets another number", err=True)
+    say(f"{cores} cores, and {why}: {counted(threads, 'thread')}; {_THREADS} sets another number", err=True)
 
 
 def cores_at_hand() -> tuple[int, int]:

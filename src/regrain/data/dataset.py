@@ -16,6 +16,7 @@ from regrain.data.packed import keys_of, packed
 from regrain.data.samples import Modality, Samples, SeriesSamples, TensorSamples
 from regrain.errors import UserError, nearest
 from regrain.labels import Labels
+from regrain.spelling import counted
 
 
 class Batch(NamedTuple):
@@ -259,12 +260,12 @@ class Dataset:
                 largest = int(torch.bincount(codes + 1).max())
                 raise UserError(
                     f"no sample can be held out: level '{stratify}' has {len(codes.unique())} classes of at most "
-                    f"{_samples(largest)}, and {fraction:.0%} of each is less than half a sample. Are these labels "
-                    "ids? Name another level, or give a split of your own (--split-column; split_column=)"
+                    f"{counted(largest, 'sample')}, and {fraction:.0%} of each is less than half a sample. Are these "
+                    "labels ids? Name another level, or give a split of your own (--split-column; split_column=)"
                 )
             raise UserError(
-                f"holding out {fraction:.0%} of {_samples(len(self))} by {by} leaves one side empty: --holdout sets "
-                "another share"
+                f"holding out {fraction:.0%} of {counted(len(self), 'sample')} by {by} leaves one side empty: --holdout "
+                "sets another share"
             )
         return self.select(~held), self.select(held)
 
@@ -279,7 +280,3 @@ class Dataset:
         content = hashlib.blake2b(self.samples.digest().encode(), digest_size=16)
         content.update(self.keys.numpy().tobytes())
         return content.hexdigest()
-
-
-def _samples(count: int) -> str:
-    return f"{count} sample" + ("s" if count != 1 else "")

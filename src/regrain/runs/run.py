@@ -22,6 +22,7 @@ from regrain.registry import catalogue_of, verb_of_runs, verbs_of_runs
 from regrain.runs.classifier import FewShotClassifier, predicted_classes
 from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import inherited_options, read_alike, read_data, require_no_reading, split_dataset
+from regrain.spelling import counted
 from regrain.storage.run_folder import RunFolder
 from regrain.training.device import Device, Precision, resolve_device
 
@@ -72,7 +73,7 @@ class Run:
         except UserError:
             return f"<Run {self.path}>"
         epochs = state.get("epoch", 0)
-        about = f"{epochs} epoch{'' if epochs == 1 else 's'}{'' if state.get('finished') else ', not finished'}"
+        about = f"{counted(epochs, 'epoch')}{'' if state.get('finished') else ', not finished'}"
         adapted = "adapted, " if (self.folder.model_folder / "classifier.json").exists() else ""
         try:
             method = self.recipe["method"]["name"]

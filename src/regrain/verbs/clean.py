@@ -20,6 +20,7 @@ from regrain.metrics import label_quality
 from regrain.metrics.logistic import probe_probabilities
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
+from regrain.spelling import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +175,7 @@ class _Fitted:
         few = [names[code] for code in np.flatnonzero(counts == 1)]
         if few:
             notes.append(
-                f"level '{level}': {len(few)} class{'es' if len(few) > 1 else ''} of a single training sample "
+                f"level '{level}': {counted(len(few), 'class', 'classes')} of a single training sample "
                 f"{'are' if len(few) > 1 else 'is'} not judged, such as '{few[0]}'"
             )
         if (counts > 1).sum() < 2:
