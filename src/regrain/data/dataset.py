@@ -264,8 +264,8 @@ class Dataset:
                     "labels ids? Name another level, or give a split of your own (--split-column; split_column=)"
                 )
             raise UserError(
-                f"holding out {fraction:.0%} of {counted(len(self), 'sample')} by {by} leaves one side empty: --holdout "
-                "sets another share"
+                f"holding out {fraction:.0%} of {counted(len(self), 'sample')} by {by} leaves one side empty: "
+                "--holdout sets another share"
             )
         return self.select(~held), self.select(held)
 
