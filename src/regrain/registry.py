@@ -65,8 +65,7 @@ def verb_of_runs(name: str) -> Callable[..., Any]:
     >>> verb_of_runs("evaluate").__module__
     'regrain.verbs.evaluate'
     """
-    found: Callable[..., Any] = getattr(import_module(_verbs[name]), name)
-    return found
+    return getattr(import_module(_verbs[name]), name)
 
 
 def no_source(source: str) -> UserError:

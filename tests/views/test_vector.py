@@ -58,7 +58,7 @@ def test_a_view_does_not_depend_on_the_batch() -> None:
 
 
 def test_mistakes_are_explained() -> None:
-    with raises("wrong_shape"):
+    with raises("not_finite"):
         VectorViews(["weak"], std=torch.tensor([1.0, -1.0]))
     with raises("wrong_shape"):
         VectorViews(["weak"], std=torch.ones(2)).plain(vectors())

@@ -183,8 +183,7 @@ def normalised_counts(counts: np.ndarray) -> np.ndarray:
     """
     totals = counts.sum(axis=1, keepdims=True, dtype=np.float64)
     scaled = np.multiply(counts, _TARGET / np.where(totals == 0, 1, totals), dtype=np.float64)
-    result: np.ndarray = np.log1p(scaled).astype(np.float32)
-    return result
+    return np.log1p(scaled).astype(np.float32)
 
 
 def _dense(block: Any) -> np.ndarray:

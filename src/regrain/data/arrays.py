@@ -196,8 +196,7 @@ def _as_array(samples: Any) -> np.ndarray | list[Any]:
     ):
         if array.ndim != 1:
             raise UserError(f"texts are a list; got an array of texts of shape {array.shape}")
-        texts: list[Any] = array.tolist()
-        return texts
+        return array.tolist()
     return array
 
 

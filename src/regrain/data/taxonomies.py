@@ -116,8 +116,7 @@ def _names() -> tuple[str, ...]:
 
 @cache
 def _words() -> dict[str, str]:
-    names: dict[str, str] = json.loads((_DATA / "wnids.json").read_text(encoding="utf-8"))["names"]
-    return names
+    return json.loads((_DATA / "wnids.json").read_text(encoding="utf-8"))["names"]
 
 
 @cache

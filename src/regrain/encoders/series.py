@@ -129,8 +129,7 @@ class DCCNEncoder(ScaledEncoder):
         if self.static is not None and static is not None:
             values = self._filled(static, static.isnan(), self.input_static_mean, self.input_static_std)
             channel = torch.cat([channel, self.static(values).to(channel.dtype)], dim=1)
-        embedding: Tensor = self.combine(channel)
-        return embedding
+        return self.combine(channel)
 
     def _filled(self, values: Tensor, missing: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Return standardised values, 0 where missing; with ``missing_inputs`` also indicators of missing values."""

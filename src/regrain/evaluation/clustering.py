@@ -96,8 +96,7 @@ def ward_clusters(embeddings: Tensor, count: int) -> np.ndarray:
     """(n,) clusters of unit-length embeddings (n, d): those pairs merge that add least variance within (Ward 1963)."""
     from scipy.cluster.hierarchy import cut_tree, linkage
 
-    result: np.ndarray = cut_tree(linkage(_distances(normalize(embeddings)), "ward"), count)[:, 0]
-    return result
+    return cut_tree(linkage(_distances(normalize(embeddings)), "ward"), count)[:, 0]
 
 
 def _scores(
@@ -116,8 +115,7 @@ def _nearest_centres(train: Tensor, test: Tensor, count: int, starts: int, seed:
     if len(train) > MOST_FITTED:
         train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:MOST_FITTED]]
     centres = kmeans(normalize(train), count, starts=starts, seed=seed)[1]
-    nearest: np.ndarray = torch.cdist(normalize(test), centres).argmin(dim=1).numpy()
-    return nearest
+    return torch.cdist(normalize(test), centres).argmin(dim=1).numpy()
 
 
 def _distances(vectors: Tensor) -> np.ndarray:

@@ -183,8 +183,7 @@ class Protocol:
     ) -> dict[str, dict[str, Score]]:
         """Level -> metric -> Score, of one of the :meth:`groups`."""
         if self.levels == "together":
-            together: dict[str, dict[str, Score]] = self.function(representation, tasks, **options)
-            return together
+            return self.function(representation, tasks, **options)
         return {task.level: self.function(representation, task, **options) for task in tasks}
 
 

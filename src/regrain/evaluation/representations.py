@@ -151,8 +151,7 @@ def _word_weights(test: Dataset, train: Dataset | None, needed: Dataset | None) 
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     def texts(dataset: Dataset) -> list[str]:
-        result: list[str] = dataset.samples.take(torch.arange(len(dataset)))
-        return result
+        return dataset.samples.take(torch.arange(len(dataset)))
 
     vectorizer = TfidfVectorizer(max_features=_WORDS, dtype=np.float32, token_pattern=r"(?u)\b\w+\b")
     fitted_on = texts(train if train is not None else test)

@@ -257,8 +257,7 @@ def _judged_to_the_end(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarr
     """Whether it is known of a path's finest node (n,) if it is right."""
     present = ~np.isnan(probabilities)
     finest = present.shape[1] - 1 - present[:, ::-1].argmax(axis=1)
-    known: np.ndarray = present.any(axis=1) & (truth[np.arange(len(truth)), finest] >= 0)
-    return known
+    return present.any(axis=1) & (truth[np.arange(len(truth)), finest] >= 0)
 
 
 def _outcomes(probabilities: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

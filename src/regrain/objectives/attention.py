@@ -65,8 +65,7 @@ def attention_weights(
     if include_self and bank is not None:
         own = (query * _split(embeddings, w_key, heads)).sum(dim=2, keepdim=True)
         logits = torch.cat([logits, own], dim=2)
-    result: Tensor = (logits / query.shape[2] ** 0.5).softmax(dim=2)
-    return result
+    return (logits / query.shape[2] ** 0.5).softmax(dim=2)
 
 
 @full_precision

@@ -118,8 +118,7 @@ def figures_in_markdown(folder: RunFolder, split: str) -> str:
 
 
 def _read(folder: RunFolder) -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = folder.read_json(_FILE, _FileForm, missing={"evaluations": []})["evaluations"]
-    return kept
+    return folder.read_json(_FILE, _FileForm, missing={"evaluations": []})["evaluations"]
 
 
 def _subject(content: dict[str, Any]) -> tuple[Any, ...]:

@@ -102,14 +102,12 @@ def recipes_of_method(method: str) -> dict[str, dict[str, Any]]:
     >>> recipes_of_method("self-classifier")["small-image"]["training"]["epochs"]
     100
     """
-    found: dict[str, dict[str, Any]] = _packaged("methods").get(method, {})
-    return found
+    return _packaged("methods").get(method, {})
 
 
 def _packaged(name: str) -> dict[str, Any]:
     file = resources.files("regrain") / "recipes" / f"{name}.yaml"
-    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return content
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 
 
 def packaged_recipe(

@@ -298,8 +298,7 @@ def probed_features(train: Dataset, recipe: Mapping[str, Any]) -> Tensor:
     :func:`~regrain.evaluation.representations.raw_representation`.
     """
     unlabelled = replace(train, labels=Labels.empty(len(train)))
-    found: Tensor = raw_representation(unlabelled, None, frozen_encoder(recipe, unlabelled), fits=False)[0].test
-    return found
+    return raw_representation(unlabelled, None, frozen_encoder(recipe, unlabelled), fits=False)[0].test
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -382,8 +382,7 @@ class Folder:
         sync(self.path)
 
     def _manifest(self) -> dict[str, list[_Seal | None]]:
-        files: dict[str, list[_Seal | None]] = read_json(self.path / MANIFEST, _Manifest)["files"]
-        return files
+        return read_json(self.path / MANIFEST, _Manifest)["files"]
 
     def _list(self, files: Mapping[str, list[_Seal | None]]) -> None:
         replace_file(self.path / MANIFEST, json_writer({"files": files}), durable=True)

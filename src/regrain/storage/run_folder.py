@@ -65,8 +65,7 @@ def as_written(recipe: Mapping[str, Any]) -> dict[str, Any]:
     >>> as_written({"views": {"presets": ("strong", "weak")}})
     {'views': {'presets': ['strong', 'weak']}}
     """
-    found: dict[str, Any] = yaml.safe_load(_recipe_text(recipe))
-    return found
+    return yaml.safe_load(_recipe_text(recipe))
 
 
 def labels_to_json(labels: Labels) -> dict[str, Any]:
@@ -367,8 +366,7 @@ class RunFolder(Folder):
 
     def read_versions(self) -> dict[str, str | None]:
         """Read the library versions that the run was made with."""
-        versions: dict[str, str | None] = self.read_json("versions.json", _VersionsForm)["versions"]
-        return versions
+        return self.read_json("versions.json", _VersionsForm)["versions"]
 
     def checked_checkpoint(self) -> Path | None:
         """The last checkpoint; None where there is none, a UserError where it is damaged."""

@@ -70,8 +70,7 @@ class _BatchNormAct(_BatchNorm):
     act: nn.Module
 
     def forward(self, input: Tensor) -> Tensor:
-        result: Tensor = self.act(self.drop(super().forward(input)))
-        return result
+        return self.act(self.drop(super().forward(input)))
 
 
 def _summed(own: Tensor) -> Tensor:

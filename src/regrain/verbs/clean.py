@@ -153,8 +153,7 @@ def clean(
 
 
 def _units(run: Any, part: Dataset) -> np.ndarray:
-    found: np.ndarray = functional.normalize(embed(run.model, part), dim=1).numpy()
-    return found
+    return functional.normalize(embed(run.model, part), dim=1).numpy()
 
 
 @dataclass

@@ -340,8 +340,7 @@ def _missing_for_a_reason(assembly: Assembly, device: str) -> list[str]:
         if model.backbone is None:
             return raw_representation(data.select(rows.numpy()), None, None, fits=False)[0].test
         model.to(device)
-        found: Tensor = model.featurised(data, workers=assembly.options.workers).samples.take(rows)
-        return found
+        return model.featurised(data, workers=assembly.options.workers).samples.take(rows)
 
     found = missing_for_a_reason(data.labels, data.labels.levels, features)
     for sentence in found:

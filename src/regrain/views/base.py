@@ -128,3 +128,18 @@ class Views(nn.Module, Generic[PresetType]):
                     code="unknown_option",
                 )
         return dataclasses.replace(known[name], **overrides)  # type: ignore[type-var]
+
+
+def statistic(name: str, values: Tensor | None) -> Tensor:
+    """A mean of each feature, or a standard deviation where the name ends so: float32 (D,); default 0, or 1.
+
+    Raises a UserError for numbers that are not finite, and for negative deviations.
+    """
+    spread = name.endswith("std")
+    values = torch.tensor(float(spread)) if values is None else torch.as_tensor(values, dtype=torch.float32)
+    if values.ndim > 1 or not torch.isfinite(values).all() or (spread and bool((values < 0).any())):
+        raise UserError(
+            f"{name} must be {'non-negative' if spread else 'finite'} numbers, one each; got {values.tolist()}",
+            code="not_finite",
+        )
+    return values

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regrain.checks import NonNegative, Share, ShareRange, checks_settings
 from regrain.errors import UserError
-from regrain.views.base import Views
+from regrain.views.base import Views, statistic
 from regrain.views.random import Draws
 
 
@@ -91,14 +91,7 @@ class SeriesViews(Views[SeriesPreset]):
     ) -> None:
         super().__init__(presets, known=SERIES_PRESETS, seed=seed)
         for name, values in {"mean": mean, "std": std, "static_mean": static_mean, "static_std": static_std}.items():
-            spread = name.endswith("std")
-            values = torch.tensor(float(spread)) if values is None else torch.as_tensor(values, dtype=torch.float32)
-            if values.ndim > 1 or not torch.isfinite(values).all() or (spread and bool((values < 0).any())):
-                raise UserError(
-                    f"{name} must be {'non-negative' if spread else 'finite'} numbers, one each; got {values.tolist()}",
-                    code="not_finite",
-                )
-            self.register_buffer(name, values, persistent=False)
+            self.register_buffer(name, statistic(name, values), persistent=False)
 
     def plain(self, raw: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
         """The series as they are, float32."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regrain.checks import NonNegative, Share, checks_settings
 from regrain.errors import UserError
-from regrain.views.base import Views
+from regrain.views.base import Views, statistic
 from regrain.views.random import Draws
 
 
@@ -66,14 +66,8 @@ class VectorViews(Views[VectorPreset]):
         std: Tensor | None = None,
     ) -> None:
         super().__init__(presets, known=VECTOR_PRESETS, seed=seed)
-        for name, values, default in (("mean", mean, 0.0), ("std", std, 1.0)):
-            values = torch.tensor(default) if values is None else torch.as_tensor(values, dtype=torch.float32)
-            if values.ndim > 1 or not torch.isfinite(values).all() or (name == "std" and bool((values < 0).any())):
-                kind = "non-negative" if name == "std" else "finite"
-                raise UserError(
-                    f"{name} must be {kind} numbers of shape (D,), got {values.tolist()}", code="wrong_shape"
-                )
-            self.register_buffer(name, values, persistent=False)
+        for name, values in {"mean": mean, "std": std}.items():
+            self.register_buffer(name, statistic(name, values), persistent=False)
 
     def plain(self, raw: Tensor) -> Tensor:
         """The vectors as they are, float32."""

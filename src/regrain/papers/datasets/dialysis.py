@@ -172,8 +172,7 @@ def _switching(random: np.random.Generator, subjects: int, sessions: int) -> np.
     """(subjects, sessions) of -1 and 1: a mode that lasts eight sessions on average."""
     switches = random.random((subjects, sessions)) < 1 / 8
     begins = random.integers(0, 2, size=(subjects, 1))
-    result: np.ndarray = 1 - 2 * ((begins + switches.cumsum(axis=1)) % 2)
-    return result
+    return 1 - 2 * ((begins + switches.cumsum(axis=1)) % 2)
 
 
 def _lose(random: np.random.Generator, values: np.ndarray, share: float) -> None:

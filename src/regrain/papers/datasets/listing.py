@@ -93,8 +93,7 @@ class _Catalogue(Mapping[str, Entry]):
     @cached_property
     def _content(self) -> Mapping[str, Any]:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a safe one
-        content: Mapping[str, Any] = yaml.load(self._text, Loader=loader)
-        return content
+        return yaml.load(self._text, Loader=loader)
 
     def __init__(self) -> None:
         self._made: dict[str, Entry] = {}
@@ -130,8 +129,7 @@ def _entry(name: str, own: Mapping[str, Any], families: Mapping[str, Mapping[str
 def _original(parser: str, *arguments: Any, **options: Any) -> Rows | None:
     """Make a reader of the published files from a parser ``module.function``."""
     module, function = parser.split(".")
-    found: Rows | None = getattr(import_module(f"regrain.papers.datasets.{module}"), function)(*arguments, **options)
-    return found
+    return getattr(import_module(f"regrain.papers.datasets.{module}"), function)(*arguments, **options)
 
 
 def entries() -> Mapping[str, Entry]:
