@@ -44,17 +44,17 @@ def computing_in(dtype: torch.dtype, *modules: nn.Module | None) -> Iterator[Non
     >>> torch.equal(encoder(x), whole)
     True
     """
+    inner = [m for module in modules if module is not None for m in module.modules() if isinstance(m, Encoder)]
+    gaining = [encoder for encoder in inner if encoder.halves] if dtype != torch.float32 else []
     encoders: list[Encoder] = []
     kept: list[tuple[dict[str, Any], str, Any]] = []
     try:
-        if dtype != torch.float32:
-            for module in modules:
-                for encoder in () if module is None else [m for m in module.modules() if isinstance(m, Encoder)]:
-                    if encoder.halves and "forward" not in vars(encoder):
-                        encoders.append(encoder)
-                        _fold(encoder, dtype, kept)
-                        _convert(encoder, dtype, kept)
-                        encoder.forward = _in_half(encoder.forward, dtype)  # type: ignore[method-assign]
+        for encoder in gaining:
+            if "forward" not in vars(encoder):
+                encoders.append(encoder)
+                _fold(encoder, dtype, kept)
+                _convert(encoder, dtype, kept)
+                encoder.forward = _in_half(encoder.forward, dtype)  # type: ignore[method-assign]
         yield
     finally:
         for encoder in encoders:

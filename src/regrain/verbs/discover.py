@@ -11,7 +11,8 @@ from regrain.errors import UserError
 from regrain.runs.class_count import class_count_of
 from regrain.runs.discovery import Discovery, assign_subclasses, fit_subclasses
 from regrain.runs.grids import require_drawable, write_grids
-from regrain.runs.subclass_model import read_discovery
+from regrain.runs.run import Run
+from regrain.runs.subclass_model import SubclassModel, read_discovery
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
 from regrain.verbs.refinement import read_refinement, refine_run
@@ -138,13 +139,7 @@ def discover(
                 "--subclasses, --each, --balanced, --known, --superclass and --names are about the run's own "
                 "subclasses: settle those first, without --data"
             )
-        fitted = read_discovery(run)
-        if fitted is None and not write:
-            raise UserError(
-                f"the subclasses of {run.path} are not settled yet: `regrain discover {run.path}` settles them"
-            )
-        if fitted is None:
-            _, fitted = fit_subclasses(run, run.splits(), seed=seed)
+        fitted = _settled(run, seed=seed, write=write)
         parts = run.fitting(dataset).by_split()
         found, _ = assign_subclasses(run.model, parts, fitted, **options)
     if grids is not None:
@@ -159,3 +154,13 @@ def discover(
     if target is not None:
         write_columns(found.columns(), target)
     return found
+
+
+def _settled(run: Run, *, seed: int, write: bool) -> SubclassModel:
+    """The run's subclasses; where there are none yet they are settled, if that may be written."""
+    fitted = read_discovery(run)
+    if fitted is not None:
+        return fitted
+    if not write:
+        raise UserError(f"the subclasses of {run.path} are not settled yet: `regrain discover {run.path}` settles them")
+    return fit_subclasses(run, run.splits(), seed=seed)[1]
