@@ -76,12 +76,12 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     settings = {name: value for name, value in given.get("method", {}).items() if name != "name"}
     settings = check_values(settings, hyperparameters(method), method.name)
     options = _training_options(given, section, encoder, train)
-    _require_trainable(options, method, section, encoder)
     roles = roles_of(method, train.labels.levels, recipe.get("data", {}).get("roles"))
     reduced = replace(train, labels=labels_read(method, roles, train.labels))
     classes = list(reduced.labels.counts.values())
     start = Training(len(train), options.epochs, tuple(classes), encoder, frozenset(recipe.get("method", {})))
     notices += method.fit_settings(settings, start)
+    _require_trainable(options, method, section, encoder)
     options = _fit_steps(options, recipe.get("training", {}), len(train), method, notices)
     visits = _first_visits(reduced, options, list(roles.values()), seed, notices)
     _count_truncated(encoder, train, notices)
