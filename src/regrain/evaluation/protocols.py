@@ -45,13 +45,13 @@ class Score:
     """
 
     @classmethod
-    def of_samples(cls, values: Tensor, task: Task, note: str = "", *, over: str = "queries") -> Score:
+    def of_samples(cls, values: Tensor, task: Task, note: str = "") -> Score:
         """Mean of (n,) values, one a sample, with its interval bootstrapped over the samples where there are two."""
         values = values.double()
         if len(values) < 2:
             return cls(float(values.mean()), note=note, values=values)
         mean, low, high = bootstrap_interval(values, seed=task.seed)
-        return cls(mean, low, high, over, note, values=values)
+        return cls(mean, low, high, "queries", note, values=values)
 
     @classmethod
     def mean(cls, values: ArrayLike, over: str, note: str = "", *, count: bool = False) -> Score:

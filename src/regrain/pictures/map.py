@@ -26,6 +26,9 @@ _FEWEST = 8
 _MOST_TSNE, _MOST_OPEN_TSNE = 6_000, 20_000
 """Number of samples that t-SNE places in about a minute, with scikit-learn and with openTSNE."""
 
+_PERPLEXITY = 30.0
+"""Approximate number of neighbours of a point in t-SNE; at most a third of the other points."""
+
 _AROUND = 10
 """Number of nearest samples whose median position places a class mean."""
 
@@ -63,7 +66,7 @@ class EmbeddingMap:
 
 
 def embedding_map(
-    vectors: Tensor, *, kind: MapKind = "tsne", perplexity: float = 30.0, seed: int = 0, cache: str | Path | None = None
+    vectors: Tensor, *, kind: MapKind = "tsne", seed: int = 0, cache: str | Path | None = None
 ) -> EmbeddingMap:
     """Map embeddings to the plane; the same embeddings and seed give the same map on one machine.
 
@@ -77,8 +80,6 @@ def embedding_map(
         ``tsne`` is t-SNE (van der Maaten and Hinton 2008) started from principal components, by openTSNE if installed,
         else by scikit-learn. ``pca`` is the first two principal components. ``auto`` is t-SNE if that takes about a
         minute (at most 20,000 samples with openTSNE, 6,000 without), else principal components.
-    perplexity : float
-        Approximate number of neighbours of a point in t-SNE; at most a third of the other points.
     seed : int
         Seed of the start and of the descent.
     cache : path, optional
@@ -91,7 +92,7 @@ def embedding_map(
     """
     count = len(vectors)
     kind = chosen_kind(kind, count)
-    perplexity = min(perplexity, (count - 1) / 3)
+    perplexity = min(_PERPLEXITY, (count - 1) / 3)
     key = hashlib.blake2b(f"{kind} {perplexity} {seed} {tuple(vectors.shape)}".encode(), digest_size=16)
     key.update(vectors.contiguous().numpy().tobytes())
     file = None if cache is None else Path(cache)
