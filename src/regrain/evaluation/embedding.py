@@ -75,11 +75,12 @@ def apply_to_views(
     *,
     copies: int,
     seed: int,
+    first: int = 0,
     workers: int = 2,
 ) -> Tensor:
     """``function`` of augmented views of all samples: (copies, N, width) float32 on the CPU, in the order of the data.
 
-    Copy c is the view of epoch c under ``seed``: it depends only on these and the sample's id. The model
+    Copy c is the view of epoch ``first`` + c under ``seed``: it depends only on these and the sample's id. The model
     works in evaluation mode; where it has a frozen backbone the views are of the backbone's features.
     """
     views = model.views.with_presets([preset])
@@ -89,7 +90,7 @@ def apply_to_views(
     def results() -> Iterator[Tensor]:
         for raw, _, ids in scan_batches(dataset, workers=workers, device=model.device):
             raw = on_device(raw, model.device)
-            yield torch.stack([function(views(raw, ids, copy)[0]) for copy in range(copies)])
+            yield torch.stack([function(views(raw, ids, copy)[0]) for copy in range(first, first + copies)])
 
     with scanning(model.dtype, model.method):
         return torch.cat(list(on_host(results())), dim=1)
