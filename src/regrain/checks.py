@@ -25,13 +25,9 @@ CountFromZero = Annotated[int, Ge(0)]
 Several = Annotated[int, Ge(2)]
 Seed = Annotated[int, Ge(0), Le(4_294_967_295)]
 
-
-def _in_order(pair: tuple[float, float]) -> bool:
-    return pair[0] <= pair[1]
-
-
-PositiveRange = Annotated[tuple[Positive, Positive], Predicate(_in_order)]
-ShareRange = Annotated[tuple[PositiveShare, PositiveShare], Predicate(_in_order)]
+_IN_ORDER = Predicate(lambda pair: pair[0] <= pair[1])
+PositiveRange = Annotated[tuple[Positive, Positive], _IN_ORDER]
+ShareRange = Annotated[tuple[PositiveShare, PositiveShare], _IN_ORDER]
 """A range from the first number to the second."""
 
 _NOUNS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}

@@ -21,6 +21,7 @@ from regrain.errors import Stopped, UserError
 from regrain.model import load_model
 from regrain.storage.files import Folder, replace_file
 from regrain.storage.run_folder import RunFolder
+from regrain.training.loop import _together
 from regrain.training.processes import is_first_process, layout_of
 
 _TABLE = "kind,sub,f1,f2,split\n" + "".join(
@@ -249,8 +250,9 @@ def test_a_launcher_is_known_by_rank_and_world_size(
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LOCAL_RANK", "0")  # which Lightning's settings give where it is absent
     found = layout_of(1)
-    assert (found.devices, found.nodes, found.processes) == layout
+    assert (found.devices, _together(found, "cpu")["num_nodes"], found.processes) == layout
     assert is_first_process() == ("RANK" not in given)
 
 

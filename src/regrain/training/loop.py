@@ -291,7 +291,7 @@ def _together(layout: ProcessLayout, device: Literal["cpu", "cuda"]) -> dict[str
     return {
         "accelerator": "gpu" if device == "cuda" else "cpu",
         "devices": layout.devices,
-        "num_nodes": layout.nodes,
+        "num_nodes": max(1, layout.processes // layout.devices),  # machines, if all are like this one
         "strategy": "ddp" if layout.processes > 1 else "auto",
         "plugins": [TorchElasticEnvironment()] if was_launched() else [],
     }

@@ -25,11 +25,6 @@ class ProcessLayout:
     devices: int  # of them on this machine
     processes: int  # on all machines, which may differ in their number
 
-    @property
-    def nodes(self) -> int:
-        """Machines, if all are like this one."""
-        return max(1, self.processes // self.devices)
-
 
 def was_launched() -> bool:
     """Whether a launcher started this process, as one of several or alone: torchrun, Ray Train, a cluster's operator.

@@ -275,13 +275,7 @@ def fit(
         place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
         assembly.recipe = as_written(assembly.recipe)
         folder = RunFolder(place)
-        again = (continue_ or was_restarted()) and folder.is_run and folder.read_recipe() == assembly.recipe
-        if continue_ and not again and folder.is_run and not overwrite:
-            raise UserError(
-                f"{place} holds another run: its recipe differs from this one's. Choose another --out, or replace it "
-                "with --overwrite",
-                code="would_overwrite",
-            )
+        again = _goes_on(folder, assembly.recipe, continue_, overwrite)
         done = again and folder.is_complete
         here = kind if cluster is None else resolve_device("auto")
         if is_first_process() and here == kind and not done:
@@ -310,6 +304,18 @@ def fit(
         if cluster is not None:
             train_on(cluster, run, progress, tensorboard, interrupt)
     return run
+
+
+def _goes_on(folder: RunFolder, recipe: Mapping[str, Any], continue_: bool, overwrite: bool) -> bool:
+    """Whether a run of this very recipe was begun in the folder, and is to go on; a UserError where it is another."""
+    again = (continue_ or was_restarted()) and folder.is_run and folder.read_recipe() == recipe
+    if continue_ and not again and folder.is_run and not overwrite:
+        raise UserError(
+            f"{folder.path} holds another run: its recipe differs from this one's. Choose another --out, or replace it "
+            "with --overwrite",
+            code="would_overwrite",
+        )
+    return again
 
 
 def _announce(
