@@ -392,7 +392,7 @@ def _mixture_table(name: str, title: str, data: str, coarse: str, fine: str, *, 
     """5% of the training samples labelled to the fine class, 60% to the coarse one alone, 35% not at all."""
     hidden = f"--hide-labels {coarse}=0.35 --hide-labels {fine}=0.95"
     methods = {
-        "mixed": "mixed --set balance=0",
+        "mixed": "mixed",
         "MaskCon": "maskcon",
         "SCGM-G": "scgm",
         "MLCL": "mlcl",
