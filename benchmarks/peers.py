@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import lightning  # noqa: F401  regrain imports it when a training starts
 import numpy as np
 import torch
 from torch import Tensor, nn
