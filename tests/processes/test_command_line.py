@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,30 +65,62 @@ def test_torchrun_cut_off_and_resumed_by_two_devices_is_the_run_of_one_process(t
     assert json.loads(judged.stdout) == own.flat() | {"verdict": own.to_json()["verdict"]}
 
 
-@pytest.mark.slow
-def test_a_worker_that_is_killed_is_started_again_and_the_run_ends_the_same(tmp_path: Path) -> None:
-    asked = {"encoder": "mlp", "device": "cpu"}
-    settings = ["epochs=60", "batch_size=64", "precision=float32"]
-    whole = regrain.fit("sup-ce", "digits", out=tmp_path / "whole", settings=settings, **asked)
-    cut = tmp_path / "cut"
-    options = ["--encoder", "mlp", "--device", "cpu", "--out", cut, "--quiet"]
-    options += [part for setting in settings for part in ("--set", f"training.{setting}")]
-    torchrun = [*TORCHRUN[:3], "--max-restarts", "1", *TORCHRUN[3:]]
+LONGER = ["epochs=20", "batch_size=64", "precision=float32"]
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> regrain.Run:
+    """The run that others, cut off, must become."""
+    out = tmp_path_factory.mktemp("longer") / "run"
+    return regrain.fit("sup-ce", "digits", out=out, settings=LONGER, encoder="mlp", device="cpu")
+
+
+def _begun(command: list[object], out: Path) -> subprocess.Popen[str]:
+    """A fit in processes of its own, that has written its first checkpoint."""
+    options: list[object] = ["--encoder", "mlp", "--device", "cpu", "--out", out, "--quiet"]
+    options += [part for setting in LONGER for part in ("--set", f"training.{setting}")]
     process = subprocess.Popen(
-        list(map(str, [*torchrun, "fit", "sup-ce", "digits", *options])), env=ENVIRONMENT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        list(map(str, [*command, "fit", "sup-ce", "digits", *options])), env=ENVIRONMENT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 600
-    while not (cut / "metrics.csv").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
+    while not (out / "metrics.csv").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    assert not (out / "model").exists()
+    return process
+
+
+def _ends_as(whole: regrain.Run, found: Path) -> None:
+    expected, rows = whole.folder.read_metrics(), regrain.Run.open(found).folder.read_metrics()
+    assert [row["epoch"] for row in rows] == list(range(1, 21))
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in expected], rel=1e-3)
+    torch.testing.assert_close(weights(found), weights(whole.path), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_started_again_and_the_run_ends_the_same(
+    longer: regrain.Run, tmp_path: Path
+) -> None:
+    process = _begun([*TORCHRUN[:3], "--max-restarts", "1", *TORCHRUN[3:]], tmp_path / "cut")
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(workers[-1]), signal.SIGKILL)
     _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
-    found = regrain.Run.open(cut)
-    assert [row["epoch"] for row in found.folder.read_metrics()] == list(range(1, 61))
-    for ours, theirs in zip(whole.folder.read_metrics()[:20], found.folder.read_metrics()[:20], strict=True):
-        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-4)
+    assert "exitcode: -9" in errors
+    _ends_as(longer, tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_a_job_that_is_killed_goes_on_with_another_number_of_processes(longer: regrain.Run, tmp_path: Path) -> None:
+    process = _begun(TORCHRUN, tmp_path / "1")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    shutil.copytree(tmp_path / "1", tmp_path / "4")
+    options = ["--encoder", "mlp", "--device", "cpu", "--quiet", "--continue"]
+    options += [part for setting in LONGER for part in ("--set", f"training.{setting}")]
+    for devices in ("1", "4"):
+        run(*MODULE, "fit", "sup-ce", "digits", *options, "--out", tmp_path / devices, "--devices", devices)
+        _ends_as(longer, tmp_path / devices)
 
 
 def test_torchrun_judges_and_embeds_a_frozen_encoder_as_one_process(
