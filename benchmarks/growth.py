@@ -85,7 +85,7 @@ def work(run: str, file: Path, trained: Path, scratch: Path) -> int:
     elif run == "predict":
         return int(regrain.predict(trained, file, scratch / "classes.parquet").memory_usage(deep=True).sum())
     elif run == "recall":
-        regrain.evaluate(trained, protocols=["retrieval"], data=file, split="test")
+        regrain.evaluate(trained, protocols=["recall"], data=file, split="test")
     else:
         regrain.discover(trained, file)
     return 0
