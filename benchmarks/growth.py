@@ -4,9 +4,8 @@
 
 The data are a Parquet table of vectors with an id, a coarse and a fine label and a split. ``seconds`` are CPU seconds
 without imports; ``peak`` is the process's peak resident memory (Linux); ``a row`` is what it grew by since a run on
-2,000 rows, less
-the samples themselves (float32) and the result, divided by the number of rows. ``fit-METHOD`` stops after the first
-step. The model that embeds, predicts and discovers is a small one, trained on the first 2,000 rows.
+2,000 rows, less the samples themselves (float32) and the result, divided by the number of rows. ``fit-METHOD`` stops
+after the first step. The model that embeds, predicts and discovers is a small one, trained on the first 2,000 rows.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-FITS = ("maskcon", "scgm", "mixed", "sclre")
+FITS = ("maskcon", "scgm", "mlcl", "sclre", "self-classifier", "mixed")
 RUNS = ("check", *(f"fit-{method}" for method in FITS), "embed", "export", "predict", "recall", "discover")
 
 
@@ -73,7 +72,7 @@ def work(run: str, file: Path, trained: Path, scratch: Path) -> int:
     elif run.startswith("fit-"):
         stop = threading.Event()
         stop.set()
-        levels = ["coarse", "fine"] if run == "fit-mixed" else ["coarse"]
+        levels = ["coarse", "fine"] if run in ("fit-mixed", "fit-mlcl") else ["coarse"]
         with contextlib.suppress(Stopped):
             regrain.fit(
                 run.removeprefix("fit-"), file, levels=levels, encoder="mlp", out=scratch / "run", interrupt=stop,
@@ -86,7 +85,7 @@ def work(run: str, file: Path, trained: Path, scratch: Path) -> int:
     elif run == "predict":
         return int(regrain.predict(trained, file, scratch / "classes.parquet").memory_usage(deep=True).sum())
     elif run == "recall":
-        regrain.evaluate(trained, protocols=["retrieval"], data=file, split="test")
+        regrain.evaluate(trained, protocols=["recall"], data=file, split="test")
     else:
         regrain.discover(trained, file)
     return 0

@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from regrain.data import check, read
 from regrain.data.dataset import Dataset
 from regrain.data.formats import file_table, free_memory, parquet_table
+from regrain.data.images import choose_storage
 from regrain.data.samples import SeriesSamples, TensorSamples, TextSamples
 from regrain.errors import UserError
 
@@ -426,6 +428,20 @@ def test_more_rows_than_memory_holds_are_refused_in_one_line(tmp_path: Path, mon
         read(tmp_path / "t.parquet", columns=["x"], levels=["kind"])
     monkeypatch.undo()
     assert free_memory() > 1 << 20
+    alone = free_memory()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert free_memory() < alone / 4  # eight processes read the same
+
+
+def test_limits_of_images_hold_for_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(tmp_path / "large.png")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "small.png")
+    monkeypatch.setattr("regrain.data.images._MEMORY_LIMIT", 3 * 8 * 8 * 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    small, large = [str(tmp_path / "small.png")] * 3, [str(tmp_path / "large.png")]
+    assert (choose_storage(small).in_memory, choose_storage(large).threads) == (True, 6)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert (choose_storage(small).in_memory, choose_storage(large).threads) == (False, 3)
 
 
 def test_a_text_that_comes_back_is_kept_once(tmp_path: Path) -> None:

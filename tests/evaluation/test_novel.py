@@ -6,13 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from sklearn.metrics import adjusted_rand_score
 from support import raises
 from torch.nn.functional import normalize
 
 from regrain.evaluation import Representation, Task
 from regrain.evaluation.evaluate import chosen_protocols
 from regrain.evaluation.novel import novel
+from regrain.methods import clustering
 from regrain.methods.clustering import cluster_within, kmeans_with_known
 from regrain.metrics import novel_accuracy
 
@@ -68,6 +71,24 @@ def test_k_means_without_free_samples_or_with_too_few() -> None:
     assert centres.shape == (7, 8)
     with raises("too_few"):
         kmeans_with_known(x, truth, 4)
+
+
+def test_of_many_samples_some_of_each_cluster_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, truth = blobs(400, noise=0.3)
+    known = torch.where((truth < 2) & (torch.arange(len(truth)) % 2 == 0), truth, -1)
+    known[known == 1] = torch.where(torch.arange(int((known == 1).sum())) < 1, 1, -1)  # a class of one known sample
+    whole, centres = kmeans_with_known(x, known, 5)
+    monkeypatch.setattr(clustering, "MOST_FITTED", 300)
+    codes, found = kmeans_with_known(x, known, 5)
+    assert torch.equal(codes[known >= 0], known[known >= 0])
+    torch.testing.assert_close(found[:2], centres[:2], atol=0.1, rtol=0)
+    assert adjusted_rand_score(whole, codes) > 0.95
+    rows, weights = clustering._representatives(known, 300, 0)
+    assert rows is not None
+    assert weights is not None
+    torch.testing.assert_close(
+        (known[rows] + 1).bincount(weights), (known + 1).bincount().float(), atol=1e-2, rtol=1e-5
+    )  # each stands for its share
 
 
 def test_clusters_within_superclasses_keep_known_classes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,30 @@ def test_an_image_that_went_bad_is_named(photos: Dataset, workers: int) -> None:
     message = str(caught.value)
     assert message.startswith(f"image {bad} is not an image in a known format")
     assert "Traceback" not in message
+
+
+def test_workers_are_started_once_and_ended(photos: Dataset) -> None:
+    before = set(multiprocessing.active_children())
+    loader = Loader(photos, batch_size=4, seed=0, workers=2)
+    epochs, seen = [], []
+    for epoch in range(3):
+        loader.epoch, loader.start = epoch, epoch % 2  # a resumed epoch begins at a batch of its own
+        epochs.append(torch.cat([ids for _, _, ids in loader]))
+        seen.append(set(multiprocessing.active_children()) - before)
+    assert len(seen[0]) == 2
+    assert seen[0] == seen[1] == seen[2]
+    alone = Loader(photos, batch_size=4, seed=0, workers=0)
+    for epoch, found in enumerate(epochs):
+        alone.epoch, alone.start = epoch, epoch % 2
+        assert torch.equal(found, torch.cat([ids for _, _, ids in alone]))
+    loader.close()
+    for process in seen[0]:
+        process.join(10)
+    assert not seen[0] & set(multiprocessing.active_children())
+
+
+def test_an_epoch_that_is_left_is_followed_by_a_whole_one(photos: Dataset) -> None:
+    loader = Loader(photos, batch_size=2, seed=0, workers=2)
+    next(iter(loader))
+    loader.epoch = 1
+    assert len(torch.cat([ids for _, _, ids in loader]).unique()) == 10

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 
 from regrain.data.cells import Column, is_split, split_name, unescape_formula
+from regrain.data.images import local_processes
 from regrain.data.notation import plain_number
 from regrain.data.options import TABLE_SUFFIXES, RoleOptions
 from regrain.data.rows import RowError, Rows
@@ -603,7 +604,11 @@ class ParquetColumns(Mapping[str, Column]):
 
 
 def free_memory() -> int:
-    """Bytes that are free for use, as far as the system says."""
+    """Bytes that are free for use by a process of this machine, as far as the system says."""
+    return _free_memory() // local_processes()
+
+
+def _free_memory() -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))

@@ -247,17 +247,23 @@ def choose_storage(
     brightest = [header.brightest for header in headers if header.brightest is not None]
     form = ImageForm((channels, height, width), white or _white(max(brightest, default=DEEP_WHITE)))
     messages += _losses(headers, channels, form.white, max(brightest, default=None))
-    in_memory = form.fits_memory(len(images))
+    processes = local_processes()
+    in_memory = form.fits_memory(len(images) * processes)  # each of which would hold them
     if max(height, width) <= SMALL_SIDE and not in_memory:
-        memory = len(images) * channels * height * width / 2**30
+        memory = len(images) * processes * channels * height * width / 2**30
         messages.append(
             f"the decoded images would take {memory:.0f} GiB: they are decoded when they are needed; "
             "--cache (cache=True) keeps them in a memory-mapped file"
         )
     large = np.median([h * w for h, w in sizes]) > _THREADED_PIXELS
     plain = all(header.mode == MODES[channels] and header.size == (height, width) for header in headers)
-    threads = min(8, os.cpu_count() or 1) if large else 1
+    threads = max(1, min(8, (os.cpu_count() or 1) // processes)) if large else 1
     return Storage(form, in_memory, plain, threads, tuple(messages), white is not None or bool(brightest))
+
+
+def local_processes() -> int:
+    """Processes of a launcher on this machine, which share its cores and its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def _require_options(image_size: int | tuple[int, int] | None, channels: int | None, white: int | None) -> None:

@@ -86,8 +86,9 @@ def kmeans_with_known(
     """Run k-means in which some samples stay in their clusters (semi-supervised k-means, Vaze et al., CVPR 2022).
 
     The known clusters start at the means of their samples, the others by k-means++ among the free samples; the start of
-    lowest inertia is kept. Returns (N,) int64 clusters, of which the first K are the known ones, and (count, d)
-    centres, on the CPU.
+    lowest inertia is kept. Of more than 131,072 free samples (or 64 a cluster, if these are more) so many are drawn to
+    find the centres, and of the known ones alike, some of each cluster; a drawn sample counts for those it stands for.
+    Returns (N,) int64 clusters, of which the first K are the known ones, and (count, d) centres, on the CPU.
 
     ``vectors``: (N, d). ``known`` (N,): the cluster, 0 to K - 1, of samples that stay, each of which occurs; -1 for
     free samples. ``count``: number of clusters, at least K. With fewer distinct vectors some clusters stay empty.
@@ -106,8 +107,42 @@ def kmeans_with_known(
         return codes, centres
     if count < kept:
         raise UserError(f"{count} clusters cannot keep {kept} known classes apart", code="too_few")
+    rows, weights = _representatives(own, max(MOST_FITTED, _FITTED_OF_EACH * count), seed)
+    if rows is not None:
+        centres = _with_known(x[rows], own[rows], weights, kept, count, starts, seed)[1]
+        blocks = [_squares(block, centres).argmin(dim=1) for block in x.split(_BLOCK)]
+        return torch.where(own < 0, torch.cat(blocks), own), centres.to(vectors.dtype)
+    codes, centres = _with_known(x, own, None, kept, count, starts, seed)
+    return codes, centres.to(vectors.dtype)
+
+
+def _representatives(own: Tensor, most: int, seed: int) -> tuple[Tensor | None, Tensor | None]:
+    """Rows of so many free and so many known samples, some of each cluster, and what each counts; None for all."""
+    groups = [(own < 0).nonzero()[:, 0], (own >= 0).nonzero()[:, 0]]
+    if max(map(len, groups)) <= most:
+        return None, None
+    generator = torch.Generator().manual_seed(seed)
+    clusters = own + 1  # free samples are one
+    drawn = []
+    for group in groups:
+        mixed = group[torch.randperm(len(group), generator=generator)]
+        by_cluster = mixed[clusters[mixed].argsort(stable=True)]
+        turn = torch.arange(len(group)) - torch.searchsorted(clusters[by_cluster], clusters[by_cluster])
+        drawn.append(by_cluster[turn.argsort(stable=True)][:most])  # one of each cluster, then a second, ...
+    rows = torch.cat(drawn).sort().values
+    counts = clusters.bincount()
+    return rows, (counts / clusters[rows].bincount(minlength=len(counts)))[clusters[rows]]
+
+
+def _with_known(
+    x: Tensor, own: Tensor, weights: Tensor | None, kept: int, count: int, starts: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """:func:`kmeans_with_known` of samples that count as much as their weights (N,)."""
     free = (own < 0).nonzero()[:, 0]
-    first = _means(x[own >= 0], own[own >= 0], x.new_zeros(kept, x.shape[1]))
+    of_known = own >= 0
+    first = _means(
+        x[of_known], own[of_known], x.new_zeros(kept, x.shape[1]), None if weights is None else weights[of_known]
+    )
     random = np.random.default_rng(seed)
     best: tuple[float, Tensor, Tensor] | None = None
     for _ in range(starts if count > kept else 1):
@@ -117,18 +152,19 @@ def kmeans_with_known(
             if torch.equal(found, codes):
                 break
             codes = found
-            centres = _means(x, codes, centres)
-        inertia = float((x - centres[codes]).square().sum())
+            centres = _means(x, codes, centres, weights)
+        distances = (x - centres[codes]).square().sum(dim=1)
+        inertia = float(distances.sum() if weights is None else distances @ weights)
         if best is None or inertia < best[0]:
             best = inertia, codes, centres
     assert best is not None
-    return best[1], best[2].to(vectors.dtype)
+    return best[1], best[2]
 
 
-def _means(x: Tensor, codes: Tensor, before: Tensor) -> Tensor:
+def _means(x: Tensor, codes: Tensor, before: Tensor, weights: Tensor | None = None) -> Tensor:
     """(k, d): the mean of each cluster; that ``before`` where it has no samples."""
-    counts = torch.bincount(codes, minlength=len(before))[:, None]
-    sums = torch.zeros_like(before).index_add_(0, codes, x)
+    counts = torch.bincount(codes, weights, minlength=len(before))[:, None]
+    sums = torch.zeros_like(before).index_add_(0, codes, x if weights is None else x * weights[:, None])
     return torch.where(counts > 0, sums / counts.clamp(min=1), before)
 
 

@@ -74,32 +74,37 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _batches(dataset: Dataset, plan: list[Tensor], workers: int) -> Iterator[RawBatch]:
-    rows = _Rows(dataset)
-    if dataset.samples.in_memory or workers == 0:
-        yield from map(rows.taken, plan)
-        return
-    indices = [index.tolist() for index in plan]
-    leave_unguarded()
-    context = None if getattr(dataset.samples, "forks", True) else _forkserver()
-    try:
-        yield from DataLoader(
+class _Workers:
+    """Processes that take batches; they are started once, and wait between epochs."""
+
+    def __init__(self, rows: _Rows, count: int) -> None:
+        leave_unguarded()
+        self._context = None if getattr(rows.samples, "forks", True) else _forkserver()
+        self._plan: list[list[int]] = []
+        self._loader: DataLoader[RawBatch] = DataLoader(
             rows,
-            batch_sampler=indices,
-            num_workers=workers,
+            batch_sampler=self._plan,
+            num_workers=count,
             collate_fn=_as_it_is,
             worker_init_fn=_ignore_interrupts,
-            multiprocessing_context=context,
+            multiprocessing_context=self._context,
+            persistent_workers=True,
         )
-    except UserError as error:
-        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None  # without the worker's traceback
-    except (RuntimeError, BrokenPipeError) as error:
-        if (context or multiprocessing).get_start_method() == "fork" or not _is_lost_worker(error):
-            raise
-        raise UserError(
-            "worker processes start the script again, and stopped where it trains again: put what it does under "
-            "`if __name__ == '__main__':`, or do without workers by training.workers=0"
-        ) from None
+
+    def batches(self, plan: list[Tensor]) -> Iterator[RawBatch]:
+        """The batches of an epoch."""
+        self._plan[:] = [index.tolist() for index in plan]
+        try:
+            yield from self._loader
+        except UserError as error:
+            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None  # without the worker's traceback
+        except (RuntimeError, BrokenPipeError) as error:
+            if (self._context or multiprocessing).get_start_method() == "fork" or not _is_lost_worker(error):
+                raise
+            raise UserError(
+                "worker processes start the script again, and stopped where it trains again: put what it does under "
+                "`if __name__ == '__main__':`, or do without workers by training.workers=0"
+            ) from None
 
 
 def _forkserver() -> Any:
@@ -190,6 +195,8 @@ class Loader:
         self.epoch = 0
         self.start = 0
         self._count = count
+        self._rows = _Rows(dataset)
+        self._helpers: _Workers | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -219,12 +226,27 @@ class Loader:
     def __iter__(self) -> Iterator[RawBatch | tuple[Any, Tensor, Tensor, Tensor]]:
         start, self.start = self.start, 0
         order = self._order(self.epoch)
-        batches = _batches(self.dataset, self._shared_out(order)[start:], self.workers)
+        batches = self._taken(self._shared_out(order)[start:])
         if self.sampling == "uniform":
             yield from batches
             return
         for batch, visits in zip(batches, self._shared_out(_visit_numbers(order))[start:], strict=True):
             yield *batch, visits
+
+    def _taken(self, plan: list[Tensor]) -> Iterator[RawBatch]:
+        if self.dataset.samples.in_memory or self.workers == 0:
+            yield from map(self._rows.taken, plan)
+            return
+        self._helpers = self._helpers or _Workers(self._rows, self.workers)
+        try:
+            yield from self._helpers.batches(plan)
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the worker processes, which else wait for the next epoch."""
+        self._helpers = None
 
 
 def _windowed_order(windows: Tensor, batches: int, generator: torch.Generator) -> Tensor:

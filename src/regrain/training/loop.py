@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,9 @@ from regrain.training.progress import ProgressDisplay
 from regrain.training.scan import scan_views
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
+
+_STEPS_BETWEEN_AGREEMENTS = 8
+"""Several processes agree once in so many steps on whether to save: all have to wait for each other then."""
 
 
 class _Keeper(Callback):
@@ -71,11 +74,16 @@ class _Keeper(Callback):
         self.samples += len(batch.ids) * trainer.world_size
         if batch_idx + 1 >= trainer.num_training_batches or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # the end of the epoch saves; the middle of an accumulated step has gradients no checkpoint holds
-        if _agreed(trainer, self.interrupt.is_set()):
-            self.save(trainer)
+        steps = (batch_idx + 1) // trainer.accumulate_grad_batches
+        if trainer.world_size > 1 and steps % _STEPS_BETWEEN_AGREEMENTS:
+            return
+        asked = self.interrupt.is_set()
+        if not _agreed(trainer, asked or time.monotonic() - self.saved_at > self.checkpoint_seconds):
+            return
+        stops = _agreed(trainer, asked)
+        self.save(trainer)
+        if stops:
             raise Stopped(self.run.path)
-        if _agreed(trainer, time.monotonic() - self.saved_at > self.checkpoint_seconds):
-            self.save(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, Adapter)
@@ -278,7 +286,7 @@ def train(
             use_distributed_sampler=False,
             log_every_n_steps=1_000_000_000,
         )
-        with interruptible(event):
+        with interruptible(event), closing(loader):
             trainer.fit(adapter, train_dataloaders=loader, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         run.write_json("state.json", {"finished": True, "epoch": trainer.current_epoch})
