@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import summary
 from figures import Figures
 from tables import TABLES, Row, Table
 
+from regrain.methods import METHODS
 from regrain.papers.reproducing import BASELINES, over_seeds
+
+_DATA = re.compile(r"CIFARtoy|CIFAR-100|CIFAR-10|CIFAR100-\d|Omniglot|Grocery|CLINC150|HAPT|TripAdvisor")
+"""The data sets, as the titles of tables name them."""
 
 
 def write(lines: list[dict[str, str]], docs: Path) -> None:
@@ -28,6 +33,39 @@ def write(lines: list[dict[str, str]], docs: Path) -> None:
         page.write_text(text, encoding="utf-8")
     for name in blocks:
         print(f"{name}: no place on a page")
+    for page in (docs / "methods").glob("*.md"):
+        page.write_text(_with_measurements(page.read_text(encoding="utf-8"), lines, docs), encoding="utf-8")
+
+
+def _with_measurements(text: str, lines: list[dict[str, str]], docs: Path) -> str:
+    """A page of methods whose sections end by what each was measured on, with the pages that show it."""
+    measured = {(line["table"], line["row"]) for line in lines}
+    whole = {page: page.read_text(encoding="utf-8") for page in sorted((docs / "results").glob("*.md"))}
+    parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    for at, part in enumerate(parts):
+        name = part.removeprefix("## ").partition("\n")[0]
+        if name not in METHODS:
+            continue
+        shown = {}
+        for page, content in whole.items():
+            titles = [t.title for t in TABLES if f"<!-- {t.name} -->" in content and _has(t, name, measured)]
+            data = dict.fromkeys(found for title in titles for found in _DATA.findall(title))
+            if data:
+                heading = content.partition("\n")[0].removeprefix("# ")
+                shown[page] = f"{', '.join(data)} ([{heading}](../results/{page.name}))"
+        words = "; ".join(shown.values()) or "no table of the results yet; its tests are on made-up data"
+        parts[at] = re.sub(r"^- \*\*Measured on\*\*: .*\n", f"- **Measured on**: {words}.\n", part, flags=re.MULTILINE)
+    return "".join(parts)
+
+
+def _has(table: Table, method: str, measured: set[tuple[str, str]]) -> bool:
+    """Whether a row of the table has figures of runs of the method."""
+    every = {f"{t.name}/{row.label}": row for t in TABLES for row in t.rows}
+    return any(
+        every[row.same_as or row.run_of or f"{table.name}/{row.label}"].fit.split()[:1] == [method]
+        and {(table.name, row.label), tuple(row.same_as.split("/", 1))} & measured
+        for row in table.rows
+    )
 
 
 def _table(table: Table, figures: Figures) -> str:

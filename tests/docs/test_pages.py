@@ -39,7 +39,8 @@ def sections(*pages: Path) -> dict[str, str]:
     return found
 
 
-METHOD_SECTIONS = sections(*(page for page in (DOCS / "methods").glob("*.md") if page.name != "index.md"))
+METHOD_PAGES = sorted(page for page in (DOCS / "methods").glob("*.md") if page.name != "index.md")
+METHOD_SECTIONS = sections(*METHOD_PAGES)
 PROTOCOL_SECTIONS = sections(DOCS / "protocols.md")
 
 
@@ -50,8 +51,14 @@ def test_the_method_pages_hold_every_method_and_no_other() -> None:
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_a_method_section_is_whole(name: str) -> None:
     text = METHOD_SECTIONS[name]
-    for topic in ("Assumes**", "Equation**", "ails when**", "Cost**", "Paper against code**"):
+    for topic in ("Assumes**", "Equation**", "ails when**", "Cost**", "Paper against code**", "Measured on**: "):
         assert topic in text, topic
+
+
+@pytest.mark.parametrize("page", [page.stem for page in METHOD_PAGES])
+def test_a_method_page_has_its_picture(page: str) -> None:
+    assert f"](../images/methods-{page}.png)" in (DOCS / "methods" / f"{page}.md").read_text(encoding="utf-8")
+    assert (DOCS / "images" / f"methods-{page}.png").exists()
 
 
 @pytest.mark.parametrize("name", [*PROTOCOLS, "low-data", "label-noise", "isotropy"])

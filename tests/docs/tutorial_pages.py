@@ -1,6 +1,7 @@
 """The blocks of a page, run in order: ``python`` ones share their names, ``sh`` ones are lines of ``regrain``.
 
-A ``text`` block right after another shows what that one prints. As a script it writes this into the pages::
+A ``text`` block right after another shows what that one prints. As a script it writes this into the pages, and copies
+the pictures ``tutorial-NAME.png`` that a page draws to docs/images::
 
     python tests/docs/tutorial_pages.py docs/tutorials/*.md
 """
@@ -11,6 +12,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 import warnings
@@ -30,6 +32,7 @@ progress.LOG_SECONDS = math.inf  # a page shows no line that depends on the mach
 _BLOCK = re.compile(
     r"^```(?P<language>python|sh)\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?", re.DOTALL | re.MULTILINE
 )
+_IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*")
 _RULED = re.compile(r"[━─ ]+")
 _QUOTED = re.compile(r"“[^│]*")
@@ -101,7 +104,11 @@ def _write(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     blocks = blocks_of(page)
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        sys.path.insert(0, folder)
         outputs = list(printed(blocks))
+        sys.path.remove(folder)
+        for picture in Path(folder).glob("tutorial-*.png"):
+            shutil.copy(picture, _IMAGES)
     for block, output in reversed(list(zip(blocks, outputs, strict=True))):
         if block.shown is not None:
             page = page[: block.place.start] + output + page[block.place.stop :]
