@@ -1,13 +1,13 @@
-"""Whole trainings beside the libraries where users would look, with the same network, steps and samples: time and quality.
+"""Whole trainings beside the libraries where users would look, on the same network and samples: time and quality.
 
     pip install '.[bench]' lightly datasets accelerate
-    python benchmarks/peers.py images --root DATA     # MoCo on CIFAR-10: selfcon against lightly
-    python benchmarks/peers.py classes --root DATA    # SupCon on CIFAR-100's superclasses: against pytorch-metric-learning
-    python benchmarks/peers.py texts --root DATA      # MiniLM on CLINC150's intents: against sentence-transformers
+    python benchmarks/peers.py images --root DATA     # MoCo on CIFAR-10: lightly
+    python benchmarks/peers.py classes --root DATA    # SupCon on CIFAR-100's superclasses: pytorch-metric-learning
+    python benchmarks/peers.py texts --root DATA      # MiniLM on CLINC150's intents: sentence-transformers
 
-Each library is used as its own examples use it, with its own views and sampling, for the same number of epochs. The clock
-runs from the data in memory to the trained encoder, imports excluded; recall@1 on test samples judges all encoders by
-the same code. Both train in this process, in turn, and the medians are compared.
+Each library is used as its own examples use it, with its own views and sampling, for the same number of epochs. The
+clock runs from the data in memory to the trained encoder, imports excluded; recall@1 on test samples judges all
+encoders by the same code. Both train in this process, in turn, and the medians are compared.
 """
 
 from __future__ import annotations

@@ -62,8 +62,13 @@ class Cluster:
         from ray.util import ActorPool
 
         gpus = int(self.device == "cuda")
-        options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": _FAILURES, "max_task_retries": _FAILURES}
-        actors = [ray.remote(**options)(_Worker).remote(_Place.here(), prepare) for _ in range(self.workers)]
+        options: dict[str, Any] = {
+            "num_cpus": 1,
+            "num_gpus": gpus,
+            "max_restarts": _FAILURES,
+            "max_task_retries": _FAILURES,
+        }
+        actors: list[Any] = [ray.remote(**options)(_Worker).remote(_Place.here(), prepare) for _ in range(self.workers)]
         pool = ActorPool(actors)
         waiting = 0
         try:
@@ -107,24 +112,24 @@ class Cluster:
             If the function did, or workers are lost again and again.
         """
         import ray
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
-        from ray.train.v2.api.config import LoggingConfig
+        from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 
         scratch = folder.absolute() / ".ray"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         work = ray.put(function)  # data sets in it are carried once, and not with every start
+        run_config: Any = RunConfig(  # typed as that of the older ray.train where a trainer takes it
+            name="fit",
+            storage_path=str(scratch),
+            failure_config=FailureConfig(max_failures=_FAILURES),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        )
         trainer = TorchTrainer(
             _work_together,
             train_loop_config={"work": [work], "place": _Place.here(), "scratch": scratch},
             scaling_config=ScalingConfig(num_workers=(1, self.workers), use_gpu=self.device == "cuda"),
-            run_config=RunConfig(
-                name="fit",
-                storage_path=str(scratch),
-                failure_config=FailureConfig(max_failures=_FAILURES),
-                logging_config=LoggingConfig(log_level="ERROR"),
-            ),
+            run_config=run_config,
         )
         failures: list[BaseException] = []
 

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
@@ -790,9 +791,12 @@ def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = Non
     depth = max(map(len, parts.cells), default=0)
     if depth == 0:
         raise UserError("the paths hold no class: expected strings like 'animal/dog/beagle'", code="too_few")
+
+    def path(names: Sequence[str], until: int) -> str | None:
+        return "/".join(names[:until]) if until <= len(names) else None
+
     return {
-        name: parts.mapped(lambda p, i=i: "/".join(p[: i + 1]) if i < len(p) else None)
-        for i, name in enumerate(level_names(levels, depth))
+        name: parts.mapped(partial(path, until=level)) for level, name in enumerate(level_names(levels, depth), start=1)
     }
 
 

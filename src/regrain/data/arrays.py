@@ -230,7 +230,7 @@ def _as_images(array: np.ndarray, channels_last: bool, layout: str | None, wrong
     return np.ascontiguousarray(np.nan_to_num(array * scale).round().astype(np.uint8))
 
 
-def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]) -> Labels | dict[str, list[Any]]:
+def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]) -> Labels | dict[str, Sequence[Any]]:
     if labels is None:
         return {}
     if isinstance(labels, Labels):

@@ -13,7 +13,7 @@ from regrain.data.cells import Column, split_name
 from regrain.data.formats import class_names_of, require_rows, stacked
 from regrain.data.table import Table
 from regrain.errors import Notable, UserError
-from regrain.labels import missing
+from regrain.labels import Coded, missing
 
 
 def is_huggingface(source: Any) -> bool:
@@ -77,7 +77,7 @@ def huggingface_table(dataset: Any) -> Table:
         columns,
         describe_row,
         Path(),
-        splits=None if whole else splits,
+        splits=None if whole else Coded.of(splits),
         classes=tuple(declared),
         messages=tuple(messages),
         shapes=shapes,

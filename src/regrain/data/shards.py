@@ -310,7 +310,7 @@ def write_shards(
     if format == "lance":
         tables = (table for split, part in parts for table in windows(split, part, range(len(part))))
         _write_lance(tables, f"{root}/{_LANCE}", shard_rows)
-        files = [{"name": _LANCE, "rows": len(dataset)}]
+        files: list[dict[str, Any]] = [{"name": _LANCE, "rows": len(dataset)}]
     else:
         files = []
         for split, part in parts:

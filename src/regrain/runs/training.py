@@ -117,7 +117,7 @@ def train_on(cluster: Cluster, run: Run, progress: bool, tensorboard: bool, inte
 
 
 def _work(
-    path: Path, data: Dataset, device: Literal["cpu", "cuda"], progress: bool, interrupt: threading.Event
+    path: Path, data: Dataset | None, device: Literal["cpu", "cuda"], progress: bool, interrupt: threading.Event
 ) -> None:
     """Share of one worker of a cluster."""
     run = Run(RunFolder.open(path), data, device)

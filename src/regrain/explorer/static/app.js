@@ -176,7 +176,7 @@ const actions = {
 
 const forms = {
   "name-form": () => {
-    const name = $("name").value.trim() || $("name").placeholder;
+    const name = $("name").value.trim();
     const samples = [...store.exemplars].filter(
       (row) => store.group[row] === view.number && !store.isOutlier(row) && !store.selected[row]);
     act("name", { group: view.number, name, samples }, `named ${name}; its ${some(samples.length, "exemplar")} confirmed`)
@@ -312,7 +312,6 @@ function showView() {
   if (isGroup && document.activeElement !== $("name")) $("name").value = store.groups.get(view.number).name ?? "";
   const proposed = isGroup ? store.groups.get(view.number).proposed : null;
   $("name").placeholder = proposed ?? "";
-  $("name").required = !proposed; // left empty, the field takes the proposed name
   const above = isGroup ? store.groups.get(view.number).superclass : null;
   const others = tree.groups().filter((group) => group.number !== view.number);
   const near = isGroup ? [...others].sort((a, b) => (b.superclass === above) - (a.superclass === above)) : others;
