@@ -34,7 +34,7 @@ _ADVICE = (
     (
         "fine labels of some, coarse ones of more",
         "a classifier of both, embeddings",
-        "mixed (texts), multi-ce (photos), then `calibrate`",
+        "mixed; multi-ce beside it, faster; then `calibrate`",
     ),
     (
         "labels at several levels or aspects",

@@ -22,8 +22,8 @@ _INVERSE_PENALTIES, _PARTIAL_WEIGHTS = (10.0, 100.0), (1.0, 0.3, 0.1)
 class Mixed(MomentumContrast):
     r"""Contrast each sample as far as its labels allow, then fit a leaf classifier that uses labels at every level.
 
-    On frozen features of texts (CLINC150) it is at or above the others; on photographs (CIFAR-100, Grocery)
-    ``multi-ce`` is above or level, and faster (docs/results.md).
+    On frozen features with few fine labels it is the highest on CLINC150, and level with ``multi-ce``, which is faster,
+    on CIFAR-100 and Grocery (docs/results.md).
 
     Labels of mixed levels are a published setting (HRN, Chen et al., CVPR 2022; Free-Grained Hierarchical Visual
     Recognition, CVPR 2026), the sum over leaves is HRN's and FALCON's (ICML 2024, eq. 2); the combination is new. The
