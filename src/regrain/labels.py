@@ -790,10 +790,11 @@ def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = Non
     depth = max(map(len, parts.cells), default=0)
     if depth == 0:
         raise UserError("the paths hold no class: expected strings like 'animal/dog/beagle'", code="too_few")
-    return {
-        name: parts.mapped(lambda p, i=i: "/".join(p[: i + 1]) if i < len(p) else None)
-        for i, name in enumerate(level_names(levels, depth))
-    }
+
+    def at(place: int) -> Coded:
+        return parts.mapped(lambda found: "/".join(found[: place + 1]) if place < len(found) else None)
+
+    return {name: at(place) for place, name in enumerate(level_names(levels, depth))}
 
 
 def _names(values: Sequence[Any] | np.ndarray) -> Coded:
