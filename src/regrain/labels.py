@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
@@ -792,12 +791,10 @@ def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = Non
     if depth == 0:
         raise UserError("the paths hold no class: expected strings like 'animal/dog/beagle'", code="too_few")
 
-    def path(names: Sequence[str], until: int) -> str | None:
-        return "/".join(names[:until]) if until <= len(names) else None
+    def at(place: int) -> Coded:
+        return parts.mapped(lambda found: "/".join(found[: place + 1]) if place < len(found) else None)
 
-    return {
-        name: parts.mapped(partial(path, until=level)) for level, name in enumerate(level_names(levels, depth), start=1)
-    }
+    return {name: at(place) for place, name in enumerate(level_names(levels, depth))}
 
 
 def _names(values: Sequence[Any] | np.ndarray) -> Coded:

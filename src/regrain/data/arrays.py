@@ -15,7 +15,7 @@ from regrain.data.formats import frame_table, is_frame
 from regrain.data.rows import RowError, Rows, missing_message
 from regrain.data.samples import Modality
 from regrain.errors import Notable, UserError, warn
-from regrain.labels import Labels, Relation, level_names, missing
+from regrain.labels import Coded, Labels, Relation, level_names, missing
 
 
 def read_arrays(
@@ -230,7 +230,7 @@ def _as_images(array: np.ndarray, channels_last: bool, layout: str | None, wrong
     return np.ascontiguousarray(np.nan_to_num(array * scale).round().astype(np.uint8))
 
 
-def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]) -> Labels | dict[str, Sequence[Any]]:
+def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]) -> Labels | dict[str, Coded]:
     if labels is None:
         return {}
     if isinstance(labels, Labels):

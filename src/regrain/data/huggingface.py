@@ -62,7 +62,7 @@ def huggingface_table(dataset: Any) -> Table:
             count, time, channels = matrices.shape
             columns[name], shapes[name] = list(matrices.reshape(count, -1)), (time, channels)
             messages.append(Notable(f"column '{name}' holds {time} x {channels} numbers a row: series"))
-    splits = [split for split, part in parts.items() for _ in range(len(part))]
+    splits = Coded(np.repeat(np.arange(len(parts)), list(map(len, parts.values()))), list(parts))
     where = "the Hugging Face data set"
     require_rows(where, splits, [])
     starts = np.cumsum([0, *map(len, parts.values())])
