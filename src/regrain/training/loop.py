@@ -33,7 +33,7 @@ from regrain.training.batch_norm import GlobalBatchNorm
 from regrain.training.device import resolve_precision, scan_dtype
 from regrain.training.loader import loader_of
 from regrain.training.options import TrainingOptions
-from regrain.training.processes import ProcessLayout, layout_of, was_launched
+from regrain.training.processes import ProcessLayout, join_processes, layout_of, was_launched, was_restarted
 from regrain.training.progress import ProgressDisplay
 from regrain.training.scan import scan_views
 
@@ -296,6 +296,8 @@ def _together(layout: ProcessLayout, device: Literal["cpu", "cuda"]) -> dict[str
     """Return the settings that tell Lightning which processes train together."""
     if was_launched():
         os.environ.setdefault("LOCAL_RANK", "0")
+    if was_restarted() and layout.processes > 1:
+        join_processes("nccl" if device == "cuda" else "gloo")  # which Lightning then finds
     return {
         "accelerator": "gpu" if device == "cuda" else "cpu",
         "devices": layout.devices,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from regrain.cluster import Cluster, Engine, ray_cluster
 from regrain.errors import UserError
@@ -97,6 +97,23 @@ def is_first_process() -> bool:
     return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
 
 
+def join_processes(backend: Literal["gloo", "nccl"]) -> None:
+    """Form the process group of the processes that a launcher started, here where torchrun has started them again.
+
+    torchrun keeps one store for all its starts: without a prefix of its own, a start reads the addresses of processes
+    that are gone, and fails or waits for ever. Starts are counted by machine; where there are several, torchrun makes a
+    new store if ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE`` is 1.
+    """
+    import torch.distributed as dist
+
+    if not was_restarted() or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        dist.init_process_group(backend)
+        return
+    store, rank, processes = next(dist.rendezvous("env://"))
+    own = dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group(backend, store=own, rank=rank, world_size=processes)
+
+
 @contextmanager
 def shared_out() -> Iterator[None]:
     """Within it, torchrun's processes share out the samples that a model is applied to, and all get all the rows.
@@ -110,7 +127,7 @@ def shared_out() -> Iterator[None]:
         return
     import torch.distributed as dist
 
-    dist.init_process_group("gloo")
+    join_processes("gloo")
     _shared = True
     try:
         yield
