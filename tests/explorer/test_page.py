@@ -156,7 +156,7 @@ def test_by_keyboard_alone(link: Callable[[], str], visit: Visit, session: Sessi
     proposed = page.locator("#name").get_attribute("placeholder")
     press("n")
     press("Enter")
-    _said(page, f"named {proposed}")
+    _said(page, f"named {proposed}; its 10 exemplars confirmed")
     press("u")
     _said(page, "undone")
     session.newest_proposals(60)
