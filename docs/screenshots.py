@@ -1,11 +1,13 @@
-"""The screenshots in docs/images/: a report on scikit-learn's digits, opened in Debian's Chromium.
+"""The screenshots in docs/: a report on scikit-learn's digits, and the explorer, opened in Debian's Chromium.
 
 python docs/screenshots.py          # needs regrain[dev], and a program `chromium`
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -42,6 +44,8 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=program)
         for name, section, width, height, colours in SHOTS:
             _shoot(browser, page, section, width, height, colours, IMAGES / f"{name}.png")
+        regrain.discover(run)
+        shoot_explorer(browser, run.path, IMAGES.parent / "explorer.png")
         browser.close()
 
 
@@ -53,6 +57,29 @@ def _shoot(browser: Browser, page: Path, section: str, width: int, height: int, 
     opened.wait_for_timeout(500)  # samples are drawn as they come near
     opened.screenshot(path=out)
     opened.close()
+    print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
+
+
+def shoot_explorer(browser: Browser, run: Path, out: Path) -> None:
+    """Three subclasses get a name; the third one is shown."""
+    command = [sys.executable, "-m", "regrain", "explore", str(run), "--map", "tsne", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        opened = browser.new_page(viewport={"width": 1280, "height": 760})
+        opened.goto(json.loads(process.stdout.readline())["link"])
+        opened.wait_for_selector("body[data-ready]")
+        opened.locator("#mapping").wait_for(state="hidden", timeout=600_000)
+        for name in ("six", "zero", "eight"):
+            opened.keyboard.press("j")
+            opened.wait_for_selector(".tile")
+            opened.keyboard.press("n")
+            opened.keyboard.type(name)
+            opened.keyboard.press("Enter")
+            opened.locator("#status").filter(has_text=f"named {name}").wait_for()
+        opened.wait_for_timeout(5000)  # the proposals come
+        opened.screenshot(path=out)
+        opened.close()
+        process.terminate()
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 

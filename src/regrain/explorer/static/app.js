@@ -16,6 +16,7 @@ let thumbs;
 let tree;
 let view = { kind: "all" };
 let found = [];
+let finding = Promise.resolve();
 let quick = [];
 
 const KEYS = [
@@ -175,8 +176,9 @@ const actions = {
 };
 
 const forms = {
-  "name-form": () => {
-    const name = $("name").value.trim();
+  "name-form": async () => {
+    await finding.catch(() => {}); // who types fast is ahead of the exemplars, which the name confirms
+    const name = $("name").value.trim() || $("name").placeholder;
     const samples = [...store.exemplars].filter(
       (row) => store.group[row] === view.number && !store.isOutlier(row) && !store.selected[row]);
     act("name", { group: view.number, name, samples }, `named ${name}; its ${some(samples.length, "exemplar")} confirmed`)
@@ -265,22 +267,37 @@ function showPane(name) {
   }
 }
 
-async function find() {
+// Whoever looks while another look is under way sees what the newest one finds: answers may come in any order.
+function find() {
+  const looking = lookedUp(view).then(([rows, exemplars]) => {
+    if (looking !== finding) return finding;
+    found = rows;
+    store.exemplars = exemplars;
+    return undefined;
+  });
+  finding = looking;
+  return looking;
+}
+
+async function lookedUp(wanted) {
   const every = () => Array.from({ length: store.count }, (_, row) => row);
-  if (view.kind === "group") {
-    const members = await getJson(`/api/members/${view.number}`);
-    found = members.rows;
-    store.exemplars = new Set(members.exemplars);
-  } else if (view.kind === "neighbours") found = (await getJson(`/api/neighbours/${view.row}?count=100`)).rows;
-  else if (view.kind === "search") {
-    const result = await getJson(`/api/search?q=${encodeURIComponent(view.query)}`);
+  const { kind } = wanted;
+  if (kind === "group") {
+    const members = await getJson(`/api/members/${wanted.number}`);
+    return [members.rows, new Set(members.exemplars)];
+  }
+  let rows;
+  if (kind === "neighbours") rows = (await getJson(`/api/neighbours/${wanted.row}?count=100`)).rows;
+  else if (kind === "search") {
+    const result = await getJson(`/api/search?q=${encodeURIComponent(wanted.query)}`);
     const groups = new Set(result.groups);
-    found = [...new Set([...result.rows, ...every().filter((row) => groups.has(store.group[row]))])];
+    rows = [...new Set([...result.rows, ...every().filter((row) => groups.has(store.group[row]))])];
     say(`${some(result.groups.length, "subclass", "subclasses")}, ${some(result.total, "sample")} found`);
-  } else if (view.kind === "outliers") found = every().filter((row) => store.isOutlier(row));
-  else if (view.kind === "doubtful") found = every().filter((row) => store.doubt(row) < 1.5);
-  else if (view.kind === "selection") found = view.rows;
-  else found = every();
+  } else if (kind === "outliers") rows = every().filter((row) => store.isOutlier(row));
+  else if (kind === "doubtful") rows = every().filter((row) => store.doubt(row) < 1.5);
+  else if (kind === "selection") rows = wanted.rows;
+  else rows = every();
+  return [rows, new Set()];
 }
 
 function showRows(keep = false) {
@@ -312,6 +329,7 @@ function showView() {
   if (isGroup && document.activeElement !== $("name")) $("name").value = store.groups.get(view.number).name ?? "";
   const proposed = isGroup ? store.groups.get(view.number).proposed : null;
   $("name").placeholder = proposed ?? "";
+  $("name").required = !proposed; // left empty, the field takes the proposed name
   const above = isGroup ? store.groups.get(view.number).superclass : null;
   const others = tree.groups().filter((group) => group.number !== view.number);
   const near = isGroup ? [...others].sort((a, b) => (b.superclass === above) - (a.superclass === above)) : others;
