@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Engine = Literal["processes", "ray"]
-"""What starts the processes that work together: the verb itself (or torchrun), or Ray."""
+"""``processes``: the verb itself, or torchrun, starts those that work together. ``ray``: a Ray cluster does."""
 
 _FAILURES = 10
 """Losses of a worker after which a work is given up; machines that a cluster takes back do not count."""
@@ -44,7 +44,7 @@ class Cluster:
 
     workers: int
     device: Literal["cpu", "cuda"]
-    """What each of them has one of, besides a core of the CPU."""
+    """``cuda``: each worker has a GPU and a core. ``cpu``: a core alone."""
 
     def map(self, prepare: Callable[[], Callable[[Item], Result]], items: Iterable[Item]) -> Iterator[Result]:
         """A function of every item, in their order, of which the workers compute several at a time.
@@ -83,7 +83,10 @@ class Cluster:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayActorError as error:
-            raise UserError(f"a worker of the cluster was lost {_FAILURES} times: {_first_line(error)}") from None
+            raise UserError(
+                f"a worker of the cluster was lost {_FAILURES} times: {_first_line(error)}. Where memory is short, "
+                "ask for fewer workers; the same call goes on after the last block"
+            ) from None
         finally:
             for actor in actors:
                 ray.kill(actor)
@@ -155,7 +158,8 @@ class Cluster:
                 raise pickle.loads(told.read_bytes())
             if failures:
                 raise UserError(
-                    f"the workers of the cluster were lost {_FAILURES} times, at last by: {_first_line(failures[0])}"
+                    f"the workers of the cluster failed {_FAILURES} times, at last by: {_first_line(failures[0])}. "
+                    "Where memory is short, ask for fewer workers; `--continue` goes on from the last checkpoint"
                 ) from failures[0]
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -163,6 +167,41 @@ class Cluster:
 
 _STOP, _TOLD, _SAID, _BEGUN = "stop", "told", "said", "begun"
 """Files of :meth:`Cluster.train`: the wish to stop, the function's error, what the first worker prints, its start."""
+
+
+def was_launched() -> bool:
+    """Whether a launcher started this process, as one of several or alone: torchrun, Ray Train, a cluster's operator.
+
+    They all say which process it is (RANK) of how many (WORLD_SIZE); without LOCAL_WORLD_SIZE it has a machine to
+    itself.
+    """
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def cluster_of(
+    engine: Engine, devices: int, device: Literal["auto", "cpu", "cuda"] = "auto", *, alone: bool = False
+) -> AbstractContextManager[Cluster | None]:
+    """The Ray cluster of ``--engine ray``, with room for workers on so many devices; else None.
+
+    ``alone``: whether the caller works on one device without a cluster.
+
+    Raises
+    ------
+    UserError
+        If the cluster is not there or has no room, torchrun started this process, or ``devices`` mean nothing.
+    """
+    if engine == "processes":
+        if alone and devices != 1:
+            raise UserError(
+                "--devices counts the workers of --engine ray: ask for that too, or leave --devices out",
+                code="conflicting_options",
+            )
+        return nullcontext()
+    if engine != "ray":
+        raise UserError(f"no engine '{engine}': choose from processes, ray", code="unknown_name")
+    if was_launched():
+        raise UserError("--engine ray starts its workers itself: leave out torchrun", code="conflicting_options")
+    return ray_cluster(devices, device)
 
 
 @contextmanager
@@ -195,7 +234,8 @@ def ray_cluster(workers: int, device: Literal["auto", "cpu", "cuda"] = "auto") -
                     code="not_reachable",
                 ) from None
             # The paths of sockets are short: no deep folder of temporary files
-            own = tempfile.mkdtemp(prefix="regrain-", dir=os.environ.get("RAY_TMPDIR") or _short_folder())
+            short = "/tmp" if os.path.isdir("/tmp") else None
+            own = tempfile.mkdtemp(prefix="regrain-", dir=os.environ.get("RAY_TMPDIR") or short)
             ray.init(address="local", include_dashboard=False, _temp_dir=own, **quiet)
     try:
         yield _room(workers, device, ray.cluster_resources())
@@ -204,10 +244,6 @@ def ray_cluster(workers: int, device: Literal["auto", "cpu", "cuda"] = "auto") -
             ray.shutdown()
         if own is not None:
             shutil.rmtree(own, ignore_errors=True)
-
-
-def _short_folder() -> str | None:
-    return "/tmp" if os.path.isdir("/tmp") else None
 
 
 def _room(workers: int, device: str, resources: dict[str, float]) -> Cluster:
@@ -219,7 +255,7 @@ def _room(workers: int, device: str, resources: dict[str, float]) -> Cluster:
     room, what = (min(cpus, gpus), "a GPU and a CPU") if kind == "cuda" else (cpus, "a CPU")
     if workers > room:
         raise UserError(
-            f"--devices {workers} was asked for, and the Ray cluster has {what} for {room}: ask for fewer, or add "
+            f"{workers} workers were asked for, and the Ray cluster has {what} for {room}: ask for fewer, or add "
             "machines by `ray start --address HOST:6379` on them",
             code="too_few",
         )

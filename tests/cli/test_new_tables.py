@@ -129,12 +129,12 @@ def test_a_table_is_parsed_once(
     file = tmp_path / "new.csv"
     frame_of(80).to_csv(file, index=False)
     parsed: list[Path] = []
-    whole = formats._csv_table
+    whole = formats.csv_table
 
     def counted(path: Path, text: str) -> Table:
         parsed.append(path)
         return whole(path, text)
 
-    monkeypatch.setattr(formats, "_csv_table", counted)
+    monkeypatch.setattr(formats, "csv_table", counted)
     VERBS[verb](opened, file, tmp_path)
     assert parsed == [file]

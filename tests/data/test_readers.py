@@ -18,9 +18,9 @@ from PIL import Image
 import regrain
 from regrain.data import read
 from regrain.data.dataset import Dataset
-from regrain.data.formats import read_parquet_folder
 from regrain.data.huggingface import huggingface_table
 from regrain.data.images import decode_image
+from regrain.data.parquet import read_parquet_folder
 from regrain.data.samples import ImageSamples, TensorSamples, TextSamples
 from regrain.errors import RegrainWarning, UserError
 from regrain.labels import Labels

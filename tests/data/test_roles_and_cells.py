@@ -21,8 +21,9 @@ from PIL import Image
 
 from regrain.data import check, read
 from regrain.data.dataset import Dataset
-from regrain.data.formats import file_table, free_memory, parquet_table
+from regrain.data.formats import file_table
 from regrain.data.images import choose_storage
+from regrain.data.parquet import free_memory, parquet_table
 from regrain.data.samples import SeriesSamples, TensorSamples, TextSamples
 from regrain.errors import UserError
 
@@ -423,7 +424,7 @@ def test_of_many_columns_only_those_asked_for_are_read(tmp_path: Path) -> None:
 
 def test_more_rows_than_memory_holds_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(pa.table({"x": [1.0] * 1000, "kind": ["a"] * 1000}), tmp_path / "t.parquet")
-    monkeypatch.setattr("regrain.data.formats.free_memory", lambda: 100_000)
+    monkeypatch.setattr("regrain.data.parquet.free_memory", lambda: 100_000)
     with pytest.raises(UserError, match=r"has 1,000 rows and 2 columns, .* name the columns that matter"):
         read(tmp_path / "t.parquet", columns=["x"], levels=["kind"])
     monkeypatch.undo()

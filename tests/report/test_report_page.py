@@ -176,7 +176,7 @@ def test_fifty_thousand_samples(visit: Visit, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(
         map_module, "_tsne", lambda vectors, *_: generator.normal(size=(len(vectors), 2)).astype(np.float32)
     )
-    monkeypatch.setattr(build.api, "evaluate", _no_time_for_that)
+    monkeypatch.setattr(build, "evaluate", _no_time_for_that)
     place = report(run, out=tmp_path / "page.html", map_samples=50_000)
     assert place.stat().st_size < 20e6
     page = visit(place)

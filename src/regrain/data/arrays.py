@@ -9,13 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from regrain.coded import Coded
 from regrain.data.cells import as_matrix, label_names, numbered, spelled, split_name
 from regrain.data.folder import image_suffixes
 from regrain.data.formats import frame_table, is_frame
 from regrain.data.rows import RowError, Rows, missing_message
 from regrain.data.samples import Modality
 from regrain.errors import Notable, UserError, warn
-from regrain.labels import Coded, Labels, Relation, level_names, missing
+from regrain.labels import Labels, Relation, level_names, missing
 
 
 def read_arrays(

@@ -18,10 +18,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from regrain.coded import Coded
 from regrain.data.notation import PLAIN, Notation, is_date, plain_number, whole_number
 from regrain.data.packed import packed
 from regrain.errors import UserError, examples
-from regrain.labels import Coded, Labels, missing
+from regrain.labels import Labels, missing
 from regrain.spelling import readable
 
 Column = Sequence[Any] | np.ndarray

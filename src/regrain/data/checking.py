@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from regrain.cluster import Cluster, Engine, ray_cluster
+from regrain.cluster import Cluster, Engine, cluster_of
 from regrain.data.cells import LIKE_UNKNOWN, Twins, twins
 from regrain.data.images import ImageForm, Storage, choose_storage, decode_images
 from regrain.data.packed import repeated
@@ -139,8 +138,11 @@ def check(source: Any, *, engine: Engine = "processes", devices: int = 1, **opti
         row 0 (good) = row 2 (bad)
     1 error, 2 warnings
     """
-    if engine != "ray" and devices != 1:
-        raise UserError("--devices counts the workers of --engine ray", code="conflicting_options")
+    with cluster_of(engine, devices, "cpu", alone=True) as cluster:
+        return _report(source, cluster, **options)
+
+
+def _report(source: Any, cluster: Cluster | None, **options: Any) -> Report:
     rows, storage_options = find_rows(source, **options)
     kept = {name: storage_options.get(name) for name in ("image_size", "channels", "white")}
     storage = choose_storage(rows.values, **kept) if rows.modality == "image" else None  # type: ignore[arg-type]
@@ -151,8 +153,7 @@ def check(source: Any, *, engine: Engine = "processes", devices: int = 1, **opti
     except UserError as error:
         issues = [Issue("levels", str(error), tuple(_torn_rows(rows)), "error")]
     labels = rows.lenient_labels() if strict is None else strict
-    with ray_cluster(devices, "cpu") if engine == "ray" else nullcontext() as cluster:
-        digests, undecodable = _contents(rows, storage if rows.encoded else None, cluster)
+    digests, undecodable = _contents(rows, storage if rows.encoded else None, cluster)
     faults = [*rows.row_errors, *undecodable]
     for kind in dict.fromkeys(fault.kind for fault in faults):
         found = tuple(str(fault) for fault in faults if fault.kind == kind)

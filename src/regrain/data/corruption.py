@@ -131,7 +131,7 @@ def with_imbalance(data: Dataset, ratio: float, *, level: str | None = None, see
         raise UserError(f"imbalance is the ratio of the largest to the smallest share, at least 1; got {ratio:g}")
     if not data.labels.levels:
         raise UserError(
-            "--imbalance draws a long tail of classes, and the data have no labels: leave it out", code="no_labels"
+            "--imbalance makes classes unequal, and the data have no labels: leave it out", code="no_labels"
         )
     level = level or data.labels.levels[-1]
     generator = np.random.default_rng(seed)

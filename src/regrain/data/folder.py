@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
+from regrain.coded import Coded
 from regrain.data.cache import cache_folder
 from regrain.data.cells import is_split, split_name
 from regrain.data.options import TABLE_SUFFIXES
 from regrain.data.packed import packed
 from regrain.data.rows import RowError, Rows
 from regrain.errors import UserError, examples
-from regrain.labels import Coded, path_columns
+from regrain.labels import path_columns
 from regrain.spelling import counted, readable
 from regrain.storage.files import replace_file
 

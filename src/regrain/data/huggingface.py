@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from regrain.coded import Coded
 from regrain.data.cells import Column, split_name
-from regrain.data.formats import class_names_of, require_rows, stacked
+from regrain.data.columns import class_names_of, require_rows, stacked
 from regrain.data.table import Table
 from regrain.errors import Notable, UserError
-from regrain.labels import Coded, missing
+from regrain.labels import missing
 
 
 def is_huggingface(source: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from regrain.labels import Coded
+from regrain.coded import Coded
 
 _BLOCK = 65536
 

@@ -18,7 +18,7 @@ from regrain.data.anndata import CELL_SUFFIX, CellMatrix, as_cell_matrix, is_ann
 from regrain.data.arrays import read_arrays
 from regrain.data.dataset import Dataset
 from regrain.data.folder import read_folder
-from regrain.data.formats import as_table, is_frame, parquet_files, read_parquet_folder
+from regrain.data.formats import as_table, is_frame
 from regrain.data.huggingface import huggingface_table, is_huggingface
 from regrain.data.options import (
     ArrayOptions,
@@ -29,6 +29,7 @@ from regrain.data.options import (
     StorageOptions,
     TableOptions,
 )
+from regrain.data.parquet import parquet_files, read_parquet_folder
 from regrain.data.rows import Rows
 from regrain.data.samples import ImageSamples, SeriesSamples, TensorSamples, TextSamples
 from regrain.data.shards import is_sharded, is_url, read_shards

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from regrain.coded import Coded
 from regrain.data.cache import cached_tensor
 from regrain.data.cells import twins
 from regrain.data.dataset import Dataset
@@ -24,7 +25,7 @@ from regrain.data.images import ImageForm, Storage, choose_storage, decode_image
 from regrain.data.packed import keys_of, packed, repeated
 from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
 from regrain.errors import Notable, UserError, examples
-from regrain.labels import Coded, Labels, Relation, Taxonomy
+from regrain.labels import Labels, Relation, Taxonomy
 from regrain.spelling import readable
 
 LONGEST_TEXT = 1_000_000

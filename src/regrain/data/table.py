@@ -15,6 +15,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from regrain.coded import Coded
 from regrain.data.cells import (
     Column,
     Contents,
@@ -50,7 +51,7 @@ from regrain.data.records import (
 from regrain.data.rows import RowError, Rows, missing_message
 from regrain.data.samples import Modality
 from regrain.errors import Notable, UserError, examples, nearest
-from regrain.labels import Coded, Labels, missing, path_columns, require_relation
+from regrain.labels import Labels, missing, path_columns, require_relation
 
 
 @dataclass

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from regrain.data.cells import unescape_formula
-from regrain.data.formats import delimiter_of, utf8_text
+from regrain.data.delimited import delimiter_of
+from regrain.data.formats import utf8_text
 from regrain.errors import UserError, nearest
 from regrain.labels import Taxonomy
 

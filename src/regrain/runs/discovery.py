@@ -267,7 +267,7 @@ def _clustered(
 
 
 def _cluster_notes(fitted: SubclassModel, model: Model, balanced: bool) -> list[str]:
-    """What clusters are, where the method has no subclasses of its own, and how many of them are known classes."""
+    """Sentences on subclasses that are clusters: how they were found, and how many are known classes."""
     if model.method.has_subclasses:
         return []
     notes = [

@@ -11,15 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from regrain.cluster import Cluster, Engine
+from regrain.cluster import Cluster, Engine, cluster_of
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
-from regrain.errors import UserError
 from regrain.runs.run import Run
 from regrain.runs.tables import joined_writer, parquet_writer, read_table, write_table
 from regrain.storage.files import MANIFEST, replace_file
 from regrain.training.device import Precision
-from regrain.training.processes import cluster_of, from_first_process, is_first_process
+from regrain.training.processes import from_first_process, is_first_process
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,12 +57,7 @@ def helpers(run: Run, engine: Engine, devices: int) -> Iterator[tuple[Run, Clust
     UserError
         If the cluster is not there, or ``devices`` are asked for without it.
     """
-    if engine != "ray" and devices != 1:
-        raise UserError(
-            "--devices counts the workers of --engine ray; torchrun starts several processes without it",
-            code="conflicting_options",
-        )
-    with cluster_of(engine, devices, run.device) as cluster:
+    with cluster_of(engine, devices, run.device, alone=True) as cluster:
         yield (run if cluster is None else replace(run, device="cpu")), cluster  # which reads the data, and no more
 
 

@@ -79,7 +79,7 @@ class Calibration:
     judged: SelectiveReport | None = None
     """On another split."""
     notes: list[str] = field(default_factory=list)
-    """What the reader of the figures must know."""
+    """Sentences that qualify the figures."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

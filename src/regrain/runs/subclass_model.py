@@ -69,19 +69,11 @@ class SubclassModel:
         """(N,): the superclasses of a data set by the run's codes, -1 where there is none of that name."""
         if self.level is None:
             return torch.zeros(len(dataset), dtype=torch.long)
-        if self.level not in dataset.labels.levels:
-            return torch.full((len(dataset),), -1)
-        own = {name: code for code, name in enumerate(self.superclasses)}
-        table = torch.tensor([own.get(name, -1) for name in dataset.labels.names(self.level)] + [-1])
-        return table[dataset.labels.level(self.level)]
+        return _numbers(dataset, self.level, {name: code for code, name in enumerate(self.superclasses)})
 
     def kept(self, dataset: Dataset) -> Tensor:
         """(N,): the subclass of every sample that is labelled as a known class, -1 for the others."""
-        if self.known_level is None or self.known_level not in dataset.labels.levels:
-            return torch.full((len(dataset),), -1)
-        own = {name: number for number, name in self.known.items()}
-        table = torch.tensor([own.get(name, -1) for name in dataset.labels.names(self.known_level)] + [-1])
-        return table[dataset.labels.level(self.known_level)]
+        return _numbers(dataset, self.known_level, {name: number for number, name in self.known.items()})
 
     def strangers(self, dataset: Dataset) -> set[str]:
         """Names of superclasses that samples of a data set have and the run does not know."""
@@ -111,7 +103,7 @@ class SubclassModel:
         if vectors.shape[1] != self.centres.shape[1]:
             raise UserError(
                 f"the subclasses were settled on embeddings of width {self.centres.shape[1]}, and the run's have width "
-                f"{vectors.shape[1]}: settle them again"
+                f"{vectors.shape[1]}: settle them again by `regrain discover ... --overwrite`"
             )
         found = []
         for block, given in zip(vectors.split(BLOCK), coarse.split(BLOCK), strict=True):
@@ -171,6 +163,14 @@ class SubclassModel:
         return [names[code] for code in found[:, 1].long().tolist()], (found[:, 0] * factor).numpy()
 
 
+def _numbers(dataset: Dataset, level: str | None, by_name: Mapping[str, int]) -> Tensor:
+    """(N,): the number of each sample's class of a level, -1 where it is not known or has no number."""
+    if level not in dataset.labels.levels:
+        return torch.full((len(dataset),), -1)
+    table = torch.tensor([by_name.get(name, -1) for name in dataset.labels.names(level)] + [-1])
+    return table[dataset.labels.level(level)]
+
+
 def most_probable(probabilities: Tensor) -> Tensor:
     """The largest of each row of probabilities (B, r), and its place: (B, 2) float32, exact below 2^24 places."""
     value, place = probabilities.float().max(dim=1)
@@ -204,7 +204,7 @@ def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
     except UserError as error:
         raise UserError(f"{error}; {example}") from None
     if not all(isinstance(v, str) and v.strip() for v in content.values()):
-        raise UserError(f'{path}: a mapping of subclass numbers to names was expected, such as {{"3": "wine glass"}}')
+        raise UserError(f"{path}: {example}")
     names = {}
     for key, name in content.items():
         if not re.fullmatch(r"\d+", key.strip(), re.ASCII) or int(key) not in known:
@@ -261,7 +261,8 @@ def read_subclasses(folder: Folder, model: Model) -> SubclassModel | None:
     possible = range(max(len(superclasses), 1))
     if len(counts) > 1 or owners.dtype != torch.long or not set(owners.tolist()) <= set(possible):
         raise UserError(
-            f"{folder.path / _CENTRES} does not fit {folder.path / _SUBCLASSES}: settle the subclasses again",
+            f"{folder.path / _CENTRES} does not fit {folder.path / _SUBCLASSES}: settle the subclasses again "
+            "by `regrain discover ... --overwrite`",
             code="damaged_file",
         )
     return SubclassModel(level, superclasses, **tensors, names=names, known_level=known_level, known=known)

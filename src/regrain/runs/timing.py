@@ -30,7 +30,7 @@ _WORTH_MEASURING, _WORTH_SAYING, _LONG = 1_000, 60, 3_600
 def announce_time(assembly: Assembly, device: str, processes: int = 1) -> list[str]:
     """Report how long a training will take if it is long or not worthwhile, and name a faster one.
 
-    What is said of hours is a warning; what is returned, notes.
+    Warn of hours, and return other sentences as notes.
 
     ``processes``: those that share the work.
     """

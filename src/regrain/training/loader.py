@@ -237,12 +237,9 @@ class Loader:
         if self.dataset.samples.in_memory or self.workers == 0:
             yield from map(self._rows.taken, plan)
             return
-        self._helpers = self._helpers or _Workers(self._rows, self.workers)
-        try:
-            yield from self._helpers.batches(plan)
-        except Exception:
-            self.close()
-            raise
+        helpers, self._helpers = self._helpers or _Workers(self._rows, self.workers), None
+        yield from helpers.batches(plan)
+        self._helpers = helpers  # not after an error or a stop in between, which may leave batches behind
 
     def close(self) -> None:
         """End the worker processes, which else wait for the next epoch."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from regrain.cluster import Cluster, Engine, ray_cluster
+from regrain.cluster import was_launched
 from regrain.errors import UserError
-
-if TYPE_CHECKING:
-    from regrain.training.device import Device  # which needs torch, and the command line none
 
 _shared = False
 
@@ -26,35 +23,9 @@ class ProcessLayout:
     processes: int  # on all machines, which may differ in their number
 
 
-def was_launched() -> bool:
-    """Whether a launcher started this process, as one of several or alone: torchrun, Ray Train, a cluster's operator.
-
-    They all say which process it is (RANK) of how many (WORLD_SIZE); without LOCAL_WORLD_SIZE it has a machine to
-    itself.
-    """
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
 def was_restarted() -> bool:
     """Whether torchrun started this process again after one of them failed (``--max-restarts``)."""
     return was_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
-def cluster_of(engine: Engine, devices: int, device: Device) -> AbstractContextManager[Cluster | None]:
-    """The Ray cluster of ``--engine ray``, with room for workers on so many devices; else None.
-
-    Raises
-    ------
-    UserError
-        If it is not there or has no room, or torchrun started this process.
-    """
-    if engine == "processes":
-        return nullcontext()
-    if engine != "ray":
-        raise UserError(f"no engine '{engine}': choose from processes, ray", code="unknown_name")
-    if was_launched():
-        raise UserError("--engine ray starts its workers itself: leave out torchrun", code="conflicting_options")
-    return ray_cluster(devices, device)
 
 
 def leave_unguarded() -> None:

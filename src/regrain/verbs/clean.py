@@ -191,7 +191,7 @@ class _Fitted:
         return np.pad(proba, ((0, 0), (0, len(self.classes) - proba.shape[1])))
 
     def held_out(self, level: str, seed: int, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """What :meth:`cross_fitted` gives; ``notes`` take what it cannot judge."""
+        """Judge as :meth:`cross_fitted` does; ``notes`` take a sentence on labels that cannot be judged."""
         proba, seen = self.cross_fitted(seed)
         apart = int((self.kept & ~seen).sum())
         if apart:

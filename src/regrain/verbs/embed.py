@@ -81,6 +81,9 @@ def export_embeddings(
 ) -> tuple[int, int]:
     """Write embeddings: a Parquet file with id, split, labels and one list of floats a sample. Returns (rows, width).
 
+    Embeddings of more than 8,192 samples are computed and kept block by block: the same command, given again after it
+    was stopped, goes on after the last block.
+
     Parameters
     ----------
     run : Run or path
@@ -104,8 +107,6 @@ def export_embeddings(
         How many workers of the cluster: each takes a GPU, or a core where there is none.
     **reader_options
         See :func:`load`.
-    Embeddings of more than 8,192 samples are computed and kept block by block: the same command, given again after it
-    was stopped, goes on after the last block.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from regrain.checks import Count, hyperparameters
-from regrain.cluster import Engine
+from regrain.cluster import Engine, cluster_of
 from regrain.data.dataset import Dataset
 from regrain.data.readers import named_twice, options_of
 from regrain.errors import UserError, nearest, warn, warn_of_data
@@ -32,7 +32,7 @@ from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder, as_written, labels_to_json
 from regrain.training.device import Device, resolve_device
 from regrain.training.options import TrainingOptions
-from regrain.training.processes import cluster_of, is_first_process, layout_of, leave_unguarded, was_restarted
+from regrain.training.processes import is_first_process, layout_of, leave_unguarded, was_restarted
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ def predict(
     subclasses were discovered predicts ``subclass``, by the names that they have. A run that was calibrated adds its
     answer: the class of the most specific level that it is sure of, or none.
 
+    Predictions of more than 8,192 samples that go into a file are computed and kept block by block: the same call,
+    given again after it was stopped, goes on after the last block.
+
     Parameters
     ----------
     run : Run or path
@@ -67,8 +70,6 @@ def predict(
         How many workers of the cluster: each takes a GPU, or a core where there is none.
     **reader_options
         See :func:`load`.
-    Classes of more than 8,192 samples that are written to a file are computed and kept block by block: the same call,
-    given again after it was stopped, goes on after the last block.
 
     Returns
     -------

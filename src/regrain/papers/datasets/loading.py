@@ -12,8 +12,8 @@ import numpy as np
 
 from regrain.data.cache import cache_folder
 from regrain.data.dataset import Dataset
-from regrain.data.formats import read_parquet_folder
 from regrain.data.options import CatalogOptions
+from regrain.data.parquet import read_parquet_folder
 from regrain.data.readers import separate
 from regrain.data.rows import Rows
 from regrain.data.taxonomies import grouping
