@@ -202,6 +202,40 @@ def test_by_keyboard_alone(link: Callable[[], str], visit: Visit, session: Sessi
     assert {"undo", "export", "all", "lasso", "points", "label", "accept", "grid"} <= reached
 
 
+def test_keys_ahead_of_the_server_act_on_what_was_asked_for(
+    link: Callable[[], str], visit: Visit, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, members = threading.Event(), session.members
+    monkeypatch.setattr(session, "members", lambda number: go.wait(60) and members(number))
+    page = _ready(visit(link()))
+    press, numbers = page.keyboard.press, page.locator("#superclasses [data-group]").all()
+    first, second = (int(leaf.get_attribute("data-group")) for leaf in numbers[:2])
+    press("j")
+    press("n")
+    page.keyboard.type("wren")
+    press("Enter")
+    go.set()
+    _said(page, "named wren; its 10 exemplars confirmed")
+    go.clear()
+    press("j")
+    press("n")
+    assert page.locator("#name").input_value() == ""
+    press("Enter")
+    go.set()
+    _said(page, f"named {session.state.groups[second].proposed}; its 10 exemplars confirmed")
+    assert session.state.groups[first].name == "wren"
+    assert session.state.groups[second].name == session.state.groups[second].proposed
+
+    press("Home")
+    press("Shift+ArrowRight")
+    with page.expect_response("**/api/members/*"):
+        Hand(session)("confirm", samples=members(second)["rows"][-1:])  # in another window
+    _shows(page, "[data-group][aria-current=true]", "11/24")
+    page.wait_for_timeout(200)
+    press("Shift+ArrowRight")
+    assert page.locator("#selected").inner_text() == "3 selected"
+
+
 def test_accepting_leaves_out_what_is_settled_and_crossing_superclasses_is_said(
     link: Callable[[], str], visit: Visit, session: Session
 ) -> None:

@@ -16,6 +16,7 @@ let thumbs;
 let tree;
 let view = { kind: "all" };
 let found = [];
+let foundFor = view;
 let finding = Promise.resolve();
 let quick = [];
 
@@ -145,8 +146,10 @@ const actions = {
     const marked = !rows.every((row) => store.isOutlier(row));
     finished("outlier", { samples: rows, marked }, rows, `${some(rows.length, "sample")} marked ${marked ? "as outliers" : "as no outliers"}`);
   }),
-  "confirm-all": () => {
-    const rows = found.filter((row) => store.group[row] === view.number && !store.isOutlier(row));
+  "confirm-all": async () => {
+    const { number } = view;
+    await finding.catch(() => {});
+    const rows = found.filter((row) => store.group[row] === number && !store.isOutlier(row));
     act("confirm", { samples: rows }, `${some(rows.length, "sample")} confirmed${heldOut(rows)}`);
   },
   neighbours: () => withTargets((rows) => open({ kind: "neighbours", row: rows[0] })),
@@ -177,11 +180,12 @@ const actions = {
 
 const forms = {
   "name-form": async () => {
-    await finding.catch(() => {}); // who types fast is ahead of the exemplars, which the name confirms
+    const group = view.number;
     const name = $("name").value.trim() || $("name").placeholder;
+    await finding.catch(() => {}); // who types fast is ahead of the exemplars, which the name confirms
     const samples = [...store.exemplars].filter(
-      (row) => store.group[row] === view.number && !store.isOutlier(row) && !store.selected[row]);
-    act("name", { group: view.number, name, samples }, `named ${name}; its ${some(samples.length, "exemplar")} confirmed`)
+      (row) => store.group[row] === group && !store.isOutlier(row) && !store.selected[row]);
+    act("name", { group, name, samples }, `named ${name}; its ${some(samples.length, "exemplar")} confirmed`)
       .then((done) => {
         if (!done) return;
         store.select([]);
@@ -241,10 +245,14 @@ function element(kind, text, kind_of_class) {
 
 // Views: which samples the grid shows
 
+// At once all that the page knows itself: who types fast acts on the view that was asked for.
 async function open(wanted) {
   view = wanted;
   showPane("samples");
   store.exemplars = new Set();
+  $("name").value = nameShown();
+  showTree();
+  showView();
   try {
     await find();
   } catch (error) {
@@ -254,7 +262,6 @@ async function open(wanted) {
   $("order").value = view.kind === "doubtful" ? "doubt" : "found";
   if (view.kind === "doubtful" && !found.length) say(store.notices.join("; ") || "no proposals were made yet");
   showRows();
-  showTree();
   showView();
   paintMap();
 }
@@ -269,9 +276,11 @@ function showPane(name) {
 
 // Whoever looks while another look is under way sees what the newest one finds: answers may come in any order.
 function find() {
-  const looking = lookedUp(view).then(([rows, exemplars]) => {
+  const asked = view;
+  const looking = lookedUp(asked).then(([rows, exemplars]) => {
     if (looking !== finding) return finding;
     found = rows;
+    foundFor = asked;
     store.exemplars = exemplars;
     return undefined;
   });
@@ -322,11 +331,13 @@ function viewTitle() {
   return group?.name && group.superclass ? `${group.superclass} / ${group.name}` : store.groupTitle(view.number);
 }
 
+const nameShown = () => (view.kind === "group" && store.groups.get(view.number)?.name) || "";
+
 function showView() {
   const isGroup = view.kind === "group" && store.groups.has(view.number);
-  $("view-title").textContent = `${viewTitle()} (${count(found.length)})`;
+  $("view-title").textContent = foundFor === view ? `${viewTitle()} (${count(found.length)})` : viewTitle();
   $("group-bar").hidden = !isGroup;
-  if (isGroup && document.activeElement !== $("name")) $("name").value = store.groups.get(view.number).name ?? "";
+  if (isGroup && document.activeElement !== $("name")) $("name").value = nameShown();
   const proposed = isGroup ? store.groups.get(view.number).proposed : null;
   $("name").placeholder = proposed ?? "";
   $("name").required = !proposed; // left empty, the field takes the proposed name
@@ -475,18 +486,16 @@ async function look(row) {
 // What is shown when something changed
 
 async function stateChanged(rows) {
-  if (view.kind === "group" && !store.groups.has(view.number)) await open({ kind: "all" });
-  else if (view.kind === "group" && rows.length) {
-    await find();
-    showRows(true);
-  } else if (view.kind === "outliers") {
-    await find();
-    showRows(true);
-  }
+  showProgress();
+  if (view.kind === "group" && !store.groups.has(view.number)) return open({ kind: "all" });
   showTree();
   showView();
-  showProgress();
   paintLater();
+  if (view.kind !== "outliers" && !(view.kind === "group" && rows.length)) return undefined;
+  await find();
+  showRows(true);
+  showView();
+  return paintLater();
 }
 
 function showProgress() {
@@ -594,7 +603,7 @@ async function start() {
     $("mapping").hidden = true;
     map.move(store.places);
   });
-  store.addEventListener("state", ({ detail }) => stateChanged(detail));
+  store.addEventListener("state", ({ detail }) => stateChanged(detail).catch((error) => say(error.message, true)));
   store.addEventListener("pending", showProgress);
   store.addEventListener("selection", showSelection);
   store.addEventListener("proposals", () => {

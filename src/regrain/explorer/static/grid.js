@@ -57,12 +57,12 @@ export class Grid extends EventTarget {
     for (const kind of ["state", "proposals", "selection"]) store.addEventListener(kind, () => this.later(true));
   }
 
-  // Show rows in this order; the active one stays where it is still there.
+  // Show rows in this order; the active one, and the one that a range starts at, stay where they are still there.
   show(rows, { keep = false } = {}) {
-    const at = this.rows[this.active];
+    const [at, from] = [this.rows[this.active], this.rows[this.anchor]];
     this.rows = rows;
     this.active = keep ? Math.min(Math.max(0, rows.includes(at) ? rows.indexOf(at) : this.active), rows.length - 1) : -1;
-    this.anchor = this.active;
+    this.anchor = keep && rows.includes(from) ? rows.indexOf(from) : this.active;
     if (!keep) this.box.scrollTop = 0;
     this.later(true);
   }
