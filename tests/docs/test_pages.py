@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ from typer.main import get_command
 
 import regrain
 from regrain import Run
+from regrain.cli.lists import ADVICE
 from regrain.cli.main import app
 from regrain.data import Batch
 from regrain.encoders import build_encoder
@@ -26,6 +28,7 @@ from regrain.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def sections(*pages: Path) -> dict[str, str]:
@@ -68,9 +71,19 @@ def test_a_protocol_section_is_whole(name: str) -> None:
         assert topic in text, topic
 
 
-def test_the_decision_table_begins_with_a_frozen_encoder() -> None:
-    rows = [line for line in (DOCS / "index.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    assert "embed with a strong frozen encoder first" in rows[2]
+@pytest.mark.parametrize("page", [DOCS / "index.md", ROOT / "README.md"], ids=lambda page: page.name)
+def test_a_page_gives_the_advice_of_the_command(page: Path) -> None:
+    text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", page.read_text(encoding="utf-8"))
+    (table,) = re.findall(r"^\| you have \|.*?\n\n", text, re.DOTALL | re.MULTILINE)
+    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in table.splitlines()[2:] if line]
+    assert rows == list(ADVICE)
+    assert "a strong frozen encoder" in rows[0][2]
+
+
+def test_the_advice_names_methods_and_settings() -> None:
+    known = {*METHODS, "weight"}
+    for *_, advice in ADVICE:
+        assert set(re.findall(r"`([a-z-]+)`", advice)) <= known
 
 
 @pytest.mark.parametrize("package", ["", ".data", ".evaluation", ".methods", ".metrics", ".objectives"])
@@ -84,15 +97,39 @@ def test_the_api_pages_hold_every_public_name(package: str) -> None:
             assert shown & {home, f"{home}.{name}", f"regrain{package}.{name}"}, f"{home}.{name}"
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def problem_of(command: str, words: list[str]) -> str | None:
+    """What the command line says against these words after ``regrain COMMAND``, which are not run; None if nothing."""
+    try:
+        get_command(app).commands[command].make_context(command, words)
+    except Exception as error:  # of click, or of the copy of click in newer typers
+        if hasattr(error, "exit_code"):
+            return error.format_message() if hasattr(error, "format_message") else None  # --help has none
+        raise
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_of_a_page_exist(page: Path) -> None:
     known = get_command(app).commands
-    code = re.findall(r"^```(?:sh|console|text)\n(.*?)^```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.S | re.M)
-    for command, rest in re.findall(r"\bregrain ([a-z][a-z-]*)\b([^`\n&;]*)", "\n".join("\n".join(c) for c in code)):
+    text = page.read_text(encoding="utf-8")
+    fenced = "\n".join(re.findall(r"^ *```(?:sh|console|text)\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE))
+    lines = re.findall(r"^ *(?:\$ |\w+=\S+ )?regrain ([a-z].*)", fenced.replace("\\\n", " "), re.MULTILINE)
+    for line in lines:
+        command, *words = shlex.split(line.partition("   (")[0], comments=True)
+        assert command in known, f"regrain {command}"
+        assert not (problem := problem_of(command, words)), f"regrain {line}: {problem}"
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+    for code in re.findall(r"`regrain ([a-z][^`]*)`", prose):  # parts of commands are allowed, wrong ones are not
+        command, *words = shlex.split(code)
         assert command in known, f"regrain {command}"
         options = {name for parameter in known[command].params for name in (*parameter.opts, *parameter.secondary_opts)}
-        for option in re.findall(r"(?<=\s)--[a-z][a-z-]+", rest):
-            assert option in options, f"regrain {command} {option}"
+        assert {word for word in words if re.fullmatch(r"--[a-z][a-z-]+", word)} <= options, f"regrain {code}"
+
+
+def test_a_wrong_command_is_seen() -> None:
+    assert "--format" in (problem_of("export", ["RUN", "--out", "model.onnx"]) or "")
+    assert "--wieght" in (problem_of("fit", ["maskcon", "DATA", "--wieght", "1"]) or "")
+    assert problem_of("fit", ["maskcon", "DATA", "--set", "weight=1"]) is None
 
 
 def test_the_page_about_a_new_protocol_runs_and_its_file_is_short(

@@ -25,29 +25,57 @@ _ENTRY_FIELDS = (
 )
 _LARGE = 256  # pixels, from which images are kept encoded
 _SOURCE_WIDTH = 110  # characters of a source in the table
-_ADVICE = (
-    ("anything", "a run to use, and what is in the data", "`regrain auto DATA`; single methods below"),
-    ("coarse labels", "embeddings that tell fine classes apart", "maskcon; grafit, coins beside it"),
-    ("coarse labels, fine classes look alike inside", "the same", "grafit or coins with a small weight; selfcon"),
-    ("coarse labels, and only coarse classes matter", "a classifier", "sup-ce"),
-    ("coarse classes that look nothing alike inside", "a classifier", "sup-ce; sclre, tsc beside it"),
+ADVICE = (  # also in README.md and docs/index.md, which a test compares
     (
-        "fine labels of some, coarse ones of more",
-        "a classifier of both, embeddings",
-        "mixed; multi-ce beside it, faster; then `calibrate`",
+        "anything",
+        "to know what is there already",
+        "`regrain auto DATA`; by hand a strong frozen encoder: `regrain fit features DATA`, then `regrain evaluate`",
+    ),
+    ("coarse labels", "embeddings that tell fine classes apart", "`maskcon`; compare `grafit`, `coins`"),
+    (
+        "coarse labels whose fine classes look alike",
+        "the same",
+        "`grafit` or `coins` with a small `weight`; compare `selfcon`",
     ),
     (
-        "labels at several levels or aspects",
+        "coarse labels",
+        "the hidden subclasses",
+        "`scgm`, then `regrain discover`; compare clusters of `features` and `maskcon`, and `falcon`",
+    ),
+    (
+        "coarse labels, a few fine ones",
+        "a classifier of the fine ones",
+        "`scgm` (drawings: `scgm-a`), then `regrain adapt`; compare `features`",
+    ),
+    (
+        "coarse labels",
+        "a classifier of them",
+        "`sup-ce`; compare `sclre`, `tsc` where the samples of a class look nothing alike",
+    ),
+    (
+        "coarse labels of some samples",
+        "embeddings",
+        "`maskcon` or `grafit`: a sample without a label learns from itself",
+    ),
+    (
+        "fine labels of some samples, coarse ones of more, none of others",
+        "a classifier of every level",
+        "`mixed`; compare `multi-ce` (faster), `taxon-ssl` (texts); then `regrain calibrate`",
+    ),
+    (
+        "some fine classes labelled, others never",
+        "the known classes and the others",
+        "`mixed` or `maskcon`, then `regrain discover --known LEVEL`",
+    ),
+    (
+        "labels at several levels or aspects, any of them missing",
         "one representation for all",
-        "multi-ce; mlcl, himulcone beside it; guided of a tree",
+        "`multi-ce`; compare `mlcl`, and `himulcone` where levels nest",
     ),
-    ("no labels", "embeddings", "simclr or selfcon; nnclr"),
-    ("no labels, a good frozen encoder", "classes", "kmeans; turtle (texts), self-classifier (photos) beside it"),
-    ("no labels", "classes and features", "self-classifier. Then `regrain discover`"),
-    ("fine labels of every sample", "a classifier, embeddings", "sup-fine; supcon with one --level"),
-    ("coarse labels", "the hidden subclasses", "falcon or scgm, then `regrain discover`; maskcon beside it"),
-    ("coarse labels, a few fine ones", "a classifier of the fine ones", "scgm-a or maskcon, then `regrain adapt`"),
-    ("some samples without a coarse label", "embeddings", "maskcon, grafit: such samples learn from themselves"),
+    ("labels, some of them wrong", "the wrong ones", "`features`, then `regrain clean`"),
+    ("no labels", "classes", "`kmeans`; compare `turtle` (texts), `self-classifier` (photographs)"),
+    ("no labels", "embeddings", "`features` of a strong frozen encoder; from random weights `selfcon` or `simclr`"),
+    ("fine labels of every sample", "a classifier, the upper bound", "`sup-fine`"),
 )
 
 
@@ -179,10 +207,8 @@ def methods(name: str | None = None, *, as_json: bool = False) -> None:
         return
     from regrain.cli.tables import Table
 
-    say("First of all: embed with a strong frozen encoder and evaluate (--frozen); train only if that is not enough.")
-    say()
     table = Table("which method for my labels", "you have", "you want", "take")
-    for row in _ADVICE:
+    for row in ADVICE:
         table.row(*row)
     table.show()
     table = Table("the methods", "name", "labels it reads", "what it does")

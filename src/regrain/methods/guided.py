@@ -24,6 +24,8 @@ class Guided(Method):
     between them in the taxonomy. A sample known only at a coarser level contributes the probability of its class there,
     the sum over the finest classes below. Evaluation uses the vectors that are compared with prototypes.
 
+    On the data measured here (CLINC150, Grocery) it is less accurate than ``multi-ce`` at the finest level.
+
     Parameters
     ----------
     distortion_weight : float

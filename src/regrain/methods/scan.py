@@ -36,8 +36,8 @@ class SCAN(Method):
     alone: every sample is in turn a neighbour of others, and mostly of its own neighbours. There is one head; the paper
     trains ten and keeps the one of lowest loss. The stages share one optimiser and schedule.
 
-    On the photographs measured here (CIFAR-100, CIFAR-10, Grocery) it finds classes no better than k-means does on the
-    same features.
+    Against k-means on the same frozen features it is one to two points above on CIFAR-100 and CIFAR-10, below on
+    Grocery and on CLINC150.
 
     Parameters
     ----------
