@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from browser import Visit
 from explorer_hand import Hand, Served
 from pages import trained as trained_pages
+from PIL import Image
 
 import regrain
 from regrain.explorer import collection
@@ -332,15 +334,38 @@ def test_the_map_moves_once_t_sne_is_there(run_folder: Path, visit: Visit, monke
         page = _ready(visit(link()))
         assert page.locator("#mapping").is_visible()
         before = session.positions
+        _draws(page, before)
         go.set()
         page.locator("#mapping").wait_for(state="hidden")
         assert session.map_number == 1
         assert not np.allclose(before, session.positions)
+        _draws(page, session.positions)
+        assert not _drawn(page, before).all()
     session.close()
     again = Session(regrain.Run.open(run_folder, device="cpu"))
     assert np.array_equal(again.positions, session.positions)
     assert again.collection.better_map is None
     again.close()
+
+
+def _drawn(page: Any, positions: np.ndarray) -> np.ndarray:
+    """Whether the map has ink where each sample lies (n,): by the pixels on the screen."""
+    points = page.locator("#points")
+    pixels = np.asarray(Image.open(io.BytesIO(points.screenshot())).convert("RGB")).astype(int)
+    height, width = pixels.shape[:2]
+    columns, rows = ((np.array([1, -1]) * 0.94 * positions * min(width, height) + [width, height]) / 2).astype(int).T
+    paper = pixels[height // 2, 2]
+    return np.asarray(np.abs(pixels[rows, columns] - paper).sum(axis=1) > 30)
+
+
+def _draws(page: Any, positions: np.ndarray) -> None:
+    """Wait until the map shows every sample at its position."""
+    for _ in range(100):
+        drawn = _drawn(page, positions)
+        if drawn.all():
+            return
+        page.wait_for_timeout(100)
+    assert drawn.all(), f"{drawn.sum()} of {len(drawn)} samples are where they belong"
 
 
 def test_two_browsers_show_the_same(link: Callable[[], str], visit: Visit, session: Session) -> None:

@@ -601,7 +601,7 @@ async function start() {
   $("mapping").hidden = !overview.mapping || store.map > 0;
   store.addEventListener("map", () => {
     $("mapping").hidden = true;
-    map.move(store.places);
+    map.place(store.places);
   });
   store.addEventListener("state", ({ detail }) => stateChanged(detail).catch((error) => say(error.message, true)));
   store.addEventListener("pending", showProgress);

@@ -119,8 +119,9 @@ export class ScatterMap extends EventTarget {
   }
 
   // Show the same points at other places.
-  move(places) {
+  place(places) {
     this.places = places;
+    this.tell("hover", -1);
     if (!this.available) return;
     this.fill("place", places, 2, this.gl.FLOAT, false);
     this.home();
