@@ -230,7 +230,7 @@ def test_page(run_with: RunWith, visit: Visit, tmp_path: Path) -> None:
     found.rows[0].name = found.reference = "<b>run</b>"
     write_comparison(found, tmp_path / "page.html", figures=tmp_path / "drawn")
     page = visit(tmp_path / "page.html", width=800)
-    assert page.locator("h1").inner_text().startswith("<b>run</b>, ")
+    assert page.locator(".lead").inner_text().startswith("<b>run</b>, ")
     page.locator("#settings summary").click()
     assert "training.learning_rate" in page.locator("#settings").inner_text()
     assert "samples / s" in page.locator("#cost").inner_text()

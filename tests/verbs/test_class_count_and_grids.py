@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,15 @@ def test_without_labels_the_surest_lead(tmp_path: Path) -> None:
     subclass = np.arange(60) % 3
     probability = np.array([0.6, 0.9, 0.7])[subclass]
     best, _, _ = write_grids(*discovered(subclass, probability=probability), tmp_path)
+    assert numbers_of(best) == [1, 2, 0]
+
+
+def test_labels_of_the_superclass_alone_say_nothing_of_its_subclasses(tmp_path: Path) -> None:
+    subclass = np.arange(60) % 3
+    probability = np.array([0.6, 0.9, 0.7])[subclass]
+    discovery, parts = discovered(subclass, probability=probability, labels=subclass // 2)
+    level = next(iter(parts.values())).labels.levels[-1]
+    best, _, _ = write_grids(replace(discovery, level=level), parts, tmp_path)
     assert numbers_of(best) == [1, 2, 0]
 
 

@@ -6,7 +6,6 @@ differs from ``result.to_json()``. ``given`` holds the typed arguments.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 Given = Mapping[str, Any]
 
-_HEADLINES = re.compile(r"recall@1|map@r|knn@\d+|kmeans-acc|head1-acc|linear")
-"""Metrics that `compare` shows on the screen; the page and --json have all of them."""
 _MANY = 40
 
 
@@ -435,12 +432,8 @@ def report(place: Path, given: Given) -> None:
 def compare(found: Comparison, given: Given) -> None:
     from regrain.report.run_comparison import COSTS
 
-    shown = [key for key in found.keys if _HEADLINES.fullmatch(key.rsplit("/", 1)[1])]
     table = Table(f"differences are to {found.reference}", "", *(Right(row.name) for row in found.rows))
-    for key in found.settings:
-        table.row(key, *("" if row.settings[key] is None else row.settings[key] for row in found.rows))
-    table.add_section()
-    for key in shown or found.keys:
+    for key in found.headlines:
         table.row(key, *(row.figures[key].text() if key in row.figures else "" for row in found.rows))
         if any(key in row.differences for row in found.rows):
             signed = [row.differences[key].text(sign=True) if key in row.differences else "" for row in found.rows]
@@ -448,6 +441,9 @@ def compare(found: Comparison, given: Given) -> None:
     table.add_section()
     for key, words in COSTS.items():
         table.row(words, *(f"{row.cost[key]:,.1f}" if key in row.cost else "" for row in found.rows))
+    table.add_section()
+    for key in found.settings:
+        table.row(key, *("" if row.settings[key] is None else row.settings[key] for row in found.rows))
     table.show()
     _lines(found.notes)
     if given["out"] is not None:

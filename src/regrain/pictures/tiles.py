@@ -20,15 +20,18 @@ COLUMNS = 10
 _TILE, _GAP, _TITLE, _CAPTION = 64, 4, 22, 16
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
+Colour = tuple[int, int, int]
+
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 class TileRow(NamedTuple):
-    """A title, at most :data:`COLUMNS` tiles, and optional captions under them."""
+    """A title, at most :data:`COLUMNS` tiles, and optional captions under them and frames around them."""
 
     title: str
     images: Sequence[Image.Image]
     captions: Sequence[str] = ()
+    frames: Sequence[Colour] = ()
 
 
 def require_images(modality: str, where: str, what: str, instead: str) -> None:
@@ -73,6 +76,9 @@ def _page(rows: Sequence[TileRow]) -> Image.Image:
         draw.text((_GAP, top), _fitting(row.title, font, width - 2 * _GAP), fill=_INK, font=font)
         for column, image in enumerate(row.images):
             page.paste(image, (_GAP + column * (_TILE + _GAP), top + _TITLE))
+        for column, colour in enumerate(row.frames):
+            left, upper = _GAP + column * (_TILE + _GAP) - 2, top + _TITLE - 2
+            draw.rectangle((left, upper, left + _TILE + 3, upper + _TILE + 3), outline=colour, width=3)
         for column, text in enumerate(row.captions):
             place = (_GAP + column * (_TILE + _GAP), top + _TITLE + _TILE)
             draw.text(place, _fitting(text, small, _TILE), fill=_INK, font=small)

@@ -57,6 +57,7 @@ class _CurvesForm(TypedDict):
 
 _COLUMNS = {
     "learning_rate": ("Learning rate", "at the end of the epoch"),
+    "without_positives": ("Without a positive", "share of the queries"),
     "seconds": ("Time", "seconds an epoch"),
     "samples_per_second": ("Speed", "samples / s"),
     "peak_memory_mb": ("Memory", "most so far, MB"),
@@ -177,14 +178,16 @@ def _metrics(
     names = list(dict.fromkeys(row["representation"] for row in rows))
     for level in dict.fromkeys(row["level"] for row in rows):
         own = {(row["metric"], row["representation"]): row["score"] for row in rows if row["level"] == level}
-        table = []
+        brief = {row["metric"] for row in rows if row["level"] == level and row.get("brief", True)}
+        table: dict[bool, list[tuple[str, list[str], str]]] = {True: [], False: []}
         for metric in dict.fromkeys(metric for metric, _ in own):
             first = next(own[metric, name] for name in names if (metric, name) in own)
             interval = ""
             if first["low"] is not None:
                 interval = f"{100 * first['low']:.2f} to {100 * first['high']:.2f}, {first['over']}"
-            table.append((metric, [_figure(own.get((metric, name))) for name in names], interval))
-        content.metrics.append(LevelTable(level, names, table))
+            values = [_figure(own.get((metric, name))) for name in names]
+            table[metric in brief].append((metric, values, interval))
+        content.metrics.append(LevelTable(level, names, table[True], table[False]))
 
 
 def _figure(score: dict[str, Any] | None) -> str:
@@ -232,7 +235,7 @@ def _retrieval(content: Content, vectors: Tensor, levels: Sequence[str], seed: i
         right += found[0].verdict == "right"
         content.queries.append(Query(row, _caption(judged, levels, row), found))
     content.retrieved = (
-        f"{len(queries)} queries drawn at random, as equally as may be from the classes of '{levels[-1]}'; each "
+        f"{len(queries)} queries drawn at random, in turn from each class of '{levels[-1]}'; each "
         f"retrieves its {index.shape[1]} nearest others among the {len(judged)} samples by cosine. The first is right "
         f"for {right} of {len(queries)}."
     )
@@ -299,11 +302,11 @@ def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[st
         samples = [Shown(row, _caption(judged, levels, row)) for row in chosen]
         mainly = ", ".join(filter(None, (proposed.get(number), words.get(number))))
         content.groups.append(ShownSubclass(names[number], len(members), mainly, samples))
-    cut = "" if len(kept) == len(ordered) else f" ({len(kept)} of them: the purest and the most mixed)"
+    cut = "" if len(kept) == len(ordered) else f" ({len(kept)} of them: the clearest and the most mixed)"
     content.grouped = (
-        f"{len(ordered)} subclasses have samples here{cut}, from the purest to the most mixed; of each at most "
-        f"{_GROUP_SAMPLES} samples, drawn at random. "
-    ) + "; ".join(found.notes)
+        f"{len(ordered)} subclasses have samples here{cut}, from the clearest to the most mixed; of each at most "
+        f"{_GROUP_SAMPLES} samples, drawn at random."
+    ) + "".join(f" {note[0].upper()}{note[1:]}." for note in found.notes)
     codes = np.full(len(judged), -1)
     codes[rows[shown]] = found.subclass[shown]
     if content.map is not None:

@@ -33,11 +33,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class LevelTable:
-    """Figures of one level as shown: a row per metric, a column per representation."""
+    """Figures of one level as shown: a row per metric, a column per representation; ``more`` is folded."""
 
     level: str
     representations: list[str]
     rows: list[tuple[str, list[str], str]]
+    more: list[tuple[str, list[str], str]]
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,22 @@ from typing import Any
 import numpy as np
 
 from regrain.errors import UserError
-from regrain.pictures.tiles import TileRow, tiles, write_page
+from regrain.pictures.tiles import Colour, TileRow, tiles, write_page
 from regrain.report.content import Chart, Confusion, Content, Map
 from regrain.storage.files import replace_file
 
 _NAMED = 30
 _ENDINGS = ("png", "svg")
 _LEGEND = 20
+_STARS = 12
+_KEY = ", and its nearest: green right, amber right at a coarser level, red wrong"
+_FRAMES: dict[str, Colour] = {
+    "query": (30, 30, 30),
+    "right": (26, 127, 67),
+    "above": (214, 137, 16),
+    "wrong": (192, 43, 43),
+    "unknown": (200, 200, 200),
+}
 
 
 def write_figures(content: Content, folder: Path, *, overwrite: bool) -> list[Path]:
@@ -88,6 +97,8 @@ def _draw_chart(chart: Chart, axes: Any) -> None:
         places = sorted({x for line in chart.lines for x in line.x})
         axes.set_xticks(places, [f"{x:g}" for x in places])
         axes.minorticks_off()
+    elif all(float(x).is_integer() for line in chart.lines for x in line.x):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(title=_wrapped(chart.title), xlabel=_plain(chart.x), ylabel=_plain(chart.y))
     if len(chart.lines) > 1:
         axes.legend()
@@ -97,7 +108,8 @@ def _draw_map(found: Map, number: int, axes: Any) -> None:
     from matplotlib import colormaps
 
     level, classes, codes = found.levels[number]
-    palette = colormaps["tab20" if len(classes) > 10 else "tab10"]
+    wide = colormaps["turbo"].resampled(max(2, len(classes)))  # as many colours as classes
+    palette = colormaps["tab10"] if len(classes) <= 10 else colormaps["tab20"] if len(classes) <= 20 else wide
     axes.scatter(*found.points[codes < 0].T, s=3, color="0.8")
     for code in np.unique(codes[codes >= 0]).tolist():
         label = _plain(classes[code]) if len(classes) <= _LEGEND else None
@@ -105,6 +117,8 @@ def _draw_map(found: Map, number: int, axes: Any) -> None:
     if number:
         axes.scatter(*found.means[number].T, marker="P", s=70, color="black", edgecolors="white")
     axes.scatter(*found.means[0].T, marker="*", s=160, color="black", edgecolors="white")
+    if len(found.means[0]) <= _STARS:
+        _name_stars(found, axes)
     axes.set(
         title=_wrapped(f"t-SNE of {len(found.rows)} of {found.total} samples by {level}; stars and pluses are means"),
         xlabel="t-SNE 1 (no unit)",
@@ -112,6 +126,16 @@ def _draw_map(found: Map, number: int, axes: Any) -> None:
     )
     if len(classes) <= _LEGEND:
         axes.legend(fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _name_stars(found: Map, axes: Any) -> None:
+    from matplotlib.patheffects import withStroke
+
+    for name, place in zip(found.levels[0][1], found.means[0], strict=True):
+        if np.isfinite(place).all():
+            halo = [withStroke(linewidth=3, foreground="white")]
+            offset = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "path_effects": halo}
+            axes.annotate(_plain(name), place, weight="bold", fontsize=8, **offset)
 
 
 def _draw_confusion(found: Confusion, axes: Any) -> None:
@@ -122,22 +146,28 @@ def _draw_confusion(found: Confusion, axes: Any) -> None:
         names = [_plain(name) for name in found.classes]
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.set(title=_wrapped(f"Confusion at level '{found.level}', by {found.by}"), xlabel="predicted", ylabel="label")
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    count = f" ({len(found.classes)} classes)"
+    axes.set(title=_wrapped(f"Confusion at level '{found.level}', by {found.by}"))
+    axes.set(xlabel=f"predicted{count}", ylabel=f"label{count}")
 
 
 def _write_pictures(content: Content, folder: Path, overwrite: bool) -> list[Path]:
     """Write galleries and grids of images."""
     import torch
 
-    def row(title: str, rows: Sequence[int], captions: Sequence[str]) -> TileRow:
-        return TileRow(title, tiles(content.judged, torch.tensor(rows)), captions)
+    def row(title: str, rows: Sequence[int], captions: Sequence[str], verdicts: Sequence[str] = ()) -> TileRow:
+        return TileRow(title, tiles(content.judged, torch.tensor(rows)), captions, [_FRAMES[v] for v in verdicts])
 
     pages = {}
     if content.queries:
         pages["retrieval"] = [
             row(
-                f"{query.caption}: the query, and its nearest",
+                query.caption + (_KEY if query is content.queries[0] else ""),
                 [query.row, *(found.row for found in query.found[:9])],
+                ["query", *(found.caption for found in query.found[:9])],
                 ["query", *(found.verdict for found in query.found[:9])],
             )
             for query in content.queries

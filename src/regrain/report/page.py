@@ -78,11 +78,22 @@ def render(template: str, payload: Mapping[str, Any], **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = _prose
     folder = resources.files("regrain.report") / "templates"
     files = {name: (folder / name).read_text(encoding="utf-8") for name in ("style.css", "page.js")}
     return environment.get_template(template).render(
         style=files["style.css"], script=files["page.js"], payload=_packed(payload), **values
     )
+
+
+def _prose(text: str) -> Any:
+    """Escape a sentence; what stands between backticks becomes code, as in Markdown."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(p) if n % 2 else escape(p) for n, p in enumerate(parts))
 
 
 def chart_payload(chart: Chart) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,6 +33,7 @@ COSTS = {"seconds": "training, s", "samples_per_second": "samples / s", "peak_me
 """Costs of a run, with their titles."""
 
 _SMALLER_IS_BETTER = ("seconds", "peak_memory_mb", "calibration-error", "tree-distance")
+_HEADLINES = re.compile(r"recall@1|map@r|knn@\d+|kmeans-acc|head1-acc|linear")
 _NOT_SETTINGS = ("seed", "data.labels_fingerprint")
 _OTHER_SAMPLES = "their test samples are not the same, and pairs need the same samples"
 _OTHER_LABELS = "the same samples have other labels at level"
@@ -88,6 +90,11 @@ class Comparison:
     def keys(self) -> list[str]:
         """All ``split/level/metric``, in the order of the evaluations."""
         return list(dict.fromkeys(key for row in self.rows for key in row.figures))
+
+    @property
+    def headlines(self) -> list[str]:
+        """The keys that tables show first: the best known metric of each kind; all of them if there is none."""
+        return [key for key in self.keys if _HEADLINES.fullmatch(key.rsplit("/", 1)[1])] or self.keys
 
     @property
     def settings(self) -> list[str]:

@@ -107,6 +107,8 @@ def purity_ranks(
     """
     labels = next(iter(parts.values())).labels
     for level in reversed(labels.levels):
+        if level == discovery.level:
+            break  # within a superclass everything is of that superclass
         codes = torch.cat([part.labels.level(level) for part in parts.values()]).numpy()
         if not (shown & (codes >= 0)).any():
             continue

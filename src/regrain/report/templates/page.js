@@ -195,8 +195,9 @@
         }
       }
       pen.strokeStyle = soft;
-      above.forEach((name, i) => {
-        if (!i || name === above[i - 1]) return;
+      const borders = above.flatMap((name, i) => (i && name !== above[i - 1] ? [i] : []));
+      pen.globalAlpha = borders.length > 12 ? 0.25 : 1; // many lines would hide the cells
+      for (const i of borders) {
         const at = Math.round(i * side) + 0.5;
         pen.beginPath();
         pen.moveTo(left, at);
@@ -204,7 +205,8 @@
         pen.moveTo(left + at, 0);
         pen.lineTo(left + at, side * c);
         pen.stroke();
-      });
+      }
+      pen.globalAlpha = 1;
       pen.strokeStyle = line;
       pen.strokeRect(left + 0.5, 0.5, side * c - 1, side * c - 1);
       pen.fillStyle = soft;
@@ -299,8 +301,17 @@
         for (let c = 0; c < own.classes.length; c++) {
           if (Number.isNaN(own.means[2 * c])) continue;
           pen.fillStyle = own === level ? colour(c) : resolved("--ink");
-          mark(pen, ...place(own.means[2 * c], own.means[2 * c + 1]), star ? 10 : 8, star);
+          mark(pen, ...place(own.means[2 * c], own.means[2 * c + 1]), star ? 10 : own.classes.length > 30 ? 5 : 8, star);
         }
+        if (!star || own.classes.length > 12) return;
+        pen.font = "bold 12px system-ui, sans-serif";
+        pen.textAlign = "center";
+        pen.lineWidth = 4;
+        pen.fillStyle = resolved("--ink");
+        own.classes.forEach((name, c) => {
+          const [x, y] = place(own.means[2 * c], own.means[2 * c + 1]);
+          for (const write of ["strokeText", "fillText"]) pen[write](name.slice(0, 24), x, y - 14);
+        });
       };
       if (levels.length) {
         if (level !== levels[0]) marked(level, false);
