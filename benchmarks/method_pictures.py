@@ -68,8 +68,8 @@ def likeness(method: str, data: pd.DataFrame, folder: str) -> np.ndarray:
 
 
 def draw(panels: dict[str, np.ndarray], out: Path) -> None:
-    columns = min(5, len(panels))
-    lines = -(-len(panels) // columns)
+    lines = -(-len(panels) // 5)
+    columns = -(-len(panels) // lines)  # as many in each line as may be: few empty places
     figure, boxes = pyplot.subplots(lines, columns, figsize=(1.75 * columns, 2.0 * lines), squeeze=False)
     for box in boxes.flat:
         box.set_axis_off()
@@ -81,7 +81,8 @@ def draw(panels: dict[str, np.ndarray], out: Path) -> None:
             for line in (box.axhline, box.axvline):
                 line(border * TEST - 0.5, color="white", linewidth=thick)
     figure.tight_layout(pad=0.4)
-    figure.savefig(out, dpi=110, facecolor="white", metadata={"Software": None})
+    # tight_layout leaves out the titles of images whose height follows from their width
+    figure.savefig(out, dpi=110, facecolor="white", bbox_inches="tight", pad_inches=0.06, metadata={"Software": None})
     pyplot.close(figure)
     _fewer_colours(out)
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
