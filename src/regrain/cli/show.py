@@ -18,6 +18,7 @@ import typer
 
 from regrain.cli.tables import Right, Table
 from regrain.cli.terminal import say
+from regrain.spelling import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +126,8 @@ def fit(run: Run, given: Given) -> None:
     last = metrics[-1] if metrics else {}
     loss = f", last loss {last['loss']:.4f}" if "loss" in last else ""
     speed = f", {last['samples_per_second']:.0f} samples/s" if "samples_per_second" in last else ""
-    say(f"finished {len(metrics)} epochs{loss}{speed}; judge it with `regrain evaluate {run.path}`", err=True)
+    epochs = counted(len(metrics), "epoch")
+    say(f"finished {epochs}{loss}{speed}; evaluate it with `regrain evaluate {run.path}`", err=True)
 
 
 resume = fit
