@@ -232,7 +232,7 @@ def auto(
             out=target,
             levels=levels,
             coarse=None if method == FEATURES else coarse,
-            encoder=choice.encoder_of(method),
+            encoder=choice.encoder,
             settings=choice.settings_of(chosen),
             seed=seed,
             device=device,
@@ -281,20 +281,13 @@ class _Choice:
         stratify = training.labels.levels[0] if training.labels.levels and training.groups is None else None
         self.train, self.held_out = training.hold_out(_VALIDATION, stratify=stratify, seed=seed)
         step("embedding with the untouched features")
-        self.raw_encoder, self.frozen = encoder, False
+        self.frozen = False
         self.features = self._trained(Contender(FEATURES), self.train)
         self.pretrained = is_pretrained(self.features.model.config["encoder"]["origin"])
         if self.pretrained and self.features.model.backbone is None:  # of a named encoder: adapters come first
             self.frozen = True
             self.features = self._trained(Contender(FEATURES), self.train)
-        if not self.pretrained and encoder is None and training.modality != "text":
-            self.raw_encoder = "identity" if training.modality == "image" else "standardised"
-            self.features = self._trained(Contender(FEATURES), self.train)
         self.groups = self._groups()
-
-    def encoder_of(self, method: str) -> str | None:
-        """The encoder of a method; features of an encoder without weights are the raw input."""
-        return self.raw_encoder if method == FEATURES else self.encoder
 
     def settings_of(self, contender: Contender) -> dict[str, Any]:
         """The settings that a contender needs."""
@@ -307,9 +300,7 @@ class _Choice:
         return recipe["method"]["name"] == contender.method and fine_tuned == contender.fine_tuned
 
     def _place(self, contender: Contender) -> Path:
-        encoder = self.encoder_of(contender.method)
-        variant = "frozen" if self.frozen else "" if encoder == self.encoder else encoder
-        variant = "fine-tuned" if contender.fine_tuned else variant
+        variant = "fine-tuned" if contender.fine_tuned else "frozen" if self.frozen else ""
         return self.place / "tried" / "-".join(part for part in (contender.method, variant) if part)
 
     def _trained(self, contender: Contender, train: Dataset) -> Run:
@@ -320,7 +311,7 @@ class _Choice:
                 contender.method,
                 train,
                 out=place,
-                encoder=self.encoder_of(contender.method),
+                encoder=self.encoder,
                 settings=self.settings_of(contender),
                 seed=self.seed,
                 holdout=0,

@@ -47,9 +47,11 @@ def vectors(count: int = 1200) -> Dataset:
     return labelled(TensorSamples(torch.randn(count, 6, generator=generator), "vector"), count)
 
 
-def section(data: Dataset, given: dict[str, Any] | None = None, **recipe: Any) -> tuple[dict[str, Any], str]:
+def section(
+    data: Dataset, given: dict[str, Any] | None = None, *, trains: bool = True, **recipe: Any
+) -> tuple[dict[str, Any], str]:
     notices: list[str] = []
-    return defaults.default_encoder_section(given or {}, recipe, data, notices), " ".join(notices)
+    return defaults.default_encoder_section(given or {}, recipe, data, notices, trains=trains), " ".join(notices)
 
 
 # The encoder
@@ -121,6 +123,23 @@ def test_tables_and_series_have_the_encoders_they_had() -> None:
     series = labelled(TensorSamples(torch.zeros(12, 16, 3), "series"), 12)
     assert section(vectors()) == ({"name": "mlp"}, "")
     assert section(series) == ({"name": "dccn"}, "")
+
+
+def test_without_training_the_input_is_better_than_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = labelled(TensorSamples(torch.zeros(12, 16, 3), "series"), 12)
+    assert section(vectors(), trains=False) == ({"name": "standardised"}, "")
+    assert section(series, trains=False) == ({"name": "standardised"}, "")
+    assert section(images(channels=1), trains=False) == ({"name": "identity"}, "")
+    assert section(vectors(), {"width": 8}, trains=False) == ({"name": "mlp", "width": 8}, "")
+    monkeypatch.setattr(defaults.image, "lite_is_at_hand", lambda: True)
+    found, said = section(images(), trains=False)
+    assert found == {"name": "lite", "frozen": True}
+    assert "fine-tunes" not in said
+    assert "--encoder identity takes the pixels" in said
+    monkeypatch.setattr(defaults.image, "lite_is_at_hand", lambda: False)
+    found, said = section(images(), trains=False)
+    assert found == {"name": "identity"}
+    assert "the pixels serve as they are" in said
 
 
 # The side of the views

@@ -85,3 +85,19 @@ def test_classes_in_blocks_are_those_of_all_samples_at_once(
     if ending == "csv":
         read = pd.read_csv(tmp_path / "parts.csv")
         assert read["kind"].tolist() == pd.read_csv(tmp_path / "whole.csv")["kind"].tolist()
+
+
+def test_a_file_of_embeddings_is_evaluated_as_the_run_is(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    kind = np.arange(90) % 3
+    columns: dict[str, Any] = {f"x{i}": generator.normal(size=90) + kind for i in range(4)}
+    names = {"id": [f"photos/s{i}.jpg" for i in range(90)], "split": ["train", "test"] * 45}
+    table = pd.DataFrame({**names, "kind": [f"k{c}" for c in kind], **columns})
+    run = regrain.fit("sup-ce", table, out=tmp_path / "run", columns=["x*"], levels=["kind"], epochs=1, device="cpu")
+    regrain.export_embeddings(run, tmp_path / "vectors.parquet")
+    stored = regrain.fit(
+        "features", tmp_path / "vectors.parquet", out=tmp_path / "stored", levels=["kind"], encoder="identity"
+    )
+    one, other = (r.evaluate(baselines=False, projection=False, write=False).to_frame() for r in (run, stored))
+    pd.testing.assert_frame_equal(one, other)
+    assert {"recall@1", "kmeans-acc"} <= set(one["metric"])

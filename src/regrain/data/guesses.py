@@ -50,8 +50,9 @@ _LABEL_WORDS = (
 _ROLES = {"level": "a level", "static": "a static feature", "columns": "a feature that changes in time"}
 _SPLIT_WORDS = ("split", "subset", "partition")
 _GROUP_WORDS = ("group", "subject", "patient", "participant", "person")
+_KEY_NAMES = ("id", "uid", "uuid", "key", "sampleid", "imageid")
 _ID_NAMES = (
-    *("id", "uid", "uuid", "key", "sampleid", "imageid"),
+    *_KEY_NAMES,
     *("file", "filename", "filepath", "path", "imagepath", "image", "img", "picture", "photo"),
 )
 
@@ -141,11 +142,16 @@ class Guesses:
         return None
 
     def samples(self) -> tuple[str | None, str | None, list[str] | None]:
-        """Find the column of images, or of texts, or of vectors; all None if there is none."""
+        """Find the column of images, or of texts, or of vectors; all None if there is none.
+
+        Ids that are image paths are not the samples where there are vectors: embeddings keep the ids of their photos.
+        """
         free = self._free
         encoded = [name for name in free if self.contents(name).kind == "bytes"]
         strings = [name for name in free if self.contents(name).kind == "text"]
-        files = [name for name in strings if _are_image_files(self.columns[name])]
+        vectors = [name for name in free if self.contents(name).kind == "vectors"]
+        may_be_files = [name for name in strings if not vectors or _squeezed(name) not in _KEY_NAMES]
+        files = [name for name in may_be_files if _are_image_files(self.columns[name])]
         images = sorted(encoded, key=_word_rank(_IMAGE_WORDS)) or sorted(files, key=_word_rank(_IMAGE_WORDS))
         if images:
             self._say("images", images[:1], "image")
@@ -155,7 +161,6 @@ class Guesses:
         if texts:
             self._say("texts", texts[:1], "text")
             return None, texts[0], None
-        vectors = [name for name in free if self.contents(name).kind == "vectors"]
         if vectors:
             self._say("vectors", vectors[:1], "columns")
             others = [name for name in free if self.contents(name).kind in ("numbers", "booleans", "vectors")]
@@ -303,6 +308,11 @@ class Guesses:
 def _words(name: str) -> list[str]:
     """``imagePath`` and ``image_path`` as ["image", "path"]."""
     return [w.lower() for w in re.split(r"[^A-Za-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)) if w]
+
+
+def is_named_like_features(name: str) -> bool:
+    """Whether a column's name says that its vectors are features, and so not series."""
+    return _has_word(name, ("embedding", "feature", "vector"))
 
 
 def _squeezed(name: str) -> str:

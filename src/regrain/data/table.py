@@ -29,7 +29,7 @@ from regrain.data.cells import (
     spelled,
     split_name,
 )
-from regrain.data.guesses import Guesses, Roles
+from regrain.data.guesses import Guesses, Roles, is_named_like_features
 from regrain.data.notation import PLAIN, Notation
 from regrain.data.options import RoleOptions
 from regrain.data.packed import stripped
@@ -148,9 +148,10 @@ class _Reading:
         self.split = guesses.split() if split is None else split
         if self.image is None and self.text is None and columns is None and self.record is None:
             self.image, self.text, columns = guesses.samples()
-            if columns and options.get("series_shape") is None and columns[0] not in table.shapes:
+            unshaped = columns and options.get("series_shape") is None and columns[0] not in table.shapes
+            if unshaped and not is_named_like_features(columns[0]):
                 self.messages.append(
-                    "--series-shape 128x6 (series_shape=(time, channels)) would read the vectors as series"
+                    "--series-shape TIMExCHANNELS (series_shape=(time, channels)) would read the vectors as series"
                 )
         numeric = self.image is None and self.text is None
         self.levels = guesses.levels(self.relation, self.unknown, numeric=numeric) if levels is None else named

@@ -8,9 +8,10 @@ from regrain.methods.base import Method, Needs
 class Features(Method):
     """f(x) without training: the baseline for every training, and the run to keep if no training beats it.
 
-    With a pretrained encoder these are its features; with ``--encoder standardised``
-    (tables, series) or ``identity`` the raw input. ``discover`` clusters
-    them within each superclass, ``adapt`` fits a classifier on them.
+    With a pretrained encoder these are its features; without weights at hand the
+    raw input: pixels (``--encoder identity``), or standardised values of tables and
+    series (``standardised``). ``discover`` clusters them within each superclass,
+    ``adapt`` fits a classifier on them.
     """
 
     name = "features"

@@ -106,7 +106,8 @@ def _encoder_settings(
 ) -> tuple[dict[str, Any], int]:
     """The section ``encoder`` with all that it leaves open decided, and the side of a view (0: not an image)."""
     views = recipe.get("views", {})
-    section = default_encoder_section(_encoder_section(recipe.get("encoder", {})), recipe, train, notices)
+    given, trains = _encoder_section(recipe.get("encoder", {})), method.trains_encoder
+    section = default_encoder_section(given, recipe, train, notices, trains=trains)
     size = view_size(views, train, section)
     name = section.pop("name")
     if train.modality == "image" and size > min(train.samples.shape[1:]) and "size" not in views:

@@ -19,6 +19,7 @@ from regrain.views import preset_names
 Regime = Literal["features", "fine-tuning", "from scratch"]
 
 _LARGE_VIEW, _LARGE_STORAGE = 224, 256
+_RAW = {"image": "identity", "vector": "standardised", "series": "standardised"}
 
 _STEPS: dict[Regime, tuple[int, int, int]] = {
     "features": (2_000, 20, 100),
@@ -32,25 +33,27 @@ GENTLE = 0.1
 
 
 def default_encoder_section(
-    section: Mapping[str, Any], recipe: Mapping[str, Any], train: Dataset, notices: list[str]
+    section: Mapping[str, Any], recipe: Mapping[str, Any], train: Dataset, notices: list[str], *, trains: bool = True
 ) -> dict[str, Any]:
     """The section ``encoder`` of a recipe with a name in it, and ``frozen`` where the weights stay as they are.
 
     Where none is named: for photos EfficientNet-Lite, for texts MiniLM, each frozen, if its weights are at hand. They
     are fine-tuned where the user says so, or sets what only an encoder that learns has. Small drawings (one channel, at
-    most :data:`~regrain.encoders.image.SMALL_IMAGE` pixels) are trained on from scratch, and so is the rest.
+    most :data:`~regrain.encoders.image.SMALL_IMAGE` pixels) are trained on from scratch, and so is the rest. A method
+    that trains no encoder has the input as it is in place of random weights: the pixels, or standardised values.
 
     ``section``: what the user gave. ``recipe``: what the user gave of everything. ``notices``: takes what the user may
-    want to know.
+    want to know. ``trains``: whether the method trains the encoder.
     """
     modality, shape = train.modality, train.samples.shape
     if section.get("name"):
         return dict(section)
+    raw = _RAW.get(modality) if not trains and set(section) <= {"frozen"} else None
     if modality not in ("image", "text"):
-        return {**section, "name": default_encoder(modality, shape)}
+        return {**section, "name": raw or default_encoder(modality, shape)}
     if modality == "image":
         side = view_size(recipe.get("views", {}), train)
-        scratch, pretrained = default_encoder("image", (shape[0], side, side)), "lite"
+        scratch, pretrained = raw or default_encoder("image", (shape[0], side, side)), "lite"
         at_hand, missing = image.lite_is_at_hand(), "pip install 'regrain[vision]'"
         if is_drawing(train) and not section.get("pretrained") and not section.get("frozen"):
             return {**section, "name": scratch}
@@ -61,16 +64,19 @@ def default_encoder_section(
         return {**section, "name": scratch}
     if not at_hand:
         if not section.get("pretrained"):
+            instead = "the pixels serve as they are" if raw else f"'{scratch}' starts from random weights"
             notices.append(
-                f"no pretrained encoder of {modality}s is at hand, so '{scratch}' starts from random weights: "
-                f"`{missing}` brings one, which is then the default"
+                f"no pretrained encoder of {modality}s is at hand, so {instead}: `{missing}` brings one, which is then "
+                "the default"
             )
         return {**section, "name": scratch}
     learns = _wants_to_learn(section, recipe)
     if not learns and "frozen" not in section:
+        tuned = "--set encoder.frozen=false fine-tunes them, " if trains else ""
+        instead = "takes the pixels" if raw else "starts from random weights"
         notices.append(
-            f"encoder '{pretrained}': its published weights are at hand and stay as they are; --set "
-            f"encoder.frozen=false fine-tunes them, --encoder {scratch} starts from random weights"
+            f"encoder '{pretrained}': its published weights are at hand and stay as they are; {tuned}--encoder "
+            f"{scratch} {instead}"
         )
     return {"frozen": not learns, **section, "name": pretrained}
 
