@@ -149,18 +149,18 @@ def auto(
     on_step: Callable[[str], None] | None = None,
     **reader_options: Any,
 ) -> Auto:
-    """Choose, train, judge: from data to the run to use.
+    """Choose a method, train and evaluate: from data to the run to use.
 
     The data are embedded with the best encoder at hand, and the methods that fit the given labels are trained on its
     features. The choice sees no hidden label and no test sample: a fifth of the training samples is held out to
-    compare the methods with the untouched features, and a method that is not above them is not used. Where the
-    remaining minutes of the budget allow, by the time of some steps, the best method also trains the whole encoder and
-    is compared. With labels of one level the comparison is one level up: classes that look alike are merged, the
+    compare the methods with the untouched features, and a method that is not above them is not used. If the time of
+    some steps says that the remaining minutes suffice, the best method also trains the whole encoder and is compared.
+    With labels of one level the comparison is one level up: classes that look alike are merged, the
     methods learn the merged classes, and a hit is a nearest neighbour of the same given class. With levels that nest a
     hit is a nearest neighbour of the same finest class, with aspects the share of them that a classifier on the
-    embedding names. Then the chosen method is trained on all training samples and judged on the test split, subclasses
-    are discovered where labels are of one level or missing, and a report is written. The same call goes on where an
-    earlier one stopped.
+    embedding names. Then the chosen method is trained on all training samples and evaluated on the test split,
+    subclasses are discovered where labels are of one level or missing, and a report is written. The same call goes on
+    where an earlier one stopped.
 
     Parameters
     ----------

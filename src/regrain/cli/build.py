@@ -368,7 +368,7 @@ def options_of(command: Command) -> dict[str, tuple[Option, str | None]]:
     if command.opens:
         found["device"] = parameters_of(FIT)["device"], None
         if "precision" not in found:  # of answers, where a verb has it
-            text = "Of the encoder's arithmetic, in place of that of the training."
+            text = "Precision of the encoder's arithmetic; default that of the training."
             choices = ("auto", "float32", "bf16", "fp16")
             found["run_precision"] = Option("run_precision", str, None, text, choices=choices), None
     for name in command.required:

@@ -59,7 +59,7 @@ def reproduce(
     out : path
         Where the runs go; what is finished there is not run again.
     root : path, optional
-        Where catalogue data lie (or the variable REGRAIN_DATA).
+        Folder that holds the data sets (or the variable REGRAIN_DATA).
     settings : sequence of str
         Change a setting of the recipes: key=value; repeat.
     device : {"auto", "cpu", "cuda"}

@@ -37,8 +37,8 @@ class Corruption:
     ] = None
     imbalance: Annotated[
         float,
-        "Unbalanced classes of the finest level in use: one keeps all its training samples, another one in so many, "
-        "the others shares between, drawn.",
+        "Make classes of the finest level in use unequal: one keeps all its training samples, another one in this many "
+        "(10: a tenth), the others shares in between.",
     ] = 1.0
     label_noise: Annotated[
         float | Mapping[str, float],
@@ -47,8 +47,8 @@ class Corruption:
     noise_within: Annotated[str | None, "Draw wrong labels only from the same class at this level."] = None
     hide_labels: Annotated[
         float | str | Mapping[str, float | str],
-        "Share of the training samples that lose their labels, as 0.8 or LEVEL=0.8; by chance, or with :hard (:easy) "
-        "behind it where they are hard (easy) to tell. At every level, or at those named.",
+        "Share of the training samples that lose their labels, as 0.8 or LEVEL=0.8: by chance, or with 0.8:hard "
+        "(0.8:easy) those that are hard (easy) to tell. At every level, or at those named.",
     ] = 0.0
     hide_classes: Annotated[
         Sequence[str] | None,
@@ -56,7 +56,7 @@ class Corruption:
         "classes then: `discover --known LEVEL` finds them, the protocol novel says how well.",
     ] = None
     draw: Annotated[
-        int, "The seed of these draws; default 0, whatever the seed is: so that seeds are compared on the same samples."
+        int, "The seed of these draws; default 0 for every --seed, so that seeds are compared on the same samples."
     ] = 0
 
     def __post_init__(self) -> None:

@@ -84,7 +84,7 @@ class SampleOptions(TypedDict, total=False):
     ]
     static: Annotated[
         Sequence[str] | None,
-        "Columns of numbers, or patterns, that are constant in a record: static features beside the series.",
+        "Columns of numbers, or patterns, that are constant in a record: static features next to the series.",
     ]
 
 
@@ -92,7 +92,7 @@ class ColumnOptions(TypedDict, total=False):
     """Columns of a table that are neither samples nor labels."""
 
     split_column: Annotated[str | None, "Column that says train or test."]
-    group_column: Annotated[str | None, "Column of what a split must not tear apart, such as subject or product."]
+    group_column: Annotated[str | None, "Column of groups that a split keeps together, such as subject or product."]
     id_column: Annotated[str | None, "Column of unique ids."]
 
 
@@ -132,9 +132,9 @@ class _Splits(TypedDict, total=False):
 class _Place(TypedDict, total=False):
     root: Annotated[
         str | Path | None,
-        "Where catalogue data lie (or the variable REGRAIN_DATA): the folder that holds the data set, or is it.",
+        "Folder of a data set that is known by name, or the folder above it (or the variable REGRAIN_DATA).",
     ]
-    download: Annotated[bool, "Fetch catalogue data that are missing."]
+    download: Annotated[bool, "Fetch a data set that is known by name, if it is missing."]
 
 
 class _InMemory(TypedDict, total=False):

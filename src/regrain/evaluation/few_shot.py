@@ -42,7 +42,7 @@ def few_shot(
     shots : tuple of int
         Support samples of a class, such as 1,5.
     ways : tuple of int or None
-        Classes of an episode, such as 5 or 5,all (None: all). Default 5, or all where there are fewer.
+        Classes of an episode, such as 5 or 5,all. Default 5, or all if there are fewer.
     queries : int or "rest"
         Queries of a class, or rest for all others.
     episodes : int

@@ -81,10 +81,10 @@ class Curve:
 
 @verb
 def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, **options: Any) -> Curve:
-    """Train a method on ever fewer samples, and evaluate each model on the whole test split.
+    """Train a method on fewer and fewer samples, and evaluate each model on the whole test split.
 
-    Every training seed has its own draw, ``draw`` plus the seed; within one draw, a smaller set is a subset of a larger
-    one. The same call continues where an earlier one stopped, and may ask for more sizes and seeds.
+    Every training seed draws its own samples; within one draw, a smaller set is a subset of a larger one. The same call
+    continues where an earlier one stopped, and may ask for more sizes and seeds.
 
     Parameters
     ----------
@@ -121,9 +121,7 @@ def low_data(method: str, data: Any, *, sizes: Sequence[int], out: str | Path, *
 
 @verb
 def label_noise(method: str, data: Any, *, rates: Sequence[float], out: str | Path, **options: Any) -> Curve:
-    """Train a method with ever more wrong labels, and evaluate each model on the test split, which has none.
-
-    ``noise_within`` limits wrong labels to confusions between classes of one superclass.
+    """Train a method with more and more wrong labels, and evaluate each model on the test split, which has none.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def report(
     map_samples : int
         Samples on the map, at most; t-SNE takes minutes. They are drawn by the seed; the page says how many.
     seed : int
-        Of everything that is drawn.
+        Fixes everything that is drawn.
     overwrite : bool
         Replace the file at ``out``, and figures.
     say : callable

@@ -240,7 +240,7 @@ def attend(
     samples : int
         How many, equally many of every superclass.
     seed : int
-        Draws them.
+        Fixes which samples are drawn.
     overwrite : bool
         Replace the file.
     **reader_options

@@ -79,7 +79,7 @@ def clean(
     run : Run or path
         A run folder, or a Run.
     data : optional
-        Other data than the run's own, whose labels are judged: whatever :func:`load` reads, such as a path.
+        Other data than the run's own, whose labels are scored: whatever :func:`load` reads, such as a path.
     out : path, optional
         A table of the doubtful samples, .csv or .parquet.
     levels : sequence of str, optional

@@ -37,7 +37,7 @@ def convert(
     shard_rows: Count | None = None,
     **reader_options: Unpack[ReaderOptions],
 ) -> Conversion:
-    """Write data as a folder of shards with an index, which every verb reads as data.
+    """Write data as a folder of shards with an index, which every command reads as data.
 
     Samples that memory does not hold are then read when they are needed. Images are kept as the bytes of their files.
 

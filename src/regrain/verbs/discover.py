@@ -87,7 +87,7 @@ def discover(
     overwrite : bool
         Replace the file at ``out``, pictures in ``grids``, and subclasses that have names.
     seed : int
-        Of k-means, where subclasses are found.
+        Fixes k-means, if subclasses are found.
     write : bool
         Whether the run keeps the subclasses found here, and the table of its own samples.
     **reader_options

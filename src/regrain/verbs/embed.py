@@ -79,7 +79,7 @@ def export_embeddings(
     devices: Count = 1,
     **reader_options: Unpack[ReaderOptions],
 ) -> tuple[int, int]:
-    """Write embeddings: a Parquet file with id, split, labels and one list of floats a sample. Returns (rows, width).
+    """Write embeddings: a Parquet file with id, split, labels and one list of floats a sample.
 
     Embeddings of more than 8,192 samples are computed and kept block by block: the same command, given again after it
     was stopped, goes on after the last block.
@@ -107,6 +107,11 @@ def export_embeddings(
         How many workers of the cluster: each takes a GPU, or a core where there is none.
     **reader_options
         See :func:`load`.
+
+    Returns
+    -------
+    tuple of int
+        The numbers of rows and of dimensions.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def evaluate(
     projection : bool, optional
         Evaluate the output of the head too; default: where papers keep or drop it.
     seed : int
-        Of intervals, k-means, random weights, episodes.
+        Fixes intervals, k-means, random weights, episodes.
     **options
         See :func:`regrain.evaluation.evaluate_model`.
     unseen_superclasses : bool
