@@ -1,6 +1,6 @@
-"""The screenshots in docs/: a report on scikit-learn's digits, and the explorer, opened in Debian's Chromium.
+"""The screenshots in docs/: a report on photos of groceries, and the explorer, opened in Debian's Chromium.
 
-python docs/screenshots.py          # needs regrain[dev], and a program `chromium`
+REGRAIN_DATA=DATA python docs/screenshots.py    # needs regrain[dev,vision], a program `chromium`, the data `grocery`
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
 import regrain
 from regrain.report import report
+from regrain.runs.discovery import Subclass
 
 IMAGES = Path(__file__).parent / "images"
 SHOTS = (
@@ -32,26 +35,20 @@ def main() -> None:
         sys.exit("no program `chromium`: `apt-get install chromium` brings it")
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        run = regrain.fit(
-            "maskcon",
-            "digits",
-            encoder="conv4",
-            settings=["epochs=20"],
-            out=f"{folder}/maskcon-digits-s0",
-            progress=True,
-        )
+        run = regrain.fit("maskcon", "grocery", frozen=True, epochs=10, out=f"{folder}/groceries", progress=True)
         page = report(run, say=print)
         browser = playwright.chromium.launch(executable_path=program)
         for name, section, width, height, colours in SHOTS:
             _shoot(browser, page, section, width, height, colours, IMAGES / f"{name}.png")
-        regrain.discover(run)
-        shoot_explorer(browser, run.path, IMAGES.parent / "explorer.png")
+        found = regrain.discover(run, each=10)
+        shoot_explorer(browser, run.path, _looked_at(run, found.subclasses), IMAGES.parent / "explorer.png")
         browser.close()
 
 
 def _shoot(browser: Browser, page: Path, section: str, width: int, height: int, colours: str, out: Path) -> None:
-    scheme = "dark" if colours == "dark" else "light"
-    opened = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    opened = browser.new_page(
+        viewport={"width": width, "height": height}, color_scheme="dark" if colours == "dark" else "light"
+    )
     opened.goto(page.resolve().as_uri())
     opened.evaluate(f"document.querySelector('{section}').scrollIntoView()")
     opened.wait_for_timeout(500)  # samples are drawn as they come near
@@ -60,8 +57,16 @@ def _shoot(browser: Browser, page: Path, section: str, width: int, height: int, 
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 
-def shoot_explorer(browser: Browser, run: Path, out: Path) -> None:
-    """Three subclasses get a name; the third one is shown."""
+def _looked_at(run: regrain.Run, subclasses: Sequence[Subclass]) -> dict[int, str]:
+    """The name that somebody who looks at a subclass gives it: the class of most of its exemplars."""
+    classes: dict[str, str] = {}
+    for split in run.splits().values():
+        classes |= zip(map(str, split.ids), map(str, split.labels.column("coarse")), strict=True)
+    return {s.number: Counter(classes[exemplar] for exemplar in s.exemplars).most_common(1)[0][0] for s in subclasses}
+
+
+def shoot_explorer(browser: Browser, run: Path, names: Mapping[int, str], out: Path) -> None:
+    """Four subclasses get the name of most of their exemplars; the fourth one is shown."""
     command = [sys.executable, "-m", "regrain", "explore", str(run), "--map", "tsne", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -69,9 +74,11 @@ def shoot_explorer(browser: Browser, run: Path, out: Path) -> None:
         opened.goto(json.loads(process.stdout.readline())["link"])
         opened.wait_for_selector("body[data-ready]")
         opened.locator("#mapping").wait_for(state="hidden", timeout=600_000)
-        for name in ("six", "zero", "eight"):
+        for _ in range(4):
             opened.keyboard.press("j")
             opened.wait_for_selector(".tile")
+            number = opened.locator("#superclasses [aria-current=true]").get_attribute("data-group")
+            name = names[int(number or -1)]
             opened.keyboard.press("n")
             opened.keyboard.type(name)
             opened.keyboard.press("Enter")

@@ -210,7 +210,7 @@ def test_points_changes_and_members_speak_of_the_same_samples(client: TestClient
     assert client.get("/api/neighbours/5?count=4").json()["rows"][0] == 5
     cells = client.get("/api/cells?rows=5,6").json()
     assert [cell["id"] for cell in cells] == session.collection.start.ids[[5, 6]].tolist()
-    assert all(0 <= value <= 1 for value in cells[0]["lines"][0])
+    assert all(0 <= value <= 1 for value in cells[0]["bars"])
     exemplars = client.get(f"/api/members/{number}").json()["exemplars"]
     assert client.get(f"/api/typical?groups={number},999").json() == {str(number): exemplars[:4]}
     places = np.frombuffer(client.get("/api/places").content, np.float32).reshape(-1, 2)

@@ -117,6 +117,11 @@ class Collection:
         every = [text.lower() for part in self.parts for text in part.samples.take(torch.arange(len(part)))]
         return [every[place] for place in self.order]
 
+    @cached_property
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the columns of vectors, or the channels of series."""
+        return scale_of(self.parts[0])
+
     def place(self, row: int) -> tuple[Dataset, int]:
         """Find the part that holds a row of the start, and the row in it."""
         at = int(self.order[row])

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
 from regrain.explorer.collection import Collection
-from regrain.pictures.numbers import thinned
+from regrain.pictures.numbers import heights, thinned
 from regrain.pictures.tiles import tiles
 
 MOST_TEXT = 2_000
@@ -58,9 +58,9 @@ def _png(image: Image.Image) -> bytes:
 
 
 def cell(collection: Collection, row: int) -> dict[str, Any]:
-    """Describe a sample: ``id``, ``split``, ``superclass``; ``text``, or ``lines`` (channels of numbers).
+    """Describe a sample: ``id``, ``split``, ``superclass``; ``text``, ``bars`` (a vector), or ``lines`` (channels).
 
-    Numbers are thinned, and scaled to [0, 1] within a channel; missing ones are None.
+    Numbers are thinned and stand in [0, 1] over three standard deviations of their column; missing ones are None.
     """
     start = collection.start
     shown: dict[str, Any] = {
@@ -75,14 +75,11 @@ def cell(collection: Collection, row: int) -> dict[str, Any]:
     taken = part.samples.take(torch.tensor([place]))
     if collection.modality == "text":
         return shown | {"text": taken[0][:MOST_TEXT]}
-    values = thinned(taken)[0]
-    channels = values[None] if values.ndim == 1 else values.T
-    return shown | {"lines": [_line(channel.double().numpy()) for channel in channels]}
+    values = heights(thinned(taken), collection.scale)[0]
+    if collection.modality == "vector":
+        return shown | {"bars": _numbers(values)}
+    return shown | {"lines": [_numbers(channel) for channel in values.T]}
 
 
-def _line(values: np.ndarray) -> list[float | None]:
-    known = np.isfinite(values)
-    if not known.any():
-        return [None] * len(values)
-    low, spread = values[known].min(), np.ptp(values[known]) or 1.0
-    return [round(float((v - low) / spread), 3) if k else None for v, k in zip(values, known, strict=True)]
+def _numbers(values: Tensor) -> list[float | None]:
+    return [round(value, 3) if math.isfinite(value) else None for value in values.tolist()]

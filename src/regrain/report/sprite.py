@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
-from regrain.pictures.numbers import CHANNELS, STEPS, thinned
+from regrain.pictures.numbers import CHANNELS, STEPS, heights, scale_of, thinned
 from regrain.pictures.tiles import tiles
 
 TILE = 64
@@ -21,7 +21,6 @@ TILE = 64
 
 _ACROSS = 64
 _LETTERS = 240
-_LOOKED_AT = 2000
 _CHUNK = 256
 
 
@@ -77,10 +76,8 @@ class Cells:
         if modality == "text":
             texts = [text for start in range(0, len(self.places), _CHUNK) for text in self._take(start)]
             return {"kind": "text", "texts": [t if len(t) <= _LETTERS else f"{t[: _LETTERS - 1]}…" for t in texts]}
-        few = self.judged.select(torch.linspace(0, len(self.judged) - 1, min(len(self.judged), _LOOKED_AT)).long())
-        mean, spread = _range_of(thinned(few.samples.take(torch.arange(len(few)))))
         values = torch.cat([thinned(self._take(start)) for start in range(0, len(self.places), _CHUNK)])
-        scaled = ((values - mean) / spread).clamp(-3, 3).add(3).div(6).mul(254).round().nan_to_num(nan=255.0)
+        scaled = heights(values, scale_of(self.judged)).mul(254).round().nan_to_num(nan=255.0)
         names = self.judged.notes.get("columns") or []
         return {
             "kind": modality,
@@ -103,13 +100,3 @@ class Cells:
 
     def _take(self, start: int) -> Any:
         return self.judged.samples.take(self.rows[start : start + _CHUNK])
-
-
-def _range_of(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every column, or channel of series over samples and steps."""
-    flat = values.flatten(0, -2).double().numpy()
-    known = ~np.isnan(flat)
-    count = known.sum(axis=0).clip(min=1)
-    mean = np.where(known, flat, 0).sum(axis=0) / count
-    spread = np.sqrt(np.where(known, (flat - mean) ** 2, 0).sum(axis=0) / count)
-    return torch.from_numpy(mean).float(), torch.from_numpy(np.where(spread > 0, spread, 1.0)).float()

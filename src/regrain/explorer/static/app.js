@@ -620,7 +620,7 @@ async function start() {
   showKeys();
   await open({ kind: "all" });
   showProgress();
-  say(overview.notices.join(" · ") || `${some(store.count, "sample")}, names are of level “${overview.level}”; ? lists the keys`);
+  say(overview.notices.join(" · ") || `Choose a subclass, look at its samples and name it. Names become the level “${overview.level}”; ? lists the keys.`);
   document.body.dataset.ready = "true";
 }
 

@@ -6,11 +6,35 @@ const SIZES = { image: [112, 0], text: [240, 92], vector: [150, 84], series: [15
 const CAPTION = 36;
 const GAP = 8;
 
-export function lines(channels) {
+function drawing(viewBox) {
   const picture = document.createElementNS(SVG, "svg");
-  picture.setAttribute("viewBox", "0 0 100 40");
+  picture.setAttribute("viewBox", viewBox);
   picture.setAttribute("preserveAspectRatio", "none");
   picture.setAttribute("aria-hidden", "true");
+  return picture;
+}
+
+// A vector as bars from its columns' means, a series as curves.
+export function numbers(cell) {
+  return cell.bars ? bars(cell.bars) : lines(cell.lines);
+}
+
+function bars(values) {
+  const picture = drawing(`0 0 ${values.length} 40`);
+  values.forEach((value, index) => {
+    if (value === null) return;
+    const bar = document.createElementNS(SVG, "rect");
+    const height = Math.max(0.6, Math.abs(value - 0.5) * 40);
+    const sides = { x: index + 0.1, width: 0.8, y: value < 0.5 ? 20 : 20 - height, height };
+    for (const [name, side] of Object.entries(sides)) bar.setAttribute(name, side);
+    bar.setAttribute("class", value < 0.5 ? "less" : "more");
+    picture.append(bar);
+  });
+  return picture;
+}
+
+function lines(channels) {
+  const picture = drawing("0 0 100 40");
   channels.forEach((values, channel) => {
     const line = document.createElementNS(SVG, "path");
     let path = "";
@@ -169,7 +193,7 @@ export class Grid extends EventTarget {
     const [face, caption, marks] = tile.children;
     if (cell && this.modality !== "image" && !face.childNodes.length) {
       if (this.modality === "text") face.textContent = cell.text;
-      else face.append(lines(cell.lines));
+      else face.append(numbers(cell));
     }
     const [words, state, sureness] = this.words(row);
     caption.textContent = words;

@@ -2,7 +2,7 @@
 
 import { css, groupColours } from "./colours.js";
 import { getJson } from "./api.js";
-import { lines } from "./grid.js";
+import { numbers } from "./grid.js";
 
 const MOST = 200;
 
@@ -143,7 +143,7 @@ export class Tree extends EventTarget {
     strip.replaceChildren(...rows.slice(0, modality === "image" ? 4 : 2).map((row) => {
       const box = element("span", undefined, "thumb");
       if (modality === "image") this.thumbs.put(box, row);
-      else box.append(lines(this.store.cells.get(row).lines));
+      else box.append(numbers(this.store.cells.get(row)));
       return box;
     }));
   }
