@@ -148,8 +148,8 @@ class _Reading:
         self.split = guesses.split() if split is None else split
         if self.image is None and self.text is None and columns is None and self.record is None:
             self.image, self.text, columns = guesses.samples()
-            unshaped = columns and options.get("series_shape") is None and columns[0] not in table.shapes
-            if unshaped and not is_named_like_features(columns[0]):
+            shaped = options.get("series_shape") is not None or (columns and columns[0] in table.shapes)
+            if columns and not shaped and not is_named_like_features(columns[0]):
                 self.messages.append(
                     "--series-shape TIMExCHANNELS (series_shape=(time, channels)) would read the vectors as series"
                 )

@@ -27,6 +27,7 @@ from regrain.errors import UserError
 from regrain.evaluation import embed
 from regrain.explorer.state import Group
 from regrain.pictures.map import MapKind, chosen_kind, embedding_map
+from regrain.pictures.numbers import scale_of
 from regrain.runs.run import Run
 from regrain.runs.subclass_model import is_own_name
 from regrain.runs.tables import table_writer
