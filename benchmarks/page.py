@@ -53,7 +53,7 @@ def _with_measurements(text: str, lines: list[dict[str, str]], docs: Path) -> st
             if data:
                 heading = content.partition("\n")[0].removeprefix("# ")
                 shown[page] = f"{', '.join(data)} ([{heading}](../results/{page.name}))"
-        words = "; ".join(shown.values()) or "no table of the results yet; its tests are on made-up data"
+        words = "; ".join(shown.values()) or "no table of the results yet; its tests use generated data"
         parts[at] = re.sub(r"^- \*\*Measured on\*\*: .*\n", f"- **Measured on**: {words}.\n", part, flags=re.MULTILINE)
     return "".join(parts)
 

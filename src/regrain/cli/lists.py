@@ -73,7 +73,7 @@ ADVICE = (  # also in README.md and docs/index.md, which a test compares
         "`multi-ce`; compare `mlcl`, and `himulcone` where levels nest",
     ),
     ("labels, some of them wrong", "the wrong ones", "`features`, then `regrain clean`"),
-    ("no labels", "classes", "`kmeans`; compare `turtle` (texts), `self-classifier` (photographs)"),
+    ("no labels", "classes", "`kmeans`; compare `self-classifier` (photographs)"),
     ("no labels", "embeddings", "`features` of a strong frozen encoder; from random weights `selfcon` or `simclr`"),
     ("fine labels of every sample", "a classifier, the upper bound", "`sup-fine`"),
 )
