@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from regrain.errors import UserError
+from regrain.explorer.collection import Collection
 from regrain.explorer.guard import AccessMiddleware, OneTimeTokens
 from regrain.explorer.outcome import write_outcome
 from regrain.explorer.session import Session, StaleError
@@ -111,7 +112,9 @@ def application(session: Session, tokens: OneTimeTokens, port: int) -> AccessMid
     """Build the ASGI application of an open exploration, behind its guard."""
     app = FastAPI(title="regrain explore", docs_url=None, redoc_url=None, openapi_url=None)
     _add_pages(app)
-    _add_looks(app, session)
+    _add_state(app, session)
+    _add_samples(app, session.collection)
+    _add_finds(app, session)
     _add_actions(app, session, tokens)
 
     @app.exception_handler(StaleError)
@@ -154,18 +157,17 @@ def _add_pages(app: FastAPI) -> None:
         return static(name)
 
 
-def _add_looks(app: FastAPI, session: Session) -> None:
-    """Add the read-only routes."""
+def _add_state(app: FastAPI, session: Session) -> None:
+    """Add the routes that tell the state of the exploration."""
     collection = session.collection
-    start = collection.start
 
     @app.get("/api/overview")
     def overview() -> dict[str, Any]:
         return {
             "run": session.run.path.name,
             "method": session.run.recipe["method"]["name"],
-            "level": start.level,
-            "superclass_level": start.superclass_level,
+            "level": collection.start.level,
+            "superclass_level": collection.start.superclass_level,
             "superclasses": session.superclasses(),
             "modality": collection.modality,
             "count": len(collection),
@@ -179,12 +181,12 @@ def _add_looks(app: FastAPI, session: Session) -> None:
     @app.get("/api/points")
     def points() -> Response:
         seq, content = session.points()
-        return Response(content, media_type="application/octet-stream", headers={"x-sequence": str(seq)})
+        return _numbers(content, {"x-sequence": str(seq)})
 
     @app.get("/api/places")
     def places() -> Response:
         number, content = session.places()
-        return Response(content, media_type="application/octet-stream", headers={"x-map": str(number)})
+        return _numbers(content, {"x-map": str(number)})
 
     @app.get("/api/changes")
     def changes(since: Annotated[int, Query(ge=-1)]) -> dict[str, Any]:
@@ -195,66 +197,8 @@ def _add_looks(app: FastAPI, session: Session) -> None:
         found = session.proposals
         if found is None:
             raise HTTPException(404, "no proposals were made yet")
-        return Response(
-            found.group.tobytes() + found.confidence.tobytes(),
-            media_type="application/octet-stream",
-            headers={"x-sequence": str(found.seq), "x-notices": json.dumps(found.notices)},
-        )
-
-    @app.get("/api/cells")
-    def cells(rows: Numbers) -> list[dict[str, Any]]:
-        return [cell(collection, row) for row in known_rows(rows, _MOST_CELLS)]
-
-    @app.get("/api/tiles")
-    def thumbnails(rows: Numbers, v: str = "") -> Response:
-        wanted = known_rows(rows, _MOST_TILES)
-        require_images()
-        return png(sheet(collection, wanted), v)
-
-    @app.get("/api/picture/{row}")
-    def whole(row: RowPath, v: str = "") -> Response:
-        require_row(row)
-        require_images()
-        return png(picture(collection, row), v)
-
-    def known_rows(rows: str, most: int) -> list[int]:
-        wanted = [int(row) for row in rows.split(",")]
-        if len(wanted) > most or max(wanted) >= len(collection):
-            raise HTTPException(400, f"at most {most} rows below {len(collection)} are shown at once")
-        return wanted
-
-    def require_row(row: int) -> None:
-        if row >= len(collection):
-            raise HTTPException(404, f"samples are numbered from 0 to {len(collection) - 1}")
-
-    def require_images() -> None:
-        if collection.modality != "image":
-            raise HTTPException(404, f"these samples are {collection.modality}s, not images")
-
-    def png(content: bytes, key: str) -> Response:
-        """Serve a picture; browsers may cache it if the address names exactly these samples."""
-        kept = _KEPT if key == collection.key else _NOT_KEPT
-        return Response(content, media_type="image/png", headers={"cache-control": kept})
-
-    @app.get("/api/typical")
-    def typical(groups: Numbers) -> dict[int, list[int]]:
-        wanted = [int(number) for number in groups.split(",")]
-        if len(wanted) > _MOST_GROUPS:
-            raise HTTPException(400, f"at most {_MOST_GROUPS} subclasses are shown at once")
-        return session.typical(wanted)
-
-    @app.get("/api/members/{number}")
-    def members(number: RowPath) -> dict[str, Any]:
-        return session.members(number)
-
-    @app.get("/api/neighbours/{row}")
-    def neighbours(row: RowPath, count: Annotated[int, Query(ge=1, le=_MOST_NEIGHBOURS)] = 60) -> dict[str, Any]:
-        require_row(row)
-        return {"rows": session.neighbours(row, count)}
-
-    @app.get("/api/search")
-    def search(q: Annotated[str, Query(max_length=_LONGEST_QUERY)]) -> dict[str, Any]:
-        return session.search(q)
+        told = {"x-sequence": str(found.seq), "x-notices": json.dumps(found.notices)}
+        return _numbers(found.group.tobytes() + found.confidence.tobytes(), told)
 
     @app.get("/api/watch")
     async def watch() -> Response:
@@ -275,6 +219,77 @@ async def _standings(session: Session) -> AsyncIterator[str]:
                 continue
     finally:
         forget()
+
+
+def _numbers(content: bytes, headers: dict[str, str]) -> Response:
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+def _add_samples(app: FastAPI, collection: Collection) -> None:
+    """Add the routes that show samples."""
+
+    @app.get("/api/cells")
+    def cells(rows: Numbers) -> list[dict[str, Any]]:
+        return [cell(collection, row) for row in _known_rows(collection, rows, _MOST_CELLS)]
+
+    @app.get("/api/tiles")
+    def thumbnails(rows: Numbers, v: str = "") -> Response:
+        wanted = _known_rows(collection, rows, _MOST_TILES)
+        _require_images(collection)
+        return _png(collection, sheet(collection, wanted), v)
+
+    @app.get("/api/picture/{row}")
+    def whole(row: RowPath, v: str = "") -> Response:
+        _require_row(collection, row)
+        _require_images(collection)
+        return _png(collection, picture(collection, row), v)
+
+
+def _known_rows(collection: Collection, rows: str, most: int) -> list[int]:
+    wanted = [int(row) for row in rows.split(",")]
+    if len(wanted) > most or max(wanted) >= len(collection):
+        raise HTTPException(400, f"at most {most} rows below {len(collection)} are shown at once")
+    return wanted
+
+
+def _require_row(collection: Collection, row: int) -> None:
+    if row >= len(collection):
+        raise HTTPException(404, f"samples are numbered from 0 to {len(collection) - 1}")
+
+
+def _require_images(collection: Collection) -> None:
+    if collection.modality != "image":
+        raise HTTPException(404, f"these samples are {collection.modality}s, not images")
+
+
+def _png(collection: Collection, content: bytes, key: str) -> Response:
+    """Serve a picture; browsers may cache it if the address names exactly these samples."""
+    kept = _KEPT if key == collection.key else _NOT_KEPT
+    return Response(content, media_type="image/png", headers={"cache-control": kept})
+
+
+def _add_finds(app: FastAPI, session: Session) -> None:
+    """Add the routes that find samples: of a subclass, near a sample, by a text."""
+
+    @app.get("/api/typical")
+    def typical(groups: Numbers) -> dict[int, list[int]]:
+        wanted = [int(number) for number in groups.split(",")]
+        if len(wanted) > _MOST_GROUPS:
+            raise HTTPException(400, f"at most {_MOST_GROUPS} subclasses are shown at once")
+        return session.typical(wanted)
+
+    @app.get("/api/members/{number}")
+    def members(number: RowPath) -> dict[str, Any]:
+        return session.members(number)
+
+    @app.get("/api/neighbours/{row}")
+    def neighbours(row: RowPath, count: Annotated[int, Query(ge=1, le=_MOST_NEIGHBOURS)] = 60) -> dict[str, Any]:
+        _require_row(session.collection, row)
+        return {"rows": session.neighbours(row, count)}
+
+    @app.get("/api/search")
+    def search(q: Annotated[str, Query(max_length=_LONGEST_QUERY)]) -> dict[str, Any]:
+        return session.search(q)
 
 
 def _add_actions(app: FastAPI, session: Session, tokens: OneTimeTokens) -> None:
