@@ -275,7 +275,8 @@ def test_a_screenful_of_pictures_is_one_request(visit: Visit, tmp_path: Path) ->
     session = Session(run)
     asked: list[str] = []
     with _served(session) as link:
-        page = visit(link())
+        page = _ready(visit(link()))
+        page.locator(".group .thumb[data-shown]").first.wait_for()  # so that it asks for nothing more before it reloads
         page.on("request", lambda request: asked.append(urlsplit(request.url).path + "?" + urlsplit(request.url).query))
         page.reload()
         _ready(page)
@@ -286,6 +287,9 @@ def test_a_screenful_of_pictures_is_one_request(visit: Visit, tmp_path: Path) ->
         sheets = [one for one in asked if one.startswith("/api/tiles")]
         assert tiles > 12
         assert 1 <= len(sheets) <= 2  # the samples' and the subclasses'
+        paths = [one.partition("?")[0] for one in asked]
+        with_proposals = paths.index("/api/proposals") if "/api/proposals" in paths else len(paths)
+        assert paths.index("/api/tiles") < with_proposals  # the first picture waits for nothing that it does not show
         page.locator(".tile").first.click()
         page.keyboard.press("v")
         address = page.locator("#picture img").get_attribute("src")
@@ -379,6 +383,25 @@ def test_two_browsers_show_the_same(link: Callable[[], str], visit: Visit, sessi
     other.click("#undo")
     one.locator("#superclasses").filter(has_text="wren").wait_for(state="detached")
     assert [entry.event["kind"] for entry in session.journal.entries] == ["name", "undo"]
+
+
+def test_what_another_browser_does_while_the_page_opens_is_shown(
+    link: Callable[[], str], visit: Visit, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acted, points, superclasses = threading.Event(), session.points, session.superclasses
+
+    def points_of_before() -> tuple[int, bytes]:
+        before = points()
+        if not acted.is_set():
+            Hand(session)("confirm", samples=[0])
+        acted.set()
+        return before
+
+    monkeypatch.setattr(session, "points", points_of_before)
+    monkeypatch.setattr(session, "superclasses", lambda: acted.wait(60) and superclasses())  # so the overview is newer
+    page = _ready(visit(link()))
+    _shows(page, "#progress", "1 of 144 samples confirmed · 1 action saved")
+    page.locator("#tile-0 .confirmed").wait_for()
 
 
 CONTRAST = """() => {

@@ -160,6 +160,7 @@ def _add_pages(app: FastAPI) -> None:
 def _add_state(app: FastAPI, session: Session) -> None:
     """Add the routes that tell the state of the exploration."""
     collection = session.collection
+    key = collection.key  # a hash of all samples, made before a browser waits for it
 
     @app.get("/api/overview")
     def overview() -> dict[str, Any]:
@@ -171,11 +172,12 @@ def _add_state(app: FastAPI, session: Session) -> None:
             "superclasses": session.superclasses(),
             "modality": collection.modality,
             "count": len(collection),
-            "key": collection.key,
+            "key": key,
             "splits": session.splits(),
             "mapping": collection.better_map is not None,
             "across": ACROSS,
             "notices": session.notices,
+            "changes": session.changes(session.state.seq),
         } | session.standing()
 
     @app.get("/api/points")

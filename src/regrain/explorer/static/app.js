@@ -395,6 +395,7 @@ function step(by) {
 // The map
 
 function paintMap() {
+  if (!map.available) return;
   const { bytes, legend } = colours(store, $("colour").value);
   showLegend(legend);
   const weights = new Uint8Array(store.count).fill(1);
@@ -564,7 +565,6 @@ async function start() {
   grid = new Grid($("grid"), store, thumbs);
   tree = new Tree($("superclasses"), store, thumbs);
   map = new ScatterMap($("points"), $("overlay"), store.places);
-  $("no-map").hidden = map.available;
   for (const [id, work] of Object.entries(actions)) $(id).addEventListener("click", work);
   for (const [id, work] of Object.entries(forms)) {
     $(id).addEventListener("submit", (event) => {
@@ -618,8 +618,14 @@ async function start() {
   store.addEventListener("problem", ({ detail }) => say(detail, true));
   document.addEventListener("keydown", keyed);
   showKeys();
-  await open({ kind: "all" });
   showProgress();
+  await open({ kind: "all" });
+  await grid.shownAll(); // before what takes longer
+  map.open();
+  $("no-map").hidden = map.available;
+  paintMap();
+  if (overview.proposed >= 0) await store.loadProposals();
+  store.watch();
   say(overview.notices.join(" · ") || `Choose a subclass, look at its samples and name it. Names become the level “${overview.level}”; ? lists the keys.`);
   document.body.dataset.ready = "true";
 }

@@ -156,19 +156,19 @@ export class Grid extends EventTarget {
     this.fetch([...wanted.keys()]);
   }
 
-  async fetch(rows) {
+  fetch(rows) {
     const missing = rows.filter((row) => !this.store.cells.has(row));
     if (!missing.length || this.fetching) return;
-    this.fetching = true;
-    try {
-      await this.store.loadCells(missing);
-    } catch (error) {
-      this.store.tell("problem", error.message);
-      return;
-    } finally {
-      this.fetching = false;
-    }
-    this.later(true);
+    this.fetching = this.store.loadCells(missing)
+      .then(() => this.later(true), (error) => this.store.tell("problem", error.message))
+      .finally(() => { this.fetching = null; });
+  }
+
+  // Draw at once, and wait until the samples in sight are on the screen.
+  async shownAll() {
+    this.draw();
+    await Promise.all([this.fetching, this.thumbs.asking]);
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
   }
 
   tile(row) {

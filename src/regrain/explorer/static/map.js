@@ -62,7 +62,7 @@ function shuffled(count) {
 }
 
 export class ScatterMap extends EventTarget {
-  // `places`: x, y of every point in [-1, 1]. `available` is false where there is no WebGL.
+  // `places`: x, y of every point in [-1, 1]. `available` is false before `open`, and where there is no WebGL.
   constructor(canvas, overlay, places) {
     super();
     this.canvas = canvas;
@@ -71,7 +71,13 @@ export class ScatterMap extends EventTarget {
     this.count = places.length / 2;
     this.mode = "pan";
     this.share = 1;
+    this.available = false;
     this.home();
+  }
+
+  // Start to draw, which takes a while.
+  open() {
+    const { canvas } = this;
     this.gl = canvas.getContext("webgl", { antialias: false, alpha: false });
     this.available = this.gl !== null;
     if (!this.available) return;

@@ -12,9 +12,10 @@ const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, mil
 
 export class Store extends EventTarget {
   async load() {
-    this.overview = await getJson("/api/overview");
-    const count = (this.count = this.overview.count);
-    const [{ headers, buffer }] = await Promise.all([getBuffer("/api/points"), this.loadPlaces()]);
+    const asked = [getJson("/api/overview"), getBuffer("/api/points"), this.loadPlaces()];
+    const [overview, { headers, buffer }] = await Promise.all(asked);
+    this.overview = overview;
+    const count = (this.count = overview.count);
     this.group = new Int32Array(buffer, 0, count);
     this.flags = new Uint8Array(buffer, 4 * count, count);
     this.split = new Uint8Array(buffer, 5 * count, count);
@@ -28,10 +29,11 @@ export class Store extends EventTarget {
     this.cells = new Map();
     this.pending = 0;
     this.queue = Promise.resolve();
-    this.seq = Number(headers.get("x-sequence"));
-    this.take(await getJson(`/api/changes?since=${this.seq}`));
-    if (this.overview.proposed >= 0) await this.loadProposals();
-    this.watch();
+    this.take(overview.changes);
+    const seq = Number(headers.get("x-sequence"));
+    if (seq === this.seq) return;
+    this.seq = Math.min(seq, this.seq); // somebody acted between the two answers
+    await this.pull();
   }
 
   tell(kind, detail) {

@@ -19,15 +19,17 @@ export class Thumbs {
     }
     if (!this.waiting.has(row)) this.waiting.set(row, new Set());
     this.waiting.get(row).add(box);
-    this.frame ||= requestAnimationFrame(() => {
-      this.frame = 0;
-      this.ask();
+    this.asking ||= Promise.resolve().then(() => {
+      this.asking = null;
+      return this.ask();
     });
   }
 
   ask() {
     const rows = [...this.waiting.keys()].filter((row) => !this.asked.has(row));
-    for (let at = 0; at < rows.length; at += MOST) this.fetch(rows.slice(at, at + MOST));
+    const sheets = [];
+    for (let at = 0; at < rows.length; at += MOST) sheets.push(this.fetch(rows.slice(at, at + MOST)));
+    return Promise.all(sheets);
   }
 
   async fetch(rows) {
