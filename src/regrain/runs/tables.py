@@ -44,19 +44,24 @@ def write_columns(columns: Mapping[str, Column], out: Path) -> None:
     replace_file(out, table_writer(columns, out.suffix.lower()))
 
 
+def _unpacked(columns: Mapping[str, Column]) -> dict[str, Any]:
+    """The columns with packed texts as lists: neither pandas nor every PyArrow knows NumPy's strings."""
+    packed = {name: c.tolist() for name, c in columns.items() if isinstance(c, np.ndarray) and c.dtype.kind == "T"}
+    return {**columns, **packed}
+
+
 def frame_of(columns: Mapping[str, Column]) -> pd.DataFrame:
     """A table of columns; packed texts become the texts of pandas."""
     import pandas as pd
 
-    texts = {name: c.tolist() for name, c in columns.items() if isinstance(c, np.ndarray) and c.dtype.kind == "T"}
-    return pd.DataFrame({**columns, **texts})
+    return pd.DataFrame(_unpacked(columns))
 
 
 def arrow_table(columns: Mapping[str, Column]) -> pa.Table:
     """A table of columns; names none of which is known are texts."""
     import pyarrow as pa
 
-    table = pa.table(dict(columns))
+    table = pa.table(_unpacked(columns))
     for index, column in enumerate(table.schema):
         if pa.types.is_null(column.type):
             table = table.set_column(index, column.name, table[index].cast(pa.string()))
@@ -142,7 +147,7 @@ def embeddings_table(name: str, part: Dataset, vectors: Tensor) -> pa.Table:
     """The embeddings (N, width) of a split, with ids and class names."""
     import pyarrow as pa
 
-    columns: dict[str, Any] = {"id": part.ids, "split": [name] * len(part)}
+    columns: dict[str, Any] = {"id": part.ids.tolist(), "split": [name] * len(part)}
     for level in part.labels.levels:
         if level in (*columns, "embedding"):
             raise UserError(f"level '{level}' would overwrite a column of embeddings of that name; rename the level")
