@@ -618,3 +618,32 @@ def test_chunks_are_never_of_one_sample(tmp_path: Path) -> None:
     file = table(tmp_path / "t.csv", rows=46)  # 37 to train on: a batch of 9 in chunks of 4 would leave one over
     given = ["batch_size=9", "chunk_size=4", "encoder.norm=batch"]
     quick("supcon", file, tmp_path / "run", *given, levels=["kind", "sub"], encoder="mlp")
+
+
+def test_arguments_of_a_wrong_type_are_named_and_numpys_numbers_are_numbers(tmp_path: Path) -> None:
+    file = table(tmp_path / "t.csv")
+    made = quick("sup-ce", file, tmp_path / "run", levels=["kind", "sub"], seed=np.int64(3), devices=np.int32(1))
+    assert made.recipe["seed"] == 3
+    run = regrain.Run(tmp_path / "run")  # type: ignore[arg-type]  # as Run.open
+    assert repr(run) == repr(regrain.Run.open(tmp_path / "run"))
+    out = tmp_path / "p.csv"
+    run.predict(file, out=out)
+    before = out.read_bytes()
+    for call, words in (
+        (lambda: run.predict(file, out=out, overwrite="x"), "overwrite must be true or false; got 'x'"),
+        (lambda: run.predict(file, out=5), "out must be a text or a path; got 5"),
+        (lambda: run.evaluate(protocols="recall"), r"protocols must be a list of texts, such as \['recall'\]"),
+        (lambda: run.evaluate(seed="a"), "seed must be a whole number between 0 and 4294967295; got 'a'"),
+        (lambda: run.clean(seed=1.5), "seed must be a whole number"),
+        (lambda: run.discover(subclasses="x"), "subclasses must be a whole number of at least 1; got 'x'"),
+        (lambda: run.adapt(file, level="sub", out=out, inverse_penalty="x"), "inverse_penalty must be a number"),
+        (lambda: regrain.fit("sup-ce", file, levels="kind"), r"levels must be a list of texts, such as \['kind'\]"),
+        (lambda: regrain.fit("sup-ce", file, frozen="x"), "frozen must be true or false"),
+        (lambda: regrain.fit(None, file), "no method 'None'"),
+        (lambda: regrain.auto(file, budget="x"), "budget must be a number; got 'x'"),
+        (lambda: regrain.low_data("sup-ce", file, sizes="10", out=out), "sizes must be a list of whole numbers"),
+        (lambda: regrain.regroup(file, {"a": "b"}, out=out), "mapping must be .* a path; got {'a': 'b'}"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call()
+    assert out.read_bytes() == before

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -30,9 +32,10 @@ PositiveRange = Annotated[tuple[Positive, Positive], _IN_ORDER]
 ShareRange = Annotated[tuple[PositiveShare, PositiveShare], _IN_ORDER]
 """A range from the first number to the second."""
 
-_NOUNS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+_NOUNS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", Path: "a path"}
 
 Class = TypeVar("Class", bound=type)
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def hyperparameters(owner: Any) -> dict[str, inspect.Parameter]:
@@ -122,6 +125,57 @@ def checks_settings(cls: Class) -> Class:
     return cls
 
 
+def checks_arguments(function: Function) -> Function:
+    """Let a function refuse arguments that are not of the type which its annotations say.
+
+    Numbers, true and false are checked and converted as :func:`check_values` does; a path is a text or a path; one text
+    is not a list of texts. Any other annotation is left to the function.
+
+    Examples
+    --------
+    >>> @checks_arguments
+    ... def verb(*, levels: Sequence[str] = (), out: str | Path = "", seed: Seed = 0): ...
+    >>> for given in ({"levels": "kind"}, {"out": 5}, {"seed": "a"}):
+    ...     try:
+    ...         verb(**given)
+    ...     except UserError as error:
+    ...         print(error)
+    levels must be a list of texts, such as ['kind']; got 'kind'
+    out must be a text or a path; got 5
+    seed must be a whole number between 0 and 4294967295; got 'a'
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **given: Any) -> Any:
+        bound = signature.bind_partial(*args, **given)
+        annotations = {parameter.name: parameter.annotation for parameter in _parameters(function)}
+        for name, value in bound.arguments.items():
+            bound.arguments[name] = _argument(value, annotations[name], name)
+        return function(*bound.args, **bound.kwargs)
+
+    return checked  # type: ignore[return-value]
+
+
+def _argument(value: Any, annotation: Any, name: str) -> Any:
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    plain = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
+    if value is None and NoneType in plain:
+        return None
+    if all(kind in (bool, int, float, NoneType) for kind in plain):
+        return _checked(value, annotation, name)
+    wrong, such = False, ""
+    if Path in plain:
+        classes = [get_origin(kind) or kind for kind in plain]
+        wrong = not isinstance(value, (os.PathLike, *filter(inspect.isclass, classes)))
+    elif str not in plain and isinstance(value, str):
+        wrong = any(get_origin(kind) is Sequence for kind in plain)
+        such = f", such as [{value!r}]" if any(str in get_args(kind) for kind in plain) else ""
+    if wrong:
+        raise UserError(f"{name} must be {expected(annotation)}{such}; got {value!r}", code="out_of_range")
+    return value
+
+
 def is_whole(annotation: Any) -> bool:
     """Whether a setting takes whole numbers, optional or not.
 
@@ -163,6 +217,8 @@ def expected(annotation: Any) -> str:
 def _checked(value: Any, annotation: Any, where: str) -> Any:
     from pydantic import ValidationError  # imported here, because objectives and encoders load without it
 
+    if getattr(value, "shape", None) == ():  # NumPy's numbers are numbers
+        value = value.item()
     try:
         return _adapter(annotation).validate_python(value)
     except ValidationError:
@@ -179,7 +235,7 @@ def _bounds(annotation: Any) -> str:
         return next(filter(None, map(_bounds, get_args(annotation))), "")
     kinds = {type(bound): bound for bound in getattr(annotation, "__metadata__", ())}
     if Ge in kinds and Le in kinds:
-        return f"between {kinds[Ge].ge:g} and {kinds[Le].le:g}"
+        return f"between {kinds[Ge].ge:g} and {kinds[Le].le:.12g}"
     words = {
         Gt: lambda b: f"greater than {b.gt:g}",
         Ge: lambda b: f"at least {b.ge:g}",
@@ -191,7 +247,11 @@ def _bounds(annotation: Any) -> str:
 
 @functools.cache
 def _parameters(constructor: Any) -> tuple[inspect.Parameter, ...]:
-    return tuple(inspect.signature(constructor, eval_str=True).parameters.values())
+    names = inspect.unwrap(constructor).__globals__
+    return tuple(  # of parameters alone: what a function returns may have a type that is known to type checkers only
+        p.replace(annotation=eval(p.annotation, names)) if isinstance(p.annotation, str) else p
+        for p in inspect.signature(constructor).parameters.values()
+    )
 
 
 @functools.cache

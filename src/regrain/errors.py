@@ -283,7 +283,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     'choose from grafit, maskcon'
     """
     choices = sorted(choices)
-    close = difflib.get_close_matches(word, choices, n=1)
+    close = difflib.get_close_matches(str(word), choices, n=1)
     if close:
         return f"did you mean '{close[0]}'?"
     more = f" and {len(choices) - _MOST} more" if len(choices) > _MOST else ""

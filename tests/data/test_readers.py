@@ -276,7 +276,7 @@ def test_a_csv_of_features(tmp_path: Path) -> None:
     assert data.samples.tensor.dtype == torch.float32
     assert data.groups is not None
     assert data.groups.tolist() == ["4", "4", "5"]
-    assert "not features: 'index' only counts rows" in told(data)
+    assert data.ids.tolist() == ["0", "1", "2"]
     assert "features: 3 columns of numbers, 'f1', 'f2', 'width' (guessed)" in told(data)
     some = read(file, columns=["f*"])
     assert some.samples.shape == (2,)
@@ -803,7 +803,12 @@ def test_what_belongs_to_arrays() -> None:
         (np.zeros((2, 2)), {"labels": [0, 1], "levels": ["a", "b"]}, r"2 level names were given \(a, b\) for 1 levels"),
         (np.zeros((0, 2)), {}, "holds no samples"),
         (pd.DataFrame({"a": [1]}), {"labels": "a"}, r"got 'a'. Columns are named by levels=\[...\]"),
-        (None, {}, r"got object of shape \(\)"),
+        (None, {}, "holds numbers or texts; got NoneType"),
+        ({1, 2}, {}, "got set"),
+        (np.zeros((3, 0)), {}, r"samples of shape \(0,\) hold no numbers"),
+        (np.array([[1, "a"], [2, "b"]], dtype=object), {}, r"got object of shape \(2, 2\)"),
+        (np.ma.masked_greater(np.arange(4.0).reshape(2, 2), 2), {}, r"row 1 .* holds nan at column 1"),
+        ([None, "a"], {}, r"row 0 \(from 0\) has no text"),
     ],
 )
 def test_arrays_that_do_not_fit(samples: Any, options: dict[str, Any], message: str) -> None:

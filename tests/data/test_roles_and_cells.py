@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import datetime
+import gzip
 import io
 import itertools
 import json
+import lzma
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -508,3 +511,71 @@ def test_a_few_words_in_a_column_named_outright_are_told_by_row() -> None:
     frame = pd.DataFrame({"f": ["1", "2", "x"], "kind": ["a", "b", "a"]})
     with pytest.raises(UserError, match="row 2 holds 'x' in column 'f', which is not a number"):
         read(frame, columns=["f"], levels=["kind"])
+
+
+# What comes with a DataFrame, and other formats
+
+
+def _indexed(index: Any) -> pd.DataFrame:
+    frame = pd.DataFrame({"a": np.sin(np.arange(12)), "b": np.cos(np.arange(12)), "kind": ["u", "v"] * 6})
+    return frame.set_index(pd.Index(index)).sort_index()
+
+
+@pytest.mark.parametrize("kind", ["csv", "unnamed", "parquet", "frame"])
+@pytest.mark.parametrize("index", [[7 * i % 12 + 5 for i in range(12)], [f"s{7 * i % 12:02}" for i in range(12)]])
+def test_the_index_of_a_frame_is_the_id_and_never_a_feature(tmp_path: Path, kind: str, index: list[Any]) -> None:
+    source: Any = _indexed(index).sample(frac=1, random_state=0)
+    expected = list(map(str, source.index))
+    if kind == "parquet":
+        source.to_parquet(tmp_path / "t.parquet")
+    elif kind == "csv":
+        source.to_csv(tmp_path / "t.csv")
+    elif kind == "unnamed":  # read and written once more without index_col
+        source.to_csv(tmp_path / "first.csv")
+        pd.read_csv(tmp_path / "first.csv").to_csv(tmp_path / "t.csv", index=False)
+    data = read(source if kind == "frame" else tmp_path / f"t.{'parquet' if kind == 'parquet' else 'csv'}")
+    assert data.samples.shape == (2,)
+    assert data.ids.tolist() == expected
+    assert read(_indexed(range(12)).reset_index(drop=True)).ids.tolist() == list(map(str, range(12)))
+
+
+def test_levels_of_an_index_are_columns_by_their_names() -> None:
+    frame = _indexed(range(12)).set_index(["kind", pd.Index(range(100, 112), name="id")])
+    data = read(frame)
+    assert data.labels.levels == ("kind",)
+    assert data.ids.tolist() == list(map(str, range(100, 112)))
+    assert read(frame.reset_index(drop=True), labels=["u", "v"] * 6).samples.shape == (2,)
+    repeated = read(_indexed([0, 1] * 6))
+    assert repeated.ids.tolist() == list(map(str, range(12)))
+    assert "column 'index' repeats values and is not taken for the id" in told(repeated)
+    assert read(_indexed([0, 1] * 6)[["a", "b"]], labels=["u", "v"] * 6).samples.shape == (2,)
+
+
+@pytest.mark.parametrize("words", [[0, 1], ["learn", "holdout"], ["train", ""], [True, False]])
+def test_a_split_in_other_words_is_named_and_not_a_feature(tmp_path: Path, words: list[Any]) -> None:
+    frame = _indexed(range(12)).assign(data_split=words * 6)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    for source in (frame, tmp_path / "t.csv"):
+        data = read(source)
+        assert data.samples.shape == (2,)
+        assert data.splits is None
+        assert "column 'data_split' is not read as the split, since it holds " in told(data)
+    assert read(frame.assign(split_time=np.arange(12) / 7)).samples.shape == (3,)  # a feature that is named alike
+    if not isinstance(words[0], str):
+        assert read(frame, columns=["a", "b", "data_split"]).samples.shape == (3,)  # named outright
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (gzip.compress(b"a,kind\n1,u\n"), "it is gzip: unpack it"),
+        (bz2.compress(b"a,kind\n1,u\n"), "it is bzip2: unpack it"),
+        (lzma.compress(b"a,kind\n1,u\n"), "it is xz: unpack it"),
+        (b"PK\x03\x04\xff\xff", "save the sheet as CSV"),
+        (b"PAR1\xff\xff", "let its name end in .parquet"),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.json", "t"])
+def test_a_file_of_another_format_is_named(tmp_path: Path, content: bytes, why: str, name: str) -> None:
+    with pytest.raises(UserError, match=why):
+        read(written(tmp_path, content, name))

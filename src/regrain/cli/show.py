@@ -262,10 +262,10 @@ def predict_json(table: pd.DataFrame, given: Given) -> Any:
 
 
 def predict(table: pd.DataFrame, given: Given) -> None:
-    levels, counted = _predicted(table)
-    answered = "".join(f", {count} answered at {level}" for level, count in counted.get("answered", {}).items())
-    without = f", {counted['abstained']} abstained from" if "abstained" in counted else ""
-    say(f"{len(table)} predictions of {' and '.join(levels)} written to {given['out']}{answered}{without}")
+    levels, counts = _predicted(table)
+    answered = "".join(f", {count} answered at {level}" for level, count in counts.get("answered", {}).items())
+    without = f", {counts['abstained']} abstained from" if "abstained" in counts else ""
+    say(f"{counted(len(table), 'prediction')} of {' and '.join(levels)} written to {given['out']}{answered}{without}")
 
 
 def _predicted(table: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:

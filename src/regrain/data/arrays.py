@@ -107,7 +107,7 @@ def _array_samples(
 ) -> tuple[Modality, Any, dict[int, str]]:
     """Modality, values, and by row what is not a finite number."""
     if is_frame(samples):
-        table = frame_table(samples)
+        table = frame_table(samples.reset_index(drop=True))
         for name in table.columns:
             if table.contents(name).kind not in ("numbers", "booleans"):
                 raise UserError(f"the table of samples has column '{name}', which {table.contents(name).reason}")
@@ -129,7 +129,8 @@ def _array_samples(
             return "image", array, {}
         return "text", array, {}
     if array.dtype.kind not in "iufb":
-        raise UserError(f"an array of samples holds numbers or texts; got {array.dtype} of shape {array.shape}")
+        got = f"{array.dtype} of shape {array.shape}" if array.ndim else type(samples).__name__
+        raise UserError(f"an array of samples holds numbers or texts; got {got}")
     by_dimensions: dict[int, Modality] = {2: "vector", 3: "image" if array.dtype == np.uint8 else "series", 4: "image"}
     found = modality or by_dimensions.get(array.ndim)
     fits = {"vector": (2,), "series": (3,), "image": (3, 4)}.get(str(found), ())
@@ -138,6 +139,8 @@ def _array_samples(
             f"an array of shape {array.shape} holds no {found or 'known kind of'} samples; expected (N, D) vectors, "
             "(N, T, C) series, (N, H, W), (N, H, W, C) or (N, C, H, W) images, or a list of texts"
         )
+    if 0 in array.shape[1:]:
+        raise UserError(f"samples of shape {array.shape[1:]} hold no numbers", code="wrong_shape")
     wrong = {}
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):
@@ -145,9 +148,8 @@ def _array_samples(
         bad = np.isinf(single) if found == "series" else ~np.isfinite(single)
         for row in np.flatnonzero(bad.reshape(len(array), int(np.prod(array.shape[1:]))).any(axis=1)).tolist():
             place = tuple(map(int, np.argwhere(bad[row])[0]))
-            wrong[row] = (
-                f"holds {array[row][place]} at column {', '.join(map(str, place))}, which is not a finite number"
-            )
+            why = "too large for a 32-bit number" if np.isfinite(array[row][place]) else "not a finite number"
+            wrong[row] = f"holds {array[row][place]} at column {', '.join(map(str, place))}, which is {why}"
         array = single
     if found != "image":
         if array.ndim == 3 and modality is None:
@@ -186,19 +188,27 @@ def _as_array(samples: Any) -> np.ndarray | list[Any]:
     if isinstance(samples, torch.Tensor):
         samples = samples.detach().cpu()
         return np.asarray(samples.float() if samples.dtype == torch.bfloat16 else samples)
-    if isinstance(samples, Sequence) and samples and isinstance(samples[0], str | os.PathLike):
-        return ["" if missing(cell) else str(cell) for cell in samples]
+    if isinstance(samples, np.ma.MaskedArray) and samples.dtype.kind in "iufb":
+        samples = samples.astype(np.float64).filled(np.nan)
+    if isinstance(samples, Sequence):
+        first = next((cell for cell in samples if not missing(cell)), None)
+        if isinstance(first, str | os.PathLike):
+            return ["" if missing(cell) else str(cell) for cell in samples]
     try:
         array = np.asarray(samples)
     except ValueError:
         raise UserError("the samples differ in shape: an array needs rows of one length") from None
-    if array.dtype.kind == "U" or (
-        array.dtype == object and array.size and all(isinstance(v, str) for v in array.flat)
-    ):
+    if array.dtype.kind not in "OUT" or not array.ndim:
+        return array
+    known = [cell for cell in array.flat if not missing(cell)]
+    if known and all(isinstance(cell, str) for cell in known):
         if array.ndim != 1:
             raise UserError(f"texts are a list; got an array of texts of shape {array.shape}")
-        return array.tolist()
-    return array
+        return ["" if missing(cell) else str(cell) for cell in array]
+    try:
+        return array.astype(np.float64)  # numbers that stand in an array of objects, as in a DataFrame's
+    except (TypeError, ValueError):
+        return array
 
 
 def _as_images(array: np.ndarray, channels_last: bool, layout: str | None, wrong: Mapping[int, str]) -> np.ndarray:
@@ -239,7 +249,7 @@ def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]
     if isinstance(labels, Mapping):
         columns = {str(level): _listed(values) for level, values in labels.items()}
     elif is_frame(labels):
-        columns = {name: _listed(column) for name, column in frame_table(labels).columns.items()}
+        columns = {name: _listed(column) for name, column in frame_table(labels.reset_index(drop=True)).columns.items()}
     else:
         try:
             array = np.asarray(labels.detach().cpu() if isinstance(labels, torch.Tensor) else labels)

@@ -302,10 +302,20 @@ def _identity(path: str) -> str:
 
 
 def _no_images(folder: Path, found: Walk) -> str:
-    files = f"{len(found.others)} other files ({_endings(found.others)})" if found.others else "no files at all"
+    others = counted(len(found.others), "other file")
+    files = f"{others} ({_endings(found.others)})" if found.others else "no files at all"
     hidden = f", and {counted(len(found.junk), 'file')} hidden or of the system" if found.junk else ""
     unread = f"; {examples(f'{path} {why}' for path, why in found.unreadable.items())}" if found.unreadable else ""
-    return f"{folder} holds no images: looked in all its folders for {_LOOKED_FOR}; found {files}{hidden}{unread}"
+    table = next((other for other in found.others if other.lower().endswith(TABLE_SUFFIXES)), None)
+    advice = (
+        f". To read a table, give its own path, such as {folder / table}; of a folder only train.parquet, val.parquet "
+        "and test.parquet are read"
+        if table
+        else ""
+    )
+    return (
+        f"{folder} holds no images: looked in all its folders for {_LOOKED_FOR}; found {files}{hidden}{unread}{advice}"
+    )
 
 
 def _messages(folder: Path, found: Walk) -> Iterator[str]:

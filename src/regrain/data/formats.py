@@ -25,6 +25,15 @@ from regrain.data.table import Table
 from regrain.errors import UserError
 from regrain.labels import missing
 
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "gzip: unpack it",
+    b"BZh": "bzip2: unpack it",
+    b"\xfd7zXZ": "xz: unpack it",
+    b"\x28\xb5\x2f\xfd": "Zstandard: unpack it",
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook: unpack it, or save the sheet as CSV",
+    b"PAR1": "Parquet: let its name end in .parquet",
+    b"\x93NUMPY": "a NumPy array: load it in Python, and give the array",
+}
 _MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -55,7 +64,8 @@ def file_table(path: Path) -> Table:
         return parquet_table([path])
     if suffix not in TABLE_SUFFIXES:
         advice = "save the sheet as CSV" if suffix in (".xlsx", ".xls", ".ods") else "expected a folder or a table"
-        raise UserError(f"{path} cannot be read: {advice} ({', '.join(TABLE_SUFFIXES)})", code="damaged_file")
+        why = _other_format(path.open("rb").read(8)) or f"{advice} ({', '.join(TABLE_SUFFIXES)})"
+        raise UserError(f"{path} cannot be read: {why}", code="damaged_file")
     text = utf8_text(path)
     with _no_collection():
         return csv_table(path, text) if suffix in (".csv", ".tsv") else _json_table(path, text)
@@ -88,15 +98,19 @@ def utf8_text(path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path} is not UTF-8 text: line {line} has other bytes; save it as 'CSV UTF-8'", code="damaged_file"
-        ) from None
+        why = _other_format(content) or f"line {line} has other bytes; save it as 'CSV UTF-8'"
+        raise UserError(f"{path} is not UTF-8 text: {why}", code="damaged_file") from None
     if text.count("\0") > len(text) // 4:
         raise UserError(
             f"{path} is not UTF-8 text: it looks like UTF-16 without a mark; save it as 'CSV UTF-8'",
             code="damaged_file",
         )
     return text.lstrip("\ufeff")
+
+
+def _other_format(content: bytes) -> str | None:
+    """The format of a file that is not text, by its first bytes, and what to do with it; None for any other."""
+    return next((f"it is {why}" for mark, why in _OTHER_FORMATS.items() if content.startswith(mark)), None)
 
 
 def _json_table(path: Path, text: str) -> Table:
@@ -200,7 +214,10 @@ def is_frame(source: Any) -> bool:
 
 
 def frame_table(frame: Any, where: str = "the table") -> Table:
-    """A pandas DataFrame; rows are called by their index, and relative image paths start from the working folder."""
+    """A pandas DataFrame; rows are called by their index, and relative image paths start from the working folder.
+
+    An index that is more than the number of the row is a column, as in the CSV that pandas writes.
+    """
     columns: dict[str, Column] = {}
     for position, name in enumerate(column_names(frame.columns, where)):
         series = frame.iloc[:, position]
@@ -209,6 +226,12 @@ def frame_table(frame: Any, where: str = "the table") -> Table:
             columns[name] = values
         else:
             columns[name] = [None if missing(cell) else cell for cell in series.astype(object)]
+    if frame.index.name is not None or type(frame.index).__name__ != "RangeIndex":
+        for place, name in enumerate(frame.index.names):
+            cells = frame.index.get_level_values(place)
+            columns.setdefault(
+                "index" if name is None else str(name).strip(), [None if missing(cell) else cell for cell in cells]
+            )
     require_rows(where, frame, [])
     index = list(frame.index)
     return Table(where, "data", columns, lambda row: f"row {index[row]}", Path(), count=len(index))

@@ -54,7 +54,9 @@ _KEY_NAMES = ("id", "uid", "uuid", "key", "sampleid", "imageid")
 _ID_NAMES = (
     *_KEY_NAMES,
     *("file", "filename", "filepath", "path", "imagepath", "image", "img", "picture", "photo"),
+    *("index", "unnamed0"),  # how a DataFrame's index comes back from a file
 )
+_FEW_SPLITS = 10
 
 
 class Roles:
@@ -131,14 +133,21 @@ class Guesses:
     def split(self) -> str | None:
         """Find a column whose name says split and whose cells are names of splits.
 
-        One with ``train`` and another of them is taken whatever else it holds: a gap or a slip in it must be seen.
+        One with ``train`` and another of them is taken whatever else it holds: a gap or a slip in it must be seen. One
+        with other words is named by a message, and is not a feature.
         """
-        for name in self._free:
-            if not self.split_known and _has_word(name, _SPLIT_WORDS):
-                cells = {str(c).strip().lower() for c in different(self.columns[name])}
-                if (cells and cells <= set(SPLITS)) or ("train" in cells and len(cells & set(SPLITS)) > 1):
-                    self._say("split", [name], "split")
-                    return name
+        for name in self._free if not self.split_known else ():
+            if not _has_word(name, _SPLIT_WORDS):
+                continue
+            cells = {"" if missing(c) else str(c).strip().lower() for c in different(self.columns[name])}
+            if (cells and cells <= set(SPLITS)) or ("train" in cells and len(cells & set(SPLITS)) > 1):
+                self._say("split", [name], "split")
+                return name
+            if len(cells) <= _FEW_SPLITS:
+                self.roles.of[name] = "unread split"
+                held = examples([f"'{cell}'" if cell else "empty cells" for cell in sorted(cells)], 4)
+                why = f"is not read as the split, since it holds {held}: write train, val or test"
+                self.messages.append(Notable(f"column '{name}' {why}"))
         return None
 
     def samples(self) -> tuple[str | None, str | None, list[str] | None]:

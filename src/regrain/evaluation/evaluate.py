@@ -240,14 +240,21 @@ def _levels(test: Dataset, levels: Sequence[str] | None, notes: list[str]) -> li
     if levels is None:
         for level in test.labels.levels:
             if level not in labelled:
-                notes.append(f"level '{level}' was left out: it has no labels in this split")
+                notes.append(f"level '{level}' was left out: it has {_too_few(test, level)} in this split")
         if not labelled:
-            raise UserError(f"{test.name} has no labels in this split: nothing to evaluate by", code="no_labels")
+            has = _too_few(test, *test.labels.levels)
+            raise UserError(f"{test.name} has {has} in this split: nothing to evaluate by", code="no_labels")
         return labelled
     for level in levels:
         test.labels.level_index(level)
         if level not in labelled:
             raise UserError(
-                f"level '{level}' has no labels in this split of {test.name}: nothing to evaluate by", code="no_labels"
+                f"level '{level}' has {_too_few(test, level)} in this split of {test.name}: nothing to evaluate by",
+                code="no_labels",
             )
     return list(levels)
+
+
+def _too_few(test: Dataset, *levels: str) -> str:
+    """Of levels that no two samples have a label at."""
+    return "only one labelled sample" if any(test.labels.known[level] for level in levels) else "no labels"

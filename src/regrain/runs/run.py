@@ -67,6 +67,10 @@ class Run:
         predict_proba = _predict.predict_proba
         push_to_hub = _export.push_to_hub
 
+    def __post_init__(self) -> None:
+        if isinstance(self.folder, str | Path):  # Run("runs/a") is Run.open("runs/a")
+            self.folder = RunFolder.open(self.folder)
+
     def __repr__(self) -> str:
         try:
             state = self.folder.read_json("state.json", missing={})

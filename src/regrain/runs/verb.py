@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+from regrain.checks import checks_arguments
 from regrain.errors import speaks_python
 from regrain.runs.run import Run
 from regrain.training.randomness import callers_random_state
@@ -22,12 +23,13 @@ else:
 
 
 def verb(function: Function) -> Function:
-    """A public verb: its errors speak Python, and the caller's random state stays as it was.
+    """A public verb: it checks its arguments, its errors speak Python, and the caller's random state stays as it was.
 
     Where the first parameter is ``run``, the path of a run's folder does too: the run is opened.
     """
     takes_run = next(iter(inspect.signature(function).parameters)) == "run"
-    return cast(Function, speaks_python(callers_random_state()(_opening_run(function) if takes_run else function)))
+    checked = checks_arguments(function)
+    return cast(Function, speaks_python(callers_random_state()(_opening_run(checked) if takes_run else checked)))
 
 
 def _opening_run(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from regrain.runs.classifier import fit_classifier
 from regrain.runs.run import Run
 from regrain.runs.source import SAMPLE_OPTIONS, read_data
 from regrain.runs.verb import RunOrPath, verb
+from regrain.spelling import counted
 from regrain.storage.run_folder import RunFolder
 
 
@@ -134,7 +135,8 @@ def _by_ids(table: Table, level: str, id_column: str, parts: Mapping[str, Datase
     if judged:
         count = sum(len(order[name]) for name in judged)
         messages.append(
-            f"{count} support samples are of the split {' and '.join(judged)}: figures on those would be too good"
+            f"{counted(count, 'support sample')} {'is' if count == 1 else 'are'} of the split {' and '.join(judged)}: "
+            "figures on those would be too good"
         )
     chosen = [parts[name].select(np.array([places[ids[row]][1] for row in rows])) for name, rows in order.items()]
     in_order = codes[[row for rows in order.values() for row in rows]]
