@@ -21,6 +21,7 @@ from torch import Tensor
 
 from regrain.coded import Coded
 from regrain.errors import UserError, nearest
+from regrain.spelling import counted
 
 UNKNOWN = -1
 """The code of a label that is not known."""
@@ -248,7 +249,7 @@ class Taxonomy:
         """Whether no class has more than one parent."""
         return not self.conflicts()
 
-    def require_tree(self, advice: str = "") -> None:
+    def require_tree(self, advice: str = "A class of a taxonomy has one parent: mend it there") -> None:
         """Raise a UserError with examples when a class has two parents."""
         conflicts = self.conflicts()
         if conflicts:
@@ -413,7 +414,7 @@ class Labels:
                 )
 
     def __repr__(self) -> str:
-        levels = ", ".join(f"{level} ({count} classes)" for level, count in self.counts.items())
+        levels = ", ".join(f"{level} ({counted(count, 'class', 'classes')})" for level, count in self.counts.items())
         return f"<Labels of {len(self)} samples: {levels or 'no level'}>"
 
     @classmethod

@@ -152,7 +152,7 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path: Path, write_image: Write
     assert data.ids.tolist() == ["cat/1.png"]
     assert np.array_equal(images(data)[0], kept.transpose(2, 0, 1))
     assert data.labels.classes == (("cat",),)
-    assert "1 of 2 rows were left out: 1 undecodable image" in told(data)
+    assert "1 of 2 rows were left out: undecodable image (1 row)" in told(data)
     assert data.notes["left_out"] == ["dog/2.png is not an image in a known format"]
     (tmp_path / "cat" / "1.png").write_bytes(b"")
     with pytest.raises(UserError, match="none of the 2 rows can be used"):
@@ -313,7 +313,7 @@ def test_broken_lines_are_told_by_number(tmp_path: Path) -> None:
         read(file)
     data = read(file, skip_unreadable=True, levels=["label"])
     assert texts(data) == ("x", "w")
-    assert "2 of 4 rows were left out: 2 broken line" in told(data)
+    assert "2 of 4 rows were left out: broken line (2 rows)" in told(data)
     with pytest.raises(UserError, match="holds no rows that can be used: line 2 has 3 cells where the header has 2"):
         read(csv(tmp_path, "text,label\n0,x,a\n1,y,b\n"))
 
@@ -737,7 +737,7 @@ def test_vectors_and_series() -> None:
 def test_texts_and_paths() -> None:
     assert texts(read(["a b", "c"])) == ("a b", "c")
     assert texts(read(np.array(["a b", "c"]))) == ("a b", "c")
-    with pytest.raises(UserError, match=r"row 0 .from 0. names a file that does not exist: a.png"):
+    with pytest.raises(UserError, match=r"row 0 .from 0., a.png, names a file that does not exist"):
         read(["a.png"])
     assert texts(read(["a.png"], modality="text")) == ("a.png",)
 

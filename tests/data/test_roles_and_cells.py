@@ -579,3 +579,11 @@ def test_a_split_in_other_words_is_named_and_not_a_feature(tmp_path: Path, words
 def test_a_file_of_another_format_is_named(tmp_path: Path, content: bytes, why: str, name: str) -> None:
     with pytest.raises(UserError, match=why):
         read(written(tmp_path, content, name))
+
+
+def test_classes_too_small_to_hold_out_are_counted_and_a_share_that_works_is_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.sin(np.arange(5)), "kind": ["u", "u", "v", "v", None]})
+    data = read(frame, columns=["a"], levels=["kind"])
+    with pytest.raises(UserError, match=r"level 'kind' has 2 classes of at most 2 samples.*Set --holdout 0.5"):
+        data.hold_out(0.2, seed=0, stratify="kind")
+    assert len(data.hold_out(0.5, seed=0, stratify="kind")[1]) == 2

@@ -268,7 +268,7 @@ def test_wrong_endings(tmp_path: Path, write_image: WriteImage) -> None:
     data = read(tmp_path)
     assert data.ids.tolist() == ["cat/1.png"]
     assert "3 files passed over, not images by their endings: " in told(data)
-    assert "cat/2.jpg_large; cat/3 hold images all the same: rename them to be read" in told(data)
+    assert "of these, images all the same: cat/2.jpg_large; cat/3: rename what is to be read" in told(data)
 
 
 # Names
@@ -391,3 +391,9 @@ def test_arrays_and_tables_keep_what_utf8_cannot_hold(tmp_path: Path) -> None:
     texts = regrain.load(tmp_path / "t.jsonl", text="text", levels=["kind"])
     assert texts.labels.names("kind") == ("\\udfff", "d")
     assert texts[0][0] == "a \\ud800 b"
+
+
+def test_a_folder_of_tables_says_how_to_read_one(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,kind\nhello,a\n")
+    with pytest.raises(UserError, match=r"found 1 other file \(1 \.csv\)\. To read a table, give its own path"):
+        read(tmp_path)

@@ -127,7 +127,7 @@ def test_recipe_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no section 'trainning': did you mean 'training'"):
         read_recipe(file)
     file.write_text("a: [")
-    with pytest.raises(UserError, match="cannot be read as YAML"):
+    with pytest.raises(UserError, match="cannot be read as YAML: line 1: expected"):
         read_recipe(file)
     file.write_text("- 1")
     with pytest.raises(UserError, match="holds no recipe"):

@@ -118,7 +118,7 @@ def test_mistakes_in_a_support_are_said_and_leave_nothing(run: regrain.Run, tmp_
     good = id_table(table, [1, 2, 3, 4])
     for wrong, expected in (
         ({"level": "mien"}, "'mine'"),
-        ({"abstain": 1.0}, "abstain is a share"),
+        ({"abstain": 1.0}, "abstain must be at least 0 and below 1"),
         ({"out": run.path}, "is the run that is adapted"),
     ):
         with pytest.raises(UserError, match=expected):
@@ -136,7 +136,7 @@ def test_what_a_support_cannot_tell_is_said(run: regrain.Run, tmp_path: Path) ->
     assert one_each.classifier is not None
     assert one_each.classifier.threshold is None
     said = " ".join(one_each.notices)
-    for expected in ("C = 1: class 'a' has 1", "not calibrated", "1 ids occur twice", "1 support samples are of the"):
+    for expected in ("C = 1: class 'a' has 1", "not calibrated", "count once: 1 row less", "has 1 sample of the"):
         assert expected in said, said
     columns = regrain.predict(one_each, vectors(), tmp_path / "p.csv")
     assert not np.any(columns["abstained"])
@@ -244,7 +244,7 @@ def test_a_table_with_more_columns_speaks_of_ids_or_of_its_own_samples(run: regr
     frame.insert(0, "id", [f"r{i}" for i in range(24)])
     frame["mine"] = [f"m{i % 4}" for i in range(24)]
     by_ids = regrain.adapt(run, frame, tmp_path / "ids", level="mine")
-    assert "5 support samples are of the split test" in " ".join(by_ids.notices)
+    assert "the support has 5 samples of the split test" in " ".join(by_ids.notices)
     frame["id"] = [f"new{i}" for i in range(24)]
     own = regrain.adapt(run, frame, tmp_path / "own", level="mine", columns=["f*"])
     assert by_ids.classifier is not None

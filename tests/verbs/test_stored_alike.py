@@ -209,3 +209,10 @@ def test_frozen_features_are_those_of_the_form(tmp_path: Path) -> None:
     company = regrain.load(data)
     place = company.ids.tolist().index("cat/odd.png")
     assert torch.allclose(run.embed(company)[place], run.embed(regrain.load(tmp_path / "alone"))[0], atol=1e-5)
+
+
+def test_a_file_that_ends_like_an_image_and_is_none_is_called_so(runs: dict[str, Run], tmp_path: Path) -> None:
+    for content in (b"", b"a text"):
+        (tmp_path / "1.jpg").write_bytes(content)
+        with pytest.raises(UserError, match=r"1\.jpg, is not an image in a known format"):
+            next(iter(runs.values())).embed(tmp_path / "1.jpg")

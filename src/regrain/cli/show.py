@@ -424,7 +424,7 @@ def convert_json(made: Any, given: Given) -> Any:
 
 def convert(made: Any, given: Given) -> None:
     _notes(made.notices)
-    say(f"{made.samples} samples written to {made.out}, in {len(made.files)} shards")
+    say(f"{made.samples} samples written to {made.out}, in {counted(len(made.files), 'shard')}")
 
 
 def report(place: Path, given: Given) -> None:

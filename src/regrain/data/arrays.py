@@ -76,10 +76,12 @@ def read_arrays(
             raise UserError(f"{key} has no value for row {gap} (from 0): every sample needs one")
         texts[key] = None if cells is None else [spelled(cell) for cell in cells]
 
-    def describe_row(row: int) -> str:
-        return f"row {row} (from 0)"
+    files = values if found == "image" and isinstance(values, list) else None
+    paths = files if files and len(set(files)) == len(files) else None
 
-    paths = values if found == "image" and isinstance(values, list) and len(set(values)) == len(values) else None
+    def describe_row(row: int) -> str:
+        return f"row {row} (from 0)" + (f", {files[row]}," if files else "")
+
     return Rows(
         where="the array",
         name=name or "data",

@@ -75,15 +75,16 @@ class Report:
         shape = " x ".join(map(str, self.shape)) + (
             f", {counted(self.static, 'static feature')}" if self.static else ""
         )
-        lines = [f"{self.name}: {sum(self.samples.values())} {self.modality} samples{f' ({shape})' if shape else ''}"]
+        samples = counted(sum(self.samples.values()), f"{self.modality} sample")
+        lines = [f"{self.name}: {samples}{f' ({shape})' if shape else ''}"]
         if list(self.samples) != ["all"]:
             lines.append("splits: " + ", ".join(f"{split} {count}" for split, count in self.samples.items()))
         for level, numbers in self.levels.items():
             unknown = f", {numbers['unknown']} without a label" if numbers["unknown"] else ""
-            lines.append(
-                f"level {level}: {numbers['classes']} classes of {numbers['min']} to {numbers['max']} samples "
-                f"(median {numbers['median']:g}){unknown}"
-            )
+            sizes = f"{numbers['min']} to {numbers['max']} samples (median {numbers['median']:g})"
+            if numbers["min"] == numbers["max"]:
+                sizes = counted(numbers["min"], "sample")
+            lines.append(f"level {level}: {counted(numbers['classes'], 'class', 'classes')} of {sizes}{unknown}")
         lines += [f"note: {message}" for message in self.messages]
         for issue in self.issues:
             lines.append(f"{issue.severity}: {issue.message}")

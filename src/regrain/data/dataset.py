@@ -72,7 +72,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.samples.shape))
-        levels = [f"{level} ({count} classes)" for level, count in self.labels.counts.items()]
+        levels = [f"{level} ({counted(count, 'class', 'classes')})" for level, count in self.labels.counts.items()]
         parts = [f"{name} {int(np.sum(self.splits == name))}" for name in self.split_names]
         return (
             f"<Dataset {self.name}: {len(self)} {self.modality} samples{f' of {shape}' if shape else ''}; "
@@ -256,12 +256,14 @@ class Dataset:
                 held[rows[: round(fraction * len(rows))]] = True
         if held.all() or not held.any():
             codes = None if by == "group" or stratify is None else self.labels.level(stratify)
-            if codes is not None and int(torch.bincount(codes + 1).max()) * fraction <= 0.5:
-                largest = int(torch.bincount(codes + 1).max())
+            largest = 0 if codes is None else int(torch.bincount(codes + 1).max())
+            if codes is not None and largest * fraction <= 0.5:
+                classes = counted(len(codes[codes >= 0].unique()), "class", "classes")
+                advice = "Set --holdout 0.5, name" if largest > 1 else "Are these labels ids? Name"
                 raise UserError(
-                    f"no sample can be held out: level '{stratify}' has {len(codes.unique())} classes of at most "
-                    f"{counted(largest, 'sample')}, and {fraction:.0%} of each is less than half a sample. Are these "
-                    "labels ids? Name another level, or give a split of your own (--split-column; split_column=)"
+                    f"no sample can be held out: level '{stratify}' has {classes} of at most "
+                    f"{counted(largest, 'sample')}, and {fraction:.0%} of each is less than half a sample. {advice} "
+                    "another level, or give a split of your own (--split-column; split_column=)"
                 )
             raise UserError(
                 f"holding out {fraction:.0%} of {counted(len(self), 'sample')} by {by} leaves one side empty: "

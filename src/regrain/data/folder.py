@@ -327,7 +327,7 @@ def _messages(folder: Path, found: Walk) -> Iterator[str]:
         hidden = [path for path in found.others[:_SNIFFED] if opens_as_image(f"{folder}/{path}")]
         yield (
             f"{counted(len(found.others), 'file')} passed over, not images by their endings: {_endings(found.others)}"
-            + (f"; {examples(hidden)} hold images all the same: rename them to be read" if hidden else "")
+            + (f"; of these, images all the same: {examples(hidden)}: rename what is to be read" if hidden else "")
         )
     if found.junk:
         names = Counter(path.rpartition("/")[2] for path in found.junk)

@@ -13,6 +13,7 @@ from regrain.data.folder import image_suffixes
 from regrain.data.packed import are_different, count_different
 from regrain.errors import NoLabelsError, Notable, UserError, examples, python_only
 from regrain.labels import Labels, Relation, Taxonomy, missing
+from regrain.spelling import counted
 
 _IMAGE_WORDS = ("image", "images", "img", "picture", "photo", "file", "filename", "filepath", "path")
 _TEXT_WORDS = (
@@ -188,8 +189,8 @@ class Guesses:
         """
         free = self._free
         texts = ("text", "booleans", "dates")
-        counted = [n for n in free if self.contents(n).kind in texts or _has_word(n, _LABEL_WORDS)]
-        counts = {name: _distinct(self.columns[name]) for name in {*counted, *self.declared} & set(free)}
+        countable = [n for n in free if self.contents(n).kind in texts or _has_word(n, _LABEL_WORDS)]
+        counts = {name: _distinct(self.columns[name]) for name in {*countable, *self.declared} & set(free)}
         declared = [name for name in free if name in self.declared]
         candidates = declared or [name for name in free if name in counts and self._may_be_labels(name, counts[name])]
         spoken = [
@@ -211,7 +212,7 @@ class Guesses:
                 self._say("levels, coarse to fine", attempt, "level")
                 return attempt
         if candidates:
-            listed = ", ".join(f"'{name}' ({counts[name]} classes)" for name in candidates)
+            listed = ", ".join(f"'{name}' ({counted(counts[name], 'class', 'classes')})" for name in candidates)
             raise UserError(
                 f"{self.where}: which columns are labels? These could be, but they do not nest: {listed}. Name them "
                 "from coarse to fine (--level; levels=[...]), or say that they are aspects that do not nest "

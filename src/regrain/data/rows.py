@@ -26,7 +26,7 @@ from regrain.data.packed import keys_of, packed, repeated
 from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
 from regrain.errors import Notable, UserError, examples
 from regrain.labels import Labels, Relation, Taxonomy
-from regrain.spelling import readable
+from regrain.spelling import counted, readable
 
 LONGEST_TEXT = 1_000_000
 """Longer texts, in characters, are taken for a mistake: tokenizers would work on them for minutes."""
@@ -260,7 +260,8 @@ class Rows:
             raise UserError(f"{self.where}: none of the {total} rows can be used: {examples(map(str, faults))}")
         kept = self.select(np.array([row for row in range(len(self)) if row not in bad], dtype=np.int64))
         kinds = Counter(fault.kind for fault in faults)
-        message = f"{count} of {total} rows were left out: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        shown = ", ".join(f"{kind} ({counted(n, 'row')})" for kind, n in kinds.items())
+        message = f"{count} of {total} rows were left out: {shown}"
         notes = dict(self.notes)
         notes["messages"] = [*notes.get("messages", []), message]
         notes["left_out"] = [*notes.get("left_out", []), *map(str, faults)]

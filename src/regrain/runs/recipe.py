@@ -19,6 +19,7 @@ from regrain.encoders import RAW_INPUT
 from regrain.encoders.image import SMALL_IMAGE
 from regrain.errors import UserError, nearest
 from regrain.methods import Method, method_class
+from regrain.storage.files import yaml_fault
 from regrain.training.options import TrainingOptions
 
 SECTIONS = ("data", "method", "encoder", "views", "training", "seed")
@@ -37,7 +38,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"no such recipe: {file}", code="missing_file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file} cannot be read as YAML: {error}", code="damaged_file") from None
+        raise UserError(f"{file} cannot be read as YAML: {yaml_fault(error)}", code="damaged_file") from None
     return check_recipe(content, str(file))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from regrain.checks import check_values, hyperparameters
 from regrain.data.corruption import Corruption
 from regrain.data.dataset import Dataset
-from regrain.data.folder import opens_as_image
+from regrain.data.folder import image_suffixes, opens_as_image
 from regrain.data.options import ColumnOptions, SampleOptions
 from regrain.data.readers import observed_columns, options_of, parsed, read, table_of
 from regrain.data.shards import is_url
@@ -156,8 +156,9 @@ def read_alike(
     """
     if isinstance(data, Dataset):
         return read(data, **options)
-    if isinstance(data, str | Path) and model.config["inputs"]["modality"] == "image" and opens_as_image(str(data)):
-        data = [str(data)]
+    if isinstance(data, str | Path) and model.config["inputs"]["modality"] == "image":
+        ends = str(data).lower().endswith(image_suffixes()) and Path(data).is_file()
+        data = [str(data)] if ends or opens_as_image(str(data)) else data
     is_folder = isinstance(data, str | Path) and Path(data).is_dir()
     data = data if is_folder else parsed(data)
     table = table_of(data)

@@ -159,6 +159,12 @@ def _finite(text: str) -> float:
     return value if abs(value) < float("inf") else _not_finite(text)
 
 
+def yaml_fault(error: Exception) -> str:
+    """What is wrong in a YAML file, in one line that begins with the number of the faulty one where it is known."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
+
+
 def read_yaml(file: Path, form: Any = None) -> dict[str, Any]:
     """The mapping in a YAML file; ``form`` and errors as of :func:`read_json`."""
 
@@ -166,8 +172,7 @@ def read_yaml(file: Path, form: Any = None) -> dict[str, Any]:
         try:
             return yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: of what looks like a date or number
-            why = " ".join(str(error).split())
-            raise UserError(f"{file} cannot be read as YAML: {why}", code="damaged_file") from None
+            raise UserError(f"{file} cannot be read as YAML: {yaml_fault(error)}", code="damaged_file") from None
 
     content = _mapping(file, parse)
     if form is not None:

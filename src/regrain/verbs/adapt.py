@@ -126,7 +126,8 @@ def _by_ids(table: Table, level: str, id_column: str, parts: Mapping[str, Datase
                 f"{table.describe_row(row)}"
             )
     if len(first) < len(ids):
-        messages.append(f"{len(ids) - len(first)} ids occur twice in {table.name}, with the same label, and count once")
+        again = counted(len(ids) - len(first), "row")
+        messages.append(f"ids that repeat in {table.name}, with the same label, count once: {again} less")
     order: dict[str, list[int]] = {}
     for identity, row in first.items():
         if int(codes[row]) >= 0:
@@ -135,8 +136,8 @@ def _by_ids(table: Table, level: str, id_column: str, parts: Mapping[str, Datase
     if judged:
         count = sum(len(order[name]) for name in judged)
         messages.append(
-            f"{counted(count, 'support sample')} {'is' if count == 1 else 'are'} of the split {' and '.join(judged)}: "
-            "figures on those would be too good"
+            f"the support has {counted(count, 'sample')} of the split {' and '.join(judged)}: figures there would be "
+            "too good"
         )
     chosen = [parts[name].select(np.array([places[ids[row]][1] for row in rows])) for name, rows in order.items()]
     in_order = codes[[row for rows in order.values() for row in rows]]
