@@ -169,3 +169,17 @@ def test_real_motion_of_subjects(shared: Path, tmp_path: Path) -> None:
     assert test.groups is not None
     judged = regrain.evaluate(run, data, levels=["fine"], protocols=["personalised"], baselines=False).flat()
     assert 0.2 < judged["test/fine/personalised"] <= 1
+
+
+def test_new_series_without_the_static_features_of_a_run_say_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    file = tmp_path / "r.csv"
+    frame = pd.DataFrame({"who": np.repeat(np.arange(12), 5), "a": rng.normal(size=60), "b": rng.normal(size=60)})
+    frame.assign(age=frame["who"] * 7 % 9, kind=np.where(frame["who"] % 2, "u", "v")).to_csv(file, index=False)
+    run = quick("sup-ce", file, tmp_path / "run", record="who", window=5, static=["age"], levels=["kind"])
+    series = rng.normal(size=(3, 5, 2))
+    with pytest.raises(UserError, match="was trained on series with 1 static feature"):
+        run.predict(series)
+    assert len(run.predict(series, static=np.ones((3, 1)))) == 3
+    with pytest.raises(UserError, match="is a file, and a run is a folder"):
+        regrain.predict(file, tmp_path / "run")

@@ -34,6 +34,7 @@ from regrain.encoders.weights import first_line
 from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
+from regrain.spelling import counted
 from regrain.storage.files import Finite, Folder, read_tensors
 from regrain.storage.run_folder import LabelsForm, RunFolder, labels_from_json
 from regrain.training.device import Precision, scan_dtype
@@ -261,8 +262,8 @@ class Model:
         static = getattr(dataset.samples, "static_width", 0)
         if static != inputs.get("static", 0):
             raise UserError(
-                f"{where} was trained on series with {inputs.get('static', 0)} static features; {dataset.name} has "
-                f"{static} of them",
+                f"{where} was trained on series with {counted(inputs.get('static', 0), 'static feature')}; "
+                f"{dataset.name} has {static} of them",
                 code="other_data",
             )
         return dataset

@@ -26,6 +26,7 @@ TYPOS = {
     "tune maskcon digits --criterion agrement": "--criterion has no choice 'agrement': did you mean 'agreement'?",
     "evaluate {run} -p clusterin": "no protocol 'clusterin': did you mean 'clustering'?",
     "evaluate runs/none": "runs/none does not exist; runs are made by `regrain fit`",
+    "evaluate a-file": "a-file is a file, and a run is a folder; runs are made by `regrain fit`",
     "export {run} -f onx": "--format has no choice 'onx': did you mean 'onnx'?",
     "regroup digits cifar100_5 --out x.csv": "no taxonomy 'cifar100_5', and no such file: did you mean 'cifar100_",
     "adapt {run} --support labeled.csv --out new": "no file, folder or data set 'labeled.csv'",
@@ -41,6 +42,7 @@ def test_a_typo_is_found_before_torch_is_imported(arguments: str, tmp_path: Path
         "from regrain.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    print(stop.code, 'torch' in sys.modules)\n"
     )
+    (tmp_path / "a-file").touch()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert TYPOS[arguments] in done.stderr
     assert done.stdout == "2 False\n"

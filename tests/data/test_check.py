@@ -170,3 +170,12 @@ def test_check_says_what_fit_says(tmp_path: Path, write_image: WriteImage) -> No
     flags = {part.rstrip(":,;.)") for message in told for part in message.split() if part.startswith("--")}
     assert flags == {"--image-size", "--channels"}
     assert {flag.removeprefix("--").replace("-", "_") for flag in flags} <= set(ReaderOptions.__annotations__)
+
+
+def test_splits_of_which_none_is_train_are_a_warning(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": np.sin(np.arange(8)), "kind": ["a", "b"] * 4, "part": ["learn", "hold"] * 4})
+    report = check(frame, levels=["kind"], split_column="part")
+    assert [issue.message for issue in report.issues] == [
+        "no split is called train, which is what is trained on; there are learn, hold"
+    ]
+    assert not check(frame.assign(part=["train", "hold"] * 4), levels=["kind"], split_column="part").issues

@@ -808,6 +808,8 @@ def test_what_belongs_to_arrays() -> None:
         (np.zeros((3, 0)), {}, r"samples of shape \(0,\) hold no numbers"),
         (np.array([[1, "a"], [2, "b"]], dtype=object), {}, r"got object of shape \(2, 2\)"),
         (np.ma.masked_greater(np.arange(4.0).reshape(2, 2), 2), {}, r"row 1 .* holds nan at column 1"),
+        ([""], {}, r"row 0 \(from 0\) has no text"),
+        (np.array([" "]), {}, r"row 0 \(from 0\) has no text"),
         ([None, "a"], {}, r"row 0 \(from 0\) has no text"),
     ],
 )

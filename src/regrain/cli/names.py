@@ -99,7 +99,8 @@ def _recipe(name: str) -> None:
 
 def _run(path: str) -> None:
     if not os.path.isdir(path):
-        raise UserError(f"{path} does not exist; runs are made by `regrain fit`", code="missing_file")
+        why = "is a file, and a run is a folder" if os.path.exists(path) else "does not exist"
+        raise UserError(f"{path} {why}; runs are made by `regrain fit`", code="missing_file")
 
 
 _CHECKS = {

@@ -191,9 +191,9 @@ def _as_array(samples: Any) -> np.ndarray | list[Any]:
         samples = samples.detach().cpu()
         return np.asarray(samples.float() if samples.dtype == torch.bfloat16 else samples)
     if isinstance(samples, np.ma.MaskedArray) and samples.dtype.kind in "iufb":
-        samples = samples.astype(np.float64).filled(np.nan)
-    if isinstance(samples, Sequence):
-        first = next((cell for cell in samples if not missing(cell)), None)
+        samples = np.ma.filled(samples.astype(np.float64), np.nan)
+    if isinstance(samples, Sequence) and len(samples):
+        first = next((cell for cell in samples if not missing(cell)), samples[0])
         if isinstance(first, str | os.PathLike):
             return ["" if missing(cell) else str(cell) for cell in samples]
     try:
@@ -203,7 +203,7 @@ def _as_array(samples: Any) -> np.ndarray | list[Any]:
     if array.dtype.kind not in "OUT" or not array.ndim:
         return array
     known = [cell for cell in array.flat if not missing(cell)]
-    if known and all(isinstance(cell, str) for cell in known):
+    if array.dtype.kind != "O" or (known and all(isinstance(cell, str) for cell in known)):
         if array.ndim != 1:
             raise UserError(f"texts are a list; got an array of texts of shape {array.shape}")
         return ["" if missing(cell) else str(cell) for cell in array]

@@ -81,10 +81,10 @@ class Report:
             lines.append("splits: " + ", ".join(f"{split} {count}" for split, count in self.samples.items()))
         for level, numbers in self.levels.items():
             unknown = f", {numbers['unknown']} without a label" if numbers["unknown"] else ""
-            sizes = f"{numbers['min']} to {numbers['max']} samples (median {numbers['median']:g})"
-            if numbers["min"] == numbers["max"]:
-                sizes = counted(numbers["min"], "sample")
-            lines.append(f"level {level}: {counted(numbers['classes'], 'class', 'classes')} of {sizes}{unknown}")
+            least, most = int(numbers["min"]), int(numbers["max"])
+            sizes = f"{least} to {most} samples (median {numbers['median']:g})"
+            sizes = counted(least, "sample") if least == most else sizes
+            lines.append(f"level {level}: {counted(int(numbers['classes']), 'class', 'classes')} of {sizes}{unknown}")
         lines += [f"note: {message}" for message in self.messages]
         for issue in self.issues:
             lines.append(f"{issue.severity}: {issue.message}")
@@ -160,6 +160,10 @@ def _report(source: Any, cluster: Cluster | None, **options: Any) -> Report:
         found = tuple(str(fault) for fault in faults if fault.kind == kind)
         issues.append(Issue(kind, f"{kind}: {counted(len(found), 'row')} cannot be used", found, "error"))
     issues += [Issue("time", message) for message in rows.notes.get("warnings", ())]
+    samples = {"all": len(rows)} if rows.splits is None else dict(Counter(rows.splits))
+    if rows.splits is not None and "train" not in samples:
+        why = f"no split is called train, which is what is trained on; there are {', '.join(samples)}"
+        issues.append(Issue("no train split", why))
     issues += _duplicate_ids(rows)
     issues += _label_issues(rows, labels)
     issues += [Issue("classes alike", str(found), tuple(_rows_of(rows, labels, found))) for found in twins(labels)]
@@ -169,7 +173,7 @@ def _report(source: Any, cluster: Cluster | None, **options: Any) -> Report:
         source=rows.where,
         modality=rows.modality,
         shape=storage.form.shape if storage else tuple(getattr(rows.values, "shape", (0,))[1:]),
-        samples={"all": len(rows)} if rows.splits is None else dict(Counter(rows.splits)),
+        samples=samples,
         levels=_balance(labels),
         issues=tuple(sorted(issues, key=lambda issue: issue.severity != "error")),
         messages=(*rows.notes.get("messages", ()), *(storage.messages if storage else ())),

@@ -262,11 +262,11 @@ class Dataset:
                 advice = "Set --holdout 0.5, name" if largest > 1 else "Are these labels ids? Name"
                 raise UserError(
                     f"no sample can be held out: level '{stratify}' has {classes} of at most "
-                    f"{counted(largest, 'sample')}, and {fraction:.0%} of each is less than half a sample. {advice} "
-                    "another level, or give a split of your own (--split-column; split_column=)"
+                    f"{counted(largest, 'sample')}, and {100 * fraction:g}% of each is less than half a sample. "
+                    f"{advice} another level, or give a split of your own (--split-column; split_column=)"
                 )
             raise UserError(
-                f"holding out {fraction:.0%} of {counted(len(self), 'sample')} by {by} leaves one side empty: "
+                f"holding out {100 * fraction:g}% of {counted(len(self), 'sample')} by {by} leaves one side empty: "
                 "--holdout sets another share"
             )
         return self.select(~held), self.select(held)

@@ -222,7 +222,7 @@ def _recorded_for(data: Any, table: Table | None, model: Model, recorded: Mappin
     found = {name: v for name, v in recorded.items() if name in known and v is not None and name not in _OF_ONE_SOURCE}
     if table is None:
         if "modality" in known:  # an array or a list
-            found["modality"] = inputs["modality"]
+            found = {name: v for name, v in found.items() if name != "static"} | {"modality": inputs["modality"]}
         columns = observed_columns(data)
         return {
             n: v for n, v in found.items() if columns is None or n not in ColumnOptions.__annotations__ or v in columns
@@ -278,7 +278,8 @@ def split_dataset(dataset: Dataset, recipe: Mapping[str, Any]) -> dict[str, Data
     if dataset.splits is not None:
         if "train" not in dataset.split_names:
             raise UserError(
-                f"{dataset.name} has the splits {', '.join(dataset.split_names)}, and none called 'train'",
+                f"{dataset.name} has the splits {', '.join(dataset.split_names)}, and none called 'train', the one to "
+                "train on",
                 code="unknown_split",
             )
         splits = dataset.by_split()

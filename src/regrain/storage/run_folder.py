@@ -189,7 +189,8 @@ class RunFolder(Folder):
         run = cls(path, verify=verify)
         if not run.is_run:
             if not run.path.is_dir():
-                raise UserError(f"{run.path} does not exist; runs are made by `regrain fit`", code="missing_file")
+                why = "is a file, and a run is a folder" if run.path.exists() else "does not exist"
+                raise UserError(f"{run.path} {why}; runs are made by `regrain fit`", code="missing_file")
             if run._is_listed:
                 raise UserError(
                     f"{run.path} was begun and stopped before it had a recipe: give the command that began it again",

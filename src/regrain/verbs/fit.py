@@ -78,7 +78,7 @@ def plan_fit(
     assigned = parse_assignments(settings, method)
     for name, value in keywords.items():
         if name in assigned.get(next(iter(parse_assignments({name: value}, method))), {}):
-            raise UserError(f"{name} is given twice, as a keyword and in settings: leave one out")
+            raise UserError(f"{name} is given twice, by its own option and in the settings: leave one out")
     wanted = check_recipe(merge(from_file, flags, assigned, parse_assignments(keywords, method)))
     named = [coarse] if isinstance(coarse, str) else list(coarse or ())
     roles = dict(zip(coarse_roles(len(named)), named, strict=True)) | ({} if fine is None else {"fine": fine})
