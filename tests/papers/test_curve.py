@@ -26,6 +26,8 @@ def test_every_point_is_a_run_of_its_own_draw(tmp_path: Path) -> None:
         on_run=lambda run: seen.append(run.path.name), **QUICK,
     )  # fmt: skip
     assert seen == ["40-s3", "40-s4", "200-s3", "200-s4"]
+    frame = found.to_frame()
+    assert frame[found.corruption].tolist()[:2] == [40, 200]
     digits = regrain.load("digits")
     for k, (size, seed) in enumerate(((40, 3), (40, 4), (200, 3), (200, 4))):
         run = regrain.Run.open(tmp_path / "low" / f"{size}-s{seed}")

@@ -254,3 +254,13 @@ def test_a_table_with_more_columns_speaks_of_ids_or_of_its_own_samples(run: regr
     assert regrain.adapt(gone, frame, tmp_path / "gone", level="mine").classifier is not None
     with pytest.raises(UserError, match="trained on data in memory"):
         regrain.adapt(gone, frame[["id", "mine"]], tmp_path / "never")
+
+
+def test_a_frames_index_names_the_samples_of_a_support(run: regrain.Run, tmp_path: Path) -> None:
+    rows = [r for r in range(40) if r % 5]
+    support = pd.DataFrame({"mine": [f"sub {r % 4}" for r in rows]}, index=[f"r{r}" for r in rows])
+    support.to_csv(tmp_path / "support.csv")
+    for name, source in (("frame", support), ("file", tmp_path / "support.csv")):
+        adapted = regrain.adapt(run, source, tmp_path / name)
+        assert adapted.classifier is not None
+        assert adapted.classifier.classes == ("sub 0", "sub 1", "sub 2", "sub 3")

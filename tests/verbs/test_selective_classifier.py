@@ -371,6 +371,7 @@ def test_a_run_of_aspects_is_calibrated_and_answers_each(tmp_path: Path) -> None
     reader = {"levels": ["service", "price"], "relation": "aspects", "columns": list("abcd")}
     run = regrain.fit("multi-ce", table, out=tmp_path / "run", epochs=5, device="cpu", **reader)
     made = regrain.calibrate(run, precision=0.9, judge="test")
+    assert made.to_frame()[["split", "level"]].drop_duplicates().shape[0] == 2 * len(made.figures.levels)
     assert [figures.samples for figures in made.figures.levels] == [100, 79]
     found = regrain.predict(regrain.Run.open(run.path, device="cpu"), table, split="test")
     assert {"service_answer", "service_answer_probability", "price_answer"} <= set(found.columns)

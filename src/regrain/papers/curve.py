@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regrain.checks import Count
 from regrain.data.dataset import Dataset
@@ -27,6 +27,9 @@ from regrain.training.device import Device
 from regrain.verbs.evaluate import evaluate_run
 from regrain.verbs.finished import finished_run
 from regrain.verbs.fit import fit, plan_fit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,17 @@ class Curve:
             ]
             for key in ordered
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a figure and value of ``corruption``: the mean over seeds, and its interval."""
+        import pandas as pd
+
+        rows = [
+            {"figure": key, self.corruption: value, "mean": score.value, "low": score.low, "high": score.high}
+            for key, scores in self.scores().items()
+            for value, score in zip(self.values, scores, strict=True)
+        ]
+        return pd.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for ``curve.json``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from regrain.labels import UNKNOWN, Taxonomy
 from regrain.metrics import confidence_error, risk_coverage_area
 from regrain.runs.calibration import thresholds_of
 from regrain.runs.selective import NO_CLASS, Counts, SelectiveClassifier, answered_levels, right_predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _REDRAWS = 100
 
@@ -80,6 +83,14 @@ class Calibration:
     """On another split."""
     notes: list[str] = field(default_factory=list)
     """Sentences that qualify the figures."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a split and level, with the figures of that level (:class:`LevelReport`)."""
+        import pandas as pd
+
+        reports = [self.figures, *([] if self.judged is None else [self.judged])]
+        rows = [{"split": report.split, **asdict(level)} for report in reports for level in report.levels]
+        return pd.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

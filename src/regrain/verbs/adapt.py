@@ -47,9 +47,10 @@ def read_support(
 ) -> Support:
     """The support that a source names.
 
-    A table with a column ``id`` (the reader's option ``id`` names another) and one other column, or the one that
-    ``level`` names, labels samples of the run's own data by their ids. Anything else is a data set of its own, also a
-    table with ids in which ``reader`` says where the samples are; then the label is ``level``, or the finest.
+    A table with a column ``id`` (the reader's option ``id_column`` names another; where there is none, ``index`` of a
+    table of two columns) and one other column, or the one that ``level`` names, labels samples of the run's own data by
+    their ids. Anything else is a data set of its own, also a table with ids in which ``reader`` says where the samples
+    are; then the label is ``level``, or the finest.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ def read_support(
     """
     table = table_of(source)
     id_column = str(reader.get("id_column") or "id")
+    if table is not None and len(table.columns) == 2 and id_column not in table.columns:
+        id_column = "index"
     if table is not None and id_column in table.columns and not any(reader.get(name) for name in SAMPLE_OPTIONS):
         others = [name for name in table.columns if name != id_column]
         if level is not None:
