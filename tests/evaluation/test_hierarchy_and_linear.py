@@ -209,14 +209,15 @@ def test_the_convex_solution_is_scikit_learns(monkeypatch: pytest.MonkeyPatch) -
     scaled, judged_ = (
         ((x - train.mean(dim=0)) / train.std(dim=0).clamp(min=1e-6) / 7**0.5).numpy() for x in (train, test)
     )
+    given = train_labels.numpy()
     order = torch.randperm(120, generator=torch.Generator().manual_seed(0)).numpy()
     held, kept = order[:24], order[24:]
     accuracies, held_out = {}, {}
     chosen = linear(model, at)["linear"].value
     for c in (0.1, 1.0, 10.0, 100.0):
         solver = LogisticRegression(C=c, tol=1e-8, max_iter=5000)
-        held_out[c] = solver.fit(scaled[kept], train_labels[kept]).score(scaled[held], train_labels[held])
-        accuracies[c] = solver.fit(scaled, train_labels).score(judged_, labels)
+        held_out[c] = solver.fit(scaled[kept], given[kept]).score(scaled[held], given[held])
+        accuracies[c] = solver.fit(scaled, given).score(judged_, labels.numpy())
         monkeypatch.setattr("regrain.evaluation.probe._INVERSE_PENALTIES", (c,))
         assert linear(model, at)["linear"].value == pytest.approx(accuracies[c], abs=1 / 400)
     assert len(set(accuracies.values())) == 4

@@ -127,7 +127,8 @@ def test_knn_against_scikit_learn() -> None:
     train, train_labels = blobs(90, 3, 0.7)
     test, labels = blobs(45, 3, 0.7, seed=1)
     found = knn(Representation("model", test, train), task(labels, train_labels), neighbours=1)
-    reference = KNeighborsClassifier(1, metric="cosine").fit(train, train_labels).score(test, labels)
+    nearest = KNeighborsClassifier(1, metric="cosine").fit(train.numpy(), train_labels.numpy())
+    reference = nearest.score(test.numpy(), labels.numpy())
     assert found["knn@1"].value == pytest.approx(reference)
 
 

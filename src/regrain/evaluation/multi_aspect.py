@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -114,5 +115,6 @@ def _macro_f1(truth: Tensor, found: Tensor, classes: int) -> float:
     """The mean over the data's classes that occur in labels or predictions."""
     from sklearn.metrics import f1_score
 
-    occurring = torch.cat([truth, found]).unique()
-    return float(f1_score(truth, found, labels=occurring[occurring < classes], average="macro", zero_division=0.0))
+    given, named = truth.numpy(), found.numpy()  # not every scikit-learn takes tensors
+    occurring = np.union1d(given, named)
+    return float(f1_score(given, named, labels=occurring[occurring < classes], average="macro", zero_division=0.0))
