@@ -587,3 +587,13 @@ def test_classes_too_small_to_hold_out_are_counted_and_a_share_that_works_is_nam
     with pytest.raises(UserError, match=r"level 'kind' has 2 classes of at most 2 samples.*Set --holdout 0.5"):
         data.hold_out(0.2, seed=0, stratify="kind")
     assert len(data.hold_out(0.5, seed=0, stratify="kind")[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "is_told"),
+    [("0.12,-3.4,u", True), ("5,3,u", True), ("0,1,kind", False), ("2019,a,kind", False), ("a,b,kind", False)],
+)
+def test_a_first_line_of_numbers_may_be_a_sample(tmp_path: Path, header: str, is_told: bool) -> None:
+    rows = "".join(f"{i / 7:.3f},{i / 3:.3f},{'uv'[i % 2]}\n" for i in range(12))
+    data = read(written(tmp_path, f"{header}\n{rows}"), levels=[header.split(",")[2]])
+    assert ("line 1 is read as the names of the columns, and holds numbers such as" in told(data)) is is_told

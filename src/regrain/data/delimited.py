@@ -17,7 +17,7 @@ from regrain.data.columns import column_names, require_rows
 from regrain.data.notation import plain_number
 from regrain.data.rows import RowError
 from regrain.data.table import Table
-from regrain.errors import UserError, examples
+from regrain.errors import Notable, UserError, examples
 from regrain.spelling import counted
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -113,6 +113,15 @@ def csv_table(path: Path, text: str) -> Table:
         cells = [[unescape_formula(cell) for cell in column] for column in cells]
     named = _csv_names(path, header, line, cells)
     require_rows(path, kept, broken)
+    numbers = {name: number for name in named if (number := plain_number(name)) is not None}
+    counts = all(number == int(number) for number in numbers.values() if abs(number) < 1e15) or len(numbers) > 2
+    if numbers and not (counts and list(numbers.values()) == sorted(numbers.values())):  # pixel 0, 1, ..., wavelengths
+        messages.append(
+            Notable(
+                f"line {line} is read as the names of the columns, and holds numbers such as "
+                f"'{next(iter(numbers))}': if it is a sample, write names above it"
+            )
+        )
     return Table(
         str(path),
         path.stem,
