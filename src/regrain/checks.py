@@ -208,7 +208,9 @@ def expected(annotation: Any) -> str:
         return f"one of {', '.join(map(str, parts))}"
     if origin in (Union, UnionType):
         return " or ".join(expected(part) for part in parts if part is not NoneType)
-    if origin is not None and parts and origin is not dict:
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "a dictionary"
+    if origin is not None and parts:
         several = re.sub(r"^an? (.*?)(number|text|list)", r"\1\2s", expected(parts[0]))
         return f"a pair of {several} (from, to)" if origin is tuple and ... not in parts else f"a list of {several}"
     return _NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation)))

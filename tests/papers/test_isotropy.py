@@ -72,7 +72,7 @@ def test_hidden_labels_stay_hidden(digits: Dataset) -> None:
         ({"subclass": "8", "to": "strait"}, r"to=: level 'group' has no class 'strait': did you mean 'straight'"),
         ({"subclass": "8", "to": "loop"}, "'8' lies under 'loop' already"),
         ({"levels": ["digit"]}, "one level is in use: name two levels with levels="),
-        ({"seeds": 0}, "at least one seed"),
+        ({"seeds": 0}, "seeds must be at least 1; got 0"),
     ],
 )
 def test_impossible_move_is_refused(digits: Dataset, options: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -287,8 +287,6 @@ def isotropy(
             f"{chosen.name} reads labels of finer levels, and isotropy moves superclass labels alone: choose a method "
             "that reads those, such as sup-ce or maskcon, or none, such as simclr"
         )
-    if seeds < 1:
-        raise UserError(f"isotropy needs at least one seed; got {seeds}")
     plan = plan_fit(method, data, **options)
     train, in_use = plan.training, plan.recipe["data"]["levels"]
     if plan.recipe["data"]["roles"]:
