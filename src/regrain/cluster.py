@@ -7,8 +7,8 @@ here imports it before a cluster is asked for.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
-import pickle
 import shutil
 import sys
 import tempfile
@@ -155,7 +155,7 @@ class Cluster:
                         (scratch / _STOP).touch()
             told = scratch / _TOLD
             if told.exists():
-                raise pickle.loads(told.read_bytes())
+                raise _heard(told)
             if failures:
                 raise UserError(
                     f"the workers of the cluster failed {_FAILURES} times, at last by: {_first_line(failures[0])}. "
@@ -336,12 +336,21 @@ def _tell_errors(function: Callable[[threading.Event], None], scratch: Path) -> 
     except (RuntimeError, OSError):  # such as those of a process group that lost a worker
         raise
     except Exception as error:
-        content = pickle.dumps(error)
+        content = {"kind": type(error).__name__, "message": str(error), "code": getattr(error, "code", None)}
         new = scratch / f"{_TOLD}.{os.getpid()}"
-        new.write_bytes(content)
+        new.write_text(json.dumps(content), encoding="utf-8")
         new.replace(scratch / _TOLD)
         if not isinstance(error, Stopped):
             raise
+
+
+def _heard(told: Path) -> Exception:
+    """The error that a worker told, of the same meaning: the user's, an interruption, or a fault of the program."""
+    content = json.loads(told.read_text(encoding="utf-8"))
+    kind, message, code = content["kind"], content["message"], content["code"]
+    if kind == Stopped.__name__:
+        return Stopped(message)
+    return RuntimeError(f"{kind} in a worker: {message}") if code is None else UserError(message, code=code)
 
 
 def _first_line(error: BaseException) -> str:

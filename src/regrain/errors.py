@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import re
 import shlex
 import sys
@@ -270,6 +271,12 @@ def _call(found: re.Match[str]) -> str:
             shown = value.lower() if value.isupper() else value if value == "..." else repr(value)
             arguments.append(f"{keyword}[{shown}]" if keyword in ("levels=", "protocols=") else keyword + shown)
     return f"`regrain.{found[1]}({', '.join(arguments)})`"
+
+
+def not_a_run(path: str | os.PathLike[str]) -> UserError:
+    """The error for the path of a run where no folder is."""
+    why = "is a file, and a run is a folder" if os.path.exists(path) else "does not exist"
+    return UserError(f"{path} {why}; runs are made by `regrain fit`", code="missing_file")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -34,7 +34,6 @@ from regrain.runs.source import SAMPLE_OPTIONS, read_alike
 from regrain.runs.subclass_model import SubclassModel, read_discovery, read_subclasses, write_subclasses
 from regrain.runs.tables import frame_of
 from regrain.runs.verb import RunOrPath, verb
-from regrain.spelling import counted
 from regrain.storage.files import MANIFEST, Folder, read_json, replace_file
 
 if TYPE_CHECKING:
@@ -70,9 +69,7 @@ class Pretrained:
 
     def __repr__(self) -> str:
         adapted = f", adapted to '{self.classifier.level}'" if self.classifier is not None else ""
-        levels = ", ".join(
-            f"{level} ({counted(count, 'class', 'classes')})" for level, count in self.labels.counts.items()
-        )
+        levels = self.labels.in_words()
         modality = self.model.config["inputs"]["modality"]
         return f"<Pretrained {self.model.method.name} of {modality} samples; levels: {levels or 'none'}{adapted}>"
 

@@ -414,8 +414,17 @@ class Labels:
                 )
 
     def __repr__(self) -> str:
-        levels = ", ".join(f"{level} ({counted(count, 'class', 'classes')})" for level, count in self.counts.items())
-        return f"<Labels of {len(self)} samples: {levels or 'no level'}>"
+        return f"<Labels of {len(self)} samples: {self.in_words() or 'no level'}>"
+
+    def in_words(self) -> str:
+        """Each level with its number of classes; empty without levels.
+
+        Examples
+        --------
+        >>> Labels.from_columns({"kind": ["cat", "cat"], "breed": ["manx", "sphynx"]}).in_words()
+        'kind (1 class), breed (2 classes)'
+        """
+        return ", ".join(f"{level} ({counted(count, 'class', 'classes')})" for level, count in self.counts.items())
 
     @classmethod
     def empty(cls, count: int) -> Labels:

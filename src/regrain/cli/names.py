@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from regrain.errors import UserError, nearest
+from regrain.errors import UserError, nearest, not_a_run
 
 
 def check(parameter: str, flag: str, value: Any, choices: Collection[str]) -> None:
@@ -99,8 +99,7 @@ def _recipe(name: str) -> None:
 
 def _run(path: str) -> None:
     if not os.path.isdir(path):
-        why = "is a file, and a run is a folder" if os.path.exists(path) else "does not exist"
-        raise UserError(f"{path} {why}; runs are made by `regrain fit`", code="missing_file")
+        raise not_a_run(path)
 
 
 _CHECKS = {

@@ -72,11 +72,10 @@ class Dataset:
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.samples.shape))
-        levels = [f"{level} ({counted(count, 'class', 'classes')})" for level, count in self.labels.counts.items()]
         parts = [f"{name} {int(np.sum(self.splits == name))}" for name in self.split_names]
         return (
             f"<Dataset {self.name}: {len(self)} {self.modality} samples{f' of {shape}' if shape else ''}; "
-            f"levels: {', '.join(levels) or 'none'}{'; splits: ' + ', '.join(parts) if parts else ''}>"
+            f"levels: {self.labels.in_words() or 'none'}{'; splits: ' + ', '.join(parts) if parts else ''}>"
         )
 
     @property

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 
 from regrain.encoders import is_pretrained, weights_origin
 from regrain.runs.assemble import Assembly
-from regrain.spelling import counted
 
 
 def card(assembly: Assembly, epochs: int, precision: str, device: str, notices: Sequence[str] = ()) -> str:
     """``card.md`` of a training that has ended; ``notices`` say what was chosen for the user."""
     recipe, labels = assembly.recipe, assembly.dataset.labels
     origin = weights_origin(assembly.model.backbone or assembly.model.method.encoder)
-    levels = (
-        ", ".join(f"{level} ({counted(count, 'class', 'classes')})" for level, count in labels.counts.items()) or "none"
-    )
+    levels = labels.in_words() or "none"
     lines = [
         f"# {recipe['method']['name']} on {assembly.dataset.name}",
         "",

@@ -160,7 +160,7 @@ def _finite(text: str) -> float:
 
 
 def yaml_fault(error: Exception) -> str:
-    """What is wrong in a YAML file, in one line that begins with the number of the faulty one where it is known."""
+    """Describe a YAML error in one line; it begins with the line's number if the parser knows it."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
 

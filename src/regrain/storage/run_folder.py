@@ -19,7 +19,7 @@ from pydantic import AfterValidator
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from regrain.errors import UserError
+from regrain.errors import UserError, not_a_run
 from regrain.labels import Labels, Taxonomy
 from regrain.storage.files import (
     MANIFEST,
@@ -189,8 +189,7 @@ class RunFolder(Folder):
         run = cls(path, verify=verify)
         if not run.is_run:
             if not run.path.is_dir():
-                why = "is a file, and a run is a folder" if run.path.exists() else "does not exist"
-                raise UserError(f"{run.path} {why}; runs are made by `regrain fit`", code="missing_file")
+                raise not_a_run(run.path)
             if run._is_listed:
                 raise UserError(
                     f"{run.path} was begun and stopped before it had a recipe: give the command that began it again",
