@@ -626,6 +626,9 @@ def test_arguments_of_a_wrong_type_are_named_and_numpys_numbers_are_numbers(tmp_
     assert made.recipe["seed"] == 3
     run = regrain.Run(tmp_path / "run")  # type: ignore[arg-type]  # as Run.open
     assert repr(run) == repr(regrain.Run.open(tmp_path / "run"))
+    for wrong in (5, run, None):
+        with pytest.raises(regrain.UserError, match="opened by the path of its folder"):
+            regrain.Run(wrong)  # type: ignore[arg-type]
     out = tmp_path / "p.csv"
     run.predict(file, out=out)
     before = out.read_bytes()

@@ -522,7 +522,14 @@ def _indexed(index: Any) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", ["csv", "unnamed", "parquet", "frame"])
-@pytest.mark.parametrize("index", [[7 * i % 12 + 5 for i in range(12)], [f"s{7 * i % 12:02}" for i in range(12)]])
+@pytest.mark.parametrize(
+    "index",
+    [
+        [7 * i % 12 + 5 for i in range(12)],
+        [f"s{7 * i % 12:02}" for i in range(12)],
+        [f"2020-01-{7 * i % 12 + 1:02}" for i in range(12)],
+    ],
+)
 def test_the_index_of_a_frame_is_the_id_and_never_a_feature(tmp_path: Path, kind: str, index: list[Any]) -> None:
     source: Any = _indexed(index).sample(frac=1, random_state=0)
     expected = list(map(str, source.index))
@@ -537,6 +544,37 @@ def test_the_index_of_a_frame_is_the_id_and_never_a_feature(tmp_path: Path, kind
     assert data.samples.shape == (2,)
     assert data.ids.tolist() == expected
     assert read(_indexed(range(12)).reset_index(drop=True)).ids.tolist() == list(map(str, range(12)))
+
+
+def test_fractions_in_a_column_called_index_are_not_ids() -> None:
+    data = read(_indexed(range(12)).reset_index(drop=True).rename(columns={"b": "index"}))
+    assert data.ids.tolist() == list(map(str, range(12)))
+    assert "'index' is named like an id" in told(data)
+
+
+def test_dates_are_the_index_of_a_frame_too() -> None:
+    days = pd.date_range("2020-01-01", periods=12)
+    assert read(_indexed(days)).ids.tolist() == [f"{day:%Y-%m-%d}" for day in days]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_labels_that_a_mask_hides_are_missing(named: bool) -> None:
+    hidden = np.arange(12) < 3
+    for classes in (np.arange(12) % 2, np.array(["u", "v"] * 6), np.stack([np.arange(12) % 2] * 2, axis=1)):
+        mask = np.broadcast_to(hidden[:, None], classes.shape) if classes.ndim == 2 else hidden
+        masked = np.ma.array(classes, mask=mask)
+        labels = {"kind": masked} if named and masked.ndim == 1 else masked
+        data = read(np.eye(12, dtype=np.float32), labels=labels)
+        assert set(data.labels.known.values()) == {9}
+        assert set(data.labels.counts.values()) == {2}
+
+
+def test_a_mask_that_hides_nothing_changes_nothing() -> None:
+    pixels = np.arange(8 * 6 * 6, dtype=np.uint8).reshape(8, 6, 6)
+    data = read(np.ma.array(pixels, mask=False), labels=["u", "v"] * 4, modality="image")
+    assert data.samples.shape == (1, 6, 6)
+    with pytest.raises(UserError, match="images have no missing pixels"):
+        read(np.ma.array(pixels, mask=pixels > 250), labels=["u", "v"] * 4)
 
 
 def test_levels_of_an_index_are_columns_by_their_names() -> None:

@@ -117,6 +117,13 @@ def test_exemplars_are_nearest_to_the_mean_and_outliers_farthest(tmp_path: Path)
         assert set(s.outliers) == set(own_ids[(-cosines).topk(4).indices])
 
 
+def test_no_subclasses_at_all_are_refused(tmp_path: Path) -> None:
+    run = quick("maskcon", vectors(40), tmp_path / "run")
+    for none in (0, "0", -1):
+        with pytest.raises(UserError, match="at least 1|subclasses of a superclass"):
+            discover(run, each=none)
+
+
 def test_a_subclass_of_one_sample(tmp_path: Path) -> None:
     data = vectors(40)
     samples = data.samples.take(torch.arange(40))

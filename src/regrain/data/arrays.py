@@ -101,7 +101,14 @@ def read_arrays(
 
 def _listed(values: Any) -> list[Any]:
     """List the values one by one; NumPy values keep their type, because 32-bit floats have fewer digits."""
-    return list(np.asarray(values.detach().cpu()) if isinstance(values, torch.Tensor) else values)
+    return list(np.asarray(values.detach().cpu()) if isinstance(values, torch.Tensor) else _unmasked(values))
+
+
+def _unmasked(labels: Any) -> Any:
+    """Labels with None in place of those that a mask hides."""
+    if not isinstance(labels, np.ma.MaskedArray):
+        return labels
+    return np.where(np.ma.getmaskarray(labels), None, labels.data.astype(object))
 
 
 def _array_samples(
@@ -190,7 +197,9 @@ def _as_array(samples: Any) -> np.ndarray | list[Any]:
     if isinstance(samples, torch.Tensor):
         samples = samples.detach().cpu()
         return np.asarray(samples.float() if samples.dtype == torch.bfloat16 else samples)
-    if isinstance(samples, np.ma.MaskedArray) and samples.dtype.kind in "iufb":
+    if np.ma.is_masked(samples) and samples.dtype.kind in "iufb":
+        if samples.dtype == np.uint8 and samples.ndim > 2:
+            raise UserError("images have no missing pixels: fill those that the mask hides", code="invalid_input")
         samples = np.ma.filled(samples.astype(np.float64), np.nan)
     if isinstance(samples, Sequence) and len(samples):
         first = next((cell for cell in samples if not missing(cell)), samples[0])
@@ -254,7 +263,7 @@ def _array_labels(labels: Any, levels: Sequence[str] | None, messages: list[str]
         columns = {name: _listed(column) for name, column in frame_table(labels.reset_index(drop=True)).columns.items()}
     else:
         try:
-            array = np.asarray(labels.detach().cpu() if isinstance(labels, torch.Tensor) else labels)
+            array = np.asarray(labels.detach().cpu() if isinstance(labels, torch.Tensor) else _unmasked(labels))
         except ValueError:
             raise UserError(
                 "labels are one name per sample, or one row of names of the same length per sample"

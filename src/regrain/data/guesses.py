@@ -52,10 +52,11 @@ _ROLES = {"level": "a level", "static": "a static feature", "columns": "a featur
 _SPLIT_WORDS = ("split", "subset", "partition")
 _GROUP_WORDS = ("group", "subject", "patient", "participant", "person")
 _KEY_NAMES = ("id", "uid", "uuid", "key", "sampleid", "imageid")
+_INDEX_NAMES = ("index", "unnamed0")  # how a DataFrame's index comes back from a file
 _ID_NAMES = (
     *_KEY_NAMES,
     *("file", "filename", "filepath", "path", "imagepath", "image", "img", "picture", "photo"),
-    *("index", "unnamed0"),  # how a DataFrame's index comes back from a file
+    *_INDEX_NAMES,
 )
 _FEW_SPLITS = 10
 
@@ -277,7 +278,10 @@ class Guesses:
         named = [n for n in [*self._free, *([image] if image else [])] if _squeezed(n) in _ID_NAMES]
         for name in sorted(named, key=lambda n: _ID_NAMES.index(_squeezed(n))):
             cells = self.columns[name]
-            if self.contents(name).kind not in ("text", "numbers") or any(map(missing, different(cells))):
+            kind = self.contents(name).kind
+            if kind not in ("text", "numbers", "dates") or any(map(missing, different(cells))):
+                continue
+            if _squeezed(name) in _INDEX_NAMES and kind == "numbers" and not _are_whole(cells):
                 continue
             if are_different(cells, spelled):
                 self.roles.of.setdefault(name, "id")

@@ -320,6 +320,11 @@ def _rows_by_similarity(discovery: Discovery) -> dict[int, np.ndarray]:
     return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
 
 
+def given_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given: 0 is one, to be refused; None and False are not."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
 def counts_of(each: int | str, superclasses: Sequence[str]) -> Counts | dict[int, Counts]:
     """Read the number of subclasses of a superclass: a number, bounds, or one of these by name.
 
@@ -511,7 +516,7 @@ def fit_subclasses(
                 "--superclass out, or train on the other level"
             )
     fitted = read_discovery(run)
-    asked = {name: value for name, value in (clustering or {}).items() if value}
+    asked = given_of(clustering or {})
     known = asked.get("known")
     if known is not None:
         labels.level_index(known)

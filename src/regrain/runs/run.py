@@ -70,6 +70,8 @@ class Run:
     def __post_init__(self) -> None:
         if isinstance(self.folder, str | Path):  # Run("runs/a") is Run.open("runs/a")
             self.folder = RunFolder.open(self.folder)
+        elif not isinstance(self.folder, RunFolder):
+            raise UserError(f"a run is opened by the path of its folder; got {type(self.folder).__name__}")
 
     def __repr__(self) -> str:
         try:

@@ -9,7 +9,7 @@ from regrain.checks import Count, CountFromZero, Seed
 from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
 from regrain.runs.class_count import class_count_of
-from regrain.runs.discovery import Discovery, assign_subclasses, fit_subclasses
+from regrain.runs.discovery import Discovery, assign_subclasses, fit_subclasses, given_of
 from regrain.runs.grids import require_drawable, write_grids
 from regrain.runs.run import Run
 from regrain.runs.subclass_model import SubclassModel, read_discovery
@@ -134,7 +134,7 @@ def discover(
         if write and target is None:
             target = run.path / "discovery" / "samples.parquet"
     else:
-        if any(clustering.values()) or superclass is not None or names is not None:
+        if given_of(clustering) or superclass is not None or names is not None:
             raise UserError(
                 "--subclasses, --each, --balanced, --known, --superclass and --names are about the run's own "
                 "subclasses: settle those first, without --data"
