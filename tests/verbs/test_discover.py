@@ -120,7 +120,7 @@ def test_exemplars_are_nearest_to_the_mean_and_outliers_farthest(tmp_path: Path)
 def test_no_subclasses_at_all_are_refused(tmp_path: Path) -> None:
     run = quick("maskcon", vectors(40), tmp_path / "run")
     for none in (0, "0", -1):
-        with pytest.raises(UserError, match="at least 1|subclasses of a superclass"):
+        with pytest.raises(UserError, match=r"at least 1"):
             discover(run, each=none)
 
 

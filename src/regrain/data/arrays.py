@@ -108,7 +108,9 @@ def _unmasked(labels: Any) -> Any:
     """Labels with None in place of those that a mask hides."""
     if not isinstance(labels, np.ma.MaskedArray):
         return labels
-    return np.where(np.ma.getmaskarray(labels), None, labels.data.astype(object))
+    shown = labels.data.astype(object)
+    shown[np.ma.getmaskarray(labels)] = None
+    return shown
 
 
 def _array_samples(
