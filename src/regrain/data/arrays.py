@@ -201,7 +201,7 @@ def _as_array(samples: Any) -> np.ndarray | list[Any]:
         return np.asarray(samples.float() if samples.dtype == torch.bfloat16 else samples)
     if np.ma.is_masked(samples) and samples.dtype.kind in "iufb":
         if samples.dtype == np.uint8 and samples.ndim > 2:
-            raise UserError("images have no missing pixels: fill those that the mask hides", code="invalid_input")
+            raise UserError("images have no missing pixels: fill those that the mask hides", code="not_supported")
         samples = np.ma.filled(samples.astype(np.float64), np.nan)
     if isinstance(samples, Sequence) and len(samples):
         first = next((cell for cell in samples if not missing(cell)), samples[0])
