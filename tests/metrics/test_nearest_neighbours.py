@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,40 @@ def test_settings_of_training_do_not_reach_the_products() -> None:
         torch.set_float32_matmul_precision("highest")
     assert found[0].equal(expected[0])
     assert found[1].equal(expected[1])
+
+
+@pytest.mark.parametrize("exclude_self", [False, True])
+@pytest.mark.parametrize("cuts", [[10], [1, 2, 3], [7, 7, 30], [25]])  # 7, 7: an empty shard
+def test_a_gallery_in_shards_is_the_whole_gallery(
+    cuts: list[int], exclude_self: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", 36)  # blocks of 6 rows, across which and within which shards end
+    signs = torch.randint(0, 2, (40, 4), generator=torch.Generator().manual_seed(5)).float() * 2 - 1  # many ties
+    for k in (1, 5, 39):
+        expected = nearest_neighbours(signs, signs.clone(), k, exclude_self=exclude_self)
+        found = nearest_neighbours(signs, list(signs.tensor_split(cuts)), k, exclude_self=exclude_self)
+        assert found[1].equal(expected[1])
+        assert found[0].equal(expected[0])
+
+
+def test_shards_may_be_memory_maps_of_another_precision(tmp_path: Path) -> None:
+    gallery = torch.randn(50, 8, generator=torch.Generator().manual_seed(6)).numpy()
+    query, shards = gallery[:5].astype(np.float64), []
+    for number, rows in enumerate(np.array_split(gallery, 3)):
+        np.save(tmp_path / f"{number}.npy", rows)
+        shards.append(np.load(tmp_path / f"{number}.npy", mmap_mode="r"))
+    value, index = nearest_neighbours(query, shards, 3, exclude_self=False)
+    assert value.dtype == torch.float64
+    assert index.equal(nearest_neighbours(query, gallery, 3, exclude_self=False)[1])
+
+
+def test_what_is_wrong_in_a_shard_names_the_shard() -> None:
+    with pytest.raises(UserError, match=r"gallery\[1\] must be finite: 1 of 2 rows are not, the first is row 1"):
+        nearest_neighbours(np.eye(2), [np.eye(2), np.array([[0.0, 1.0], [np.nan, 0.0]])], 1, exclude_self=False)
+    with pytest.raises(UserError, match="query has 2 dimensions, gallery 3"):
+        nearest_neighbours(np.eye(2), [np.eye(2), np.eye(3)], 1, exclude_self=False)
+    with pytest.raises(UserError, match="each query has 0 to retrieve"):
+        nearest_neighbours(np.eye(2), [], 1, exclude_self=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

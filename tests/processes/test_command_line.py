@@ -60,8 +60,8 @@ def test_torchrun_cut_off_and_resumed_by_two_devices_is_the_run_of_one_process(t
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
     torch.testing.assert_close(weights(cut), weights(whole.path), rtol=1e-4, atol=1e-5)
 
-    judged = run(*TORCHRUN, "evaluate", whole.path, "--protocol", "recall", "--json")
-    own = regrain.evaluate(whole, protocols=["recall"])
+    judged = run(*TORCHRUN, "evaluate", whole.path, "-p", "recall", "-p", "knn", "--json")
+    own = regrain.evaluate(whole, protocols=["recall", "knn"])
     assert json.loads(judged.stdout) == own.flat() | {"verdict": own.to_json()["verdict"]}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +41,24 @@ def apply_model(
     with scanning(model.dtype, model.method):
         own = torch.cat(list(on_host(results())))
     return gather(own, with_gradient=False) if processes > 1 else own
+
+
+def share_out(function: Callable[[Tensor], Sequence[Tensor]], rows: Tensor) -> list[Tensor]:
+    """Results of ``function``, in the order of the rows.
+
+    Within :func:`~regrain.training.processes.shared_out` every process computes a share, and gets all.
+
+    Parameters
+    ----------
+    function : callable
+        (b, ...) rows -> tensors whose rows are in the order of those.
+    rows : Tensor (n, ...)
+        The same on all processes.
+    """
+    rank, processes = own_share()
+    if processes == 1 or len(rows) < processes:
+        return list(function(rows))
+    return [gather(found, with_gradient=False) for found in function(rows.tensor_split(processes)[rank])]
 
 
 def embed(model: Model, dataset: Dataset, *, workers: int = 2) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regrain.checks import Count
 from regrain.errors import UserError
+from regrain.evaluation.embedding import share_out
 from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.metrics import balanced_accuracy, knn_predict
 
@@ -27,12 +28,9 @@ def knn(representation: Representation, task: Task, *, neighbours: Count = 20) -
     if fitted is None or representation.train is None or task.train_labels is None or not fitted.any():
         raise UserError(f"knn needs training samples labelled at level '{task.level}'; there are none")
     k = min(neighbours, int(fitted.sum()))
-    predicted = knn_predict(
-        representation.train[fitted],
-        task.train_labels[fitted],
-        representation.test[known],
-        k=k,
-        classes=len(task.classes),
+    train, votes, classes = representation.train[fitted], task.train_labels[fitted], len(task.classes)
+    (predicted,) = share_out(
+        lambda rows: [knn_predict(train, votes, rows, k=k, classes=classes)], representation.test[known]
     )
     return {
         f"knn@{k}": Score.of_samples(predicted == labels, task),

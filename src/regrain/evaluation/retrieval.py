@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regrain.checks import Count
 from regrain.errors import UserError
+from regrain.evaluation.embedding import share_out
 from regrain.evaluation.protocols import Representation, Score, Task, protocol
 from regrain.metrics import retrieval_metrics
 
@@ -48,25 +49,34 @@ def recall(representation: Representation, task: Task, *, ks: list[Count] | None
         )
     if int(labels.bincount().max()) < 2:
         raise UserError(f"recall needs classes of two samples or more; level '{task.level}' has none in this split")
-    found = retrieval_metrics(
-        representation.test[known],
-        labels,
-        ks=ks,
-        queries=_queries(len(labels)),
-        map_at_r=int(labels.bincount().max()) <= _LARGEST_CLASS,
-    )
-    scores = {f"recall@{k}": Score.of_samples(found.hits[k], task) for k in ks}
-    scores |= {f"precision@{k}": Score(found.precision[k]) for k in ks if k > 1}
-    if found.average_precision is not None and found.map_at_r is not None:
-        values = found.average_precision
-        scores["map@r"] = Score.of_samples(values[~values.isnan()], task)
+    counts, precision = _searched(representation.test if known.all() else representation.test[known], labels, ks)
+    scores = {f"recall@{k}": Score.of_samples(count > 0, task) for k, count in counts.items()}
+    scores |= {f"precision@{k}": Score(count.double().mean().item() / k) for k, count in counts.items() if k > 1}
+    if precision is not None and len(precision):
+        scores["map@r"] = Score.of_samples(precision, task)
     return scores
 
 
-def _queries(count: int) -> Tensor | None:
-    """The samples that query, where they are not all."""
+def _searched(embeddings: Tensor, labels: Tensor, ks: Sequence[int]) -> tuple[dict[int, Tensor], Tensor | None]:
+    """K -> (q,) how many of the K nearest are of the query's class, and average precision at R where it is computed.
+
+    Processes share out the queries.
+    """
+    deep = int(labels.bincount().max()) <= _LARGEST_CLASS
+
+    def search(queries: Tensor) -> list[Tensor]:
+        drawn = queries if len(queries) < len(labels) else None
+        found = retrieval_metrics(embeddings, labels, ks=ks, queries=drawn, map_at_r=deep)
+        return [*found.counts.values(), *([] if found.average_precision is None else [found.average_precision])]
+
+    found = share_out(search, _queries(len(labels)))
+    return dict(zip(ks, found, strict=False)), found[-1] if deep else None
+
+
+def _queries(count: int) -> Tensor:
+    """The samples that query."""
     if count <= _MOST_QUERIES:
-        return None
+        return torch.arange(count)
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_MOST_QUERIES].sort().values
 
 
@@ -82,7 +92,6 @@ def per_query(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int]) -> dict[
     labels : LongTensor (n,)
         All known. Of more than 100,000 samples the same are drawn as by the protocol.
     """
-    deep = int(labels.bincount().max()) <= _LARGEST_CLASS
-    found = retrieval_metrics(embeddings, labels, ks=ks, queries=_queries(len(labels)), map_at_r=deep)
-    values = {f"recall@{k}": found.hits[k].double() for k in ks}
-    return values | ({"map@r": found.average_precision} if found.average_precision is not None else {})
+    counts, precision = _searched(embeddings, labels, ks)
+    values = {f"recall@{k}": (count > 0).double() for k, count in counts.items()}
+    return values | ({} if precision is None else {"map@r": precision})

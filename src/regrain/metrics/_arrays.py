@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,9 +14,16 @@ from torch import Tensor
 from regrain.errors import UserError
 
 
+def _as_tensor(values: ArrayLike | Tensor) -> Tensor:
+    """Without a gradient, and without torch's warning of arrays that cannot be written, such as memory maps."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.as_tensor(values).detach()
+
+
 def as_unit_vectors(embeddings: ArrayLike | Tensor, name: str) -> Tensor:
     """(n, d) rows scaled to unit L2 norm in float32 or better; a zero row stays zero."""
-    vectors = torch.as_tensor(embeddings).detach()
+    vectors = _as_tensor(embeddings)
     if vectors.ndim != 2 or not len(vectors) or not vectors.is_floating_point():
         raise UserError(
             f"{name} must be floats of shape (n, d), n at least 1, got {vectors.dtype} of shape {tuple(vectors.shape)}",
@@ -35,7 +43,7 @@ def as_unit_vectors(embeddings: ArrayLike | Tensor, name: str) -> Tensor:
 
 def as_labels(labels: ArrayLike | Tensor, rows: int, name: str) -> Tensor:
     """(rows,) int64, one for each row."""
-    integers = torch.as_tensor(labels).detach()
+    integers = _as_tensor(labels)
     if integers.shape != (rows,) or integers.is_floating_point() or integers.dtype == torch.bool:
         raise UserError(
             f"{name} must be integers of shape ({rows},), one for each row, "
@@ -47,7 +55,7 @@ def as_labels(labels: ArrayLike | Tensor, rows: int, name: str) -> Tensor:
 
 def known_pairs(labels: ArrayLike | Tensor, others: ArrayLike | Tensor, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels and what is compared with them, as NumPy arrays, without the samples whose label is unknown (-1)."""
-    count = len(torch.as_tensor(labels))
+    count = len(_as_tensor(labels))
     truth = as_labels(labels, count, "labels").cpu().numpy()
     compared = as_labels(others, count, name).cpu().numpy()
     known = truth >= 0

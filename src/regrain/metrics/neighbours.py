@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -21,18 +23,26 @@ FEW_NEIGHBOURS = 128
 
 
 def nearest_neighbours(
-    query: ArrayLike | Tensor, gallery: ArrayLike | Tensor, k: int, *, exclude_self: bool
+    query: ArrayLike | Tensor,
+    gallery: ArrayLike | Tensor | Sequence[np.ndarray | Tensor],
+    k: int,
+    *,
+    exclude_self: bool,
 ) -> tuple[Tensor, Tensor]:
     """The k most similar gallery rows of each query: exact, and of equally similar rows the first ones.
 
-    Besides inputs and results at most some 200 MB are held (float32). Where ``gallery`` is the very object ``query``,
-    only one triangle of the similarities is computed. Returns (n, k) cosine similarities, falling, and (n, k) int64
-    gallery indices, on the device of the input.
+    Besides inputs and results at most some 200 MB are held (float32), and a normalised copy of the queries and of the
+    gallery; of a gallery in shards only of one shard at a time. Where ``gallery`` is the very object ``query``, only
+    one triangle of the similarities is computed. Returns (n, k) cosine similarities, falling, and (n, k) int64 gallery
+    indices, on the device of the input.
 
     Parameters
     ----------
-    query, gallery
-        (n, d) and (m, d) arrays or tensors of floats; normalised here.
+    query
+        (n, d) array or tensor of floats; normalised here.
+    gallery
+        (m, d) array or tensor of floats; or shards of it, a sequence of arrays or tensors (m_i, d) whose rows are
+        counted on from one to the next. Shards may be memory maps of more than memory holds: each is read once.
     k
         Neighbours for each query: 1 to m, or to m - 1 with ``exclude_self``.
     exclude_self
@@ -44,36 +54,35 @@ def nearest_neighbours(
     >>> vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
     >>> nearest_neighbours(vectors, vectors, 1, exclude_self=True)[1].flatten()
     tensor([1, 0, 1])
+    >>> nearest_neighbours(vectors, [vectors[:1], vectors[1:]], 1, exclude_self=True)[1].flatten()
+    tensor([1, 0, 1])
     """
     queries = as_unit_vectors(query, "query")
+    if _in_shards(gallery):
+        units = (
+            as_unit_vectors(shard, f"gallery[{number}]").to(queries)
+            for number, shard in enumerate(gallery)
+            if len(shard)
+        )
+        _check(queries, [shard.shape[1] for shard in gallery], sum(map(len, gallery)), k, exclude_self)
+        return _block_by_block(queries, units, k, exclude_self)
     candidates = queries if gallery is query else as_unit_vectors(gallery, "gallery")
     blocks = list(neighbour_blocks(queries, candidates, k, exclude_self=exclude_self))
     return torch.cat([similarity for similarity, _ in blocks]), torch.cat([index for _, index in blocks])
+
+
+def _in_shards(gallery: Any) -> TypeGuard[Sequence[np.ndarray | Tensor]]:
+    """Whether it is a sequence of matrices, and not one matrix (which may be a list of lists)."""
+    return isinstance(gallery, list | tuple) and all(getattr(shard, "ndim", 0) == 2 for shard in gallery)
 
 
 def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """The same for unit vectors, a block of consecutive queries at a time."""
     dtype = torch.promote_types(query.dtype, gallery.dtype)
     query, gallery = query.to(dtype), gallery.to(dtype)  # one tensor stays one
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(
-            f"query has {query.shape[1]} dimensions, gallery {gallery.shape[1]}: they must be the same",
-            code="wrong_shape",
-        )
-    if exclude_self and len(query) != len(gallery):
-        raise UserError(
-            f"exclude_self needs as many queries as gallery rows, got {len(query)} and {len(gallery)}",
-            code="wrong_shape",
-        )
-    available = len(gallery) - exclude_self
-    if not 1 <= k <= available:
-        raise UserError(
-            f"k = {k} neighbours were asked for, but each query has {available} to retrieve"
-            f"{' besides itself' if exclude_self else ''}: k must lie between 1 and that",
-            code="out_of_range",
-        )
+    _check(query, [gallery.shape[1]], len(gallery), k, exclude_self)
     if k <= FEW_NEIGHBOURS:
-        yield _block_by_block(query, gallery, k, exclude_self)
+        yield _block_by_block(query, [gallery], k, exclude_self)
         return
     size = min(len(query), max(1, BLOCK_ELEMENTS // len(gallery)))
     buffer = query.new_empty(size * len(gallery))
@@ -85,25 +94,49 @@ def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bo
         yield _largest(similarity, k)
 
 
-def _block_by_block(query: Tensor, gallery: Tensor, k: int, exclude_self: bool) -> tuple[Tensor, Tensor]:
+def _check(query: Tensor, widths: Sequence[int], items: int, k: int, exclude_self: bool) -> None:
+    """Raise a UserError where queries and gallery do not fit, or have too few rows for k neighbours."""
+    wrong = [width for width in widths if width != query.shape[1]]
+    if wrong:
+        raise UserError(
+            f"query has {query.shape[1]} dimensions, gallery {wrong[0]}: they must be the same", code="wrong_shape"
+        )
+    if exclude_self and len(query) != items:
+        raise UserError(
+            f"exclude_self needs as many queries as gallery rows, got {len(query)} and {items}", code="wrong_shape"
+        )
+    available = items - exclude_self
+    if not 1 <= k <= available:
+        raise UserError(
+            f"k = {k} neighbours were asked for, but each query has {available} to retrieve"
+            f"{' besides itself' if exclude_self else ''}: k must lie between 1 and that",
+            code="out_of_range",
+        )
+
+
+def _block_by_block(query: Tensor, shards: Iterable[Tensor], k: int, exclude_self: bool) -> tuple[Tensor, Tensor]:
     """Neighbours kept up to date over blocks of similarities; within one set a block also serves its columns.
 
     Either way a row meets its columns in rising order, so that of equal similarities the first are kept.
     """
     best = query.new_full((len(query), k), -torch.inf)
     best_index = torch.zeros(len(query), k, dtype=torch.long, device=query.device)
-    within = gallery is query
     size = math.isqrt(BLOCK_ELEMENTS)
     buffer = query.new_empty(size * size)
-    column_blocks = _blocks(len(gallery), size)
-    for i, rows in enumerate(_blocks(len(query), size)):
-        for columns in column_blocks[i if within else 0 :]:
-            similarity = _similarity(query[rows], gallery[columns], buffer)
-            if exclude_self and rows == columns:
-                similarity.fill_diagonal_(-torch.inf)
-            _improve(best[rows], best_index[rows], similarity, columns.start)
-            if within and rows != columns:
-                _improve(best[columns], best_index[columns], similarity.T, rows.start)
+    first = 0  # the shard's first row, counted from the first of the gallery
+    for gallery in shards:
+        within = gallery is query
+        column_blocks = _blocks(len(gallery), size)
+        for i, rows in enumerate(_blocks(len(query), size)):
+            for columns in column_blocks[i if within else 0 :]:
+                similarity = _similarity(query[rows], gallery[columns], buffer)
+                start = first + columns.start
+                if exclude_self:
+                    similarity.diagonal(rows.start - start).fill_(-torch.inf)  # often outside the block, and empty
+                _improve(best[rows], best_index[rows], similarity, start)
+                if within and rows != columns:
+                    _improve(best[columns], best_index[columns], similarity.T, rows.start)
+        first += len(gallery)
     return best, best_index
 
 

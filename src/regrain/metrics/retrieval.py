@@ -17,22 +17,37 @@ from .neighbours import neighbour_blocks
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Result of :func:`retrieval_metrics`. Per-query tensors are on the CPU, in the order of the labelled queries."""
+    """Result of :func:`retrieval_metrics`. Tensors are on the CPU, in the order of the labelled queries."""
 
-    recall: dict[int, float]
-    """Recall@K: the share of queries with an item of their class among the K nearest."""
-    precision: dict[int, float]
-    """Precision@K: the mean share of the query's class among the K nearest."""
-    map_at_r: float | None
-    """MAP@R over the queries that have anything to retrieve; None if not asked for, or if no query has."""
-    hits: dict[int, Tensor]
-    """K -> (queries,) booleans, whose mean is Recall@K."""
+    counts: dict[int, Tensor]
+    """K -> (queries,) int64: how many of the K nearest items are of the query's class."""
     average_precision: Tensor | None
     """(queries - unmatched,) average precision at R, whose mean is MAP@R; None if not asked for."""
     unlabelled: int
     """Queries that were left out because their label is -1."""
     unmatched: int
     """Labelled queries whose class has no other item in the gallery: misses in recall, left out of MAP@R."""
+
+    @property
+    def hits(self) -> dict[int, Tensor]:
+        """K -> (queries,) booleans, whose mean is Recall@K."""
+        return {k: count > 0 for k, count in self.counts.items()}
+
+    @property
+    def recall(self) -> dict[int, float]:
+        """Recall@K: the share of queries with an item of their class among the K nearest."""
+        return {k: hit.double().mean().item() for k, hit in self.hits.items()}
+
+    @property
+    def precision(self) -> dict[int, float]:
+        """Precision@K: the mean share of the query's class among the K nearest."""
+        return {k: count.double().mean().item() / k for k, count in self.counts.items()}
+
+    @property
+    def map_at_r(self) -> float | None:
+        """MAP@R over the queries that have anything to retrieve; None if not asked for, or if no query has."""
+        found = self.average_precision
+        return found.mean().item() if found is not None and len(found) else None
 
 
 def recall_at_k(embeddings: ArrayLike | Tensor, labels: ArrayLike | Tensor, ks: Sequence[int]) -> dict[int, float]:
@@ -133,17 +148,11 @@ def retrieval_metrics(
             matched = relevant[rows] > 0
             average_precision.append(_average_precision_at_r(same[matched], relevant[rows][matched]))
 
-    counts = {k: torch.cat(parts).cpu() for k, parts in found.items()}
-    hits = {k: count > 0 for k, count in counts.items()}
-    average = torch.cat(average_precision).cpu() if map_at_r else None
     return Retrieval(
-        recall={k: hit.double().mean().item() for k, hit in hits.items()},
-        precision={k: count.double().mean().item() / k for k, count in counts.items()},
-        map_at_r=average.mean().item() if average is not None and len(average) else None,
-        hits=hits,
-        average_precision=average,
-        unlabelled=unlabelled,
-        unmatched=int((relevant == 0).sum()),
+        {k: torch.cat(parts).cpu() for k, parts in found.items()},
+        torch.cat(average_precision).cpu() if map_at_r else None,
+        unlabelled,
+        int((relevant == 0).sum()),
     )
 
 
@@ -170,6 +179,8 @@ def _labelled(
     known = classes >= 0
     if not known.any():
         raise UserError(f"{labels_name}: none of the {len(classes)} labels is known (all are -1)", code="no_labels")
+    if known.all():  # no copy
+        return vectors, classes, 0
     return vectors[known], classes[known], int((~known).sum())
 
 
