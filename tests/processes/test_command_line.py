@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -75,9 +77,9 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> regrain.Run:
     return regrain.fit("sup-ce", "digits", out=out, settings=LONGER, encoder="mlp", device="cpu")
 
 
-def _begun(command: list[object], out: Path) -> subprocess.Popen[str]:
+def _begun(command: list[object], out: Path, *more: object) -> subprocess.Popen[str]:
     """A fit in processes of its own, that has written its first checkpoint."""
-    options: list[object] = ["--encoder", "mlp", "--device", "cpu", "--out", out, "--quiet"]
+    options: list[object] = ["--encoder", "mlp", "--device", "cpu", "--out", out, "--quiet", *more]
     options += [part for setting in LONGER for part in ("--set", f"training.{setting}")]
     process = subprocess.Popen(
         list(map(str, [*command, "fit", "sup-ce", "digits", *options])), env=ENVIRONMENT,
@@ -97,16 +99,44 @@ def _ends_as(whole: regrain.Run, found: Path) -> None:
     torch.testing.assert_close(weights(found), weights(whole.path), rtol=1e-2, atol=1e-3)
 
 
+C10D = ["--rdzv-backend", "c10d", "--rdzv-endpoint"]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("rendezvous", [[], [*C10D, "localhost:0"]], ids=["static", "c10d"])
 def test_a_worker_that_is_killed_is_started_again_and_the_run_ends_the_same(
-    longer: regrain.Run, tmp_path: Path
+    longer: regrain.Run, tmp_path: Path, rendezvous: list[str]
 ) -> None:
-    process = _begun([*TORCHRUN[:3], "--max-restarts", "1", *TORCHRUN[3:]], tmp_path / "cut")
+    process = _begun([*TORCHRUN[:3], *rendezvous, "--max-restarts", "1", *TORCHRUN[3:]], tmp_path / "cut")
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(workers[-1]), signal.SIGKILL)
     _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     assert "exitcode: -9" in errors
+    _ends_as(longer, tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_on_one_of_two_machines_is_started_again(
+    longer: regrain.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of docs/processes.md for several machines, which here are one."""
+    monkeypatch.setitem(ENVIRONMENT, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    machine = [*TORCHRUN[:3], "--nnodes", "2", "--nproc-per-node", "1", *C10D, f"localhost:{port}"]
+    machine += ["--local-addr", "localhost", "--max-restarts", "2", *TORCHRUN[5:]]
+    others = Thread(target=lambda: ends.append(_begun(machine, tmp_path / "cut", "--continue")))
+    ends: list[subprocess.Popen[str]] = []
+    others.start()
+    ends.append(_begun(machine, tmp_path / "cut", "--continue"))
+    others.join()
+    workers = Path(f"/proc/{ends[0].pid}/task/{ends[0].pid}/children").read_text().split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    for process in ends:
+        _, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors
     _ends_as(longer, tmp_path / "cut")
 
 
