@@ -645,8 +645,27 @@ def test_arguments_of_a_wrong_type_are_named_and_numpys_numbers_are_numbers(tmp_
         (lambda: regrain.fit(None, file), "no method 'None'"),
         (lambda: regrain.auto(file, budget="x"), "budget must be a number; got 'x'"),
         (lambda: regrain.low_data("sup-ce", file, sizes="10", out=out), "sizes must be a list of whole numbers"),
+        (lambda: regrain.fit("sup-ce", file, settings=3), "settings must be a list of texts or a dictionary; got 3"),
+        (lambda: regrain.fit("sup-ce", file, coarse=3), "coarse must be a list of texts or a text; got 3"),
+        (lambda: regrain.fit("sup-ce", file, on_start=3), "on_start must be a function; got 3"),
+        (lambda: regrain.fit("sup-ce", file, seed=True), "seed must be a whole number; got True"),
+        (lambda: run.evaluate(levels=3), "levels must be a list of texts; got 3"),
+        (lambda: run.evaluate(options=["k=1"]), r"options must be a dictionary; got \['k=1'\]"),
+        (lambda: regrain.auto(file, on_step="print"), "on_step must be a function; got 'print'"),
+        (lambda: regrain.tune("sup-ce", file, ranges=5), "ranges must be a list of texts; got 5"),
         (lambda: regrain.regroup(file, {"a": "b"}, out=out), "mapping must be .* a path; got {'a': 'b'}"),
     ):
         with pytest.raises(UserError, match=words):
             call()
     assert out.read_bytes() == before
+
+
+def test_a_mark_for_missing_values_that_is_too_large_to_scale_is_named(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    x[3:9, 1] = np.finfo("float32").max  # what rasters write where they know nothing
+    labels = {"kind": [f"k{code}" for code in np.arange(60) % 3]}
+    frame = pd.DataFrame(x, columns=["a", "b", "c"]).assign(**labels)
+    for data, levels, column in ((regrain.load(x, labels=labels), None, "1"), (frame, ["kind"], "'b'")):
+        with raises("out_of_range", f"the numbers of column {column} are too large .* leave those cells empty"):
+            quick("sup-ce", data, tmp_path / "run", levels=levels)
+    assert not (tmp_path / "run").exists()

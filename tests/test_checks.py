@@ -27,6 +27,8 @@ from regrain.training.options import TrainingOptions
         ("temperature", 0, "maskcon.temperature must be greater than 0; got 0"),
         ("temperature", math.inf, "maskcon.temperature must be greater than 0; got inf"),
         ("momentum", 1.0, "maskcon.momentum must be at least 0 and below 1; got 1.0"),
+        ("weight", True, "maskcon.weight must be a number between 0 and 1; got True"),
+        ("queue_size", True, "maskcon.queue_size must be a whole number of at least 0; got True"),
         ("queue_size", -1, "maskcon.queue_size must be at least 0; got -1"),
         ("queue_size", 1.5, "maskcon.queue_size must be a whole number of at least 0; got 1.5"),
         ("projector_width", 0, "maskcon.projector_width must be at least 1; got 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import re
 import warnings
@@ -19,6 +20,21 @@ def test_every_code_is_used_and_every_used_code_exists() -> None:
         code for source in sources for code in re.findall(r'\bcode = ?"(\w+)"|\bcode="(\w+)"', source) for code in code
     }
     assert used - {""} == set(get_args(Code)) - {"invalid_input"}
+
+
+def test_an_error_that_is_raised_again_in_other_words_keeps_a_code() -> None:
+    forgotten = []
+    for path in Path(regrain.__file__).parent.rglob("*.py"):
+        for handler in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(handler, ast.ExceptHandler) and ast.unparse(handler.type or ast.Name("")) == "UserError":
+                forgotten += [
+                    f"{path.name}:{node.lineno}"
+                    for node in ast.walk(handler)
+                    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+                    if not any(keyword.arg == "code" for keyword in node.exc.keywords)
+                    if ast.unparse(node.exc.func) == "UserError"
+                ]
+    assert not forgotten
 
 
 def test_a_code_survives_the_way_from_a_worker_process() -> None:

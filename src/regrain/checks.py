@@ -7,7 +7,8 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -129,7 +130,8 @@ def checks_arguments(function: Function) -> Function:
     """Let a function refuse arguments that are not of the type which its annotations say.
 
     Numbers, true and false are checked and converted as :func:`check_values` does; a path is a text or a path; one text
-    is not a list of texts. Any other annotation is left to the function.
+    is not a list of texts; a dictionary is a mapping, and a function can be called. Any other annotation is left to the
+    function.
 
     Examples
     --------
@@ -149,31 +151,50 @@ def checks_arguments(function: Function) -> Function:
     @functools.wraps(function)
     def checked(*args: Any, **given: Any) -> Any:
         bound = signature.bind_partial(*args, **given)
-        annotations = {parameter.name: parameter.annotation for parameter in _parameters(function)}
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = _argument(value, annotations[name], name)
+        bound.arguments.update(check_arguments(function, bound.arguments))
         return function(*bound.args, **bound.kwargs)
 
     return checked  # type: ignore[return-value]
 
 
+def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a function, checked and converted as :func:`checks_arguments` does."""
+    annotations = {parameter.name: parameter.annotation for parameter in _parameters(function)}
+    return {name: _argument(value, annotations[name], name) for name, value in given.items()}
+
+
 def _argument(value: Any, annotation: Any, name: str) -> Any:
-    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    plain = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
-    if value is None and NoneType in plain:
+    plain = list(_kinds(annotation))
+    classes = {get_origin(kind) or kind for kind in plain}
+    if value is None and NoneType in classes:
         return None
-    if all(kind in (bool, int, float, NoneType) for kind in plain):
+    if classes <= {bool, int, float, NoneType}:
         return _checked(value, annotation, name)
     wrong, such = False, ""
-    if Path in plain:
-        classes = [get_origin(kind) or kind for kind in plain]
+    if Path in classes:
         wrong = not isinstance(value, (os.PathLike, *filter(inspect.isclass, classes)))
-    elif str not in plain and isinstance(value, str):
-        wrong = any(get_origin(kind) is Sequence for kind in plain)
-        such = f", such as [{value!r}]" if any(str in get_args(kind) for kind in plain) else ""
+    elif Callable in classes:
+        wrong = not callable(value)
+    elif classes & {Sequence, Mapping} and classes <= {Sequence, Mapping, str, NoneType}:
+        fits = {str: isinstance(value, str), Mapping: isinstance(value, Mapping)}
+        fits[Sequence] = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+        wrong = not any(fits.get(kind) for kind in classes)
+        if isinstance(value, str) and any(str in get_args(kind) for kind in plain if get_origin(kind) is Sequence):
+            such = f", such as [{value!r}]"
     if wrong:
         raise UserError(f"{name} must be {expected(annotation)}{such}; got {value!r}", code="out_of_range")
     return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types of an annotation, one of which a value has, without their bounds."""
+    if get_origin(annotation) in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _kinds(part)
+    elif get_origin(annotation) is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    else:
+        yield annotation
 
 
 def is_whole(annotation: Any) -> bool:
@@ -184,9 +205,7 @@ def is_whole(annotation: Any) -> bool:
     >>> is_whole(Count), is_whole(Count | None), is_whole(Share)
     (True, True, False)
     """
-    return annotation is int or (
-        get_origin(annotation) in (Annotated, Union, UnionType) and any(map(is_whole, get_args(annotation)))
-    )
+    return int in _kinds(annotation)
 
 
 def expected(annotation: Any) -> str:
@@ -208,6 +227,8 @@ def expected(annotation: Any) -> str:
         return f"one of {', '.join(map(str, parts))}"
     if origin in (Union, UnionType):
         return " or ".join(expected(part) for part in parts if part is not NoneType)
+    if origin is Callable:
+        return "a function"
     if inspect.isclass(origin) and issubclass(origin, Mapping):
         return "a dictionary"
     if origin is not None and parts:
@@ -221,14 +242,14 @@ def _checked(value: Any, annotation: Any, where: str) -> Any:
 
     if getattr(value, "shape", None) == ():  # NumPy's numbers are numbers
         value = value.item()
-    try:
-        return _adapter(annotation).validate_python(value)
-    except ValidationError:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        what = (_bounds(annotation) if is_number else "") or expected(annotation)
-        if is_number and math.isfinite(value) and value != int(value) and is_whole(annotation):
-            what = expected(annotation)
-        raise UserError(f"{where} must be {what}; got {value!r}", code="out_of_range") from None
+    if not isinstance(value, bool) or not set(_kinds(annotation)) <= {int, float, NoneType}:  # true is not 1
+        with suppress(ValidationError):
+            return _adapter(annotation).validate_python(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    what = (_bounds(annotation) if is_number else "") or expected(annotation)
+    if is_number and math.isfinite(value) and value != int(value) and is_whole(annotation):
+        what = expected(annotation)
+    raise UserError(f"{where} must be {what}; got {value!r}", code="out_of_range")
 
 
 def _bounds(annotation: Any) -> str:

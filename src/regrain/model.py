@@ -122,9 +122,22 @@ def describe_inputs(train: Dataset, encoder: Encoder, size: int) -> dict[str, An
         take_statistics(encoder, values)
     elif not is_pretrained(encoder.backbone.origin):  # pretrained ones know the scale they were trained at
         take_statistics(encoder.backbone, values)
-    if train.modality == "series":
-        return inputs | _series_statistics(values)
-    return inputs | {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
+    found = _series_statistics(values) if train.modality == "series" else _vector_statistics(values)
+    for name, numbers in found.items():
+        wild = next((column for column, number in enumerate(numbers) if not math.isfinite(number)), None)
+        if wild is not None:
+            names = inputs.get("static_columns" if name.startswith("static") else "columns", ())
+            column = repr(names[wild]) if wild < len(names) else wild
+            raise UserError(
+                f"{train.name}: the numbers of column {column} are too large to take their mean and spread in 32 bits: "
+                "if they say that a value is missing, leave those cells empty",
+                code="out_of_range",
+            )
+    return inputs | found
+
+
+def _vector_statistics(values: Tensor) -> dict[str, list[float]]:
+    return {"mean": values.mean(dim=0).tolist(), "std": values.std(dim=0).tolist()}
 
 
 def _views(modality: str, presets: Sequence[Any], encoder: Encoder, inputs: Mapping[str, Any], seed: int) -> Views[Any]:

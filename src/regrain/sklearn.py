@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,11 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from regrain.checks import Count, check_arguments
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
 from regrain.errors import RegrainWarning, UserError
@@ -27,6 +28,7 @@ from regrain.evaluation import apply_model, embed
 from regrain.labels import Labels, missing
 from regrain.methods import method_class
 from regrain.runs.run import Run
+from regrain.spelling import counted
 from regrain.verbs.fit import fit
 
 
@@ -79,7 +81,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         method: str = "maskcon",
         *,
         encoder: str = "mlp",
-        epochs: int | None = None,
+        epochs: Count | None = None,
         settings: Mapping[str, Any] | None = None,
         predict_level: int = 0,
         unknown: Any = None,
@@ -120,36 +122,34 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         UserError
             A ValueError: for what cannot be trained.
         """
+        parameters = check_arguments(type(self).__init__, self.get_params(deep=False))
         X = validate_data(self, X, y=None if y is None else "no_validation", dtype=np.float32, ensure_min_samples=2)
-        columns = [] if y is None else _columns(y, self.unknown)
-        if columns and len(columns[0]) != len(X):
-            raise UserError(f"X has {len(X)} samples, and y has labels for {len(columns[0])}", code="wrong_shape")
-        known = [_codes(column, self.unknown) for column in columns]
+        known = [] if y is None else [_codes(column, self.unknown) for column in _columns(y, len(X), self.unknown)]
+        self._level = parameters["predict_level"]
         if known:
             self._require_level(known)
         for name in ("classes_", "_role", "_order", "_classifier"):  # left by an earlier fit
             if hasattr(self, name):
                 delattr(self, name)
         data = _dataset(X, _labels(known) if known else Labels.empty(len(X)))
-        run = self._trained(data)
+        run = self._trained(data, parameters)
         self.model_ = run.model
         self._n_features_out = int(embed(self.model_, data.select(torch.arange(1))).shape[1])
         if known:
-            self.classes_, codes = known[self.predict_level]
+            self.classes_, codes = known[self._level]
             self._settle_classifier(run, data, codes)
         return self
 
     def _require_level(self, columns: Sequence[Any]) -> None:
-        if not -len(columns) <= self.predict_level < len(columns):
+        if not -len(columns) <= self._level < len(columns):
             raise UserError(
-                f"predict_level is {self.predict_level}, and y has {len(columns)} columns, counted from 0",
+                f"predict_level is {self._level}, and y has {len(columns)} columns, counted from 0",
                 code="out_of_range",
             )
 
-    def _trained(self, data: Dataset) -> Run:
-        """The finished run, its model loaded on the CPU."""
+    def _trained(self, data: Dataset, parameters: Mapping[str, Any]) -> Run:
+        """The finished run of checked parameters, its model loaded on the CPU."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        settings = dict(self.settings or {}) | ({} if self.epochs is None else {"training.epochs": self.epochs})
         with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore", RegrainWarning)
             run = fit(
@@ -157,11 +157,12 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
                 data,
                 out=self.run_folder if self.run_folder is not None else Path(temporary) / "run",
                 encoder=self.encoder,
-                settings=settings,
+                settings=parameters["settings"] or {},
                 seed=seed,
                 holdout=0,
                 device=self.device,
                 overwrite=self.run_folder is not None,
+                **{} if self.epochs is None else {"epochs": parameters["epochs"]},
             )
             loaded = Run(run.folder, data, "cpu")
             assert loaded.recipe
@@ -170,10 +171,10 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
 
     def _settle_classifier(self, run: Run, data: Dataset, codes: np.ndarray) -> None:
         """Choose the classifier: the method's own, or a logistic regression on the training embeddings."""
-        level = data.labels.levels[self.predict_level]
+        level = data.labels.levels[self._level]
         roles = {name: role for role, name in run.recipe["data"]["roles"].items()}
         self._role = roles.get(level) if self.model_.method.has_classifier else None
-        self._order = [run.labels.names(level).index(str(c)) for c in range(len(self.classes_))] if self._role else []
+        self._order = [run.labels.names(level).index(name) for name in _names(self.classes_)] if self._role else []
         self._classifier = None
         if self._role is None and len(self.classes_) > 1:
             rows = np.flatnonzero(codes >= 0)
@@ -183,7 +184,8 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
 
     def transform(self, X: Any) -> np.ndarray:
         """Embeddings (n, width), float32."""
-        return embed(self.model_, self._read(X)).numpy()
+        data = self._read(X)  # first: it requires a fitted model
+        return embed(self.model_, data).numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (n, classes) of :attr:`classes_`."""
@@ -207,17 +209,19 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy at the level ``predict_level``, over the samples whose label is known there."""
-        columns = _columns(y, self.unknown)
+        predicted = self.predict(X)
+        columns = _columns(y, len(predicted), self.unknown)
         self._require_level(columns)
-        column = columns[self.predict_level]
+        column = columns[self._level]
         known = ~_unknown(column, self.unknown)
         if not known.any():
             raise UserError(
-                f"every label of y at level {self.predict_level} is unknown: score needs some that are known",
+                f"every label of y at level {self._level} is unknown: score needs some that are known",
                 code="no_labels",
             )
-        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
-        return float(np.average(self.predict(X)[known] == column[known], weights=weight))
+        check_consistent_length(predicted, sample_weight)
+        weight = None if sample_weight is None else np.asarray(sample_weight, dtype=float)[known]
+        return float(np.average(predicted[known] == column[known], weights=weight))
 
     def _read(self, X: Any) -> Dataset:
         check_is_fitted(self, "model_")
@@ -225,13 +229,19 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transformer
         return _dataset(X, Labels.empty(len(X)))
 
 
-def _columns(y: Any, unknown: Any) -> list[np.ndarray]:
+def _columns(y: Any, count: int, unknown: Any) -> list[np.ndarray]:
     """The levels of y, each (n,), coarse to fine; a UserError, or scikit-learn's ValueError, for no class labels."""
+    if isinstance(unknown, Iterable) and not isinstance(unknown, str | bytes):
+        raise UserError(f"unknown is one label, such as -1; got {unknown!r}", code="wrong_shape")
+    if isinstance(y, list | tuple) and len({np.shape(labels) for labels in y}) > 1:
+        raise UserError("y holds a label a sample, or as many of each sample as there are levels", code="wrong_shape")
     array = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
     if array.ndim not in (1, 2) or array.size == 0:
         raise UserError(
             f"y holds a label a sample, or one a sample and level; got shape {array.shape}", code="wrong_shape"
         )
+    if len(array) != count:
+        raise UserError(f"X has {counted(count, 'sample')}, and y has labels for {len(array)}", code="wrong_shape")
     if array.ndim == 2 and array.shape[1] == 1:
         warnings.warn("y of shape (n, 1) was taken as (n,)", DataConversionWarning, stacklevel=3)
         array = array[:, 0]
@@ -247,7 +257,8 @@ def _columns(y: Any, unknown: Any) -> list[np.ndarray]:
 
 def _unknown(column: np.ndarray, unknown: Any) -> np.ndarray:
     """Find the labels that are None, NaN or the value for unknown."""
-    return np.array([missing(value) or (unknown is not None and bool(value == unknown)) for value in column.tolist()])
+    compared = not missing(unknown)  # pandas' NA compares with nothing
+    return np.array([missing(value) or (compared and bool(value == unknown)) for value in column.tolist()])
 
 
 def _codes(column: np.ndarray, unknown: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -267,8 +278,14 @@ def _codes(column: np.ndarray, unknown: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _labels(known: list[tuple[np.ndarray, np.ndarray]]) -> Labels:
-    names = [[str(code) for code in range(len(classes))] for classes, _ in known]
-    return Labels.from_codes(np.stack([codes for _, codes in known], axis=1), classes=names)
+    named = [_names(classes) for classes, _ in known]
+    return Labels.from_codes(np.stack([codes for _, codes in known], axis=1), classes=named)
+
+
+def _names(classes: np.ndarray) -> list[str]:
+    """The classes as texts; their numbers, where two are the same text or one is empty."""
+    texts = [str(name).strip() for name in classes.tolist()]
+    return texts if len(set(texts)) == len(texts) and all(texts) else list(map(str, range(len(texts))))
 
 
 def _dataset(X: np.ndarray, labels: Labels) -> Dataset:

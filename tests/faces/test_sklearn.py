@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from support import raises
 
 import regrain
 from regrain.errors import UserError
@@ -95,6 +98,76 @@ def test_what_cannot_be(digits: tuple[np.ndarray, np.ndarray]) -> None:
     ):
         with pytest.raises(UserError, match=message):
             CoarseToFine(epochs=1, **options).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"settings": "weight=1"}, "settings must be a dictionary; got 'weight=1'"),
+        ({"settings": ["weight=1"]}, "settings must be a dictionary"),
+        ({"settings": 3}, "settings must be a dictionary; got 3"),
+        ({"settings": {3: 1}}, "has no setting '3'"),
+        ({"settings": {"epochs": 1}, "epochs": 2}, "epochs is given twice"),
+        ({"method": 3}, "no method '3'"),
+        ({"method": None}, "no method 'None'"),
+        ({"encoder": 3}, "the name of an encoder; got 3"),
+        ({"epochs": "three"}, "epochs must be a whole number of at least 1; got 'three'"),
+        ({"epochs": 1.5}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a whole number of at least 1; got True"),
+        ({"predict_level": "first"}, "predict_level must be a whole number; got 'first'"),
+        ({"predict_level": None}, "predict_level must be a whole number"),
+        ({"unknown": [0, 1]}, r"unknown is one label, such as -1; got \[0, 1\]"),
+        ({"unknown": np.array([0, 1])}, "unknown is one label"),
+        ({"device": 0}, "no device '0'"),
+        ({"run_folder": 3}, "run_folder must be a text or a path; got 3"),
+    ],
+)
+def test_parameters_of_a_wrong_type_are_named_at_fit(
+    wrong: dict[str, Any], words: str, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    x, digit = digits
+    made = clone(CoarseToFine(**wrong))  # nothing is checked before
+    with pytest.raises(UserError, match=words):
+        made.fit(x, digit % 2)
+
+
+def test_numbers_as_texts_are_read_as_everywhere(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, digit = digits
+    y = np.stack([digit // 5, digit], axis=1)
+    fitted = CoarseToFine("sup-ce", epochs="1", predict_level=1.0, random_state=0).fit(x, y)  # type: ignore[arg-type]
+    assert fitted.classes_.tolist() == list(range(10))
+    assert 0 <= fitted.score(x, y) <= 1
+
+
+def test_labels_and_weights_of_another_length(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, digit = digits
+    fitted = CoarseToFine("sup-ce", epochs=1, random_state=0).fit(x, digit % 2)
+    with raises("wrong_shape", "X has 400 samples, and y has labels for 5"):
+        fitted.score(x, digit[:5])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        fitted.score(x, digit % 2, sample_weight=[1, 2])
+    with raises("wrong_shape", "as many of each sample as there are levels"):
+        fitted.fit(x, [[1], [2, 3]])
+    for call in (CoarseToFine().transform, CoarseToFine().predict):
+        with pytest.raises(NotFittedError):
+            call(x)
+
+
+def test_messages_name_the_classes(digits: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    x, digit = digits
+    for method, y, name in (
+        ("maskcon", np.full(400, "cat"), "cat"),
+        ("sup-ce", np.full(400, 7.0), "7.0"),
+        ("multi-ce", [["pet", "cat"]] * 400, "pet"),
+    ):
+        with raises("too_few", rf"has one class in the training data \('{name}'\)"):
+            CoarseToFine(method, epochs=1).fit(x, y)
+    named = np.array(["odd ", "even"])[1 - digit % 2]
+    fitted = CoarseToFine("sup-ce", epochs=2, random_state=0, run_folder=tmp_path / "run").fit(x, named)
+    assert regrain.Run.open(tmp_path / "run").labels.names("label") == ("even", "odd")
+    assert fitted.score(x, named) > 0.7
+    alike = np.array(["odd ", "odd"])[digit % 2]  # two classes whose names are one
+    assert set(fitted.fit(x, alike).predict(x)) == {"odd", "odd "}
 
 
 def test_settings_may_be_numbers_of_numpy(digits: tuple[np.ndarray, np.ndarray]) -> None:

@@ -271,7 +271,7 @@ def test_only_samples_of_the_split_are_shown_and_judged(tmp_path: Path) -> None:
     assert numbers_of(worst)[0] == 0
     best, _, _ = write_grids(discovery, parts, tmp_path)
     assert {grey % 10 for row in rows_of(best) for grey in row} == {0, 3}
-    with pytest.raises(UserError, match="no split 'val' to show: there are train, test"):
+    with pytest.raises(UserError, match="no split 'val': there are train, test; name one with split="):
         write_grids(discovery, parts, tmp_path, split="val")
 
 

@@ -215,7 +215,7 @@ class Rows:
         try:
             labels = rows.strict_labels()
         except UserError as error:
-            raise UserError(f"{self.where}: {error} (`regrain check` lists the rows)") from None
+            raise UserError(f"{self.where}: {error} (`regrain check` lists the rows)", code=error.code) from None
         messages = [*rows.notes.get("messages", []), *(Notable(pair) for pair in twins(labels))]
         rows = replace(rows, notes={**rows.notes, "messages": messages})
         storage_messages: tuple[str, ...] = ()

@@ -77,7 +77,7 @@ def taxonomy(source: str | Path) -> Taxonomy:
     try:
         return _from_file(path)
     except UserError as error:
-        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}", code=error.code) from None
     except csv.Error as error:
         raise UserError(f"{path} does not have the form of a taxonomy: {error}", code="damaged_file") from None
 

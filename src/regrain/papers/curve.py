@@ -203,7 +203,7 @@ def _curve(
 
     for value in values:  # raise errors before any training
         parts = corrupted(value, first)
-        get_split(parts, "test", plan.dataset.name)
+        get_split(parts, "test", plan.dataset.name, option=None)
         assemble(plan.recipe, parts["train"].with_levels(section["levels"]))
     circumstances = {"recipe": shared, "data": section, "labels": plan.training.labels.fingerprint()}
     begin_plan(place, {"plan": {"varied": corruption}, "circumstances": circumstances}, "experiment")

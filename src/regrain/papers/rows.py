@@ -310,7 +310,7 @@ def check_row(recipe: Recipe) -> None:
     try:
         _check(recipe)
     except UserError as error:
-        raise UserError(f"{recipe.name}: {error}") from None
+        raise UserError(f"{recipe.name}: {error}", code=error.code) from None
 
 
 def _check(recipe: Recipe) -> None:

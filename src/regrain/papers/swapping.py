@@ -295,7 +295,7 @@ def isotropy(
             "--coarse and --fine",
             code="conflicting_options",
         )
-    test = get_split(split_dataset(plan.dataset, plan.recipe), "test", plan.dataset.name)
+    test = get_split(split_dataset(plan.dataset, plan.recipe), "test", plan.dataset.name, option=None)
     move = Move.of(train, test, in_use, subclass, to)
     labelled = {"given": train.with_levels([move.superclass_level]), "moved": move.apply(train)}
     assemble(plan.recipe, labelled["moved"])  # raise errors before any training

@@ -23,6 +23,7 @@ from regrain.report.build import curves_of
 from regrain.report.content import Chart, Line
 from regrain.report.figures import write_charts
 from regrain.report.page import chart_payload, render, require_packages
+from regrain.runs.commands import command
 from regrain.runs.evaluations import evaluation_of
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
@@ -317,7 +318,8 @@ def _tell_what_was_judged(runs: Sequence[Run], split: str, notes: list[str]) -> 
     counts = set()
     for run in runs:
         if not _figures(run, split):
-            advice = f"`regrain evaluate {run.path}` makes them"
+            named = () if split == "test" else ("--split", split)
+            advice = f"`{command('evaluate', run.path, *named)}` makes them"
             notes.append(f"{run.path} has no figures of the split '{split}': {advice}")
             continue
         evaluation = evaluation_of(run.folder, split)

@@ -13,6 +13,7 @@ from regrain.data.dataset import Dataset
 from regrain.errors import UserError
 from regrain.pictures.tiles import COLUMNS, TileRow, require_images, tiles, write_page
 from regrain.runs.discovery import Discovery
+from regrain.runs.run import get_split
 
 _ROWS = 10
 _NAMES = ("best", "worst", "random")
@@ -67,8 +68,8 @@ def write_grids(
     """
     first = next(iter(parts.values()))
     require_drawable(folder, first.modality, first.name, overwrite=True)
-    if split is not None and split not in parts:
-        raise UserError(f"no split '{split}' to show: there are {', '.join(parts)}", code="unknown_split")
+    if split is not None:
+        get_split(parts, split, first.name, "split=")
     random = np.random.default_rng(seed)
     shown = np.ones(len(discovery.ids), bool) if split is None else discovery.splits == split
     by_number = {s.number: s for s in discovery.subclasses}

@@ -79,13 +79,15 @@ def labels_read(method: type[Method], roles: Mapping[str, str], labels: Labels) 
         if not present:
             raise UserError(
                 f"every label of level '{level}' is unknown in the training data: {method.name} has no {role} "
-                "label to learn from"
+                "label to learn from",
+                code="no_labels",
             )
         if len(present) < method.needs.minimum_classes:
             raise UserError(
                 f"level '{level}' has one class in the training data ('{labels.names(level)[present[0]]}'): "
                 f"{method.name} needs at least {method.needs.minimum_classes} {role} classes. Choose another "
-                "--level, or a method without labels (selfcon, simclr, nnclr)"
+                "--level, or a method without labels (selfcon, simclr, nnclr)",
+                code="too_few",
             )
     kept, levels = labels.keep(list(roles.values())), tuple(roles.values())
     order = [kept.levels.index(level) for level in levels]

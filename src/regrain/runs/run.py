@@ -342,10 +342,15 @@ class Run:
         return fitting if labels is fitting.labels else replace(fitting, labels=labels)
 
 
-def get_split(parts: Mapping[str, Dataset], name: str, where: str) -> Dataset:
-    """A split by name; a UserError says which there are."""
+def get_split(parts: Mapping[str, Dataset], name: str, where: str, option: str | None = "--split") -> Dataset:
+    """A split by name; a UserError says which there are, and the ``option`` that names one, if the verb has it."""
     if name not in parts:
-        raise UserError(f"{where} has no split '{name}': there are {', '.join(parts)}", code="unknown_split")
+        named = [part for part in parts if part]  # data without splits are under an empty name
+        there = f"there is only '{named[0]}'" if len(named) == 1 else f"there are {', '.join(named)}"
+        why = there if option is None else f"{there}; name one with {option}"
+        if not named:
+            why = f"the data have no splits; leave out {option}"
+        raise UserError(f"{where} has no split '{name}': {why}", code="unknown_split")
     return parts[name]
 
 

@@ -278,8 +278,8 @@ def split_dataset(dataset: Dataset, recipe: Mapping[str, Any]) -> dict[str, Data
     if dataset.splits is not None:
         if "train" not in dataset.split_names:
             raise UserError(
-                f"{dataset.name} has the splits {', '.join(dataset.split_names)}, and none called 'train', the one to "
-                "train on",
+                f"{dataset.name} has no split 'train', the one to train on: there are {', '.join(dataset.split_names)}"
+                "; give one of them this name, in its column or as its folder's name",
                 code="unknown_split",
             )
         splits = dataset.by_split()

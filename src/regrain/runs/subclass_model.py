@@ -202,7 +202,7 @@ def read_names(file: str | Path, known: Sequence[int]) -> dict[int, str]:
     try:
         content = read_json(path)
     except UserError as error:
-        raise UserError(f"{error}; {example}") from None
+        raise UserError(f"{error}; {example}", code=error.code) from None
     if not all(isinstance(v, str) and v.strip() for v in content.values()):
         raise UserError(f"{path}: {example}")
     names = {}

@@ -162,7 +162,7 @@ class Plan:
             try:
                 parse_assignments([f"{given.name}={value}"], self.method)
             except UserError as error:
-                raise UserError(str(error).replace("--set", "--range")) from None
+                raise UserError(str(error).replace("--set", "--range"), code=error.code) from None
 
     def settings(self) -> list[dict[str, Any]]:
         """The settings of every trial: of lists the grid, in random order, as far as the plan goes; else random draws.

@@ -97,7 +97,8 @@ class _Workers:
         try:
             yield from self._loader
         except UserError as error:
-            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None  # without the worker's traceback
+            message = str(error).rpartition("UserError: ")[2].strip()  # without the worker's traceback
+            raise UserError(message, code=error.code) from None
         except (RuntimeError, BrokenPipeError) as error:
             if (self._context or multiprocessing).get_start_method() == "fork" or not _is_lost_worker(error):
                 raise

@@ -117,7 +117,8 @@ def calibrate(
     seen = _predicted(run, get_split(parts, name, where))
     judged = None
     if judge is not None:
-        judged = get_split(parts, judge, where) if judge in parts else get_split(run.splits(), judge, str(run.path))
+        known, place = (parts, where) if judge in parts else (run.splits(), str(run.path))
+        judged = get_split(known, judge, place, "--judge")
     on = f"{name} of {run.path.name if dataset is None else where}"  # no path: the Hub's folder holds it too
     answers = fit_selective_classifier(
         *seen, taxonomy, precision=precision, confidence=confidence, counts=counts, calibrated_on=on

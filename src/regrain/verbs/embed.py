@@ -60,7 +60,7 @@ def embed(
         dataset = get_split(run.splits(), split or "test", str(run.path))
     else:
         dataset = run.read(data, wanted="none", **reader_options)
-        dataset = dataset if split is None else dataset.split(split)
+        dataset = dataset if split is None else get_split(dataset.by_split(), split, dataset.name)
     vectors = embeddings_of(run.model, run.fitting(dataset))
     return functional.normalize(vectors, dim=1) if normalise else vectors
 

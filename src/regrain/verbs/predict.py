@@ -17,7 +17,7 @@ from regrain.data.options import ReaderOptions
 from regrain.runs.classifier import level_proba
 from regrain.runs.parts import blocks_of, helpers, key_of, tables_of, write_in_blocks
 from regrain.runs.prediction import predicted_columns
-from regrain.runs.run import Run
+from regrain.runs.run import Run, get_split
 from regrain.runs.subclass_model import read_discovery
 from regrain.runs.tables import arrow_table, frame_of, require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
@@ -90,7 +90,7 @@ def predict(
     made: list[pa.Table] = []
     with helpers(run, engine, devices) as (run, cluster):
         dataset = run.read(data, wanted="none", **reader_options)
-        dataset = run.fitting(dataset if split is None else dataset.split(split))
+        dataset = run.fitting(dataset if split is None else get_split(dataset.by_split(), split, dataset.name))
         blocks = blocks_of({"": dataset}, run, cluster)
         if cluster is None and (out is None or len(blocks) == 1):
             columns = _columns(run)(dataset)

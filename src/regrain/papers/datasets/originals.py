@@ -330,7 +330,7 @@ def plain_pickle(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: the data set is not complete") from None
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}", code=error.code) from None
     except Exception as error:  # a damaged pickle fails in many ways
         raise UserError(f"{path} cannot be read as a CIFAR batch: {error}") from None
     if not isinstance(content, dict):
