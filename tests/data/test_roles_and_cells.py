@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
 import datetime
-import gzip
 import io
 import itertools
 import json
-import lzma
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -601,22 +598,6 @@ def test_a_split_in_other_words_is_named_and_not_a_feature(tmp_path: Path, words
     assert read(frame.assign(split_time=np.arange(12) / 7)).samples.shape == (3,)  # a feature that is named alike
     if not isinstance(words[0], str):
         assert read(frame, columns=["a", "b", "data_split"]).samples.shape == (3,)  # named outright
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (gzip.compress(b"a,kind\n1,u\n"), "it is gzip: unpack it"),
-        (bz2.compress(b"a,kind\n1,u\n"), "it is bzip2: unpack it"),
-        (lzma.compress(b"a,kind\n1,u\n"), "it is xz: unpack it"),
-        (b"PK\x03\x04\xff\xff", "save the sheet as CSV"),
-        (b"PAR1\xff\xff", "let its name end in .parquet"),
-    ],
-)
-@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.json", "t"])
-def test_a_file_of_another_format_is_named(tmp_path: Path, content: bytes, why: str, name: str) -> None:
-    with pytest.raises(UserError, match=why):
-        read(written(tmp_path, content, name))
 
 
 def test_classes_too_small_to_hold_out_are_counted_and_a_share_that_works_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from regrain.data.cells import Column
 from regrain.data.columns import column_names, require_rows
 from regrain.data.delimited import csv_table
+from regrain.data.foreign import described_text, foreign_format, is_json, not_text
 from regrain.data.options import TABLE_SUFFIXES
 from regrain.data.parquet import parquet_files, parquet_table
 from regrain.data.rows import RowError
@@ -25,15 +26,6 @@ from regrain.data.table import Table
 from regrain.errors import UserError
 from regrain.labels import missing
 
-_OTHER_FORMATS = {
-    b"\x1f\x8b": "gzip: unpack it",
-    b"BZh": "bzip2: unpack it",
-    b"\xfd7zXZ": "xz: unpack it",
-    b"\x28\xb5\x2f\xfd": "Zstandard: unpack it",
-    b"PK\x03\x04": "a ZIP archive or an Excel workbook: unpack it, or save the sheet as CSV",
-    b"PAR1": "Parquet: let its name end in .parquet",
-    b"\x93NUMPY": "a NumPy array: load it in Python, and give the array",
-}
 _MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -63,10 +55,15 @@ def file_table(path: Path) -> Table:
     if suffix in (".parquet", ".pq"):
         return parquet_table([path])
     if suffix not in TABLE_SUFFIXES:
-        advice = "save the sheet as CSV" if suffix in (".xlsx", ".xls", ".ods") else "expected a folder or a table"
-        why = _other_format(path.open("rb").read(8)) or f"{advice} ({', '.join(TABLE_SUFFIXES)})"
+        why = foreign_format(path) or described_text(path)
+        why = why or f"expected a folder or a table ({', '.join(TABLE_SUFFIXES)})"
         raise UserError(f"{path} cannot be read: {why}", code="damaged_file")
     text = utf8_text(path)
+    if suffix in (".csv", ".tsv") and is_json(text):
+        raise UserError(
+            f"{path} cannot be read: it is JSON: let its name end in .jsonl for an object a line, else in .json",
+            code="damaged_file",
+        )
     with _no_collection():
         return csv_table(path, text) if suffix in (".csv", ".tsv") else _json_table(path, text)
 
@@ -90,27 +87,24 @@ def utf8_text(path: Path) -> str:
     """
     try:
         content = path.read_bytes()
+        foreign = foreign_format(path, content)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}", code="damaged_file") from None
+    if foreign is not None:
+        raise UserError(f"{path} cannot be read: {foreign}", code="damaged_file")
+    marked = content.startswith(_MARKS)
+    why = None if marked else not_text(content)
     try:
-        if content.startswith(_MARKS):
+        if marked:
             return content.decode("utf-32" if content.startswith(_MARKS[:2]) else "utf-16").lstrip("\ufeff")
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        why = _other_format(content) or f"line {line} has other bytes; save it as 'CSV UTF-8'"
+        why = why or f"line {line} has other bytes; save it as 'CSV UTF-8'"
         raise UserError(f"{path} is not UTF-8 text: {why}", code="damaged_file") from None
-    if text.count("\0") > len(text) // 4:
-        raise UserError(
-            f"{path} is not UTF-8 text: it looks like UTF-16 without a mark; save it as 'CSV UTF-8'",
-            code="damaged_file",
-        )
+    if why is not None:
+        raise UserError(f"{path} is not UTF-8 text: {why}", code="damaged_file")
     return text.lstrip("\ufeff")
-
-
-def _other_format(content: bytes) -> str | None:
-    """The format of a file that is not text, by its first bytes, and what to do with it; None for any other."""
-    return next((f"it is {why}" for mark, why in _OTHER_FORMATS.items() if content.startswith(mark)), None)
 
 
 def _json_table(path: Path, text: str) -> Table:

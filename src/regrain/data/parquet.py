@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,6 +14,7 @@ import numpy as np
 from regrain.coded import Coded
 from regrain.data.cells import Column, is_split, split_name
 from regrain.data.columns import class_names_of, column_names, require_rows, stacked
+from regrain.data.foreign import described_text, foreign_format
 from regrain.data.images import local_processes
 from regrain.data.options import RoleOptions
 from regrain.data.rows import Rows
@@ -170,9 +172,7 @@ class ParquetColumns(Mapping[str, Column]):
             found |= _read_texts(path, file, texts)
             table = file.read(columns=others, use_threads=len(others) > 1)
         except (pa.ArrowException, OSError, MemoryError) as error:
-            raise UserError(
-                f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", code="damaged_file"
-            ) from None
+            raise _unreadable(path, error) from None
         for name in names:
             if name not in own:
                 found[name] = Coded(np.zeros(self.sizes[index], np.uint8), [None])
@@ -192,9 +192,20 @@ class ParquetColumns(Mapping[str, Column]):
             texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
             return pq.ParquetFile(path, read_dictionary=texts, metadata=metadata), schema, set(texts)
         except (pa.ArrowException, OSError, MemoryError) as error:
-            raise UserError(
-                f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", code="damaged_file"
-            ) from None
+            raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: BaseException) -> UserError:
+    """The error for a file that is not Parquet, or not all of it."""
+    why = str(error).splitlines()[0]
+    with suppress(OSError):
+        if not path.stat().st_size:
+            why = "it is empty"
+        elif "magic bytes" in why:
+            found = foreign_format(path)
+            cut = found is not None and found.startswith("it is Parquet")
+            why = "its end is missing: copy or download the whole file" if cut else found or described_text(path) or why
+    return UserError(f"{path} cannot be read as Parquet: {why}", code="damaged_file")
 
 
 def free_memory() -> int:
