@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support import Soon, quick, weights
+from support import Soon, quick, raises, weights
 
 import regrain
 from regrain.data.dataset import Dataset
