@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from regrain.errors import Stopped, UserError
+from regrain.processes import was_launched
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -167,15 +168,6 @@ class Cluster:
 
 _STOP, _TOLD, _SAID, _BEGUN = "stop", "told", "said", "begun"
 """Files of :meth:`Cluster.train`: the wish to stop, the function's error, what the first worker prints, its start."""
-
-
-def was_launched() -> bool:
-    """Whether a launcher started this process, as one of several or alone: torchrun, Ray Train, a cluster's operator.
-
-    They all say which process it is (RANK) of how many (WORLD_SIZE); without LOCAL_WORLD_SIZE it has a machine to
-    itself.
-    """
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def cluster_of(

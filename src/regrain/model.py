@@ -36,7 +36,7 @@ from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.spelling import counted
 from regrain.storage.files import Finite, Folder, read_tensors
-from regrain.storage.run_folder import LabelsForm, RunFolder, labels_from_json
+from regrain.storage.run_folder import LabelsForm, RunFolder, labels_from_json, labels_to_json
 from regrain.training.device import Precision, scan_dtype
 from regrain.training.scan import on_device, on_host, scan_batches
 from regrain.views import ImageViews, SeriesViews, TextViews, VectorViews
@@ -352,7 +352,7 @@ class Model:
         model.recall_features()
         return model
 
-    def save(self, run: RunFolder, labels: Mapping[str, Any]) -> None:
+    def save(self, run: RunFolder, labels: Labels) -> None:
         """Write the run folder's ``model/``."""
 
         def save_extra(folder: Path) -> None:
@@ -362,7 +362,7 @@ class Model:
 
         run.write_model(
             _saved(self.method, self.backbone),
-            self.config | {"precision": self.precision, "labels": dict(labels)},
+            self.config | {"precision": self.precision, "labels": labels_to_json(labels)},
             save_extra,
         )
 

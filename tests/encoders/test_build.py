@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from support import raises
 from torch import nn
 
-from regrain.encoders import build_encoder, default_encoder, encoder_config, encoder_names, weights_origin
+from regrain.encoders import build_encoder, default_encoder, encoder_config, encoder_names
 from regrain.errors import UserError
 
 SAMPLES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -57,8 +57,8 @@ def test_round_trip_keeps_what_the_pretrained_weights_said(tmp_path: Path) -> No
     again = build_encoder(**encoder_config(encoder))  # a warning of random frozen weights would be an error here
     assert again.mean == encoder.mean == (0.485, 0.456, 0.406)
     assert again.std == encoder.std
-    assert weights_origin(again) == weights_origin(encoder)
-    assert weights_origin(again).endswith("w.safetensors (frozen, with a trained adapter)")
+    assert again.origin == encoder.origin
+    assert again.origin.endswith("w.safetensors (frozen, with a trained adapter)")
     assert again.state_dict().keys() == encoder.state_dict().keys()
 
 
@@ -146,7 +146,6 @@ def test_unknown_adapter() -> None:
 def test_config_of_a_foreign_module() -> None:
     with raises("not_supported"):
         encoder_config(nn.Linear(2, 2))
-    assert weights_origin(nn.Linear(2, 2)) == "unknown (own module Linear)"
 
 
 def test_every_listed_name_builds() -> None:

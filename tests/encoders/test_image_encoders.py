@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from support import raises
 from torch import nn
 
-from regrain.encoders import Encoder, build_encoder, weights_origin
+from regrain.encoders import Encoder, build_encoder
 from regrain.errors import RegrainWarning, UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -137,7 +137,7 @@ def test_weights_from_a_file_with_head_and_prefix(tmp_path: Path) -> None:
     x = torch.randn(2, 3, 96, 96)
     assert torch.equal(encoder.eval()(x), donor.eval()(x))
     assert encoder.mean == IMAGENET_MEAN
-    assert weights_origin(encoder) == f"weights file {path}"
+    assert encoder.origin == f"weights file {path}"
 
 
 def test_stem_is_new_and_the_rest_pretrained_at_32_pixels(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_published_weights_from_the_hub_cache(monkeypatch: pytest.MonkeyPatch, t
     encoder = build("resnet18.a1_in1k", (4, 32, 32), pretrained=True)
     assert torch.equal(encoder.net.layer1[0].conv1.weight, donor.layer1[0].conv1.weight)
     assert encoder.mean == (*IMAGENET_MEAN, IMAGENET_MEAN[0])
-    assert weights_origin(encoder) == (
+    assert encoder.origin == (
         "timm resnet18.a1_in1k, trained on ImageNet-1K with fine labels, licence apache-2.0 (first convolution new)"
     )
 

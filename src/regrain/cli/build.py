@@ -475,7 +475,7 @@ def call(name: str, command: Command, options: Mapping[str, Option], given: dict
         getattr(import_module(module), function)(**arguments, **({"as_json": as_json} if command.json else {}))
         return
     from regrain.cli import show
-    from regrain.training.processes import is_first_process, shared_out
+    from regrain.processes import is_first_process, shared_out
 
     arguments |= show.callbacks(command.calls)
     if "progress" in options:

@@ -15,10 +15,9 @@ from regrain import __version__
 from regrain.cli.build import LazyCommand
 from regrain.cli.commands import COMMANDS
 from regrain.cli.terminal import say
-from regrain.cluster import was_launched
 from regrain.errors import RegrainWarning, UserError, command_line
+from regrain.processes import is_first_process, layout_of, was_launched
 from regrain.spelling import shown
-from regrain.training.processes import is_first_process, layout_of
 
 _EPILOG = "Start with `regrain demo`, then `regrain methods`: which method for my labels."
 

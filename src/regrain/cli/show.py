@@ -39,7 +39,7 @@ _MANY = 40
 def stoppable(work: Callable[[], Any], go_on: str | None = None) -> Any:
     """Run a training; after Ctrl-C, say how to continue (default: `regrain resume` the run) and exit with 130."""
     from regrain.errors import Stopped
-    from regrain.training.processes import is_first_process
+    from regrain.processes import is_first_process
 
     try:
         return work()

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from regrain.checks import Seed, checks_settings
 from regrain.data.cache import cached_tensor
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError, nearest
@@ -24,12 +25,15 @@ _UNTOLD = -1e30
 """Margin of a sample whose class no other fold can tell from another."""
 
 
+@checks_settings
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
     """Corruption of a training split before a method sees it, applied in the order of the fields.
 
     A field's text is what the command line says of it: ``Annotated[type, text]``.
     """
+
+    name: ClassVar[str] = "data"
 
     samples: Annotated[int | None, "Train on this many samples alone, drawn whatever their classes."] = None
     limit_per_class: Annotated[
@@ -56,12 +60,8 @@ class Corruption:
         "classes then: `discover --known LEVEL` finds them, the protocol novel says how well.",
     ] = None
     draw: Annotated[
-        int, "The seed of these draws; default 0 for every --seed, so that seeds are compared on the same samples."
+        Seed, "The seed of these draws; default 0 for every --seed, so that seeds are compared on the same samples."
     ] = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.draw < 2**32:
-            raise UserError(f"data.draw is a whole number from 0 to 2^32 - 1; got {self.draw}")
 
     def apply(
         self, train: Dataset, levels: Sequence[str], features: Callable[[Dataset], Tensor] | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from regrain.errors import UserError
+from regrain.processes import local_processes
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -259,11 +260,6 @@ def choose_storage(
     plain = all(header.mode == MODES[channels] and header.size == (height, width) for header in headers)
     threads = max(1, min(8, (os.cpu_count() or 1) // processes)) if large else 1
     return Storage(form, in_memory, plain, threads, tuple(messages), white is not None or bool(brightest))
-
-
-def local_processes() -> int:
-    """Processes of a launcher on this machine, which share its cores and its memory."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def _require_options(image_size: int | tuple[int, int] | None, channels: int | None, white: int | None) -> None:

@@ -15,11 +15,11 @@ from regrain.coded import Coded
 from regrain.data.cells import Column, is_split, split_name
 from regrain.data.columns import class_names_of, column_names, require_rows, stacked
 from regrain.data.foreign import described_text, foreign_format
-from regrain.data.images import local_processes
 from regrain.data.options import RoleOptions
 from regrain.data.rows import Rows
 from regrain.data.table import Table
 from regrain.errors import UserError, examples, python_only
+from regrain.processes import local_processes
 
 _CELL_BYTES = 16
 _FEW = 16

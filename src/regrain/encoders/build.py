@@ -23,7 +23,7 @@ from .hash_text import HashTextEncoder
 from .series import DCCNEncoder
 from .text import TextEncoder, minilm_is_at_hand
 from .vector import IdentityEncoder, MLPEncoder, ResidualEncoder, StandardisedEncoder
-from .vision import VisionEncoder, is_vision_source
+from .vision import VisionEncoder, is_vision_source, trained_side
 from .weights import load_weights
 
 _ANY_TENSOR: dict[str, type[Encoder]] = {"identity": IdentityEncoder, "mlp": MLPEncoder, "residual": ResidualEncoder}
@@ -69,6 +69,21 @@ def default_encoder(modality: str, sample_shape: Sequence[int]) -> str:
     if modality == "text":
         return "minilm" if minilm_is_at_hand() else "hash-text"
     return "dccn" if modality == "series" else "mlp"
+
+
+def side_of_weights(name: str, pretrained: bool | str) -> int | None:
+    """The side in pixels of the images that an encoder's published weights were trained on; None without such weights.
+
+    Examples
+    --------
+    >>> side_of_weights("lite", False), side_of_weights("resnet50", True), side_of_weights("resnet50", False)
+    (224, 224, None)
+    """
+    if name in _OURS["image"] or isinstance(pretrained, str):
+        return None
+    if is_vision_source(name):
+        return trained_side(name)
+    return image.published_side(name) if pretrained or name in image.PACKAGED else None
 
 
 def build_encoder(
@@ -186,17 +201,6 @@ def encoder_config(encoder: nn.Module) -> dict[str, Any]:
     if network.mean is not None and network.std is not None:
         config |= {"mean": network.mean, "std": network.std}  # else lost with ``pretrained``
     return json.loads(json.dumps(config))
-
-
-def weights_origin(encoder: nn.Module) -> str:
-    """Where an encoder's initial weights come from, for the model card.
-
-    Examples
-    --------
-    >>> weights_origin(build_encoder("conv4", modality="image", sample_shape=(3, 32, 32)))
-    'random initialisation'
-    """
-    return encoder.origin if isinstance(encoder, Encoder) else f"unknown (own module {type(encoder).__name__})"
 
 
 def _build(

@@ -12,7 +12,7 @@ from regrain.data.dataset import Dataset
 from regrain.labels import Labels
 from regrain.model import Model
 from regrain.objectives.gathering import gather
-from regrain.training.processes import own_share
+from regrain.processes import own_share
 from regrain.training.scan import on_device, on_host, scan_batches, scanning
 
 
@@ -23,7 +23,7 @@ def apply_model(
 
     The model works in evaluation mode, so a sample's result does not depend on its batch, up to the rounding of
     ``model.dtype``. Rows of ``beside`` (N, ...) are handed on with their samples, as a second argument. Within
-    :func:`~regrain.training.processes.shared_out` every process computes a share of the rows, and gets all of them:
+    :func:`~regrain.processes.shared_out` every process computes a share of the rows, and gets all of them:
     each once, in the order of the data.
     """
     dataset = model.featurised(dataset, workers=workers)
@@ -46,7 +46,7 @@ def apply_model(
 def share_out(function: Callable[[Tensor], Sequence[Tensor]], rows: Tensor) -> list[Tensor]:
     """Results of ``function``, in the order of the rows.
 
-    Within :func:`~regrain.training.processes.shared_out` every process computes a share, and gets all.
+    Within :func:`~regrain.processes.shared_out` every process computes a share, and gets all.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ from regrain.evaluation.superclass import superclass
 from regrain.evaluation.verdicts import verdict
 from regrain.labels import Labels
 from regrain.model import Model
-from regrain.training.processes import is_first_process
+from regrain.processes import is_first_process
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol

@@ -97,6 +97,8 @@ class Method(nn.Module):
     """Whether the encoder is trained; otherwise its features are used unchanged."""
     fit_once: ClassVar[bool] = False
     """Whether one call of :meth:`before_epoch` is the whole training, without optimiser steps."""
+    roles: tuple[str, ...]
+    """Roles of the levels that the method reads, in order."""
     judges_projection: ClassVar[bool] = False
     """Whether ``evaluate`` also judges :meth:`embed_projected` by default: some papers keep that head, some drop it."""
     fewest_steps: ClassVar[int] = 0
@@ -110,13 +112,14 @@ class Method(nn.Module):
 
     def __init__(self, encoder: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
-        if len(self.roles_of(len(classes))) != len(classes):
+        self.roles = self.roles_of(len(classes))
+        if len(self.roles) != len(classes):
             raise UserError(
                 f"{self.name} reads {len(self.needs.levels)} label levels ({', '.join(self.needs.levels) or 'none'}); "
                 f"got class counts for {len(classes)}",
                 code="wrong_shape",
             )
-        for role, count in zip(self.roles_of(len(classes)), classes, strict=True):
+        for role, count in zip(self.roles, classes, strict=True):
             if count < self.needs.minimum_classes:
                 raise UserError(
                     f"{self.name} needs at least {self.needs.minimum_classes} {role} classes to tell apart; "
@@ -132,11 +135,6 @@ class Method(nn.Module):
         if cls.needs.levels == (EVERY,):
             return tuple(f"level{number + 1}" for number in range(levels))
         return coarse_roles(max(1, levels)) if cls.needs.several else cls.needs.levels
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Roles of the levels that the method reads, in order."""
-        return self.roles_of(len(self.classes))
 
     @property
     def encoder_width(self) -> int:

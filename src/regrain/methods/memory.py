@@ -235,7 +235,7 @@ class MomentumContrast(ContrastiveMethod):
 
     @classmethod
     def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
-        return [*super().fit_settings(settings, training), *fit_queue(settings, training)]
+        return fit_queue(settings, training)
 
     def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         query_view, key_view = batch.views
@@ -248,9 +248,8 @@ class MomentumContrast(ContrastiveMethod):
         return {}
 
     def loss(self, query: Tensor, key: Tensor, labels: Tensor, ids: Tensor, **features: Tensor) -> dict[str, Tensor]:
-        losses = self.contrast(query, key, labels, self.queue.candidate_mask(ids), **features)
-        self.queue.stage(key, ids, labels)
-        return losses
+        self.queue.stage(key, ids, labels)  # enters after the step
+        return self.contrast(query, key, labels, self.queue.candidate_mask(ids), **features)
 
     def contrast(self, *args: Any, **features: Any) -> dict[str, Tensor]:
         """Return ``loss`` and terms from query, key, labels and mask (B, 1 + queue), which excludes own old keys."""

@@ -48,7 +48,7 @@ class NNCLR(ContrastiveMethod):
 
     @classmethod
     def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
-        return [*super().fit_settings(settings, training), *fit_queue(settings, training)]
+        return fit_queue(settings, training)
 
     def forward_views(self, batch: Batch) -> dict[str, Tensor]:
         first, second = (self.projector(self.encoder(view)) for view in batch.views)

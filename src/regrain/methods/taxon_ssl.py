@@ -67,7 +67,7 @@ class TaxonSSL(Method):
     def fit_settings(cls, settings: dict[str, Any], training: Training) -> list[str]:
         if settings["ramp_epochs"] is None:
             settings["ramp_epochs"] = max(1, round(training.epochs / 4))
-        return super().fit_settings(settings, training)
+        return []
 
     def before_epoch(self, training_set: TrainingPass) -> None:
         self._counts["epochs"] += 1

@@ -17,15 +17,12 @@ from regrain.errors import UserError
 from regrain.methods import Method, method_class
 from regrain.methods.base import Training
 from regrain.model import Model, describe_inputs
-from regrain.runs.defaults import GENTLE, Regime, default_encoder_section, default_epochs, view_size
+from regrain.runs.defaults import GENTLE, Regime, default_encoder_section, default_epochs, encoder_settings
 from regrain.runs.recipe import (
-    adapter_of,
     is_as_it_is,
     kind_of_recipes,
     merge,
     packaged_recipe,
-    recipe_for,
-    recipes_of_method,
 )
 from regrain.runs.roles import labels_read, roles_of
 from regrain.training.loader import loader_of
@@ -70,18 +67,29 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     notices: list[str] = []
     method = method_class(recipe["method"]["name"])
     seed = int(recipe.get("seed", 0))
-    section, size = _encoder_settings(recipe, train, method, notices)
-    encoder = _encoder(section, size, train, method, seed, notices)
-    given = merge(_packaged(method, section, size, encoder, train), recipe)
+    section, size = encoder_settings(recipe, train, method, notices)
+    modality, shape = train.modality, train.samples.shape
+    encoder = build_encoder(
+        modality=modality,
+        sample_shape=(shape[0], size, size) if modality == "image" else shape,
+        static_width=getattr(train.samples, "static_width", 0),
+        seed=seed,
+        **section,
+    )
+    pretrained = is_pretrained(encoder.origin)
+    packaged = packaged_recipe(
+        method, modality=modality, encoder=section, size=size, pretrained=pretrained, samples=len(train)
+    )
+    given = merge(packaged, recipe)
     settings = {name: value for name, value in given.get("method", {}).items() if name != "name"}
     settings = check_values(settings, hyperparameters(method), method.name)
-    options = _training_options(given, section, encoder, train)
+    options = _training_options(given, section, encoder, train, pretrained=pretrained)
     roles = roles_of(method, train.labels.levels, recipe.get("data", {}).get("roles"))
     reduced = replace(train, labels=labels_read(method, roles, train.labels))
     classes = list(reduced.labels.counts.values())
     start = Training(len(train), options.epochs, tuple(classes), encoder, frozenset(recipe.get("method", {})))
     notices += method.fit_settings(settings, start)
-    _require_trainable(options, method, section, encoder)
+    notices += _require_useful(options, method, section, encoder, modality)
     options = _fit_steps(options, recipe.get("training", {}), len(train), method, notices)
     visits = _first_visits(reduced, options, list(roles.values()), seed, notices)
     _count_truncated(encoder, train, notices)
@@ -94,71 +102,17 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
         "data": {**given.get("data", {}), "roles": roles, "labels_fingerprint": reduced.labels.fingerprint()},
         "method": {"name": method.name, **settings},
         "encoder": section,
-        "views": {"presets": presets} | ({"size": size} if train.modality == "image" else {}),
+        "views": {"presets": presets} | ({"size": size} if modality == "image" else {}),
         "training": asdict(options),
         "seed": seed,
     }
     return Assembly(model, reduced, options, resolved, notices, visits)
 
 
-def _encoder_settings(
-    recipe: Mapping[str, Any], train: Dataset, method: type[Method], notices: list[str]
-) -> tuple[dict[str, Any], int]:
-    """The section ``encoder`` with all that it leaves open decided, and the side of a view (0: not an image)."""
-    views = recipe.get("views", {})
-    given, trains = _encoder_section(recipe.get("encoder", {})), method.trains_encoder
-    section = default_encoder_section(given, recipe, train, notices, trains=trains)
-    size = view_size(views, train, section)
-    name = section.pop("name")
-    if train.modality == "image" and size > min(train.samples.shape[1:]) and "size" not in views:
-        notices.append(
-            f"views of {size} pixels, for which '{name}' was trained: images of {min(train.samples.shape[1:])} pixels "
-            "are enlarged; --set views.size sets another side, smaller ones are faster"
-        )
-    adapter = adapter_of(method) if section.get("frozen") else {}
-    return {"name": name, **adapter, **section}, size
-
-
-def _encoder(
-    section: Mapping[str, Any], size: int, train: Dataset, method: type[Method], seed: int, notices: list[str]
-) -> Encoder:
-    """The encoder of a section; a notice where its weights are random and stay so."""
-    encoder = build_encoder(
-        modality=train.modality,
-        sample_shape=(train.samples.shape[0], size, size) if train.modality == "image" else train.samples.shape,
-        static_width=getattr(train.samples, "static_width", 0),
-        seed=seed,
-        **section,
-    )
-    if not method.trains_encoder and not is_pretrained(encoder.origin) and any(True for _ in encoder.parameters()):
-        packaged = ", --encoder lite" * (train.modality == "image")
-        notices.append(
-            f"{method.name} does not train the encoder, and '{section['name']}' has random weights: give --pretrained "
-            f"or --weights{packaged}, or --encoder {'identity' if train.modality == 'image' else 'standardised'} for "
-            "the input as it is"
-        )
-    return encoder
-
-
-def _packaged(
-    method: type[Method], section: Mapping[str, Any], size: int, encoder: Encoder, train: Dataset
-) -> dict[str, Any]:
-    """The package's recipe; two batches at least, where a method's recipe wants larger ones than the modality's."""
-    pretrained = is_pretrained(encoder.origin)
-    found = packaged_recipe(method, modality=train.modality, encoder=section, size=size, pretrained=pretrained)
-    if is_as_it_is(section) and "features" in recipes_of_method(method.name):
-        general = recipe_for(kind_of_recipes(train.modality, section, pretrained=pretrained), "")
-        smaller = general.get("training", {}).get("batch_size", TrainingOptions.batch_size)
-        if found["training"]["batch_size"] > max(smaller, len(train) // 2):
-            found["training"]["batch_size"] = smaller
-    return found
-
-
 def _training_options(
-    given: Mapping[str, Any], section: Mapping[str, Any], encoder: Encoder, train: Dataset
+    given: Mapping[str, Any], section: Mapping[str, Any], encoder: Encoder, train: Dataset, *, pretrained: bool
 ) -> TrainingOptions:
-    """The options of the training, with epochs and a pretrained encoder's rate where nobody says."""
-    pretrained = is_pretrained(encoder.origin)
+    """The options of the training, with epochs and a ``pretrained`` encoder's rate where nobody says."""
     training = check_values(given.get("training", {}), hyperparameters(TrainingOptions), "training")
     asked = {key for key, value in given.get("training", {}).items() if value is not None}
     if "epochs" not in asked:
@@ -171,10 +125,10 @@ def _training_options(
     return TrainingOptions(**training)
 
 
-def _require_trainable(
-    options: TrainingOptions, method: type[Method], section: Mapping[str, Any], encoder: Encoder
-) -> None:
-    """Refuse options that this method, or this encoder, has no use for."""
+def _require_useful(
+    options: TrainingOptions, method: type[Method], section: Mapping[str, Any], encoder: Encoder, modality: str
+) -> list[str]:
+    """Refuse options that this method or this encoder cannot use; a notice where weights are random and stay so."""
     if options.early_stop and method.multi_stage:
         raise UserError(
             f"training.early_stop stops when the loss falls no more, and {method.name}'s loss starts again with every "
@@ -186,6 +140,14 @@ def _require_trainable(
             f"training.layer_decay gives the layers of the encoder '{section['name']}' rates of their own, and {why}: "
             "leave it out"
         )
+    if method.trains_encoder or is_pretrained(encoder.origin) or not any(True for _ in encoder.parameters()):
+        return []
+    packaged = ", --encoder lite" * (modality == "image")
+    return [
+        f"{method.name} does not train the encoder, and '{section['name']}' has random weights: give --pretrained "
+        f"or --weights{packaged}, or --encoder {'identity' if modality == 'image' else 'standardised'} for "
+        "the input as it is"
+    ]
 
 
 def _first_visits(
@@ -220,7 +182,7 @@ def _presets(
 
 def frozen_encoder(recipe: Mapping[str, Any], train: Dataset) -> Model | None:
     """The encoder of a recipe before any training, as the model ``features``; None unless its weights stay."""
-    section = default_encoder_section(_encoder_section(recipe.get("encoder", {})), recipe, train, [])
+    section = default_encoder_section(recipe, train, [])
     if not section.get("frozen"):
         return None
     section = {name: value for name, value in section.items() if name not in ("adapter", "adapter_options")}
@@ -240,23 +202,6 @@ def _count_truncated(encoder: Encoder, train: Dataset, notices: list[str]) -> No
             f"{cut} of the{of_them} {counted} training texts are longer than the encoder reads and are cut: "
             "encoder.max_length sets where"
         )
-
-
-def _encoder_section(section: Mapping[str, Any]) -> dict[str, Any]:
-    """The encoder's settings without what the data decide."""
-    for key in ("modality", "sample_shape", "static_width", "seed", "folder", "origin"):
-        if key in section:
-            raise UserError(
-                f"encoder.{key} is not a setting: it follows from the data and the run", code="unknown_option"
-            )
-    name, pretrained = section.get("name"), section.get("pretrained", False)
-    if not isinstance(section.get("freeze_statistics", True), bool):
-        raise UserError(f"encoder.freeze_statistics is true or false; got {section['freeze_statistics']!r}")
-    if name is not None and not isinstance(name, str):
-        raise UserError(f"encoder.name is the name of an encoder; got {name!r}")
-    if not isinstance(pretrained, bool | str):
-        raise UserError(f"encoder.pretrained is true, false or the path of a weights file; got {pretrained!r}")
-    return dict(section)
 
 
 def _fit_steps(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from regrain.encoders import is_pretrained, weights_origin
+from regrain.encoders import is_pretrained
 from regrain.runs.assemble import Assembly
 
 
 def card(assembly: Assembly, epochs: int, precision: str, device: str, notices: Sequence[str] = ()) -> str:
     """``card.md`` of a training that has ended; ``notices`` say what was chosen for the user."""
     recipe, labels = assembly.recipe, assembly.dataset.labels
-    origin = weights_origin(assembly.model.backbone or assembly.model.method.encoder)
+    origin = str((assembly.model.backbone or assembly.model.method.encoder).origin)
     levels = labels.in_words() or "none"
     lines = [
         f"# {recipe['method']['name']} on {assembly.dataset.name}",

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from regrain.data.dataset import Dataset
-from regrain.encoders import default_encoder, image, vision
+from regrain.encoders import default_encoder, image, side_of_weights
 from regrain.encoders.text import minilm_is_at_hand
 from regrain.errors import UserError, nearest
+from regrain.methods import Method
+from regrain.runs.recipe import adapter_of
 from regrain.views import preset_names
 
 Regime = Literal["features", "fine-tuning", "from scratch"]
@@ -32,8 +34,25 @@ GENTLE = 0.1
 """The rate of a pretrained encoder of photos over the heads' rate, at which its features are lost."""
 
 
+def encoder_settings(
+    recipe: Mapping[str, Any], train: Dataset, method: type[Method], notices: list[str]
+) -> tuple[dict[str, Any], int]:
+    """The section ``encoder`` of a recipe with what it leaves open decided; the side of a view (0: not an image)."""
+    views = recipe.get("views", {})
+    section = default_encoder_section(recipe, train, notices, trains=method.trains_encoder)
+    size = view_size(views, train, section)
+    name = section.pop("name")
+    if train.modality == "image" and size > min(train.samples.shape[1:]) and "size" not in views:
+        notices.append(
+            f"views of {size} pixels, for which '{name}' was trained: images of {min(train.samples.shape[1:])} pixels "
+            "are enlarged; --set views.size sets another side, smaller ones are faster"
+        )
+    adapter = adapter_of(method) if section.get("frozen") else {}
+    return {"name": name, **adapter, **section}, size
+
+
 def default_encoder_section(
-    section: Mapping[str, Any], recipe: Mapping[str, Any], train: Dataset, notices: list[str], *, trains: bool = True
+    recipe: Mapping[str, Any], train: Dataset, notices: list[str], *, trains: bool = True
 ) -> dict[str, Any]:
     """The section ``encoder`` of a recipe with a name in it, and ``frozen`` where the weights stay as they are.
 
@@ -42,12 +61,13 @@ def default_encoder_section(
     most :data:`~regrain.encoders.image.SMALL_IMAGE` pixels) are trained on from scratch, and so is the rest. A method
     that trains no encoder has the input as it is in place of random weights: the pixels, or standardised values.
 
-    ``section``: what the user gave. ``recipe``: what the user gave of everything. ``notices``: takes what the user may
-    want to know. ``trains``: whether the method trains the encoder.
+    ``recipe``: what the user gave. ``notices``: takes what the user may want to know. ``trains``: whether the method
+    trains the encoder.
     """
+    section = _checked_section(recipe.get("encoder", {}))
     modality, shape = train.modality, train.samples.shape
     if section.get("name"):
-        return dict(section)
+        return section
     raw = _RAW.get(modality) if not trains and set(section) <= {"frozen"} else None
     if modality not in ("image", "text"):
         return {**section, "name": raw or default_encoder(modality, shape)}
@@ -79,6 +99,23 @@ def default_encoder_section(
             f"{scratch} {instead}"
         )
     return {"frozen": not learns, **section, "name": pretrained}
+
+
+def _checked_section(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder's settings without what the data decide."""
+    for key in ("modality", "sample_shape", "static_width", "seed", "folder", "origin"):
+        if key in section:
+            raise UserError(
+                f"encoder.{key} is not a setting: it follows from the data and the run", code="unknown_option"
+            )
+    name, pretrained = section.get("name"), section.get("pretrained", False)
+    if not isinstance(section.get("freeze_statistics", True), bool):
+        raise UserError(f"encoder.freeze_statistics is true or false; got {section['freeze_statistics']!r}")
+    if name is not None and not isinstance(name, str):
+        raise UserError(f"encoder.name is the name of an encoder; got {name!r}")
+    if not isinstance(pretrained, bool | str):
+        raise UserError(f"encoder.pretrained is true, false or the path of a weights file; got {pretrained!r}")
+    return dict(section)
 
 
 def is_drawing(train: Dataset) -> bool:
@@ -124,21 +161,11 @@ def view_size(views: Mapping[str, Any], train: Dataset, encoder: Mapping[str, An
         return size
     storage = min(train.samples.shape[1:])
     stored = storage if storage < _LARGE_STORAGE else round(storage * _LARGE_VIEW / _LARGE_STORAGE)
-    own = None if encoder is None else _published_side(encoder)
+    own = None if encoder is None else side_of_weights(encoder["name"], encoder.get("pretrained", False))
     small_stem = encoder and encoder["name"].startswith("resnet") and not encoder.get("frozen")
     if own is None or (small_stem and storage <= image.SMALL_IMAGE):
         return stored
     return own if own <= max(_LARGE_VIEW, 1.1 * storage) else max(stored, _LARGE_VIEW)
-
-
-def _published_side(encoder: Mapping[str, Any]) -> int | None:
-    """The side that an encoder's published weights were trained at; None without such weights."""
-    name, pretrained = encoder["name"], encoder.get("pretrained", False)
-    if isinstance(pretrained, str):
-        return None
-    if vision.is_vision_source(name):
-        return vision.trained_side(name)
-    return image.published_side(name) if pretrained or name in image.PACKAGED else None
 
 
 def default_epochs(regime: Regime, samples: int, batch_size: int) -> int:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from regrain.cluster import Cluster, Engine, cluster_of
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
+from regrain.processes import from_first_process, is_first_process
 from regrain.runs.run import Run
 from regrain.runs.tables import joined_writer, parquet_writer, read_table, write_table
 from regrain.storage.files import MANIFEST, replace_file
 from regrain.training.device import Precision
-from regrain.training.processes import from_first_process, is_first_process
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +120,7 @@ def write_in_blocks(
 
     Several blocks are kept in a folder ``.NAME.parts`` beside ``out`` until all are made, and are then put together. A
     call that finds blocks of its own key there goes on after them. Within
-    :func:`~regrain.training.processes.shared_out` all processes make the blocks, and the first one writes them.
+    :func:`~regrain.processes.shared_out` all processes make the blocks, and the first one writes them.
 
     ``tables``: makes the tables of blocks. ``out``: A .csv or .parquet file. ``key``: gives what the content depends
     on; see :func:`key_of`. ``look``: called with the table of every block, in their order,

@@ -112,15 +112,21 @@ def _packaged(name: str) -> dict[str, Any]:
 
 
 def packaged_recipe(
-    method: type[Method], *, modality: str, encoder: Mapping[str, Any], size: int, pretrained: bool
+    method: type[Method], *, modality: str, encoder: Mapping[str, Any], size: int, pretrained: bool, samples: int
 ) -> dict[str, Any]:
     """The package's recipe for a method, on samples of a modality seen through an encoder.
 
+    Where a method's recipe wants larger batches than the modality's, there are two at least.
+
     ``encoder``: its section of the recipe. ``size``: the side of a view in pixels; 0 where samples are not images.
-    ``pretrained``: whether the encoder starts from weights.
+    ``pretrained``: whether the encoder starts from weights. ``samples``: number of training samples.
     """
     kind, features = kind_of_recipes(modality, encoder, pretrained=pretrained), is_as_it_is(encoder)
     found = recipe_for(kind, method.name, small=size <= SMALL_IMAGE, features=features, pretrained=pretrained)
+    if features and "features" in recipes_of_method(method.name):
+        smaller = recipe_for(kind, "").get("training", {}).get("batch_size", TrainingOptions.batch_size)
+        if found["training"]["batch_size"] > max(smaller, samples // 2):
+            found["training"]["batch_size"] = smaller
     return merge(found, {"encoder": adapter_of(method)}) if encoder.get("frozen") else found
 
 

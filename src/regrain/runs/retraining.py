@@ -35,6 +35,7 @@ def retraining(run: Run, method: str, train: Dataset) -> dict[str, Any]:
         encoder=section,
         size=recipe["views"].get("size", 0),
         pretrained=is_pretrained(run.model.config["encoder"]["origin"]),
+        samples=len(train),
     )
     result: dict[str, Any] = {"encoder": _differing(section, usual.get("encoder", {})), "views": {}}
     result["encoder"] |= {name: section[name] for name in ("name", "frozen", "pretrained") if name in section}

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from regrain.checks import check_values, hyperparameters
 from regrain.data.corruption import Corruption
 from regrain.data.dataset import Dataset
 from regrain.data.folder import image_suffixes, opens_as_image
@@ -274,7 +273,7 @@ def split_dataset(dataset: Dataset, recipe: Mapping[str, Any]) -> dict[str, Data
     """
     section = recipe["data"]
     given = {name: section[name] for name in CORRUPTIONS if name in section}
-    corruption = Corruption(**check_values(given, hyperparameters(Corruption), "data"))
+    corruption = Corruption(**given)
     if dataset.splits is not None:
         if "train" not in dataset.split_names:
             raise UserError(

@@ -13,12 +13,12 @@ from typing import Literal
 from regrain.cluster import Cluster
 from regrain.data.dataset import Dataset
 from regrain.errors import UserError
+from regrain.processes import is_first_process
 from regrain.runs.assemble import Assembly, assemble
 from regrain.runs.card import card
 from regrain.runs.run import Run
-from regrain.storage.run_folder import RunFolder, labels_to_json
+from regrain.storage.run_folder import RunFolder
 from regrain.training.device import resolve_device, resolve_precision
-from regrain.training.processes import is_first_process
 
 _PATIENCE = 1.0
 """Seconds for which a training waits for another one in its folder."""
@@ -69,7 +69,7 @@ def train_run(
         interrupt=interrupt,
     )
     if is_first_process():
-        model.save(run.folder, labels_to_json(assembly.dataset.labels))
+        model.save(run.folder, assembly.dataset.labels)
         precision = resolve_precision(assembly.options.precision, kind)
         text = card(assembly, len(run.folder.read_metrics()), precision, kind, run.notices)
         run.folder.write_text("card.md", text)

@@ -285,9 +285,10 @@ class RunFolder(Folder):
         """Refuse a folder that holds something else: it is never written to, and nothing in it is deleted."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; a run needs a folder of its own", code="would_overwrite")
-        lying = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
-        others = [name for name in lying if name != _LOCK and not is_temporary(name)]
-        if others and not self.is_run and not self._is_listed and not self._is_first_of(others):
+        if not self.path.exists() or self.is_run or self._is_listed:
+            return
+        others = [e.name for e in self.path.iterdir() if e.name != _LOCK and not is_temporary(e.name)]
+        if others and not self._is_first_of(others):
             raise UserError(f"{self.path} is not empty and holds no run; choose another --out", code="would_overwrite")
 
     def _is_first_of(self, names: list[str]) -> bool:
@@ -348,11 +349,11 @@ class RunFolder(Folder):
         with self.writing():
             super().write(writers)
 
-    def write_start(self, recipe: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
+    def write_start(self, recipe: Mapping[str, Any], labels: Labels) -> None:
         """Write what a run begins with: the resolved recipe, the classes, the versions of the libraries."""
         text = _recipe_text(recipe)
         written = {"recipe.yaml": lambda file: file.write_text(text, encoding="utf-8")}
-        self.write({**_versions(), "labels.json": json_writer(labels), **written})
+        self.write({**_versions(), "labels.json": json_writer(labels_to_json(labels)), **written})
 
     def read_recipe(self) -> dict[str, Any]:
         """Read the resolved recipe."""

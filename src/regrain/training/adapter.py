@@ -193,6 +193,8 @@ class Adapter(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         options = self.options
+        steps = int(self.trainer.estimated_stepping_batches)
+        per_epoch = steps / max(1, self.trainer.max_epochs or options.epochs)
         optimizer = build_optimizer(
             self.method,
             name=options.optimizer,
@@ -203,8 +205,6 @@ class Adapter(lightning.LightningModule):
             layer_decay=options.layer_decay,
             fused=options.precision != "fp16" or options.clip_gradient is None,
         )
-        steps = int(self.trainer.estimated_stepping_batches)
-        per_epoch = steps / max(1, self.trainer.max_epochs or options.epochs)
         schedule = build_schedule(
             optimizer,
             name=options.schedule,

@@ -17,8 +17,8 @@ from torch.utils.data import Dataset as TorchDataset
 from regrain.data.dataset import Dataset
 from regrain.data.shards import POOL
 from regrain.errors import UserError
+from regrain.processes import leave_unguarded
 from regrain.training.options import Sampling, TrainingOptions
-from regrain.training.processes import leave_unguarded
 from regrain.training.scan import RawBatch
 
 _ODD = -7046029254386353131

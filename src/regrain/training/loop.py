@@ -23,18 +23,17 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
-from regrain.cluster import was_launched
 from regrain.data.dataset import Dataset
 from regrain.encoders.weights import first_line
 from regrain.errors import Stopped, UserError, warn
 from regrain.methods.base import Method
+from regrain.processes import ProcessLayout, join_processes, layout_of, was_launched, was_restarted
 from regrain.storage.run_folder import RunFolder
 from regrain.training.adapter import Adapter
 from regrain.training.batch_norm import GlobalBatchNorm
 from regrain.training.device import resolve_precision, scan_dtype
 from regrain.training.loader import loader_of
 from regrain.training.options import TrainingOptions
-from regrain.training.processes import ProcessLayout, join_processes, layout_of, was_restarted
 from regrain.training.progress import ProgressDisplay
 from regrain.training.scan import scan_views
 

@@ -14,10 +14,10 @@ from regrain.data.options import ReaderOptions
 from regrain.errors import UserError, examples, warn
 from regrain.evaluation import Evaluation, chosen_protocols, evaluate_model
 from regrain.evaluation.few_shot import unseen_superclasses as select_unseen
+from regrain.processes import is_first_process
 from regrain.runs.evaluations import keep_evaluation
 from regrain.runs.run import Run, get_split
 from regrain.runs.verb import RunOrPath, verb
-from regrain.training.processes import is_first_process
 
 
 class _MissingForm(TypedDict):

@@ -20,6 +20,7 @@ from regrain.evaluation.missing import missing_for_a_reason
 from regrain.evaluation.representations import raw_representation
 from regrain.methods import method_class
 from regrain.methods.base import coarse_roles
+from regrain.processes import is_first_process, layout_of, leave_unguarded, was_restarted
 from regrain.runs.assemble import Assembly, assemble
 from regrain.runs.recipe import check_recipe, merge, parse_assignments, read_recipe
 from regrain.runs.roles import unread
@@ -29,10 +30,9 @@ from regrain.runs.tables import write_columns
 from regrain.runs.timing import announce_time
 from regrain.runs.training import start_notices, train_on, train_run, writing
 from regrain.runs.verb import verb
-from regrain.storage.run_folder import RunFolder, as_written, labels_to_json
+from regrain.storage.run_folder import RunFolder, as_written
 from regrain.training.device import Device, resolve_device
 from regrain.training.options import TrainingOptions
-from regrain.training.processes import is_first_process, layout_of, leave_unguarded, was_restarted
 
 
 @dataclass(frozen=True)
@@ -272,24 +272,23 @@ def fit(
             here=cluster is None,
         )
 
-        place = Path(out) if out is not None else Path("runs") / f"{method}-{dataset.name}-s{assembly.recipe['seed']}"
         assembly.recipe = as_written(assembly.recipe)
-        folder = RunFolder(place)
+        folder = RunFolder(f"runs/{method}-{dataset.name}-s{assembly.recipe['seed']}" if out is None else out)
+        run = Run(folder, dataset, device)
+        run.recipe = assembly.recipe
         again = _goes_on(folder, assembly.recipe, continue_, overwrite)
         done = again and folder.is_complete
         here = kind if cluster is None else resolve_device("auto")
         if is_first_process() and here == kind and not done:
             assembly.notices += announce_time(assembly, kind, layout_of(devices).processes)
         assembly.notices += unread(training.labels, assembly.recipe, wanted["data"]["roles"])
-        run = Run(folder, dataset, device, start_notices(dataset, assembly))
-        run.recipe = assembly.recipe
+        run.notices = start_notices(dataset, assembly)
         if done:
             return run
         with writing(folder):
             if is_first_process():
                 if not again:
-                    run.notices += folder.begin(overwrite=overwrite)
-                    folder.write_start(assembly.recipe, labels_to_json(training.labels))
+                    _begin(run, training, overwrite=overwrite)
                 _announce(run, assembly, training, here, on_start)
             if cluster is None:
                 train_run(
@@ -316,6 +315,12 @@ def _goes_on(folder: RunFolder, recipe: Mapping[str, Any], continue_: bool, over
             code="would_overwrite",
         )
     return again
+
+
+def _begin(run: Run, training: Dataset, *, overwrite: bool) -> None:
+    """Make room for a run, and write what it begins with."""
+    run.notices += run.folder.begin(overwrite=overwrite)
+    run.folder.write_start(run.recipe, training.labels)
 
 
 def _announce(

@@ -28,7 +28,7 @@ from regrain.runs.subclass_model import is_own_name
 from regrain.runs.timing import announce_time
 from regrain.runs.training import start_notices, train_run, writing
 from regrain.storage.files import read_json, write_text
-from regrain.storage.run_folder import RunFolder, labels_to_json
+from regrain.storage.run_folder import RunFolder
 from regrain.training.device import resolve_device
 from regrain.verbs.finished import finished_run
 
@@ -192,7 +192,7 @@ def _trained(run: Run, place: Path, train: Dataset, level: str, codes: Tensor, o
         made = Run(RunFolder(place), run.data, run.device, start_notices(None, assembly))
         with writing(made.folder):
             made.folder.begin(overwrite=True)
-            made.folder.write_start(assembly.recipe, labels_to_json(train.labels))
+            made.folder.write_start(assembly.recipe, train.labels)
             train_run(made, assembly, resume=False)
         return made
 

@@ -9,13 +9,13 @@ from typing import Any, Unpack
 from regrain.checks import Count
 from regrain.data.options import ReaderOptions
 from regrain.errors import UserError
+from regrain.processes import leave_unguarded
 from regrain.runs.run import Run
 from regrain.runs.source import require_no_reading
 from regrain.runs.training import go_on
 from regrain.runs.verb import verb
 from regrain.storage.run_folder import RunFolder
 from regrain.training.device import Device
-from regrain.training.processes import leave_unguarded
 
 
 @verb

@@ -59,12 +59,12 @@ def draw_parameters(preset: ImagePreset, draws: Draws, raw: Tensor, *, size: int
         boxes=boxes,
         flip=flip,
         matrix=_matrix(preset, blocks, flip),
-        policy=draw_policy(blocks["autoaugment"]) if preset.autoaugment else None,
         colour=_colour_factors(preset, blocks),
         blur=_blur_sigma(preset, blocks),
         solarise=_where(_happens(blocks, "solarise", preset.solarise_probability), preset.solarise_threshold, 256),
         posterise=_where(_happens(blocks, "posterise", preset.posterise_probability), preset.posterise_bits, 8),
         erase=_erase_boxes(preset, blocks, size),
+        policy=draw_policy(blocks["autoaugment"]) if preset.autoaugment else None,
     )
 
 

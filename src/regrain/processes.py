@@ -1,4 +1,4 @@
-"""Several processes: their number, the one that writes and prints, and the work they share besides training."""
+"""Several processes that a launcher or ``--devices`` started: their number, the first one, and what they share out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from regrain.cluster import was_launched
 from regrain.errors import UserError
 
 _shared = False
@@ -21,6 +20,20 @@ class ProcessLayout:
 
     devices: int  # of them on this machine
     processes: int  # on all machines, which may differ in their number
+
+
+def was_launched() -> bool:
+    """Whether a launcher started this process, as one of several or alone: torchrun, Ray Train, a cluster's operator.
+
+    They all say which process it is (RANK) of how many (WORLD_SIZE); without LOCAL_WORLD_SIZE it has a machine to
+    itself.
+    """
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def local_processes() -> int:
+    """Processes of a launcher on this machine, which share its cores and its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def was_restarted() -> bool:
@@ -52,7 +65,7 @@ def layout_of(devices: int) -> ProcessLayout:
         raise UserError(f"--devices is at least 1; got {devices}")
     if not was_launched():
         return ProcessLayout(devices, devices)
-    started = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    started = local_processes()
     if devices not in (1, started):
         raise UserError(
             f"--devices {devices} was asked for, and torchrun started {started} processes on this machine: leave out "
