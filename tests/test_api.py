@@ -199,7 +199,7 @@ def test_what_corrupts_the_training_split_is_checked_like_any_setting(tmp_path: 
         ({"samples": "many"}, "samples"),
         ({"label_noise": [0.3]}, "label_noise"),
         ({"hide_labels": [0.3]}, "hide_labels"),
-        ({"draw": -1}, "draw must be a whole number"),
+        ({"draw": -1}, "draw must be between 0"),
     ):
         with pytest.raises(UserError, match=message):
             regrain.fit("sup-ce", vectors(), out=tmp_path / "x", recipe={"data": section}, device="cpu")
