@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 import regrain
+from regrain.data.dataset import Dataset
 from regrain.errors import Code, UserError
+from regrain.methods import Method
+from regrain.papers.datasets import entries, load
 
 Command = Callable[..., tuple[int, str, str]]
 """The fixture ``regrain``: arguments of a command -> (exit code, standard output, standard error)."""
@@ -44,6 +48,26 @@ def quick(method: str, data: Any, out: Path, *settings: str, **more: Any) -> reg
     return regrain.fit(method, data, out=out, settings=["epochs=2", "batch_size=16", *settings], device="cpu", **more)
 
 
+def labels_of(method: Method, samples: int) -> torch.Tensor:
+    """Codes (N, levels) of up to three coarse and six fine classes, some unknown."""
+    fine = torch.arange(samples) % 6
+    columns = {("fine",): [fine], (): []}.get(method.needs.levels, [fine % 3, fine])
+    codes = torch.stack(columns[: len(method.classes)], dim=1) if columns else torch.empty(samples, 0).long()
+    codes = codes.clone()
+    codes[5::7] = -1
+    codes[3::8, 1:] = -1
+    return codes
+
+
 def weights(run: regrain.Run) -> dict[str, torch.Tensor]:
     """All that a run has stored of its model."""
     return load_file(run.folder.model_folder / "model.safetensors")
+
+
+def as_listed(name: str, shared: Path) -> Dataset:
+    """A data set of the catalogue, read from its real files, whose classes and samples are those of its entry."""
+    entry, data = entries()[name], load(name, root=shared / "data")
+    assert data.labels.counts == entry.levels
+    assert data.splits is not None
+    assert Counter(data.splits) == entry.samples
+    return data

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from image_files import encode, pixels
+from support import as_listed
 
 import regrain.data
 from regrain.data import Dataset, TensorSamples, read
@@ -520,16 +521,12 @@ def test_download_only_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", ["omniglot", "clinc150", "grocery"])
 def test_real_data_are_what_the_catalogue_says(shared: Path, name: str) -> None:
-    entry = entries()[name]
-    data = load(name, root=shared / "data")
-    assert data.labels.counts == entry.levels
-    assert data.splits is not None
-    assert Counter(data.splits) == entry.samples
+    data = as_listed(name, shared)
     assert all(filled == 0 for filled in data.labels.filled.values())
     assert len(set(data.keys.tolist())) == len(data)
-    assert data.modality == entry.modality
+    assert data.modality == entries()[name].modality
     original = parents(data)
-    if entry.name != "omniglot":
+    if name != "omniglot":
         classes = json.loads((GROUPINGS / f"{name}.json").read_text())["classes"]
         assert original == {k: v if isinstance(v, str) else v[-1] for k, v in classes.items()}
 
@@ -544,11 +541,7 @@ def test_out_of_scope_texts_are_read_on_request(shared: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "cifar100-20", "cifartoy-good", "cifartoy-bad"])
 def test_real_cifar(shared: Path, name: str) -> None:
-    entry = entries()[name]
-    data = load(name, root=shared / "data")
-    assert data.labels.counts == entry.levels
-    assert data.splits is not None
-    assert Counter(data.splits) == entry.samples
+    data = as_listed(name, shared)
     assert data.samples.shape == (3, 32, 32)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import as_listed
 
 from regrain.data import Dataset, SeriesSamples, check
 from regrain.errors import UserError
@@ -160,11 +161,7 @@ def test_what_is_said_when_they_are_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["hapt", "tripadvisor"])
 def test_the_real_ones_are_what_the_catalogue_says(shared: Path, name: str) -> None:
-    entry = entries()[name]
-    data = load(name, root=shared / "data")
-    assert data.labels.counts == entry.levels
-    assert data.splits is not None
-    assert Counter(data.splits) == entry.samples
+    data = as_listed(name, shared)
     if name == "hapt":
         assert data.groups is not None
         of = {part: set(data.split(part).groups) for part in data.split_names}  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from support import labels_of
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.processes
 
 WIDTH, SAMPLES, BATCH, EPOCHS = 12, 60, 24, 3
 FINE = torch.arange(SAMPLES) % 6
-COARSE = FINE % 3
 ENDS = {2: ((15, 33), (BATCH, SAMPLES)), 4: ((7, 10), (15, 33), (18, 40), (BATCH, SAMPLES))}
 """Where the rows of a batch, and of the training set, of each rank end, by the number of processes."""
 
@@ -68,18 +68,8 @@ def build(name: str) -> Method:
     classes = [6] if cls.needs.levels == ("fine",) else [3, 6][:levels]
     method = cls(encoder, classes, **(settings | SETTINGS.get(name, {})))
     if levels:
-        method.setup(Labels.from_codes(labels_of(method)))
+        method.setup(Labels.from_codes(labels_of(method, SAMPLES)))
     return method
-
-
-def labels_of(method: Method) -> Tensor:
-    """Codes (N, levels), some unknown."""
-    columns = {("fine",): [FINE], (): []}.get(method.needs.levels, [COARSE, FINE])
-    codes = torch.stack(columns[: len(method.classes)], dim=1) if columns else torch.empty(SAMPLES, 0).long()
-    codes = codes.clone()
-    codes[5::7] = -1
-    codes[3::8, 1:] = -1
-    return codes
 
 
 def shares(rank: int | None, world: int) -> tuple[slice, slice]:
@@ -114,7 +104,7 @@ def _trained(name: str, rank: int | None, world: int) -> dict[str, Any]:
     method = build(name)
     generator = torch.Generator().manual_seed(1)
     x = torch.eye(WIDTH)[FINE] * 2 + torch.randn(SAMPLES, WIDTH, generator=generator)
-    labels, ids = labels_of(method), 7 * torch.arange(SAMPLES) % 101
+    labels, ids = labels_of(method, SAMPLES), 7 * torch.arange(SAMPLES) % 101
     step: nn.Module = Step(method)
     if dist.is_initialized():
         step = GlobalBatchNorm().apply(step)

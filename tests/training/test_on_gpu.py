@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_pretended_device import BATCH, FIRST, FORMS, SAMPLES, SETTINGS, SIZE, build, labels_of, step
-from test_training import NoisyViews, StopAfter, make_data, make_method
+from support import Soon, labels_of
+from test_pretended_device import BATCH, FIRST, FORMS, SAMPLES, SETTINGS, SIZE, build, step
+from test_training import NoisyViews, make_data, make_method
 
 from regrain.errors import Stopped
 from regrain.storage.run_folder import RunFolder
@@ -24,7 +25,7 @@ def test_two_steps_of_every_method(form: str) -> None:
     method, views = build(form)
     adapter = Adapter(method, views, TrainingOptions()).to("cuda")
     raw = torch.randint(0, 256, (SAMPLES, 3, SIZE, SIZE), dtype=torch.uint8).cuda()
-    labels, ids = labels_of(method).cuda(), (7 * torch.arange(SAMPLES) % 101).cuda()
+    labels, ids = labels_of(method, SAMPLES).cuda(), (7 * torch.arange(SAMPLES) % 101).cuda()
     for _ in range(3 if method.name in SETTINGS else 1):
         method.before_epoch(lambda: [(views.plain(raw), labels, ids)])
         for rows in torch.arange(SAMPLES, device="cuda").split(BATCH) * FIRST.get(method.name, 1):
@@ -45,7 +46,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     for name in ("whole", "cut"):
         for attempt in range(1 if name == "whole" else 2):
             method = make_method("maskcon", dropout=0.2)
-            interrupt = StopAfter(5) if name == "cut" and not attempt else None
+            interrupt = Soon(5) if name == "cut" and not attempt else None
             settings = TrainingOptions(epochs=3, batch_size=16, learning_rate=0.05, precision="float32")
             try:
                 train(

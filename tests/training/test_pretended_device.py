@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import labels_of
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,8 +32,6 @@ from regrain.training.options import TrainingOptions
 from regrain.views import ImageViews
 
 SIZE, SAMPLES, BATCH = 16, 60, 12
-FINE = torch.arange(SAMPLES) % 6
-COARSE = FINE % 3
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "george": {"coarse_epochs": 1},
@@ -113,19 +112,9 @@ def build(form: str) -> tuple[Method, ImageViews]:
     levels = 2 if cls.needs.levels == (EVERY,) else len(cls.needs.levels)
     method = cls(encoder, [6] if cls.needs.levels == ("fine",) else [3, 6][:levels], **settings)
     if levels:
-        method.setup(Labels.from_codes(labels_of(method)))
+        method.setup(Labels.from_codes(labels_of(method, SAMPLES)))
     presets = method.view_names({**{n: p.default for n, p in known.items()}, **settings})
     return method, ImageViews(presets, size=SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
-
-def labels_of(method: Method) -> Tensor:
-    """Codes (N, levels), some unknown."""
-    columns = {("fine",): [FINE], (): []}.get(method.needs.levels, [COARSE, FINE])
-    codes = torch.stack(columns[: len(method.classes)], dim=1) if columns else torch.empty(SAMPLES, 0).long()
-    codes = codes.clone()
-    codes[5::7] = -1
-    codes[3::8, 1:] = -1
-    return codes
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -133,7 +122,7 @@ def labels_of(method: Method) -> Tensor:
 def test_no_step_waits_for_the_device(form: str) -> None:
     method, views = build(form)
     raw = torch.randint(0, 256, (SAMPLES, 3, SIZE, SIZE), dtype=torch.uint8)
-    labels, ids = labels_of(method), 7 * torch.arange(SAMPLES) % 101
+    labels, ids = labels_of(method, SAMPLES), 7 * torch.arange(SAMPLES) % 101
     adapter = Adapter(method, views, TrainingOptions())
     for _ in range(3 if method.name in SETTINGS else 1):
         method.before_epoch(lambda: [(views.plain(raw), labels, ids)])
@@ -157,7 +146,7 @@ def test_mixed_says_the_same_where_it_does_not_look_which_labels_are_known(monke
     method, views = build("mixed")
     raw, ids = torch.randint(0, 256, (SAMPLES, 3, SIZE, SIZE), dtype=torch.uint8), torch.arange(SAMPLES)
     for rows in torch.arange(SAMPLES).split(BATCH):
-        batch = Batch(views(raw[rows], ids[rows], 0), labels_of(method)[rows], ids[rows])
+        batch = Batch(views(raw[rows], ids[rows], 0), labels_of(method, SAMPLES)[rows], ids[rows])
         projected = method.eval().forward_views(batch)
         losses = []
         for looks in (True, False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from support import Soon
 from torch import Tensor, nn
 
 import regrain
@@ -100,18 +100,6 @@ def run_training(
     return trained
 
 
-class StopAfter(threading.Event):
-    """Is set from the n-th look at it on; training looks once a step, and once at the end of an epoch."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def is_set(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
-
-
 def equal_states(one: nn.Module, other: nn.Module) -> bool:
     states = one.state_dict(), other.state_dict()
     return states[0].keys() == states[1].keys() and all(_equal(states[0][k], states[1][k]) for k in states[0])
@@ -127,7 +115,7 @@ def _equal(one: Any, other: Any) -> bool:
 def test_resume_equals_no_interruption(name: str, tmp_path: Path) -> None:
     whole = run_training(tmp_path / "whole", name)
     with pytest.raises(Stopped):
-        run_training(tmp_path / "cut", name, interrupt=StopAfter(5))  # in the middle of the second epoch
+        run_training(tmp_path / "cut", name, interrupt=Soon(5))  # in the middle of the second epoch
     resumed = run_training(tmp_path / "cut", name, resume=True)
     assert equal_states(whole, resumed)
     ours, theirs = (RunFolder(tmp_path / n).read_metrics() for n in ("whole", "cut"))
@@ -149,7 +137,7 @@ def test_resume_within_and_between_e_steps(name: str, looks: int, tmp_path: Path
     }[name]
     whole = run_training(tmp_path / "whole", name, epochs=4, method=more)
     with pytest.raises(Stopped):
-        run_training(tmp_path / "cut", name, epochs=4, method=more, interrupt=StopAfter(looks))
+        run_training(tmp_path / "cut", name, epochs=4, method=more, interrupt=Soon(looks))
     assert equal_states(whole, run_training(tmp_path / "cut", name, epochs=4, method=more, resume=True))
 
 
@@ -159,7 +147,7 @@ def test_resume_from_anywhere(looks: int, tmp_path: Path) -> None:
     whole = run_training(tmp_path / "whole", accumulate=2, clip_gradient=1.0, optimizer="adamw", learning_rate=0.01)
     settings = {"accumulate": 2, "clip_gradient": 1.0, "optimizer": "adamw", "learning_rate": 0.01}
     try:
-        resumed = run_training(tmp_path / "cut", interrupt=StopAfter(looks), **settings)
+        resumed = run_training(tmp_path / "cut", interrupt=Soon(looks), **settings)
     except Stopped:
         resumed = run_training(tmp_path / "cut", resume=True, **settings)
     assert equal_states(whole, resumed)
@@ -179,7 +167,7 @@ def test_what_is_done_after_training_is_done_once(looks: int, tmp_path: Path, mo
     run_training(tmp_path / "early", epochs=40, learning_rate=1e-12, early_stop="loss", patience=2, schedule="constant")
     assert seen == [everyone] * 2
     with pytest.raises(Stopped):
-        run_training(tmp_path / "cut", interrupt=StopAfter(looks))
+        run_training(tmp_path / "cut", interrupt=Soon(looks))
     assert len(seen) == 2
     run_training(tmp_path / "cut", resume=True)
     assert seen == [everyone] * 3
@@ -195,7 +183,7 @@ def test_a_run_cut_off_after_its_last_step_has_lost_nothing(tmp_path: Path) -> N
 def test_balanced_sampling_resumes_anywhere(looks: int, tmp_path: Path) -> None:
     whole = run_training(tmp_path / "whole", sampling="balanced")
     with pytest.raises(Stopped):
-        run_training(tmp_path / "cut", sampling="balanced", interrupt=StopAfter(looks))
+        run_training(tmp_path / "cut", sampling="balanced", interrupt=Soon(looks))
     assert equal_states(whole, run_training(tmp_path / "cut", sampling="balanced", resume=True))
     assert not equal_states(whole, run_training(tmp_path / "uniform"))
 
