@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 import regrain
+from regrain.data import read as load
 from regrain.data.dataset import Dataset
 from regrain.errors import Code, UserError
 from regrain.methods import Method
-from regrain.papers.datasets import entries, load
+from regrain.papers.datasets import entries
 
 Command = Callable[..., tuple[int, str, str]]
 """The fixture ``regrain``: arguments of a command -> (exit code, standard output, standard error)."""

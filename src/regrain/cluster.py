@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from regrain.errors import Stopped, UserError
+from regrain.errors import Stopped, UserError, first_line
 from regrain.processes import was_launched
 
 Item = TypeVar("Item")
@@ -85,7 +85,7 @@ class Cluster:
             raise error.cause from None
         except ray.exceptions.RayActorError as error:
             raise UserError(
-                f"a worker of the cluster was lost {_FAILURES} times: {_first_line(error)}. Where memory is short, "
+                f"a worker of the cluster was lost {_FAILURES} times: {first_line(error)}. Where memory is short, "
                 "ask for fewer workers; the same call goes on after the last block"
             ) from None
         finally:
@@ -159,7 +159,7 @@ class Cluster:
                 raise _heard(told)
             if failures:
                 raise UserError(
-                    f"the workers of the cluster failed {_FAILURES} times, at last by: {_first_line(failures[0])}. "
+                    f"the workers of the cluster failed {_FAILURES} times, at last by: {first_line(failures[0])}. "
                     "Where memory is short, ask for fewer workers; `--continue` goes on from the last checkpoint"
                 ) from failures[0]
         finally:
@@ -222,7 +222,7 @@ def ray_cluster(workers: int, device: Literal["auto", "cpu", "cuda"] = "auto") -
         except ConnectionError as error:
             if "RAY_ADDRESS" in os.environ:
                 raise UserError(
-                    f"no Ray cluster answers at {os.environ['RAY_ADDRESS']} (RAY_ADDRESS): {_first_line(error)}",
+                    f"no Ray cluster answers at {os.environ['RAY_ADDRESS']} (RAY_ADDRESS): {first_line(error)}",
                     code="not_reachable",
                 ) from None
             # The paths of sockets are short: no deep folder of temporary files
@@ -343,7 +343,3 @@ def _heard(told: Path) -> Exception:
     if kind == Stopped.__name__:
         return Stopped(message)
     return RuntimeError(f"{kind} in a worker: {message}") if code is None else UserError(message, code=code)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()

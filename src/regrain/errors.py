@@ -308,3 +308,14 @@ def examples(items: Iterable[str], limit: int = 3) -> str:
     texts = list(items)
     more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []
     return "; ".join([*texts[:limit], *more])
+
+
+def first_line(error: BaseException) -> str:
+    """The part of a library's message that fits into ours; the kind of the error where it says nothing.
+
+    Examples
+    --------
+    >>> first_line(OSError("No space left.")), first_line(MemoryError())
+    ('No space left', 'MemoryError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

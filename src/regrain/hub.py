@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
-from regrain.encoders.weights import first_line, why_no_download
-from regrain.errors import UserError, warn_of_data
+from regrain.encoders.weights import why_no_download
+from regrain.errors import UserError, first_line, warn_of_data
 from regrain.evaluation import embed
 from regrain.labels import Labels
 from regrain.model import Model, load_model
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("config.json", "model.safetensors")
 _READER = "reader.json"
+_MOST_NAMES = 20
 _ReaderForm = dict[str, str | int | float | list[str] | list[int]]
 _KNOWN = {
     *(*_NEEDED, MANIFEST, _READER, "README.md", "answers.json", "classifier.json", "classifier.safetensors"),
@@ -126,7 +127,7 @@ class Pretrained:
 
     def _read(self, data: Any, options: Mapping[str, Any]) -> Dataset:
         dataset = read_alike(data, self.model, self.reader, self.labels.levels, wanted="none", options=options)
-        warn_of_data(dataset.name, dataset.notes.get("messages", ()))
+        warn_of_data(dataset.name, dataset.messages)
         return self.model.fitting(dataset, "the model")
 
 
@@ -198,9 +199,9 @@ def save_to_directory(
     try:
         shutil.copytree(run.folder.model_folder, new)
         recorded = run.recipe["data"]["reader"]
-        told = {name: recorded[name] for name in SAMPLE_OPTIONS if recorded.get(name) is not None}
-        if told:
-            Folder(new).write_json(_READER, told)
+        options = {name: recorded[name] for name in SAMPLE_OPTIONS if recorded.get(name) is not None}
+        if options:
+            Folder(new).write_json(_READER, options)
         subclasses = read_discovery(run)
         if subclasses is not None:
             (new / "discovery").mkdir()
@@ -271,10 +272,10 @@ def _loaded(folder: Path, source: str | Path, verify: bool | None) -> Pretrained
     model, labels = load_model(folder, verify=verify)
     classifier = FewShotClassifier.load(files)
     selective = None if classifier is not None else SelectiveClassifier.load(files, labels)
-    told = files.read_json(_READER, _ReaderForm, missing={})
+    options = files.read_json(_READER, _ReaderForm, missing={})
     subclasses = read_subclasses(files, model)
     return Pretrained(
-        model, labels, classifier, selective, subclasses, {n: told[n] for n in SAMPLE_OPTIONS if n in told}
+        model, labels, classifier, selective, subclasses, {n: options[n] for n in SAMPLE_OPTIONS if n in options}
     )
 
 
@@ -349,6 +350,6 @@ def _use(run: Run, model: Model, name: str) -> str:
     return "\n".join(lines)
 
 
-def _few(names: list[Any], most: int = 20) -> str:
-    shown = ", ".join(map(str, names[:most]))
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+def _few(names: list[Any]) -> str:
+    shown = ", ".join(map(str, names[:_MOST_NAMES]))
+    return shown + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")

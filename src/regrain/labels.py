@@ -447,7 +447,7 @@ class Labels:
         if len(set(lengths.values())) > 1:
             raise UserError(f"label columns differ in length: {lengths}", code="wrong_shape")
         require_relation(relation)
-        names = [_names(values) for values in columns.values()]
+        names = [Coded.computed(values, _name) for values in columns.values()]
         if relation == "paths":
             names = _qualify(names)
         codes, classes = _encode(names)
@@ -748,15 +748,8 @@ def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = Non
     return {name: at(place) for place, name in enumerate(level_names(levels, depth))}
 
 
-def _names(values: Sequence[Any] | np.ndarray) -> Coded:
-    """Class names, None when unknown."""
-    if isinstance(values, Coded):
-        return values.mapped(_name)
-    known = {text: _name(text) for text in {value for value in values if isinstance(value, str)}}
-    return Coded.of(known[value] if isinstance(value, str) else _name(value) for value in values)
-
-
 def _name(value: Any) -> str | None:
+    """A class name, None when unknown."""
     if missing(value):
         return None
     if isinstance(value, float | np.floating) and float(value).is_integer():

@@ -30,12 +30,11 @@ from regrain.encoders import Encoder, FrozenEncoder, build_encoder, encoder_conf
 from regrain.encoders.base import ScaledEncoder, column_statistics
 from regrain.encoders.half import computing_in
 from regrain.encoders.vector import MLPEncoder, ResidualEncoder
-from regrain.encoders.weights import first_line
-from regrain.errors import UserError
+from regrain.errors import UserError, first_line
 from regrain.labels import Labels
 from regrain.methods import Method, method_class
 from regrain.spelling import counted
-from regrain.storage.files import Finite, Folder, read_tensors
+from regrain.storage.files import Finite, Folder, read_tensors, tensor_header
 from regrain.storage.run_folder import LabelsForm, RunFolder, labels_from_json, labels_to_json
 from regrain.training.device import Precision, scan_dtype
 from regrain.training.scan import on_device, on_host, scan_batches
@@ -54,12 +53,6 @@ _MOST_STEPS = 10_000
 
 _NEVER_FROM_A_FILE = ("folder", "pretrained", "seed")
 """Options of :func:`~regrain.encoders.build_encoder` that name files, or belong to the caller."""
-
-_DTYPES = {
-    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool},
-    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
-}
-"""Names of types in a safetensors header."""
 
 
 def _rows_for_statistics(count: int) -> Tensor:
@@ -441,7 +434,7 @@ def load_model(folder: str | Path, *, verify: bool | None = None) -> tuple[Model
     for file in files.path.glob("*_encoder/*"):  # the name that transformers reads
         files.checked(str(file.relative_to(files.path)))
     file = files.checked("model.safetensors")
-    header = _header(file)
+    header = tensor_header(file)
     with torch.random.fork_rng(devices=[]), _no_larger_than(header, where):
         with torch.device("meta"), _Scalars():
             encoder = build_encoder(**section, folder=files.path, pretrained=False)
@@ -488,23 +481,6 @@ def _require_inputs(inputs: Mapping[str, Any], encoder: Mapping[str, Any], where
         raise UserError(
             f"{where} is damaged: its inputs do not describe {inputs['modality']} samples", code="damaged_file"
         )
-
-
-def _header(file: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Return types and shapes of the tensors in a safetensors file, without reading the tensors."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as content:
-            slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118  # it is not iterable
-            return {
-                name: (_DTYPES.get(part.get_dtype(), torch.bool), tuple(part.get_shape()))
-                for name, part in slices.items()
-            }
-    except FileNotFoundError:
-        raise UserError(f"{file} is missing: copy the whole folder, or make it again", code="missing_file") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again", code="damaged_file") from None
 
 
 def _require_same(

@@ -124,7 +124,6 @@ def test_unknown_options(name: str, option: str, hint: str) -> None:
 @pytest.mark.parametrize(
     ("name", "modality", "shape", "option", "value"),
     [
-        ("hash-text", "text", (), "buckets", 2),
         ("hash-text", "text", (), "max_length", 0),
         ("conv4", "image", (3, 8, 8), "channels", 0),
         ("resnet12", "image", (3, 8, 8), "drop_rate", 1.5),

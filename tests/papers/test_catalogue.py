@@ -21,9 +21,10 @@ from support import as_listed
 
 import regrain.data
 from regrain.data import Dataset, TensorSamples, read
+from regrain.data import read as load
 from regrain.errors import UserError
 from regrain.labels import Taxonomy
-from regrain.papers.datasets import entries, load
+from regrain.papers.datasets import entries
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -14,9 +14,10 @@ from image_files import encode, pixels
 from scipy.io import savemat
 
 from regrain.data import Dataset
+from regrain.data import read as load
 from regrain.data.taxonomies import grouping
 from regrain.errors import MissingDataError, UserError
-from regrain.papers.datasets import entries, load
+from regrain.papers.datasets import entries
 from regrain.papers.datasets.fine_grained import imagenet32_classes
 from regrain.papers.datasets.synthetic import FINE, SAMPLES, few_classes, synthetic_names, write_synthetic
 

@@ -8,9 +8,9 @@ import pytest
 from image_files import encode, pixels
 
 from regrain.data import ImageSamples, TensorSamples, read
+from regrain.data import read as load
 from regrain.data.taxonomies import grouping
 from regrain.errors import UserError
-from regrain.papers.datasets import load
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -12,8 +12,9 @@ import pytest
 from support import as_listed
 
 from regrain.data import Dataset, SeriesSamples, check
+from regrain.data import read as load
 from regrain.errors import UserError
-from regrain.papers.datasets import dialysis_records, entries, load
+from regrain.papers.datasets import dialysis_records, entries
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -11,8 +11,9 @@ from zlib import crc32
 import pytest
 
 from regrain.data import Dataset
+from regrain.data import read as load
 from regrain.errors import UserError
-from regrain.papers.datasets import entries, load
+from regrain.papers.datasets import entries
 from regrain.papers.datasets.reviews import BEER_ASPECTS, HOTEL_ASPECTS, STAY_ASPECTS, sentiment
 
 pytestmark = pytest.mark.usefixtures("own_cache")

@@ -11,9 +11,10 @@ import pytest
 from image_files import encode, pixels
 
 from regrain.data import Dataset, check
+from regrain.data import read as load
 from regrain.data.taxonomies import grouping
 from regrain.errors import UserError
-from regrain.papers.datasets import entries, load
+from regrain.papers.datasets import entries
 from regrain.papers.datasets.superclasses import age_group
 
 pytestmark = pytest.mark.usefixtures("own_cache")

@@ -30,7 +30,7 @@ from regrain.data import check, read
 from regrain.data.dataset import Dataset
 from regrain.data.samples import TensorSamples
 from regrain.errors import Stopped, UserError
-from regrain.runs import parts
+from regrain.runs import blocks
 
 SETTINGS = {"epochs": 3, "batch_size": 64, "precision": "float32"}
 ASKED: dict[str, Any] = {"encoder": "mlp", "device": "cpu", "settings": SETTINGS}
@@ -126,7 +126,7 @@ def test_an_error_of_a_worker_is_the_users(cluster: Any, tmp_path: Path) -> None
 def test_embeddings_and_classes_are_those_of_one_process(
     cluster: Any, alone: regrain.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "BLOCK", 400)
+    monkeypatch.setattr(blocks, "BLOCK", 400)
     regrain.export_embeddings(alone, tmp_path / "one.parquet", "digits")
     embed, counts = regrain.verbs.embed.embeddings_of, []
 

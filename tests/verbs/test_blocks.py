@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import regrain
-from regrain.runs import parts
+from regrain.runs import blocks
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_a_stopped_export_goes_on_after_its_last_block(
     run: regrain.Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     regrain.export_embeddings(run, tmp_path / "whole.parquet", table)
-    monkeypatch.setattr(parts, "BLOCK", 25)
+    monkeypatch.setattr(blocks, "BLOCK", 25)
     embed, counts = regrain.verbs.embed.embeddings_of, []
 
     def counted(model: Any, block: Any) -> Any:
@@ -62,7 +62,7 @@ def test_a_stopped_export_goes_on_after_its_last_block(
 def test_blocks_of_other_options_are_not_taken(
     run: regrain.Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "BLOCK", 40)
+    monkeypatch.setattr(blocks, "BLOCK", 40)
     out = tmp_path / "v.parquet"
     (tmp_path / ".v.parquet.parts").mkdir()
     (tmp_path / ".v.parquet.parts" / "key").write_text("another")
@@ -77,7 +77,7 @@ def test_classes_in_blocks_are_those_of_all_samples_at_once(
     ending: str, run: regrain.Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = regrain.predict(run, table, tmp_path / f"whole.{ending}")
-    monkeypatch.setattr(parts, "BLOCK", 40)
+    monkeypatch.setattr(blocks, "BLOCK", 40)
     found = regrain.predict(run, table, tmp_path / f"parts.{ending}")
     assert found["id"].tolist() == whole["id"].tolist()
     assert found["kind"].tolist() == whole["kind"].tolist()

@@ -138,10 +138,10 @@ def datasets(name: str | None = None, *, as_json: bool = False) -> None:
             json.dumps({name: {f: getattr(entry, f) for f in _ENTRY_FIELDS} for name, entry in known.items()}, indent=1)
         )
         return
-    from regrain.cli.tables import Table
+    from regrain.cli.tables import ScreenTable
 
     title = "data sets by name (--root DIR or REGRAIN_DATA says where they lie)"
-    table = Table(title, "name", "what", "levels (classes)", "samples")
+    table = ScreenTable(title, "name", "what", "levels (classes)", "samples")
     for name, entry in known.items():
         marked = name if entry.seen else f"{name} *"
         table.row(marked, f"{entry.modality}: {entry.description}", _levels(entry), _sizes(entry))
@@ -159,14 +159,14 @@ def _one_dataset(entry: Entry, as_json: bool) -> None:
         return
     say(f"{entry.name}: {entry.description}")
     side = f", {entry.side} x {entry.side} pixels" if entry.side < _LARGE else ", decoded to 256 x 256 pixels at most"
-    told = {
+    facts = {
         "levels": _levels(entry),
         "size": _sizes(entry) + (side if entry.modality == "image" else ""),
         "source": entry.source,
         "licence": entry.licence,
         "views": ", ".join(entry.views) or "those of the modality",
     }
-    for key, value in told.items():
+    for key, value in facts.items():
         say(f"{key}: {value}")
     for key, lines in (("layouts looked for under --root DIR or REGRAIN_DATA", entry.layouts), ("notes", entry.notes)):
         say(f"{key}:")
@@ -205,13 +205,13 @@ def methods(name: str | None = None, *, as_json: bool = False) -> None:
             json.dumps({name: {"summary": text, "reads": levels} for name, (text, levels) in known.items()}, indent=1)
         )
         return
-    from regrain.cli.tables import Table
+    from regrain.cli.tables import ScreenTable
 
-    table = Table("which method for my labels", "you have", "you want", "take")
+    table = ScreenTable("which method for my labels", "you have", "you want", "take")
     for row in ADVICE:
         table.row(*row)
     table.show()
-    table = Table("the methods", "name", "labels it reads", "what it does")
+    table = ScreenTable("the methods", "name", "labels it reads", "what it does")
     for method, (text, levels) in known.items():
         table.row(method, ", ".join(levels) or "none", text)
     table.show()
@@ -274,9 +274,9 @@ def _all_taxonomies(known: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({name: vars(about) for name, about in known.items()}, indent=1))
         return
-    from regrain.cli.tables import Table
+    from regrain.cli.tables import ScreenTable
 
-    table = Table("taxonomies by name", "name", "levels (classes)", "source")
+    table = ScreenTable("taxonomies by name", "name", "levels (classes)", "source")
     for name, about in known.items():
         levels = " > ".join(f"{level} ({count})" for level, count in about.levels.items())
         table.row(name, levels, textwrap.shorten(about.source, _SOURCE_WIDTH, placeholder=" ..."))

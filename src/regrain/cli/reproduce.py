@@ -156,7 +156,7 @@ def _hours(recipe: Recipe, scale: Scale, rate: float | None) -> float | None:
 def _told(recipe: Recipe, scale: Scale, rate: float | None) -> dict[str, Any]:
     from regrain.papers.scales import at_scale
 
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "name": recipe.name,
         "paper": recipe.paper,
         "title": recipe.title,
@@ -166,18 +166,18 @@ def _told(recipe: Recipe, scale: Scale, rate: float | None) -> dict[str, Any]:
         "notes": list(recipe.notes),
     }
     if recipe.absent:
-        return told | {"absent": recipe.absent}
+        return content | {"absent": recipe.absent}
     scaled = at_scale(recipe, scale)
-    return told | {"needs": list(recipe.needed), "hours": _hours(recipe, scale, rate), "recipe": scaled.resolved()}
+    return content | {"needs": list(recipe.needed), "hours": _hours(recipe, scale, rate), "recipe": scaled.resolved()}
 
 
 def _list(chosen: Sequence[Recipe], scale: Scale, rate: float | None) -> None:
-    from regrain.cli.tables import Table, Whole
+    from regrain.cli.tables import ScreenTable, Whole
 
     for place in dict.fromkeys((r.paper, r.table, r.title) for r in chosen):
         rows = [r for r in chosen if (r.paper, r.table, r.title) == place]
         title = f"{place[0]}, table {place[1].removeprefix('table')}: {place[2]}"
-        table = Table(title, Whole("recipe"), "method", "data", "paper", f"hours, {scale}")
+        table = ScreenTable(title, Whole("recipe"), "method", "data", "paper", f"hours, {scale}")
         for r in rows:
             figures = ", ".join(map(r.printed, r.figures))
             if r.absent:
@@ -195,8 +195,8 @@ def _list(chosen: Sequence[Recipe], scale: Scale, rate: float | None) -> None:
 def _one(recipe: Recipe, scale: Scale, rate: float | None) -> None:
     import yaml
 
-    told = json.loads(json.dumps(_told(recipe, scale, rate), default=list))
-    for line in yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=110).splitlines():
+    content = json.loads(json.dumps(_told(recipe, scale, rate), default=list))
+    for line in yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110).splitlines():
         say(line)
 
 
@@ -208,13 +208,13 @@ def _duration(hours: float | None) -> str:
 
 
 def _show(found: Sequence[Reproduction]) -> None:
-    from regrain.cli.tables import Right, Table
+    from regrain.cli.tables import Right, ScreenTable
     from regrain.papers.reproducing import grouped
 
     scale = found[0].scale
     for group in grouped(found):
         columns = [Right(text) for metric in group.metrics for text in (f"{metric}\nours", "\npaper")]
-        table = Table(f"{group.title}; scale {scale}", "row", *columns)
+        table = ScreenTable(f"{group.title}; scale {scale}", "row", *columns)
         for label, *cells in group.lines():
             table.row(label, *cells)
         table.show()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from regrain.cli.tables import Right, Table
+from regrain.cli.tables import Right, ScreenTable
 from regrain.cli.terminal import say
 from regrain.spelling import counted
 
@@ -75,11 +75,11 @@ def callbacks(names: tuple[str, ...]) -> dict[str, Callable[..., None]]:
 
 def notice_teller() -> Callable[[Run], None]:
     """Make a callback that reports each run's automatic choices, each of them once."""
-    told: set[str] = set()
+    shown: set[str] = set()
 
     def tell(run: Run) -> None:
-        _notes(notice for notice in dict.fromkeys(run.notices) if notice not in told)
-        told.update(run.notices)
+        _notes(notice for notice in dict.fromkeys(run.notices) if notice not in shown)
+        shown.update(run.notices)
 
     return tell
 
@@ -111,7 +111,7 @@ def _start(run: Run, training: Dataset, notices: Callable[[Run], None]) -> None:
 def demo(found: Any, given: Given) -> None:
     say(f"{found.data}.")
     title = "recall@1 of the hidden characters, by people who drew none of the training samples"
-    table = Table(title, "representation", "labels seen", Right("recall@1"), Right("95% interval"), "run folder")
+    table = ScreenTable(title, "representation", "labels seen", Right("recall@1"), Right("95% interval"), "run folder")
     for row in found.figures:
         interval = f"{100 * row.low:.1f} to {100 * row.high:.1f}"
         table.row(row.name, row.labels, f"{100 * row.recall:.1f}", interval, row.run)
@@ -142,7 +142,7 @@ def tune(found: Any, given: Given) -> None:
     from regrain.evaluation import CRITERIA
 
     names = [r.name for r in found.plan.ranges]
-    table = Table(f"best first by {found.plan.criterion}", *map(Right, ("trial", *names, *CRITERIA)))
+    table = ScreenTable(f"best first by {found.plan.criterion}", *map(Right, ("trial", *names, *CRITERIA)))
     for trial in found.ranked():
         values = [f"{trial.criteria[c]:.4f}" if c in trial.criteria else "-" for c in CRITERIA]
         table.row(trial.number + 1, *(trial.settings[n] for n in names), *values)
@@ -166,7 +166,7 @@ def evaluate(evaluation: Evaluation, given: Given) -> None:
     names = list(dict.fromkeys(row.representation for row in evaluation.rows))
     scores = {(row.representation, row.level, row.metric): row.score for row in evaluation.rows}
     title = f"{evaluation.split}: {evaluation.samples} samples"
-    table = Table(title, "level", "metric", *map(Right, (*names, "95% interval")))
+    table = ScreenTable(title, "level", "metric", *map(Right, (*names, "95% interval")))
     for level, metric in metrics:
         score = scores[next(name for name in names if (name, level, metric) in scores), level, metric]
         interval = "" if score.low is None else f"{100 * score.low:.2f} to {100 * (score.high or 0):.2f}, {score.over}"
@@ -208,7 +208,9 @@ def discover(found: Any, given: Given) -> None:
     title = f"{len(found.subclasses)} subclasses of {len(found.ids)} samples"
     kept = ["known"] if found.known_level is not None else []
     proposed = ["proposed name"] if any(s.proposed_name for s in found.subclasses) else []
-    table = Table(title, Right("number"), "name", *kept, *proposed, Right("samples"), *mostly, "nearest to its mean")
+    table = ScreenTable(
+        title, Right("number"), "name", *kept, *proposed, Right("samples"), *mostly, "nearest to its mean"
+    )
     for s in found.subclasses[:_MANY]:
         purity = [
             f"{s.purity[level]['class']} {100 * s.purity[level]['share']:.0f}%" if level in s.purity else ""
@@ -232,7 +234,7 @@ def discover(found: Any, given: Given) -> None:
 
 def attend(found: Any, given: Given) -> None:
     title = f"attention to {found.bank_size} training samples"
-    table = Table(title, "sample", found.level, "predicted", f"attends to, by {found.level}", "most of all to")
+    table = ScreenTable(title, "sample", found.level, "predicted", f"attends to, by {found.level}", "most of all to")
     for s in found.samples:
         shares = [f"{name} {100 * share:.0f}%" for name, share in list(s.shares.items())[:3]]
         most = [f"{r.id} {100 * r.weight:.2f}%" for r in s.references[:3]]
@@ -285,7 +287,7 @@ def _predicted(table: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:
 
 
 def auto(found: Any, given: Given) -> None:
-    table = Table("on held-out training samples", "method", Right("hits"), Right("above the features"))
+    table = ScreenTable("on held-out training samples", "method", Right("hits"), Right("above the features"))
     for contender in found.contenders:
         score = "" if contender.score is None else f"{100 * contender.score:.1f}"
         ends = "" if contender.low is None else f" ({100 * contender.low:.1f} to {100 * contender.high:.1f})"
@@ -299,7 +301,7 @@ def auto(found: Any, given: Given) -> None:
 
 
 def clean(found: Any, given: Given) -> None:
-    table = Table("doubtful labels", "split", "level", Right("labels"), Right("doubtful"))
+    table = ScreenTable("doubtful labels", "split", "level", Right("labels"), Right("doubtful"))
     for row in found.counts.to_dict("records"):
         table.row(row["split"], row["level"], row["labels"], row["doubtful"])
     table.show()
@@ -331,7 +333,9 @@ def calibrate(made: Any, given: Given) -> None:
 def _show_answers(judged: SelectiveReport, title: str, settled: Mapping[str, list[str]]) -> None:
     """Show a row per figure, a column per level, and a column for all answers."""
     levels = judged.levels
-    table = Table(f"{title}: {judged.samples} samples", "", *(Right(f.level) for f in levels), Right("all answers"))
+    table = ScreenTable(
+        f"{title}: {judged.samples} samples", "", *(Right(f.level) for f in levels), Right("all answers")
+    )
 
     def line(name: str, cells: Any, overall: str = "") -> None:
         table.row(name, *cells, overall)
@@ -407,7 +411,7 @@ def regroup_json(made: Any, given: Given) -> Any:
 def regroup(made: Any, given: Given) -> None:
     """Show a row per superclass and a column per split."""
     _notes(made.notices)
-    table = Table(
+    table = ScreenTable(
         f"samples of every superclass, of {made.level}", "superclass", *map(Right, ("classes", *made.imbalance))
     )
     for name, count in made.counts.items():
@@ -434,7 +438,7 @@ def report(place: Path, given: Given) -> None:
 def compare(found: Comparison, given: Given) -> None:
     from regrain.report.run_comparison import COSTS
 
-    table = Table(f"differences are to {found.reference}", "", *(Right(row.name) for row in found.rows))
+    table = ScreenTable(f"differences are to {found.reference}", "", *(Right(row.name) for row in found.rows))
     for key in found.headlines:
         table.row(key, *(row.figures[key].text() if key in row.figures else "" for row in found.rows))
         if any(key in row.differences for row in found.rows):
@@ -454,7 +458,7 @@ def compare(found: Comparison, given: Given) -> None:
 
 def low_data(found: Curve, given: Given) -> None:
     what = "training samples" if found.corruption == "samples" else "share of labels replaced at random"
-    table = Table(f"{found.method}, by {what}", "figure", *(Right(f"{value:g}") for value in found.values))
+    table = ScreenTable(f"{found.method}, by {what}", "figure", *(Right(f"{value:g}") for value in found.values))
     for key, scores in found.scores().items():
         table.row(key, *map(mean_cell, scores))
     table.show()
@@ -469,7 +473,7 @@ label_noise = low_data
 def isotropy(found: Isotropy, given: Given) -> None:
     move, figures = found.move, found.figures()
     title = f"{found.samples} test samples of '{move.subclass}', by {found.method}'s {found.judged_by}"
-    table = Table(title, "share predicted as", Right("labels as they are"), Right(f"moved to '{move.target}'"))
+    table = ScreenTable(title, "share predicted as", Right("labels as they are"), Right(f"moved to '{move.target}'"))
     for name, words in (
         ("own", f"its own superclass '{move.origin}'"),
         ("new", f"'{move.target}'"),

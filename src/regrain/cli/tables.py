@@ -19,7 +19,7 @@ class Whole(str):
     """Header of a column whose texts are never wrapped, so that they can be copied."""
 
 
-class Table(rich.table.Table):
+class ScreenTable(rich.table.Table):
     """A table of plain texts: markup and control characters are escaped, long texts are wrapped."""
 
     def __init__(self, title: str, *columns: str) -> None:

@@ -1,4 +1,4 @@
-"""Where samples come from: data sets, their readers, the checker and the catalogue."""
+"""Where samples come from: data sets, their readers and the checker."""
 
 from regrain.data.checking import Issue, Report, check
 from regrain.data.dataset import Batch, Dataset

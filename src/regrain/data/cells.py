@@ -180,11 +180,7 @@ def label_names(cells: Column, unknown: Sequence[str], level: str, messages: lis
     def class_name(cell: Any) -> str | None:
         return None if missing(cell) or (text := spelled(cell)) in without else text
 
-    if isinstance(cells, Coded):
-        texts = cells.mapped(class_name)
-    else:
-        known = {cell: class_name(cell) for cell in {cell for cell in cells if isinstance(cell, str)}}
-        texts = Coded.of(known[cell] if isinstance(cell, str) else class_name(cell) for cell in cells)
+    texts = Coded.computed(cells, class_name)
     written = {text for text in texts.cells if text is not None}
     whole = {text: whole_number(text) for text in written}
     if all(whole.values()):
@@ -291,13 +287,13 @@ def spelled_as(labels: Labels, own: Labels) -> Labels:
 
 def _renamed(names: Sequence[str], own: Sequence[str]) -> dict[str, str]:
     """Map names unknown to a run to its classes that mean the same number, truth value or letters."""
-    strangers = [name for name in names if name not in set(own)]
-    if not strangers:
+    unknown = [name for name in names if name not in set(own)]
+    if not unknown:
         return {}
     known: dict[str, list[str]] = {}
     for name in own:
         known.setdefault(_exact_meaning(name), []).append(name)
-    found = {name: known.get(_exact_meaning(name), []) for name in strangers}
+    found = {name: known.get(_exact_meaning(name), []) for name in unknown}
     targets = Counter([*names, *(same[0] for same in found.values() if len(same) == 1)])
     return {name: same[0] for name, same in found.items() if len(same) == 1 and targets[same[0]] == 1}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +66,16 @@ def require_rows(where: str | Path, rows: Any, broken: Sequence[RowError]) -> No
         raise UserError(
             f"{where} holds no rows" + (f" that can be used: {examples(map(str, broken))}" if broken else "")
         )
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A name that is not taken yet.
+
+    Examples
+    --------
+    >>> free_name("group", ["id", "group"])
+    'group_'
+    """
+    while name in taken:
+        name += "_"
+    return name

@@ -79,6 +79,11 @@ class Dataset:
         )
 
     @property
+    def messages(self) -> tuple[str, ...]:
+        """What the reader reports, in sentences: columns that it guessed, rows that it left out."""
+        return tuple(self.notes.get("messages", ()))
+
+    @property
     def modality(self) -> Modality:
         """One of image, text, vector, series."""
         return self.samples.modality

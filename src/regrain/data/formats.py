@@ -231,8 +231,9 @@ def frame_table(frame: Any, where: str = "the table") -> Table:
     return Table(where, "data", columns, lambda row: f"row {index[row]}", Path(), count=len(index))
 
 
-def columns_table(columns: Mapping[Any, Any], where: str = "the table") -> Table:
+def columns_table(columns: Mapping[Any, Any]) -> Table:
     """A mapping of column names to arrays or lists of one length."""
+    where = "the table"
     named: dict[str, Column] = {}
     for name, values in zip(column_names(columns, where), columns.values(), strict=True):
         array = np.asarray(values.detach().cpu()) if hasattr(values, "detach") else values

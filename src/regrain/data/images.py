@@ -133,16 +133,27 @@ def eight_bit(pixels: np.ndarray, white: int) -> np.ndarray:
     return (pixels.clip(0, white) * (255 / white)).round().astype(np.uint8)
 
 
-def fitted_images(images: np.ndarray, channels: int, size: tuple[int, int]) -> np.ndarray:
-    """uint8 images (N, C, H, W) with other channels and at another size, exactly as :func:`decode_image` makes them."""
+def as_picture(pixels: np.ndarray) -> PILImage:
+    """uint8 pixels (C, H, W) as Pillow's image."""
     from PIL import Image
 
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """uint8 pixels (C, H, W) as the bytes of a PNG file, which loses nothing."""
+    stream = io.BytesIO()
+    as_picture(pixels).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def fitted_images(images: np.ndarray, channels: int, size: tuple[int, int]) -> np.ndarray:
+    """uint8 images (N, C, H, W) with other channels and at another size, exactly as :func:`decode_image` makes them."""
     if images.shape[1:] == (channels, *size):
         return images
     result = np.empty((len(images), channels, *size), dtype=np.uint8)
     for row, pixels in enumerate(images):
-        image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-        result[row] = _as_array(image.convert(MODES[channels]), size)
+        result[row] = _as_array(as_picture(pixels).convert(MODES[channels]), size)
     return result
 
 

@@ -18,7 +18,7 @@ from regrain.data.foreign import described_text, foreign_format
 from regrain.data.options import RoleOptions
 from regrain.data.rows import Rows
 from regrain.data.table import Table
-from regrain.errors import UserError, examples, python_only
+from regrain.errors import UserError, examples, first_line, python_only
 from regrain.processes import local_processes
 
 _CELL_BYTES = 16
@@ -197,7 +197,7 @@ class ParquetColumns(Mapping[str, Column]):
 
 def _unreadable(path: Path, error: BaseException) -> UserError:
     """The error for a file that is not Parquet, or not all of it."""
-    why = str(error).splitlines()[0]
+    why = first_line(error)
     with suppress(OSError):
         if not path.stat().st_size:
             why = "it is empty"

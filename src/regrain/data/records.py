@@ -81,7 +81,7 @@ def clock_warnings(
     steps: Mapping[str, np.ndarray], times: np.ndarray, clock: Clock, cuts: bool, describe_row: Callable[[int], str]
 ) -> list[Notable]:
     """Return notes on the time steps: holes, pauses, and rows with the same time."""
-    told: list[Notable] = []
+    messages: list[Notable] = []
     beyond = min(clock.limit, _HOLE * clock.usual if clock.regular else _PAUSE * clock.usual)
     far, longest, place, equal, first = 0, 0.0, -1, 0, -1
     for rows in steps.values():
@@ -101,16 +101,16 @@ def clock_warnings(
         else:
             then = "windows may cross them: --gap sets the longest step within one (gap=)"
         noun = "step of time is" if far == 1 else "steps of time are"
-        told.append(Notable(f"{far} {noun} far longer than the usual {clock.usual:g} ({where}): {then}"))
+        messages.append(Notable(f"{far} {noun} far longer than the usual {clock.usual:g} ({where}): {then}"))
     if equal:
-        told.append(
+        messages.append(
             Notable(
                 f"{equal} {'row has' if equal == 1 else 'rows have'} the time of the row before "
                 f"{'it in its record' if equal == 1 else 'them in their record'}, such as that after "
                 f"{describe_row(first)}: they keep the table's order"
             )
         )
-    return told
+    return messages
 
 
 def restarts(rows: np.ndarray, times: np.ndarray) -> bool:

@@ -26,11 +26,12 @@ from filelock import FileLock
 from torch import Tensor
 
 from regrain.data.cache import cache_folder
+from regrain.data.columns import free_name
 from regrain.data.dataset import Dataset
-from regrain.data.images import ImageForm, decode_images
+from regrain.data.images import ImageForm, as_png, decode_images
 from regrain.data.packed import packed
 from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
-from regrain.errors import UserError
+from regrain.errors import UserError, first_line
 from regrain.labels import Labels
 from regrain.storage.files import replace_file
 from regrain.storage.run_folder import labels_from_json, labels_to_json
@@ -209,7 +210,7 @@ class LanceSamples(ShardSamples):
         try:
             return _lance_dataset(os.getpid(), place).take(rows.tolist(), columns=list(self._columns))
         except (OSError, ValueError) as error:
-            raise UserError(f"{place} cannot be read: {str(error).splitlines()[0]}", code="damaged_file") from None
+            raise UserError(f"{place} cannot be read: {first_line(error)}", code="damaged_file") from None
 
 
 @functools.lru_cache(maxsize=16)
@@ -254,7 +255,7 @@ def _file(process: int, place: str, file: str) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(system.open(f"{root}/{file}", "rb") if is_url(place) else f"{root}/{file}")
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{place}/{file} cannot be read: {str(error).splitlines()[0]}", code="damaged_file") from None
+        raise UserError(f"{place}/{file} cannot be read: {first_line(error)}", code="damaged_file") from None
 
 
 def _place(place: str) -> tuple[Any, str]:
@@ -385,10 +386,6 @@ def _bytes_a_row(dataset: Dataset) -> int:
 
 def _contents(part: Dataset) -> list[tuple[Any, ...]]:
     """The cells of every sample: the bytes of an image, a text, or numbers."""
-    import io
-
-    from PIL import Image
-
     encoded, every = _encoded(part.samples), torch.arange(len(part))
     if encoded is not None:
         return [(s if isinstance(s, bytes) else Path(s).read_bytes(),) for s in encoded.sources]
@@ -396,12 +393,7 @@ def _contents(part: Dataset) -> list[tuple[Any, ...]]:
     if part.modality == "text":
         return [(text,) for text in taken]
     if part.modality == "image":
-        contents = []
-        for pixels in taken.numpy():
-            stream = io.BytesIO()
-            Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(stream, format="PNG")
-            contents.append((stream.getvalue(),))
-        return contents
+        return [(as_png(pixels),) for pixels in taken.numpy()]
     tensors = list(taken.values()) if isinstance(taken, dict) else [taken]
     return list(zip(*(tensor.flatten(1).numpy() for tensor in tensors), strict=True))
 
@@ -411,8 +403,7 @@ def _names(dataset: Dataset) -> dict[str, Any]:
     taken = set(dataset.labels.levels)
 
     def free(name: str) -> str:
-        while name in taken:
-            name += "_"
+        name = free_name(name, taken)
         taken.add(name)
         return name
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated
 from zlib import crc32
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Gt
 from torch import Tensor, nn
 
 from regrain.checks import Count
@@ -19,6 +17,11 @@ from .base import Encoder
 
 _PADDING, _MASK = 0, 1
 _RESERVED = 2
+"""Rows of the table that are kept for these."""
+
+_BUCKETS, _TABLE_WIDTH = 2**15, 128
+"""Rows of the table of embeddings, and their width. Tokens that fall into the same row are not told apart."""
+
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -33,11 +36,8 @@ class HashTextEncoder(Encoder):
     ----------
     sample_shape : ()
         Texts have no shape; there for the common signature.
-    buckets : int, default 32768
-        Rows of the table, at least 3: two are kept for padding and mask. Tokens that fall into the same row are not
-        told apart.
-    embedding_width, hidden, width : int
-        Dimensions of the table, of the hidden layer and of the embedding.
+    hidden, width : int
+        Dimensions of the hidden layer and of the embedding.
     max_length : int, default 512
         Tokens a text is cut to; an English word is about seven.
 
@@ -60,18 +60,15 @@ class HashTextEncoder(Encoder):
         self,
         sample_shape: Sequence[int] = (),
         *,
-        buckets: Annotated[int, Gt(_RESERVED)] = 2**15,
-        embedding_width: Count = 128,
         hidden: Count = 256,
         width: Count = 128,
         max_length: Count = 512,
     ) -> None:
         super().__init__()
-        self.buckets = buckets
         self.max_length = max_length
-        self.table = nn.Parameter(torch.randn(buckets, embedding_width) * embedding_width**-0.5)
+        self.table = nn.Parameter(torch.randn(_BUCKETS, _TABLE_WIDTH) * _TABLE_WIDTH**-0.5)
         self.mlp = nn.Sequential(
-            nn.LayerNorm(embedding_width), nn.Linear(embedding_width, hidden), nn.GELU(), nn.Linear(hidden, width)
+            nn.LayerNorm(_TABLE_WIDTH), nn.Linear(_TABLE_WIDTH, hidden), nn.GELU(), nn.Linear(hidden, width)
         )
         self.width = width
 
@@ -90,26 +87,26 @@ class HashTextEncoder(Encoder):
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         """Tokens ``{"input_ids", "attention_mask"}`` (B, T) -> embeddings (B, width)."""
         mask = x["attention_mask"].to(self.table.dtype)
-        total = F.embedding_bag(x["input_ids"], self.table, mode="sum", per_sample_weights=mask)  # (B, embedding_width)
+        total = F.embedding_bag(x["input_ids"], self.table, mode="sum", per_sample_weights=mask)  # (B, 128)
         return self.mlp(total / mask.sum(1, keepdim=True).clamp_min(1))
 
     def _ids(self, text: str) -> list[int]:
         words = _WORD.findall(text.lower())
         ids: list[int] = []
         for previous, word in zip(["", *words], words, strict=False):
-            ids += _word_ids(word, self.buckets)
+            ids += _word_ids(word)
             if previous:
-                ids.append(_bucket(f"pair {previous} {word}", self.buckets))
+                ids.append(_bucket(f"pair {previous} {word}"))
         return ids
 
 
-def _bucket(token: str, buckets: int) -> int:
-    return _RESERVED + crc32(token.encode("utf-8", "surrogatepass")) % (buckets - _RESERVED)
+def _bucket(token: str) -> int:
+    return _RESERVED + crc32(token.encode("utf-8", "surrogatepass")) % (_BUCKETS - _RESERVED)
 
 
 @lru_cache(maxsize=2**16)
-def _word_ids(word: str, buckets: int) -> tuple[int, ...]:
+def _word_ids(word: str) -> tuple[int, ...]:
     """The word itself, then its character trigrams, with the word's ends marked."""
     marked = f"<{word}>"
     trigrams = (marked[start : start + 3] for start in range(len(marked) - 2))
-    return (_bucket(f"word {word}", buckets), *(_bucket(f"gram {gram}", buckets) for gram in trigrams))
+    return (_bucket(f"word {word}"), *(_bucket(f"gram {gram}") for gram in trigrams))

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from regrain.checks import BelowOne
-from regrain.errors import UserError, nearest
+from regrain.errors import UserError, first_line, nearest
 
 from .base import Encoder
-from .weights import cached_weights, first_line, load_weights, read_weights, why_no_download
+from .weights import cached_weights, load_weights, read_weights, why_no_download
 
 SMALL_IMAGE = 64
 """Side in pixels up to which a ResNet gets the small-image stem."""

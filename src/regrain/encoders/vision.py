@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from regrain.errors import UserError
+from regrain.errors import UserError, first_line
 
 from .base import RANDOM, Encoder
 from .image import output_width, per_channel
-from .weights import first_line, from_disk_or_hub, rebuilt_model
+from .weights import from_disk_or_hub, rebuilt_model
 
 _EXTRA_FOLDER = "image_encoder"
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from regrain.errors import UserError, warn
+from regrain.errors import UserError, first_line, warn
 
 Model = TypeVar("Model")
 
@@ -42,11 +42,6 @@ def why_no_download(repository: str) -> str | None:
     except Exception as error:  # the hub's HTTP library, and so the exception, has changed from version to version
         return first_line(error)
     return None
-
-
-def first_line(error: Exception) -> str:
-    """The part of a library's message that fits into ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @contextmanager
@@ -225,5 +220,5 @@ def _without_prefix(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict
     return {name.removeprefix(best): value for name, value in given.items() if name.startswith(best)}
 
 
-def _few(names: list[str], count: int = 4) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -1,4 +1,4 @@
-"""Protocols: how a model is evaluated on data."""
+"""How a model is evaluated: protocols, one file a family, and criteria for choosing settings."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def few_shot(
     return scores
 
 
-def unseen_superclasses(test: Dataset, train: Dataset, level: str | None = None) -> Dataset:
+def unseen_superclasses(test: Dataset, train: Dataset) -> Dataset:
     """The test samples whose superclass has no training sample, as tieredImageNet's protocol asks.
 
     Raises a UserError if there is none: every superclass of the test samples was trained on, or is unknown.
@@ -102,12 +102,10 @@ def unseen_superclasses(test: Dataset, train: Dataset, level: str | None = None)
     ----------
     test, train : Dataset
         Of the same classes.
-    level : str, optional
-        The superclasses' level; default the coarsest.
     """
     if not test.labels.levels:
         raise UserError(f"{test.name} has no labels: which superclasses are unseen cannot be told", code="no_labels")
-    level = level or test.labels.levels[0]
+    level = test.labels.levels[0]
     seen = torch.tensor(train.labels.present(level), dtype=torch.long)
     codes = test.labels.level(level)
     unseen = (codes >= 0) & ~torch.isin(codes, seen)

@@ -83,8 +83,8 @@ def _ancestors(task: Task, source: Any, notes: list[str]) -> dict[str, np.ndarra
                 f"'{example}': {nearest(example, names)}"
             )
         if not placed.all():
-            strangers = [name for name, known in zip(task.classes, placed, strict=True) if not known]
-            notes.append(f"the taxonomy does not know {len(strangers)} classes, such as '{strangers[0]}'")
+            unplaced = [name for name, known in zip(task.classes, placed, strict=True) if not known]
+            notes.append(f"the taxonomy does not know {len(unplaced)} classes, such as '{unplaced[0]}'")
         above = {level: codes.numpy() for level, codes in lineage.items() if level != task.level}
         coarser = {level: codes for level, codes in above.items() if len(set(codes[codes >= 0])) < (codes >= 0).sum()}
         if not coarser:

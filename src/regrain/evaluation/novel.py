@@ -53,7 +53,7 @@ def novel(
     old, labels = _old_classes(task, new_classes)
     if train is None:
         raise UserError("novel needs training samples: these data have no split 'train'", code="unknown_split")
-    told = labels >= 0
+    labelled = labels >= 0
     occurring = truth.unique()
     for which, found in (("old", torch.isin(occurring, old)), ("new", ~torch.isin(occurring, old))):
         if not bool(found.any()):
@@ -64,8 +64,8 @@ def novel(
                 "with --new-classes",
                 code="no_labels",
             )
-    own = torch.searchsorted(old, labels[told])
-    vectors = normalize(torch.cat([train[told], representation.test[known]]), dim=1)
+    own = torch.searchsorted(old, labels[labelled])
+    vectors = normalize(torch.cat([train[labelled], representation.test[known]]), dim=1)
     fixed = torch.cat([own, torch.full_like(truth, -1)])
     count = len(torch.cat([old, occurring]).unique())
     if len(vectors) < count:

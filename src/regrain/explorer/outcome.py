@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from regrain.data.cells import Column
+from regrain.data.columns import free_name
 from regrain.data.dataset import Dataset
 from regrain.data.rows import Rows
 from regrain.data.samples import ImageSamples, SeriesSamples
@@ -22,7 +23,7 @@ from regrain.explorer.session import Session
 from regrain.labels import Labels
 from regrain.runs.commands import command, fit_options
 from regrain.runs.retraining import retraining
-from regrain.runs.tables import free_name, sample_columns, write_columns
+from regrain.runs.tables import sample_columns, write_columns
 from regrain.storage.files import json_writer, replace_file, write_text
 
 TableFormat = Literal["csv", "parquet"]

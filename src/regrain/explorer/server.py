@@ -199,8 +199,8 @@ def _add_state(app: FastAPI, session: Session) -> None:
         found = session.proposals
         if found is None:
             raise HTTPException(404, "no proposals were made yet")
-        told = {"x-sequence": str(found.seq), "x-notices": json.dumps(found.notices)}
-        return _numbers(found.group.tobytes() + found.confidence.tobytes(), told)
+        headers = {"x-sequence": str(found.seq), "x-notices": json.dumps(found.notices)}
+        return _numbers(found.group.tobytes() + found.confidence.tobytes(), headers)
 
     @app.get("/api/watch")
     async def watch() -> Response:

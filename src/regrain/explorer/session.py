@@ -238,8 +238,8 @@ class Session:
             spoken |= self.collection.start.given & np.isin(state.group, event["others"])
         for part in event.get("parts", ()):
             spoken[part["samples"]] = self.collection.start.given[part["samples"]]
-        for told in (event, *event.get("moves", ())):
-            spoken[np.asarray(told.get("samples", ()), dtype=np.int64)] = True
+        for named in (event, *event.get("moves", ())):
+            spoken[np.asarray(named.get("samples", ()), dtype=np.int64)] = True
         return int((spoken & ~self.collection.training).sum())
 
     # Messages to browsers
@@ -452,9 +452,9 @@ class Session:
         """Evidence for proposals: training samples that are confirmed or have a given label."""
         with self.lock:
             state = self.state
-            told = (self.confirmed() | self.still_given()) & ~state.outlier
+            labelled = (self.confirmed() | self.still_given()) & ~state.outlier
             named = tuple(g for g in state.groups.values() if g.name is not None)
-            return Evidence(state.seq, named, state.group.copy(), told & self.collection.training)
+            return Evidence(state.seq, named, state.group.copy(), labelled & self.collection.training)
 
     def _propose(self) -> Proposals:
         start, evidence = self.collection.start, self.evidence()

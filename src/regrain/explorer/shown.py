@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from regrain.data.dataset import Dataset
+from regrain.data.images import as_picture
 from regrain.explorer.collection import Collection
 from regrain.pictures.numbers import heights, thinned
 from regrain.pictures.tiles import tiles
@@ -28,8 +29,7 @@ def picture(collection: Collection, row: int) -> bytes:
     part, place = collection.place(row)
     raw: Tensor = part.samples.take(torch.tensor([place]))[0]
     shown = raw.mean(dim=0, keepdim=True, dtype=torch.float32).byte() if raw.shape[0] not in (1, 3) else raw
-    image = Image.fromarray(shown[0].numpy() if len(shown) == 1 else shown.permute(1, 2, 0).contiguous().numpy())
-    return _png(image)
+    return _png(as_picture(shown.numpy()))
 
 
 def sheet(collection: Collection, rows: Sequence[int]) -> bytes:

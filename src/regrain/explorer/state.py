@@ -159,10 +159,10 @@ class State:
         self._require_group(event["group"])
         clean_name(event["name"])
         rows = self._rows(event["samples"])
-        strangers = rows[self.group[rows] != event["group"]]
-        if len(strangers):
+        elsewhere = rows[self.group[rows] != event["group"]]
+        if len(elsewhere):
             raise UserError(
-                f"sample {strangers[0]} is not in subclass {event['group']}: it cannot be confirmed there",
+                f"sample {elsewhere[0]} is not in subclass {event['group']}: it cannot be confirmed there",
                 code="conflicting_options",
             )
 

@@ -205,8 +205,8 @@ class SelfClassifier(Method):
             return
         codes, _, ids = over_training_set(self, training_set, self._restart_classes)
         codes = codes[ids.argsort()].cpu()
-        told = [neighbour_information(own, self.mined.neighbours, self.class_counts[0]) for own in codes.T]
-        best = int(torch.tensor(told).argmax())
+        information = [neighbour_information(own, self.mined.neighbours, self.class_counts[0]) for own in codes.T]
+        best = int(torch.tensor(information).argmax())
         if best:
             other = self.others[best - 1]
             kept = {name: value.clone() for name, value in self.heads.state_dict().items()}

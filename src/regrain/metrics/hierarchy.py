@@ -146,12 +146,12 @@ def path_metrics(labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, ta
     columns = torch.arange(truth.shape[1])
     judged = columns <= (columns * (truth >= 0)).amax(dim=1, keepdim=True)
     right = ((true_path == found_path) & (true_path >= 0)).sum(dim=1).double()
-    told, asked = ((found_path >= 0) & judged).sum(dim=1).double(), (true_path >= 0).sum(dim=1).double()
-    precision = float(right.sum() / told.sum().clamp(min=1))
+    said, asked = ((found_path >= 0) & judged).sum(dim=1).double(), (true_path >= 0).sum(dim=1).double()
+    precision = float(right.sum() / said.sum().clamp(min=1))
     recall = float(right.sum() / asked.sum())
     figures = {
         "path-consistency": float(consistent.double().mean()),
-        "tree-distance": float((told + asked - 2 * right).mean()),
+        "tree-distance": float((said + asked - 2 * right).mean()),
         "hierarchical-precision": precision,
         "hierarchical-recall": recall,
         "hierarchical-f1": 2 * precision * recall / max(precision + recall, 1e-12),

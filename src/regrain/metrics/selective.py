@@ -224,8 +224,8 @@ def risk_coverage_area(coverage: ArrayLike | Tensor, mass: ArrayLike | Tensor, r
     points = [(0.0, 0.0)]
     for threshold in values.tolist():
         level, outcome = _outcomes(probabilities, truth, threshold)
-        told = np.where(level >= 0, says[np.arange(len(says)), level], 0.0)
-        points.append((float(told.mean()), float((outcome == 0).mean())))
+        information = np.where(level >= 0, says[np.arange(len(says)), level], 0.0)
+        points.append((float(information.mean()), float((outcome == 0).mean())))
     reached, risk = np.asarray(points).T
     span = float(reached.max())
     return float(np.trapezoid(risk, reached) / span) if span > 0 else float("nan")

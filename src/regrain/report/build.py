@@ -287,9 +287,9 @@ def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[st
     places = {str(identity): row for row, identity in enumerate(judged.ids.tolist())}
     rows = np.array([places.get(identity, -1) for identity in found.ids.tolist()])
     shown = rows >= 0
-    told = parts if data is None else {"": data}
+    splits = parts if data is None else {"": data}
     present = [s.number for s in found.subclasses if bool((shown & (found.subclass == s.number)).any())]
-    ranks, words = purity_ranks(found, told, shown, present)
+    ranks, words = purity_ranks(found, splits, shown, present)
     names = {s.number: s.name for s in found.subclasses}
     proposed = {s.number: f"“{s.proposed_name}”" for s in found.subclasses if s.proposed_name}
     generator = np.random.default_rng(seed)

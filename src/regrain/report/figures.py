@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -197,7 +198,5 @@ def _plain(text: str) -> str:
     return " " * text.startswith("_") + text.replace("$", r"\$")
 
 
-def _wrapped(text: str, width: int = 70) -> str:
-    import textwrap
-
-    return textwrap.fill(_plain(text), width)
+def _wrapped(text: str) -> str:
+    return textwrap.fill(_plain(text))

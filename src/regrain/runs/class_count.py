@@ -47,13 +47,13 @@ class ClassCount:
 
     def describe(self) -> str:
         """In words, with a warning where there were too few clusters to tell."""
-        told = (
+        sentence = (
             f"about {self.estimate} classes ({self.low} to {self.high} fit nearly as well), by the silhouette of "
             f"{self.clusters} clusters merged"
         )
         if self.high > _CROWDED * self.clusters:
-            told += "; that is near the number of clusters itself: train with more of them before believing it"
-        return f"{told}; {self.by_coding_length} by coding length"
+            sentence += "; that is near the number of clusters itself: train with more of them before believing it"
+        return f"{sentence}; {self.by_coding_length} by coding length"
 
 
 def class_count_of(model: Model, dataset: Dataset, *, seed: int = 0) -> ClassCount:

@@ -217,8 +217,8 @@ def assign_subclasses(
         fitted = _clustered(fitted, vectors, [parts[name] for name in fitted_on], known, options)
     notes = _cluster_notes(fitted, model, balanced)
     labels = _superclass_codes(fitted, parts, ignore_coarse_labels, notes)
-    told = [fitted.assigned(model, part, labels[name], embedded[name]) for name, part in parts.items()]
-    probability, codes, coarse = (torch.cat(column) for column in zip(*told, strict=True))
+    assigned = [fitted.assigned(model, part, labels[name], embedded[name]) for name, part in parts.items()]
+    probability, codes, coarse = (torch.cat(column) for column in zip(*assigned, strict=True))
     count = _subclass_count(model, parts) if fitted.centres is None else len(fitted.centres)
     if own_samples:
         stay = torch.cat([fitted.kept(p) if n in fitted_on else torch.full((len(p),), -1) for n, p in parts.items()])
@@ -288,9 +288,9 @@ def _superclass_codes(
 ) -> dict[str, Tensor]:
     """The superclass labels (N,) of every split by the run's codes, -1 where there are none or they are ignored."""
     labels = {name: fitted.codes(part) for name, part in parts.items()}
-    strangers = sorted({name for part in parts.values() for name in fitted.strangers(part)})
-    if strangers:
-        named = ", ".join(map(repr, strangers[:3])) + (", ..." if len(strangers) > 3 else "")
+    unknown_superclasses = sorted({name for part in parts.values() for name in fitted.unknown_superclasses(part)})
+    if unknown_superclasses:
+        named = ", ".join(map(repr, unknown_superclasses[:3])) + (", ..." if len(unknown_superclasses) > 3 else "")
         notes.append(f"the run knows no superclass {named}: samples labelled so count as unlabelled")
     if ignore_coarse_labels:
         labels |= {name: torch.full_like(codes, -1) for name, codes in labels.items() if name != "train"}
@@ -568,5 +568,6 @@ def _above_known(known: str, level: str | None, superclass: str | None, labels: 
 
 def write_discovery(run: RunFolder, discovery: Discovery, fitted: SubclassModel) -> None:
     """Write the run folder's ``discovery/``."""
-    told = {"figures": discovery.figures, "notes": discovery.notes}
-    write_subclass_files(run, fitted, told | {"subclasses": [s.to_json() for s in discovery.subclasses]})
+    rows = [s.to_json() for s in discovery.subclasses]
+    extra = {"figures": discovery.figures, "notes": discovery.notes, "subclasses": rows}
+    write_subclass_files(run, fitted, extra)

@@ -132,9 +132,9 @@ def _deviating_columns(
         others = (total - sums[row]) / (n - counts[row])
         apart = ((sums[row] / counts[row] - others) / spread).nan_to_num(nan=0, posinf=0, neginf=0)
         most = apart.abs().argsort(descending=True, stable=True)[:_COLUMNS].tolist()
-        told = [f"{names[c]} {apart[c]:+.1f} sd" for c in most if abs(apart[c]) >= _LEAST_DEVIATION]
-        if told:
-            result[number] = ", ".join(told)
+        deviations = [f"{names[c]} {apart[c]:+.1f} sd" for c in most if abs(apart[c]) >= _LEAST_DEVIATION]
+        if deviations:
+            result[number] = ", ".join(deviations)
     return result
 
 

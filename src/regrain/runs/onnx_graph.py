@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regrain.encoders.weights import first_line
-from regrain.errors import UserError
+from regrain.errors import UserError, first_line
 from regrain.labels import Labels
 from regrain.model import Model
 from regrain.runs.classifier import FewShotClassifier, predicted_classes

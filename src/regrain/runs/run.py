@@ -263,7 +263,7 @@ class Run:
         dataset = read_alike(
             data, self.model, recorded["reader"], recorded["levels"], levels=levels, wanted=wanted, options=options
         )
-        warn_of_data(dataset.name, dataset.notes.get("messages", ()))
+        warn_of_data(dataset.name, dataset.messages)
         return dataset
 
     def inherited_options(self, data: Any, options: Mapping[str, Any]) -> dict[str, Any]:

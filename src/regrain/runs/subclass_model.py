@@ -75,7 +75,7 @@ class SubclassModel:
         """(N,): the subclass of every sample that is labelled as a known class, -1 for the others."""
         return _numbers(dataset, self.known_level, {name: number for number, name in self.known.items()})
 
-    def strangers(self, dataset: Dataset) -> set[str]:
+    def unknown_superclasses(self, dataset: Dataset) -> set[str]:
         """Names of superclasses that samples of a data set have and the run does not know."""
         if self.level is None or self.level not in dataset.labels.levels:
             return set()
@@ -222,10 +222,10 @@ def write_subclasses(folder: Folder, fitted: SubclassModel) -> None:
     write_subclass_files(folder, fitted, {"subclasses": rows})
 
 
-def write_subclass_files(folder: Folder, fitted: SubclassModel, told: Mapping[str, Any]) -> None:
-    """Write ``discovery/``: what tells the subclasses of new samples, and what was ``told`` of the run's own."""
+def write_subclass_files(folder: Folder, fitted: SubclassModel, extra: Mapping[str, Any]) -> None:
+    """Write ``discovery/``: what tells the subclasses of new samples, and ``extra`` of the run's own."""
     levels = {"superclass_level": fitted.level, "known_level": fitted.known_level}
-    content = {**levels, "superclasses": list(fitted.superclasses), **told}
+    content = {**levels, "superclasses": list(fitted.superclasses), **extra}
     writers = {_SUBCLASSES: json_writer(content)}
     if fitted.centres is not None:
         tensors = {name: getattr(fitted, name) for name in ("centres", "owners", "offsets")}

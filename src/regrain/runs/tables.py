@@ -1,8 +1,7 @@
-"""Files that tasks write, tables above all: CSV or Parquet by the file's ending, never half a file."""
+"""Tables that verbs write: CSV or Parquet by the file's ending, never half a file."""
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -13,7 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from regrain.data.cells import Column, escape_formula
+from regrain.data.columns import free_name
 from regrain.data.dataset import Dataset
+from regrain.data.images import as_png
 from regrain.data.rows import Rows
 from regrain.errors import UserError
 from regrain.storage.files import replace_file
@@ -174,19 +175,6 @@ def sample_columns(rows: Rows, out: Path, *, beside: Collection[str]) -> dict[st
     return dict(zip(names, values.T, strict=True))
 
 
-def free_name(name: str, taken: Collection[str]) -> str:
-    """A name that is not taken yet.
-
-    Examples
-    --------
-    >>> free_name("group", ["id", "group"])
-    'group_'
-    """
-    while name in taken:
-        name += "_"
-    return name
-
-
 def _images(rows: Rows, out: Path) -> list[str] | list[bytes]:
     """Paths, relative where the table's folder holds them, or else files' bytes; PNG for images in memory."""
     if all(isinstance(source, str) for source in rows.values):
@@ -200,12 +188,6 @@ def _images(rows: Rows, out: Path) -> list[str] | list[bytes]:
 
 def _encoded(source: Any) -> bytes:
     """The bytes of an image file: as they are, or a uint8 array (C, H, W) as PNG, which loses nothing."""
-    from PIL import Image
-
     if isinstance(source, bytes):
         return source
-    if isinstance(source, str):
-        return Path(source).read_bytes()
-    stream = io.BytesIO()
-    Image.fromarray(source[0] if len(source) == 1 else source.transpose(1, 2, 0)).save(stream, format="PNG")
-    return stream.getvalue()
+    return Path(source).read_bytes() if isinstance(source, str) else as_png(source)

@@ -31,7 +31,7 @@ def writing(folder: RunFolder) -> AbstractContextManager[None]:
 
 def start_notices(dataset: Dataset | None, assembly: Assembly) -> list[str]:
     """List the choices made for the user: in reading the data, and in fitting the settings to them."""
-    messages = [] if dataset is None else dataset.notes.get("messages", [])
+    messages = () if dataset is None else dataset.messages
     return [*messages, *assembly.notices]
 
 

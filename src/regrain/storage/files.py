@@ -13,11 +13,13 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import torch
 import yaml
 from pydantic import Field
 from torch import Tensor
@@ -32,6 +34,13 @@ MANIFEST = "manifest.json"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A number of a file's form."""
+
+
+_DTYPES = {
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool},
+    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
+}
+"""Names of types in a safetensors header."""
 
 
 class _Seal(TypedDict):
@@ -220,15 +229,10 @@ def read_tensors(file: Path, shapes: Mapping[str, tuple[int | None, ...]] | None
 
     ``shapes``: the tensors that there must be, and no others; a dimension may be None.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with _readable_tensors(file):
         tensors = load_file(file)
-    except FileNotFoundError:
-        raise UserError(f"{file} is missing: copy the whole folder, or make it again", code="missing_file") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again", code="damaged_file") from None
     if shapes is not None and shapes.keys() != tensors.keys():
         odd = ", ".join(sorted(shapes.keys() ^ tensors.keys())[:3])
         raise UserError(f"{file} does not hold what belongs there: {odd} missing, or too many", code="damaged_file")
@@ -242,6 +246,27 @@ def read_tensors(file: Path, shapes: Mapping[str, tuple[int | None, ...]] | None
                 f"{file}: {name} holds numbers that are not finite: copy it again, or make it again", code="not_finite"
             )
     return tensors
+
+
+def tensor_header(file: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Types and shapes of the tensors in a safetensors file, which are not read; errors as of :func:`read_tensors`."""
+    from safetensors import safe_open
+
+    with _readable_tensors(file), safe_open(file, framework="pt") as content:
+        slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118  # it is not iterable
+        return {n: (_DTYPES.get(part.get_dtype(), torch.bool), tuple(part.get_shape())) for n, part in slices.items()}
+
+
+@contextmanager
+def _readable_tensors(file: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: copy the whole folder, or make it again", code="missing_file") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is damaged ({error}): copy it again, or make it again", code="damaged_file") from None
 
 
 def _is_like(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

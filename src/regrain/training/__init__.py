@@ -1,1 +1,1 @@
-"""How a method is trained."""
+"""How a method is trained: the one LightningModule, its loop, loader, optimisers and options."""

@@ -24,8 +24,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from regrain.data.dataset import Dataset
-from regrain.encoders.weights import first_line
-from regrain.errors import Stopped, UserError, warn
+from regrain.errors import Stopped, UserError, first_line, warn
 from regrain.methods.base import Method
 from regrain.processes import ProcessLayout, join_processes, layout_of, was_launched, was_restarted
 from regrain.storage.run_folder import RunFolder
@@ -39,6 +38,9 @@ from regrain.training.scan import scan_views
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 
+_CHECKPOINT_SECONDS = 300.0
+"""A checkpoint is written within an epoch when the last one is this old."""
+
 _STEPS_BETWEEN_AGREEMENTS = 8
 """Several processes agree once in so many steps on whether to save: all have to wait for each other then."""
 
@@ -46,10 +48,9 @@ _STEPS_BETWEEN_AGREEMENTS = 8
 class _Keeper(Callback):
     """Writes checkpoints and metrics, and stops at the end of a step when asked to."""
 
-    def __init__(self, run: RunFolder, interrupt: threading.Event, checkpoint_seconds: float) -> None:
+    def __init__(self, run: RunFolder, interrupt: threading.Event) -> None:
         self.run = run
         self.interrupt = interrupt
-        self.checkpoint_seconds = checkpoint_seconds
         self.saved_at = time.monotonic()
         self.epoch_started = time.monotonic()
         self.samples = 0
@@ -78,7 +79,7 @@ class _Keeper(Callback):
         if trainer.world_size > 1 and steps % _STEPS_BETWEEN_AGREEMENTS:
             return
         asked = self.interrupt.is_set()
-        if not _agreed(trainer, asked or time.monotonic() - self.saved_at > self.checkpoint_seconds):
+        if not _agreed(trainer, asked or time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS):
             return
         stops = _agreed(trainer, asked)
         self.save(trainer)
@@ -211,7 +212,6 @@ def train(
     resume: bool = False,
     progress: bool = True,
     tensorboard: bool = False,
-    checkpoint_seconds: float = 300.0,
     interrupt: threading.Event | None = None,
 ) -> None:
     """Train a method in a run folder, from the start or from its last checkpoint.
@@ -234,8 +234,6 @@ def train(
         Go on from ``checkpoints/last.ckpt``; a run that was stopped before the first checkpoint starts at the start.
     progress, tensorboard : bool
         Show progress and the time left on standard error; log to ``tensorboard/`` too.
-    checkpoint_seconds : float
-        Save within an epoch when the last save is this long ago.
     interrupt : threading.Event, optional
         Ask for a stop after the step by setting it, as Ctrl-C does.
     """
@@ -256,7 +254,7 @@ def train(
         return
     loader = loader_of(dataset, options, seed=seed, world_size=layout.processes)
     event = interrupt or threading.Event()
-    keeper = _Keeper(run, event, checkpoint_seconds)
+    keeper = _Keeper(run, event)
     callbacks: list[Callback] = [keeper, _EpochCheckpoint(keeper)]
     if progress:
         callbacks.append(ProgressDisplay())

@@ -45,11 +45,11 @@ class ProgressDisplay(Callback):
 
     def __init__(self) -> None:
         self.bar: Progress | None = None
-        self.started = self.told = 0.0
+        self.started = self.shown_at = 0.0
         self.first: int | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self.started = self.told = time.monotonic()
+        self.started = self.shown_at = time.monotonic()
         if trainer.is_global_zero and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
             self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
@@ -62,9 +62,9 @@ class ProgressDisplay(Callback):
         now, epochs, batches = time.monotonic(), trainer.max_epochs or 1, int(trainer.num_training_batches)
         done = trainer.current_epoch * batches + batch_idx + 1
         self.first = done - 1 if self.first is None else self.first
-        if not trainer.is_global_zero or now - self.told < (LOG_SECONDS if self.bar is None else BAR_SECONDS):
+        if not trainer.is_global_zero or now - self.shown_at < (LOG_SECONDS if self.bar is None else BAR_SECONDS):
             return
-        self.told = now
+        self.shown_at = now
         share = done / (epochs * batches)
         left = (epochs * batches - done) * (now - self.started) / (done - self.first)
         assert isinstance(module, Adapter)

@@ -108,14 +108,14 @@ def _by_ids(table: Table, level: str, id_column: str, parts: Mapping[str, Datase
     places = {
         str(identity): (name, row) for name, part in parts.items() for row, identity in enumerate(part.ids.tolist())
     }
-    strangers = [
+    unknown_ids = [
         f"'{identity}' ({table.describe_row(row)})" for row, identity in enumerate(ids) if identity not in places
     ]
-    if strangers:
+    if unknown_ids:
         known = ", ".join(f"'{identity}'" for identity in list(places)[:3])
         raise UserError(
-            f"{table.where}: {len(strangers)} of {len(ids)} ids are not among the run's data: {examples(strangers)}. "
-            f"Its ids are such as {known}; `regrain embed` writes them all"
+            f"{table.where}: {len(unknown_ids)} of {len(ids)} ids are not among the run's data: "
+            f"{examples(unknown_ids)}. Its ids are such as {known}; `regrain embed` writes them all"
         )
     messages: list[str] = []
     labels = Labels.from_columns({level: label_names(table.columns[level], (), level, messages)})

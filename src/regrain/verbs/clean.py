@@ -44,8 +44,8 @@ class Cleaning:
     notes: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        told = (f"{r.doubtful} of {r.labels} in {r.split}/{r.level}" for r in self.counts.itertuples())
-        return f"<Cleaning: doubtful labels: {', '.join(told)}>"
+        counts = (f"{r.doubtful} of {r.labels} in {r.split}/{r.level}" for r in self.counts.itertuples())
+        return f"<Cleaning: doubtful labels: {', '.join(counts)}>"
 
     def to_frame(self) -> pd.DataFrame:
         """The doubtful samples."""

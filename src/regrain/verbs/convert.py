@@ -83,4 +83,4 @@ def convert(
         raise UserError(f"{place} is not empty: choose another folder", code="would_overwrite")
     dataset = read_data(data, levels, reader_options)
     files = write_shards(dataset, place, format=format, shard_rows=shard_rows)
-    return Conversion(place, len(dataset), tuple(files), tuple(dataset.notes.get("messages", ())))
+    return Conversion(place, len(dataset), tuple(files), dataset.messages)

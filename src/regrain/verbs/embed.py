@@ -15,7 +15,7 @@ from regrain.cluster import Engine
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
 from regrain.evaluation import embed as embeddings_of
-from regrain.runs.parts import blocks_of, helpers, key_of, tables_of, write_in_blocks
+from regrain.runs.blocks import blocks_of, helpers, key_of, tables_of, write_in_blocks
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
 from regrain.runs.tables import embeddings_table, require_writable
@@ -24,7 +24,7 @@ from regrain.runs.verb import RunOrPath, verb
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from regrain.runs.parts import Maker
+    from regrain.runs.blocks import Maker
 
 
 @verb

@@ -1,4 +1,4 @@
-"""Evaluation of a run compared with its baselines."""
+"""``evaluate``: a run compared with its baselines, at every label level."""
 
 from __future__ import annotations
 
@@ -165,15 +165,15 @@ def _never_seen(run: Run, test: Dataset, train: Dataset | None) -> list[str]:
         seen = set(run.labels.names(level))
         if train is not None:
             seen = {train.labels.names(level)[code] for code in train.labels.present(level)}
-        strangers = [code for code in test.labels.present(level) if names[code] not in seen]
-        count = int(torch.isin(codes, torch.tensor(strangers, dtype=codes.dtype)).sum())
-        shown = examples(repr(names[code]) for code in strangers)
-        if strangers and len(strangers) == len(test.labels.present(level)):
+        unseen = [code for code in test.labels.present(level) if names[code] not in seen]
+        count = int(torch.isin(codes, torch.tensor(unseen, dtype=codes.dtype)).sum())
+        shown = examples(repr(names[code]) for code in unseen)
+        if unseen and len(unseen) == len(test.labels.present(level)):
             sentences.append(
                 f"level '{level}': the run was trained on none of these classes ({shown}), but on such as "
                 f"{examples(map(repr, sorted(seen)))}: it cannot predict one of them"
             )
-        elif strangers:
+        elif unseen:
             sentences.append(
                 f"level '{level}': {count} of {len(test)} samples are of classes that the run was not trained on "
                 f"({shown}): it cannot predict them"

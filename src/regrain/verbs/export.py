@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from regrain.encoders.weights import first_line
-from regrain.errors import UserError
+from regrain.errors import UserError, first_line
 from regrain.hub import export_to_hub, save_to_directory
 from regrain.runs.export import FORMATS, Export, check_export, write_export
 from regrain.runs.onnx_graph import Classifiers

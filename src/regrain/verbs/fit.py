@@ -100,7 +100,7 @@ def plan_fit(
         dataset.labels.level_index(level)
     training = split_dataset(dataset, wanted | {"data": section})["train"]
     section["fingerprint"] = training.fingerprint()
-    warn_of_data(dataset.name, dataset.notes.get("messages", ()))
+    warn_of_data(dataset.name, dataset.messages)
     return FitPlan(wanted | {"data": section}, dataset, training)
 
 

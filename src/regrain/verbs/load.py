@@ -29,5 +29,5 @@ def load(source: Any, **reader_options: Any) -> Dataset:
     ('image', ('group', 'digit'))
     """
     dataset = read(source, **reader_options)
-    warn_of_data(dataset.name, dataset.notes.get("messages", ()))
+    warn_of_data(dataset.name, dataset.messages)
     return dataset

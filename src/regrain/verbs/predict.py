@@ -14,8 +14,8 @@ from regrain.cluster import Engine
 from regrain.data.cells import Column
 from regrain.data.dataset import Dataset
 from regrain.data.options import ReaderOptions
+from regrain.runs.blocks import blocks_of, helpers, key_of, tables_of, write_in_blocks
 from regrain.runs.classifier import level_proba
-from regrain.runs.parts import blocks_of, helpers, key_of, tables_of, write_in_blocks
 from regrain.runs.prediction import predicted_columns
 from regrain.runs.run import Run, get_split
 from regrain.runs.subclass_model import read_discovery
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from regrain.runs.parts import Maker
+    from regrain.runs.blocks import Maker
 
 
 @verb

@@ -51,8 +51,8 @@ class Refinement:
 
     def describe(self) -> str:
         """In one sentence."""
-        told = ", ".join(f"{score:.3f}" for score in self.scores)
-        by = f"by what the subclasses of {_NEIGHBOURS} neighbours say about a sample's own, in [0, 1]: {told}"
+        scores = ", ".join(f"{score:.3f}" for score in self.scores)
+        by = f"by what the subclasses of {_NEIGHBOURS} neighbours say about a sample's own, in [0, 1]: {scores}"
         if not self.round:
             return f"refined: no round is above the start, which is kept, {by}"
         path = self.run.path

@@ -145,9 +145,9 @@ def regroup_rows(
     names, codes = labels.names(level), labels.level(level).numpy()
     above = mapping.lineage(names)[target].numpy()
     sizes = np.bincount(codes[codes != UNKNOWN], minlength=len(names)).tolist()
-    strangers = {name: sizes[code] for code, name in enumerate(names) if above[code] == UNKNOWN}
-    if strangers and not drop_unknown:
-        raise UserError(_strange(strangers, len(names), level, target, mapping))
+    unknown_classes = {name: sizes[code] for code, name in enumerate(names) if above[code] == UNKNOWN}
+    if unknown_classes and not drop_unknown:
+        raise UserError(_strange(unknown_classes, len(names), level, target, mapping))
     known = np.append(above != UNKNOWN, True)[codes]  # samples without a label, of code -1, stay
     rows, codes = rows.select(np.flatnonzero(known)), codes[known]
     over = np.append(above, UNKNOWN)[codes]
@@ -164,9 +164,9 @@ def regroup_rows(
         level=level,
         counts={superclasses[c]: {s: int(((splits == s) & (over == c)).sum()) for s in parts} for c in present},
         classes={superclasses[c]: int((above == c).sum()) for c in present},
-        dropped=strangers,
+        dropped=unknown_classes,
         notices=[
-            *_notices(strangers, set(mapping.classes[-1]) - set(names), int((over == UNKNOWN).sum()), level),
+            *_notices(unknown_classes, set(mapping.classes[-1]) - set(names), int((over == UNKNOWN).sum()), level),
             *_how_to_read(rows),
         ],
         most_imbalance=most_imbalance,
@@ -178,12 +178,13 @@ def _named(codes: np.ndarray, names: Sequence[str]) -> list[str | None]:
     return [with_unknown[code] for code in codes.tolist()]
 
 
-def _strange(strangers: Mapping[str, int], total: int, level: str, target: str, mapping: Taxonomy) -> str:
+def _strange(unknown_classes: Mapping[str, int], total: int, level: str, target: str, mapping: Taxonomy) -> str:
     """The message about classes that the mapping does not know, with some that it knows where it knows none."""
-    shown = examples(f"'{name}'" for name in strangers)
-    known = f". Its classes are such as {examples(map(repr, mapping.classes[-1]))}" if len(strangers) == total else ""
+    shown = examples(f"'{name}'" for name in unknown_classes)
+    all_unknown = len(unknown_classes) == total
+    known = f". Its classes are such as {examples(map(repr, mapping.classes[-1]))}" if all_unknown else ""
     return (
-        f"the mapping gives no superclass (level '{target}') to {len(strangers)} of the {total} classes of level "
+        f"the mapping gives no superclass (level '{target}') to {len(unknown_classes)} of the {total} classes of level "
         f"'{level}': {shown}{known}. Add them to it, or leave their samples out with --drop-unknown (drop_unknown=True)"
     )
 
@@ -306,6 +307,6 @@ def regroup(
         most_imbalance=most_imbalance,
     )
     about = taxonomies().get(str(mapping))
-    told = [*rows.notes.get("messages", ()), *([f"{about.name}: {about.source}"] if about else [])]
+    messages = [*rows.notes.get("messages", ()), *([f"{about.name}: {about.source}"] if about else [])]
     write_columns(made.columns, target)
-    return replace(made, notices=[*told, *made.notices])
+    return replace(made, notices=[*messages, *made.notices])

@@ -14,9 +14,9 @@ from regrain.papers.datasets.listing import Entry, entries
 if TYPE_CHECKING:
     from regrain.data.options import CatalogOptions
     from regrain.papers.datasets.dialysis import dialysis_records
-    from regrain.papers.datasets.loading import load, rows
+    from regrain.papers.datasets.loading import rows
 
-__all__ = ["CatalogOptions", "Entry", "dialysis_records", "entries", "load", "rows"]
+__all__ = ["CatalogOptions", "Entry", "dialysis_records", "entries", "rows"]
 
 _HOMES = {"CatalogOptions": "regrain.data.options", "dialysis_records": "regrain.papers.datasets.dialysis"}
 

@@ -6,50 +6,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
 from regrain.data.cache import cache_folder
-from regrain.data.dataset import Dataset
-from regrain.data.options import CatalogOptions
 from regrain.data.parquet import read_parquet_folder
-from regrain.data.readers import separate
 from regrain.data.rows import Rows
 from regrain.data.taxonomies import grouping
 from regrain.errors import MissingDataError, UserError, examples, nearest
 from regrain.papers.datasets.listing import Entry, entries
-
-
-def load(name: str, **options: Unpack[CatalogOptions]) -> Dataset:
-    """Load a data set of the catalogue.
-
-    Parameters
-    ----------
-    name : str
-    root, download, splits, levels
-        See :class:`~regrain.data.options.CatalogOptions`.
-    image_size, channels, white, skip_unreadable, cache
-        See :class:`~regrain.data.options.StorageOptions`.
-
-    Returns
-    -------
-    Dataset
-        With every split; ``notes`` holds source, licence and the names of the default views.
-
-    Raises
-    ------
-    UserError
-        If the name is not in the catalogue, or the data are not found; the message lists the expected files and
-        places.
-
-    Examples
-    --------
-    >>> load("digits", splits=["test"]).labels.names("group")
-    ('loop', 'open', 'straight')
-    """
-    own, storage = separate(options)
-    return rows(name, **own).dataset(**storage)
 
 
 def rows(
@@ -60,7 +26,21 @@ def rows(
     splits: Sequence[str] | None = None,
     levels: Sequence[str] | None = None,
 ) -> Rows:
-    """The rows of :func:`load`."""
+    """The rows of a data set of the catalogue; the options are :class:`~regrain.data.options.CatalogOptions`.
+
+    ``notes`` hold source, licence and the names of the default views.
+
+    Raises
+    ------
+    UserError
+        If the name is not in the catalogue, or the data are not found; the message lists the expected files and
+        places.
+
+    Examples
+    --------
+    >>> sorted(rows("digits", splits=["test"], levels=["group"]).label_columns)
+    ['group']
+    """
     catalogue = entries()
     if name not in catalogue:
         raise UserError(f"no data set '{name}' in the catalogue: {nearest(name, catalogue)}")
@@ -126,9 +106,9 @@ def _grouped(found: Rows, entry: Entry) -> Rows:
     finest = [None if name is None else str(name) for name in labels[list(labels)[-1]]]
     dropped = set(content.get("dropped", ()))
     above = content["classes"]
-    strangers = sorted({name for name in finest if name is not None} - dropped - above.keys())
-    if strangers:
-        raise UserError(f"{found.where} is not {entry.name}: unknown classes {examples(strangers)}")
+    unknown_classes = sorted({name for name in finest if name is not None} - dropped - above.keys())
+    if unknown_classes:
+        raise UserError(f"{found.where} is not {entry.name}: unknown classes {examples(unknown_classes)}")
     coarse = {
         level: [above[name][position] if name in above else None for name in finest]
         for position, level in enumerate(content["levels"])
