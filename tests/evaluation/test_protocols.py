@@ -90,7 +90,7 @@ def test_k_means_fitted_on_the_training_samples_and_ward_linkage_against_scikit_
     train, train_labels = blobs(160, 8, 0.6)
     test, labels = blobs(120, 8, 0.6, seed=1)
     labels[::11] = -1
-    at, options = task(labels, train_labels), {"cluster_seeds": 2, "cluster_starts": 3}
+    at, options = task(labels, train_labels), {"cluster_seeds": 2, "cluster_starts": 3, "cluster_train": True}
     found = clustering(Representation("model", test, train), at, **options)
     unit_train, unit = (torch.nn.functional.normalize(x, dim=1).numpy() for x in (train, test[labels >= 0]))
     known = labels[labels >= 0]
@@ -102,6 +102,7 @@ def test_k_means_fitted_on_the_training_samples_and_ward_linkage_against_scikit_
         assert found[f"ward-{metric}"].value == pytest.approx(clustering_metrics(known, linked)[metric])
     assert found["kmeans-train-acc"].over == "seeds"
     assert (found["ward-acc"].detail, found["ward-purity"].detail) == (False, True)
+    assert "kmeans-train-acc" not in clustering(Representation("model", test, train), at)
     assert "kmeans-train-acc" not in clustering(Representation("model", test), at, **options)
     assert "kmeans-train-acc" not in clustering(
         Representation("model", test, train[:8]), at, **options
@@ -116,7 +117,7 @@ def test_what_is_left_out_for_its_size_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("regrain.evaluation.clustering.MOST_LINKED", 79)
     monkeypatch.setattr("regrain.evaluation.clustering.MOST_FITTED", 40)
     embeddings, labels = blobs(80, 4, 0.01)
-    found = clustering(Representation("model", embeddings, embeddings), task(labels, labels))
+    found = clustering(Representation("model", embeddings, embeddings), task(labels, labels), cluster_train=True)
     assert not any(name.startswith("ward") for name in found)
     assert found["kmeans-acc"].note == "Ward linkage was left out, 80 samples being more than 79"
     assert found["kmeans-train-acc"].note == "k-means is fitted on 40 of the 80 training samples"

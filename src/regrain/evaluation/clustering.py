@@ -29,14 +29,17 @@ _FITTED = "clusters are matched to classes on the labels that they are then judg
 
 @protocol("train", "partitions", default=True)
 def clustering(
-    representation: Representation, task: Task, *, cluster_seeds: Count = 3, cluster_starts: Count = 10
+    representation: Representation,
+    task: Task,
+    *,
+    cluster_seeds: Count = 3,
+    cluster_starts: Count = 10,
+    cluster_train: bool = False,
 ) -> dict[str, Score]:
     """ACC, NMI, AMI, ARI, purity and homogeneity of clusters against the classes of the level.
 
     ``kmeans-`` figures are of k-means on unit-length test embeddings, k = number of classes that occur: means over
     seeds, with their intervals.
-    ``kmeans-train-`` figures are of the nearest centres of k-means on the training embeddings, on 20,000 drawn at
-    random where there are more: the Self-Classifier paper's protocol, and what a method that trains on them must beat.
     ``ward-`` figures are of Ward linkage on the test embeddings; above 10,000 samples it is left out, for it holds the
     distances of all pairs.
 
@@ -52,6 +55,10 @@ def clustering(
         Seeds of k-means.
     cluster_starts : int
         Starts of k-means a seed; that of lowest inertia counts, which no label decides.
+    cluster_train : bool
+        Whether to fit k-means on the training embeddings too, on 20,000 drawn at random where there are more: the
+        ``kmeans-train-`` figures are of the nearest centres to the test samples. This is the Self-Classifier paper's
+        protocol, and what a method that trains on them must beat; it takes most of the time.
     """
     known = task.known()
     labels = task.test_labels[known].numpy()
@@ -66,7 +73,7 @@ def clustering(
     seeds = range(task.seed, task.seed + cluster_seeds)
     of_test = [kmeans(normalize(test), count, starts=cluster_starts, seed=seed)[0].numpy() for seed in seeds]
     scores = _scores("kmeans", [clustering_metrics(labels, clusters) for clusters in of_test])
-    if train is not None and len(train) > count:
+    if cluster_train and train is not None and len(train) > count:
         by_train = [_nearest_centres(train, test, count, cluster_starts, seed) for seed in seeds]
         fewer = f"k-means is fitted on {MOST_FITTED} of the {len(train)} training samples"
         scores |= _scores(
