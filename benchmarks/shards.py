@@ -25,10 +25,9 @@ SAMPLES, WIDTH = 200_000, 128
 def classes_in_a_batch(format: Format) -> float:
     """Mean over the first 500 batches of an epoch."""
     generator = torch.Generator().manual_seed(0)
-    rows = torch.arange(CLASSES * PHOTOS)
-    windows = rows // (shards._WINDOW_BYTES // PHOTO_BYTES)
-    windowed = format == "parquet"
-    order = _windowed_order(windows, len(rows) // BATCH, generator) if windowed else rows[torch.randperm(len(rows))]
+    photos = torch.randperm(CLASSES * PHOTOS, generator=generator)  # Parquet: in the order of their keys
+    windows = torch.arange(len(photos)) // (shards._WINDOW_BYTES // PHOTO_BYTES)
+    order = photos[_windowed_order(windows, len(photos) // BATCH, generator)] if format == "parquet" else photos
     return sum(len((batch // PHOTOS).unique()) for batch in order.split(BATCH)[:500]) / 500
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from regrain.cli.terminal import say
 from regrain.errors import UserError
 
-_INDEX_BYTES = 16
+_INDEX_BYTES = 24
 _ROW_BYTES = 200
 _DECODES = 110.0
 _DECODED_FASTER = 2.67
@@ -36,7 +36,7 @@ def needs(
     >>> found = needs(1e8, gpus=64, gpus_a_machine=8, epochs=100, sample_bytes=1e5, samples_per_second=1085,
     ...     width=2048, subclasses=1000, parameters=2.5e7)
     >>> round(found["epoch"] / 60), round(found["network a machine"] / 1e9, 2), round(found["index a machine"] / 1e9, 1)
-    (24, 0.87, 1.6)
+    (24, 0.87, 2.4)
     """
     machines = math.ceil(gpus / gpus_a_machine)
     own = min(gpus, gpus_a_machine)

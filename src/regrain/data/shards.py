@@ -4,6 +4,9 @@ The folder holds ``shards.json`` (the form of samples, classes, files), ``index.
 codes of every row, memory-mapped) and the shards, which are ordinary Parquet files. A shard is read by windows, its row
 groups, of which the last few are kept. In place of shards a folder on a disk may hold one Lance data set, which is read
 row by row.
+
+Parquet rows lie mixed, in the order of their keys: data often come class by class, and then the few windows that an
+epoch mixes would hold few classes. Where memory holds all samples they are put in their own order again.
 """
 
 from __future__ import annotations
@@ -177,13 +180,19 @@ class ShardSamples:
         return content.hexdigest()
 
     def load(self) -> Samples:
-        """All samples in memory."""
-        blocks = [self.take(block) for block in torch.arange(len(self)).split(self.about["window"])]
+        """All samples in memory, read in the order of the files."""
+        blocks = ((block, self.take(block)) for block in self.rows.argsort().split(self.about["window"]))
         if self.modality == "text":
-            return TextSamples(tuple(text for block in blocks for text in block))
-        if blocks and isinstance(blocks[0], dict):
-            return SeriesSamples(*(torch.cat([block[name] for block in blocks]) for name in ("series", "static")))
-        return TensorSamples(torch.cat(blocks), self.modality)
+            texts = [""] * len(self)
+            for places, found in blocks:
+                for place, text in zip(places.tolist(), found, strict=True):
+                    texts[place] = text
+            return TextSamples(tuple(texts))
+        held: dict[str, Tensor] = {}
+        for places, found in blocks:
+            for name, values in (found if isinstance(found, dict) else {"values": found}).items():
+                held.setdefault(name, values.new_empty(len(self), *values.shape[1:]))[places] = values
+        return SeriesSamples(**held) if "static" in held else TensorSamples(held["values"], self.modality)
 
 
 class LanceSamples(ShardSamples):
@@ -303,26 +312,31 @@ def write_shards(
     names = _names(dataset)
     content = hashlib.blake2b(digest_size=16)
     parts = list(dataset.by_split().items())
+    # A subject's rows are in the order of time; and shards are read fast in their own order alone.
+    mixes = format == "parquet" and dataset.groups is None and not isinstance(dataset.samples, ShardSamples)
+    orders = [part.keys.argsort(stable=True) if mixes else torch.arange(len(part)) for _, part in parts]
 
-    def windows(split: str, part: Dataset, rows: range) -> Iterator[Any]:
-        for start in range(rows.start, rows.stop, window):
-            yield _table(part.select(range(start, min(start + window, rows.stop))), split, names, content)
+    def windows(split: str, part: Dataset, rows: Tensor) -> Iterator[Any]:
+        for block in rows.split(window):
+            yield _table(part.select(block), split, names, content)
 
     if format == "lance":
-        tables = (table for split, part in parts for table in windows(split, part, range(len(part))))
+        ordered = zip(parts, orders, strict=True)
+        tables = (table for (split, part), order in ordered for table in windows(split, part, order))
         _write_lance(tables, f"{root}/{_LANCE}", shard_rows)
         files: list[dict[str, Any]] = [{"name": _LANCE, "rows": len(dataset)}]
     else:
         files = []
-        for split, part in parts:
+        for (split, part), order in zip(parts, orders, strict=True):
             total = math.ceil(len(part) / shard_rows)
-            for number in range(total):
+            for number, rows in enumerate(order.split(shard_rows) if total else ()):
                 name = f"{quote(split, safe='') or 'data'}-{number:05d}-of-{total:05d}.parquet"
-                rows = range(number * shard_rows, min((number + 1) * shard_rows, len(part)))
                 files.append({"name": name, "rows": len(rows)})
                 with system.open(f"{root}/{name}", "wb") as stream:
                     _write_parquet(windows(split, part, rows), stream, window)
-    index = pa.concat_tables([_index(part, number) for number, (_, part) in enumerate(parts)])
+    index = pa.concat_tables(
+        [_index(part, n, order) for n, ((_, part), order) in enumerate(zip(parts, orders, strict=True))]
+    )
     with system.open(f"{root}/{_INDEX}", "wb") as stream, pa.ipc.new_file(stream, index.schema) as writer:
         writer.write_table(index)
     form = _encoded(dataset.samples)
@@ -449,7 +463,8 @@ def _table(part: Dataset, split: str, names: Mapping[str, Any], content: Any) ->
     return pa.table(columns)
 
 
-def _index(part: Dataset, split: int) -> Any:
+def _index(part: Dataset, split: int, order: Tensor) -> Any:
+    """Of a split's rows in the order in which they are written; ``place`` is a row's place in the data's own order."""
     import pyarrow as pa
 
     ids = pa.array(part.ids.tolist(), pa.large_string())
@@ -462,7 +477,8 @@ def _index(part: Dataset, split: int) -> Any:
         source = part.labels.source
         filled = np.zeros(len(part), np.uint8) if source is None else source[:, place].numpy()
         columns[f"source {place}"] = pa.array(filled)
-    return pa.table(columns)
+    columns["place"] = pa.array(np.arange(len(part)))
+    return pa.table(columns).take(pa.array(order.numpy()))
 
 
 def read_shards(
@@ -478,6 +494,8 @@ def read_shards(
     skip_unreadable: bool = False,
 ) -> Dataset:
     """The data set in a folder of shards: in memory if its samples are few, else read when they are taken.
+
+    In memory the samples are in the order of the data that were written, else in the order of the files.
 
     Parameters
     ----------
@@ -540,9 +558,11 @@ def read_shards(
     if levels is not None:
         dataset = dataset.with_levels(levels)
     few = about["bytes"] <= _LOADED_BYTES if form is None else form.fits_memory(len(dataset))
-    if few and isinstance(dataset.samples, ShardSamples):
-        return replace(dataset, samples=dataset.samples.load())
-    return dataset
+    if not few or not isinstance(dataset.samples, ShardSamples):
+        return dataset
+    rows = dataset.samples.rows.numpy()
+    order = torch.from_numpy(np.lexsort((index["place"].to_numpy()[rows], index["split"].to_numpy()[rows])))
+    return replace(dataset.select(order), samples=dataset.samples.select(order).load())
 
 
 def _packed(column: Any) -> np.ndarray:

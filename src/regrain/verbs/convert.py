@@ -51,7 +51,7 @@ def convert(
     levels : sequence of str, optional
         A label level (column), from coarse to fine. Default: all that the data have.
     format : {"parquet", "lance"}
-        Parquet is read by windows, by other programs and from object stores; lance row by row, in a fully random order.
+        Parquet, with its rows mixed, is read by windows, by other programs and from object stores; lance row by row.
     shard_rows : int, optional
         Samples of a shard. By default a shard takes about 256 MB.
     **reader_options
