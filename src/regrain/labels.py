@@ -443,10 +443,10 @@ class Labels:
             For columns of different lengths; and, unless the levels are aspects, for a class with two parents (with
             examples) and for levels that do not go from coarse to fine, judged by their numbers of classes.
         """
+        require_relation(relation)
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise UserError(f"label columns differ in length: {lengths}", code="wrong_shape")
-        require_relation(relation)
         names = [Coded.computed(values, _name) for values in columns.values()]
         if relation == "paths":
             names = _qualify(names)

@@ -21,7 +21,7 @@ from regrain.training.options import TrainingOptions
 
 def test_a_run_is_not_overwritten_and_other_files_never_are(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    run.write_start({"seed": 1}, Labels.empty(0))
+    run.start({"seed": 1}, Labels.empty(0))
     run.write_text("card.md", "kept")
     with pytest.raises(UserError, match=r"already holds a run: .*regrain resume .*--overwrite"):
         run.begin()

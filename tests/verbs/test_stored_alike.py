@@ -127,7 +127,7 @@ def test_a_support_and_judged_samples_are_stored_alike(runs: dict[str, Run], tmp
     assert adapted.classifier is not None
     judged = regrain.evaluate(run, data, split="all", protocols=["recall"], options={"ks": [1]}, baselines=False)
     assert all(np.isfinite(row.score.value) for row in judged.rows)
-    found = run.splits_of(regrain.load(data), "all", [])
+    found, _ = run.splits_of(regrain.load(data), "all", [])
     assert found["all"].samples.shape == (1, 40, 40)
 
 
@@ -136,7 +136,7 @@ def test_the_runs_own_data_stay_its_own(runs: dict[str, Run]) -> None:
     again = Run.open(run.path)
     own = again.splits()["train"]
     assert torch.equal(again.embed(own), run.embed(split="train"))
-    assert "train" in run.splits_of(regrain.load(run.recipe["data"]["source"]), "all", [])
+    assert "train" in run.splits_of(regrain.load(run.recipe["data"]["source"]), "all", [])[0]
 
 
 def test_options_that_would_store_them_otherwise_are_refused(runs: dict[str, Run], tmp_path: Path) -> None:

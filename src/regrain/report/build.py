@@ -74,8 +74,8 @@ def build_content(
     random draws. ``map_samples``: most samples on the map. ``say``: called with messages on progress.
     """
     notes: list[str] = []
-    parts = run.splits() if data is None else run.splits_of(data, split, notes)
-    judged = run.fitting(get_split(parts, split, str(run.path) if data is None else data.name))
+    parts, where = run.splits_of(data, split, notes)
+    judged = run.fitting(get_split(parts, split, where))
     content = Content(
         f"{run.recipe['method']['name']} on {judged.name}",
         split,

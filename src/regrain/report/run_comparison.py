@@ -224,8 +224,8 @@ def compare(
 
     def embedded(run: Run) -> tuple[Dataset, Tensor]:
         if run.path not in seen:
-            parts = run.splits() if dataset is None else run.splits_of(dataset, split, [])
-            judged = run.fitting(get_split(parts, split, str(run.path)))
+            parts, where = run.splits_of(dataset, split, [])
+            judged = run.fitting(get_split(parts, split, where))
             seen[run.path] = judged, run.embed(judged)
         return seen[run.path]
 

@@ -299,19 +299,25 @@ class Run:
             return None
         return self.read(data, levels=levels, wanted=wanted, **reader_options)
 
-    def splits_of(self, dataset: Dataset, split: str, notes: list[str]) -> dict[str, Dataset]:
-        """The splits of given data; where they are the run's own data, what was trained on is never called ``test``."""
+    def splits_of(self, dataset: Dataset | None, split: str, notes: list[str]) -> tuple[dict[str, Dataset], str]:
+        """The splits of given data, or of the run's own, and how messages call these data.
+
+        Given data without splits are all of ``split``. Where they are the run's own, what was trained on is never
+        called ``test``.
+        """
+        if dataset is None:
+            return self.splits(), str(self.path)
         dataset = self.fitting(dataset)
         try:
             own = self._own_splits(dataset)
         except UserError:  # what the recipe does to the run's data cannot be done to these: they are others
             own = None
         if own is not None:
-            return own
+            return own, dataset.name
         if dataset.splits is not None:
-            return dataset.by_split()
+            return dataset.by_split(), dataset.name
         notes.append(f"all {len(dataset)} samples of {dataset.name} were taken: they have no splits")
-        return {split: dataset}
+        return {split: dataset}, dataset.name
 
     def pretrained_start(self, notes: list[str]) -> Model | None:
         """The model as training found it, where it began from pretrained weights that training changed."""

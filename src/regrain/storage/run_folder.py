@@ -349,11 +349,13 @@ class RunFolder(Folder):
         with self.writing():
             super().write(writers)
 
-    def write_start(self, recipe: Mapping[str, Any], labels: Labels) -> None:
-        """Write what a run begins with: the resolved recipe, the classes, the versions of the libraries."""
+    def start(self, recipe: Mapping[str, Any], labels: Labels, *, overwrite: bool = False) -> list[str]:
+        """Make room for a run (:meth:`begin`), and write the resolved recipe, the classes, the libraries' versions."""
+        notices = self.begin(overwrite=overwrite)
         text = _recipe_text(recipe)
         written = {"recipe.yaml": lambda file: file.write_text(text, encoding="utf-8")}
         self.write({**_versions(), "labels.json": json_writer(labels_to_json(labels)), **written})
+        return notices
 
     def read_recipe(self) -> dict[str, Any]:
         """Read the resolved recipe."""

@@ -263,11 +263,9 @@ def attend(
         require_images(run.model.config["inputs"]["modality"], str(run.path), "pictures", "give --out FILE.csv")
     notes: list[str] = []
     dataset = run.given_or_own(data, reader_options)
-    parts, where = run.splits(), str(run.path)
-    train = parts["train"]
-    if dataset is not None:
-        parts, where = run.splits_of(dataset, split, notes), dataset.name
+    parts, where = run.splits_of(dataset, split, notes)
     judged = run.fitting(get_split(parts, split, where))
+    train = run.splits()["train"]
     found = attention_of(run.model, run.labels, judged, train, samples=samples, seed=seed)
     found.notes += notes
     if target is not None and pictured:

@@ -99,10 +99,7 @@ def calibrate(
         )
     notes: list[str] = []
     dataset = run.given_or_own(data, reader_options, levels=levels, wanted="own")
-    if dataset is None:
-        parts, where = run.splits(), str(run.path)
-    else:
-        parts, where = run.splits_of(dataset, split or "all", notes), dataset.name
+    parts, where = run.splits_of(dataset, split or "all", notes)
     name = split or ("all" if "all" in parts else "val")
     if split is None and name not in parts:
         raise UserError(

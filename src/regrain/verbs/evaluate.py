@@ -82,11 +82,9 @@ def evaluate(
     if run.finds_own(data, reader_options):
         data, reader_options = None, {}
     dataset = run.given_or_own(data, reader_options, levels=None if data is None else levels, wanted="some")
-    if dataset is None:
-        parts, where = run.splits(), str(run.path)
-    else:
-        parts, where = run.splits_of(dataset, split, notes), dataset.name
-        levels = None if reader_options.get("label_paths") else levels  # it named the column of paths
+    parts, where = run.splits_of(dataset, split, notes)
+    if reader_options.get("label_paths"):
+        levels = None  # it named the column of paths
     strange = next((p for p in chosen if p.other_data), None)
     if strange is not None and (
         data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])

@@ -288,7 +288,7 @@ def fit(
         with writing(folder):
             if is_first_process():
                 if not again:
-                    _begin(run, training, overwrite=overwrite)
+                    run.notices += folder.start(assembly.recipe, training.labels, overwrite=overwrite)
                 _announce(run, assembly, training, here, on_start)
             if cluster is None:
                 train_run(
@@ -315,12 +315,6 @@ def _goes_on(folder: RunFolder, recipe: Mapping[str, Any], continue_: bool, over
             code="would_overwrite",
         )
     return again
-
-
-def _begin(run: Run, training: Dataset, *, overwrite: bool) -> None:
-    """Make room for a run, and write what it begins with."""
-    run.notices += run.folder.begin(overwrite=overwrite)
-    run.folder.write_start(run.recipe, training.labels)
 
 
 def _announce(

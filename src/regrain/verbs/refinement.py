@@ -191,8 +191,7 @@ def _trained(run: Run, place: Path, train: Dataset, level: str, codes: Tensor, o
         assembly.notices += announce_time(assembly, resolve_device(run.device))
         made = Run(RunFolder(place), run.data, run.device, start_notices(None, assembly))
         with writing(made.folder):
-            made.folder.begin(overwrite=True)
-            made.folder.write_start(assembly.recipe, train.labels)
+            made.folder.start(assembly.recipe, train.labels, overwrite=True)
             train_run(made, assembly, resume=False)
         return made
 
