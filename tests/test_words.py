@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tokenize
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,14 +40,14 @@ def strings_of(path: Path) -> str:
     return "\n".join(token.string for token in tokens if token.type in kinds)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_reads_plainly(page: Path) -> None:
-    assert not faults(re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL))
+def prose_of(path: Path) -> str:
+    return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT / "src")))
-def test_docstrings_and_messages_read_plainly(module: Path) -> None:
-    assert not faults(strings_of(module))
+@pytest.mark.parametrize(("files", "text_of"), [(PAGES, prose_of), (MODULES, strings_of)], ids=["pages", "modules"])
+def test_text_reads_plainly(files: list[Path], text_of: Callable[[Path], str]) -> None:
+    found = {str(file.relative_to(ROOT)): faults(text_of(file)) for file in files}
+    assert not {file: said for file, said in found.items() if said}
 
 
 def test_the_patterns_find_what_they_forbid() -> None:

@@ -34,6 +34,8 @@ def make(name: str, **settings: object) -> Method:
     cls = method_class(name)
     if "queue_size" in hyperparameters(cls):
         settings.setdefault("queue_size", 20 // CLASSES if name in ("ancor", "scgm-a") else 20)
+    if name == "self-classifier":
+        settings.setdefault("hidden", 16)
     if name == "turtle":  # takes features as they are
         encoder = build_encoder("identity", modality="vector", sample_shape=(WIDTH,), seed=0)
     else:

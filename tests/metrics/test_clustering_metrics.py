@@ -117,7 +117,7 @@ def test_a_matched_cluster_is_the_one_whose_majority_costs_least() -> None:
         assert clustering_accuracy(labels, np.array(numbers)[clusters]) == pytest.approx(8 / 12)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(8))
 def test_no_value_depends_on_how_clusters_and_classes_are_numbered(seed: int) -> None:
     random = np.random.default_rng(seed)
     size = int(random.integers(6, 30))
