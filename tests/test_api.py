@@ -176,10 +176,10 @@ def test_a_resumed_run_and_its_recipe_hide_the_same_labels(tmp_path: Path) -> No
     with pytest.raises(Stopped):
         quick("sup-ce", data, tmp_path / "cut", hide_labels=0.5, interrupt=Soon(6))
     assert same_weights(whole, regrain.resume(tmp_path / "cut", data, device="cpu"))
-    again = regrain.fit("sup-ce", data, out=tmp_path / "again", recipe=whole.folder.recipe_file, device="cpu")
+    again = regrain.fit("sup-ce", data, out=tmp_path / "again", recipe=whole.path / "recipe.yaml", device="cpu")
     assert same_weights(whole, again)
     other = regrain.fit(
-        "sup-ce", data, out=tmp_path / "x", recipe=whole.folder.recipe_file, hide_labels=0.0, device="cpu"
+        "sup-ce", data, out=tmp_path / "x", recipe=whole.path / "recipe.yaml", hide_labels=0.0, device="cpu"
     )
     assert other.recipe["data"]["hide_labels"] == 0
     assert not same_weights(whole, other)
@@ -238,10 +238,10 @@ def test_a_saved_sclre_predicts_every_sample_alone_as_among_others(tmp_path: Pat
 def test_a_recipe_reproduces_the_run(tmp_path: Path) -> None:
     data = vectors()
     one = quick("maskcon", data, tmp_path / "one", "weight=0.7", encoder="mlp", seed=5)
-    other = regrain.fit("maskcon", data, out=tmp_path / "other", recipe=one.folder.recipe_file, device="cpu")
+    other = regrain.fit("maskcon", data, out=tmp_path / "other", recipe=one.path / "recipe.yaml", device="cpu")
     assert same_weights(one, other)
     with pytest.raises(UserError, match="the recipe is for maskcon"):
-        regrain.fit("grafit", data, out=tmp_path / "x", recipe=one.folder.recipe_file)
+        regrain.fit("grafit", data, out=tmp_path / "x", recipe=one.path / "recipe.yaml")
     card = (one.path / "card.md").read_text()
     assert "maskcon on vectors" in card
     assert "Leak notice" not in card
@@ -406,7 +406,7 @@ def test_no_root_is_the_usual_place() -> None:
 def test_a_recipe_repeats_a_run_with_its_data_section(tmp_path: Path) -> None:
     file = table(tmp_path / "t.csv")
     one = quick("maskcon", file, tmp_path / "one", levels=["kind", "sub"], holdout=0.4, limit_per_class=6)
-    other = regrain.fit("maskcon", file, out=tmp_path / "other", recipe=one.folder.recipe_file, device="cpu")
+    other = regrain.fit("maskcon", file, out=tmp_path / "other", recipe=one.path / "recipe.yaml", device="cpu")
     assert same_weights(one, other)
     assert other.recipe["data"] == one.recipe["data"]
     assert Path(one.recipe["data"]["source"]).is_absolute()

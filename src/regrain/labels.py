@@ -575,6 +575,21 @@ class Labels:
         names = (*self.names(level), None)  # code -1 is the last
         return [names[code] for code in self.level(level).tolist()]
 
+    def renumbered(self, level: str | None, numbers: Mapping[str, int], *, other: int = UNKNOWN) -> Tensor:
+        """The number (N,) that each sample's class of a level has by its name; ``other`` for classes without one.
+
+        -1 where the label is unknown, or there is no such level.
+
+        Examples
+        --------
+        >>> Labels.from_columns({"kind": ["cat", None, "dog"]}).renumbered("kind", {"dog": 5}, other=-2).tolist()
+        [-2, -1, 5]
+        """
+        if level not in self.levels:
+            return torch.full((len(self),), UNKNOWN)
+        table = [numbers.get(name, other) for name in self.names(level)]
+        return torch.tensor([*table, UNKNOWN])[self.level(level)]
+
     def present(self, level: str) -> list[int]:
         """The classes of a level that at least one sample has."""
         return [c for c in self.level(level).unique().tolist() if c != UNKNOWN]

@@ -607,7 +607,7 @@ def test_labels_are_hidden_level_by_level(tmp_path: Path) -> None:
     assert unknown[unknown[:, 0], 1].all()  # who has no group has no digit either
     assert run.recipe["data"]["hide_labels"] == shares
     assert (run.splits()["test"].labels.codes >= 0).all()
-    repeated = regrain.fit("mixed", data, out=tmp_path / "again", recipe=run.folder.recipe_file, device="cpu")
+    repeated = regrain.fit("mixed", data, out=tmp_path / "again", recipe=run.path / "recipe.yaml", device="cpu")
     assert torch.equal(hidden(repeated), hidden(run))
     for name, value in load_file(run.folder.model_folder / "model.safetensors").items():
         assert torch.equal(value, load_file(repeated.folder.model_folder / "model.safetensors")[name]), name

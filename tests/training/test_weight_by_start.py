@@ -39,7 +39,7 @@ def test_the_default_follows_the_start(method: str, scratch: float, pretrained: 
         again = regrain.fit(
             method,
             "digits",
-            recipe=run.folder.recipe_file,
+            recipe=run.path / "recipe.yaml",
             settings=["epochs=1"],
             out=tmp_path / "again",
             device="cpu",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -286,3 +286,16 @@ class Dataset:
         content = hashlib.blake2b(self.samples.digest().encode(), digest_size=16)
         content.update(self.keys.numpy().tobytes())
         return content.hexdigest()
+
+
+def rows_among(parts: Iterable[Dataset], rows: np.ndarray) -> Iterator[tuple[Dataset, Tensor]]:
+    """Of several data sets one after the other, each that has some of the rows, and which of its own these are.
+
+    ``rows``: counted over all data sets; they are given in the order of the data sets.
+    """
+    start = 0
+    for part in parts:
+        own = rows[(rows >= start) & (rows < start + len(part))] - start
+        start += len(part)
+        if len(own):
+            yield part, torch.from_numpy(own)

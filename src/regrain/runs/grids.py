@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from regrain.data.dataset import Dataset
+from regrain.data.dataset import Dataset, rows_among
 from regrain.errors import UserError
 from regrain.pictures.tiles import COLUMNS, TileRow, require_images, tiles, write_page
 from regrain.runs.discovery import Discovery
@@ -85,7 +84,7 @@ def write_grids(
             chosen = np.sort(random.permutation(members)[:COLUMNS])
             mainly = f", {words[number]}" if number in words else ""
             title = f"{by_number[number].name}: {len(members)} samples{mainly}"
-            rows.append(TileRow(title, _images(parts, chosen)))
+            rows.append(TileRow(title, [tile for own in rows_among(parts.values(), chosen) for tile in tiles(*own)]))
         file = Path(folder) / f"{name}.png"
         write_page(rows, file)
         written.append(file)
@@ -106,6 +105,8 @@ def purity_ranks(
     numbers : sequence of int
         The subclasses.
     """
+    from scipy import stats
+
     labels = next(iter(parts.values())).labels
     for level in reversed(labels.levels):
         if level == discovery.level:
@@ -120,29 +121,10 @@ def purity_ranks(
                 ranks[number] = 0.0
                 continue
             counts = np.bincount(own)
-            ranks[number] = _wilson(int(counts.max()), len(own))
+            interval = stats.binomtest(int(counts.max()), len(own)).proportion_ci(method="wilson")
+            ranks[number] = float(interval.low)
             share = 100 * counts.max() / len(own)
             words[number] = f"{labels.names(level)[int(counts.argmax())]} {share:.0f}% of {len(own)}"
         return ranks, words
     means = {n: float(discovery.probability[shown & (discovery.subclass == n)].mean()) for n in numbers}
     return means, {n: f"mean probability {value:.2f}" for n, value in means.items()}
-
-
-def _wilson(hits: int, count: int) -> float:
-    """Lower end of the 95% score interval of a share."""
-    z = 1.96
-    share = hits / count
-    middle = share + z * z / (2 * count)
-    spread = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return float((middle - spread) / (1 + z * z / count))
-
-
-def _images(parts: Mapping[str, Dataset], rows: np.ndarray) -> list[Image.Image]:
-    """The samples at these places of all parts one after the other, as tiles."""
-    result, start = [], 0
-    for part in parts.values():
-        own = rows[(rows >= start) & (rows < start + len(part))] - start
-        start += len(part)
-        if len(own):
-            result += tiles(part, torch.from_numpy(own))
-    return result

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regrain.data.dataset import Dataset
+from regrain.data.dataset import Dataset, rows_among
 from regrain.data.taxonomies import nouns
 from regrain.encoders.vision import is_vision_source
 from regrain.model import Model
@@ -51,7 +51,7 @@ def proposed_names(
     """
     modality = parts[0].modality
     if modality == "text":
-        found = keywords([text for part in parts for text in _taken(part, np.arange(len(part)))], subclass)
+        found = keywords([text for part in parts for text in _all(part)], subclass)
         return {number: ", ".join(found[number]) for number in superclass if found.get(number)}
     if modality == "image":
         return _nearest_nouns(model, parts, {number: exemplars[number] for number in superclass})
@@ -103,8 +103,8 @@ def keywords(texts: Sequence[str], classes: np.ndarray, *, count: int = _KEYWORD
     return result
 
 
-def _taken(part: Dataset, rows: np.ndarray) -> Any:
-    return part.samples.take(torch.from_numpy(rows))
+def _all(part: Dataset) -> Any:
+    return part.samples.take(torch.arange(len(part)))
 
 
 def _deviating_columns(
@@ -114,7 +114,7 @@ def _deviating_columns(
     names = [str(name) for name in parts[0].notes.get("columns") or ()]
     if len(names) != parts[0].samples.shape[-1]:  # of an array, or lists in one column: they have no names
         return {}
-    values = torch.cat([_as_columns(_taken(part, np.arange(len(part)))) for part in parts]).double()
+    values = torch.cat([_as_columns(_all(part)) for part in parts]).double()
     known = values.isfinite()
     values = values.where(known, 0)
     values = (values - values.sum(dim=0) / known.sum(dim=0).clamp(min=1)).where(known, 0)
@@ -150,17 +150,14 @@ def _nearest_nouns(model: Model, parts: Sequence[Dataset], exemplars: Mapping[in
     if towers is None:
         return {}
     whole, tokenizer = towers
-    starts = np.cumsum([0, *map(len, parts)])
     views = model.views if model.backbone_views is None else model.backbone_views
     words = nouns()
 
     def of_images(rows: np.ndarray) -> Tensor:
         found = []
-        for part, start in zip(parts, starts, strict=False):
-            own = rows[(rows >= start) & (rows < start + len(part))] - start
-            if len(own):
-                pixels = views.plain(on_device(_taken(part, own), model.device))
-                found.append(_features(whole.get_image_features(pixel_values=pixels.cpu().expand(-1, 3, -1, -1))))
+        for part, own in rows_among(parts, rows):
+            pixels = views.plain(on_device(part.samples.take(own), model.device))
+            found.append(_features(whole.get_image_features(pixel_values=pixels.cpu().expand(-1, 3, -1, -1))))
         return functional.normalize(torch.cat(found), dim=1).mean(dim=0)
 
     with torch.no_grad():

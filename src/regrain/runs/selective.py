@@ -241,14 +241,10 @@ def known_classes(labels: Labels, own: Labels) -> Tensor:
     >>> known_classes(Labels.from_columns({"animal": ["fish", "dog"]}), own).tolist()
     [[2, -2], [1, -1]]
     """
-    columns = []
-    for level, names in zip(own.levels, own.classes, strict=True):
-        column = torch.full((len(labels),), UNKNOWN)
-        if level in labels.levels:
-            places = {name: code for code, name in enumerate(names)}
-            found = [places.get(name, NO_CLASS) for name in labels.names(level)]
-            column = torch.tensor([*found, UNKNOWN])[labels.level(level)]
-        columns.append(column)
+    columns = [
+        labels.renumbered(level, {name: code for code, name in enumerate(names)}, other=NO_CLASS)
+        for level, names in zip(own.levels, own.classes, strict=True)
+    ]
     given = torch.stack(columns, dim=1)
     taxonomy = taxonomy_of(own)
     if taxonomy is None:

@@ -69,11 +69,11 @@ class SubclassModel:
         """(N,): the superclasses of a data set by the run's codes, -1 where there is none of that name."""
         if self.level is None:
             return torch.zeros(len(dataset), dtype=torch.long)
-        return _numbers(dataset, self.level, {name: code for code, name in enumerate(self.superclasses)})
+        return dataset.labels.renumbered(self.level, {name: code for code, name in enumerate(self.superclasses)})
 
     def kept(self, dataset: Dataset) -> Tensor:
         """(N,): the subclass of every sample that is labelled as a known class, -1 for the others."""
-        return _numbers(dataset, self.known_level, {name: number for number, name in self.known.items()})
+        return dataset.labels.renumbered(self.known_level, {name: number for number, name in self.known.items()})
 
     def unknown_superclasses(self, dataset: Dataset) -> set[str]:
         """Names of superclasses that samples of a data set have and the run does not know."""
@@ -161,14 +161,6 @@ class SubclassModel:
 
         found, factor, _ = self.predict(model, dataset, torch.full((len(dataset),), -1), of_names)
         return [names[code] for code in found[:, 1].long().tolist()], (found[:, 0] * factor).numpy()
-
-
-def _numbers(dataset: Dataset, level: str | None, by_name: Mapping[str, int]) -> Tensor:
-    """(N,): the number of each sample's class of a level, -1 where it is not known or has no number."""
-    if level not in dataset.labels.levels:
-        return torch.full((len(dataset),), -1)
-    table = torch.tensor([by_name.get(name, -1) for name in dataset.labels.names(level)] + [-1])
-    return table[dataset.labels.level(level)]
 
 
 def most_probable(probabilities: Tensor) -> Tensor:

@@ -314,10 +314,6 @@ class RunFolder(Folder):
             return False
 
     @property
-    def recipe_file(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
     def checkpoint_file(self) -> Path:
         return self.path / "checkpoints" / "last.ckpt"
 

@@ -250,9 +250,8 @@ def _judged(
     """The columns of one level: labels whose class the classifier did not see are not judged."""
     import pandas as pd
 
-    number = {name: code for code, name in enumerate(classes)}
     labels = part.labels.column(level)
-    codes = torch.tensor([number.get(name, -1) if name is not None else -1 for name in labels])
+    codes = part.labels.renumbered(level, {name: code for code, name in enumerate(classes)})
     codes[torch.from_numpy(proba.sum(axis=0) == 0)[codes.clamp(min=0)]] = -1
     if seen is not None:
         codes[torch.from_numpy(~seen)] = -1
