@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from regrain.errors import UserError
 from regrain.labels import Labels
 from regrain.methods.george import GEORGE
 from regrain.runs import defaults
+from regrain.storage.run_folder import RunFolder
 from regrain.verbs import refinement
 from regrain.verbs.discover import discover
 
@@ -46,6 +48,17 @@ def vectors(count: int = 240, *, shuffle_fine: bool = False, hidden: float = 0.0
 def quick(method: str, data: Dataset, out: Path, *settings: str) -> regrain.Run:
     given = ["epochs=6", "batch_size=30", *settings]
     return regrain.fit(method, data, out=out, encoder="identity", settings=given, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> regrain.Run:
+    """A run of a method without subclasses of its own, of which tests take a copy."""
+    return quick("maskcon", vectors(), tmp_path_factory.mktemp("trained") / "run")
+
+
+def copy_of(run: regrain.Run, place: Path) -> regrain.Run:
+    shutil.copytree(run.path, place)
+    return regrain.Run(RunFolder(place), run.data, "cpu")
 
 
 def test_own_subclasses_of_scgm(tmp_path: Path) -> None:
@@ -103,8 +116,8 @@ def test_clusters_within_superclasses_where_a_method_has_none(method: str, tmp_p
     assert "has no subclasses of its own" in found.notes[0]
 
 
-def test_exemplars_are_nearest_to_the_mean_and_outliers_farthest(tmp_path: Path) -> None:
-    run = quick("maskcon", vectors(), tmp_path / "run")
+def test_exemplars_are_nearest_to_the_mean_and_outliers_farthest(trained: regrain.Run, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
     found = discover(run, each=2, exemplars=4)
     parts = run.splits()
     vectors_ = torch.nn.functional.normalize(torch.cat([run.embed(part) for part in parts.values()]), dim=1)
@@ -153,8 +166,8 @@ def test_unknown_superclasses_are_predicted_and_marked(tmp_path: Path) -> None:
     assert right[predicted].mean() > 0.9
 
 
-def test_unaided_discovery_does_not_look_at_test_superclasses(tmp_path: Path) -> None:
-    run = quick("maskcon", vectors(), tmp_path / "run")
+def test_unaided_discovery_does_not_look_at_test_superclasses(trained: regrain.Run, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
     aided = discover(run, each=4)
     unaided = discover(run, ignore_coarse_labels=True)
     test = unaided.splits == "test"
@@ -169,16 +182,16 @@ def test_unaided_discovery_does_not_look_at_test_superclasses(tmp_path: Path) ->
     assert np.array_equal(discover(run, ignore_coarse_labels=True).subclass, unaided.subclass)
 
 
-def test_balanced_clusters(tmp_path: Path) -> None:
-    run = quick("maskcon", vectors(), tmp_path / "run")
+def test_balanced_clusters(trained: regrain.Run, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
     found = discover(run, each=5, balanced=True)
     for s in found.subclasses:
         share = {"many": 128 / 5, "few": 64 / 5}[str(s.superclass)]
         assert abs(s.sizes["train"] - share) <= 2
 
 
-def test_names_are_kept_and_other_data_are_told_apart(tmp_path: Path) -> None:
-    run = quick("maskcon", vectors(), tmp_path / "run")
+def test_names_are_kept_and_other_data_are_told_apart(trained: regrain.Run, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
     found = discover(run, each=4)
     number = found.subclasses[0].number
     file = tmp_path / "names.json"
@@ -199,8 +212,8 @@ def test_names_are_kept_and_other_data_are_told_apart(tmp_path: Path) -> None:
     assert "wine glass" not in {s.name for s in again.subclasses}
 
 
-def test_names_make_a_classifier(tmp_path: Path) -> None:
-    run = quick("maskcon", vectors(), tmp_path / "run")
+def test_names_make_a_classifier(trained: regrain.Run, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
     found = discover(run, each=4)
     truth = {s.number: s.purity["sub"]["class"] for s in found.subclasses}
     file = tmp_path / "names.json"
@@ -217,11 +230,11 @@ def test_names_make_a_classifier(tmp_path: Path) -> None:
     assert table.columns.tolist() == ["id", "split", "subclass", "subclass_probability"]
 
 
-def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
+def test_what_cannot_be_asked_is_said(trained: regrain.Run, tmp_path: Path) -> None:
     scgm = quick("scgm", vectors(), tmp_path / "scgm", "subclasses=6")
     with pytest.raises(UserError, match="scgm has subclasses of its own"):
         discover(scgm, each=3)
-    run = quick("maskcon", vectors(), tmp_path / "run")
+    run = copy_of(trained, tmp_path / "run")
     with pytest.raises(UserError, match="tables are written to"):
         discover(run, out=tmp_path / "x.txt")
     with pytest.raises(UserError, match="read 'kind' as superclasses"):
@@ -246,8 +259,8 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
         discover(run, names=tmp_path / "none.json")
 
 
-def test_superclasses_that_the_run_does_not_know_are_told(tmp_path: Path) -> None:
-    run = quick("maskcon", vectors(), tmp_path / "run")
+def test_superclasses_that_the_run_does_not_know_are_told(trained: regrain.Run, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
     other = vectors(60)
     renamed = replace(other.labels, classes=(("never", "seen"), *other.labels.classes[1:]))
     found = discover(run, replace(other, labels=renamed))

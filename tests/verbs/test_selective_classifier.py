@@ -224,8 +224,8 @@ def test_a_coarse_level_counts_all_samples_where_the_finer_ones_answer_all() -> 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_the_temperature_of_over_and_underconfident_probabilities_is_found(temperature: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    true = 3 * torch.rand(200_000, generator=generator)  # logits of being right
-    wrong = torch.rand(200_000, generator=generator) > true.sigmoid()
+    true = 3 * torch.rand(50_000, generator=generator)  # logits of being right
+    wrong = torch.rand(50_000, generator=generator) > true.sigmoid()
     said = (true * temperature).sigmoid()
     probabilities = {"kind": torch.stack([said, 1 - said], dim=1)}
     one = Taxonomy.from_codes(torch.empty(0, 1), ["kind"], [["a", "b"]])
