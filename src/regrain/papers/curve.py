@@ -202,9 +202,9 @@ def _curve(
         return split_dataset(plan.dataset, plan.recipe | {"data": varied})
 
     for value in values:  # raise errors before any training
-        parts = corrupted(value, first)
-        get_split(parts, "test", plan.dataset.name, option=None)
-        assemble(plan.recipe, parts["train"].with_levels(section["levels"]))
+        splits = corrupted(value, first)
+        get_split(splits, "test", plan.dataset.name, option=None)
+        assemble(plan.recipe, splits["train"].with_levels(section["levels"]))
     circumstances = {"recipe": shared, "data": section, "labels": plan.training.labels.fingerprint()}
     begin_plan(place, {"plan": {"varied": corruption}, "circumstances": circumstances}, "experiment")
     figures, counted, notes = [], set(), []
@@ -213,8 +213,8 @@ def _curve(
     for value in values:
         judged = []
         for seed in numbers:
-            parts = corrupted(value, seed)
-            train, test = parts["train"], parts["test"]
+            splits = corrupted(value, seed)
+            train, test = splits["train"], splits["test"]
             seen = train.with_levels(section["levels"])
             folder = place / f"{folders[value]}-s{seed}"
             run = finished_run(folder, partial(fit, method, seen, out=folder, seed=seed, **again), seen, device, on_run)

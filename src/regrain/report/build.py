@@ -74,8 +74,8 @@ def build_content(
     random draws. ``map_samples``: most samples on the map. ``say``: called with messages on progress.
     """
     notes: list[str] = []
-    parts, where = run.splits_of(data, split, notes)
-    judged = run.fitting(get_split(parts, split, where))
+    splits, where = run.splits_of(data, split, notes)
+    judged = run.fitting(get_split(splits, split, where))
     content = Content(
         f"{run.recipe['method']['name']} on {judged.name}",
         split,
@@ -98,7 +98,7 @@ def build_content(
     _section(content, "map", lambda: _map(content, run, vectors, levels, map_samples, seed))
     _section(content, "retrieval", lambda: _retrieval(content, vectors, levels, seed))
     say("subclasses")
-    _section(content, "subclasses", lambda: _subclasses(content, run, data, parts, seed))
+    _section(content, "subclasses", lambda: _subclasses(content, run, data, splits, seed))
     say("confusion, doubtful labels")
     _section(content, "confusion", lambda: _confusion(content, run, vectors, levels))
     say("few-shot curve")
@@ -281,15 +281,14 @@ def _caption(judged: Dataset, levels: Sequence[str], row: int) -> str:
     return "no label"
 
 
-def _subclasses(content: Content, run: Run, data: Dataset | None, parts: dict[str, Dataset], seed: int) -> None:
+def _subclasses(content: Content, run: Run, data: Dataset | None, splits: dict[str, Dataset], seed: int) -> None:
     found = discover(run, data, seed=seed, write=False)
     judged = content.judged
     places = {str(identity): row for row, identity in enumerate(judged.ids.tolist())}
     rows = np.array([places.get(identity, -1) for identity in found.ids.tolist()])
     shown = rows >= 0
-    splits = parts if data is None else {"": data}
     present = [s.number for s in found.subclasses if bool((shown & (found.subclass == s.number)).any())]
-    ranks, words = purity_ranks(found, splits, shown, present)
+    ranks, words = purity_ranks(found, splits if data is None else {"": data}, shown, present)
     names = {s.number: s.name for s in found.subclasses}
     proposed = {s.number: f"“{s.proposed_name}”" for s in found.subclasses if s.proposed_name}
     generator = np.random.default_rng(seed)

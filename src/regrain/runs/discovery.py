@@ -158,7 +158,7 @@ class Discovery:
 
 def assign_subclasses(
     model: Model,
-    parts: Mapping[str, Dataset],
+    splits: Mapping[str, Dataset],
     fitted: SubclassModel,
     *,
     subclasses: int | None = None,
@@ -174,7 +174,7 @@ def assign_subclasses(
 
     Parameters
     ----------
-    parts : mapping of split to Dataset
+    splits : mapping of split to Dataset
         k-means is fitted on ``train``, or on all samples if there is no such split.
     fitted : SubclassModel
         With the centres of an earlier call, those are used.
@@ -187,7 +187,7 @@ def assign_subclasses(
     known : str, optional
         k-means: a level whose classes that have labels in ``train`` are subclasses of their own, found or not.
     own_samples : bool
-        Whether ``parts`` are the run's own: labelled training samples then stay with their known classes.
+        Whether ``splits`` are the run's own: labelled training samples then stay with their known classes.
     ignore_coarse_labels : bool
         Tell the subclasses of all samples but ``train`` without their superclass labels, as of new samples.
     exemplars : int
@@ -208,27 +208,27 @@ def assign_subclasses(
             f"{model.method.name} has subclasses of its own: --subclasses, --each, --balanced and --known are for "
             "methods without, which are clustered"
         )
-    embedded = {name: functional.normalize(embed(model, part), dim=1) for name, part in parts.items()}
-    fitted_on = ["train"] if "train" in parts else list(parts)
+    embedded = {name: functional.normalize(embed(model, part), dim=1) for name, part in splits.items()}
+    fitted_on = ["train"] if "train" in splits else list(splits)
     if fitted.centres is None and not own:
         vectors = torch.cat([embedded[name] for name in fitted_on])
         counts = None if each is None else counts_of(each, fitted.superclasses)
         options = {"total": subclasses, "each": counts, "balanced": balanced, "seed": seed}
-        fitted = _clustered(fitted, vectors, [parts[name] for name in fitted_on], known, options)
+        fitted = _clustered(fitted, vectors, [splits[name] for name in fitted_on], known, options)
     notes = _cluster_notes(fitted, model, balanced)
-    labels = _superclass_codes(fitted, parts, ignore_coarse_labels, notes)
-    assigned = [fitted.assigned(model, part, labels[name], embedded[name]) for name, part in parts.items()]
+    labels = _superclass_codes(fitted, splits, ignore_coarse_labels, notes)
+    assigned = [fitted.assigned(model, part, labels[name], embedded[name]) for name, part in splits.items()]
     probability, codes, coarse = (torch.cat(column) for column in zip(*assigned, strict=True))
-    count = _subclass_count(model, parts) if fitted.centres is None else len(fitted.centres)
+    count = _subclass_count(model, splits) if fitted.centres is None else len(fitted.centres)
     if own_samples:
-        stay = torch.cat([fitted.kept(p) if n in fitted_on else torch.full((len(p),), -1) for n, p in parts.items()])
+        stay = torch.cat([fitted.kept(p) if n in fitted_on else torch.full((len(p),), -1) for n, p in splits.items()])
         probability, codes = probability.where(stay < 0, 1.0), codes.where(stay < 0, stay)
     given = torch.cat(list(labels.values())) >= 0
     coarse = torch.where(coarse < 0, _majorities(coarse, codes, count)[codes], coarse)
     discovery = Discovery(
         level=fitted.level,
-        ids=np.concatenate([part.ids for part in parts.values()]),
-        splits=np.concatenate([np.full(len(part), name) for name, part in parts.items()]),
+        ids=np.concatenate([part.ids for part in splits.values()]),
+        splits=np.concatenate([np.full(len(part), name) for name, part in splits.items()]),
         subclass=codes.numpy(),
         probability=probability.numpy(),
         superclass=[fitted.superclasses[c] if fitted.level is not None and c >= 0 else None for c in coarse.tolist()],
@@ -238,10 +238,10 @@ def assign_subclasses(
         notes=notes,
         known_level=fitted.known_level,
     )
-    finer = _finer_labels(parts, fitted.level)
+    finer = _finer_labels(splits, fitted.level)
     nearest = _rows_by_similarity(discovery)
-    discovery.subclasses = _describe(discovery, coarse, fitted, finer, exemplars, list(parts.values()), nearest)
-    discovery.subclasses = _with_proposals(discovery, model, list(parts.values()), nearest)
+    discovery.subclasses = _describe(discovery, coarse, fitted, finer, exemplars, list(splits.values()), nearest)
+    discovery.subclasses = _with_proposals(discovery, model, list(splits.values()), nearest)
     discovery.figures = _figures(discovery, finer, fitted, fitted_on if own_samples else [])
     empty = count - len(discovery.subclasses)
     if empty:
@@ -250,18 +250,18 @@ def assign_subclasses(
 
 
 def _clustered(
-    fitted: SubclassModel, vectors: Tensor, parts: Sequence[Dataset], known: str | None, options: Mapping[str, Any]
+    fitted: SubclassModel, vectors: Tensor, splits: Sequence[Dataset], known: str | None, options: Mapping[str, Any]
 ) -> SubclassModel:
     """Clusters of the unit embeddings (N, d) of some splits, within each superclass; known classes keep their names."""
-    coarse = torch.cat([fitted.codes(part) for part in parts])
+    coarse = torch.cat([fitted.codes(part) for part in splits])
     if not bool((coarse >= 0).any()):
         raise UserError(f"no sample has a label of level '{fitted.level}': choose another --superclass")
-    classes = None if known is None else torch.cat([part.labels.level(known) for part in parts])
+    classes = None if known is None else torch.cat([part.labels.level(known) for part in splits])
     clusters = cluster_within(vectors, coarse, known=classes, **options)
     fitted = replace(fitted, centres=clusters.centres, owners=clusters.superclass, offsets=clusters.offsets)
     if known is None:
         return fitted
-    names = parts[0].labels.names(known)
+    names = splits[0].labels.names(known)
     kept = {z: names[code] for z, code in enumerate(clusters.known.tolist()) if code >= 0}
     return replace(fitted, known_level=known, known=kept, names=dict(kept))
 
@@ -284,11 +284,11 @@ def _cluster_notes(fitted: SubclassModel, model: Model, balanced: bool) -> list[
 
 
 def _superclass_codes(
-    fitted: SubclassModel, parts: Mapping[str, Dataset], ignore_coarse_labels: bool, notes: list[str]
+    fitted: SubclassModel, splits: Mapping[str, Dataset], ignore_coarse_labels: bool, notes: list[str]
 ) -> dict[str, Tensor]:
     """The superclass labels (N,) of every split by the run's codes, -1 where there are none or they are ignored."""
-    labels = {name: fitted.codes(part) for name, part in parts.items()}
-    unknown_superclasses = sorted({name for part in parts.values() for name in fitted.unknown_superclasses(part)})
+    labels = {name: fitted.codes(part) for name, part in splits.items()}
+    unknown_superclasses = sorted({name for part in splits.values() for name in fitted.unknown_superclasses(part)})
     if unknown_superclasses:
         named = ", ".join(map(repr, unknown_superclasses[:3])) + (", ..." if len(unknown_superclasses) > 3 else "")
         notes.append(f"the run knows no superclass {named}: samples labelled so count as unlabelled")
@@ -359,9 +359,9 @@ def _count(text: str, given: str) -> Counts:
     return low if low == high else (low, high)
 
 
-def _subclass_count(model: Model, parts: Mapping[str, Dataset]) -> int:
+def _subclass_count(model: Model, splits: Mapping[str, Dataset]) -> int:
     """How many subclasses the method has of its own."""
-    few = next(part for part in parts.values() if len(part)).select([0])
+    few = next(part for part in splits.values() if len(part)).select([0])
     return apply_model(model, few, model.method.subclass_proba, beside=torch.tensor([-1])).shape[1]
 
 
@@ -377,20 +377,20 @@ def _majorities(coarse: Tensor, codes: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Finer:
-    """Labels of one level below the superclass: (N,) codes over all parts, and the names of each part's codes."""
+    """Labels of one level below the superclass: (N,) codes over all splits, and the names of each part's codes."""
 
     level: str
     codes: Tensor
     names: tuple[str, ...]
 
 
-def _finer_labels(parts: Mapping[str, Dataset], level: str | None) -> list[_Finer]:
+def _finer_labels(splits: Mapping[str, Dataset], level: str | None) -> list[_Finer]:
     """Every level below the superclasses' that has labels in some part."""
     result = []
-    first = next(iter(parts.values())).labels
+    first = next(iter(splits.values())).labels
     start = first.levels.index(level) + 1 if level in first.levels else 0
     for name in first.levels[start:]:
-        codes = torch.cat([part.labels.level(name) for part in parts.values()])
+        codes = torch.cat([part.labels.level(name) for part in splits.values()])
         if bool((codes >= 0).any()):
             result.append(_Finer(name, codes, first.names(name)))
     return result
@@ -402,7 +402,7 @@ def _describe(
     fitted: SubclassModel,
     finer: Sequence[_Finer],
     exemplars: int,
-    parts: Sequence[Dataset],
+    splits: Sequence[Dataset],
     nearest: Mapping[int, np.ndarray],
 ) -> list[Subclass]:
     """The subclasses that have samples, by superclass and size; ``nearest`` as of :func:`_rows_by_similarity`."""
@@ -413,7 +413,7 @@ def _describe(
         places = nearest[number]
         rows, owner = torch.from_numpy(places), int(owners[number])
         label = fitted.superclasses[owner] if fitted.level is not None and owner >= 0 else None
-        splits, counts = np.unique(discovery.splits[places], return_counts=True)
+        names, counts = np.unique(discovery.splits[places], return_counts=True)
         found.append(
             Subclass(
                 number=number,
@@ -421,11 +421,11 @@ def _describe(
                 superclass=label,
                 superclass_share=float((coarse[rows] == owner).float().mean()) if label else 0.0,
                 size=len(places),
-                sizes=dict(zip(splits.tolist(), counts.tolist(), strict=True)),
+                sizes=dict(zip(names.tolist(), counts.tolist(), strict=True)),
                 purity={level.level: _purity(level, rows) for level in finer if bool((level.codes[rows] >= 0).any())},
                 exemplars=[str(i) for i in discovery.ids[places[:exemplars]]],
                 outliers=[str(i) for i in discovery.ids[places[::-1][:exemplars]]],
-                texts=_texts(parts, places[:exemplars]),
+                texts=_texts(splits, places[:exemplars]),
                 known=fitted.known.get(number),
             )
         )
@@ -433,23 +433,23 @@ def _describe(
 
 
 def _with_proposals(
-    discovery: Discovery, model: Model, parts: Sequence[Dataset], nearest: Mapping[int, np.ndarray]
+    discovery: Discovery, model: Model, splits: Sequence[Dataset], nearest: Mapping[int, np.ndarray]
 ) -> list[Subclass]:
     """The subclasses with proposed names; known classes have theirs."""
     above = {s.number: s.superclass for s in discovery.subclasses}
     few = {s.number: nearest[s.number][:_EXEMPLARS] for s in discovery.subclasses}
-    names = proposed_names(model, parts, discovery.subclass, above, few)
+    names = proposed_names(model, splits, discovery.subclass, above, few)
     return [replace(s, proposed_name=names.get(s.number, "") if s.known is None else "") for s in discovery.subclasses]
 
 
-def _texts(parts: Sequence[Dataset], rows: np.ndarray) -> list[str]:
-    """Return the texts of rows of all parts together; none if samples are not texts."""
-    if parts[0].modality != "text":
+def _texts(splits: Sequence[Dataset], rows: np.ndarray) -> list[str]:
+    """Return the texts of rows of all splits together; none if samples are not texts."""
+    if splits[0].modality != "text":
         return []
-    starts = np.cumsum([0, *map(len, parts)])
+    starts = np.cumsum([0, *map(len, splits)])
     owners = np.searchsorted(starts, rows, side="right") - 1
     return [
-        parts[owner].samples.take(torch.tensor([row - starts[owner]]))[0]
+        splits[owner].samples.take(torch.tensor([row - starts[owner]]))[0]
         for owner, row in zip(owners, rows, strict=True)
     ]
 
@@ -493,7 +493,7 @@ def _figures(
 
 def fit_subclasses(
     run: Run,
-    parts: Mapping[str, Dataset],
+    splits: Mapping[str, Dataset],
     *,
     superclass: str | None = None,
     clustering: Mapping[str, Any] | None = None,
@@ -507,7 +507,7 @@ def fit_subclasses(
     Options of ``clustering``, or another superclass, fit them again; where they have names only with ``overwrite``.
     """
     read_as_coarse = run.recipe["data"]["roles"].get("coarse")
-    labels = next(iter(parts.values())).labels
+    labels = next(iter(splits.values())).labels
     if superclass is not None:
         labels.level_index(superclass)
         if read_as_coarse not in (None, superclass):
@@ -539,7 +539,7 @@ def fit_subclasses(
             level = _above_known(known, level, superclass, labels)
         known_names = run.labels if read_as_coarse and level is not None else labels
         fitted = SubclassModel(level, known_names.names(level) if level is not None else ())
-    found, fitted = assign_subclasses(run.model, parts, fitted, own_samples=True, **options, **asked)
+    found, fitted = assign_subclasses(run.model, splits, fitted, own_samples=True, **options, **asked)
     if names is not None:
         found.rename(read_names(names, [s.number for s in found.subclasses]))
     if write:

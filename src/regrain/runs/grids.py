@@ -41,7 +41,7 @@ def require_drawable(folder: str | Path, modality: str, where: str, *, overwrite
 
 
 def write_grids(
-    discovery: Discovery, parts: Mapping[str, Dataset], folder: str | Path, *, split: str | None = None, seed: int = 0
+    discovery: Discovery, splits: Mapping[str, Dataset], folder: str | Path, *, split: str | None = None, seed: int = 0
 ) -> list[Path]:
     """Write ``best.png``, ``worst.png`` and ``random.png``: ten subclasses each, ten of their samples in a row.
 
@@ -53,7 +53,7 @@ def write_grids(
 
     Parameters
     ----------
-    parts : mapping of split to Dataset
+    splits : mapping of split to Dataset
         The samples that were told apart, in the same order.
     folder : path
         Made where it does not exist.
@@ -65,15 +65,15 @@ def write_grids(
     list of Path
         The files written.
     """
-    first = next(iter(parts.values()))
+    first = next(iter(splits.values()))
     require_drawable(folder, first.modality, first.name, overwrite=True)
     if split is not None:
-        get_split(parts, split, first.name, "split=")
+        get_split(splits, split, first.name, "split=")
     random = np.random.default_rng(seed)
     shown = np.ones(len(discovery.ids), bool) if split is None else discovery.splits == split
     by_number = {s.number: s for s in discovery.subclasses}
     present = [n for n in by_number if bool((shown & (discovery.subclass == n)).any())]
-    ranks, words = purity_ranks(discovery, parts, shown, present)
+    ranks, words = purity_ranks(discovery, splits, shown, present)
     ordered = sorted(present, key=lambda n: (-ranks[n], n))
     drawn = [present[i] for i in sorted(random.permutation(len(present))[:_ROWS])]
     written = []
@@ -84,7 +84,7 @@ def write_grids(
             chosen = np.sort(random.permutation(members)[:COLUMNS])
             mainly = f", {words[number]}" if number in words else ""
             title = f"{by_number[number].name}: {len(members)} samples{mainly}"
-            rows.append(TileRow(title, [tile for own in rows_among(parts.values(), chosen) for tile in tiles(*own)]))
+            rows.append(TileRow(title, [tile for own in rows_among(splits.values(), chosen) for tile in tiles(*own)]))
         file = Path(folder) / f"{name}.png"
         write_page(rows, file)
         written.append(file)
@@ -92,13 +92,13 @@ def write_grids(
 
 
 def purity_ranks(
-    discovery: Discovery, parts: Mapping[str, Dataset], shown: np.ndarray, numbers: Sequence[int]
+    discovery: Discovery, splits: Mapping[str, Dataset], shown: np.ndarray, numbers: Sequence[int]
 ) -> tuple[dict[int, float], dict[int, str]]:
     """Return the sort keys of the subclasses (see :func:`write_grids`), and in words their main content.
 
     Parameters
     ----------
-    parts : mapping of split to Dataset
+    splits : mapping of split to Dataset
         The samples that were told apart, in the same order.
     shown : array of bool (N,)
         The samples that count.
@@ -107,11 +107,11 @@ def purity_ranks(
     """
     from scipy import stats
 
-    labels = next(iter(parts.values())).labels
+    labels = next(iter(splits.values())).labels
     for level in reversed(labels.levels):
         if level == discovery.level:
             break  # within a superclass everything is of that superclass
-        codes = torch.cat([part.labels.level(level) for part in parts.values()]).numpy()
+        codes = torch.cat([part.labels.level(level) for part in splits.values()]).numpy()
         if not (shown & (codes >= 0)).any():
             continue
         ranks, words = {}, {}

@@ -30,7 +30,7 @@ _BATCH = 64
 
 def proposed_names(
     model: Model,
-    parts: Sequence[Dataset],
+    splits: Sequence[Dataset],
     subclass: np.ndarray,
     superclass: Mapping[int, str | None],
     exemplars: Mapping[int, np.ndarray],
@@ -42,20 +42,20 @@ def proposed_names(
     embedding is nearest to the exemplars' mean. Vectors and series: the columns whose means deviate most, in standard
     deviations, from those of the other samples of its superclass, where columns have names.
 
-    ``subclass``: int array (N,); the subclass of every sample of all parts together. ``superclass``: int -> str or
+    ``subclass``: int array (N,); the subclass of every sample of all splits together. ``superclass``: int -> str or
     None; of the subclasses to be named. ``exemplars``: int -> int array; rows of the samples nearest to their means.
 
     Returns
     -------
     Names by number; none where there is nothing to tell by.
     """
-    modality = parts[0].modality
+    modality = splits[0].modality
     if modality == "text":
-        found = keywords([text for part in parts for text in _all(part)], subclass)
+        found = keywords([text for part in splits for text in _all(part)], subclass)
         return {number: ", ".join(found[number]) for number in superclass if found.get(number)}
     if modality == "image":
-        return _nearest_nouns(model, parts, {number: exemplars[number] for number in superclass})
-    return _deviating_columns(parts, subclass, superclass)
+        return _nearest_nouns(model, splits, {number: exemplars[number] for number in superclass})
+    return _deviating_columns(splits, subclass, superclass)
 
 
 def keywords(texts: Sequence[str], classes: np.ndarray, *, count: int = _KEYWORDS) -> dict[int, list[str]]:
@@ -108,13 +108,13 @@ def _all(part: Dataset) -> Any:
 
 
 def _deviating_columns(
-    parts: Sequence[Dataset], subclass: np.ndarray, superclass: Mapping[int, str | None]
+    splits: Sequence[Dataset], subclass: np.ndarray, superclass: Mapping[int, str | None]
 ) -> dict[int, str]:
     """Columns, or channels of series, and how far their means are from the others' of the superclass."""
-    names = [str(name) for name in parts[0].notes.get("columns") or ()]
-    if len(names) != parts[0].samples.shape[-1]:  # of an array, or lists in one column: they have no names
+    names = [str(name) for name in splits[0].notes.get("columns") or ()]
+    if len(names) != splits[0].samples.shape[-1]:  # of an array, or lists in one column: they have no names
         return {}
-    values = torch.cat([_as_columns(_all(part)) for part in parts]).double()
+    values = torch.cat([_as_columns(_all(part)) for part in splits]).double()
     known = values.isfinite()
     values = values.where(known, 0)
     values = (values - values.sum(dim=0) / known.sum(dim=0).clamp(min=1)).where(known, 0)
@@ -144,7 +144,7 @@ def _as_columns(taken: Any) -> Tensor:
     return raw.float().nanmean(dim=1) if raw.ndim == 3 else raw
 
 
-def _nearest_nouns(model: Model, parts: Sequence[Dataset], exemplars: Mapping[int, np.ndarray]) -> dict[int, str]:
+def _nearest_nouns(model: Model, splits: Sequence[Dataset], exemplars: Mapping[int, np.ndarray]) -> dict[int, str]:
     """The noun nearest to the mean image embedding of the exemplars, by the towers of the encoder's own model."""
     towers = _towers(str(model.config["encoder"].get("name", "")))
     if towers is None:
@@ -155,7 +155,7 @@ def _nearest_nouns(model: Model, parts: Sequence[Dataset], exemplars: Mapping[in
 
     def of_images(rows: np.ndarray) -> Tensor:
         found = []
-        for part, own in rows_among(parts, rows):
+        for part, own in rows_among(splits, rows):
             pixels = views.plain(on_device(part.samples.take(own), model.device))
             found.append(_features(whole.get_image_features(pixel_values=pixels.cpu().expand(-1, 3, -1, -1))))
         return functional.normalize(torch.cat(found), dim=1).mean(dim=0)

@@ -182,15 +182,15 @@ class Run:
             if settings.get("source") is None:
                 raise UserError(f"{self.path} was trained on data in memory: give the data to evaluate or embed")
             data = self.data = self._read_recorded(settings)
-        parts = self._own_splits(data)
-        if parts is None:
+        splits = self._own_splits(data)
+        if splits is None:
             raise UserError(
                 f"the training data of {self.path} are not those it was started on (their fingerprint differs), "
                 "so what it was trained on and what was held out cannot be told apart: bring the old data back, "
                 "give the data to judge as --data with a split of their own, or train again with `regrain fit "
                 "... --overwrite`"
             )
-        return parts
+        return splits
 
     def _read_recorded(self, settings: Mapping[str, Any]) -> Dataset:
         """Read the run's data from their recorded place."""
@@ -244,8 +244,8 @@ class Run:
         """The splits of ``data`` when its training samples are those of this run, else None."""
         if data.splits is not None and "train" not in data.split_names:
             return None
-        parts = split_dataset(data, self.recipe)
-        return parts if parts["train"].fingerprint() == self.recipe["data"]["fingerprint"] else None
+        splits = split_dataset(data, self.recipe)
+        return splits if splits["train"].fingerprint() == self.recipe["data"]["fingerprint"] else None
 
     def read(
         self,
@@ -348,16 +348,16 @@ class Run:
         return fitting if labels is fitting.labels else replace(fitting, labels=labels)
 
 
-def get_split(parts: Mapping[str, Dataset], name: str, where: str, option: str | None = "--split") -> Dataset:
+def get_split(splits: Mapping[str, Dataset], name: str, where: str, option: str | None = "--split") -> Dataset:
     """A split by name; a UserError says which there are, and the ``option`` that names one, if the verb has it."""
-    if name not in parts:
-        named = [part for part in parts if part]  # data without splits are under an empty name
+    if name not in splits:
+        named = [part for part in splits if part]  # data without splits are under an empty name
         there = f"there is only '{named[0]}'" if len(named) == 1 else f"there are {', '.join(named)}"
         why = there if option is None else f"{there}; name one with {option}"
         if not named:
             why = f"the data have no splits; leave out {option}"
         raise UserError(f"{where} has no split '{name}': {why}", code="unknown_split")
-    return parts[name]
+    return splits[name]
 
 
 class _Verb:

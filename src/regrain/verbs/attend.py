@@ -263,8 +263,8 @@ def attend(
         require_images(run.model.config["inputs"]["modality"], str(run.path), "pictures", "give --out FILE.csv")
     notes: list[str] = []
     dataset = run.given_or_own(data, reader_options)
-    parts, where = run.splits_of(dataset, split, notes)
-    judged = run.fitting(get_split(parts, split, where))
+    splits, where = run.splits_of(dataset, split, notes)
+    judged = run.fitting(get_split(splits, split, where))
     train = run.splits()["train"]
     found = attention_of(run.model, run.labels, judged, train, samples=samples, seed=seed)
     found.notes += notes

@@ -99,22 +99,22 @@ def calibrate(
         )
     notes: list[str] = []
     dataset = run.given_or_own(data, reader_options, levels=levels, wanted="own")
-    parts, where = run.splits_of(dataset, split or "all", notes)
-    name = split or ("all" if "all" in parts else "val")
-    if split is None and name not in parts:
+    splits, where = run.splits_of(dataset, split or "all", notes)
+    name = split or ("all" if "all" in splits else "val")
+    if split is None and name not in splits:
         raise UserError(
             f"calibration needs labelled samples that training has not seen, and {where} has no split 'val' (there are "
-            f"{', '.join(parts)}): give such samples as --data, or a split that you will not judge by as --split",
+            f"{', '.join(splits)}): give such samples as --data, or a split that you will not judge by as --split",
             code="unknown_split",
         )
     if judge == name:
         raise UserError(f"answers are not judged on what they were calibrated on: judge on another split than '{name}'")
     if name == "test":
         notes.append("calibrated on 'test': what is judged on that split from now on flatters this run's answers")
-    seen = _predicted(run, get_split(parts, name, where))
+    seen = _predicted(run, get_split(splits, name, where))
     judged = None
     if judge is not None:
-        known, place = (parts, where) if judge in parts else (run.splits(), str(run.path))
+        known, place = (splits, where) if judge in splits else (run.splits(), str(run.path))
         judged = get_split(known, judge, place, "--judge")
     on = f"{name} of {run.path.name if dataset is None else where}"  # no path: the Hub's folder holds it too
     answers = fit_selective_classifier(

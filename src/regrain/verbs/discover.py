@@ -120,10 +120,10 @@ def discover(
     options: dict[str, Any] = {"ignore_coarse_labels": ignore_coarse_labels, "exemplars": exemplars, "seed": seed}
     dataset = run.given_or_own(data, reader_options)
     if dataset is None:
-        parts = run.splits()
+        splits = run.splits()
         found, _ = fit_subclasses(
             run,
-            parts,
+            splits,
             superclass=superclass,
             clustering=clustering,
             names=names,
@@ -140,12 +140,12 @@ def discover(
                 "subclasses: settle those first, without --data"
             )
         fitted = _settled(run, seed=seed, write=write)
-        parts = run.fitting(dataset).by_split()
-        found, _ = assign_subclasses(run.model, parts, fitted, **options)
+        splits = run.fitting(dataset).by_split()
+        found, _ = assign_subclasses(run.model, splits, fitted, **options)
     if grids is not None:
-        write_grids(found, parts, grids, split="test" if "test" in parts else None, seed=seed)
+        write_grids(found, splits, grids, split="test" if "test" in splits else None, seed=seed)
     if estimate_classes:
-        found.class_count = class_count_of(run.model, parts.get("train", next(iter(parts.values()))), seed=seed)
+        found.class_count = class_count_of(run.model, splits.get("train", next(iter(splits.values()))), seed=seed)
         found.notes.append(found.class_count.describe())
     if refine is None and dataset is None:
         refinement = read_refinement(run, found)

@@ -82,23 +82,23 @@ def evaluate(
     if run.finds_own(data, reader_options):
         data, reader_options = None, {}
     dataset = run.given_or_own(data, reader_options, levels=None if data is None else levels, wanted="some")
-    parts, where = run.splits_of(dataset, split, notes)
+    splits, where = run.splits_of(dataset, split, notes)
     if reader_options.get("label_paths"):
         levels = None  # it named the column of paths
     strange = next((p for p in chosen if p.other_data), None)
     if strange is not None and (
-        data is None or ("train" in parts and parts["train"].fingerprint() == run.recipe["data"]["fingerprint"])
+        data is None or ("train" in splits and splits["train"].fingerprint() == run.recipe["data"]["fingerprint"])
     ):
         raise UserError(f"{strange.name} is for data that the encoder was not trained on: give others as --data")
-    test = run.fitting(get_split(parts, split, where))
+    test = run.fitting(get_split(splits, split, where))
     if unseen_superclasses:
-        test = _unseen(test, parts.get("train"), where, notes)
+        test = _unseen(test, splits.get("train"), where, notes)
     else:
-        notes += _never_seen(run, test, parts.get("train") if data is None else None)
+        notes += _never_seen(run, test, splits.get("train") if data is None else None)
     evaluation = evaluate_run(
         run,
         test,
-        parts.get("train") if split != "train" else None,
+        splits.get("train") if split != "train" else None,
         notes,
         split=split,
         levels=levels,

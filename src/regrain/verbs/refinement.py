@@ -80,11 +80,11 @@ def refine_run(
     """
     if rounds < 1:
         raise UserError(f"--refine takes a number of rounds, at least 1; got {rounds}", code="out_of_range")
-    parts = run.splits()
+    splits = run.splits()
     found, fitted = fit_subclasses(
-        run, parts, superclass=superclass, clustering=clustering, overwrite=overwrite, seed=seed
+        run, splits, superclass=superclass, clustering=clustering, overwrite=overwrite, seed=seed
     )
-    level, train = fitted.level, parts["train"]
+    level, train = fitted.level, splits["train"]
     if level is None or level not in run.recipe["data"]["levels"]:
         raise UserError(
             f"{run.path} has no superclasses, and --refine trains on subclasses within them: --superclass names a level"
@@ -93,14 +93,14 @@ def refine_run(
     codes, owners = _of_training(found, train, level)
     folder = run.path / _FOLDER
     _begin(folder, {"subclasses": _digest(codes), "seed": seed}, overwrite)
-    judge, vectors, labelled = _Judge(run, parts, seed), embed(run.model, train), fitted.kept(train)
+    judge, vectors, labelled = _Judge(run, splits, seed), embed(run.model, train), fitted.kept(train)
     best = Refinement(run, 0, [judge.score(found, len(owners))])
     for number in range(1, rounds + 1):
         place = folder / f"round-{number}"
         codes = smooth_within(vectors, codes.masked_fill(judge.held_out, -1), owners, seed=seed)
         codes = torch.where(labelled >= 0, labelled, codes)
         last = _trained(run, place, train, level, codes, owners)
-        found, fitted = fit_subclasses(last, parts, write=False)
+        found, fitted = fit_subclasses(last, splits, write=False)
         if not (place / "discovery").exists():
             found.rename(names)
             write_discovery(last.folder, found, fitted)
@@ -129,17 +129,17 @@ def read_refinement(run: Run, found: Discovery) -> Refinement | None:
 class _Judge:
     """Scores subclasses by samples that no round is trained on."""
 
-    def __init__(self, run: Run, parts: Mapping[str, Dataset], seed: int) -> None:
-        train = parts["train"]
-        self.split = "val" if "val" in parts else "train"
+    def __init__(self, run: Run, splits: Mapping[str, Dataset], seed: int) -> None:
+        train = splits["train"]
+        self.split = "val" if "val" in splits else "train"
         self.held_out = torch.zeros(len(train), dtype=torch.bool)
         if self.split == "train":
             order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
             self.held_out[order[: max(_NEIGHBOURS + 1, len(train) // 10)]] = True
             self.judged = self.held_out.nonzero()[:_MOST_SAMPLES, 0]
         else:
-            self.judged = torch.arange(len(parts["val"]))[:_MOST_SAMPLES]
-        vectors = embed(run.model, parts[self.split])[self.judged]
+            self.judged = torch.arange(len(splits["val"]))[:_MOST_SAMPLES]
+        vectors = embed(run.model, splits[self.split])[self.judged]
         self.nearest = nearest_neighbours(vectors, vectors, _NEIGHBOURS, exclude_self=True)[1]
 
     def score(self, found: Discovery, count: int) -> float:
