@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -516,7 +517,8 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("text,label\nx,a\ncaf\xe9,b\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin\.csv is not UTF-8 text: line 3 .*'CSV UTF-8'"):
         read(tmp_path / "latin.csv")
-    (tmp_path / "sheet.xlsx").write_bytes(b"PK")
+    with zipfile.ZipFile(tmp_path / "sheet.xlsx", "w") as book:
+        book.writestr("xl/workbook.xml", "")
     with pytest.raises(UserError, match="save the sheet as CSV"):
         read(tmp_path / "sheet.xlsx")
     (tmp_path / "x.parquet").write_bytes(b"PK")
