@@ -88,7 +88,8 @@ def _head(path: Path) -> bytes:
 
 
 def _of_mark(head: bytes) -> tuple[str, str] | None:
-    return next((found for start, mark, *found in _MARKS if head.startswith(mark, start)), None)  # type: ignore[misc]
+    marks = ((name, advice) for start, mark, name, advice in _MARKS if head.startswith(mark, start))
+    return next(marks, None)
 
 
 def _of_zip(path: Path) -> tuple[str, str]:
