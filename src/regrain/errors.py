@@ -279,6 +279,22 @@ def not_a_run(path: str | os.PathLike[str]) -> UserError:
     return UserError(f"{path} {why}; runs are made by `regrain fit`", code="missing_file")
 
 
+def no_setting(flag: str, method: str, key: str, known: Iterable[str]) -> UserError:
+    """The error for a setting that a method and its training do not have."""
+    return UserError(f"{flag}: {method} has no setting '{key}': {nearest(key, known)}", code="unknown_option")
+
+
+def no_section(flag: str, key: str, known: Iterable[str]) -> UserError:
+    """The error for a setting of a section that recipes do not have."""
+    section = key.partition(".")[0]
+    return UserError(f"{flag} {key}: no section '{section}': {nearest(section, known)}", code="unknown_option")
+
+
+def no_protocol_option(option: str, known: Iterable[str]) -> UserError:
+    """The error for an option that no protocol has."""
+    return UserError(f"no protocol has an option '{option}': {nearest(option, known)}", code="unknown_option")
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A hint that names the valid choice nearest to ``word``, else all of them, or the first forty.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +12,22 @@ import pytest
 from support import Command
 from typer.main import get_command
 
-from regrain.cli.build import first_sentence, head_of, options_of, parameter_texts, protocols
+from regrain.checks import hyperparameters
+from regrain.cli.build import (
+    fields_of,
+    first_sentence,
+    head_of,
+    keywords_of,
+    options_of,
+    parameter_texts,
+    plain,
+    protocols,
+)
 from regrain.cli.commands import COMMANDS
 from regrain.cli.main import app
 from regrain.errors import UserError
 from regrain.methods import ALIASES, METHODS, method_name
+from regrain.training.options import TrainingOptions
 
 TYPOS = {
     "fit maskkon digits": "no method 'maskkon': did you mean 'maskcon'?",
@@ -31,6 +44,11 @@ TYPOS = {
     "regroup digits cifar100_5 --out x.csv": "no taxonomy 'cifar100_5', and no such file: did you mean 'cifar100_",
     "adapt {run} --support labeled.csv --out new": "no file, folder or data set 'labeled.csv'",
     "reproduce maskcon/tabel2": "no recipe, table or paper 'maskcon/tabel2': did you mean 'maskcon/table2'?",
+    "taxonomies imagnet": "no taxonomy 'imagnet', and no such file: did you mean 'imagenet_12'?",
+    "fit maskcon digits --set wieght=1": "--set: maskcon has no setting 'wieght': did you mean 'weight'?",
+    "fit maskcon digits --set trainin.epochs=3": "--set trainin.epochs: no section 'trainin': did you mean 'training'?",
+    "tune maskcon digits --range wieght=0.1,1": "--range: maskcon has no setting 'wieght': did you mean 'weight'?",
+    "evaluate {run} -o clustr_starts=3": "no protocol has an option 'clustr_starts': did you mean 'cluster_starts'?",
     "datasets digitz": "no data set 'digitz' in the catalogue: did you mean 'digits'?",
 }
 
@@ -46,6 +64,21 @@ def test_a_typo_is_found_before_torch_is_imported(arguments: str, tmp_path: Path
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert TYPOS[arguments] in done.stderr
     assert done.stdout == "2 False\n"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_settings_read_from_source_are_those_of_the_class(name: str) -> None:
+    cls = METHODS[name]
+    assert set(keywords_of(f"{cls.__module__}:{cls.__name__}")) == set(hyperparameters(cls))
+
+
+def test_settings_of_a_training_read_from_source_are_those_of_the_class() -> None:
+    assert set(fields_of("regrain.training.options:TrainingOptions")) == set(hyperparameters(TrainingOptions))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_described_without_markup(name: str) -> None:
+    assert not re.search(r"``|:[a-z]+:`|\.\. math", plain(inspect.cleandoc(METHODS[name].__doc__ or "")))
 
 
 def test_python_says_the_same() -> None:

@@ -36,7 +36,7 @@ from regrain.cli.commands import (
     Command,
 )
 from regrain.cli.machine import settle_threads
-from regrain.cli.names import check
+from regrain.cli.names import check, check_settings
 from regrain.errors import UserError
 
 
@@ -129,6 +129,27 @@ def assigned_in(target: str) -> dict[str, ast.expr]:
             found |= assigned_in(f"{module}:{base.id}")
     assignments = (part for part in node.body if isinstance(part, ast.Assign))
     return found | {t.id: part.value for part in assignments for t in part.targets if isinstance(t, ast.Name)}
+
+
+def keywords_of(target: str) -> list[str]:
+    """Keyword-only parameters of the constructor of ``module:Class``, and of bases where it passes others on."""
+    module, name = target.split(":")
+    node, module = _resolved(name, module)
+    constructor = next((p for p in node.body if isinstance(p, ast.FunctionDef) and p.name == "__init__"), None)
+    found = [] if constructor is None else [argument.arg for argument in constructor.args.kwonlyargs]
+    if constructor is None or constructor.args.kwarg is not None:
+        for base in node.bases:
+            if isinstance(base, ast.Name) and base.id in _statements(module):
+                found += keywords_of(f"{module}:{base.id}")
+    return found
+
+
+def fields_of(target: str) -> list[str]:
+    """Fields of the dataclass ``module:Class``."""
+    module, name = target.split(":")
+    node, _ = _resolved(name, module)
+    lines = (part for part in node.body if isinstance(part, ast.AnnAssign))
+    return [ast.unparse(line.target) for line in lines if not ast.unparse(line.annotation).startswith("ClassVar")]
 
 
 def keys_of(module: str, name: str) -> list[str]:
@@ -322,9 +343,16 @@ def parameter_texts(documentation: str) -> dict[str, str]:
 
 
 def plain(text: str) -> str:
-    """A docstring's text without its markup."""
+    """A docstring's text without its markup.
+
+    Examples
+    --------
+    >>> plain("See :func:`~regrain.verbs.fit.fit` for ``epochs`` and :math:`\\pi`.")
+    'See fit for epochs and \\\\pi.'
+    """
     text = re.sub(r":[a-z]+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
-    return text.replace("``", "")
+    text = re.sub(r":math:`([^`]*)`", r"\1", text)
+    return re.sub(r"^\.\. math::\s+", "    ", text, flags=re.MULTILINE).replace("``", "")
 
 
 def first_sentence(text: str) -> str:
@@ -459,6 +487,7 @@ def call(name: str, command: Command, options: Mapping[str, Option], given: dict
         check(option.name, flag, value, option.choices)
         if value not in (None, [], option.default):
             arguments[option.name] = option.convert(flag, value) if option.convert else value
+    check_settings(arguments)
     as_json = arguments.pop("as_json", False)
     if (workers := arguments.pop("workers", None)) is not None:
         if arguments.get("engine") != "ray":

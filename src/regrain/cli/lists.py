@@ -243,8 +243,12 @@ def taxonomies(name: str | None = None, *, level: str | None = None, as_json: bo
     level : str, optional
         Show the finest classes under those of this level alone.
     """
-    from regrain.data import taxonomies as catalogue
+    from regrain.cli.names import require_taxonomy
     from regrain.errors import UserError
+
+    if name is not None:
+        require_taxonomy(name)
+    from regrain.data import taxonomies as catalogue
 
     known = catalogue.taxonomies()
     if name is None:
@@ -331,13 +335,14 @@ def _one_method(method: Any, parameters: Any, as_json: bool) -> None:
     import inspect
 
     from regrain.checks import expected
+    from regrain.cli.build import plain
     from regrain.encoders.image import SMALL_IMAGE
     from regrain.runs.recipe import recipes_of_method
 
     say(f"{method.name}: {method.summary}")
     say(f"reads: {', '.join(method.needs.levels) or 'no labels'}; views: {', '.join(method.needs.views)}")
     say()
-    for line in inspect.cleandoc(method.__doc__ or "").splitlines():
+    for line in plain(inspect.cleandoc(method.__doc__ or "")).splitlines():
         say(line)
     say()
     say("settings (--set NAME=VALUE):")

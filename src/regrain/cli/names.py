@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from regrain.errors import UserError, nearest, not_a_run
+from regrain.errors import UserError, nearest, no_protocol_option, no_section, no_setting, not_a_run
 
 
 def check(parameter: str, flag: str, value: Any, choices: Collection[str]) -> None:
@@ -20,6 +21,37 @@ def check(parameter: str, flag: str, value: Any, choices: Collection[str]) -> No
             raise UserError(f"{flag} has no choice '{text}': {nearest(text, choices)}", code="unknown_name")
         if parameter in _CHECKS:
             _CHECKS[parameter](str(text))
+
+
+def check_settings(arguments: Mapping[str, Any]) -> None:
+    """Raise a UserError for a name in ``--set``, ``--range`` or ``-o`` that nothing has."""
+    from regrain.cli import build
+
+    for key in _keys(arguments.get("options", ())):
+        if key not in build.protocol_options():
+            raise no_protocol_option(key, build.protocol_options())
+    if "method" not in arguments:
+        return
+    from regrain.methods import method_name
+
+    homes = build.value_of(ast.Name("_HOMES"), "regrain.methods")
+    sections = build.keys_of("regrain.runs.recipe", "SECTIONS")
+    for parameter, flag in (("settings", "--set"), ("ranges", "--range")):
+        for key in _keys(arguments.get(parameter, ())):
+            if "." in key:
+                if key.partition(".")[0] not in sections:
+                    raise no_section(flag, key, sections)
+                continue
+            known = {"seed", *build.fields_of("regrain.training.options:TrainingOptions")}
+            known |= set(build.keywords_of(f"regrain.methods.{homes[method_name(arguments['method'])]}"))
+            if key not in known:
+                raise no_setting(flag, arguments["method"], key, known)
+
+
+def _keys(assignments: Sequence[str]) -> list[str]:
+    """The names before the signs; what has none is left for the verb to refuse."""
+    pairs = (text.partition("=") for text in assignments)
+    return [key.strip() for key, sign, _ in pairs if sign and key.strip()]
 
 
 def _method(name: str) -> None:
@@ -75,7 +107,8 @@ def _timm_models() -> Sequence[str]:
     return found
 
 
-def _taxonomy(name: str) -> None:
+def require_taxonomy(name: str) -> None:
+    """Raise a UserError if a name is neither a taxonomy of the package nor a file."""
     files = [file.name for file in (resources.files("regrain") / "data" / "groupings").iterdir()]
     names = [file.removesuffix(".json") for file in files if file.endswith(".json")]
     if name not in names and not os.path.isfile(os.path.expanduser(name)):
@@ -111,7 +144,7 @@ _CHECKS = {
     "support": _source,
     "encoder": _encoder,
     "protocols": _protocol,
-    "mapping": _taxonomy,
-    "taxonomy": _taxonomy,
+    "mapping": require_taxonomy,
+    "taxonomy": require_taxonomy,
     "recipes": _recipe,
 }

@@ -10,7 +10,7 @@ import torch
 
 from regrain.checks import check_values
 from regrain.data.dataset import Dataset
-from regrain.errors import UserError, nearest, warn
+from regrain.errors import UserError, nearest, no_protocol_option, warn
 from regrain.evaluation.clustering import clustering
 from regrain.evaluation.few_shot import few_shot
 from regrain.evaluation.hierarchy import hierarchy
@@ -202,8 +202,7 @@ def chosen_protocols(
     for option in options:
         having = [protocol.name for protocol in PROTOCOLS.values() if option in protocol.options]
         if not having:
-            every = dict.fromkeys(name for protocol in PROTOCOLS.values() for name in protocol.options)
-            raise UserError(f"no protocol has an option '{option}': {nearest(option, every)}", code="unknown_option")
+            raise no_protocol_option(option, {name for protocol in PROTOCOLS.values() for name in protocol.options})
         if not any(option in protocol.options for protocol in chosen):
             raise UserError(
                 f"{option} is an option of the protocol {' or '.join(having)}: add -p {having[0]}",

@@ -17,7 +17,7 @@ import yaml
 from regrain.checks import hyperparameters
 from regrain.encoders import RAW_INPUT
 from regrain.encoders.image import SMALL_IMAGE
-from regrain.errors import UserError, nearest
+from regrain.errors import UserError, nearest, no_section, no_setting
 from regrain.methods import Method, method_class
 from regrain.storage.files import yaml_fault
 from regrain.training.options import TrainingOptions
@@ -188,11 +188,10 @@ def parse_assignments(assignments: Iterable[str] | Mapping[str, Any], method: st
                 result["seed"] = _checked_seed(value, "--set")
                 continue
             if not owners:
-                known = set().union(*sections.values()) | {"seed"}
-                raise UserError(f"--set: {method} has no setting '{key}': {nearest(key, known)}", code="unknown_option")
+                raise no_setting("--set", method, key, set().union(*sections.values()) | {"seed"})
             section, name = owners[0], key
         if section not in SECTIONS or section == "seed":
-            raise UserError(f"--set {key}: no section '{section}': {nearest(section, SECTIONS)}", code="unknown_option")
+            raise no_section("--set", key, SECTIONS)
         if section == "data" or (section == "method" and name == "name"):
             raise UserError(f"--set {key}: data and method are named on the command line, not by --set")
         result.setdefault(section, {})[name] = value
