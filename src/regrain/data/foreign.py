@@ -71,6 +71,9 @@ _IN_ZIP: tuple[tuple[str, str, str], ...] = (
 )
 """What one of the names in a ZIP archive says."""
 
+_WORKBOOKS = (".xlsx", ".xlsm", ".ods")
+"""Endings of workbooks that are ZIP archives."""
+
 
 def foreign_format(path: Path, content: bytes | None = None) -> str | None:
     """The format of a file that is not a table of text, such as ``it is gzip: unpack it``; None for any other.
@@ -78,7 +81,8 @@ def foreign_format(path: Path, content: bytes | None = None) -> str | None:
     ``content``: of the file, where it was read. Raises an OSError for a file that cannot be read.
     """
     head = _head(path) if content is None else content[:_HEAD]
-    found = _of_zip(path) if head.startswith(b"PK\x03\x04") else _of_mark(head) or _of_markup(head)
+    zipped = head.startswith(b"PK\x03\x04") or (head.startswith(b"PK") and path.suffix.lower() in _WORKBOOKS)
+    found = _of_zip(path) if zipped else _of_mark(head) or _of_markup(head)
     return None if found is None else f"it is {found[0]}: {found[1]}"
 
 
@@ -97,7 +101,10 @@ def _of_zip(path: Path) -> tuple[str, str]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (OSError, ValueError, zipfile.BadZipFile):
-        return "a ZIP archive whose end is missing", "copy or download the whole file"
+        whole = "copy or download the whole file"
+        if path.suffix.lower() in _WORKBOOKS:
+            return "a workbook whose end is missing", f"{whole}, and {_SAVE_SHEET}"
+        return "a ZIP archive whose end is missing", whole
     for part, *found in _IN_ZIP:
         if any(name.startswith(part) or name.endswith(part) for name in names):
             return found[0], found[1]
