@@ -163,6 +163,8 @@ needs_anndata = pytest.mark.skipif(
 def written(folder: Path, x: Any, obs: pd.DataFrame) -> Path:
     import anndata
 
+    if hasattr(anndata.settings, "allow_write_nullable_strings"):  # pandas 3 has no other
+        anndata.settings.allow_write_nullable_strings = True
     path = folder / "cells.h5ad"
     anndata.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(x.shape[1])])).write_h5ad(path)
     return path

@@ -65,6 +65,7 @@ def test_by_hand() -> None:
     assert guaranteed_threshold(mass, right, precision=0.9, grid=grid) == 0.6
     assert guaranteed_threshold(mass, right, precision=0.4, confidence=0.8, grid=grid) == 0.3
     assert guaranteed_threshold(mass, 1 - right, precision=0.9, grid=grid) is None
+    assert guaranteed_threshold(mass.tolist(), right.tolist(), precision=0.9, grid=[0.9, 0.8]) == 0.8
 
 
 def test_few_samples_bear_no_promise() -> None:

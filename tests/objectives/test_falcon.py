@@ -130,6 +130,14 @@ def test_what_does_not_fit_is_named() -> None:
         falcon_losses(own, average, near, BELOW[:4], COARSE, hardness=0.0)
     with raises("out_of_range"):
         falcon_losses(own, average, near, BELOW, COARSE, hardness=1.5)
+    with raises("out_of_range"):
+        falcon_losses(own, average, near, BELOW, COARSE + BELOW.shape[1], hardness=0.0)
+    with raises("wrong_shape"):
+        falcon_losses(own, average, near, BELOW, COARSE[:-1], hardness=0.0)
+    childless = torch.cat([BELOW, torch.zeros(5, 1).bool()], dim=1)
+    with raises("out_of_range", match=f"no fine class under coarse class {BELOW.shape[1]}"):
+        falcon_losses(own, average, near, childless, torch.full((6,), BELOW.shape[1]), hardness=0.0)
+    falcon_losses(own, average, near, childless, COARSE, hardness=0.0)  # no sample has it
     with raises("wrong_shape"):
         falcon_relations(torch.zeros(2, 3), balance=0.0)
     with raises("out_of_range"):

@@ -22,6 +22,10 @@ class ANCOR(EmbedderMethod):
 
     Samples of unknown coarse label are left out of both terms.
 
+    On frozen features of CLINC150 a classifier from one text an intent is worse than on the features as they are (63.6
+    against 68.6), and the subclasses are level with their clusters: take ``scgm`` or ``scgm-a``, which have 78.8 and
+    73.8.
+
     Parameters
     ----------
     temperature : float

@@ -26,6 +26,9 @@ class Turtle(Method):
     trained, standardised by the training set. One space of features; the published method averages over several, and
     its inner optimiser is Adam.
 
+    On frozen features ``kmeans`` was as good on CLINC150's texts (75.4, TURTLE 76.7), and as good or better on the
+    photographs of CIFAR-10, CIFAR-100 and Grocery and on HAPT's motion; TURTLE varies most with the seed.
+
     Parameters
     ----------
     subclasses : int, optional

@@ -10,7 +10,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -210,7 +209,7 @@ def risk_coverage_area(coverage: ArrayLike | Tensor, mass: ArrayLike | Tensor, r
     0.0625
     """
     probabilities, truth = _checked(mass, right)
-    says = np.asarray(torch.as_tensor(coverage).cpu(), dtype=np.float64)
+    says = _as_array(coverage).astype(np.float64)
     if says.shape != probabilities.shape:
         raise UserError(f"coverage must be {probabilities.shape}, as mass is; got {says.shape}", code="wrong_shape")
     known = _judged_to_the_end(probabilities, truth)
@@ -231,9 +230,14 @@ def risk_coverage_area(coverage: ArrayLike | Tensor, mass: ArrayLike | Tensor, r
     return float(np.trapezoid(risk, reached) / span) if span > 0 else float("nan")
 
 
+def _as_array(values: ArrayLike | Tensor) -> np.ndarray:
+    """Lists keep Python's precision: 0.9 as a float32 is below a threshold of 0.9."""
+    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+
+
 def _checked(mass: ArrayLike | Tensor, right: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray]:
-    probabilities = np.asarray(torch.as_tensor(mass).detach().cpu(), dtype=np.float64)
-    truth = np.asarray(torch.as_tensor(right).cpu())
+    probabilities = _as_array(mass).astype(np.float64)
+    truth = _as_array(right)
     if probabilities.ndim != 2 or not probabilities.size or truth.shape != probabilities.shape:
         raise UserError(
             f"mass and right must be (n, levels), n at least 1; got {probabilities.shape} and {truth.shape}",

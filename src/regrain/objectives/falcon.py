@@ -10,8 +10,9 @@ from torch import Tensor
 
 from regrain.errors import UserError
 
-from ._checks import check_floats, check_temperature, check_weight
+from ._checks import check_classes, check_floats, check_labels, check_temperature, check_weight
 from ._numerics import counted_mean, entropy_of_mean, full_precision
+from .host import may_look
 
 
 @full_precision
@@ -51,7 +52,8 @@ def falcon_losses(
     relations : BoolTensor (K_f, K_c)
         M: every fine class is under one coarse class; see :func:`falcon_relations`.
     coarse : LongTensor (n,)
-        -1 is unknown: the sample leaves the coarse term, and q runs over all fine classes.
+        -1 is unknown: the sample leaves the coarse term, and q runs over all fine classes. Each class has a fine class
+        under it.
     target_temperature : float
         T, > 0.
     hardness : float in [0, 1]
@@ -80,6 +82,15 @@ def falcon_losses(
         raise UserError(
             f"relations must be ({classes}, coarse classes); got {tuple(relations.shape)}", code="wrong_shape"
         )
+    check_labels(coarse, count, "coarse")
+    check_classes(coarse, relations.shape[1], "coarse")
+    if may_look(coarse):
+        childless = ~relations.bool().any(dim=0)[coarse.clamp(min=0)] & (coarse >= 0)
+        if childless.any():
+            raise UserError(
+                f"relations have no fine class under coarse class {int(coarse[childless][0])}, which a sample has",
+                code="out_of_range",
+            )
     check_weight(hardness, "hardness")
     check_temperature(target_temperature, "target_temperature")
     log_p = logits.log_softmax(dim=1)
