@@ -21,6 +21,7 @@ PATTERNS = {
     r"\bhangs? on\b": "depends on",
     r"\bin the measure of\b": "as far as",
     r"\bbut for\b": "except for",
+    r'(?:^|(?<=[.!] )|(?<="""))(?-i:What|Those|That of)\b(?![^.!?]*\?)': "the noun",
 }
 
 
@@ -52,4 +53,13 @@ def test_text_reads_plainly(files: list[Path], text_of: Callable[[Path], str]) -
 
 def test_the_patterns_find_what_they_forbid() -> None:
     assert len(faults("This is no image. It is told in a message, anew; it hangs on the seed.")) == 4
-    assert not faults("There is no image. Classes are told apart. It is no longer there.")
+    assert not faults("There is no image. Classes are told apart. It is no longer there. What is it?")
+
+
+def test_the_page_about_style_shows_every_pattern() -> None:
+    block = re.search(r"^```text\n(.*?)^```", (ROOT / "docs" / "style.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert block is not None
+    rows = [re.split(r" {2,}", line) for line in block[1].splitlines()]
+    assert all(len(faults(wrong)) == 1 and not faults(right) for wrong, right in rows)
+    said = " ".join(fault for wrong, _ in rows for fault in faults(wrong))
+    assert all(repr(better) in said for better in PATTERNS.values())

@@ -80,7 +80,7 @@ class Dataset:
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """What the reader reports, in sentences: columns that it guessed, rows that it left out."""
+        """Sentences of the reader: columns that it guessed, rows that it left out."""
         return tuple(self.notes.get("messages", ()))
 
     @property

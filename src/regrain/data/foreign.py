@@ -69,7 +69,7 @@ _IN_ZIP: tuple[tuple[str, str, str], ...] = (
     ("data.pkl", "a file of PyTorch", _IN_PYTHON),
     (".npy", "NumPy arrays", "load them in Python, and give the arrays"),
 )
-"""What one of the names in a ZIP archive says."""
+"""A part of a name in a ZIP archive, the format that it shows and what to do."""
 
 _WORKBOOKS = (".xlsx", ".xlsm", ".ods")
 """Endings of workbooks that are ZIP archives."""
@@ -123,7 +123,7 @@ def _of_markup(head: bytes) -> tuple[str, str] | None:
 
 
 def described_text(path: Path) -> str | None:
-    """What to do with a file of text whose name does not say its format; None where it is not text."""
+    """Advice for a file of text whose name does not say its format; None where it is not text."""
     head = _head(path)
     text = head.decode("utf-8", errors="ignore").removeprefix("\ufeff").lstrip()
     if not text or not_text(head):

@@ -1,7 +1,7 @@
 """Data sets from anything that holds one: :func:`read` finds the reader of a source.
 
-What a reader reports is in the data set's ``notes["messages"]``, a list of sentences: which columns were guessed, what
-was left out, how large images are kept.
+A reader's sentences are in the data set's ``notes["messages"]``: which columns were guessed, what was left out, how
+large images are kept.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def separate(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 def options_of(source: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options that the reader of a source knows, by name; none for a :class:`Dataset`.
 
-    Those that are given may decide which reader it is: a DataFrame given with ``labels`` holds only numbers.
+    The given options may decide which reader it is: a DataFrame given with ``labels`` holds only numbers.
     """
     return _reader(source, options)[1]
 

@@ -112,7 +112,7 @@ class Rows:
             known_errors=(),
         )
 
-    # What is wrong
+    # Faults
 
     @cached_property
     def row_errors(self) -> list[RowError]:

@@ -52,7 +52,7 @@ class TensorSamples:
     """Samples in one tensor in memory, or a memory map: uint8 images (N, C, H, W), vectors (N, D), series (N, T, C)."""
 
     stored: Tensor = field(repr=False)
-    """What is kept in half precision is handed on in float32."""
+    """Samples kept in half precision are handed on in float32."""
     modality: Modality
     encoded: ImageSamples | None = None
     """The images that the tensor was decoded from, where they are at hand: from them another form is made."""

@@ -78,7 +78,7 @@ class ShardSamples:
     place: str
     """Path or address of the folder."""
     about: Mapping[str, Any] = field(repr=False)
-    """What ``shards.json`` says."""
+    """Content of ``shards.json``."""
     rows: Tensor = field(repr=False)
     """LongTensor (N,): positions among all rows of the shards, in the order of the files."""
     form: ImageForm | None = None

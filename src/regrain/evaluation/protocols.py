@@ -32,7 +32,7 @@ class Score:
     low: float | None = None
     high: float | None = None
     over: str = ""
-    """What the interval is over: ``queries``, ``seeds``, ``episodes``, ``subjects``; empty without one."""
+    """Units of the interval: ``queries``, ``seeds``, ``episodes``, ``subjects``; empty without one."""
     note: str = ""
     """A caveat for the reader of the figure."""
     count: bool = False

@@ -50,7 +50,7 @@ def fit_selective_classifier(
     Without ``confidence`` the threshold of a level, from the finest up, is the smallest one, and at least one half, at
     which the share of right answers among the labelled samples answered there, which no finer level answers, is at
     least ``precision``; where finer levels answer all of them, the share among all labelled samples counts. Where none
-    reaches it, the level is never answered. What that gives on new samples is an estimate: of n answers and a share p
+    reaches it, the level is never answered. The share on new samples is an estimate: of n answers and a share p
     it has a standard error of sqrt(p (1 - p) / n), and choosing the smallest threshold flatters it, so that about every
     second draw of the samples falls short. ``support`` holds n.
 

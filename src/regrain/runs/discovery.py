@@ -63,7 +63,7 @@ class Subclass:
     outliers: list[str]
     """``exemplars``, ``outliers``: ids of the samples nearest to its mean, and farthest from it."""
     texts: list[str]
-    """What the exemplars say, where samples are texts."""
+    """Texts of the exemplars, where samples are texts."""
     known: str | None = None
     """The class whose labelled samples it keeps together; None for a subclass that was found."""
     proposed_name: str = ""
@@ -94,7 +94,7 @@ class Discovery:
     similarity: np.ndarray
     """Array (N,): cosine to the mean of the subclass."""
     subclasses: list[Subclass]
-    """Those that have samples, the largest first within a superclass."""
+    """Subclasses that have samples, the largest first within a superclass."""
     figures: dict[str, float] = field(default_factory=dict)
     """``split/level/metric`` -> agreement with labels below the superclass: NMI, purity, ACC, ARI."""
     notes: list[str] = field(default_factory=list)

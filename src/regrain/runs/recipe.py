@@ -1,8 +1,8 @@
 """Recipes: what a run is made of, checked against the signatures that declare it.
 
 A recipe is a mapping of sections. Later sources win: the defaults in the signatures, the package's recipe for the
-modality and the method, the data set's views, the user's file, the command line's options, ``--set key=value``. What
-comes out holds everything, and a run folder keeps it.
+modality and the method, the data set's views, the user's file, the command line's options, ``--set key=value``. The
+result holds everything, and a run folder keeps it.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Run:
     """The data it was made from, where they are at hand; otherwise they are read again from the recipe."""
     device: Device = "auto"
     notices: list[str] = field(default_factory=list)
-    """What was chosen for the user at the start."""
+    """Notices of the choices that were made for the user at the start."""
     precision: Precision | None = None
     """Of the encoder's arithmetic in embeddings and predictions; default: that of its training."""
     _looked_at: tuple[Any, Any] | None = field(default=None, init=False, repr=False)

@@ -105,7 +105,7 @@ class SelectiveClassifier:
     samples: tuple[int, ...]
     """Labelled samples of every level that it was calibrated on."""
     support: tuple[int, ...]
-    """Those of them that the threshold rests on."""
+    """Number of them that the threshold rests on."""
     confidence: float | None = None
     """The probability with which that share is reached; None: it is aimed at."""
     counts: Counts = "answers"

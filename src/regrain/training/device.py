@@ -43,7 +43,7 @@ def resolve_precision(precision: Precision, device: Literal["cpu", "cuda"]) -> L
 def scan_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The type in which encoders compute without gradients, for a run that was trained in ``precision``.
 
-    What a GPU has trained in fp16 is computed on a CPU as ``auto`` says.
+    A run that a GPU has trained in fp16 computes on a CPU as ``auto`` says.
 
     Examples
     --------

@@ -39,7 +39,7 @@ class TrainingOptions:
     are seen several times an epoch, in views of their own each time, and not all of large ones; samples without a label
     keep their share. ``two-level``: so do, within each of them, the classes of the level it reads last, in blocks of
     ``samples_per_class`` of one class, so that a batch holds positives at both levels (a block may be cut in two where
-    a batch ends). What an epoch visits is said before training.
+    a batch ends). A notice before training says what an epoch visits.
     """
     samples_per_class: Several = 4
     """Of a block of ``two-level``."""

@@ -24,7 +24,7 @@ class Conversion:
     samples: int
     files: tuple[str, ...]
     notices: tuple[str, ...] = ()
-    """What the reader had to tell."""
+    """Messages of the reader."""
 
 
 @verb

@@ -43,7 +43,7 @@ _MOST_SAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Refinement:
-    """What the rounds came to."""
+    """Result of the rounds."""
 
     run: Run  # that of the round that is kept; the run itself where none is
     round: int  # the round that is kept, 0 for none
@@ -115,7 +115,7 @@ def refine_run(
 
 
 def read_refinement(run: Run, found: Discovery) -> Refinement | None:
-    """What earlier rounds came to that started from a run's subclasses; None without any."""
+    """Result of earlier rounds that started from a run's subclasses; None without any."""
     file, start = (run.path / _FOLDER / name for name in ("rounds.json", "start.json"))
     codes = torch.from_numpy(found.subclass[found.splits == "train"])
     if not file.exists() or read_json(start)["subclasses"] != _digest(codes):
