@@ -35,6 +35,9 @@ def check_settings(arguments: Mapping[str, Any]) -> None:
     from regrain.methods import method_name
 
     homes = build.value_of(ast.Name("_HOMES"), "regrain.methods")
+    home = homes.get(method_name(arguments["method"]))
+    if home is None:  # a method of the user's, which is imported already
+        return
     sections = build.keys_of("regrain.runs.recipe", "SECTIONS")
     for parameter, flag in (("settings", "--set"), ("ranges", "--range")):
         for key in _keys(arguments.get(parameter, ())):
@@ -43,7 +46,7 @@ def check_settings(arguments: Mapping[str, Any]) -> None:
                     raise no_section(flag, key, sections)
                 continue
             known = {"seed", *build.fields_of("regrain.training.options:TrainingOptions")}
-            known |= set(build.keywords_of(f"regrain.methods.{homes[method_name(arguments['method'])]}"))
+            known |= set(build.keywords_of(f"regrain.methods.{home}"))
             if key not in known:
                 raise no_setting(flag, arguments["method"], key, known)
 
