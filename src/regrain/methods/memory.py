@@ -16,7 +16,6 @@ from regrain.encoders.base import RANDOM, is_pretrained
 from regrain.encoders.frozen import FrozenEncoder
 from regrain.errors import UserError
 from regrain.methods.base import Training
-from regrain.methods.classifier import class_counts
 from regrain.methods.contrast import ContrastiveMethod
 
 
@@ -257,8 +256,9 @@ class MomentumContrast(ContrastiveMethod):
 
     def share_without_positives(self, coarse: Tensor, mask: Tensor) -> Tensor:
         """Return the share of rows without a positive in the queue besides own old keys: their relation is self."""
-        entries = functional.pad(class_counts(self.queue.labels[:, 0], self.classes[0]), (0, 1))  # [-1]: none
-        return (entries[coarse] <= (~mask).sum(dim=1)).float().mean()
+        labels = self.queue.labels[:, 0]
+        positives = (coarse[:, None] == labels) & (labels >= 0) & mask[:, 1:]
+        return (~positives.any(dim=1)).float().mean()
 
     def after_step(self) -> None:
         self.queue.commit()
