@@ -481,13 +481,13 @@ def _as_parameter(option: Option, panel: str | None) -> inspect.Parameter:
 
 def call(name: str, command: Command, options: Mapping[str, Option], given: dict[str, Any]) -> None:
     """Check the names, import the verb, call it, and show its result."""
+    check_settings(given)
     arguments: dict[str, Any] = {}
     for option in options.values():
         value, flag = given[option.name], flag_of(option.name).split()[0]
         check(option.name, flag, value, option.choices)
         if value not in (None, [], option.default):
             arguments[option.name] = option.convert(flag, value) if option.convert else value
-    check_settings(arguments)
     as_json = arguments.pop("as_json", False)
     if (workers := arguments.pop("workers", None)) is not None:
         if arguments.get("engine") != "ray":

@@ -23,24 +23,24 @@ def check(parameter: str, flag: str, value: Any, choices: Collection[str]) -> No
             _CHECKS[parameter](str(text))
 
 
-def check_settings(arguments: Mapping[str, Any]) -> None:
+def check_settings(given: Mapping[str, Any]) -> None:
     """Raise a UserError for a name in ``--set``, ``--range`` or ``-o`` that nothing has."""
     from regrain.cli import build
 
-    for key in _keys(arguments.get("options", ())):
+    for key in _keys(given.get("options") or ()):
         if key not in build.protocol_options():
             raise no_protocol_option(key, build.protocol_options())
-    if "method" not in arguments:
+    if given.get("method") is None:
         return
     from regrain.methods import method_name
 
     homes = build.value_of(ast.Name("_HOMES"), "regrain.methods")
-    home = homes.get(method_name(arguments["method"]))
+    home = homes.get(method_name(given["method"]))
     if home is None:  # a method of the user's, which is imported already
         return
     sections = build.keys_of("regrain.runs.recipe", "SECTIONS")
     for parameter, flag in (("settings", "--set"), ("ranges", "--range")):
-        for key in _keys(arguments.get(parameter, ())):
+        for key in _keys(given.get(parameter) or ()):
             if "." in key:
                 if key.partition(".")[0] not in sections:
                     raise no_section(flag, key, sections)
@@ -48,7 +48,7 @@ def check_settings(arguments: Mapping[str, Any]) -> None:
             known = {"seed", *build.fields_of("regrain.training.options:TrainingOptions")}
             known |= set(build.keywords_of(f"regrain.methods.{home}"))
             if key not in known:
-                raise no_setting(flag, arguments["method"], key, known)
+                raise no_setting(flag, given["method"], key, known)
 
 
 def _keys(assignments: Sequence[str]) -> list[str]:
