@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 from regrain.errors import UserError, nearest
+from regrain.registry import is_url
 
 Positive = Annotated[float, Gt(0), Lt(math.inf)]
 NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
@@ -32,6 +33,9 @@ _IN_ORDER = Predicate(lambda pair: pair[0] <= pair[1])
 PositiveRange = Annotated[tuple[Positive, Positive], _IN_ORDER]
 ShareRange = Annotated[tuple[PositiveShare, PositiveShare], _IN_ORDER]
 """A range from the first number to the second."""
+
+PathOrAddress = Annotated[str | Path, "address"]
+"""A path, or an address in an object store, such as ``s3://bucket/photos``, which no other path may be."""
 
 _NOUNS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", Path: "a path"}
 
@@ -172,6 +176,12 @@ def _argument(value: Any, annotation: Any, name: str) -> Any:
         return _checked(value, annotation, name)
     wrong, such = False, ""
     if Path in classes:
+        if is_url(value) and "address" not in getattr(annotation, "__metadata__", ()):
+            raise UserError(
+                f"{name} is a path on this machine, and {value!r} an address: only data are read from there, and only "
+                "shards written (convert)",
+                code="out_of_range",
+            )
         wrong = not isinstance(value, (os.PathLike, *filter(inspect.isclass, classes)))
     elif Callable in classes:
         wrong = not callable(value)

@@ -68,6 +68,17 @@ def verb_of_runs(name: str) -> Callable[..., Any]:
     return getattr(import_module(_verbs[name]), name)
 
 
+def is_url(source: object) -> bool:
+    """Whether a source is in an object store, such as ``s3://bucket/photos``.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/photos"), is_url("photos/")
+    (True, False)
+    """
+    return isinstance(source, str) and "://" in source
+
+
 def no_source(source: str) -> UserError:
     """The error of a name that is neither a path nor a data set.
 

@@ -38,6 +38,7 @@ from regrain.cli.commands import (
 from regrain.cli.machine import settle_threads
 from regrain.cli.names import check, check_settings
 from regrain.errors import UserError
+from regrain.registry import is_url
 
 
 @dataclass(frozen=True)
@@ -452,6 +453,11 @@ def flag_of(name: str) -> str:
     return FLAGS.get(name) or "--" + name.strip("_").replace("_", "-")
 
 
+def path_or_address(text: str) -> Path | str:
+    """A path; an address such as ``s3://bucket`` stays a text, for a path has no two slashes."""
+    return text if is_url(text) else Path(text)
+
+
 def _as_parameter(option: Option, panel: str | None) -> inspect.Parameter:
     flags = flag_of(option.name)
     metavar = METAVARS.get(option.name)
@@ -462,6 +468,8 @@ def _as_parameter(option: Option, panel: str | None) -> inspect.Parameter:
         "metavar": metavar,
         "rich_help_panel": panel,
     }
+    if option.kind is Path:
+        about |= {"parser": path_or_address, "metavar": metavar or "<path>"}
     if option.kind in _KINDS:
         about |= {"min": option.low, "max": option.high}
     if option.positional:

@@ -64,8 +64,10 @@ def _method(name: str) -> None:
 
 
 def _source(name: str) -> None:
-    from regrain.registry import dataset_names, no_source
+    from regrain.registry import dataset_names, is_url, no_source
 
+    if is_url(name):
+        return
     try:
         os.stat(os.path.expanduser(name))
     except (FileNotFoundError, NotADirectoryError):

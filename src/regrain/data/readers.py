@@ -32,10 +32,10 @@ from regrain.data.options import (
 from regrain.data.parquet import parquet_files, read_parquet_folder
 from regrain.data.rows import Rows
 from regrain.data.samples import ImageSamples, SeriesSamples, TensorSamples, TextSamples
-from regrain.data.shards import is_sharded, is_url, read_shards
+from regrain.data.shards import is_sharded, read_shards
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
-from regrain.registry import catalogue_of, no_source
+from regrain.registry import catalogue_of, is_url, no_source
 
 _ARRAY = {"labels": Any, **ArrayOptions.__annotations__}
 

@@ -36,6 +36,7 @@ from regrain.data.packed import packed
 from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
 from regrain.errors import UserError, first_line
 from regrain.labels import Labels
+from regrain.registry import is_url
 from regrain.storage.files import replace_file
 from regrain.storage.run_folder import labels_from_json, labels_to_json
 
@@ -50,17 +51,6 @@ POOL = 16
 
 Format = Literal["parquet", "lance"]
 """Of shards: Parquet is read by windows and by other programs, Lance row by row and thus in any order."""
-
-
-def is_url(source: object) -> bool:
-    """Whether a source is in an object store, such as ``s3://bucket/photos``.
-
-    Examples
-    --------
-    >>> is_url("s3://bucket/photos"), is_url("photos/")
-    (True, False)
-    """
-    return isinstance(source, str) and "://" in source
 
 
 def is_sharded(source: object) -> bool:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from regrain.data.cells import spelled_as
 from regrain.data.dataset import Dataset
 from regrain.data.readers import parsed, table_of
-from regrain.data.shards import is_url
 from regrain.encoders import build_encoder, is_pretrained
 from regrain.errors import MissingDataError, UserError, speaks_python, warn_of_data
 from regrain.labels import Labels
 from regrain.model import Model, load_model
-from regrain.registry import catalogue_of, verb_of_runs, verbs_of_runs
+from regrain.registry import catalogue_of, is_url, verb_of_runs, verbs_of_runs
 from regrain.runs.classifier import FewShotClassifier, predicted_classes
 from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import inherited_options, read_alike, read_data, require_no_reading, split_dataset

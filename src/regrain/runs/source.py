@@ -19,13 +19,12 @@ from regrain.data.dataset import Dataset
 from regrain.data.folder import image_suffixes, opens_as_image
 from regrain.data.options import ColumnOptions, SampleOptions
 from regrain.data.readers import observed_columns, options_of, parsed, read, table_of
-from regrain.data.shards import is_url
 from regrain.data.table import Table
 from regrain.errors import NoLabelsError, UserError, examples, nearest
 from regrain.evaluation.representations import raw_representation
 from regrain.labels import Labels
 from regrain.model import Model
-from regrain.registry import catalogue_of
+from regrain.registry import catalogue_of, is_url
 from regrain.runs.assemble import frozen_encoder
 from regrain.runs.recipe import plain_value
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-from regrain.checks import Count
+from regrain.checks import Count, PathOrAddress
 from regrain.data.options import ReaderOptions
-from regrain.data.shards import Format, is_sharded, is_url, write_shards
+from regrain.data.shards import Format, is_sharded, write_shards
 from regrain.errors import UserError
+from regrain.registry import is_url
 from regrain.runs.source import read_data
 from regrain.runs.verb import verb
 
@@ -30,7 +31,7 @@ class Conversion:
 @verb
 def convert(
     data: Any,
-    out: str | Path,
+    out: PathOrAddress,
     *,
     levels: Sequence[str] | None = None,
     format: Format = "parquet",
