@@ -278,8 +278,8 @@ class _Choice:
         if len(training) > _MOST_SAMPLES:
             training = subsample(training, _MOST_SAMPLES, seed=seed)
         self.situation = _situation(training.labels)
-        stratify = training.labels.levels[0] if training.labels.levels and training.groups is None else None
-        self.train, self.held_out = training.hold_out(_VALIDATION, stratify=stratify, seed=seed)
+        coarsest = next(iter(training.labels.levels), None)
+        self.train, self.held_out = training.hold_out(_VALIDATION, stratify=coarsest, seed=seed)
         step("embedding with the untouched features")
         self.frozen = False
         self.features = self._trained(Contender(FEATURES), self.train)

@@ -233,7 +233,7 @@ class Dataset:
             With "group" a group lies wholly on one side, so that near-copies do not leak; default when there are
             groups.
         stratify : str, optional
-            A level whose class shares are kept (by sample only).
+            A level whose class shares are kept; groups are held out without regard to it.
 
         Raises
         ------

@@ -67,8 +67,8 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     notices: list[str] = []
     method = method_class(recipe["method"]["name"])
     seed = int(recipe.get("seed", 0))
-    section, size = encoder_settings(recipe, train, method, notices)
     modality, shape = train.modality, train.samples.shape
+    section, size = encoder_settings(recipe, train, method, notices)
     encoder = build_encoder(
         modality=modality,
         sample_shape=(shape[0], size, size) if modality == "image" else shape,

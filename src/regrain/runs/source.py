@@ -284,8 +284,8 @@ def split_dataset(dataset: Dataset, recipe: Mapping[str, Any]) -> dict[str, Data
     elif section["holdout"] == 0:
         splits = {"train": dataset}
     else:
-        stratify = dataset.labels.levels[0] if dataset.labels.levels and dataset.groups is None else None
-        splits = dict(zip(("train", "test"), dataset.hold_out(section["holdout"], stratify=stratify), strict=True))
+        coarsest = next(iter(dataset.labels.levels), None)
+        splits = dict(zip(("train", "test"), dataset.hold_out(section["holdout"], stratify=coarsest), strict=True))
     levels = section["levels"] or dataset.labels.levels
     train = corruption.apply(splits["train"], levels, lambda train: probed_features(train, recipe))
     return splits | {"train": train}

@@ -93,8 +93,7 @@ def tune(
     in_use = plan.recipe["data"]["levels"]
     roles = roles_of(method_class(method), in_use, plan.recipe["data"]["roles"])
     seen = plan.training.with_levels(list(dict.fromkeys([*in_use[:1], *roles.values()])))
-    stratify = seen.labels.levels[0] if seen.labels.levels and seen.groups is None else None
-    train_part, validation_part = seen.hold_out(validation, stratify=stratify)
+    train_part, validation_part = seen.hold_out(validation, stratify=next(iter(seen.labels.levels), None))
     resolved = assemble(plan.recipe, train_part)  # faults that affect every trial are reported before the first
     parsed = [Range.parse(text) for text in ranges] or default_ranges(method, resolved.options.learning_rate)
     search = Plan(method, tuple(parsed), criterion, trials, plan.recipe.get("seed", 0))
