@@ -742,15 +742,19 @@ def missing(cell: Any) -> bool:
 def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = None) -> dict[str, Coded]:
     """``a/b/c`` paths as one column per level, where a class is its path: ``a``, ``a/b``, ``a/b/c``.
 
+    ``levels`` name all of them, coarse to fine; or they choose some by the default names, level1, level2 and so on.
+
     Raises
     ------
     UserError
-        If there is no class in any path, or ``levels`` are not as many as the deepest has.
+        If there is no class in any path, or ``levels`` neither name the levels nor choose some.
 
     Examples
     --------
     >>> {level: list(names) for level, names in path_columns(["a/x", "b", None]).items()}
     {'level1': ['a', 'b', None], 'level2': ['a/x', None, None]}
+    >>> list(path_columns(["a/x", "b/y"], ["kind", "sort"])), list(path_columns(["a/x", "b/y"], ["level2"]))
+    (['kind', 'sort'], ['level2'])
     """
     parts = Coded.of(paths).mapped(lambda path: [p for p in str(path).strip("/").split("/") if p] if path else [])
     depth = max(map(len, parts.cells), default=0)
@@ -760,7 +764,16 @@ def path_columns(paths: Sequence[str | None], levels: Sequence[str] | None = Non
     def at(place: int) -> Coded:
         return parts.mapped(lambda found: "/".join(found[: place + 1]) if place < len(found) else None)
 
-    return {name: at(place) for place, name in enumerate(level_names(levels, depth))}
+    own = level_names(None, depth)
+    if levels is not None and set(levels) <= set(own):
+        return {name: at(place) for place, name in enumerate(own) if name in levels}
+    if levels is not None and len(levels) != depth:
+        raise UserError(
+            f"{len(levels)} level names were given ({', '.join(levels)}) for {depth} levels: name all of them, coarse "
+            f"to fine, or choose of {', '.join(own)}",
+            code="wrong_shape",
+        )
+    return {name: at(place) for place, name in enumerate(levels or own)}
 
 
 def _name(value: Any) -> str | None:

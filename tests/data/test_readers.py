@@ -134,6 +134,16 @@ def test_a_folder_without_images_says_what_it_looked_for(tmp_path: Path) -> None
         read(tmp_path / "absent")
 
 
+def test_levels_of_folders_are_named_or_chosen(tmp_path: Path, write_image: WriteImage) -> None:
+    for place in ("a/x/1.png", "a/y/2.png", "b/z/3.png"):
+        write_image(place)
+    assert read(tmp_path, levels=["kind", "sort"]).labels.levels == ("kind", "sort")
+    assert read(tmp_path, levels=["level2"]).labels.classes == (("a/x", "a/y", "b/z"),)
+    assert read(tmp_path, levels=["level2", "level1"]).labels.levels == ("level1", "level2")
+    with pytest.raises(UserError, match="name all of them, coarse to fine, or choose of level1, level2"):
+        read(tmp_path, levels=["sort"])
+
+
 def test_images_without_folders_have_no_labels(tmp_path: Path, write_image: WriteImage) -> None:
     write_image("1.png")
     data = read(tmp_path)

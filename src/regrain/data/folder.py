@@ -236,7 +236,8 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
     ----------
     path : path of the folder
     levels : sequence of str, optional
-        Names of the levels, coarse to fine; default level1, level2, ..., or label when there is one. ``[]``: no labels.
+        Names of the levels, coarse to fine; default level1, level2, ..., or label when there is one. Of these default
+        names, those to keep. ``[]``: no labels.
     """
     folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
