@@ -259,9 +259,8 @@ def read_folder(path: str | Path, *, levels: Sequence[str] | None = None, name: 
         messages.append(
             f"folders like {', '.join(sorted(filter(is_split, top)))} are taken for classes: beside them is {beside}"
         )
-    paths = [unicodedata.normalize("NFC", "/".join(part)) for part in parts]
-    named = path_columns(paths, levels) if any(paths) and (levels is None or levels) else {}
-    labels = {level: classes.select(of_image) for level, classes in named.items()}
+    paths = Coded(of_image, [unicodedata.normalize("NFC", "/".join(part)) for part in parts])
+    labels = path_columns(paths, levels) if any(paths.cells) and (levels is None or levels) else {}
     if not labels and levels is None:
         messages.append("the images lie in no folders of classes, so that there are no labels")
     tables = [other for other in found.others if "/" not in other and other.lower().endswith(TABLE_SUFFIXES)]

@@ -86,6 +86,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     options = _training_options(given, section, encoder, train, pretrained=pretrained)
     roles = roles_of(method, train.labels.levels, recipe.get("data", {}).get("roles"))
     reduced = replace(train, labels=labels_read(method, roles, train.labels))
+    data = {**given.get("data", {}), "roles": roles, "labels_fingerprint": reduced.labels.fingerprint()}
     classes = list(reduced.labels.counts.values())
     start = Training(len(train), options.epochs, tuple(classes), encoder, frozenset(recipe.get("method", {})))
     notices += method.fit_settings(settings, start)
@@ -99,7 +100,7 @@ def assemble(recipe: Mapping[str, Any], train: Dataset) -> Assembly:
     model.precision = options.precision
     model.method.setup(reduced.labels)
     resolved: dict[str, Any] = {
-        "data": {**given.get("data", {}), "roles": roles, "labels_fingerprint": reduced.labels.fingerprint()},
+        "data": data,
         "method": {"name": method.name, **settings},
         "encoder": section,
         "views": {"presets": presets} | ({"size": size} if modality == "image" else {}),
