@@ -468,7 +468,7 @@ def _as_parameter(option: Option, panel: str | None) -> inspect.Parameter:
         "metavar": metavar,
         "rich_help_panel": panel,
     }
-    if option.kind is Path:
+    if option.kind is Path and not option.positional:
         about |= {"parser": path_or_address, "metavar": metavar or "<path>"}
     if option.kind in _KINDS:
         about |= {"min": option.low, "max": option.high}
