@@ -288,8 +288,6 @@ def write_shards(
     shard_rows, window : int, optional
         Rows of a shard, and of a window of it; default such that they are of about 256 MB and 8 MB.
     """
-    import pyarrow as pa
-
     if format == "lance":
         _lance()
         if is_url(out):
@@ -302,9 +300,7 @@ def write_shards(
     names = _names(dataset)
     content = hashlib.blake2b(digest_size=16)
     parts = list(dataset.by_split().items())
-    # A subject's rows are in the order of time; and shards are read fast in their own order alone.
-    mixes = format == "parquet" and dataset.groups is None and not isinstance(dataset.samples, ShardSamples)
-    orders = [part.keys.argsort(stable=True) if mixes else torch.arange(len(part)) for _, part in parts]
+    orders = [_order(part, format) for _, part in parts]
 
     def windows(split: str, part: Dataset, rows: Tensor) -> Iterator[Any]:
         for block in rows.split(window):
@@ -324,11 +320,8 @@ def write_shards(
                 files.append({"name": name, "rows": len(rows)})
                 with system.open(f"{root}/{name}", "wb") as stream:
                     _write_parquet(windows(split, part, rows), stream, window)
-    index = pa.concat_tables(
-        [_index(part, n, order) for n, ((_, part), order) in enumerate(zip(parts, orders, strict=True))]
-    )
-    with system.open(f"{root}/{_INDEX}", "wb") as stream, pa.ipc.new_file(stream, index.schema) as writer:
-        writer.write_table(index)
+    with system.open(f"{root}/{_INDEX}", "wb") as stream:
+        _write_index([part for _, part in parts], orders, stream)
     form = _encoded(dataset.samples)
     about = {
         "schema": 1,
@@ -352,6 +345,15 @@ def write_shards(
     with system.open(f"{root}/{_NOTE}", "wb") as stream:
         stream.write(json.dumps(about, ensure_ascii=False, indent=1).encode())
     return [file["name"] for file in files]
+
+
+def _order(part: Dataset, format: Format) -> Tensor:
+    """The order in which a split's rows are written: mixed, where training reads them window by window.
+
+    A subject's rows stay in the order of time; and shards are read fast in their own order alone.
+    """
+    mixes = format == "parquet" and part.groups is None and not isinstance(part.samples, ShardSamples)
+    return part.keys.argsort(stable=True) if mixes else torch.arange(len(part))
 
 
 def _write_parquet(tables: Iterator[Any], stream: Any, window: int) -> None:
@@ -451,6 +453,16 @@ def _table(part: Dataset, split: str, names: Mapping[str, Any], content: Any) ->
             values = np.stack(column).astype(np.float32)
             columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
     return pa.table(columns)
+
+
+def _write_index(parts: Sequence[Dataset], orders: Sequence[Tensor], stream: Any) -> None:
+    import pyarrow as pa
+
+    index = pa.concat_tables(
+        [_index(part, n, order) for n, (part, order) in enumerate(zip(parts, orders, strict=True))]
+    )
+    with pa.ipc.new_file(stream, index.schema) as writer:
+        writer.write_table(index)
 
 
 def _index(part: Dataset, split: int, order: Tensor) -> Any:
