@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -72,3 +77,22 @@ def as_listed(name: str, shared: Path) -> Dataset:
     assert data.splits is not None
     assert Counter(data.splits) == entry.samples
     return data
+
+
+def bound_by_permissions(code: str, *arguments: object) -> dict[str, Any]:
+    """What Python prints as JSON in a process that permissions bind; tests may run as root, whom they do not."""
+    start: list[str] = []
+    if os.geteuid() == 0:
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            pytest.skip("permissions do not bind root, and setpriv (util-linux), which takes that right, is absent")
+        start = [setpriv, "--bounding-set", "-dac_override,-dac_read_search"]
+    done = subprocess.run(
+        [*start, sys.executable, "-c", "import json, sys\n" + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from regrain.checks import Seed
 from regrain.data.corruption import subsample
 from regrain.data.dataset import Dataset
 from regrain.encoders import RAW_INPUT, is_pretrained
@@ -26,11 +27,11 @@ from regrain.metrics import nearest_neighbours
 from regrain.metrics.logistic import probe_probabilities
 from regrain.report import report
 from regrain.runs.assemble import assemble
-from regrain.runs.commands import command
 from regrain.runs.discovery import Discovery
 from regrain.runs.run import Run
 from regrain.runs.timing import training_seconds
 from regrain.runs.verb import verb
+from regrain.spelling import command, counted
 from regrain.storage.files import read_json, write_text
 from regrain.storage.plans import begin_plan
 from regrain.storage.run_folder import RunFolder
@@ -53,6 +54,8 @@ used if no comparison is possible and the encoder is pretrained."""
 _VALIDATION = 0.2
 _MOST_SAMPLES = 20_000
 """Largest number of samples for the comparison: more samples change the choice less than another seed does."""
+
+_MANY_COPIES = 0.05
 
 _FEWEST = 40
 """Held-out samples below which an interval says nothing."""
@@ -144,7 +147,7 @@ def auto(
     coarse: str | None = None,
     encoder: str | None = None,
     budget: float = 30.0,
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     on_step: Callable[[str], None] | None = None,
     **reader_options: Any,
@@ -214,16 +217,38 @@ def auto(
     step("reading the data")
     plan = plan_fit(FEATURES, data, levels=levels, encoder=encoder, seed=seed, **reader_options)
     place = Path(out) if out is not None else Path("runs") / f"auto-{plan.dataset.name}"
-    seen = plan.recipe["data"]["levels"] if coarse is None else [coarse]
+    in_use = plan.recipe["data"]["levels"]
+    if coarse is not None:
+        plan.training.labels.level_index(coarse)
+        if coarse not in in_use:
+            raise UserError(
+                f"--coarse {coarse} is not among the levels in use, which are {', '.join(in_use)}: give it as --level "
+                "too, or leave --level out",
+                code="conflicting_options",
+            )
+    seen = _labelled(plan.training.labels, in_use if coarse is None else [coarse])
+    if coarse is not None and not seen:
+        raise UserError(
+            f"no training sample has a label of level '{coarse}': name another --coarse, or leave it out",
+            code="no_labels",
+        )
     asked = {"encoder": encoder, "coarse": coarse, "seed": seed}
     begin_plan(place, {"asked": asked, "data": plan.recipe["data"]}, "choice")
     training = plan.training.with_levels(seen)
+    step(_of_data(training))
+    for message in plan.dataset.messages:
+        step(message)
     choice = _Choice(training, place, encoder=encoder, seed=seed, device=device, step=step, deadline=deadline)
     contenders = choice.contenders()
     chosen = choice.chosen(contenders)
     method = chosen.method
     step(f"training {chosen.name} on all {len(plan.training):,} training samples")
     target = place / "run"
+    unlabelled = len(seen) < len(in_use)
+    if coarse is None and unlabelled and choice.situation == "one":
+        coarse = seen[0]
+    elif coarse is None and unlabelled and seen:
+        levels = seen
 
     def train_it() -> Run:
         return fit(
@@ -252,6 +277,12 @@ def auto(
     step("writing the report")
     report(run, out=place / "report.html", overwrite=True)
     result.verdict = [*choice.describe(chosen, contenders), *_of_evaluation(result.evaluation, problem)]
+    if choice.copies >= _MANY_COPIES * len(choice.held_out):
+        lists = command("check", data if isinstance(data, str | Path) else "DATA")
+        result.verdict.append(
+            f"{choice.copies} of {len(choice.held_out):,} held-out samples look exactly like another one: copies make "
+            f"every figure too high, and `{lists}` lists them."
+        )
     if found is not None:
         result.verdict.append(_of_subclasses(found))
     result.commands = _next(run, place, subclasses=found is not None)
@@ -287,6 +318,8 @@ class _Choice:
         if self.pretrained and self.features.model.backbone is None:  # of a named encoder: adapters come first
             self.frozen = True
             self.features = self._trained(Contender(FEATURES), self.train)
+        self.held_features = embed(self.features.model, self.held_out)
+        self.copies = len(self.held_features) - len(self.held_features.unique(dim=0))
         self.groups = self._groups()
 
     def settings_of(self, contender: Contender) -> dict[str, Any]:
@@ -357,14 +390,17 @@ class _Choice:
             if asked.fine_tuned:
                 minutes = self._minutes(asked, train)
                 if minutes > left:
+                    were = f"{int(left)} of the budget were" if left >= 1 else "less than one of the budget was"
                     return replace(
                         asked,
-                        problem=f"it takes about {math.ceil(minutes)} minutes, and {int(left)} of the budget were "
-                        "left: a larger --budget tries it",
+                        problem=f"it takes about {math.ceil(minutes)} minutes, and {were} left: a larger --budget "
+                        "tries it",
                     )
             self.step(f"trying {asked.name} on {len(train):,} samples")
             hits = self._hits(self._trained(asked, train))
         except UserError as error:
+            if error.code == "not_writable":  # a full disk says nothing about the method
+                raise
             return replace(asked, problem=str(error))
         difference = hits - own
         mean, reach = float(difference.mean()), float(stats.norm.ppf(0.975) * stats.sem(difference))
@@ -424,7 +460,8 @@ class _Choice:
 
     def _hits(self, run: Run) -> np.ndarray:
         """Score of each judged sample, in [0, 1]."""
-        held, rows, codes = embed(run.model, self.held_out), self._judged(), self.held_out.labels.codes
+        held = self.held_features if run is self.features else embed(run.model, self.held_out)
+        rows, codes = self._judged(), self.held_out.labels.codes
         if self.situation == "aspects":
             return probed(embed(run.model, self.train), self.train.labels.codes, held[rows], codes[rows])
         finest = codes[rows, -1]
@@ -507,9 +544,24 @@ def probed(train: Tensor, train_codes: Tensor, held: Tensor, codes: Tensor) -> n
     return np.nansum(right, axis=1) / np.maximum(counts, 1)
 
 
+def _labelled(labels: Labels, levels: Sequence[str]) -> list[str]:
+    """Those of some levels that samples have labels at."""
+    return [level for level in levels if labels.known[level]]
+
+
+def _of_data(training: Dataset) -> str:
+    """What is learned from, in a line."""
+    labels = training.labels
+    levels = ", ".join(
+        f"{level} ({counted(len(labels.present(level)), 'class', 'classes')}, {counted(labels.known[level], 'label')})"
+        for level in labels.levels
+    )
+    return f"{training.name}: {len(training):,} training samples; {f'levels: {levels}' if levels else 'no labels'}"
+
+
 def _situation(labels: Labels) -> str:
     """Return the key of ``_TRIED`` that fits the labels."""
-    known = [level for level in labels.levels if bool((labels.level(level) >= 0).any())]
+    known = _labelled(labels, labels.levels)
     if len(known) < 2:
         return "one" if known else "none"
     return "aspects" if labels.taxonomy is None else "nested"
@@ -517,8 +569,11 @@ def _situation(labels: Labels) -> str:
 
 def _judged(run: Run) -> tuple[Evaluation | None, str]:
     """Return the run's figures on the test split, or the reason why there are none."""
-    if "test" not in run.splits():
+    test = run.splits().get("test")
+    if test is None:
         return None, "the data have no test split"
+    if not any(test.labels.known.values()):
+        return None, "the test split has no labels"
     try:
         return evaluate(run, protocols=["recall"]), ""
     except UserError as error:
@@ -528,15 +583,21 @@ def _judged(run: Run) -> tuple[Evaluation | None, str]:
 def _of_evaluation(evaluation: Evaluation | None, problem: str) -> list[str]:
     if evaluation is None:
         return [f"It was not judged: {problem}."]
+    doubts = [f"{note[0].upper()}{note[1:]}." for note in evaluation.notes if note.startswith("level '")]
     if evaluation.verdict:
-        return [finding.sentence for finding in evaluation.verdict]
+        return [finding.sentence for finding in evaluation.verdict] + doubts
     own = [row for row in evaluation.rows if row.representation == "model" and row.metric == "recall@1"]
-    return [f"On the test split recall@1 at level '{row.level}' is {100 * row.score.value:.1f}." for row in own]
+    return [
+        f"On the test split recall@1 at level '{row.level}' is {100 * row.score.value:.1f}." for row in own
+    ] + doubts
 
 
 def _of_subclasses(found: Discovery) -> str:
     above = f" within the classes of '{found.level}'" if found.level is not None else ""
-    return f"{len(found.subclasses)} subclasses were found{above}: look at them before you trust them."
+    count = len(found.subclasses)
+    were, them = ("was", "it") if count == 1 else ("were", "them")
+    found_ones = counted(count, "subclass", "subclasses")
+    return f"{found_ones} {were} found{above}: look at {them} before you trust {them}."
 
 
 def _next(run: Run, place: Path, *, subclasses: bool) -> list[str]:

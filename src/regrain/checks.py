@@ -133,7 +133,8 @@ def checks_settings(cls: Class) -> Class:
 def checks_arguments(function: Function) -> Function:
     """Let a function refuse arguments that are not of the type which its annotations say.
 
-    Numbers, true and false are checked and converted as :func:`check_values` does; a path is a text or a path; one text
+    Numbers, true and false are checked and converted as :func:`check_values` does; a path is a text or a path, and a
+    ``~`` at its beginning is the home folder; one text
     is not a list of texts; a dictionary is a mapping, and a function can be called. Any other annotation is left to the
     function.
 
@@ -175,6 +176,13 @@ def _argument(value: Any, annotation: Any, name: str) -> Any:
     if classes <= {bool, int, float, NoneType}:
         return _checked(value, annotation, name)
     wrong, such = False, ""
+    numbers = [
+        item
+        for kind in plain
+        if get_origin(kind) is Sequence and set(_kinds(item := get_args(kind)[0])) <= {int, float}
+    ]
+    if numbers and isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return [_checked(number, numbers[0], f"each of {name}") for number in value]
     if Path in classes:
         if is_url(value) and "address" not in getattr(annotation, "__metadata__", ()):
             raise UserError(
@@ -183,6 +191,8 @@ def _argument(value: Any, annotation: Any, name: str) -> Any:
                 code="out_of_range",
             )
         wrong = not isinstance(value, (os.PathLike, *filter(inspect.isclass, classes)))
+    elif classes <= {str, NoneType}:
+        wrong = isinstance(value, list | tuple | dict | set)
     elif Callable in classes:
         wrong = not callable(value)
     elif classes & {Sequence, Mapping} and classes <= {Sequence, Mapping, str, NoneType}:
@@ -193,6 +203,8 @@ def _argument(value: Any, annotation: Any, name: str) -> Any:
             such = f", such as [{value!r}]"
     if wrong:
         raise UserError(f"{name} must be {expected(annotation)}{such}; got {value!r}", code="out_of_range")
+    if Path in classes and str(value).startswith("~") and isinstance(value, str | Path):
+        return type(value)(os.path.expanduser(value))  # quoted, or from Python: no shell did it
     return value
 
 
@@ -252,7 +264,8 @@ def _checked(value: Any, annotation: Any, where: str) -> Any:
 
     if getattr(value, "shape", None) == ():  # NumPy's numbers are numbers
         value = value.item()
-    if not isinstance(value, bool) or not set(_kinds(annotation)) <= {int, float, NoneType}:  # true is not 1
+    no_number = isinstance(value, bool) or (isinstance(value, float) and math.isnan(value))
+    if not (no_number and set(_kinds(annotation)) <= {int, float, NoneType}):
         with suppress(ValidationError):
             return _adapter(annotation).validate_python(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -34,7 +34,7 @@ from regrain.runs.source import SAMPLE_OPTIONS, read_alike
 from regrain.runs.subclass_model import SubclassModel, read_discovery, read_subclasses, write_subclasses
 from regrain.runs.tables import frame_of
 from regrain.runs.verb import RunOrPath, verb
-from regrain.storage.files import MANIFEST, Folder, read_json, replace_file
+from regrain.storage.files import MANIFEST, Folder, copy_folder, make_folder, read_json, replace_file, require_place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,10 +194,11 @@ def save_to_directory(
         raise UserError(
             f"{place} holds a model: choose another --out, or replace it with --overwrite", code="would_overwrite"
         )
-    place.parent.mkdir(parents=True, exist_ok=True)
+    require_place(place.parent)
+    make_folder(place.parent)
     new, old = (place.with_name(f".{place.name}.{os.getpid()}.{part}") for part in ("new", "old"))
     try:
-        shutil.copytree(run.folder.model_folder, new)
+        copy_folder(run.folder.model_folder, new)
         recorded = run.recipe["data"]["reader"]
         options = {name: recorded[name] for name in SAMPLE_OPTIONS if recorded.get(name) is not None}
         if options:

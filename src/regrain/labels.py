@@ -461,8 +461,9 @@ class Labels:
         taxonomy = Taxonomy.from_codes(codes, levels, classes)
         _require_order(taxonomy)
         taxonomy.require_tree(
-            "A class has one parent: fix the rows, say that a class is its whole path (relation 'paths'), "
-            "or that the levels are aspects that do not nest (relation 'aspects')"
+            "A class has one parent: fix the rows, say that a class is its whole path (--relation paths; "
+            "relation='paths'), or that the levels are aspects that do not nest (--relation aspects; "
+            "relation='aspects')"
         )
         return cls(codes, levels, classes, taxonomy).filled_in()
 
@@ -535,7 +536,9 @@ class Labels:
             )
         taxonomy = Taxonomy.from_codes(values, names, named)
         _require_order(taxonomy)
-        taxonomy.require_tree("Say that the levels are aspects (relation 'aspects') if they do not nest")
+        taxonomy.require_tree(
+            "Say that the levels are aspects (--relation aspects; relation='aspects') if they do not nest"
+        )
         return replace(labels, taxonomy=taxonomy).filled_in()
 
     def __len__(self) -> int:
@@ -718,7 +721,8 @@ def _require_order(taxonomy: Taxonomy) -> None:
         if many > few > 0:
             raise UserError(
                 f"levels go from coarse to fine, but '{above}' has {many} classes and '{below}', after it, "
-                f"{few}: swap them, or say that they are aspects that do not nest (relation 'aspects')",
+                f"{few}: swap them, or say that they are aspects that do not nest (--relation aspects; "
+                "relation='aspects')",
                 code="labels_conflict",
             )
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
+from pathlib import Path
+from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _JOINERS = "\u200c\u200d"
@@ -21,6 +24,18 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     ('1 row', '2 rows', '2 classes')
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def command(verb: str, *words: Any) -> str:
+    """A line of `regrain` for a shell; a path that looks like an option begins with ``./``.
+
+    Examples
+    --------
+    >>> command("evaluate", Path("runs/my run"), "--split", "val"), command("resume", Path("-run"))
+    ("regrain evaluate 'runs/my run' --split val", 'regrain resume ./-run')
+    """
+    texts = [f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words]
+    return shlex.join(["regrain", verb, *texts])
 
 
 def readable(text: str) -> str:

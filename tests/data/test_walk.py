@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pandas as pd
 import pytest
 from image_files import WriteImage, encode, pixels
 from PIL import Image
+from support import bound_by_permissions
 
 import regrain
 from regrain.data import read
@@ -116,23 +114,7 @@ def test_broken_links_and_links_to_themselves_are_named(tmp_path: Path, write_im
     assert len(data.notes["left_out"]) == 3
 
 
-# Permissions. Tests may run as root, whom they do not bind: the process is begun without that right.
-
-
-def bound_by_permissions(code: str, *arguments: object) -> dict[str, Any]:
-    start: list[str] = []
-    if os.geteuid() == 0:
-        setpriv = shutil.which("setpriv")
-        if setpriv is None:
-            pytest.skip("permissions do not bind root, and setpriv (util-linux), which takes that right, is absent")
-        start = [setpriv, "--bounding-set", "-dac_override,-dac_read_search"]
-    code = "import json, sys\nfrom regrain.data import read\n" + code
-    done = subprocess.run(
-        [*start, sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+# Permissions
 
 
 def test_files_and_folders_without_permission_are_named(tmp_path: Path, write_image: WriteImage) -> None:
@@ -141,6 +123,7 @@ def test_files_and_folders_without_permission_are_named(tmp_path: Path, write_im
     (tmp_path / "data" / "cat" / "1.png").chmod(0)
     (tmp_path / "data" / "dog").chmod(0)
     code = """
+from regrain.data import read
 from regrain.errors import UserError
 try:
     read(sys.argv[1])
@@ -163,6 +146,7 @@ def test_a_path_below_a_closed_folder_is_named(tmp_path: Path, write_image: Writ
     write_image("closed/data/cat/1.png")
     (tmp_path / "closed").chmod(0)
     code = """
+from regrain.data import read
 from regrain.errors import UserError
 try:
     read(sys.argv[1])

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support import raises
 
 import regrain
 from regrain.automatic import _Choice, merge_similar, probed
 from regrain.data.dataset import Dataset
 from regrain.encoders.text import minilm_is_at_hand
+from regrain.errors import UserError
+from regrain.labels import Labels
 from regrain.runs import defaults
+from regrain.verbs.finished import finished_run
 
 
 def _vectors(levels: dict[str, int], *, seed: int = 0, count: int = 360) -> Dataset:
@@ -115,3 +121,117 @@ def test_every_kind_of_labels_ends_with_a_run(tmp_path: Path, levels: dict[str, 
     assert chosen.run.embed(data).shape[0] == 240
     assert chosen.verdict
     assert chosen.commands
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of one epoch."""
+    for regime in ("features", "fine-tuning", "from scratch"):
+        monkeypatch.setitem(defaults._STEPS, regime, (1, 1, 1))
+
+
+@pytest.mark.usefixtures("short")
+def test_labels_that_say_nothing_end_with_a_run_and_say_so(tmp_path: Path) -> None:
+    data = _vectors({"kind": 4}, count=120)
+    one = replace(data, labels=Labels.from_columns({"kind": ["only"] * 120}))
+    verdict = " ".join(regrain.auto(one, out=tmp_path / "one").verdict)
+    assert "fewer than three classes" in verdict
+    assert "Level 'kind': every label of this split is 'only', so all neighbours and clusters are right" in verdict
+    none = replace(data, labels=Labels.from_columns({"kind": [None] * 120}))
+    steps: list[str] = []
+    chosen = regrain.auto(none, levels=["kind"], out=tmp_path / "none", on_step=steps.append)
+    assert "It was not judged: the test split has no labels." in chosen.verdict
+    assert "data: 96 training samples; no labels" in steps
+    lone = replace(data, labels=Labels.from_columns({"kind": ["only", *[None] * 119]}))
+    verdict = regrain.auto(lone, out=tmp_path / "lone").verdict
+    assert "1 subclass was found within the classes of 'kind': look at it before you trust it." in verdict
+    with raises("no_labels", "no training sample has a label of level 'kind': name another coarse="):
+        regrain.auto(none, coarse="kind", out=tmp_path / "coarse")
+
+
+@pytest.mark.usefixtures("short")
+def test_levels_without_a_training_label_are_passed_over(tmp_path: Path) -> None:
+    data = _vectors({"kind": 4, "sub": 8}, count=480)
+    columns = {
+        level: [data.labels.names(level)[code] for code in data.labels.level(level)] for level in ("kind", "sub")
+    }
+    splits = np.repeat(["train", "test"], [400, 80])
+    hidden = [None if split == "train" else name for name, split in zip(columns["sub"], splits, strict=True)]
+    fine = replace(data, labels=Labels.from_columns(columns | {"sub": hidden}), splits=splits)
+    chosen = regrain.auto(fine, out=tmp_path / "fine")
+    assert [found.method for found in chosen.contenders] == ["features", "maskcon", "scgm"]
+    assert any("at level 'sub'" in line for line in chosen.verdict)  # which judges it
+    above = [None if split == "train" else name for name, split in zip(columns["kind"], splits, strict=True)]
+    coarse = replace(
+        data, labels=Labels.from_columns({"kind": above, "sub": columns["sub"]}, relation="aspects"), splits=splits
+    )
+    chosen = regrain.auto(coarse, out=tmp_path / "coarse")
+    assert all(found.score is not None for found in chosen.contenders)
+    assert chosen.run.recipe["data"]["roles"] in ({}, {"coarse": "sub"})
+
+
+@pytest.mark.usefixtures("short")
+def test_copies_and_too_few_samples_are_named(tmp_path: Path) -> None:
+    few = _vectors({"kind": 4}, count=8).select(torch.arange(8).repeat(40))
+    copies = replace(few, ids=np.array([str(row) for row in range(320)]))
+    verdict = " ".join(regrain.auto(copies, out=tmp_path / "copies", budget=1e-6).verdict)
+    assert (
+        "held-out samples look exactly like another one: copies make every figure too high, and `regrain check DATA`"
+        in verdict
+    )
+    with raises("too_few", "data has 2 samples, too few to hold out 20% of them: give more"):
+        regrain.auto(_vectors({"kind": 2}, count=2), out=tmp_path / "two")
+
+
+@pytest.mark.usefixtures("short")
+def test_a_folder_that_cannot_be_used_is_refused_before_any_work(tmp_path: Path) -> None:
+    data = _vectors({"kind": 4})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for place, code, words in (
+        ("full", "would_overwrite", "exists and holds no choice: choose another out="),
+        ("file", "would_overwrite", "exists and holds no choice: choose another out="),
+        ("file/below", "not_writable", r"below cannot be written: .*file is not a folder; choose another out="),
+    ):
+        with raises(code, words):
+            regrain.auto(data, out=tmp_path / place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
+    for budget in (0, -1, float("nan")):
+        with raises("out_of_range", "a number of minutes greater than 0"):
+            regrain.auto(data, out=tmp_path / "auto", budget=budget)
+    regrain.auto(data, out=tmp_path / "auto", budget=1e-6)
+    with raises("other_data", r"holds another choice \(other fingerprint"):
+        regrain.auto(_vectors({"kind": 4}, seed=1), out=tmp_path / "auto")
+
+
+@pytest.mark.usefixtures("short")
+def test_a_full_disk_is_not_taken_for_a_fault_of_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(place: Path, *rest: Any) -> regrain.Run:
+        if place.name == "scgm":
+            raise UserError("last.ckpt could not be written: No space left on device", code="not_writable")
+        return finished_run(place, *rest)
+
+    data = _vectors({"kind": 6})
+    with monkeypatch.context() as patched:
+        patched.setattr("regrain.automatic.finished_run", full)
+        with raises("not_writable", "No space left"):
+            regrain.auto(data, out=tmp_path / "auto")
+    assert all(found.score is not None for found in regrain.auto(data, out=tmp_path / "auto").contenders)
+
+
+@pytest.mark.usefixtures("short")
+def test_an_interrupted_choice_goes_on_and_equals_one_that_was_not(tmp_path: Path) -> None:
+    data = _vectors({"kind": 6})
+
+    def stop(line: str) -> None:
+        if line.startswith("trying scgm"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        regrain.auto(data, out=tmp_path / "auto", on_step=stop)
+    steps: list[str] = []
+    again = regrain.auto(data, out=tmp_path / "auto", on_step=steps.append)
+    assert not any(line.startswith("trying maskcon") for line in steps)
+    whole = regrain.auto(data, out=tmp_path / "whole")
+    assert [found.score for found in again.contenders] == [found.score for found in whole.contenders]

@@ -185,7 +185,7 @@ def test_sorting(run_with: RunWith) -> None:
     for key, sign in (("seconds", 1), ("samples_per_second", -1)):
         costs = [sign * row.cost[key] for row in found.sorted_by(key)]
         assert costs == sorted(costs)
-    with pytest.raises(UserError, match=r"--sort recall@1: .* means test/pet/recall@1, test/breed/recall@1"):
+    with pytest.raises(UserError, match=r"sort= recall@1: .* means test/pet/recall@1, test/breed/recall@1"):
         compare(runs, paired=False, sort="recall@1")
     with pytest.raises(UserError, match="did you mean 'seconds'"):
         compare(runs, paired=False, sort="second")

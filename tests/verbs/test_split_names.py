@@ -1,8 +1,9 @@
-"""A split that data do not have: the error names those there are, and the option that names one."""
+"""Splits that data do not have, and samples that give no figure: errors name what there is, and what would help."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from support import Command, quick, raises
 
 import regrain
 from regrain.data.dataset import Dataset
+from regrain.labels import Labels
 from regrain.report import report
 
 
@@ -75,3 +77,17 @@ def test_the_command_line_names_its_option(regrain: Command, tmp_path: Path) -> 
     code, out, _ = regrain("compare", *runs, "--split", "val")
     assert code == 0
     assert f"has no figures of the split 'val': `regrain evaluate {runs[0]} --split val` makes them" in out
+
+
+def test_samples_that_give_no_figure_are_refused_with_what_would_give_one(run: regrain.Run, tmp_path: Path) -> None:
+    lone = regrain.load(np.eye(6, 4, dtype="float32"), labels={"kind": list("abcdef")})
+    with raises(
+        "too_few", r"split 'test' of data gives no figure: recall .*; knn .*; clustering .*\. Figures need a class"
+    ):
+        run.evaluate(lone)
+    unlabelled = replace(vectors(test=6), labels=Labels.from_columns({"kind": [None] * 6}))
+    with raises("no_labels", "no labels in this split: nothing to evaluate by; name another split with split="):
+        run.evaluate(unlabelled)
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+    with raises("no_labels", "no label can be judged: the training data of .* have no labels"):
+        quick("simclr", regrain.load(x), tmp_path / "run").clean()

@@ -136,7 +136,7 @@ def _recipe(name: str) -> None:
 
 
 def _run(path: str) -> None:
-    if not os.path.isdir(path):
+    if not os.path.isdir(os.path.expanduser(path)):
         raise not_a_run(path)
 
 

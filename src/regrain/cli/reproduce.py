@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,7 @@ def reproduce(
     from regrain.papers.reproducing import reproduce as reproduce_row
     from regrain.papers.rows import select
 
+    _require_positive(hours=most_hours, rate=rate)
     if not recipes and not every:
         raise UserError("name a recipe, a table or a paper (`regrain recipes` lists them), or run every one with --all")
     found: list[Reproduction] = []
@@ -133,6 +135,7 @@ def recipes(
     """
     from regrain.papers.rows import select
 
+    _require_positive(rate=rate)
     chosen = select(recipes)
     if as_json:
         print(json.dumps([_told(recipe, scale, rate) for recipe in chosen], indent=1, default=list))
@@ -140,6 +143,14 @@ def recipes(
         _one(chosen[0], scale, rate)
     else:
         _list(chosen, scale, rate)
+
+
+def _require_positive(**given: float | None) -> None:
+    from regrain.errors import UserError
+
+    for name, number in given.items():
+        if number is not None and not 0 < number < math.inf:
+            raise UserError(f"--{name} is a number greater than 0; got {number}", code="out_of_range")
 
 
 def _too_long(recipe: Recipe, scale: Scale, most: float | None, rate: float | None) -> str:

@@ -6,6 +6,7 @@ differs from ``result.to_json()``. ``given`` holds the typed arguments.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -18,7 +19,7 @@ import typer
 
 from regrain.cli.tables import Right, ScreenTable
 from regrain.cli.terminal import say
-from regrain.spelling import counted
+from regrain.spelling import command, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,8 @@ def stoppable(work: Callable[[], Any], go_on: str | None = None) -> Any:
         return work()
     except Stopped as stopped:
         if is_first_process():
-            say(f"stopped; go on with {go_on or f'`regrain resume {stopped.args[0]}`'}", err=True)
+            again = go_on or f"`{command('resume', stopped.args[0])}`"
+            say(f"stopped; go on with {again}", err=True)
         raise typer.Exit(130) from None
 
 
@@ -118,7 +120,7 @@ def demo(found: Any, given: Given) -> None:
     table.show()
     say(found.verdict)
     say(f"Picture: {found.picture}. {found.credit}.")
-    say(f"Next: `regrain evaluate {given['out'] / 'maskcon'}`; with your own data `regrain auto photos/`")
+    say(f"Next: `{command('evaluate', given['out'] / 'maskcon')}`; with your own data `regrain auto photos/`")
 
 
 def fit(run: Run, given: Given) -> None:
@@ -127,7 +129,7 @@ def fit(run: Run, given: Given) -> None:
     loss = f", last loss {last['loss']:.4f}" if "loss" in last else ""
     speed = f", {last['samples_per_second']:.0f} samples/s" if "samples_per_second" in last else ""
     epochs = counted(len(metrics), "epoch")
-    say(f"finished {epochs}{loss}{speed}; evaluate it with `regrain evaluate {run.path}`", err=True)
+    say(f"finished {epochs}{loss}{speed}; evaluate it with `{command('evaluate', run.path)}`", err=True)
 
 
 resume = fit
@@ -147,7 +149,7 @@ def tune(found: Any, given: Given) -> None:
         values = [f"{trial.criteria[c]:.4f}" if c in trial.criteria else "-" for c in CRITERIA]
         table.row(trial.number + 1, *(trial.settings[n] for n in names), *values)
     table.show()
-    say(f"use it with `regrain fit {given['method']} {given['data']} --recipe {found.path / 'best.yaml'}`")
+    say(f"use it with `{command('fit', given['method'], given['data'], '--recipe', found.path / 'best.yaml')}`")
 
 
 def evaluate_json(evaluation: Evaluation, given: Given) -> Any:
@@ -226,8 +228,8 @@ def discover(found: Any, given: Given) -> None:
     for key, value in found.figures.items():
         say(f"{key}: {100 * value:.2f}")
     _lines(found.notes)
-    if given["out"] is not None or given["data"] is None:
-        say(f"samples in {given['out'] or given['run'] / 'discovery' / 'samples.parquet'}")
+    if found.file is not None:
+        say(f"samples in {found.file}")
     if given["grids"] is not None:
         say(f"pictures in {given['grids']}: best.png, worst.png, random.png")
 
@@ -254,7 +256,7 @@ def adapt_json(made: Run, given: Given) -> Any:
 def adapt(made: Run, given: Given) -> None:
     classifier: Any = made.classifier
     _notes(made.notices)
-    use = f"`regrain predict {made.path} DATA --out FILE`"
+    use = f"`{command('predict', made.path, 'DATA', '--out', 'FILE')}`"
     say(f"{len(classifier.classes)} classes of '{classifier.level}' learned; use it with {use}")
 
 
@@ -296,8 +298,8 @@ def auto(found: Any, given: Given) -> None:
     table.show()
     for line in found.verdict:
         say(line)
-    for command in found.commands:
-        say(f"  {command}")
+    for line in found.commands:
+        say(f"  {line}")
 
 
 def clean(found: Any, given: Given) -> None:
@@ -327,7 +329,7 @@ def calibrate(made: Any, given: Given) -> None:
     _show_answers(made.figures, f"calibrated on {answers.calibrated_on}", settled)
     if made.judged is not None:
         _show_answers(made.judged, f"judged on {made.judged.split}", {})
-    say(f"`regrain predict {given['run']} DATA --out FILE` adds the answers")
+    say(f"`{command('predict', given['run'], 'DATA', '--out', 'FILE')}` adds the answers")
 
 
 def _show_answers(judged: SelectiveReport, title: str, settled: Mapping[str, list[str]]) -> None:
@@ -378,7 +380,7 @@ def export_json(made: Any, given: Given) -> Any:
 def export(made: Any, given: Given) -> None:
     if made.format == "hub":
         say(f"{', '.join(_files(made.path))} written to {made.path}")
-        say(f"share it with `hf upload OWNER/NAME {made.path}`; load it with")
+        say(f"share it with `hf upload OWNER/NAME {shlex.quote(str(made.path))}`; load it with")
         lines = ["from regrain.hub import from_pretrained", f"model = from_pretrained({str(made.path)!r})"]
     else:
         _notes(made.notices)

@@ -85,7 +85,8 @@ def cached_tensor(
                 raise  # not about the cache: a batch could not be read
             raise UserError(
                 f"the cache folder {file.parent} cannot be written to ({error.strerror or error}); "
-                "set the environment variable REGRAIN_CACHE to a folder that can"
+                "set the environment variable REGRAIN_CACHE to a folder that can",
+                code="not_writable",
             ) from error
         table = _open(file, shape, dtype)
         assert table is not None

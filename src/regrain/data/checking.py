@@ -146,6 +146,7 @@ def check(source: Any, *, engine: Engine = "processes", devices: int = 1, **opti
 def _report(source: Any, cluster: Cluster | None, **options: Any) -> Report:
     rows, storage_options = find_rows(source, **options)
     kept = {name: storage_options.get(name) for name in ("image_size", "channels", "white")}
+    rows.require_images_for(**kept)
     storage = choose_storage(rows.values, **kept) if rows.modality == "image" else None  # type: ignore[arg-type]
     strict: Labels | None = None
     try:
@@ -252,6 +253,10 @@ def _digest(value: Any) -> np.ndarray | int:
     return np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), dtype="<i8")
 
 
+_MANY_COPIES = 0.05
+"""Share of the samples from which copies are worth a warning, where they are in one split and have one label."""
+
+
 def _identical(rows: Rows, labels: Labels, digests: np.ndarray) -> Iterator[Issue]:
     groups: dict[tuple[int, int], list[int]] = {}
     for row in repeated(digests[:, 0]).tolist():
@@ -259,6 +264,7 @@ def _identical(rows: Rows, labels: Labels, digests: np.ndarray) -> Iterator[Issu
             groups.setdefault(tuple(digests[row].tolist()), []).append(row)
     alike = [group for group in groups.values() if len(group) > 1]
     splits = rows.splits
+    across: list[list[int]] = []
     if splits is not None:
         across = [group for group in alike if len({splits[row] for row in group}) > 1]
         if across:
@@ -276,6 +282,14 @@ def _identical(rows: Rows, labels: Labels, digests: np.ndarray) -> Iterator[Issu
             tuple(
                 _joined([f"{rows.describe_row(row)} ({_described(labels, row)})" for row in group]) for group in torn
             ),
+        )
+    plain = [group for group in alike if group not in across and group not in torn]
+    copies = sum(len(group) - 1 for group in plain)
+    if copies >= _MANY_COPIES * len(rows) and copies:
+        yield Issue(
+            "copies",
+            f"identical samples: {copies} of {len(rows)} are copies of another, which makes figures too high",
+            tuple(_joined([rows.describe_row(row) for row in group]) for group in plain),
         )
 
 

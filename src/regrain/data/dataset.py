@@ -261,6 +261,12 @@ class Dataset:
         if held.all() or not held.any():
             codes = None if by == "group" or stratify is None else self.labels.level(stratify)
             largest = 0 if codes is None else int(torch.bincount(codes + 1).max())
+            if by == "sample" and round(fraction * len(self)) == 0:
+                raise UserError(
+                    f"{self.name} has {counted(len(self), 'sample')}, too few to hold out {100 * fraction:g}% of them: "
+                    "give more, or a split of your own (--split-column; split_column=)",
+                    code="too_few",
+                )
             if codes is not None and largest * fraction <= 0.5:
                 classes = counted(len(codes[codes >= 0].unique()), "class", "classes")
                 advice = "Set --holdout 0.5, name" if largest > 1 else "Are these labels ids? Name"

@@ -212,10 +212,11 @@ def _put_unreadable(found: Walk, entry: os.DirEntry[str], path: str, error: OSEr
     ending = os.path.splitext(entry.name)[1].lower()
     if ending and ending not in image_suffixes() and entry.is_symlink():
         found.others.append(path)
-    elif isinstance(error, FileNotFoundError) and entry.is_symlink():
-        found.unreadable[path] = f"is a link to {os.readlink(entry.path)}, which does not exist"
     else:
         found.unreadable[path] = f"cannot be opened ({_why(error)})"
+        if isinstance(error, FileNotFoundError) and entry.is_symlink():
+            with suppress(OSError):  # what a link leads to may be unknown too
+                found.unreadable[path] = f"is a link to {os.readlink(entry.path)}, which does not exist"
 
 
 def _why(error: OSError) -> str:
@@ -313,6 +314,8 @@ def _no_images(folder: Path, found: Walk) -> str:
         if table
         else ""
     )
+    if {"recipe.yaml", "versions.json"} <= set(found.others):
+        return f"{folder} is a run, and not data: a run comes first, and data after it or as --data"
     return (
         f"{folder} holds no images: looked in all its folders for {_LOOKED_FOR}; found {files}{hidden}{unread}{advice}"
     )

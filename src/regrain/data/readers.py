@@ -6,12 +6,14 @@ large images are kept.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+import numpy as np
 import torch
 
 from regrain.data.anndata import CELL_SUFFIX, CellMatrix, as_cell_matrix, is_anndata, read_cells
@@ -25,6 +27,7 @@ from regrain.data.options import (
     CellOptions,
     FolderOptions,
     ParquetFolderOptions,
+    ReaderOptions,
     ShardOptions,
     StorageOptions,
     TableOptions,
@@ -36,6 +39,7 @@ from regrain.data.shards import is_sharded, read_shards
 from regrain.data.table import Table
 from regrain.errors import UserError, nearest
 from regrain.registry import catalogue_of, is_url, no_source
+from regrain.spelling import command
 
 _ARRAY = {"labels": Any, **ArrayOptions.__annotations__}
 
@@ -141,6 +145,12 @@ def options_of(source: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:
     return _reader(source, options)[1]
 
 
+def require_reading(source: Any, options: Mapping[str, Any]) -> None:
+    """A UserError for an option that the reader of a source does not know."""
+    _, known, what = _reader(source, options)
+    _require_known(options, known, what)
+
+
 def parsed(source: Any, options: Mapping[str, Any] | None = None) -> Any:
     """A table or cells parsed, to be looked at and read again without being parsed again; else the source itself."""
     reader = _reader(source, options or {})[0]
@@ -220,7 +230,8 @@ def _reader_of_path(source: str | os.PathLike[str]) -> tuple[Callable[..., Rows]
     if is_sharded(source):
         return _rows_of_shards, ShardOptions.__annotations__, "a folder of shards"
     if is_url(source):
-        raise UserError(f"{source} holds no shards: `regrain convert DATA {source}` writes them", code="missing_file")
+        write = f"`{command('convert', 'DATA', '--out', source)}`"
+        raise UserError(f"{source} holds no shards: {write} writes them", code="missing_file")
     catalogue = catalogue_of(str(source))
     if catalogue is not None:
         return catalogue.rows, catalogue.CatalogOptions.__annotations__, named_twice(source)
@@ -257,3 +268,12 @@ def _require_known(options: Mapping[str, Any], known: Mapping[str, Any], what: s
             if not known:
                 raise UserError(f"there is no option '{option}' for {what}", code="unknown_option")
             raise UserError(f"reading {what} has no option '{option}': {nearest(option, known)}", code="unknown_option")
+        value = options[option]
+        if option in _switches() and not (value is None or isinstance(value, bool | np.bool_)):
+            raise UserError(f"{option} must be true or false; got {value!r}", code="out_of_range")
+
+
+@functools.cache
+def _switches() -> frozenset[str]:
+    """The options that are true or false."""
+    return frozenset(name for name, hint in get_type_hints(ReaderOptions).items() if hint is bool)

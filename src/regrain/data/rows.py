@@ -49,6 +49,9 @@ class RowError(NamedTuple):
         return f"{self.name} {self.detail}"
 
 
+_KINDS = {"vector": "rows of numbers", "text": "texts", "series": "series"}
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows that a reader found."""
@@ -211,6 +214,7 @@ class Rows:
         Raises a UserError for rows that cannot be used, unless they are to be left out; for labels that contradict each
         other and for ids that are not unique. The message names rows as the user finds them.
         """
+        self.require_images_for(image_size=image_size, channels=channels, white=white)
         rows = usable = self.usable(skip_unreadable)
         try:
             labels = rows.strict_labels()
@@ -241,6 +245,16 @@ class Rows:
             {**{key: note for key, note in said.items() if key != "warnings"}, **notes},
             (usable.ids, torch.from_numpy(usable.keys)),
         )
+
+    def require_images_for(self, **options: Any) -> None:
+        """Raise a UserError for an option that says how images are stored where samples are something else."""
+        given = next((name for name, value in options.items() if value is not None), None)
+        if given is not None and self.modality != "image":
+            raise UserError(
+                f"{self.where}: --{given.replace('_', '-')} is about images, and these samples are "
+                f"{_KINDS[self.modality]}: leave it out",
+                code="conflicting_options",
+            )
 
     def _usable(self, faults: Sequence[RowError], skip: bool) -> Rows:
         """The rows without faults; a UserError that names examples unless they are to be left out."""

@@ -18,9 +18,10 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -34,7 +35,7 @@ from regrain.data.dataset import Dataset
 from regrain.data.images import ImageForm, as_png, decode_images
 from regrain.data.packed import packed
 from regrain.data.samples import ImageSamples, Modality, Samples, SeriesSamples, TensorSamples, TextSamples
-from regrain.errors import UserError, first_line
+from regrain.errors import UserError, first_line, nearest
 from regrain.labels import Labels
 from regrain.registry import is_url
 from regrain.storage.files import replace_file
@@ -56,8 +57,9 @@ Format = Literal["parquet", "lance"]
 def is_sharded(source: object) -> bool:
     """Whether a path or an address is a folder of shards."""
     if is_url(source):
-        system, root = _place(str(source))
-        return bool(system.exists(f"{root}/{_NOTE}"))
+        with reaching(str(source)):
+            system, root = _place(str(source))
+            return bool(system.exists(f"{root}/{_NOTE}"))
     return isinstance(source, str | os.PathLike) and os.path.isfile(os.path.join(os.path.expanduser(source), _NOTE))
 
 
@@ -270,6 +272,22 @@ def _place(place: str) -> tuple[Any, str]:
     return system, root.rstrip("/")
 
 
+@contextmanager
+def reaching(place: str) -> Iterator[None]:
+    """Within it, what the client of an object store raises becomes a UserError; every store has errors of its own."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not is_url(place):
+            raise
+        why = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"{place} cannot be reached: {type(error).__name__}{f', {why}' if why else ''}", code="not_reachable"
+        ) from error
+
+
 def write_shards(
     dataset: Dataset,
     out: str | Path,
@@ -288,6 +306,8 @@ def write_shards(
     shard_rows, window : int, optional
         Rows of a shard, and of a window of it; default such that they are of about 256 MB and 8 MB.
     """
+    if format not in get_args(Format):
+        raise UserError(f"no format '{format}': {nearest(str(format), get_args(Format))}", code="unknown_name")
     if format == "lance":
         _lance()
         if is_url(out):

@@ -39,6 +39,8 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 """Protocol by name, in the order in which they run."""
 
+_OTHERS = "name another split with --split, or give labelled samples as --data"
+
 
 def evaluate_model(
     model: Model,
@@ -121,17 +123,25 @@ def evaluate_model(
         untrained, raw = _untrained(sources, model, model_folder, start, seed, evaluation.notes)
         seen += untrained
     read = labels.levels if labels is not None else ()
+    left_out: list[str] = []
     for protocol, (values, asked) in chosen.items():
         beside = seen
         if protocol.classifies:  # by a classifier of its own, else by one that is fitted on the training split
             constant = [sources.majority()] if baselines and train is not None else []
             beside = [r for r in (*seen, *constant) if r.train is not None or r.probabilities] or [own]
         groups = protocol.groups(tasks, chosen=levels is not None, read=read)
-        _evaluate_groups(evaluation, protocol, values, beside, groups, asked, strictly=levels is not None)
+        left_out += _evaluate_groups(evaluation, protocol, values, beside, groups, asked, strictly=levels is not None)
         if len(beside) < len(seen):
             evaluation.notes.append(f"{protocol.name}: baselines were left out, without a training split to fit on")
         if any(r.name == "majority" for r in beside):
             evaluation.notes.append("majority: the most frequent class of the training split")
+    if not evaluation.rows:
+        raise UserError(
+            f"split '{split}' of {test.name} gives no figure: {'; '.join(left_out)}. Figures need a class of two "
+            f"labelled samples or more, or a training split: {_OTHERS}",
+            code="too_few",
+        )
+    evaluation.notes += [*left_out, *_of_one_class(test, tasks)]
     if baselines and split != "train" and model.method.trains_encoder:  # of its training samples a model knows too much
         evaluation.verdict = verdict(evaluation.rows, test.labels.levels, raw, advice or {}, seed=seed)
     order = [task.level for task in tasks]
@@ -164,8 +174,8 @@ def _evaluate_groups(
     asked: bool,
     *,
     strictly: bool,
-) -> None:
-    """Add a protocol's figures for each group of levels; where it cannot work, a note.
+) -> list[str]:
+    """Add a protocol's figures for each group of levels; return a sentence for each group where it cannot work.
 
     A protocol that was ``asked`` for raises where it works at no level, or cannot work at the only one, or at one that
     was asked for (``strictly``).
@@ -180,7 +190,7 @@ def _evaluate_groups(
             failed.append((f"level '{group[0].level}'", error))
     if asked and len(failed) == len(groups):
         raise UserError(f"{protocol.name} works at no level. " + "; ".join(f"{at}: {why}" for at, why in failed))
-    evaluation.notes += [f"{protocol.name} was left out at {at}: {why}" for at, why in failed]
+    return [f"{protocol.name} was left out at {at}: {why}" for at, why in failed]
 
 
 def chosen_protocols(
@@ -194,6 +204,8 @@ def chosen_protocols(
         For an unknown protocol or option, a value that the option does not allow, and for an option of protocols that
         were not asked for.
     """
+    if names is not None and not len(names):
+        raise UserError("protocols is an empty list: name one, or leave it out", code="missing_option")
     for name in names or ():
         if name not in PROTOCOLS:
             raise UserError(f"no protocol '{name}': {nearest(name, PROTOCOLS)}", code="unknown_name")
@@ -242,16 +254,32 @@ def _levels(test: Dataset, levels: Sequence[str] | None, notes: list[str]) -> li
                 notes.append(f"level '{level}' was left out: it has {_too_few(test, level)} in this split")
         if not labelled:
             has = _too_few(test, *test.labels.levels)
-            raise UserError(f"{test.name} has {has} in this split: nothing to evaluate by", code="no_labels")
+            raise UserError(f"{test.name} has {has} in this split: nothing to evaluate by; {_OTHERS}", code="no_labels")
         return labelled
+    if not len(levels):
+        raise UserError("levels is an empty list: name one, or leave it out", code="missing_option")
     for level in levels:
         test.labels.level_index(level)
         if level not in labelled:
             raise UserError(
-                f"level '{level}' has {_too_few(test, level)} in this split of {test.name}: nothing to evaluate by",
+                f"level '{level}' has {_too_few(test, level)} in this split of {test.name}: nothing to evaluate by; "
+                f"{_OTHERS}",
                 code="no_labels",
             )
     return list(levels)
+
+
+def _of_one_class(test: Dataset, tasks: Sequence[Task]) -> list[str]:
+    """Sentences on levels whose figures say nothing."""
+    names = {
+        task.level: [test.labels.names(task.level)[code] for code in test.labels.present(task.level)] for task in tasks
+    }
+    return [
+        f"level '{level}': every label of this split is '{found[0]}', so all neighbours and clusters are right, "
+        "whatever the embedding"
+        for level, found in names.items()
+        if len(found) == 1
+    ]
 
 
 def _too_few(test: Dataset, *levels: str) -> str:

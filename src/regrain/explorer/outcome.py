@@ -21,10 +21,11 @@ from regrain.explorer.collection import Collection
 from regrain.explorer.proposals import Proposals
 from regrain.explorer.session import Session
 from regrain.labels import Labels
-from regrain.runs.commands import command, fit_options
+from regrain.runs.commands import fit_options
 from regrain.runs.retraining import retraining
 from regrain.runs.tables import sample_columns, write_columns
-from regrain.storage.files import json_writer, replace_file, write_text
+from regrain.spelling import command
+from regrain.storage.files import json_writer, make_folder, replace_file, write_text
 
 TableFormat = Literal["csv", "parquet"]
 
@@ -88,7 +89,7 @@ def _write_outcome(session: Session, table: TableFormat) -> Outcome:
     bare = [(name, None) for name in session.superclasses() if name is not None]
 
     folder = session.folder / "exports" / f"{seq:06d}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_columns(columns, folder / f"labels.{table}")
     taught = np.flatnonzero(sure & session.collection.training)
     confirmed = {"id": _taken(columns["id"], taught), level: _taken(columns[level], taught)}

@@ -20,6 +20,7 @@ from regrain.methods.clustering import STARTS, kmeans
 from regrain.metrics.neighbours import nearest_neighbours
 from regrain.pictures.map import MapKind
 from regrain.runs.run import Run
+from regrain.storage.files import make_folder
 
 CONFIRMED, OUTLIER, GIVEN = 1, 2, 4
 """Bits of the sample flags."""
@@ -72,7 +73,8 @@ class Session:
     def __init__(self, run: Run, *, level: str | None = None, map_kind: MapKind = "auto", seed: int = 0) -> None:
         self.run = run
         self.folder: Path = run.path / "explorer"
-        self.folder.mkdir(exist_ok=True)
+        run.folder.require_writable()
+        make_folder(self.folder)
         self._seed = seed
         self.lock = threading.RLock()
         self.exporting = threading.Lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -101,7 +102,8 @@ def embedding_map(
         unit = torch.nn.functional.normalize(vectors, dim=1)
         points = _tsne(unit, perplexity, seed) if kind == "tsne" else _principal(unit, seed)
         if file is not None:
-            replace_file(file, partial(_write, key.hexdigest(), points))
+            with suppress(UserError):  # a cache that cannot be written to costs time alone
+                replace_file(file, partial(_write, key.hexdigest(), points))
     return EmbeddingMap(points, perplexity, vectors)
 
 
@@ -127,7 +129,8 @@ def _principal(unit: Tensor, seed: int) -> np.ndarray:
 
     count, width = unit.shape
     solver = "covariance_eigh" if count > 10 * width else "auto"
-    found = PCA(min(2, count, width), svd_solver=solver, random_state=seed).fit_transform(unit.numpy())
+    with np.errstate(invalid="ignore"):  # embeddings that are all alike have shares of no variance
+        found = PCA(min(2, count, width), svd_solver=solver, random_state=seed).fit_transform(unit.numpy())
     return np.pad(found, ((0, 0), (0, 2 - found.shape[1]))).astype(np.float32)
 
 

@@ -23,12 +23,13 @@ from regrain.report.build import curves_of
 from regrain.report.content import Chart, Line
 from regrain.report.figures import write_charts
 from regrain.report.page import chart_payload, render, require_packages
-from regrain.runs.commands import command
 from regrain.runs.evaluations import evaluation_of
 from regrain.runs.run import Run, get_split
 from regrain.runs.source import require_no_reading
 from regrain.runs.tables import require_writable
-from regrain.storage.files import write_text
+from regrain.runs.verb import verb
+from regrain.spelling import command
+from regrain.storage.files import require_place, write_text
 
 COSTS = {"seconds": "training, s", "samples_per_second": "samples / s", "peak_memory_mb": "peak memory, MB"}
 """Costs of a run, with their titles."""
@@ -133,6 +134,7 @@ class Comparison:
         return {"reference": self.reference, "notes": self.notes, "runs": [asdict(row) for row in self.rows]}
 
 
+@verb
 def compare(
     runs: Sequence[Run | str | Path],
     data: Any = None,
@@ -204,10 +206,13 @@ def compare(
     """
     if out is not None:
         require_writable(Path(out), overwrite, suffixes=(".html",), content="comparisons")
+    if figures is not None:
+        require_place(Path(figures), "choose another folder for --figures")
     opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
     places = [run.path.resolve() for run in opened]
     if len(set(places)) != len(places) or len(opened) < 2:
-        raise UserError(f"compare needs two or more different runs; got {', '.join(map(str, runs))}", code="too_few")
+        given = ", ".join(str(run.path) for run in opened) or "none"
+        raise UserError(f"compare needs two or more different runs; got {given}", code="too_few")
     names = _names(opened)
     notes: list[str] = []
     grouped = _grouped(opened, names, split, notes)
@@ -215,6 +220,8 @@ def compare(
     _tell_settings_apart(grouped)
     if data is None:
         require_no_reading(reading)
+        if levels is not None:
+            raise UserError("levels (--level) name those of other data: leave them out, or give --data")
     found_own = [run.finds_own(data, reading) for run in opened]  # each of them, also after one that does not
     if all(found_own):
         data = None
@@ -242,6 +249,8 @@ def compare(
             try:
                 row.differences = _over_samples(embedded(couple[0]), embedded(couple[1]), split, seed)
             except UserError as error:
+                if error.code == "unknown_split" and not any(found.figures for found in rows):
+                    raise
                 notes.append(f"{row.name} has no paired differences: {error}")
             if row.differences and max(len(first.seeds), len(row.seeds)) > 1:
                 between = " and ".join(f"{run.path} (seed {run.recipe['seed']})" for run in couple[::-1])

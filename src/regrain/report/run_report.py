@@ -13,7 +13,7 @@ from regrain.report.figures import write_figures
 from regrain.report.page import report_page, require_packages
 from regrain.runs.tables import require_writable
 from regrain.runs.verb import RunOrPath, verb
-from regrain.storage.files import write_text
+from regrain.storage.files import require_place, write_text
 
 MAP_SAMPLES = 10_000
 
@@ -86,6 +86,8 @@ def report(
     require_packages("jinja2", "openTSNE", *(["matplotlib"] if figures is not None else []))
     target = run.path / "report.html" if out is None else Path(out)
     require_writable(target, overwrite or out is None, suffixes=(".html",), content="reports")
+    if figures is not None:
+        require_place(Path(figures), "choose another folder for --figures")
     if map_samples < 1:
         raise UserError(f"the map shows at least one sample; got {map_samples}", code="too_few")
     dataset = run.given_or_own(data, reading, levels=levels)

@@ -17,7 +17,7 @@ from regrain.data.samples import TensorSamples
 from regrain.processes import from_first_process, is_first_process
 from regrain.runs.run import Run
 from regrain.runs.tables import joined_writer, parquet_writer, read_table, write_table
-from regrain.storage.files import MANIFEST, replace_file
+from regrain.storage.files import MANIFEST, hidden_beside, replace_file
 from regrain.training.device import Precision
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def write_in_blocks(
         if writes:
             write_table(table, out)
         return int(table.num_rows)
-    folder = out.parent / f".{out.name}.parts"
+    folder = hidden_beside(out, "parts")
     found = from_first_process(_made(folder, key()) if writes else None)
     files = [folder / f"{number}.parquet" for number in range(len(blocks))]
     made = tables([block for number, block in enumerate(blocks) if number not in found])

@@ -1,23 +1,11 @@
-"""Commands for a shell, made from recipes: what a user may run next."""
+"""Options of commands for a shell, made from recipes: what a user may run next."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
-
-
-def command(verb: str, *words: Any) -> str:
-    """A line of `regrain` for a shell.
-
-    Examples
-    --------
-    >>> command("evaluate", "runs/my run")
-    "regrain evaluate 'runs/my run'"
-    """
-    return shlex.join(["regrain", verb, *map(str, words)])
 
 
 def fit_options(recipe: Mapping[str, Any]) -> list[str]:

@@ -102,6 +102,8 @@ class Discovery:
     """The estimated number of classes, where it was asked for."""
     known_level: str | None = None
     """The level whose labelled classes were kept."""
+    file: Path | None = None
+    """Where the table of samples was written; None if it was not."""
 
     def __repr__(self) -> str:
         figures = "".join(f", {name} {value:.3f}" for name, value in self.figures.items())
@@ -507,7 +509,7 @@ def fit_subclasses(
     Options of ``clustering``, or another superclass, fit them again; where they have names only with ``overwrite``.
     """
     read_as_coarse = run.recipe["data"]["roles"].get("coarse")
-    labels = next(iter(splits.values())).labels
+    labels = splits["train"].labels if "train" in splits else next(iter(splits.values())).labels
     if superclass is not None:
         labels.level_index(superclass)
         if read_as_coarse not in (None, superclass):
@@ -533,7 +535,8 @@ def fit_subclasses(
         if known is None and not run.model.method.has_subclasses:
             known = _finest_read(run, labels)
             asked |= {} if known is None else {"known": known}
-        clustered_within = labels.levels[0] if labels.levels and not run.model.method.has_subclasses else None
+        labelled = [level for level in labels.levels if labels.known[level]]
+        clustered_within = labelled[0] if labelled and not run.model.method.has_subclasses else None
         level = read_as_coarse or superclass or clustered_within
         if known is not None:
             level = _above_known(known, level, superclass, labels)

@@ -13,6 +13,7 @@ from regrain.errors import UserError
 from regrain.pictures.tiles import COLUMNS, TileRow, require_images, tiles, write_page
 from regrain.runs.discovery import Discovery
 from regrain.runs.run import get_split
+from regrain.storage.files import require_place
 
 _ROWS = 10
 _NAMES = ("best", "worst", "random")
@@ -32,6 +33,7 @@ def require_drawable(folder: str | Path, modality: str, where: str, *, overwrite
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; grids need a folder of their own", code="would_overwrite")
+    require_place(target, "choose another folder for --grids")
     there = [name for name in _NAMES if (target / f"{name}.png").exists()]
     if there and not overwrite:
         raise UserError(

@@ -21,7 +21,7 @@ from regrain.registry import catalogue_of, is_url, verb_of_runs, verbs_of_runs
 from regrain.runs.classifier import FewShotClassifier, predicted_classes
 from regrain.runs.selective import SelectiveClassifier
 from regrain.runs.source import inherited_options, read_alike, read_data, require_no_reading, split_dataset
-from regrain.spelling import counted
+from regrain.spelling import command, counted
 from regrain.storage.run_folder import RunFolder
 from regrain.training.device import Device, Precision, resolve_device
 
@@ -67,10 +67,8 @@ class Run:
         push_to_hub = _export.push_to_hub
 
     def __post_init__(self) -> None:
-        if isinstance(self.folder, str | Path):  # Run("runs/a") is Run.open("runs/a")
+        if not isinstance(self.folder, RunFolder):  # Run("runs/a") is Run.open("runs/a")
             self.folder = RunFolder.open(self.folder)
-        elif not isinstance(self.folder, RunFolder):
-            raise UserError(f"a run is opened by the path of its folder; got {type(self.folder).__name__}")
 
     def __repr__(self) -> str:
         try:
@@ -143,7 +141,7 @@ class Run:
     @cached_property
     def _loaded(self) -> tuple[Model, Labels]:
         if not (self.folder.model_folder / "config.json").exists():
-            raise UserError(f"{self.path} is not finished: go on with `regrain resume {self.path}`")
+            raise UserError(f"{self.path} is not finished: go on with `{command('resume', self.path)}`")
         model, labels = load_model(self.folder.model_folder, verify=self.folder.verify)
         model.precision = self.precision or model.precision
         return model.to(resolve_device(self.device)), labels

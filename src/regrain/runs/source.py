@@ -7,6 +7,7 @@ options), ``levels`` (those in use, coarse to fine), ``holdout``, and the fields
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def data_section(
         reader, levels = {**reader, "levels": list(levels)}, None
     section: dict[str, Any] = {"source": None}
     if isinstance(data, str | Path):
-        section["source"] = str(data) if is_url(data) or catalogue_of(str(data)) else str(Path(data).resolve())
+        section["source"] = str(data) if is_url(data) or catalogue_of(str(data)) else _absolute(data)
         options = {**before, **reader}
     else:  # what was said of data in memory holds for new data
         known = options_of(data, reader)
@@ -303,4 +304,8 @@ def probed_features(train: Dataset, recipe: Mapping[str, Any]) -> Tensor:
 
 def _plain(name: str, value: Any) -> Any:
     """An option as a recipe keeps it; the root is absolute."""
-    return str(Path(value).resolve()) if name == "root" and value is not None else plain_value(value)
+    return _absolute(value) if name == "root" and value is not None else plain_value(value)
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(os.path.expanduser(path)).resolve())

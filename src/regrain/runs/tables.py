@@ -17,7 +17,7 @@ from regrain.data.dataset import Dataset
 from regrain.data.images import as_png
 from regrain.data.rows import Rows
 from regrain.errors import UserError
-from regrain.storage.files import replace_file
+from regrain.storage.files import replace_file, require_place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,9 @@ def require_writable(
     """Raise a UserError, before anything is computed, where the result could not be written."""
     if out.suffix.lower() not in suffixes:
         raise UserError(f"{out} ends in '{out.suffix}': {content} are written to {', '.join(suffixes)}")
+    require_place(out)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: choose another --out", code="would_overwrite")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists: choose another --out, or replace it with --overwrite", code="would_overwrite")
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from regrain.checks import hyperparameters, is_whole
+from regrain.checks import check_values, hyperparameters, is_whole
 from regrain.data.cells import escape_formula, unescape_formula
 from regrain.errors import UserError, nearest, warn
 from regrain.evaluation import CRITERIA
@@ -66,7 +66,7 @@ class Range:
         >>> Range.parse("learning_rate=0.01:0.1:log").low
         0.01
         """
-        name, equals, said = (part.strip() for part in text.partition("="))
+        name, equals, said = (part.strip() for part in str(text).partition("="))
         form = f"--range takes NAME=A,B,C or NAME=LOW:HIGH or NAME=LOW:HIGH:log; got '{text}'"
         if not equals or not name or not said:
             raise UserError(form)
@@ -80,8 +80,10 @@ class Range:
             ends = float(low), float(high)
         except ValueError:
             raise UserError(form) from None
-        if scale not in ([], ["log"]) or not -math.inf < ends[0] < ends[1] < math.inf:
-            raise UserError(form if scale not in ([], ["log"]) else f"--range {name}: {low} is not below {high}")
+        if scale not in ([], ["log"]) or not all(map(math.isfinite, ends)):
+            raise UserError(form)
+        if not ends[0] < ends[1]:
+            raise UserError(f"--range {name}: {low} is not below {high}", code="out_of_range")
         if scale and ends[0] <= 0:
             raise UserError(f"--range {name}: a logarithmic range begins above 0; got {low}")
         return cls(name, (), *ends, bool(scale))
@@ -90,6 +92,16 @@ class Range:
         if self.values:
             return f"{self.name}=" + ",".join(json.dumps(value) for value in self.values)
         return f"{self.name}={self.low:g}:{self.high:g}" + (":log" if self.log else "")
+
+    def place(self, method: str) -> tuple[str, str]:
+        """Section and name of the setting."""
+        if self.name == "seed":
+            raise UserError("--range seed: a seed fixes the draws, and is not a setting to choose: leave it out")
+        try:
+            ((section, values),) = parse_assignments({self.name: None}, method).items()
+        except UserError as error:
+            raise UserError(str(error).replace("--set", "--range"), code=error.code) from None
+        return section, next(iter(values))
 
     def is_end(self, value: Any) -> bool:
         """Whether a value lies so near to an end of the interval that the best may lie beyond."""
@@ -156,13 +168,12 @@ class Plan:
         if not self.ranges:
             raise UserError("a search needs at least one --range, such as --range learning_rate=0.01:0.1:log")
         for given in self.ranges:
+            given.place(self.method)
             if [r.name for r in self.ranges].count(given.name) > 1:
                 raise UserError(f"--range {given.name} was given twice")
-            value = given.values[0] if given.values else given.low
-            try:
-                parse_assignments([f"{given.name}={value}"], self.method)
-            except UserError as error:
-                raise UserError(str(error).replace("--set", "--range"), code=error.code) from None
+            whole = not given.values and _is_whole(given, self.method)
+            for value in given.values or (given.low, given.high):
+                _require_allowed(given, round(value) if whole else value, self.method)
 
     def settings(self) -> list[dict[str, Any]]:
         """The settings of every trial: of lists the grid, in random order, as far as the plan goes; else random draws.
@@ -183,6 +194,15 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``plan.json``: everything except the number of trials, which may grow."""
         return {k: v for k, v in asdict(self).items() if k != "trials"} | {"ranges": [str(r) for r in self.ranges]}
+
+
+def _require_allowed(searched: Range, value: Any, method: str) -> None:
+    """Refuse a value that the signature of a setting does not allow."""
+    section, name = searched.place(method)
+    owners = {"training": TrainingOptions, "method": method_class(method)}
+    if section in owners:
+        known = {key: parameter for key, parameter in hyperparameters(owners[section]).items() if key == name}
+        check_values({name: value}, known, f"--range {method if section == 'method' else section}")
 
 
 def _is_whole(given: Range, method: str) -> bool:

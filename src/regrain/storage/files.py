@@ -13,9 +13,10 @@ import io
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -26,11 +27,15 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from regrain.errors import UserError
+from regrain.spelling import readable
 
 SCHEMA = 1
 """Version of the JSON files written here."""
 
 MANIFEST = "manifest.json"
+
+_LONGEST = 255
+"""Bytes of a name in the file systems in use."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A number of a file's form."""
@@ -63,13 +68,73 @@ def replace_file(out: Path, write: Callable[[Path], object], *, durable: bool = 
     temporary = _temporary(out)
     try:
         _write_to(temporary, out, write, durable=durable)
-        temporary.replace(out)
+        try:
+            temporary.replace(out)
+        except OSError as error:
+            raise _not_written(out, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written to holds nothing to remove
+            temporary.unlink(missing_ok=True)
+
+
+def _not_written(out: Path, error: OSError) -> UserError:
+    return UserError(f"{out} could not be written: {error.strerror or error}", code="not_writable")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none; a UserError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _require_name(path: Path) -> None:
+    """Refuse a path that no file has, or that not every reader of files can open."""
+    long = next((name for name in path.parts if len(os.fsencode(name)) > _LONGEST), None)
+    why = None if long is None else f"'{long[:20]}...' is longer than {_LONGEST} bytes"
+    why = "it holds a NUL character" if "\0" in str(path) else why
+    why = "it is not UTF-8" if readable(str(path)) != str(path) else why
+    if why is not None:
+        raise UserError(f"{readable(str(path))} cannot be the path of a file or folder: {why}")
+
+
+def require_place(out: Path, advice: str = "choose another --out") -> None:
+    """Raise a UserError, before anything is computed, where a file, or files in a folder, could not be written.
+
+    ``out``: the file or the folder, which need not exist yet.
+    """
+    _require_name(out)
+    place = Path(os.path.abspath(out))
+    if place.is_file():
+        place = place.parent
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"{out} cannot be written: {place} is not a folder; {advice}", code="not_writable")
+    if not os.access(place, os.W_OK | os.X_OK):
+        what = "" if place == Path(os.path.abspath(out)) else f"{out} cannot be written: "
+        raise UserError(f"{what}you may not write into {place}; {advice}", code="not_writable")
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy files and folders, all of them writable to their owner, as copies of what is read-only are to be."""
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir()
+        else:
+            replace_file(copy, partial(shutil.copyfile, path))
 
 
 def _temporary(out: Path) -> Path:
-    return out.with_name(f".{out.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    return hidden_beside(out, f"{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def hidden_beside(out: Path, ending: str) -> Path:
+    """A path in the folder of ``out``, of its name as far as a name may be long, a dot before it and an ending."""
+    return out.with_name(f".{os.fsencode(out.name)[:200].decode('utf-8', 'ignore')}.{ending}")
 
 
 def is_temporary(name: str) -> bool:
@@ -78,7 +143,7 @@ def is_temporary(name: str) -> bool:
 
 
 def _write_to(temporary: Path, out: Path, write: Callable[[Path], object], *, durable: bool) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     try:
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode  # as the umask has it: some writers make files of their own, for nobody else
@@ -87,9 +152,10 @@ def _write_to(temporary: Path, out: Path, write: Callable[[Path], object], *, du
         if durable:
             sync(temporary)
     except OSError as error:
-        if error.filename not in (None, str(temporary), temporary):
+        about = {str(name) for name in (error.filename, error.filename2) if name is not None}
+        if about and str(temporary) not in about:
             raise  # about a file that was read
-        raise UserError(f"{out} could not be written: {error.strerror or error}", code="not_writable") from error
+        raise _not_written(out, error) from error
 
 
 def write_text(out: Path, text: str) -> None:
@@ -307,7 +373,8 @@ class Folder:
     """Whether files are compared with the manifest where nobody says; ``regrain --no-verify`` clears it."""
 
     def __init__(self, path: str | Path, *, verify: bool | None = None) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))
+        _require_name(self.path)
         self.verify = self.verifies if verify is None else verify
         self._written: dict[str, _Seal] = {}
 

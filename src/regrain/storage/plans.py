@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regrain.errors import UserError
-from regrain.storage.files import read_json, write_text
+from regrain.storage.files import read_json, require_place, write_text
 
 
 def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) -> bool:
@@ -32,10 +32,12 @@ def begin_plan(path: Path, content: Mapping[str, Mapping[str, Any]], what: str) 
             ]
             raise UserError(
                 f"{path} holds another {what} (other {', '.join(odd) or 'layout'}): choose another --out, "
-                f"or repeat that {what}'s command to go on with it"
+                f"or repeat that {what}'s command to go on with it",
+                code="other_data" if {"fingerprint", "labels"} & set(odd) else "would_overwrite",
             )
         return True
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path} exists and holds no {what}: choose another --out")
+        raise UserError(f"{path} exists and holds no {what}: choose another --out", code="would_overwrite")
+    require_place(path)
     write_text(file, json.dumps(plain, indent=1))
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -21,17 +22,21 @@ from typing_extensions import TypedDict
 
 from regrain.errors import UserError, not_a_run
 from regrain.labels import Labels, Taxonomy
+from regrain.spelling import command
 from regrain.storage.files import (
     MANIFEST,
     Finite,
     Folder,
     check_form,
+    copy_folder,
     is_temporary,
     json_writer,
+    make_folder,
     read_csv,
     read_json,
     read_yaml,
     replace_file,
+    require_place,
     save_tensors,
     sync,
 )
@@ -186,8 +191,14 @@ class RunFolder(Folder):
         UserError
             If there is none.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise UserError(f"a run is opened by the path of its folder; got {type(path).__name__}", code="wrong_shape")
         run = cls(path, verify=verify)
-        if not run.is_run:
+        try:
+            found = run.is_run
+        except OSError as error:  # a closed folder above it, a name that is too long
+            raise UserError(f"{path} cannot be opened: {error.strerror or error}", code="missing_file") from None
+        if not found:
             if not run.path.is_dir():
                 raise not_a_run(run.path)
             if run._is_listed:
@@ -218,10 +229,16 @@ class RunFolder(Folder):
         if self._lock.is_locked:
             yield
             return
+        self.require_writable()
         self._require_own()
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         try:
             self._lock.acquire(timeout=patience)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written to ({error.strerror or error}): {self._other_place}",
+                code="not_writable",
+            ) from error
         except Timeout:
             raise UserError(
                 f"{self.path} is in use: another process writes this run. Wait for it, or stop it, or choose another "
@@ -235,6 +252,14 @@ class RunFolder(Folder):
         finally:
             self._lock.release()
 
+    def require_writable(self) -> None:
+        """Raise a UserError, before anything is computed, where this user may not write into the folder."""
+        require_place(self.path, self._other_place)
+
+    @property
+    def _other_place(self) -> str:
+        return "copy the run to a folder of your own, and use the copy" if self.is_run else "choose another --out"
+
     def begin(self, *, overwrite: bool = False) -> list[str]:
         """Make room for a new run, within :meth:`writing`; gives sentences for the user.
 
@@ -246,7 +271,7 @@ class RunFolder(Folder):
             If the folder holds a run and ``overwrite`` is not set, or an exploration of it is open.
         """
         if not overwrite and self.is_run:
-            advice = "" if self._is_whole() else f", continue it with `regrain resume {self.path}`"
+            advice = "" if self._is_whole() else f", continue it with `{command('resume', self.path)}`"
             raise UserError(
                 f"{self.path} already holds a run: choose another --out{advice}, or replace it with --overwrite",
                 code="would_overwrite",
@@ -439,7 +464,7 @@ class RunFolder(Folder):
         """Another run's ``model/``, with what ``save_extra`` puts into it, and what says how that was trained."""
 
         def fill(new: Path) -> None:
-            shutil.copytree(source.model_folder, new)
+            copy_folder(source.model_folder, new)
             save_extra(Folder(new, verify=source.verify))
 
         self._put_model(fill)

@@ -104,9 +104,11 @@ class _Keeper(Callback):
 
 
 def _save_checkpoint(trainer: lightning.Trainer, file: Path) -> None:
-    """Let Lightning write; an OSError where the disk is full, which PyTorch's writer calls by other names."""
+    """Let Lightning write; an OSError about the file where the disk is full, which its writers call by other names."""
     try:
         trainer.save_checkpoint(file)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(file)) from error
     except RuntimeError as error:
         if "write" not in str(error).lower():
             raise

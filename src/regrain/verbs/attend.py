@@ -220,7 +220,7 @@ def attend(
     out: str | Path | None = None,
     split: str = "test",
     samples: int = 10,
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
     **reader_options: Unpack[ReaderOptions],
 ) -> Attention:

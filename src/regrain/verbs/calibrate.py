@@ -97,6 +97,7 @@ def calibrate(
             "training has seen the split 'train', and is surer of its samples than of new ones: calibrate and judge on "
             "others"
         )
+    run.folder.require_writable()
     notes: list[str] = []
     dataset = run.given_or_own(data, reader_options, levels=levels, wanted="own")
     splits, where = run.splits_of(dataset, split or "all", notes)

@@ -117,6 +117,8 @@ def clean(
     splits = {name: run.fitting(part) for name, part in splits.items()}
     if other is None:
         splits = {"train": train, **{name: part for name, part in splits.items() if name != "train"}}
+    if levels is not None and not len(levels):
+        raise UserError("levels is an empty list: name one, or leave it out", code="missing_option")
     chosen = list(levels) if levels is not None else list(train.labels.levels)
     for level in chosen:
         train.labels.level_index(level)
@@ -127,7 +129,8 @@ def clean(
     tried = {level: _Fitted.of(vectors, train, level, notes) for level in chosen}
     fitted = {level: found for level, found in tried.items() if found is not None}
     if not fitted:
-        raise UserError(f"no label can be judged: {'; '.join(notes)}", code="no_labels")
+        why = "; ".join(notes) or f"the training data of {run.path} have no labels"
+        raise UserError(f"no label can be judged: {why}", code="no_labels")
     for name, part in splits.items():
         of_train = other is None and name == "train"
         held = vectors if of_train else _units(run, part)
@@ -144,7 +147,10 @@ def clean(
             )
         frames.append(frame)
     if not counts:
-        raise UserError(f"the data have none of the levels {', '.join(fitted)}", code="unknown_level")
+        raise UserError(
+            f"the data have none of the levels {', '.join(fitted)}: call the columns of their labels so",
+            code="unknown_level",
+        )
     judged_levels = list(dict.fromkeys(found["level"] for found in counts))
     result = Cleaning(_doubtful(frames, judged_levels), pd.DataFrame(counts), notes)
     if out is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any, Unpack
 
 from regrain.checks import Count, PathOrAddress
 from regrain.data.options import ReaderOptions
-from regrain.data.shards import Format, is_sharded, write_shards
+from regrain.data.shards import Format, is_sharded, reaching, write_shards
 from regrain.errors import UserError
 from regrain.registry import is_url
 from regrain.runs.source import read_data
 from regrain.runs.verb import verb
+from regrain.storage.files import require_place
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,16 @@ def convert(
     ('train', 'test')
     >>> folder.cleanup()
     """
-    place = str(out)
-    taken = is_sharded(place) or (not is_url(place) and Path(place).exists() and any(Path(place).iterdir()))
-    if taken:
-        raise UserError(f"{place} is not empty: choose another folder", code="would_overwrite")
+    place = os.path.expanduser(os.fspath(out))
+    if not is_url(place):
+        require_place(Path(place))
+        if Path(place).is_file():
+            raise UserError(
+                f"{place} is a file, and shards need a folder: choose another --out", code="would_overwrite"
+            )
+    if is_sharded(place) or (not is_url(place) and Path(place).exists() and any(Path(place).iterdir())):
+        raise UserError(f"{place} is not empty: choose another --out", code="would_overwrite")
     dataset = read_data(data, levels, reader_options)
-    files = write_shards(dataset, place, format=format, shard_rows=shard_rows)
+    with reaching(place):
+        files = write_shards(dataset, place, format=format, shard_rows=shard_rows)
     return Conversion(place, len(dataset), tuple(files), dataset.messages)

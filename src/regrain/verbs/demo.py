@@ -18,6 +18,7 @@ from regrain.metrics import bootstrap_interval
 from regrain.metrics.neighbours import nearest_neighbours
 from regrain.pictures.neighbours import Panel, write_neighbours
 from regrain.runs.tables import require_writable
+from regrain.runs.verb import verb
 from regrain.verbs.evaluate import evaluate
 from regrain.verbs.fit import fit
 from regrain.verbs.load import load
@@ -59,6 +60,7 @@ class Demonstration:
         return asdict(self)
 
 
+@verb
 def demo(
     out: str | Path = "runs/demo",
     *,

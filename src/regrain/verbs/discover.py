@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from regrain.checks import Count, CountFromZero, Seed
 from regrain.data.options import ReaderOptions
-from regrain.errors import UserError
+from regrain.errors import UserError, warn
 from regrain.runs.class_count import class_count_of
 from regrain.runs.discovery import Discovery, assign_subclasses, fit_subclasses, given_of
 from regrain.runs.grids import require_drawable, write_grids
@@ -15,6 +15,7 @@ from regrain.runs.run import Run
 from regrain.runs.subclass_model import SubclassModel, read_discovery
 from regrain.runs.tables import require_writable, write_columns
 from regrain.runs.verb import RunOrPath, verb
+from regrain.spelling import command
 from regrain.verbs.refinement import read_refinement, refine_run
 
 
@@ -111,6 +112,15 @@ def discover(
             "subclasses of the refined run",
             code="conflicting_options",
         )
+    kept = write
+    if refine is not None or names is not None:
+        run.folder.require_writable()
+    elif write:
+        try:
+            run.folder.require_writable()
+        except UserError as error:
+            warn(f"the subclasses are not kept: {error}")  # in a folder of somebody else's they are shown all the same
+            kept = False
     refinement = None
     if refine is not None:
         refinement = refine_run(
@@ -127,11 +137,11 @@ def discover(
             superclass=superclass,
             clustering=clustering,
             names=names,
-            write=write,
+            write=kept,
             overwrite=overwrite,
             **options,
         )
-        if write and target is None:
+        if kept and target is None:
             target = run.path / "discovery" / "samples.parquet"
     else:
         if given_of(clustering) or superclass is not None or names is not None:
@@ -139,7 +149,7 @@ def discover(
                 "--subclasses, --each, --balanced, --known, --superclass and --names are about the run's own "
                 "subclasses: settle those first, without --data"
             )
-        fitted = _settled(run, seed=seed, write=write)
+        fitted = _settled(run, seed=seed, write=write, kept=kept)
         splits = run.fitting(dataset).by_split()
         found, _ = assign_subclasses(run.model, splits, fitted, **options)
     if grids is not None:
@@ -153,14 +163,16 @@ def discover(
         found.notes.append(refinement.describe())
     if target is not None:
         write_columns(found.columns(), target)
+        found.file = target
     return found
 
 
-def _settled(run: Run, *, seed: int, write: bool) -> SubclassModel:
-    """The run's subclasses; where there are none yet they are settled, if that may be written."""
+def _settled(run: Run, *, seed: int, write: bool, kept: bool) -> SubclassModel:
+    """The run's subclasses; where there are none yet they are settled, if that is to be written, and ``kept``."""
     fitted = read_discovery(run)
     if fitted is not None:
         return fitted
     if not write:
-        raise UserError(f"the subclasses of {run.path} are not settled yet: `regrain discover {run.path}` settles them")
-    return fit_subclasses(run, run.splits(), seed=seed)[1]
+        settle = f"`{command('discover', run.path)}`"
+        raise UserError(f"the subclasses of {run.path} are not settled yet: {settle} settles them")
+    return fit_subclasses(run, run.splits(), seed=seed, write=kept)[1]

@@ -14,7 +14,8 @@ from torch import Tensor
 from regrain.checks import Count, hyperparameters
 from regrain.cluster import Engine, cluster_of
 from regrain.data.dataset import Dataset
-from regrain.data.readers import named_twice, options_of
+from regrain.data.options import ReaderOptions
+from regrain.data.readers import named_twice, options_of, require_reading
 from regrain.errors import UserError, nearest, warn, warn_of_data
 from regrain.evaluation.missing import missing_for_a_reason
 from regrain.evaluation.representations import raw_representation
@@ -93,8 +94,16 @@ def plan_fit(
         roles=roles,
         recorded=wanted.get("data", {}),
     )
+    if holdout is not None and not 0 <= holdout < 1:
+        raise UserError(f"--holdout is a share between 0 and 1, such as 0.2; got {holdout}", code="out_of_range")
     reader = {**section["reader"], **({} if isinstance(data, str | Path) else options)}
     dataset = read_data(data, section["levels"], reader, labels_optional=not method_class(method).needs.levels)
+    if holdout and dataset.splits is not None:
+        raise UserError(
+            f"{dataset.name} has the splits {', '.join(dataset.split_names)}, and nothing is held out: leave out "
+            "--holdout",
+            code="conflicting_options",
+        )
     section["levels"] = list(dataset.labels.levels if section["levels"] is None else section["levels"])
     for level in section["levels"]:
         dataset.labels.level_index(level)
@@ -128,7 +137,9 @@ def _settings_among(options: Mapping[str, Any], method: str, data: Any) -> dict[
                 f"{name} is a setting of {method}, and says how data are read: give the one in settings={{...}}, the "
                 "other to regrain.load"
             )
-        if name not in settings and name not in reader:
+        if name in ReaderOptions.__annotations__ and name not in settings:
+            require_reading(data, {name: options[name]})
+        elif name not in settings and name not in reader:
             known = {*settings, *reader, *CORRUPTIONS, *inspect.signature(fit).parameters}
             hint = (
                 f"in Python it is {_ELSEWHERE[name]}="

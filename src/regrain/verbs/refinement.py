@@ -27,6 +27,7 @@ from regrain.runs.run import Run
 from regrain.runs.subclass_model import is_own_name
 from regrain.runs.timing import announce_time
 from regrain.runs.training import start_notices, train_run, writing
+from regrain.spelling import command
 from regrain.storage.files import read_json, write_text
 from regrain.storage.run_folder import RunFolder
 from regrain.training.device import resolve_device
@@ -56,10 +57,8 @@ class Refinement:
         if not self.round:
             return f"refined: no round is above the start, which is kept, {by}"
         path = self.run.path
-        return (
-            f"refined: round {self.round} is kept, {by}; {path} is the run to use, as in `regrain predict {path} DATA "
-            "--out FILE`"
-        )
+        use = f"`{command('predict', path, 'DATA', '--out', 'FILE')}`"
+        return f"refined: round {self.round} is kept, {by}; {path} is the run to use, as in {use}"
 
 
 def refine_run(

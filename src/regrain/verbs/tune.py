@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from regrain.checks import Count
+from regrain.checks import Count, hyperparameters
 from regrain.errors import UserError
 from regrain.evaluation import CRITERIA, criterion_values, obstacles
 from regrain.methods import method_class
 from regrain.runs.assemble import assemble
+from regrain.runs.recipe import merge, parse_assignments
 from regrain.runs.roles import roles_of
 from regrain.runs.run import Run
 from regrain.runs.source import CORRUPTIONS
 from regrain.runs.tuning import Plan, Range, Trial, Tuning, assignments, default_ranges
 from regrain.runs.verb import verb
 from regrain.training.device import Device
+from regrain.training.options import TrainingOptions
 from regrain.verbs.fit import fit, plan_fit
 
 
@@ -88,6 +90,8 @@ def tune(
             "weight changes them. Choose the encoder by `regrain evaluate`, and the number of classes by `regrain "
             f"discover RUN --estimate-classes`; then `regrain fit {chosen.name} DATA --set subclasses=N`"
         )
+    if not 0 < validation < 1:
+        raise UserError(f"--validation is a share between 0 and 1, such as 0.2; got {validation}", code="out_of_range")
     plan = plan_fit(method, data, **options)
     shared = {section: values for section, values in plan.recipe.items() if section != "data"}
     in_use = plan.recipe["data"]["levels"]
@@ -95,7 +99,16 @@ def tune(
     seen = plan.training.with_levels(list(dict.fromkeys([*in_use[:1], *roles.values()])))
     train_part, validation_part = seen.hold_out(validation, stratify=next(iter(seen.labels.levels), None))
     resolved = assemble(plan.recipe, train_part)  # faults that affect every trial are reported before the first
-    parsed = [Range.parse(text) for text in ranges] or default_ranges(method, resolved.options.learning_rate)
+    given = _settings_given(method, options)
+    parsed = [Range.parse(text) for text in ranges]
+    twice = next((searched.name for searched in parsed if searched.place(method) in given), None)
+    if twice is not None:
+        raise UserError(
+            f"{twice} has a value of its own, and --range {twice}: leave one out", code="conflicting_options"
+        )
+    if not parsed:
+        default = default_ranges(method, resolved.options.learning_rate)
+        parsed = [searched for searched in default if searched.place(method) not in given]
     search = Plan(method, tuple(parsed), criterion, trials, plan.recipe.get("seed", 0))
     hindered = obstacles(train_part, validation_part)
     if criterion in hindered:
@@ -118,6 +131,8 @@ def tune(
                 overwrite=True,
             )
         except UserError as error:
+            if error.code == "not_writable":  # a full disk says nothing about the settings
+                raise
             done = replace(trial, problem=str(error))
         else:
             done = replace(trial, criteria=criterion_values(run.model, train_part, validation_part, seed=search.seed))
@@ -130,3 +145,11 @@ def tune(
     kept = ("reader", "levels", "holdout", *CORRUPTIONS)
     tuning.conclude(shared | {"data": {key: plan.recipe["data"][key] for key in kept}})
     return tuning
+
+
+def _settings_given(method: str, options: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Section and name of every setting that has a value, by its own keyword or among the settings."""
+    known = {**hyperparameters(TrainingOptions), **hyperparameters(method_class(method))}
+    keywords = {name: value for name, value in options.items() if name in known}
+    given = merge(parse_assignments(options.get("settings", ()), method), parse_assignments(keywords, method))
+    return {(section, name) for section, values in given.items() if isinstance(values, Mapping) for name in values}
