@@ -132,6 +132,6 @@ def test_a_folder_that_cannot_be_written_still_gives_figures(tmp_path: Path, mon
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("regrain.storage.run_folder.RunFolder.write_json", refuse)
-    with pytest.warns(RegrainWarning, match="the figures were not kept in"):
+    with pytest.warns(RegrainWarning, match="the figures are not kept"):
         found = regrain.evaluate(run, protocols=["recall"])
     assert found.rows

@@ -261,7 +261,7 @@ class Dataset:
         if held.all() or not held.any():
             codes = None if by == "group" or stratify is None else self.labels.level(stratify)
             largest = 0 if codes is None else int(torch.bincount(codes + 1).max())
-            if by == "sample" and round(fraction * len(self)) == 0:
+            if len(self) < 3:
                 raise UserError(
                     f"{self.name} has {counted(len(self), 'sample')}, too few to hold out {100 * fraction:g}% of them: "
                     "give more, or a split of your own (--split-column; split_column=)",

@@ -118,8 +118,8 @@ def evaluate(
         part = "unseen superclasses" if unseen_superclasses else ""
         try:
             keep_evaluation(run.folder, evaluation, data=where, own_data=data is None, part=part)
-        except UserError as error:
-            if error.code != "not_writable":
+        except (OSError, UserError) as error:
+            if isinstance(error, UserError) and error.code != "not_writable":
                 raise
             warn(f"the figures are not kept: {error}")  # in a folder of somebody else's they are shown all the same
     return evaluation
