@@ -545,12 +545,12 @@ def probed(train: Tensor, train_codes: Tensor, held: Tensor, codes: Tensor) -> n
 
 
 def _labelled(labels: Labels, levels: Sequence[str]) -> list[str]:
-    """Those of some levels that samples have labels at."""
+    """The levels, among some, that samples have labels at."""
     return [level for level in levels if labels.known[level]]
 
 
 def _of_data(training: Dataset) -> str:
-    """What is learned from, in a line."""
+    """The training samples and their levels, in a line."""
     labels = training.labels
     levels = ", ".join(
         f"{level} ({counted(len(labels.present(level)), 'class', 'classes')}, {counted(labels.known[level], 'label')})"
