@@ -30,6 +30,9 @@ from regrain.labels import Labels
 from regrain.model import Model
 from regrain.processes import is_first_process
 
+_QUICKLY = 20_000_000
+"""Numbers of training embeddings to which logistic regression is fitted in seconds."""
+
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
@@ -74,9 +77,10 @@ def evaluate_model(
     levels : sequence of str, optional
         Default: every level that has labels there, as far as the protocol works at it.
     protocols : sequence of str, optional
-        Names of :data:`PROTOCOLS`; default those declared as default ones, each left out with a note where it cannot
-        work. One that was asked for, by its name or by an option, raises where it cannot work at a level asked for, or
-        at any.
+        Names of :data:`PROTOCOLS`; default those declared as default ones, and the accuracy of the method's own
+        classifier next to logistic regression on the untrained representations; each left out with a note where it
+        cannot work. One that was asked for, by its name or by an option, raises where it cannot work at a level asked
+        for, or at any.
     options : mapping, optional
         Options of the protocols: the keyword-only parameters of their functions.
     baselines : bool
@@ -104,6 +108,11 @@ def evaluate_model(
     chosen = chosen_protocols(protocols, options or {})
     evaluation = Evaluation(split, len(test), judged=fingerprint(test))
     tasks = [_task(level, test, train, seed) for level in _levels(test, levels, evaluation.notes)]
+    own_levels = labels.levels if labels is not None and model.method.has_classifier else ()
+    classified = [task for task in tasks if task.level in own_levels]
+    if protocols is None and classified:  # what it was trained for
+        classifying = multi_aspect if len(classified) > 1 else superclass
+        chosen.setdefault(classifying, (check_values({}, classifying.options, classifying.name), False))
     needs = frozenset[str]().union(*(protocol.needs for protocol in chosen))
     sources = Sources(test, train, needs, augmentation, seed, workers)
     own = sources.represent("model", model, labels=labels)
@@ -125,13 +134,15 @@ def evaluate_model(
     read = labels.levels if labels is not None else ()
     left_out: list[str] = []
     for protocol, (values, asked) in chosen.items():
-        beside = seen
-        if protocol.classifies:  # by a classifier of its own, else by one that is fitted on the training split
+        beside, at = seen, tasks
+        if protocol.classifies and asked:  # by its own classifier, else by one that is fitted on the training split
             constant = [sources.majority()] if baselines and train is not None else []
             beside = [r for r in (*seen, *constant) if r.train is not None or r.probabilities] or [own]
-        groups = protocol.groups(tasks, chosen=levels is not None, read=read)
+        elif protocol.classifies:
+            beside, at = [own, *_quickly_fitted(seen, protocol.name, evaluation.notes)], classified
+        groups = protocol.groups(at, chosen=levels is not None, read=read)
         left_out += _evaluate_groups(evaluation, protocol, values, beside, groups, asked, strictly=levels is not None)
-        if len(beside) < len(seen):
+        if asked and len(beside) < len(seen):
             evaluation.notes.append(f"{protocol.name}: baselines were left out, without a training split to fit on")
         if any(r.name == "majority" for r in beside):
             evaluation.notes.append("majority: the most frequent class of the training split")
@@ -148,6 +159,17 @@ def evaluate_model(
     evaluation.rows.sort(key=lambda row: order.index(row.level) if row.level in order else len(order))
     evaluation.notes = list(dict.fromkeys(evaluation.notes))
     return evaluation
+
+
+def _quickly_fitted(seen: Sequence[Representation], protocol: str, notes: list[str]) -> list[Representation]:
+    """The untrained representations on which a classifier is soon fitted, to compare that of the model with."""
+    untrained = [r for r in seen if r.name in ("raw", "start") and r.train is not None]
+    quick = [r for r in untrained if r.train is not None and r.train.numel() <= _QUICKLY]
+    if slow := [r.name for r in untrained if r not in quick]:
+        notes.append(
+            f"accuracy: of {' and '.join(slow)} only with -p {protocol}, since fitting a classifier takes long"
+        )
+    return quick
 
 
 def _untrained(
