@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,3 +136,22 @@ def test_a_folder_that_cannot_be_written_still_gives_figures(tmp_path: Path, mon
     with pytest.warns(RegrainWarning, match="the figures are not kept"):
         found = regrain.evaluate(run, protocols=["recall"])
     assert found.rows
+
+
+def test_a_classifier_is_judged_by_default_next_to_logistic_regression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"encoder": "mlp", "device": "cpu", "epochs": 1, "limit_per_class": 30}
+    one = regrain.fit("sup-ce", "digits", out=tmp_path / "one", **given)
+    found = one.evaluate(write=False)
+    accuracy = {(row.representation, row.level) for row in found.rows if row.metric == "accuracy"}
+    assert accuracy == {("model", "group"), ("raw", "group")}  # the level that it reads
+    assert [f.metric for f in found.verdict if f.baseline == "raw"] == ["recall@1", "accuracy"]
+    assert "of logistic regression on raw pixels at 8 px" in found.verdict[-1].sentence
+    assert not any(row.metric == "accuracy" for row in one.evaluate(protocols=["recall"], write=False).rows)
+    several = regrain.fit("multi-ce", "digits", out=tmp_path / "several", levels=["group", "digit"], **given)
+    monkeypatch.setattr("regrain.evaluation.evaluate._QUICKLY", 0)
+    found = several.evaluate(write=False)
+    accuracy = {(row.representation, row.level) for row in found.rows if row.metric == "accuracy"}
+    assert accuracy == {("model", level) for level in ("group", "digit", "all")}
+    assert "accuracy: of raw only with -p multi-aspect, since fitting a classifier takes long" in found.notes

@@ -259,12 +259,6 @@ def cluster_within(
     if len({code for own in classes.values() for code in own}) < sum(map(len, classes.values())):
         raise UserError("a known class lies in one superclass; here one lies in several", code="labels_conflict")
     sizes = {c: int((superclasses == c).sum()) for c in present}
-    if total is not None and total > sum(sizes.values()):
-        raise UserError(
-            f"there are {sum(sizes.values())} samples to cluster, and --subclasses asks for {total} clusters of them: "
-            "ask for fewer",
-            code="out_of_range",
-        )
     least = {c: max(1, len(classes[c])) for c in present}
     counts: dict[int, Counts] = {c: (least[c], least[c] - 1 + _LARGEST) for c in present}
     if total is not None:

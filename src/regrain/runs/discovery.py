@@ -258,6 +258,12 @@ def _clustered(
     coarse = torch.cat([fitted.codes(part) for part in splits])
     if not bool((coarse >= 0).any()):
         raise UserError(f"no sample has a label of level '{fitted.level}': choose another --superclass")
+    count, total = int((coarse >= 0).sum()), options["total"]
+    if total is not None and total > count:
+        raise UserError(
+            f"there are {count} samples to cluster, and --subclasses asks for {total} clusters of them: ask for fewer",
+            code="out_of_range",
+        )
     classes = None if known is None else torch.cat([part.labels.level(known) for part in splits])
     clusters = cluster_within(vectors, coarse, known=classes, **options)
     fitted = replace(fitted, centres=clusters.centres, owners=clusters.superclass, offsets=clusters.offsets)
