@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regrain.checks import Seed
+from regrain.data.checking import MANY_COPIES
 from regrain.data.corruption import subsample
 from regrain.data.dataset import Dataset
 from regrain.encoders import RAW_INPUT, is_pretrained
@@ -54,8 +55,6 @@ used if no comparison is possible and the encoder is pretrained."""
 _VALIDATION = 0.2
 _MOST_SAMPLES = 20_000
 """Largest number of samples for the comparison: more samples change the choice less than another seed does."""
-
-_MANY_COPIES = 0.05
 
 _FEWEST = 40
 """Held-out samples below which an interval says nothing."""
@@ -277,7 +276,7 @@ def auto(
     step("writing the report")
     report(run, out=place / "report.html", overwrite=True)
     result.verdict = [*choice.describe(chosen, contenders), *_of_evaluation(result.evaluation, problem)]
-    if choice.copies >= _MANY_COPIES * len(choice.held_out):
+    if choice.copies >= MANY_COPIES * len(choice.held_out):
         lists = command("check", data if isinstance(data, str | Path) else "DATA")
         result.verdict.append(
             f"{choice.copies} of {len(choice.held_out):,} held-out samples look exactly like another one: copies make "

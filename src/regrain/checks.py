@@ -133,10 +133,9 @@ def checks_settings(cls: Class) -> Class:
 def checks_arguments(function: Function) -> Function:
     """Let a function refuse arguments that are not of the type which its annotations say.
 
-    Numbers, true and false are checked and converted as :func:`check_values` does; a path is a text or a path, and a
-    ``~`` at its beginning is the home folder; one text
-    is not a list of texts; a dictionary is a mapping, and a function can be called. Any other annotation is left to the
-    function.
+    Numbers, true and false are checked and converted as :func:`check_values` does. A path is a text or a path, and a
+    ``~`` at its beginning is the home folder. One text is not a list of texts, a dictionary is a mapping, and a
+    function can be called. Any other annotation is left to the function.
 
     Examples
     --------
@@ -264,8 +263,8 @@ def _checked(value: Any, annotation: Any, where: str) -> Any:
 
     if getattr(value, "shape", None) == ():  # NumPy's numbers are numbers
         value = value.item()
-    no_number = isinstance(value, bool) or (isinstance(value, float) and math.isnan(value))
-    if not (no_number and set(_kinds(annotation)) <= {int, float, NoneType}):
+    is_odd = isinstance(value, bool) or (isinstance(value, float) and math.isnan(value))
+    if not (is_odd and set(_kinds(annotation)) <= {int, float, NoneType}):
         with suppress(ValidationError):
             return _adapter(annotation).validate_python(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

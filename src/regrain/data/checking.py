@@ -253,7 +253,7 @@ def _digest(value: Any) -> np.ndarray | int:
     return np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), dtype="<i8")
 
 
-_MANY_COPIES = 0.05
+MANY_COPIES = 0.05
 """Share of the samples from which copies are worth a warning, where they are in one split and have one label."""
 
 
@@ -285,7 +285,7 @@ def _identical(rows: Rows, labels: Labels, digests: np.ndarray) -> Iterator[Issu
         )
     plain = [group for group in alike if group not in across and group not in torn]
     copies = sum(len(group) - 1 for group in plain)
-    if copies >= _MANY_COPIES * len(rows) and copies:
+    if copies >= MANY_COPIES * len(rows) and copies:
         yield Issue(
             "copies",
             f"identical samples: {copies} of {len(rows)} are copies of another, which makes figures too high",

@@ -108,11 +108,10 @@ def evaluate_model(
     chosen = chosen_protocols(protocols, options or {})
     evaluation = Evaluation(split, len(test), judged=fingerprint(test))
     tasks = [_task(level, test, train, seed) for level in _levels(test, levels, evaluation.notes)]
-    own_levels = labels.levels if labels is not None and model.method.has_classifier else ()
-    classified = [task for task in tasks if task.level in own_levels]
-    if protocols is None and classified:  # what it was trained for
-        classifying = multi_aspect if len(classified) > 1 else superclass
-        chosen.setdefault(classifying, (check_values({}, classifying.options, classifying.name), False))
+    read = labels.levels if labels is not None else ()
+    classified = [task for task in tasks if task.level in read and model.method.has_classifier]
+    if protocols is None and classified:  # its classifier is what it was trained for
+        chosen[multi_aspect if len(classified) > 1 else superclass] = {}, False
     needs = frozenset[str]().union(*(protocol.needs for protocol in chosen))
     sources = Sources(test, train, needs, augmentation, seed, workers)
     own = sources.represent("model", model, labels=labels)
@@ -131,7 +130,6 @@ def evaluate_model(
     if baselines:
         untrained, raw = _untrained(sources, model, model_folder, start, seed, evaluation.notes)
         seen += untrained
-    read = labels.levels if labels is not None else ()
     left_out: list[str] = []
     for protocol, (values, asked) in chosen.items():
         beside, at = seen, tasks

@@ -196,7 +196,7 @@ def fit_classifier(
 ) -> FewShotClassifier:
     """Fit a classifier on the embeddings of a few labelled samples.
 
-    All but the weights is decided on held-out support: each sample of a class that has another one is
+    Everything but the weights is decided on held-out support: each sample of a class that has another one is
     judged by a classifier that was fitted without it (5 folds). C is the one of 1, 10, 100 with the lowest held-out
     calibrated cross entropy, where every class has three samples at least, else 1. The temperature minimises the
     held-out cross entropy, with targets a little below one (Platt's), so that a support without any error does not give
