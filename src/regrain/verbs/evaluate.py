@@ -53,9 +53,9 @@ def evaluate(
     levels : sequence of str, optional
         A label level (column), from coarse to fine; default: all.
     protocols : sequence of str, optional
-        What to measure: recall, knn and clustering by default; hierarchy, linear, transfer (linear on other data),
-        superclass, multi-aspect (all levels together), few-shot, personalised (a classifier a subject), novel (classes
-        without labels in training).
+        What to measure: by default recall, knn, clustering, and the accuracy of the run's own classifier; hierarchy,
+        linear, transfer (linear on other data), superclass, multi-aspect (all levels together), few-shot, personalised
+        (a classifier a subject), novel (classes without labels in training).
     baselines : bool
         Evaluate raw inputs and random weights too.
     projection : bool, optional
